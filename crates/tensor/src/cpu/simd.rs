@@ -1,0 +1,294 @@
+//! Vector instructions: which are used, vector activations, and the one place of `unsafe` in this
+//! crate's CPU code.
+
+use super::Gemm;
+use crate::Activation;
+use pulp::{Arch, Simd, WithSimd};
+use std::sync::LazyLock;
+
+/// The vector instructions in use: the widest that the CPU has, or fewer if the environment
+/// variable `RECURVE_SIMD` says `avx512`, `avx2` or `scalar`. A choice that the CPU lacks, or an
+/// unknown one, is as if unset.
+pub fn simd_arch() -> Arch {
+    static ARCH: LazyLock<Arch> = LazyLock::new(|| match std::env::var("RECURVE_SIMD").as_deref() {
+        Ok("scalar") => Arch::Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Ok("avx2") => pulp::x86::V3::try_new().map_or_else(Arch::new, Arch::V3),
+        _ => Arch::new(),
+    });
+    *ARCH
+}
+
+/// The name of [`simd_arch`].
+pub fn simd_name() -> &'static str {
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    match (simd_arch().dispatch(Lanes), cfg!(target_arch = "x86_64")) {
+        (16, _) => "AVX-512",
+        (8, _) => "AVX2",
+        (4, true) => "SSE",
+        (4, false) => "NEON",
+        _ => "scalar",
+    }
+}
+
+pub(super) fn gemm(g: &Gemm<'_>, c: &mut [f32], parallelism: gemm_common::Parallelism) {
+    let [ars, acs, brs, bcs, crs] = [g.a.1, g.a.2, g.b.1, g.b.2, g.c_row].map(|s| s as isize);
+    // SAFETY: `gemm` above has checked that every element addressed by these sizes and strides
+    // lies inside its slice, and `c` is borrowed mutably, so it overlaps neither operand.
+    unsafe {
+        gemm_f32::gemm::f32::get_gemm_fn()(
+            g.m, g.n, g.k,
+            c.as_mut_ptr(), 1, crs, g.accumulate,
+            g.a.0.as_ptr(), acs, ars,
+            g.b.0.as_ptr(), bcs, brs,
+            1.0, 1.0, false, false, false, parallelism,
+        );
+    }
+}
+
+/// `e^x` on a vector. Valid for every x; relative error below 2 ULP where the result is normal;
+/// 0 below -87.3, infinity above 88.37, NaN for NaN.
+#[inline(always)]
+pub fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    let c = |v: f32| s.splat_f32s(v);
+    // Clamped by selection, not by min and max, whose handling of NaN differs between machines.
+    let high = s.greater_than_f32s(x, c(88.37));
+    let low = s.less_than_f32s(x, c(-87.3));
+    let v = s.select_f32s(high, c(88.0), x);
+    let v = s.select_f32s(low, c(-87.0), v);
+    // x = n ln 2 + r: n rounded to the nearest integer by adding and subtracting 1.5 · 2^23.
+    let magic = c(12_582_912.0);
+    let shifted = s.mul_add_f32s(v, c(core::f32::consts::LOG2_E), magic);
+    let n = s.sub_f32s(shifted, magic);
+    let r = s.mul_add_f32s(n, c(-0.693_359_4), v);
+    let r = s.mul_add_f32s(n, c(2.121_944_4e-4), r);
+    // Taylor to r^7 / 7! on |r| <= ln(2) / 2, truncation error below 6e-9 relative.
+    let p = c(1.0 / 5040.0);
+    let p = s.mul_add_f32s(p, r, c(1.0 / 720.0));
+    let p = s.mul_add_f32s(p, r, c(1.0 / 120.0));
+    let p = s.mul_add_f32s(p, r, c(1.0 / 24.0));
+    let p = s.mul_add_f32s(p, r, c(1.0 / 6.0));
+    let p = s.mul_add_f32s(p, r, c(0.5));
+    let p = s.mul_add_f32s(p, r, c(1.0));
+    let p = s.mul_add_f32s(p, r, c(1.0));
+    // 2^n: the low bits of `shifted` hold n; moved into the exponent they multiply p.
+    let bits = s.transmute_u32s_f32s(shifted);
+    let bits = s.add_u32s(bits, s.splat_u32s(127));
+    let scale = s.transmute_f32s_u32s(s.wrapping_dyn_shl_u32s(bits, s.splat_u32s(23)));
+    let e = s.mul_f32s(p, scale);
+    let e = s.select_f32s(high, c(f32::INFINITY), e);
+    s.select_f32s(low, c(0.0), e)
+}
+
+/// `1 / (1 + e^-x)`, absolute error below 2e-7.
+#[inline(always)]
+pub fn sigmoid<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    let one = s.splat_f32s(1.0);
+    s.div_f32s(one, s.add_f32s(one, exp(s, s.neg_f32s(x))))
+}
+
+/// `tanh(x)`, absolute error below 3e-7, within [-1, 1].
+#[inline(always)]
+pub fn tanh<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    let one = s.splat_f32s(1.0);
+    // 1 - 2 / (e^2x + 1): e^2x may be infinite or zero, the quotient stays right.
+    let e = exp(s, s.add_f32s(x, x));
+    s.sub_f32s(one, s.div_f32s(s.splat_f32s(2.0), s.add_f32s(e, one)))
+}
+
+/// An activation on a vector. Sigmoid, tanh and what is built of `e^x` by [`exp`]; the others are
+/// exact up to rounding, except that softplus goes through [`Activation::apply`] a lane at a time.
+#[inline(always)]
+pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
+    let c = |v: f32| s.splat_f32s(v);
+    let zero = c(0.0);
+    match f {
+        Activation::Linear => x,
+        Activation::Sigmoid => sigmoid(s, x),
+        Activation::Tanh => tanh(s, x),
+        Activation::Relu => s.select_f32s(s.less_than_f32s(x, zero), zero, x),
+        Activation::HardSigmoid { alpha, beta } => {
+            let v = s.mul_add_f32s(c(alpha), x, c(beta));
+            let v = s.select_f32s(s.less_than_f32s(v, zero), zero, v);
+            s.select_f32s(s.greater_than_f32s(v, c(1.0)), c(1.0), v)
+        }
+        Activation::Affine { alpha, beta } => s.mul_add_f32s(c(alpha), x, c(beta)),
+        Activation::LeakyRelu { alpha } => {
+            s.select_f32s(s.less_than_f32s(x, zero), s.mul_f32s(c(alpha), x), x)
+        }
+        Activation::ThresholdedRelu { alpha } => {
+            s.select_f32s(s.less_than_or_equal_f32s(x, c(alpha)), zero, x)
+        }
+        Activation::ScaledTanh { alpha, beta } => {
+            s.mul_f32s(c(alpha), tanh(s, s.mul_f32s(c(beta), x)))
+        }
+        Activation::Elu { alpha } => {
+            let below = s.mul_f32s(c(alpha), s.sub_f32s(exp(s, x), c(1.0)));
+            s.select_f32s(s.less_than_f32s(x, zero), below, x)
+        }
+        Activation::Softsign => s.div_f32s(x, s.add_f32s(c(1.0), s.abs_f32s(x))),
+        _ => {
+            let mut lanes = [0.0f32; 16];
+            let lanes = &mut lanes[..S::F32_LANES];
+            s.partial_store_f32s(lanes, x);
+            for v in lanes.iter_mut() {
+                *v = f.apply(*v);
+            }
+            s.partial_load_f32s(lanes)
+        }
+    }
+}
+
+/// `out = f(out)`, elementwise.
+pub fn activate_slice(f: Activation, out: &mut [f32]) {
+    struct Op<'a>(Activation, &'a mut [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) {
+            let (head, tail) = S::as_mut_simd_f32s(self.1);
+            for v in head {
+                *v = activate(s, self.0, *v);
+            }
+            if !tail.is_empty() {
+                let v = s.partial_load_f32s(tail);
+                s.partial_store_f32s(tail, activate(s, self.0, v));
+            }
+        }
+    }
+    if f != Activation::Linear {
+        simd_arch().dispatch(Op(f, out));
+    }
+}
+
+/// One output of [`crate::cpu::gemm`] for a single row: `out[j] = dot(w[j], x)`, w row-major.
+pub fn matvec(w: &[f32], x: &[f32], out: &mut [f32]) {
+    struct Op<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) {
+            let Self(w, x, out) = self;
+            let (head, tail) = S::as_simd_f32s(x);
+            for (row, o) in w.chunks_exact(x.len()).zip(out) {
+                let (wh, wt) = S::as_simd_f32s(row);
+                let mut acc = [s.splat_f32s(0.0); 4];
+                for (w4, x4) in wh.chunks(4).zip(head.chunks(4)) {
+                    for ((a, &w), &x) in acc.iter_mut().zip(w4).zip(x4) {
+                        *a = s.mul_add_f32s(w, x, *a);
+                    }
+                }
+                let sum = s.add_f32s(s.add_f32s(acc[0], acc[1]), s.add_f32s(acc[2], acc[3]));
+                let sum = s.mul_add_f32s(s.partial_load_f32s(wt), s.partial_load_f32s(tail), sum);
+                *o = s.reduce_sum_f32s(sum);
+            }
+        }
+    }
+    simd_arch().dispatch(Op(w, x, out));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archs() -> Vec<Arch> {
+        let mut all = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        all
+    }
+
+    struct Run<'a>(fn(f64) -> f64, u8, &'a [f32]);
+    impl WithSimd for Run<'_> {
+        type Output = (f64, f64);
+        fn with_simd<S: Simd>(self, s: S) -> (f64, f64) {
+            let (mut abs, mut rel) = (0f64, 0f64);
+            for &x in self.2 {
+                let v = s.splat_f32s(x);
+                let y = match self.1 {
+                    0 => exp(s, v),
+                    1 => sigmoid(s, v),
+                    _ => tanh(s, v),
+                };
+                let got = f64::from(s.reduce_max_f32s(y));
+                let want = (self.0)(f64::from(x));
+                abs = abs.max((got - want).abs());
+                rel = rel.max((got - want).abs() / want.abs().max(f64::from(f32::MIN_POSITIVE)));
+            }
+            (abs, rel)
+        }
+    }
+
+    #[test]
+    fn stated_errors_hold_on_every_path() {
+        let xs: Vec<f32> = (-87_000..=88_000).map(|i| i as f32 * 1e-3 + 1.23e-4).collect();
+        for arch in archs() {
+            let (_, rel) = arch.dispatch(Run(f64::exp, 0, &xs));
+            assert!(rel < 2.0 * f64::from(f32::EPSILON), "exp {rel:e} {arch:?}");
+            let (abs, _) = arch.dispatch(Run(|x| 1.0 / (1.0 + (-x).exp()), 1, &xs));
+            assert!(abs < 2e-7, "sigmoid {abs:e} {arch:?}");
+            let (abs, _) = arch.dispatch(Run(f64::tanh, 2, &xs));
+            assert!(abs < 3e-7, "tanh {abs:e} {arch:?}");
+        }
+    }
+
+    #[test]
+    fn extremes() {
+        let f = |a, x: f32| {
+            let mut v = vec![x; 37];
+            activate_slice(a, &mut v);
+            assert!(v.iter().all(|y| y.to_bits() == v[0].to_bits()));
+            v[0]
+        };
+        for x in [100.0, 1e30, f32::INFINITY] {
+            assert_eq!(f(Activation::Tanh, x), 1.0);
+            assert_eq!(f(Activation::Tanh, -x), -1.0);
+            assert_eq!(f(Activation::Sigmoid, x), 1.0);
+            assert_eq!(f(Activation::Sigmoid, -x), 0.0);
+        }
+        for a in [Activation::Tanh, Activation::Sigmoid, Activation::Relu, Activation::Softplus,
+            Activation::Softsign, Activation::HARD_SIGMOID_KERAS2, Activation::Elu { alpha: 1.0 },
+            Activation::LeakyRelu { alpha: 0.1 }, Activation::ThresholdedRelu { alpha: 1.0 }]
+        {
+            assert!(f(a, f32::NAN).is_nan(), "{a:?}");
+        }
+    }
+
+    #[test]
+    fn activations_agree_with_their_definition() {
+        let all = [Activation::Linear, Activation::Sigmoid, Activation::Tanh, Activation::Relu,
+            Activation::HARD_SIGMOID_KERAS2, Activation::HARD_SIGMOID_KERAS3,
+            Activation::Affine { alpha: 1.5, beta: -0.25 }, Activation::LeakyRelu { alpha: 0.01 },
+            Activation::ThresholdedRelu { alpha: 1.0 }, Activation::ScaledTanh { alpha: 1.7, beta: 0.6 },
+            Activation::Elu { alpha: 0.7 }, Activation::Softsign, Activation::Softplus];
+        let xs: Vec<f32> = (-203..=203).map(|i| i as f32 * 0.0493).collect();
+        for a in all {
+            let mut ys = xs.clone();
+            activate_slice(a, &mut ys);
+            for (&x, &y) in xs.iter().zip(&ys) {
+                let want = a.apply(f64::from(x));
+                assert!((f64::from(y) - want).abs() <= 6e-7 * want.abs().max(1.0), "{a:?}({x}) = {y}, want {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn matvec_by_hand() {
+        for k in [1, 3, 16, 17, 100] {
+            let x: Vec<f32> = (0..k).map(|i| i as f32).collect();
+            let w: Vec<f32> = (0..3 * k).map(|i| (i % 7) as f32).collect();
+            let mut out = [f32::NAN; 3];
+            matvec(&w, &x, &mut out);
+            for j in 0..3 {
+                let want: f32 = (0..k).map(|i| w[j * k + i] * x[i]).sum();
+                assert_eq!(out[j], want);
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Listing and opening adapters.
+
+use super::{Gpu, Inner, recorder::Recorder};
+use crate::device::{AdapterKind, AdapterSummary};
+use crate::pool::Pool;
+use crate::{Error, Result};
+use pollster::block_on;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, OnceLock};
+
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let mut d = wgpu::InstanceDescriptor::new_without_display_handle();
+        // Validation layers are a debugging aid that users may not have; WGPU_VALIDATION turns
+        // them on through wgpu's own environment variables.
+        d.flags = wgpu::InstanceFlags::empty().with_env();
+        wgpu::Instance::new(d)
+    })
+}
+
+fn backend_name(b: wgpu::Backend) -> &'static str {
+    match b {
+        wgpu::Backend::Vulkan => "vulkan",
+        wgpu::Backend::Metal => "metal",
+        wgpu::Backend::Dx12 => "dx12",
+        wgpu::Backend::Gl => "gl",
+        wgpu::Backend::BrowserWebGpu => "webgpu",
+        wgpu::Backend::Noop => "noop",
+    }
+}
+
+fn summary(a: &wgpu::Adapter) -> AdapterSummary {
+    let (info, limits, features) = (a.get_info(), a.limits(), a.features());
+    let driver = match (info.driver.as_str(), info.driver_info.as_str()) {
+        ("", v) | (v, "") => v.to_owned(),
+        (d, v) => format!("{d} {v}"),
+    };
+    let software_name = ["llvmpipe", "softpipe", "swiftshader", "basic render"]
+        .iter()
+        .any(|s| info.name.to_ascii_lowercase().contains(s));
+    AdapterSummary {
+        backend: backend_name(info.backend),
+        driver,
+        kind: match info.device_type {
+            // OpenGL drivers do not say that they are software.
+            _ if software_name => AdapterKind::Software,
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Other,
+        },
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_workgroup_lanes: limits.max_compute_invocations_per_workgroup,
+        subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        name: info.name,
+    }
+}
+
+/// Every adapter that can compute, best first.
+fn adapters() -> Vec<(wgpu::Adapter, AdapterSummary)> {
+    let mut all: Vec<_> = block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+        .into_iter()
+        .filter(|a| {
+            // The kernels bind up to eight storage buffers, which WebGPU guarantees and old
+            // OpenGL does not.
+            a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+                && a.limits().max_storage_buffers_per_shader_stage >= 8
+        })
+        .map(|a| {
+            let s = summary(&a);
+            (a, s)
+        })
+        .collect();
+    all.sort_by_key(|(_, s)| (s.kind, s.backend == "gl"));
+    all
+}
+
+impl Gpu {
+    pub(crate) fn adapters() -> Vec<AdapterSummary> {
+        adapters().into_iter().map(|(_, s)| s).collect()
+    }
+
+    /// Opens every adapter; one that another backend already offers is opened once.
+    pub(crate) fn open_all() -> Vec<Self> {
+        let mut names = Vec::new();
+        adapters()
+            .into_iter()
+            .filter(|(_, s)| {
+                let new = !names.contains(&s.name);
+                names.push(s.name.clone());
+                new
+            })
+            .filter_map(|(a, s)| Self::open_adapter(&a, s).ok())
+            .collect()
+    }
+
+    pub(crate) fn open(backend: Option<&str>, name: Option<&str>) -> Result<Self> {
+        let all = adapters();
+        let wanted = name.map(str::to_ascii_lowercase);
+        let found = all.iter().find(|(_, s)| {
+            backend.is_none_or(|b| b == s.backend)
+                && match &wanted {
+                    Some(n) => s.name.to_ascii_lowercase().contains(n),
+                    None => s.kind != AdapterKind::Software,
+                }
+        });
+        if let Some((a, s)) = found {
+            return Self::open_adapter(a, s.clone());
+        }
+        let mut request = backend.unwrap_or("gpu").to_owned();
+        if let Some(n) = name {
+            request = format!("{request}:{n}");
+        }
+        let mut available = if all.is_empty() {
+            "there is no GPU adapter at all; on Debian, `mesa-vulkan-drivers` and `libvulkan1` give a \
+             software one"
+                .to_owned()
+        } else {
+            let list: Vec<_> =
+                all.iter().map(|(_, s)| format!("{}:{} ({})", s.backend, s.name, s.kind)).collect();
+            format!("available: {}", list.join(", "))
+        };
+        if name.is_none() && all.iter().any(|(_, s)| s.kind == AdapterKind::Software) {
+            available.push_str("; a software adapter is only used when its name is given");
+        }
+        Err(Error::NoDevice { wanted: request, available })
+    }
+
+    fn open_adapter(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Self> {
+        let useful = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let features = adapter.features() & useful;
+        let limits = adapter.limits();
+        let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("recurve"),
+            required_features: features,
+            // Exactly what is requested is granted; the defaults are far below most adapters.
+            required_limits: limits.clone(),
+            ..Default::default()
+        }))
+        .map_err(|e| Error::NoDevice {
+            wanted: summary.name.clone(),
+            available: format!("it is there but could not be opened: {e}"),
+        })?;
+
+        let lost = Arc::new(OnceLock::new());
+        device.set_device_lost_callback({
+            let lost = lost.clone();
+            move |reason, message| {
+                let _ = lost.set(format!("{reason:?}: {message}"));
+            }
+        });
+        let uncaptured = Arc::new(Mutex::new(None));
+        device.on_uncaptured_error({
+            let uncaptured = uncaptured.clone();
+            Arc::new(move |e: wgpu::Error| *super::lock(&uncaptured) = Some(e.to_string()))
+        });
+        let software = summary.kind == AdapterKind::Software;
+        let recorder = Recorder::new(&device, &queue, &limits, features);
+        let gpu = Self(Arc::new(Inner {
+            device,
+            queue,
+            limits,
+            features,
+            summary,
+            lost,
+            uncaptured,
+            pipelines: Mutex::new(HashMap::new()),
+            recorder: Mutex::new(recorder),
+            staging: Mutex::new(Pool::new()),
+            max_loop_iterations: OnceLock::new(),
+            epoch: AtomicU64::new(0),
+        }));
+        if software {
+            gpu.probe_loop_limit()?;
+        }
+        Ok(gpu)
+    }
+}

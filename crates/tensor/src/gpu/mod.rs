@@ -1,0 +1,150 @@
+//! GPUs through wgpu: opening an adapter, buffers, pipelines, recording and reading back.
+
+mod adapter;
+mod pipeline;
+mod read;
+mod recorder;
+
+pub use pipeline::Pipeline;
+pub use recorder::{Dispatch, GpuBuffer};
+
+use crate::device::AdapterSummary;
+use crate::pool::Pool;
+use crate::{Error, Result};
+use recurve_shaders::{Variant, params};
+use recorder::Recorder;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// An open GPU. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Gpu(Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) device: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) limits: wgpu::Limits,
+    pub(crate) features: wgpu::Features,
+    summary: AdapterSummary,
+    /// The first reason for which the device was lost.
+    lost: Arc<OnceLock<String>>,
+    /// The last error that no scope caught.
+    uncaptured: Arc<Mutex<Option<String>>>,
+    pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
+    recorder: Mutex<Recorder>,
+    staging: Mutex<Pool<u64, wgpu::Buffer>>,
+    max_loop_iterations: OnceLock<u32>,
+    /// Submissions so far; a buffer remembers the last one that used it.
+    epoch: AtomicU64,
+}
+
+pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that runs under these locks leaves them half changed when it panics.
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Gpu {
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// Facts about the adapter.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.0.summary
+    }
+
+    /// Whether both are the same open device.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether tensors may be stored as f16.
+    pub fn has_f16(&self) -> bool {
+        self.0.features.contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Loop iterations that an invocation may execute in one dispatch, all its loops together.
+    /// `u32::MAX` unless the adapter is a software rasteriser that was found to stop earlier.
+    pub fn max_loop_iterations(&self) -> u32 {
+        *self.0.max_loop_iterations.get().unwrap_or(&u32::MAX)
+    }
+
+    /// Lanes of a workgroup, at most.
+    pub fn max_workgroup_lanes(&self) -> u32 {
+        let l = &self.0.limits;
+        l.max_compute_invocations_per_workgroup.min(l.max_compute_workgroup_size_x)
+    }
+
+    /// Bytes of workgroup memory.
+    pub fn max_workgroup_bytes(&self) -> u32 {
+        self.0.limits.max_compute_workgroup_storage_size
+    }
+
+    /// Workgroups of a dispatch in one dimension.
+    pub fn max_workgroups(&self) -> u32 {
+        self.0.limits.max_compute_workgroups_per_dimension
+    }
+
+    /// Bytes of one buffer, at most.
+    pub fn max_buffer_bytes(&self) -> u64 {
+        self.0.limits.max_storage_buffer_binding_size.min(self.0.limits.max_buffer_size)
+    }
+
+    /// Destroys the device, as an unplugged or reset GPU would be. Everything on it is lost and
+    /// every further use is [`Error::DeviceLost`]; other devices are not affected.
+    pub fn destroy(&self) {
+        self.0.device.destroy();
+        let _ = self.0.device.poll(wgpu::PollType::Poll);
+        let _ = self.0.lost.set("destroyed by the program".into());
+    }
+
+    /// Fails if the device is gone.
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        match self.0.lost.get() {
+            Some(reason) => Err(Error::DeviceLost { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn trim(&self) {
+        lock(&self.0.recorder).trim();
+        lock(&self.0.staging).trim(wgpu::Buffer::size);
+    }
+
+    pub(crate) fn buffers_made(&self) -> u64 {
+        lock(&self.0.recorder).buffers_made() + lock(&self.0.staging).made()
+    }
+
+    /// Bind groups made since the device was opened.
+    pub fn bind_groups_made(&self) -> u64 {
+        lock(&self.0.recorder).bind_groups_made()
+    }
+
+    /// Dispatches and submissions since the device was opened.
+    pub fn work_counts(&self) -> (u64, u64) {
+        (lock(&self.0.recorder).dispatches_recorded(), self.0.epoch.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of buffers held for tensors, in use or idle.
+    pub fn bytes_held(&self) -> u64 {
+        lock(&self.0.recorder).bytes_held()
+    }
+
+    /// Finds out how many loop iterations this device really executes.
+    fn probe_loop_limit(&self) -> Result<()> {
+        let wanted = 1u32 << 17;
+        let pipeline = self.pipeline(&Variant::loop_probe())?;
+        let out = self.buffer(16, "loop_probe")?;
+        let p = params::LoopProbe { iterations: wanted, ..Default::default() };
+        self.record(Dispatch { pipeline: &pipeline, buffers: &[&out], params: bytemuck::bytes_of(&p), groups: [1, 1, 1] })?;
+        let mut done = [0u32; 4];
+        self.read(&out, bytemuck::cast_slice_mut(&mut done))?;
+        // Iterations of nested loops count together, and compilers may add some of their own:
+        // a margin of one eighth below what was seen.
+        let limit = if done[1] >= wanted { u32::MAX } else { done[1] - done[1] / 8 };
+        let _ = self.0.max_loop_iterations.set(limit.max(1));
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Pipelines, made once per variant.
+
+use super::{Gpu, lock};
+use crate::{Error, Result};
+use recurve_shaders::{BindingKind, Variant, reflect};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A compiled kernel.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// Distinguishes pipelines in the cache of bind groups.
+    pub(crate) id: u32,
+    pub(crate) stem: &'static str,
+    pub(crate) pipeline: wgpu::ComputePipeline,
+    pub(crate) layout: wgpu::BindGroupLayout,
+    /// Bytes of the parameter struct.
+    pub(crate) params_size: u32,
+    /// Which buffers, in order of binding, are written.
+    pub(crate) writes: Vec<bool>,
+}
+
+impl Gpu {
+    /// The pipeline of a variant, compiled on first use.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the variant needs more workgroup memory or lanes than there are;
+    /// [`Error::Gpu`] if the driver refuses it.
+    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+        if let Some(p) = lock(&self.inner().pipelines).get(variant) {
+            return Ok(p.clone());
+        }
+        self.check_alive()?;
+        let made = Arc::new(self.compile(variant)?);
+        // Another thread may have been faster; its pipeline is then the one everybody uses.
+        Ok(lock(&self.inner().pipelines).entry(variant.clone()).or_insert(made).clone())
+    }
+
+    fn compile(&self, variant: &Variant) -> Result<Pipeline> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let stem = variant.shader.stem();
+        let gpu_error = |message: String| Error::Gpu { operation: stem, message };
+        let composed = variant.compose().map_err(|e| gpu_error(e.to_string()))?;
+        let reflection = reflect(&composed.source).map_err(|e| gpu_error(e.to_string()))?;
+        let unsupported =
+            |feature| Error::Unsupported { operation: stem, feature, device: self.summary().name.clone() };
+        if reflection.workgroup_bytes > self.max_workgroup_bytes() {
+            return Err(unsupported("this much workgroup memory"));
+        }
+        if reflection.workgroup_size[0] > self.max_workgroup_lanes() {
+            return Err(unsupported("workgroups of this many lanes"));
+        }
+
+        let device = &self.inner().device;
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(stem),
+            source: wgpu::ShaderSource::Wgsl(composed.source.into()),
+        };
+        // SAFETY: the kernels index only within the sizes in their parameters, which the host has
+        // checked against the buffers before recording, and every loop's bound is a constant or
+        // one of those sizes, so that no loop is endless.
+        let module = unsafe {
+            device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+        };
+        let entries: Vec<_> = reflection
+            .bindings
+            .iter()
+            .map(|b| wgpu::BindGroupLayoutEntry {
+                binding: b.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match b.kind {
+                        BindingKind::Uniform => wgpu::BufferBindingType::Uniform,
+                        BindingKind::ReadOnly => wgpu::BufferBindingType::Storage { read_only: true },
+                        BindingKind::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: b.kind == BindingKind::Uniform,
+                    min_binding_size: wgpu::BufferSize::new(b.size.into()),
+                },
+                count: None,
+            })
+            .collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(stem),
+            entries: &entries,
+        });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(stem),
+            bind_group_layouts: &[Some(&layout)],
+            ..Default::default()
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(stem),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        for scope in [internal, scope] {
+            if let Some(e) = pollster::block_on(scope.pop()) {
+                return Err(gpu_error(e.to_string()));
+            }
+        }
+        Ok(Pipeline {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            stem,
+            pipeline,
+            layout,
+            params_size: reflection.bindings[0].size,
+            writes: reflection.bindings[1..].iter().map(|b| b.kind == BindingKind::ReadWrite).collect(),
+        })
+    }
+}

@@ -1,0 +1,463 @@
+//! Recording dispatches and submitting them together.
+//!
+//! A dispatch is kept as data until something is read, or the parameter ring is full. Then all of
+//! them are encoded into one pass of one command encoder and submitted. Parameters travel through
+//! a uniform ring that is written once per submission and addressed by dynamic offsets, so that
+//! neither buffers nor bind groups are made per dispatch.
+
+use super::{Gpu, Pipeline, lock};
+use crate::pool::Pool;
+use crate::{Error, Result};
+use arrayvec::ArrayVec;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Memory on a GPU.
+#[derive(Debug)]
+pub struct GpuBuffer {
+    pub(crate) raw: wgpu::Buffer,
+    id: u64,
+    /// The submission that last uses it.
+    used: AtomicU64,
+}
+
+/// One kernel launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Dispatch<'a> {
+    /// The kernel.
+    pub pipeline: &'a Arc<Pipeline>,
+    /// Buffers for bindings 1, 2, …. A buffer that is written may not appear twice.
+    pub buffers: &'a [&'a Arc<GpuBuffer>],
+    /// The parameter struct.
+    pub params: &'a [u8],
+    /// Workgroups.
+    pub groups: [u32; 3],
+}
+
+#[derive(Debug)]
+struct Command {
+    pipeline: Arc<Pipeline>,
+    bind_group: wgpu::BindGroup,
+    offset: u32,
+    groups: [u32; 3],
+}
+
+type BindKey = (u32, ArrayVec<u64, 8>);
+
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    pool: Pool<u64, GpuBuffer>,
+    commands: Vec<Command>,
+    params: Vec<u8>,
+    ring: wgpu::Buffer,
+    slot: usize,
+    bind_groups: HashMap<BindKey, wgpu::BindGroup>,
+    bind_groups_made: u64,
+    dispatches: u64,
+    next_id: u64,
+    profile: Option<Profile>,
+}
+
+#[derive(Debug)]
+struct Profile {
+    queries: wgpu::QuerySet,
+    resolve: wgpu::Buffer,
+    period_ns: f32,
+    on: bool,
+    /// Passes measured since profiling began, as staging buffers with two timestamps each.
+    measured: Vec<wgpu::Buffer>,
+    encode_ns: u64,
+}
+
+/// Dispatches between submissions.
+const SLOTS: usize = 4096;
+/// Bind groups kept; beyond that the cache starts over.
+const MAX_BIND_GROUPS: usize = 4096;
+
+impl Recorder {
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        limits: &wgpu::Limits,
+        features: wgpu::Features,
+    ) -> Self {
+        // 128 bytes hold the largest parameter struct.
+        let slot = (limits.min_uniform_buffer_offset_alignment as usize).max(128);
+        let ring = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: (slot * SLOTS) as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let profile = features.contains(wgpu::Features::TIMESTAMP_QUERY).then(|| Profile {
+            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("pass times"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2,
+            }),
+            resolve: device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("pass times"),
+                size: 16,
+                usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            }),
+            period_ns: queue.get_timestamp_period(),
+            on: false,
+            measured: Vec::new(),
+            encode_ns: 0,
+        });
+        Self {
+            pool: Pool::new(),
+            commands: Vec::new(),
+            params: Vec::new(),
+            ring,
+            slot,
+            bind_groups: HashMap::new(),
+            bind_groups_made: 0,
+            dispatches: 0,
+            next_id: 0,
+            profile,
+        }
+    }
+
+    pub(crate) fn trim(&mut self) {
+        // Recorded commands hold their bind groups, so buffers they use outlive the pool's.
+        self.bind_groups.clear();
+        self.pool.trim(|b| b.raw.size());
+    }
+
+    pub(crate) fn buffers_made(&self) -> u64 {
+        self.pool.made()
+    }
+
+    pub(crate) fn bind_groups_made(&self) -> u64 {
+        self.bind_groups_made
+    }
+
+    pub(crate) fn dispatches_recorded(&self) -> u64 {
+        self.dispatches
+    }
+
+    pub(crate) fn bytes_held(&self) -> u64 {
+        self.pool.bytes()
+    }
+}
+
+/// Sizes in steps of an eighth of a power of two: few classes, little waste.
+fn size_class(bytes: u64) -> u64 {
+    let bytes = bytes.max(256);
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).clamp(256, 8 << 20))
+}
+
+impl Gpu {
+    /// A buffer of at least `bytes` with unspecified contents.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub fn buffer(&self, bytes: u64, operation: &'static str) -> Result<Arc<GpuBuffer>> {
+        self.buffer_where(bytes, operation, |_| true)
+    }
+
+    fn buffer_where(
+        &self,
+        bytes: u64,
+        operation: &'static str,
+        fits: impl Fn(&GpuBuffer) -> bool,
+    ) -> Result<Arc<GpuBuffer>> {
+        let limit = self.max_buffer_bytes();
+        if bytes > limit {
+            return Err(Error::TooLarge { operation, bytes, limit, device: self.summary().name.clone() });
+        }
+        self.check_alive()?;
+        let class = size_class(bytes).min(limit & !3);
+        let mut r = lock(&self.inner().recorder);
+        if let Some(b) = r.pool.take(class, fits) {
+            r.pool.put_back(class, b.clone());
+            return Ok(b);
+        }
+        if r.pool.is_wasteful(|b| b.raw.size()) {
+            r.trim();
+        }
+        let raw = match self.create_buffer(class, operation) {
+            // What is idle may be what is missing.
+            Err(Error::OutOfMemory { .. }) => {
+                r.trim();
+                self.create_buffer(class, operation)?
+            }
+            other => other?,
+        };
+        r.next_id += 1;
+        let b = Arc::new(GpuBuffer { raw, id: r.next_id, used: AtomicU64::new(0) });
+        r.pool.put_new(class, b.clone(), class);
+        Ok(b)
+    }
+
+    fn create_buffer(&self, size: u64, operation: &'static str) -> Result<wgpu::Buffer> {
+        let device = &self.inner().device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let raw = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(operation),
+            size,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let refused = pollster::block_on(validation.pop());
+        if pollster::block_on(memory.pop()).is_some() {
+            return Err(Error::OutOfMemory { operation, bytes: size, device: self.summary().name.clone() });
+        }
+        self.check_alive()?;
+        match refused {
+            Some(e) => Err(Error::Gpu { operation, message: e.to_string() }),
+            None => Ok(raw),
+        }
+    }
+
+    /// A buffer holding `data`.
+    ///
+    /// # Errors
+    /// As [`Self::buffer`].
+    pub fn upload(&self, data: &[u8], operation: &'static str) -> Result<Arc<GpuBuffer>> {
+        // The write takes effect before everything that is recorded but not yet submitted, so the
+        // buffer must be one that none of that uses.
+        let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
+        let b = self.buffer_where(data.len() as u64, operation, |b| b.used.load(Ordering::Relaxed) < pending)?;
+        let whole = data.len() & !3;
+        self.inner().queue.write_buffer(&b.raw, 0, &data[..whole]);
+        if whole < data.len() {
+            let mut last = [0; 4];
+            last[..data.len() - whole].copy_from_slice(&data[whole..]);
+            self.inner().queue.write_buffer(&b.raw, whole as u64, &last);
+        }
+        Ok(b)
+    }
+
+    /// Records a dispatch; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] if there are more workgroups than the device can count;
+    /// [`Error::DeviceLost`]; or what an earlier recording did wrong, if the ring was full.
+    pub fn record(&self, d: Dispatch<'_>) -> Result<()> {
+        self.check_alive()?;
+        debug_assert_eq!(d.params.len(), d.pipeline.params_size as usize, "{}", d.pipeline.stem);
+        debug_assert_eq!(d.buffers.len(), d.pipeline.writes.len(), "{}", d.pipeline.stem);
+        if let Some(&n) = d.groups.iter().find(|&&n| n > self.max_workgroups()) {
+            return Err(Error::TooLarge {
+                operation: d.pipeline.stem,
+                bytes: n.into(),
+                limit: self.max_workgroups().into(),
+                device: format!("{} (workgroups)", self.summary().name),
+            });
+        }
+        if d.groups.contains(&0) {
+            return Ok(());
+        }
+        let mut r = lock(&self.inner().recorder);
+        if r.commands.len() == SLOTS {
+            self.submit(&mut r, None)?;
+        }
+        let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
+        for b in d.buffers {
+            b.used.store(pending, Ordering::Relaxed);
+        }
+        let key: BindKey = (d.pipeline.id, d.buffers.iter().map(|b| b.id).collect());
+        let bind_group = match r.bind_groups.get(&key) {
+            Some(g) => g.clone(),
+            None => {
+                let made = self.bind(&r, &d);
+                if r.bind_groups.len() >= MAX_BIND_GROUPS {
+                    r.bind_groups.clear();
+                }
+                r.bind_groups_made += 1;
+                r.bind_groups.insert(key, made.clone());
+                made
+            }
+        };
+        let offset = r.commands.len() * r.slot;
+        r.params.resize(offset, 0);
+        r.params.extend_from_slice(d.params);
+        r.dispatches += 1;
+        r.commands.push(Command {
+            pipeline: d.pipeline.clone(),
+            bind_group,
+            offset: offset as u32,
+            groups: d.groups,
+        });
+        Ok(())
+    }
+
+    fn bind(&self, r: &Recorder, d: &Dispatch<'_>) -> wgpu::BindGroup {
+        let mut entries = ArrayVec::<_, 9>::new();
+        entries.push(wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: &r.ring,
+                offset: 0,
+                size: wgpu::BufferSize::new(d.pipeline.params_size.into()),
+            }),
+        });
+        for (binding, b) in (1..).zip(d.buffers) {
+            entries.push(wgpu::BindGroupEntry { binding, resource: b.raw.as_entire_binding() });
+        }
+        self.inner().device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(d.pipeline.stem),
+            layout: &d.pipeline.layout,
+            entries: &entries,
+        })
+    }
+
+    /// Submits what is recorded, followed by a copy if one is given.
+    pub(super) fn flush(&self, copy: Option<(&GpuBuffer, &wgpu::Buffer, u64)>) -> Result<()> {
+        self.check_alive()?;
+        let mut r = lock(&self.inner().recorder);
+        self.submit(&mut r, copy)
+    }
+
+    fn submit(&self, r: &mut Recorder, copy: Option<(&GpuBuffer, &wgpu::Buffer, u64)>) -> Result<()> {
+        if r.commands.is_empty() && copy.is_none() {
+            return self.check_errors("submit");
+        }
+        let Recorder { commands, params, ring, profile, .. } = r;
+        let started = std::time::Instant::now();
+        let inner = self.inner();
+        let memory = inner.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = inner.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        if !params.is_empty() {
+            inner.queue.write_buffer(ring, 0, params);
+        }
+        let mut encoder = inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let operation = commands.last().map_or("read", |c| c.pipeline.stem);
+        if !commands.is_empty() {
+            let profile = profile.as_mut().filter(|p| p.on);
+            {
+                let timestamp_writes = profile.as_ref().map(|p| wgpu::ComputePassTimestampWrites {
+                    query_set: &p.queries,
+                    beginning_of_pass_write_index: Some(0),
+                    end_of_pass_write_index: Some(1),
+                });
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some("recurve"),
+                    timestamp_writes,
+                });
+                let mut current = None;
+                for c in commands.iter() {
+                    if current != Some(c.pipeline.id) {
+                        pass.set_pipeline(&c.pipeline.pipeline);
+                        current = Some(c.pipeline.id);
+                    }
+                    pass.set_bind_group(0, &c.bind_group, &[c.offset]);
+                    let [x, y, z] = c.groups;
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+            if let Some(p) = profile {
+                let staging = inner.device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("pass times"),
+                    size: 16,
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                encoder.resolve_query_set(&p.queries, 0..2, &p.resolve, 0);
+                encoder.copy_buffer_to_buffer(&p.resolve, 0, &staging, 0, 16);
+                p.measured.push(staging);
+            }
+        }
+        if let Some((source, target, bytes)) = copy {
+            encoder.copy_buffer_to_buffer(&source.raw, 0, target, 0, bytes);
+        }
+        inner.queue.submit([encoder.finish()]);
+        if let Some(p) = profile.as_mut().filter(|p| p.on) {
+            p.encode_ns += started.elapsed().as_nanos() as u64;
+        }
+        inner.epoch.fetch_add(1, Ordering::Relaxed);
+        commands.clear();
+        params.clear();
+        let refused = pollster::block_on(validation.pop());
+        if pollster::block_on(memory.pop()).is_some() {
+            return Err(Error::OutOfMemory { operation, bytes: 0, device: self.summary().name.clone() });
+        }
+        self.check_alive()?;
+        if let Some(e) = refused {
+            return Err(Error::Gpu { operation, message: e.to_string() });
+        }
+        self.check_errors(operation)
+    }
+
+    fn check_errors(&self, operation: &'static str) -> Result<()> {
+        self.check_alive()?;
+        match lock(&self.inner().uncaptured).take() {
+            Some(message) => Err(Error::Gpu { operation, message }),
+            None => Ok(()),
+        }
+    }
+
+    /// Submits what is recorded and waits for it.
+    pub(crate) fn synchronize(&self) -> Result<()> {
+        self.flush(None)?;
+        self.wait()
+    }
+
+    /// Submits what is recorded without waiting, so that the device works while the host goes on.
+    ///
+    /// # Errors
+    /// What was wrong with it.
+    pub fn submit_recorded(&self) -> Result<()> {
+        self.flush(None)
+    }
+
+    pub(super) fn wait(&self) -> Result<()> {
+        let polled = self.inner().device.poll(wgpu::PollType::wait_indefinitely());
+        self.check_alive()?;
+        match polled {
+            Ok(_) => Ok(()),
+            Err(e) => Err(Error::Gpu { operation: "wait", message: e.to_string() }),
+        }
+    }
+
+    /// Starts or stops measuring passes; see [`Self::take_profile`]. Returns false if the device
+    /// cannot measure.
+    pub fn set_profiling(&self, on: bool) -> bool {
+        match &mut lock(&self.inner().recorder).profile {
+            Some(p) => {
+                p.on = on;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Milliseconds of GPU time and of host time spent encoding and submitting, since the last
+    /// call, over everything submitted while profiling was on.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] or [`Error::Gpu`] if the times cannot be read.
+    pub fn take_profile(&self) -> Result<(f64, f64)> {
+        let (measured, period, encode) = match &mut lock(&self.inner().recorder).profile {
+            Some(p) => (std::mem::take(&mut p.measured), p.period_ns, std::mem::take(&mut p.encode_ns)),
+            None => return Ok((0.0, 0.0)),
+        };
+        let mut ns = 0.0;
+        for b in measured {
+            let mut t = [0u64; 2];
+            self.read_mapped(&b, 16, bytemuck::cast_slice_mut(&mut t))?;
+            ns += t[1].saturating_sub(t[0]) as f64 * f64::from(period);
+        }
+        Ok((ns * 1e-6, encode as f64 * 1e-6))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_class;
+
+    #[test]
+    fn size_classes_waste_little() {
+        for bytes in [1, 4, 256, 257, 1000, 1 << 20, (1 << 20) + 4, (1 << 27) - 4, 1 << 27] {
+            let c = size_class(bytes);
+            assert!(c >= bytes && c % 4 == 0);
+            assert!(c <= bytes + bytes / 4 + 256, "{bytes} -> {c}");
+            assert_eq!(size_class(c), c);
+        }
+    }
+}

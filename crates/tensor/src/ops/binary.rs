@@ -1,0 +1,141 @@
+//! Elementwise arithmetic with broadcasting (`binary.wgsl`).
+
+use super::{padded, walk};
+use crate::gpu::Dispatch;
+use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_shaders::{Variant, params};
+
+#[derive(Clone, Copy)]
+enum Operation {
+    Add,
+    Sub,
+    Mul,
+    Div,
+}
+
+impl Operation {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Sub => "sub",
+            Self::Mul => "mul",
+            Self::Div => "div",
+        }
+    }
+}
+
+impl Tensor {
+    /// `self + other`, broadcasting as NumPy and PyTorch do.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes cannot be broadcast, [`Error::DType`] unless both are of one
+    /// float type, [`Error::Device`] if they are on different devices.
+    pub fn add(&self, other: &Self) -> Result<Self> {
+        self.binary(other, Operation::Add)
+    }
+
+    /// `self - other`, broadcasting as NumPy and PyTorch do.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn sub(&self, other: &Self) -> Result<Self> {
+        self.binary(other, Operation::Sub)
+    }
+
+    /// `self * other`, elementwise, broadcasting as NumPy and PyTorch do.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn mul(&self, other: &Self) -> Result<Self> {
+        self.binary(other, Operation::Mul)
+    }
+
+    /// `self / other`, elementwise, broadcasting as NumPy and PyTorch do.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn div(&self, other: &Self) -> Result<Self> {
+        self.binary(other, Operation::Div)
+    }
+
+    fn binary(&self, other: &Self, op: Operation) -> Result<Self> {
+        let name = op.name();
+        self.check_float(name, "self")?;
+        let same = self.dtype() == other.dtype();
+        other.check_dtype(name, "other", if self.dtype() == DType::F32 { "f32" } else { "f16" }, same)?;
+        self.check_same_device(other, name, "other")?;
+        let (shape, sa, sb) = broadcast(self.shape(), other.shape()).ok_or_else(|| {
+            Error::shape(name, "other", format!("broadcastable with {}", self.shape()), other.shape())
+        })?;
+        match self.device() {
+            Device::Cpu if self.dtype() == DType::F16 => {
+                let wide = self.to_dtype(DType::F32)?.binary(&other.to_dtype(DType::F32)?, op)?;
+                wide.to_dtype(DType::F16)
+            }
+            Device::Cpu => {
+                let a = self.cpu_f32().expect("f32 on the CPU");
+                let b = other.cpu_f32().expect("f32 on the CPU");
+                let f = match op {
+                    Operation::Add => |a, b| a + b,
+                    Operation::Sub => |a, b| a - b,
+                    Operation::Mul => |a: f32, b: f32| a * b,
+                    Operation::Div => |a, b| a / b,
+                };
+                Self::cpu_write(shape, |out| {
+                    if self.shape() == other.shape() {
+                        out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (&a, &b))| *o = f(a, b));
+                    } else {
+                        let mut out = out.iter_mut();
+                        walk(&shape, &sa, &sb, |i, j| {
+                            *out.next().expect("as many as the shape has") = f(a[i], b[j]);
+                        });
+                    }
+                    Ok(())
+                })
+            }
+            Device::Gpu(gpu) => {
+                let out = Self::gpu_uninit(&gpu, shape, self.dtype(), name)?;
+                let pipeline = gpu.pipeline(&Variant::binary(self.dtype().element(), op as u32))?;
+                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
+                let p = params::Binary {
+                    count: shape.count() as u32,
+                    groups_x,
+                    dims: padded(&shape, &sa, &sb),
+                    ..Default::default()
+                };
+                gpu.record(Dispatch {
+                    pipeline: &pipeline,
+                    buffers: &[self.gpu_buffer(), other.gpu_buffer(), out.gpu_buffer()],
+                    params: bytemuck::bytes_of(&p),
+                    groups,
+                })?;
+                Ok(out)
+            }
+        }
+    }
+}
+
+type Strides = [usize; MAX_RANK];
+
+/// The common shape, and each operand's strides under it.
+fn broadcast(a: &Shape, b: &Shape) -> Option<(Shape, Strides, Strides)> {
+    let rank = a.rank().max(b.rank());
+    let mut dims = [1; MAX_RANK];
+    let (mut sa, mut sb) = ([0; MAX_RANK], [0; MAX_RANK]);
+    let mut place = |s: &Shape, strides: &mut Strides| {
+        let own = s.strides();
+        let skip = rank - s.rank();
+        for (d, &size) in s.dims().iter().enumerate() {
+            if size != 1 {
+                if dims[skip + d] != 1 && dims[skip + d] != size {
+                    return false;
+                }
+                dims[skip + d] = size;
+                strides[skip + d] = own[d];
+            }
+        }
+        true
+    };
+    let fits = place(a, &mut sa) && place(b, &mut sb);
+    fits.then(|| Shape::new(&dims[..rank])).flatten().map(|s| (s, sa, sb))
+}

@@ -1,0 +1,178 @@
+//! Slices, transposes and concatenation: strided copies (`copy.wgsl`).
+
+use super::{padded, walk};
+use crate::gpu::{Dispatch, Gpu};
+use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_shaders::{Variant, params};
+use std::ops::Range;
+
+type Strides = [usize; MAX_RANK];
+
+/// A strided copy of `shape` elements from one place to another.
+#[derive(Clone, Copy)]
+struct Span {
+    shape: Shape,
+    source: usize,
+    source_strides: Strides,
+    target: usize,
+    target_strides: Strides,
+}
+
+impl Tensor {
+    /// The part `range` of `axis`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no such axis, or the range is empty or goes past the end.
+    pub fn slice(&self, axis: usize, range: Range<usize>) -> Result<Self> {
+        self.check_axis("slice", axis)?;
+        if range.is_empty() || range.end > self.dims()[axis] {
+            let message = format!("is {range:?}, but dimension {axis} has size {}", self.dims()[axis]);
+            return Err(Error::Argument { operation: "slice", argument: "range", message });
+        }
+        let shape = self.shape().with(axis, range.len());
+        let strides = self.shape().strides();
+        let span = Span {
+            shape,
+            source: range.start * strides[axis],
+            source_strides: strides,
+            target: 0,
+            target_strides: shape.strides(),
+        };
+        assemble(shape, &[self], &[span], "slice")
+    }
+
+    /// The dimensions in another order: dimension `d` of the result is dimension `axes[d]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] unless `axes` names every dimension once.
+    pub fn transpose(&self, axes: &[usize]) -> Result<Self> {
+        let rank = self.shape().rank();
+        let mut seen = [false; MAX_RANK];
+        let valid = axes.len() == rank
+            && axes.iter().all(|&a| a < rank && !std::mem::replace(&mut seen[a], true));
+        if !valid {
+            let message = format!("is {axes:?}, but must name each dimension of {} once", self.shape());
+            return Err(Error::Argument { operation: "transpose", argument: "axes", message });
+        }
+        let own = self.shape().strides();
+        let (mut dims, mut strides) = ([1; MAX_RANK], [0; MAX_RANK]);
+        for (d, &a) in axes.iter().enumerate() {
+            dims[d] = self.dims()[a];
+            strides[d] = own[a];
+        }
+        let shape = Shape::new(&dims[..rank]).expect("as many elements as before");
+        let span = Span {
+            shape,
+            source: 0,
+            source_strides: strides,
+            target: 0,
+            target_strides: shape.strides(),
+        };
+        assemble(shape, &[self], &[span], "transpose")
+    }
+}
+
+/// The tensors one after another along `axis`.
+///
+/// # Errors
+/// [`Error::Argument`] if there are none; [`Error::Shape`], [`Error::DType`] or [`Error::Device`] if
+/// one differs from the first in anything but the size of `axis`.
+pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
+    let operation = "concat";
+    let argument = "tensors";
+    let Some(first) = tensors.first() else {
+        return Err(Error::Argument { operation, argument, message: "is empty".into() });
+    };
+    first.check_axis(operation, axis)?;
+    let mut size = 0;
+    for t in tensors {
+        first.check_same_device(t, operation, argument)?;
+        t.check_dtype(operation, argument, "of one element type", t.dtype() == first.dtype())?;
+        if t.shape().rank() != first.shape().rank() || t.shape().with(axis, 1) != first.shape().with(axis, 1) {
+            let expected = format!("like {} but for dimension {axis}", first.shape());
+            return Err(Error::shape(operation, argument, expected, t.shape()));
+        }
+        size += t.dims()[axis];
+    }
+    let mut dims = [1; MAX_RANK];
+    let rank = first.shape().rank();
+    dims[..rank].copy_from_slice(first.dims());
+    dims[axis] = size;
+    let shape = Shape::new(&dims[..rank])
+        .ok_or_else(|| Error::shape(operation, argument, "smaller", first.shape()))?;
+    let target_strides = shape.strides();
+    let mut at = 0;
+    let spans: Vec<Span> = tensors
+        .iter()
+        .map(|t| {
+            let target = at * target_strides[axis];
+            at += t.dims()[axis];
+            Span { shape: *t.shape(), source: 0, source_strides: t.shape().strides(), target, target_strides }
+        })
+        .collect();
+    let bound = tensors.iter().map(|t| t.bound()).max().unwrap_or(0);
+    Ok(assemble(shape, tensors, &spans, operation)?.with_bound(bound))
+}
+
+/// A tensor of which `spans[i]`, taken from `sources[i]`, make up every element.
+fn assemble(shape: Shape, sources: &[&Tensor], spans: &[Span], operation: &'static str) -> Result<Tensor> {
+    let dtype = sources[0].dtype();
+    let bound = sources[0].bound();
+    match sources[0].device() {
+        Device::Cpu => match dtype {
+            DType::F32 => Tensor::cpu_write(shape, |out| {
+                for (t, s) in sources.iter().zip(spans) {
+                    copy(s, t.cpu_f32().expect("f32 on the CPU"), out);
+                }
+                Ok(())
+            }),
+            DType::U32 => Ok(Tensor::cpu_u32_write(shape, bound, |out| {
+                for (t, s) in sources.iter().zip(spans) {
+                    copy(s, t.cpu_u32().expect("u32 on the CPU"), out);
+                }
+            })),
+            DType::F16 => {
+                let wide: Vec<_> = sources.iter().map(|t| t.to_dtype(DType::F32)).collect::<Result<_>>()?;
+                let wide: Vec<_> = wide.iter().collect();
+                assemble(shape, &wide, spans, operation)?.to_dtype(DType::F16)
+            }
+        },
+        Device::Gpu(gpu) => {
+            let out = Tensor::gpu_uninit(&gpu, shape, dtype, operation)?;
+            for (t, s) in sources.iter().zip(spans) {
+                record(&gpu, s, t, &out)?;
+            }
+            Ok(out.with_bound(bound))
+        }
+    }
+}
+
+fn copy<T: Copy>(s: &Span, source: &[T], out: &mut [T]) {
+    let last = s.shape.rank().saturating_sub(1);
+    let run = s.shape.last();
+    if s.shape.rank() > 0 && s.source_strides[last] == 1 && s.target_strides[last] == 1 {
+        walk(&s.shape.with(last, 1), &s.source_strides, &s.target_strides, |i, o| {
+            out[s.target + o..][..run].copy_from_slice(&source[s.source + i..][..run]);
+        });
+    } else {
+        walk(&s.shape, &s.source_strides, &s.target_strides, |i, o| out[s.target + o] = source[s.source + i]);
+    }
+}
+
+fn record(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
+    let pipeline = gpu.pipeline(&Variant::copy(source.dtype().element()))?;
+    let (groups, groups_x) = gpu.elementwise_groups(s.shape.count());
+    let p = params::Copy {
+        count: s.shape.count() as u32,
+        groups_x,
+        source_offset: s.source as u32,
+        target_offset: s.target as u32,
+        dims: padded(&s.shape, &s.source_strides, &s.target_strides),
+    };
+    gpu.record(Dispatch {
+        pipeline: &pipeline,
+        buffers: &[source.gpu_buffer(), out.gpu_buffer()],
+        params: bytemuck::bytes_of(&p),
+        groups,
+    })
+}

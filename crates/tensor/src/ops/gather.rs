@@ -1,0 +1,57 @@
+//! Rows of a table by id: the embedding look-up (`gather.wgsl`).
+
+use crate::gpu::Dispatch;
+use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_shaders::{Variant, params};
+
+impl Tensor {
+    /// Rows of `self`, a table `[V, W]`, by `ids` of any shape; the result has one dimension more,
+    /// W.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless `self` has two dimensions, [`Error::DType`] unless `ids` is U32,
+    /// [`Error::Index`] if an id is V or larger, [`Error::Device`] if they are on different devices.
+    pub fn gather(&self, ids: &Self) -> Result<Self> {
+        let &[rows, width] = self.dims() else {
+            return Err(Error::shape("gather", "self", "a table [V, W]", self.shape()));
+        };
+        self.check_float("gather", "self")?;
+        ids.check_dtype("gather", "ids", "u32", ids.dtype() == DType::U32)?;
+        self.check_same_device(ids, "gather", "ids")?;
+        if ids.bound() as usize >= rows {
+            return Err(Error::Index { operation: "gather", argument: "ids", index: ids.bound().into(), len: rows });
+        }
+        let rank = ids.shape().rank();
+        let mut dims = [0; MAX_RANK + 1];
+        dims[..rank].copy_from_slice(ids.dims());
+        dims[rank] = width;
+        let shape = Shape::new(&dims[..=rank])
+            .ok_or_else(|| Error::shape("gather", "ids", "of fewer dimensions", ids.shape()))?;
+        match self.device() {
+            Device::Cpu if self.dtype() == DType::F16 => {
+                self.to_dtype(DType::F32)?.gather(ids)?.to_dtype(DType::F16)
+            }
+            Device::Cpu => Self::cpu_write(shape, |out| {
+                let table = self.cpu_f32().expect("f32 on the CPU");
+                let ids = ids.cpu_u32().expect("u32 on the CPU");
+                for (&id, out) in ids.iter().zip(out.chunks_exact_mut(width)) {
+                    out.copy_from_slice(&table[id as usize * width..][..width]);
+                }
+                Ok(())
+            }),
+            Device::Gpu(gpu) => {
+                let out = Self::gpu_uninit(&gpu, shape, self.dtype(), "gather")?;
+                let pipeline = gpu.pipeline(&Variant::gather(self.dtype().element()))?;
+                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
+                let p = params::Gather { count: shape.count() as u32, groups_x, width: width as u32, unused: 0 };
+                gpu.record(Dispatch {
+                    pipeline: &pipeline,
+                    buffers: &[self.gpu_buffer(), ids.gpu_buffer(), out.gpu_buffer()],
+                    params: bytemuck::bytes_of(&p),
+                    groups,
+                })?;
+                Ok(out)
+            }
+        }
+    }
+}

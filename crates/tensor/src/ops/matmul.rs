@@ -1,0 +1,225 @@
+//! Matrix products (`matmul.wgsl`).
+
+use super::unary::activation_code;
+use crate::cpu::{self, Gemm};
+use crate::gpu::{Dispatch, Gpu};
+use crate::{Activation, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_shaders::{ActivationCode, Variant, params};
+
+/// What a product does beside multiplying.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MatmulOptions<'a> {
+    /// The right side is stored `[n, k]`, as PyTorch stores weights.
+    pub transpose_rhs: bool,
+    /// `[n]`, added to every row.
+    pub bias: Option<&'a Tensor>,
+    /// Applied to the result.
+    pub activation: Activation,
+}
+
+impl Tensor {
+    /// `self · rhs`: `[…, m, k] · [k, n]` gives `[…, m, n]`.
+    ///
+    /// # Errors
+    /// As [`Self::matmul_with`].
+    pub fn matmul(&self, rhs: &Self) -> Result<Self> {
+        self.matmul_with(rhs, &MatmulOptions::default())
+    }
+
+    /// `activation(self · rhs + bias)`.
+    ///
+    /// `self` is `[…, m, k]`. `rhs` is `[k, n]` and shared by all leading dimensions, or
+    /// `[…, k, n]` with leading dimensions equal to those of `self`; with `transpose_rhs` its last
+    /// two dimensions are `[n, k]`. `rhs` may be f16 beside an f32 `self`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes do not fit, [`Error::DType`] if an operand is U32 or the bias
+    /// is not of the type of `self`, [`Error::Device`] if they are on different devices.
+    pub fn matmul_with(&self, rhs: &Self, options: &MatmulOptions<'_>) -> Result<Self> {
+        let op = "matmul";
+        self.check_float(op, "self")?;
+        rhs.check_float(op, "rhs")?;
+        self.check_same_device(rhs, op, "rhs")?;
+        let rank = self.shape().rank();
+        if rank < 2 {
+            return Err(Error::shape(op, "self", "[…, m, k]", self.shape()));
+        }
+        let (m, k) = (self.dims()[rank - 2], self.dims()[rank - 1]);
+        let last = rhs.shape().rank();
+        let layout = if options.transpose_rhs { "n, k" } else { "k, n" };
+        let bad_rhs = || Error::shape(op, "rhs", format!("[{layout}] or […, {layout}] with k = {k}, for a left side {}", self.shape()), rhs.shape());
+        if last < 2 || (last > 2 && (last != rank || rhs.dims()[..last - 2] != self.dims()[..rank - 2])) {
+            return Err(bad_rhs());
+        }
+        let (d0, d1) = (rhs.dims()[last - 2], rhs.dims()[last - 1]);
+        let (rk, n) = if options.transpose_rhs { (d1, d0) } else { (d0, d1) };
+        if rk != k {
+            return Err(bad_rhs());
+        }
+        if let Some(b) = options.bias {
+            self.check_same_device(b, op, "bias")?;
+            b.check_dtype(op, "bias", "of the type of self", b.dtype() == self.dtype())?;
+            if b.dims() != [n] {
+                return Err(Error::shape(op, "bias", format!("[{n}]"), b.shape()));
+            }
+        }
+        let mut dims = [1; MAX_RANK];
+        dims[..rank].copy_from_slice(self.dims());
+        dims[rank - 1] = n;
+        let shape = Shape::new(&dims[..rank]).ok_or_else(|| Error::shape(op, "rhs", "smaller", rhs.shape()))?;
+        // A shared right side makes one product of all rows.
+        let (batch, m) = if last == 2 { (1, self.shape().count() / k) } else { (self.shape().count() / (m * k), m) };
+        match self.device() {
+            Device::Cpu if self.dtype() == DType::F16 || rhs.dtype() == DType::F16 => {
+                let bias = options.bias.map(|b| b.to_dtype(DType::F32)).transpose()?;
+                let wide = MatmulOptions { bias: bias.as_ref(), ..*options };
+                let y = self.to_dtype(DType::F32)?.matmul_with(&rhs.to_dtype(DType::F32)?, &wide)?;
+                y.to_dtype(self.dtype())
+            }
+            Device::Cpu => {
+                let bias = options.bias.map(|b| b.cpu_f32().expect("f32 on the CPU"));
+                Self::cpu_write(shape, |out| {
+                    let a = self.cpu_f32().expect("f32 on the CPU");
+                    let b = rhs.cpu_f32().expect("f32 on the CPU");
+                    for i in 0..batch {
+                        let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
+                        let out = &mut out[i * m * n..][..m * n];
+                        product(a, b, [m, k, n], options.transpose_rhs, bias, out);
+                        cpu::simd::activate_slice(options.activation, out);
+                    }
+                    Ok(())
+                })
+            }
+            Device::Gpu(gpu) => {
+                let out = Self::gpu_uninit(&gpu, shape, self.dtype(), op)?;
+                let p = params::Matmul {
+                    m: m as u32,
+                    n: n as u32,
+                    k: k as u32,
+                    a_inner: m as u32,
+                    a_inner_stride: k as u32,
+                    a_batch: (m * k) as u32,
+                    b_batch: (k * n) as u32,
+                    c_batch: (m * n) as u32,
+                    ..Default::default()
+                };
+                let act = activation_code(options.activation)?;
+                record(&gpu, &Product { a: self, b: rhs, transposed: options.transpose_rhs, bias: options.bias, act, out: &out, batch }, p)?;
+                Ok(out)
+            }
+        }
+    }
+}
+
+fn product(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], transposed: bool, bias: Option<&[f32]>, out: &mut [f32]) {
+    if m == 1 && transposed {
+        cpu::simd::matvec(b, a, out);
+        if let Some(bias) = bias {
+            out.iter_mut().zip(bias).for_each(|(o, &b)| *o += b);
+        }
+        return;
+    }
+    if let Some(bias) = bias {
+        out.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias));
+    }
+    let b = if transposed { (b, 1, k) } else { (b, n, 1) };
+    let threads = cpu::threads_for(m * n * k);
+    cpu::gemm(Gemm { m, n, k, a: (a, k, 1), b, c_row: n, accumulate: bias.is_some(), threads }, out);
+}
+
+struct Product<'a> {
+    a: &'a Tensor,
+    b: &'a Tensor,
+    transposed: bool,
+    bias: Option<&'a Tensor>,
+    act: ActivationCode,
+    out: &'a Tensor,
+    batch: usize,
+}
+
+fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
+    let variant = Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act.code);
+    let pipeline = gpu.pipeline(&variant)?;
+    let tile = Variant::MATMUL_TILE;
+    // Rows go along y; more row tiles than the device can count are done in several dispatches,
+    // which begin at whole groups of a_inner rows or stay inside one.
+    let most = gpu.max_workgroups() * tile;
+    let mut first = 0;
+    while first < p.m {
+        let rows = if p.a_inner <= most { most / p.a_inner * p.a_inner } else { most.min(p.a_inner - first % p.a_inner) };
+        let rows = rows.min(p.m - first);
+        let q = params::Matmul {
+            m: rows,
+            a_offset: p.a_offset + (first / p.a_inner) * p.a_outer_stride + (first % p.a_inner) * p.a_inner_stride,
+            c_offset: p.c_offset + first * p.n,
+            alpha: x.act.alpha,
+            beta: x.act.beta,
+            ..p
+        };
+        gpu.record(Dispatch {
+            pipeline: &pipeline,
+            // Without a bias the left operand stands in for it, unread.
+            buffers: &[x.a.gpu_buffer(), x.b.gpu_buffer(), x.bias.unwrap_or(x.a).gpu_buffer(), x.out.gpu_buffer()],
+            params: bytemuck::bytes_of(&q),
+            groups: [p.n.div_ceil(tile), rows.div_ceil(tile), x.batch as u32],
+        })?;
+        first += rows;
+    }
+    Ok(())
+}
+
+/// A product on a GPU whose left rows are spread over two strides, as the timesteps of a
+/// `[B, T, I]` tensor are: `out[r] = a[row r] · wᵀ + bias`.
+#[derive(Clone, Copy, Debug)]
+pub struct StridedMatmul<'a> {
+    /// Left operand.
+    pub a: &'a Tensor,
+    /// Rows.
+    pub m: usize,
+    /// Columns of the left operand.
+    pub k: usize,
+    /// Row r starts at `a_offset + (r / a_inner) * a_outer_stride + (r % a_inner) * a_inner_stride`.
+    pub a_inner: usize,
+    /// See `a_inner`.
+    pub a_outer_stride: usize,
+    /// See `a_inner`.
+    pub a_inner_stride: usize,
+    /// See `a_inner`.
+    pub a_offset: usize,
+    /// `[…, n, k]`
+    pub w: &'a Tensor,
+    /// First element of the `[n, k]` matrix to use.
+    pub w_offset: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// `[…, n]`
+    pub bias: &'a Tensor,
+    /// First element of the bias to use.
+    pub bias_offset: usize,
+    /// Result, `[m, n]` from `out_offset` on.
+    pub out: &'a Tensor,
+    /// See `out`.
+    pub out_offset: usize,
+}
+
+/// Records a [`StridedMatmul`].
+///
+/// # Errors
+/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
+    let p = params::Matmul {
+        m: s.m as u32,
+        n: s.n as u32,
+        k: s.k as u32,
+        a_inner: s.a_inner as u32,
+        a_outer_stride: s.a_outer_stride as u32,
+        a_inner_stride: s.a_inner_stride as u32,
+        a_offset: s.a_offset as u32,
+        b_offset: s.w_offset as u32,
+        bias_offset: s.bias_offset as u32,
+        c_offset: s.out_offset as u32,
+        ..Default::default()
+    };
+    let act = ActivationCode { code: 0, alpha: 0.0, beta: 0.0 };
+    record(gpu, &Product { a: s.a, b: s.w, transposed: true, bias: Some(s.bias), act, out: s.out, batch: 1 }, p)
+}

@@ -1,0 +1,91 @@
+//! Shapes: up to six dimensions, kept inline.
+
+use core::{fmt, ops::Deref};
+
+/// Most dimensions of a tensor.
+pub const MAX_RANK: usize = 6;
+
+/// The dimensions of a tensor, outermost first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; MAX_RANK],
+    rank: u8,
+}
+
+impl Shape {
+    /// The shape with these dimensions, or `None` if there are more than [`MAX_RANK`] or their
+    /// product overflows.
+    pub fn new(dims: &[usize]) -> Option<Self> {
+        if dims.len() > MAX_RANK {
+            return None;
+        }
+        // Padding with 1 keeps comparison by value, and makes the product of all six the count.
+        let mut padded = [1; MAX_RANK];
+        padded[..dims.len()].copy_from_slice(dims);
+        padded.iter().try_fold(4usize, |n, &d| n.checked_mul(d))?;
+        Some(Self { dims: padded, rank: dims.len() as u8 })
+    }
+
+    /// The dimensions.
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..usize::from(self.rank)]
+    }
+
+    /// Number of dimensions.
+    pub fn rank(&self) -> usize {
+        usize::from(self.rank)
+    }
+
+    /// Number of elements.
+    pub fn count(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    /// The last dimension; 1 for a scalar.
+    pub fn last(&self) -> usize {
+        self.dims().last().copied().unwrap_or(1)
+    }
+
+    /// Row-major strides in elements.
+    pub(crate) fn strides(&self) -> [usize; MAX_RANK] {
+        let mut strides = [0; MAX_RANK];
+        let mut next = 1;
+        for d in (0..self.rank()).rev() {
+            strides[d] = next;
+            next *= self.dims[d];
+        }
+        strides
+    }
+
+    /// The same shape with dimension `axis` replaced.
+    pub(crate) fn with(&self, axis: usize, size: usize) -> Self {
+        let mut s = *self;
+        s.dims[axis] = size;
+        s
+    }
+}
+
+impl Deref for Shape {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        self.dims()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.dims())
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<const N: usize> PartialEq<[usize; N]> for Shape {
+    fn eq(&self, other: &[usize; N]) -> bool {
+        self.dims() == other
+    }
+}

@@ -1,0 +1,404 @@
+//! Tensors: elements on a device, with a shape.
+
+use crate::cpu::{self, CpuBuffer};
+use crate::gpu::{Dispatch, Gpu, GpuBuffer};
+use crate::{DType, Device, Error, MAX_RANK, Result, Shape};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use recurve_shaders::{Variant, params};
+use std::fmt;
+use std::sync::Arc;
+
+/// Elements on a device, row-major, with a shape. Immutable: operations make new tensors. Cloning
+/// shares the elements.
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Shape,
+    dtype: DType,
+    storage: Storage,
+    /// For U32: no element is larger than this. Kept on the host, so that look-ups by id can be
+    /// checked without reading the ids back.
+    bound: u32,
+}
+
+#[derive(Clone)]
+enum Storage {
+    Cpu(Arc<CpuBuffer>),
+    Gpu(Gpu, Arc<GpuBuffer>),
+}
+
+impl Tensor {
+    /// A tensor of these f32 elements.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `dims` is not the shape of `data` or has a zero; [`Error::TooLarge`],
+    /// [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the device.
+    pub fn from_f32(data: &[f32], dims: &[usize], device: &Device) -> Result<Self> {
+        let shape = shape_of("Tensor::from_f32", dims, data.len())?;
+        match device {
+            Device::Cpu => Self::cpu_write(shape, |out| {
+                out.copy_from_slice(data);
+                Ok(())
+            }),
+            Device::Gpu(gpu) => Self::gpu_upload(gpu, bytemuck::cast_slice(data), shape, DType::F32, 0),
+        }
+    }
+
+    /// A tensor of these f16 elements.
+    ///
+    /// # Errors
+    /// As [`Self::from_f32`]; [`Error::Unsupported`] if the adapter has no f16.
+    pub fn from_f16(data: &[f16], dims: &[usize], device: &Device) -> Result<Self> {
+        let shape = shape_of("Tensor::from_f16", dims, data.len())?;
+        check_f16(device, "Tensor::from_f16")?;
+        match device {
+            Device::Cpu => Ok(Self::cpu_f16_write(shape, |out| out.copy_from_slice(data))),
+            Device::Gpu(gpu) => Self::gpu_upload(gpu, bytemuck::cast_slice(data), shape, DType::F16, 0),
+        }
+    }
+
+    /// A tensor of these indices: token ids, lengths.
+    ///
+    /// # Errors
+    /// As [`Self::from_f32`].
+    pub fn from_u32(data: &[u32], dims: &[usize], device: &Device) -> Result<Self> {
+        let shape = shape_of("Tensor::from_u32", dims, data.len())?;
+        let bound = data.iter().copied().max().unwrap_or(0);
+        match device {
+            Device::Cpu => Ok(Self::cpu_u32_write(shape, bound, |out| out.copy_from_slice(data))),
+            Device::Gpu(gpu) => Self::gpu_upload(gpu, bytemuck::cast_slice(data), shape, DType::U32, bound),
+        }
+    }
+
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// As [`Self::from_f32`].
+    pub fn zeros(dims: &[usize], dtype: DType, device: &Device) -> Result<Self> {
+        Self::full(dims, 0.0, dtype, device)
+    }
+
+    /// A tensor with one value everywhere. For U32 the value is rounded towards zero.
+    ///
+    /// # Errors
+    /// As [`Self::from_f32`].
+    pub fn full(dims: &[usize], value: f32, dtype: DType, device: &Device) -> Result<Self> {
+        let shape = shape_of("Tensor::full", dims, usize::MAX)?;
+        if dtype == DType::F16 {
+            check_f16(device, "Tensor::full")?;
+        }
+        match device {
+            Device::Cpu => match dtype {
+                DType::F32 => Self::cpu_write(shape, |out| {
+                    out.fill(value);
+                    Ok(())
+                }),
+                DType::F16 => Ok(Self::cpu_f16_write(shape, |out| out.fill(f16::from_f32(value)))),
+                DType::U32 => Ok(Self::cpu_u32_write(shape, value as u32, |out| out.fill(value as u32))),
+            },
+            Device::Gpu(gpu) => {
+                let mut out = Self::gpu_uninit(gpu, shape, dtype, "full")?;
+                out.bound = value as u32;
+                let pipeline = gpu.pipeline(&Variant::fill(dtype.element()))?;
+                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
+                let p = params::Fill { count: shape.count() as u32, groups_x, value, unused: 0 };
+                gpu.record(Dispatch {
+                    pipeline: &pipeline,
+                    buffers: &[out.gpu_buffer()],
+                    params: bytemuck::bytes_of(&p),
+                    groups,
+                })?;
+                Ok(out)
+            }
+        }
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The dimensions.
+    pub fn dims(&self) -> &[usize] {
+        self.shape.dims()
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> Device {
+        match &self.storage {
+            Storage::Cpu(_) => Device::Cpu,
+            Storage::Gpu(g, _) => Device::Gpu(g.clone()),
+        }
+    }
+
+    /// The elements as f32 (f16 is widened), read back if they are on a GPU.
+    ///
+    /// # Errors
+    /// [`Error::DType`] for U32; on a GPU whatever went wrong in what was recorded.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; self.shape.count()];
+        self.read_into(&mut out)?;
+        Ok(out)
+    }
+
+    /// [`Self::to_vec`] into memory that the caller already has.
+    ///
+    /// # Errors
+    /// As [`Self::to_vec`]; [`Error::Argument`] if `out` has another length.
+    pub fn read_into(&self, out: &mut [f32]) -> Result<()> {
+        self.check_read(out.len())?;
+        match &self.storage {
+            Storage::Cpu(b) => {
+                read_cpu(b, out);
+                Ok(())
+            }
+            Storage::Gpu(g, b) if self.dtype == DType::F16 => {
+                let mut half = vec![f16::ZERO; out.len()];
+                g.read(b, bytemuck::cast_slice_mut(&mut half))?;
+                half.convert_to_f32_slice(out);
+                Ok(())
+            }
+            Storage::Gpu(g, b) => g.read(b, bytemuck::cast_slice_mut(out)),
+        }
+    }
+
+    /// [`Self::to_vec`] without blocking the executor.
+    ///
+    /// # Errors
+    /// As [`Self::to_vec`].
+    pub async fn to_vec_async(&self) -> Result<Vec<f32>> {
+        let mut out = vec![0.0; self.shape.count()];
+        self.check_read(out.len())?;
+        match &self.storage {
+            Storage::Cpu(b) => read_cpu(b, &mut out),
+            Storage::Gpu(g, b) if self.dtype == DType::F16 => {
+                let mut half = vec![f16::ZERO; out.len()];
+                g.read_async(b, bytemuck::cast_slice_mut(&mut half)).await?;
+                half.convert_to_f32_slice(&mut out);
+            }
+            Storage::Gpu(g, b) => g.read_async(b, bytemuck::cast_slice_mut(&mut out)).await?,
+        }
+        Ok(out)
+    }
+
+    fn check_read(&self, len: usize) -> Result<()> {
+        if !self.dtype.is_float() {
+            return Err(Error::DType {
+                operation: "Tensor::to_vec",
+                argument: "self",
+                expected: "f32 or f16 (use to_vec_u32)",
+                got: self.dtype,
+            });
+        }
+        if len != self.shape.count() {
+            return Err(Error::Argument {
+                operation: "Tensor::read_into",
+                argument: "out",
+                message: format!("has {len} elements, but the tensor has {}", self.shape.count()),
+            });
+        }
+        Ok(())
+    }
+
+    /// The elements of a U32 tensor.
+    ///
+    /// # Errors
+    /// [`Error::DType`] unless it is U32; on a GPU whatever went wrong in what was recorded.
+    pub fn to_vec_u32(&self) -> Result<Vec<u32>> {
+        self.check_dtype("Tensor::to_vec_u32", "self", "u32", self.dtype == DType::U32)?;
+        match &self.storage {
+            Storage::Cpu(b) => match &**b {
+                CpuBuffer::U32(v) => Ok(v.clone()),
+                _ => unreachable!("a U32 tensor has U32 storage"),
+            },
+            Storage::Gpu(g, b) => {
+                let mut out = vec![0; self.shape.count()];
+                g.read(b, bytemuck::cast_slice_mut(&mut out))?;
+                Ok(out)
+            }
+        }
+    }
+
+    /// The same elements on another device; the same tensor if it is there already.
+    ///
+    /// # Errors
+    /// As [`Self::to_vec`] and [`Self::from_f32`].
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        if self.device() == *device {
+            return Ok(self.clone());
+        }
+        match self.dtype {
+            DType::F32 => Self::from_f32(&self.to_vec()?, self.dims(), device),
+            DType::U32 => Self::from_u32(&self.to_vec_u32()?, self.dims(), device),
+            DType::F16 => {
+                let half: Vec<f16> = self.to_vec()?.into_iter().map(f16::from_f32).collect();
+                Self::from_f16(&half, self.dims(), device)
+            }
+        }
+    }
+
+    /// The same elements in another shape. Nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the number of elements differs.
+    pub fn reshape(&self, dims: &[usize]) -> Result<Self> {
+        match Shape::new(dims) {
+            Some(shape) if shape.count() == self.shape.count() => Ok(Self { shape, ..self.clone() }),
+            _ => Err(Error::shape("reshape", "self", format!("as many elements as {dims:?}"), &self.shape)),
+        }
+    }
+
+    pub(crate) fn check_dtype(
+        &self,
+        operation: &'static str,
+        argument: &'static str,
+        expected: &'static str,
+        ok: bool,
+    ) -> Result<()> {
+        if ok { Ok(()) } else { Err(Error::DType { operation, argument, expected, got: self.dtype }) }
+    }
+
+    /// Fails unless `other` is on the same device.
+    ///
+    /// # Errors
+    /// [`Error::Device`].
+    pub fn check_same_device(&self, other: &Self, operation: &'static str, argument: &'static str) -> Result<()> {
+        if self.device() == other.device() {
+            return Ok(());
+        }
+        let (expected, got) = (self.device().to_string(), other.device().to_string());
+        Err(Error::Device { operation, argument, expected, got })
+    }
+
+    /// For U32: an upper bound of the elements.
+    pub(crate) fn bound(&self) -> u32 {
+        self.bound
+    }
+
+    pub(crate) fn with_bound(mut self, bound: u32) -> Self {
+        self.bound = bound;
+        self
+    }
+
+    /// The f32 elements, if they are in host memory.
+    pub fn cpu_f32(&self) -> Option<&[f32]> {
+        match &self.storage {
+            Storage::Cpu(b) => match &**b {
+                CpuBuffer::F32(v) => Some(v),
+                _ => None,
+            },
+            Storage::Gpu(..) => None,
+        }
+    }
+
+    /// The u32 elements, if they are in host memory.
+    pub fn cpu_u32(&self) -> Option<&[u32]> {
+        match &self.storage {
+            Storage::Cpu(b) => match &**b {
+                CpuBuffer::U32(v) => Some(v),
+                _ => None,
+            },
+            Storage::Gpu(..) => None,
+        }
+    }
+
+    /// The buffer of a tensor on a GPU.
+    ///
+    /// # Panics
+    /// If the tensor is on the CPU; callers have matched the device.
+    pub fn gpu_buffer(&self) -> &Arc<GpuBuffer> {
+        match &self.storage {
+            Storage::Gpu(_, b) => b,
+            Storage::Cpu(_) => panic!("the tensor is on the CPU"),
+        }
+    }
+
+    /// An f32 tensor on the CPU whose elements `write` sets, every one of them.
+    ///
+    /// # Errors
+    /// What `write` returns.
+    pub fn cpu_write<E>(shape: Shape, write: impl FnOnce(&mut [f32]) -> Result<(), E>) -> Result<Self, E> {
+        let (b, result) = cpu::make(DType::F32, shape.count(), |b| match b {
+            CpuBuffer::F32(v) => write(v),
+            _ => unreachable!("the pool gives what was asked for"),
+        });
+        result?;
+        Ok(Self { shape, dtype: DType::F32, storage: Storage::Cpu(b), bound: 0 })
+    }
+
+    pub(crate) fn cpu_f16_write(shape: Shape, write: impl FnOnce(&mut [f16])) -> Self {
+        let (b, ()) = cpu::make(DType::F16, shape.count(), |b| match b {
+            CpuBuffer::F16(v) => write(v),
+            _ => unreachable!("the pool gives what was asked for"),
+        });
+        Self { shape, dtype: DType::F16, storage: Storage::Cpu(b), bound: 0 }
+    }
+
+    pub(crate) fn cpu_u32_write(shape: Shape, bound: u32, write: impl FnOnce(&mut [u32])) -> Self {
+        let (b, ()) = cpu::make(DType::U32, shape.count(), |b| match b {
+            CpuBuffer::U32(v) => write(v),
+            _ => unreachable!("the pool gives what was asked for"),
+        });
+        Self { shape, dtype: DType::U32, storage: Storage::Cpu(b), bound }
+    }
+
+    /// A tensor on a GPU with unspecified contents, for a kernel to fill.
+    ///
+    /// # Errors
+    /// As [`Gpu::buffer`].
+    pub fn gpu_uninit(gpu: &Gpu, shape: Shape, dtype: DType, operation: &'static str) -> Result<Self> {
+        let bytes = shape.count() as u64 * dtype.size() as u64;
+        let b = gpu.buffer(bytes, operation)?;
+        Ok(Self { shape, dtype, storage: Storage::Gpu(gpu.clone(), b), bound: 0 })
+    }
+
+    fn gpu_upload(gpu: &Gpu, bytes: &[u8], shape: Shape, dtype: DType, bound: u32) -> Result<Self> {
+        let b = gpu.upload(bytes, "upload")?;
+        Ok(Self { shape, dtype, storage: Storage::Gpu(gpu.clone(), b), bound })
+    }
+}
+
+fn read_cpu(b: &CpuBuffer, out: &mut [f32]) {
+    match b {
+        CpuBuffer::F32(v) => out.copy_from_slice(v),
+        CpuBuffer::F16(v) => v.convert_to_f32_slice(out),
+        CpuBuffer::U32(_) => unreachable!("checked to be a float"),
+    }
+}
+
+/// The shape `dims`, which must hold `count` elements (any number if `usize::MAX`), at least one.
+fn shape_of(operation: &'static str, dims: &[usize], count: usize) -> Result<Shape> {
+    let bad = |message: String| Error::Argument { operation, argument: "dims", message };
+    let shape = Shape::new(dims).ok_or_else(|| {
+        bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements"))
+    })?;
+    if shape.count() == 0 {
+        return Err(bad(format!("{dims:?} has no elements; every dimension must be at least 1")));
+    }
+    if count != usize::MAX && shape.count() != count {
+        return Err(bad(format!("{dims:?} has {} elements, but the data has {count}", shape.count())));
+    }
+    Ok(shape)
+}
+
+pub(crate) fn check_f16(device: &Device, operation: &'static str) -> Result<()> {
+    match device.gpu() {
+        Some(g) if !g.has_f16() => Err(Error::Unsupported {
+            operation,
+            feature: "f16 storage (SHADER_F16)",
+            device: g.summary().name.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tensor {} {} on {}", self.dtype, self.shape, self.device())
+    }
+}

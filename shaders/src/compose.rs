@@ -1,0 +1,345 @@
+//! Composition: a kernel's source, its imports and a set of constants become one WGSL module.
+//!
+//! | directive | meaning |
+//! |---|---|
+//! | `#import NAME` | the text of `wgsl/shared/NAME.wgsl`, once per module |
+//! | `#if NAME` … `#else` … `#end` | one of two texts, by a constant that is a `bool` |
+//! | `#unroll v COUNT` … `#end` | the text COUNT times, `$v` replaced by 0, 1, …; COUNT is a number or a constant |
+//!
+//! Constants become `const` or `alias` declarations at the head of the module. They take the place
+//! of WGSL's `override`, which can neither size a private array nor choose a type.
+
+use arrayvec::ArrayVec;
+use std::fmt::Write as _;
+
+/// The value of a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    /// `const NAME: u32`
+    U32(u32),
+    /// `const NAME: f32`, as bits so that variants can be compared and hashed.
+    F32(u32),
+    /// `const NAME: bool`
+    Bool(bool),
+    /// `alias NAME = f32`
+    TypeF32,
+    /// `alias NAME = f16`; switches `enable f16;` on
+    TypeF16,
+    /// `alias NAME = u32`
+    TypeU32,
+}
+
+impl From<u32> for Value {
+    fn from(v: u32) -> Self {
+        Self::U32(v)
+    }
+}
+impl From<f32> for Value {
+    fn from(v: f32) -> Self {
+        Self::F32(v.to_bits())
+    }
+}
+impl From<bool> for Value {
+    fn from(v: bool) -> Self {
+        Self::Bool(v)
+    }
+}
+
+/// Named constants of a variant, without heap memory: looking a variant up must not allocate.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Defines(ArrayVec<(&'static str, Value), 24>);
+
+impl Defines {
+    /// No constants.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a constant.
+    ///
+    /// # Panics
+    /// If there are more than 24, which no kernel has.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.0.push((name, value.into()));
+        self
+    }
+
+    fn get(&self, name: &str) -> Option<Value> {
+        self.0.iter().find(|(n, _)| *n == name).map(|&(_, v)| v)
+    }
+}
+
+/// Where a line of a composed module came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `wgsl/` stem or shared snippet; empty for generated lines.
+    pub file: &'static str,
+    /// 1-based line.
+    pub line: u32,
+}
+
+/// A composed module.
+#[derive(Clone, Debug)]
+pub struct Composed {
+    /// WGSL.
+    pub source: String,
+    /// Origin of each line of `source`.
+    pub lines: Vec<Origin>,
+}
+
+/// What is wrong with a kernel's source.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ComposeError {
+    /// `#import` of a snippet that does not exist.
+    #[error("{file}:{line}: no snippet named `{name}`")]
+    UnknownImport {
+        /// File.
+        file: &'static str,
+        /// Line.
+        line: u32,
+        /// The name.
+        name: String,
+    },
+    /// A directive needs a constant that is missing or of another type.
+    #[error("{file}:{line}: `{name}` is not a constant of the kind this directive needs")]
+    BadConstant {
+        /// File.
+        file: &'static str,
+        /// Line.
+        line: u32,
+        /// The name.
+        name: String,
+    },
+    /// A directive that is not known, or malformed.
+    #[error("{file}:{line}: bad directive `{text}`")]
+    BadDirective {
+        /// File.
+        file: &'static str,
+        /// Line.
+        line: u32,
+        /// The line's text.
+        text: String,
+    },
+    /// `#end` without a beginning, or a block without `#end`.
+    #[error("{file}:{line}: unbalanced block")]
+    Unbalanced {
+        /// File.
+        file: &'static str,
+        /// Line.
+        line: u32,
+    },
+}
+
+/// Composes `source` (named `file` in errors) with `defines`, resolving imports by `imports`.
+///
+/// # Errors
+/// [`ComposeError`] if a directive cannot be carried out.
+pub fn compose(
+    file: &'static str,
+    source: &'static str,
+    defines: &Defines,
+    imports: fn(&str) -> Option<&'static str>,
+) -> Result<Composed, ComposeError> {
+    let mut c = Composer {
+        defines,
+        imports,
+        imported: Vec::new(),
+        out: Composed { source: String::new(), lines: Vec::new() },
+    };
+    if defines.0.iter().any(|(_, v)| *v == Value::TypeF16) {
+        c.emit("enable f16;", Origin { file: "", line: 0 });
+    }
+    for (name, value) in &defines.0 {
+        let line = match value {
+            Value::U32(v) => format!("const {name}: u32 = {v}u;"),
+            // Bits would survive NaN and infinities, which WGSL constants may not be.
+            Value::F32(v) => format!("const {name}: f32 = {:?}f;", f32::from_bits(*v)),
+            Value::Bool(v) => format!("const {name}: bool = {v};"),
+            Value::TypeF32 => format!("alias {name} = f32;"),
+            Value::TypeF16 => format!("alias {name} = f16;"),
+            Value::TypeU32 => format!("alias {name} = u32;"),
+        };
+        c.emit(&line, Origin { file: "", line: 0 });
+    }
+    c.file(file, source)?;
+    Ok(c.out)
+}
+
+struct Composer<'a> {
+    defines: &'a Defines,
+    imports: fn(&str) -> Option<&'static str>,
+    imported: Vec<String>,
+    out: Composed,
+}
+
+type Lines<'a> = &'a [(u32, String)];
+
+impl Composer<'_> {
+    fn emit(&mut self, text: &str, origin: Origin) {
+        let _ = writeln!(self.out.source, "{text}");
+        self.out.lines.push(origin);
+    }
+
+    fn file(&mut self, file: &'static str, source: &str) -> Result<(), ComposeError> {
+        let lines: Vec<_> = (1..).zip(source.lines().map(str::to_owned)).collect();
+        self.block(file, &lines)
+    }
+
+    fn block(&mut self, file: &'static str, lines: Lines<'_>) -> Result<(), ComposeError> {
+        let mut i = 0;
+        while i < lines.len() {
+            let (line, text) = &lines[i];
+            let line = *line;
+            let mut words = text.split_whitespace();
+            let bad = || ComposeError::BadDirective { file, line, text: text.clone() };
+            let constant = |name: &str| ComposeError::BadConstant { file, line, name: name.into() };
+            match words.next() {
+                Some("#import") => {
+                    let name = words.next().ok_or_else(bad)?;
+                    if !self.imported.iter().any(|n| n == name) {
+                        self.imported.push(name.into());
+                        let source = (self.imports)(name).ok_or_else(|| {
+                            ComposeError::UnknownImport { file, line, name: name.into() }
+                        })?;
+                        // Names of snippets are few and fixed; the leak is what keeps origins Copy.
+                        self.file(intern(name), source)?;
+                    }
+                    i += 1;
+                }
+                Some("#if") => {
+                    let name = words.next().ok_or_else(bad)?;
+                    let Some(Value::Bool(on)) = self.defines.get(name) else {
+                        return Err(constant(name));
+                    };
+                    let (middle, end) = block_end(file, lines, i)?;
+                    let (yes, no) = (i + 1..middle.unwrap_or(end), middle.map_or(end, |m| m + 1)..end);
+                    self.block(file, &lines[if on { yes } else { no }])?;
+                    i = end + 1;
+                }
+                Some("#unroll") => {
+                    let (Some(var), Some(count)) = (words.next(), words.next()) else {
+                        return Err(bad());
+                    };
+                    let count = match (count.parse(), self.defines.get(count)) {
+                        (Ok(n), _) => n,
+                        (_, Some(Value::U32(n))) => n,
+                        _ => return Err(constant(count)),
+                    };
+                    let (middle, end) = block_end(file, lines, i)?;
+                    if middle.is_some() {
+                        return Err(ComposeError::Unbalanced { file, line });
+                    }
+                    let name = format!("${var}");
+                    for n in 0..count {
+                        let n = n.to_string();
+                        let body: Vec<_> = lines[i + 1..end]
+                            .iter()
+                            .map(|(l, t)| (*l, t.replace(&name, &n)))
+                            .collect();
+                        self.block(file, &body)?;
+                    }
+                    i = end + 1;
+                }
+                Some("#else" | "#end") => return Err(ComposeError::Unbalanced { file, line }),
+                Some(w) if w.starts_with('#') => return Err(bad()),
+                _ => {
+                    self.emit(text, Origin { file, line });
+                    i += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The places of `#else` (if any) and `#end` of the block that begins at `start`.
+fn block_end(
+    file: &'static str,
+    lines: Lines<'_>,
+    start: usize,
+) -> Result<(Option<usize>, usize), ComposeError> {
+    let mut depth = 0;
+    let mut middle = None;
+    for (i, (_, text)) in lines.iter().enumerate().skip(start) {
+        match text.split_whitespace().next() {
+            Some("#if" | "#unroll") => depth += 1,
+            Some("#else") if depth == 1 => middle = Some(i),
+            Some("#end") => {
+                depth -= 1;
+                if depth == 0 {
+                    return Ok((middle, i));
+                }
+            }
+            _ => {}
+        }
+    }
+    Err(ComposeError::Unbalanced { file, line: lines[start].0 })
+}
+
+fn intern(name: &str) -> &'static str {
+    ["activations", "elements", "lstm_cell", "recurrent"]
+        .into_iter()
+        .find(|n| *n == name)
+        .unwrap_or("import")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imports(name: &str) -> Option<&'static str> {
+        (name == "activations").then_some("// first\nfn f() {}")
+    }
+
+    fn run(source: &'static str, defines: &Defines) -> Result<String, ComposeError> {
+        compose("t", source, defines, imports).map(|c| c.source)
+    }
+
+    #[test]
+    fn constants_types_and_f16() {
+        let d = Defines::new().with("N", 3).with("A", 0.5).with("T", Value::TypeF16).with("B", true);
+        assert_eq!(
+            run("x", &d).unwrap(),
+            "enable f16;\nconst N: u32 = 3u;\nconst A: f32 = 0.5f;\nalias T = f16;\nconst B: bool = true;\nx\n"
+        );
+    }
+
+    #[test]
+    fn imports_once_with_origins() {
+        let c = compose("t", "#import activations\na\n#import activations\nb", &Defines::new(), imports)
+            .unwrap();
+        assert_eq!(c.source, "// first\nfn f() {}\na\nb\n");
+        let origins: Vec<_> = c.lines.iter().map(|o| (o.file, o.line)).collect();
+        assert_eq!(origins, [("activations", 1), ("activations", 2), ("t", 2), ("t", 4)]);
+    }
+
+    #[test]
+    fn unroll_nests_and_counts_by_constant() {
+        let d = Defines::new().with("N", 2);
+        assert_eq!(
+            run("#unroll i N\n#unroll j 2\nv$i_$j = $ju;\n#end\n#end", &d).unwrap(),
+            "const N: u32 = 2u;\nv0_0 = 0u;\nv0_1 = 1u;\nv1_0 = 0u;\nv1_1 = 1u;\n"
+        );
+    }
+
+    #[test]
+    fn conditions() {
+        let source = "#if A\nyes\n#else\nno\n#end";
+        assert!(run(source, &Defines::new().with("A", true)).unwrap().ends_with("yes\n"));
+        assert!(run(source, &Defines::new().with("A", false)).unwrap().ends_with("no\n"));
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        let none = Defines::new();
+        let e = run("a\n#import nothing", &none).unwrap_err();
+        assert_eq!(e.to_string(), "t:2: no snippet named `nothing`");
+        assert!(matches!(run("#if X\n#end", &none), Err(ComposeError::BadConstant { line: 1, .. })));
+        assert!(matches!(run("#unroll i Y\n#end", &none), Err(ComposeError::BadConstant { .. })));
+        assert!(matches!(run("#end", &none), Err(ComposeError::Unbalanced { line: 1, .. })));
+        assert!(matches!(run("\n#unroll i 2\n", &none), Err(ComposeError::Unbalanced { line: 2, .. })));
+        assert!(matches!(run("#frob", &none), Err(ComposeError::BadDirective { .. })));
+    }
+}

@@ -1,0 +1,14 @@
+//! The shaders of Recurve as data: WGSL sources, the composer that specialises them, the host
+//! structs of their parameters, and what naga reflects of them. There is no GPU API here, so all
+//! of it is checked on any machine.
+
+mod compose;
+pub mod params;
+mod reflect;
+mod registry;
+mod variant;
+
+pub use compose::{ComposeError, Composed, Defines, Origin, Value, compose};
+pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
+pub use registry::{SHADERS, Shader, snippet};
+pub use variant::{ActivationCode, CellCode, Element, Family, Scan, Step, Variant, samples};

@@ -1,0 +1,56 @@
+//! Host twins of the kernels' parameter structs. A test holds every field's offset against naga's.
+
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! params {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident : $ty:ty),* $(,)? })*) => {
+        $(
+            $(#[$doc])*
+            #[repr(C)]
+            #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+            #[expect(missing_docs, reason = "the fields are documented in the WGSL struct they mirror")]
+            pub struct $name { $(pub $field: $ty),* }
+
+            impl $name {
+                /// Name, offset and size of each field, in order.
+                pub const FIELDS: &'static [(&'static str, usize, usize)] = &[
+                    $((stringify!($field), core::mem::offset_of!($name, $field), size_of::<$ty>())),*
+                ];
+            }
+        )*
+    };
+}
+
+params! {
+    /// `matmul.wgsl`
+    Matmul {
+        m: u32, n: u32, k: u32, a_inner: u32, a_outer_stride: u32, a_inner_stride: u32,
+        a_offset: u32, b_offset: u32, c_offset: u32, a_batch: u32, b_batch: u32, c_batch: u32,
+        bias_offset: u32, alpha: f32, beta: f32, unused: u32,
+    }
+    /// `binary.wgsl`
+    Binary { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
+    /// `copy.wgsl`
+    Copy { count: u32, groups_x: u32, source_offset: u32, target_offset: u32, dims: [[u32; 4]; 6] }
+    /// `unary.wgsl`
+    Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
+    /// `softmax.wgsl`
+    Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }
+    /// `reduce.wgsl`
+    Reduce {
+        results: u32, groups_x: u32, axis: u32, inner: u32, first: u32, count: u32,
+        unused0: u32, unused1: u32,
+    }
+    /// `fill.wgsl`
+    Fill { count: u32, groups_x: u32, value: f32, unused: u32 }
+    /// `gather.wgsl`
+    Gather { count: u32, groups_x: u32, width: u32, unused: u32 }
+    /// `loop_probe.wgsl`
+    LoopProbe { iterations: u32, unused0: u32, unused1: u32, unused2: u32 }
+    /// `*_scan.wgsl` and `*_step.wgsl`
+    Recurrent {
+        steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
+        chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, parity: u32, directions: u32,
+        unused: u32,
+    }
+}

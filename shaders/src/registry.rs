@@ -1,0 +1,70 @@
+//! Every kernel and every shared snippet, by the stem of its file.
+
+macro_rules! registry {
+    ($($(#[$doc:meta])* $name:ident = $stem:literal),* $(,)?) => {
+        /// A kernel: one WGSL file with the entry point `main`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Shader {
+            $($(#[$doc])* $name),*
+        }
+
+        /// Every kernel.
+        pub const SHADERS: &[Shader] = &[$(Shader::$name),*];
+
+        impl Shader {
+            /// The stem of the kernel's file, shared by its host code, reference, test and bench.
+            pub const fn stem(self) -> &'static str {
+                match self { $(Self::$name => $stem),* }
+            }
+
+            /// The kernel's source, before composition.
+            pub const fn source(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("../wgsl/", $stem, ".wgsl"))),* }
+            }
+        }
+    };
+}
+
+registry! {
+    /// Elementwise arithmetic with broadcasting.
+    Binary = "binary",
+    /// Strided copy.
+    Copy = "copy",
+    /// One value everywhere.
+    Fill = "fill",
+    /// Rows of a table by id.
+    Gather = "gather",
+    /// A whole GRU sequence.
+    GruScan = "gru_scan",
+    /// One GRU timestep.
+    GruStep = "gru_step",
+    /// Counts executed loop iterations.
+    LoopProbe = "loop_probe",
+    /// A whole LSTM sequence.
+    LstmScan = "lstm_scan",
+    /// One LSTM timestep.
+    LstmStep = "lstm_step",
+    /// Matrix product.
+    Matmul = "matmul",
+    /// Reduction over one axis.
+    Reduce = "reduce",
+    /// A whole SimpleRNN sequence.
+    RnnScan = "rnn_scan",
+    /// One SimpleRNN timestep.
+    RnnStep = "rnn_step",
+    /// Softmax over the last axis.
+    Softmax = "softmax",
+    /// Activations and conversion.
+    Unary = "unary",
+}
+
+/// The snippet that `#import NAME` names.
+pub fn snippet(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "activations" => include_str!("../wgsl/shared/activations.wgsl"),
+        "elements" => include_str!("../wgsl/shared/elements.wgsl"),
+        "lstm_cell" => include_str!("../wgsl/shared/lstm_cell.wgsl"),
+        "recurrent" => include_str!("../wgsl/shared/recurrent.wgsl"),
+        _ => return None,
+    })
+}

@@ -1,0 +1,153 @@
+//! Every variant parses, validates, and translates to what Vulkan, Metal and DX12 compile.
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use recurve_shaders::{BindingKind, SHADERS, Shader, Variant, params, reflect, samples};
+use std::collections::BTreeSet;
+use std::process::Command;
+
+struct Checked {
+    name: String,
+    shader: Shader,
+    source: String,
+    module: naga::Module,
+    info: ModuleInfo,
+}
+
+fn checked() -> Vec<Checked> {
+    samples()
+        .into_iter()
+        .enumerate()
+        .map(|(i, variant)| {
+            let name = format!("{}#{i}", variant.shader.stem());
+            let composed = variant.compose().unwrap_or_else(|e| panic!("{name}: {e}"));
+            let reflection = reflect(&composed.source).unwrap_or_else(|e| {
+                panic!("{name}: {e}\n{}", numbered(&composed.source));
+            });
+            let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16)
+                .validate(&reflection.module)
+                .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&composed.source)));
+            Checked { name, shader: variant.shader, source: composed.source, module: reflection.module, info }
+        })
+        .collect()
+}
+
+fn numbered(source: &str) -> String {
+    (1..).zip(source.lines()).map(|(n, l)| format!("{n:4} {l}\n")).collect()
+}
+
+#[test]
+fn every_kernel_has_a_sample() {
+    let have: BTreeSet<_> = samples().iter().map(|v| v.shader).collect();
+    assert_eq!(have, SHADERS.iter().copied().collect());
+}
+
+#[test]
+fn every_variant_translates_to_spirv_and_passes_spirv_val() {
+    let validator = Command::new("spirv-val").arg("--version").output().is_ok();
+    let dir = tempfile::tempdir().unwrap();
+    let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
+    for c in checked() {
+        let words = spv::write_vec(&c.module, &c.info, &options, None)
+            .unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        if validator {
+            let path = dir.path().join("module.spv");
+            let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            std::fs::write(&path, bytes).unwrap();
+            let out = Command::new("spirv-val")
+                .args(["--target-env", "vulkan1.1"])
+                .arg(&path)
+                .output()
+                .unwrap();
+            assert!(out.status.success(), "{}: {}", c.name, String::from_utf8_lossy(&out.stderr));
+        }
+    }
+    if !validator {
+        eprintln!("spirv-val is not installed: SPIR-V was written but not validated by it");
+    }
+}
+
+#[test]
+fn every_variant_translates_to_metal_and_direct3d() {
+    for c in checked() {
+        let pipeline = msl::PipelineOptions::default();
+        let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..msl::Options::default() };
+        let (text, _) = msl::write_string(&c.module, &c.info, &options, &pipeline)
+            .unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        assert!(text.contains("kernel void"), "{}", c.name);
+
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_2,
+            fake_missing_bindings: true,
+            ..hlsl::Options::default()
+        };
+        let mut text = String::new();
+        let pipeline = hlsl::PipelineOptions::default();
+        hlsl::Writer::new(&mut text, &options, &pipeline)
+            .write(&c.module, &c.info, None)
+            .unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        assert!(text.contains("numthreads"), "{}", c.name);
+    }
+}
+
+/// A private array indexed at run time spills to memory on real GPUs; the kernels unroll instead.
+#[test]
+fn no_kernel_has_a_private_array() {
+    for c in checked() {
+        for (_, f) in c.module.functions.iter().map(|(_, f)| ((), f)).chain(c.module.entry_points.iter().map(|e| ((), &e.function))) {
+            for (_, v) in f.local_variables.iter() {
+                let inner = &c.module.types[v.ty].inner;
+                assert!(!matches!(inner, naga::TypeInner::Array { .. }), "{}: {:?}\n{}", c.name, v.name, c.source);
+            }
+        }
+    }
+}
+
+#[test]
+fn parameter_structs_have_the_layout_of_their_wgsl() {
+    for c in checked() {
+        let fields = match c.shader {
+            Shader::Binary => params::Binary::FIELDS,
+            Shader::Copy => params::Copy::FIELDS,
+            Shader::Fill => params::Fill::FIELDS,
+            Shader::Gather => params::Gather::FIELDS,
+            Shader::LoopProbe => params::LoopProbe::FIELDS,
+            Shader::Matmul => params::Matmul::FIELDS,
+            Shader::Reduce => params::Reduce::FIELDS,
+            Shader::Softmax => params::Softmax::FIELDS,
+            Shader::Unary => params::Unary::FIELDS,
+            Shader::GruScan | Shader::GruStep | Shader::LstmScan | Shader::LstmStep
+            | Shader::RnnScan | Shader::RnnStep => params::Recurrent::FIELDS,
+        };
+        let (_, ty) = c.module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).unwrap();
+        let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };
+        let theirs: Vec<_> = members
+            .iter()
+            .map(|m| {
+                let size = c.module.types[m.ty].inner.size(c.module.to_ctx());
+                (m.name.clone().unwrap(), m.offset as usize, size as usize)
+            })
+            .collect();
+        let ours: Vec<_> = fields.iter().map(|&(n, o, s)| (n.to_owned(), o, s)).collect();
+        assert_eq!(ours, theirs, "{}", c.name);
+        assert_eq!(ours.iter().map(|f| f.2).sum::<usize>(), *span as usize, "{}: padding", c.name);
+    }
+}
+
+#[test]
+fn bindings_fit_the_default_limits_and_only_the_first_is_uniform() {
+    for v in samples() {
+        let r = reflect(&v.compose().unwrap().source).unwrap();
+        assert_eq!(r.bindings[0].kind, BindingKind::Uniform);
+        assert!(r.bindings[1..].iter().all(|b| b.kind != BindingKind::Uniform));
+        assert!(r.bindings.len() <= 9, "eight storage buffers are what WebGPU guarantees");
+    }
+}
+
+#[test]
+fn a_broken_module_is_refused_with_its_line() {
+    let e = reflect("fn main() {\n  let x = ;\n}").unwrap_err();
+    assert!(e.to_string().starts_with("line 2:"), "{e}");
+    assert!(reflect("@compute @workgroup_size(1) fn other() {}").is_err());
+    let _ = Variant::loop_probe();
+}

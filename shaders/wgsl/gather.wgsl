@@ -1,0 +1,22 @@
+// Rows of a table by id. The host has checked that every id is in range.
+#import elements
+
+struct Params {
+    count: u32,
+    groups_x: u32,
+    width: u32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> table: array<ELEMENT>;
+@group(0) @binding(2) var<storage, read> ids: array<u32>;
+@group(0) @binding(3) var<storage, read_write> out: array<ELEMENT>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let e = element_index(group, lane, p.groups_x);
+    if e < p.count {
+        out[e] = table[ids[e / p.width] * p.width + e % p.width];
+    }
+}

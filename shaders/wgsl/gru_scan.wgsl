@@ -1,0 +1,153 @@
+// A whole GRU sequence in one dispatch: one workgroup per tile of batch rows and direction, a lane
+// per hidden unit (UNITS units a lane), h in workgroup memory. With RESET_AFTER one product a step;
+// without it r ∘ h is exchanged between two products.
+#import recurrent
+
+@group(0) @binding(0) var<uniform> p: Params;
+// [D, chunk, B, 3·H]
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [D, K4, 3, H] of four neighbouring k
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// b_hn, [D, H]
+@group(0) @binding(3) var<storage, read> extra: array<f32>;
+// [B]
+@group(0) @binding(4) var<storage, read> lengths: array<u32>;
+// [D, B, H]
+@group(0) @binding(5) var<storage, read_write> h_state: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+
+var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let d = group.y;
+    let reverse = is_reverse(p.flags, d);
+    let first_row = group.x * BATCH_TILE;
+#unroll b BATCH_TILE
+    let row$b = min(first_row + $bu, p.batch - 1u);
+    let real$b = first_row + $bu < p.batch;
+    var length$b = p.timesteps;
+    if HAS_LENGTHS { length$b = lengths[row$b]; }
+#end
+
+    for (var v = lane; v < H_TILE; v += WORKGROUP) {
+        h_tile[v] = vec4<f32>();
+    }
+    workgroupBarrier();
+#unroll u UNITS
+    let j$u = lane + $uu * WORKGROUP;
+    if j$u < H {
+#unroll b BATCH_TILE
+        h_tile[$bu * K4 + j$u / 4u][j$u % 4u] = h_state[(d * p.batch + row$b) * H + j$u];
+#end
+    }
+#end
+    workgroupBarrier();
+
+    var read = 0u;
+    for (var s = p.first_step; s < p.first_step + p.steps; s++) {
+        let t = time_of(s, p.timesteps, reverse);
+        let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
+        let place = select(t, s, (p.flags & 2u) != 0u);
+        let write = BATCH_TILE * K4 - read;
+#unroll u UNITS
+#unroll b BATCH_TILE
+        var z$u_$b = 0.0;
+        var n$u_$b = 0.0;
+#end
+        if j$u < H {
+#unroll b BATCH_TILE
+            let x$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (3u * H) + j$u;
+            var r$b = projection[x$b];
+            var a$b = projection[x$b + H];
+            n$u_$b = projection[x$b + 2u * H];
+            var m$b = 0.0;
+#end
+            for (var k = 0u; k < K4; k += K_UNROLL) {
+#unroll q K_UNROLL
+                {
+                    let w = (d * K4 + k + $qu) * (3u * H) + j$u;
+                    let wr = vec4<f32>(weights[w]);
+                    let wz = vec4<f32>(weights[w + H]);
+#if RESET_AFTER
+                    let wn = vec4<f32>(weights[w + 2u * H]);
+#end
+#unroll b BATCH_TILE
+                    {
+                        let h = h_tile[read + $bu * K4 + k + $qu];
+                        r$b += dot(wr, h);
+                        a$b += dot(wz, h);
+#if RESET_AFTER
+                        m$b += dot(wn, h);
+#end
+                    }
+#end
+                }
+#end
+            }
+#unroll b BATCH_TILE
+            {
+                let r = gate_activation(r$b);
+                z$u_$b = gate_activation(a$b);
+#if RESET_AFTER
+                if HAS_EXTRA { m$b += extra[d * H + j$u]; }
+                n$u_$b += r * m$b;
+#else
+                let at = $bu * K4 + j$u / 4u;
+                h_tile[2u * BATCH_TILE * K4 + at][j$u % 4u] = r * h_tile[read + at][j$u % 4u];
+#end
+            }
+#end
+        }
+#end
+#if RESET_AFTER
+#else
+        workgroupBarrier();
+#unroll u UNITS
+        if j$u < H {
+            for (var k = 0u; k < K4; k += K_UNROLL) {
+#unroll q K_UNROLL
+                {
+                    let wn = vec4<f32>(weights[(d * K4 + k + $qu) * (3u * H) + 2u * H + j$u]);
+#unroll b BATCH_TILE
+                    n$u_$b += dot(wn, h_tile[2u * BATCH_TILE * K4 + $bu * K4 + k + $qu]);
+#end
+                }
+#end
+            }
+        }
+#end
+#end
+#unroll u UNITS
+        if j$u < H {
+#unroll b BATCH_TILE
+            {
+                let at = $bu * K4 + j$u / 4u;
+                let alive = t < length$b;
+                let old = h_tile[read + at][j$u % 4u];
+                let n = candidate_activation(n$u_$b);
+                var h = (1.0 - z$u_$b) * n + z$u_$b * old;
+                if HAS_LENGTHS && !alive { h = old; }
+                h_tile[write + at][j$u % 4u] = h;
+                if real$b && (p.flags & 1u) != 0u {
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = select(0.0, h, alive);
+                }
+            }
+#end
+        }
+#end
+        read = write;
+        workgroupBarrier();
+    }
+
+#unroll u UNITS
+    if j$u < H {
+#unroll b BATCH_TILE
+        if real$b {
+            h_state[(d * p.batch + row$b) * H + j$u] =
+                h_tile[read + $bu * K4 + j$u / 4u][j$u % 4u];
+        }
+#end
+    }
+#end
+}

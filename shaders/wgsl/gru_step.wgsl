@@ -1,0 +1,121 @@
+// One GRU timestep, tiled like the other step kernels. With RESET_AFTER one dispatch does it all
+// (PHASE 0); without it PHASE 1 makes z and r ∘ h, PHASE 2 multiplies r ∘ h and finishes.
+#import recurrent
+
+@group(0) @binding(0) var<uniform> p: Params;
+// [D, chunk, B, 3·H]
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [D, K4, 3, H] of four neighbouring k
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// b_hn, [D, H]
+@group(0) @binding(3) var<storage, read> extra: array<f32>;
+// [B]
+@group(0) @binding(4) var<storage, read> lengths: array<u32>;
+// [3, D, B, K4] of four neighbouring units: the current and the next h, and r ∘ h
+@group(0) @binding(5) var<storage, read_write> h_state: array<vec4<f32>>;
+// [D, B, H]: z between the phases
+@group(0) @binding(6) var<storage, read_write> z_state: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+
+var<workgroup> sums: array<f32, SUMS>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let d = group.z;
+    let unit = lane % UNIT_TILE;
+    let slice = lane / UNIT_TILE;
+    let j = group.x * UNIT_TILE + unit;
+    let jc = min(j, H - 1u);
+    let first_row = group.y * BATCH_TILE;
+    let half = p.directions * p.batch * K4;
+    let now = p.parity * half;
+    let source = select(now, 2u * half, PHASE == 2u);
+#unroll b BATCH_TILE
+    let row$b = min(first_row + $bu, p.batch - 1u);
+    let h$b = source + (d * p.batch + row$b) * K4;
+    var r$b = 0.0;
+    var z$b = 0.0;
+    var n$b = 0.0;
+#end
+    for (var k = slice * K_SLICE; k < (slice + 1u) * K_SLICE; k += K_UNROLL) {
+#unroll q K_UNROLL
+        {
+            let w = (d * K4 + k + $qu) * (3u * H) + jc;
+#unroll b BATCH_TILE
+            let v$b = h_state[h$b + k + $qu];
+#end
+            if PHASE != 2u {
+                let wr = vec4<f32>(weights[w]);
+                let wz = vec4<f32>(weights[w + H]);
+#unroll b BATCH_TILE
+                r$b += dot(wr, v$b);
+                z$b += dot(wz, v$b);
+#end
+            }
+            if PHASE != 1u {
+                let wn = vec4<f32>(weights[w + 2u * H]);
+#unroll b BATCH_TILE
+                n$b += dot(wn, v$b);
+#end
+            }
+        }
+#end
+    }
+#unroll b BATCH_TILE
+    {
+        let at = (slice * BATCH_TILE + $bu) * (3u * UNIT_TILE) + unit;
+        sums[at] = r$b;
+        sums[at + UNIT_TILE] = z$b;
+        sums[at + 2u * UNIT_TILE] = n$b;
+    }
+#end
+    workgroupBarrier();
+
+    let reverse = is_reverse(p.flags, d);
+    let s = p.first_step;
+    let t = time_of(s, p.timesteps, reverse);
+    let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
+    let place = select(t, s, (p.flags & 2u) != 0u);
+    for (var b = slice; b < BATCH_TILE; b += K_SPLIT) {
+        let row = first_row + b;
+        if row < p.batch && j < H {
+            var sum = vec3<f32>();
+#unroll q K_SPLIT
+            {
+                let at = ($qu * BATCH_TILE + b) * (3u * UNIT_TILE) + unit;
+                sum += vec3<f32>(sums[at], sums[at + UNIT_TILE], sums[at + 2u * UNIT_TILE]);
+            }
+#end
+            let x = ((d * p.chunk_steps + slot) * p.batch + row) * (3u * H) + j;
+            let at = (d * p.batch + row) * K4 + j / 4u;
+            let flat = (d * p.batch + row) * H + j;
+            let old = h_state[now + at][j % 4u];
+            var z = 0.0;
+            if PHASE == 2u {
+                z = z_state[flat];
+            } else {
+                z = gate_activation(projection[x + H] + sum.y);
+            }
+            if PHASE == 1u {
+                let r = gate_activation(projection[x] + sum.x);
+                z_state[flat] = z;
+                h_state[2u * half + at][j % 4u] = r * old;
+            } else {
+                var recurrent = sum.z;
+                if PHASE == 0u {
+                    if HAS_EXTRA { recurrent += extra[d * H + j]; }
+                    recurrent *= gate_activation(projection[x] + sum.x);
+                }
+                let n = candidate_activation(projection[x + 2u * H] + recurrent);
+                var alive = true;
+                if HAS_LENGTHS { alive = t < lengths[row]; }
+                var h = (1.0 - z) * n + z * old;
+                if !alive { h = old; }
+                h_state[half - now + at][j % 4u] = h;
+                if (p.flags & 1u) != 0u {
+                    y[row * p.y_batch + place * p.y_time + d * H + j] = select(0.0, h, alive);
+                }
+            }
+        }
+    }
+}

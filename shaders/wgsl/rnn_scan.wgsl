@@ -1,0 +1,95 @@
+// A whole SimpleRNN sequence in one dispatch: one workgroup per tile of batch rows and direction,
+// a lane per hidden unit (UNITS units a lane), h in workgroup memory.
+#import recurrent
+
+@group(0) @binding(0) var<uniform> p: Params;
+// [D, chunk, B, H]
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [D, K4, H] of four neighbouring k
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// [B]
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;
+// [D, B, H]
+@group(0) @binding(4) var<storage, read_write> h_state: array<f32>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let d = group.y;
+    let reverse = is_reverse(p.flags, d);
+    let first_row = group.x * BATCH_TILE;
+#unroll b BATCH_TILE
+    let row$b = min(first_row + $bu, p.batch - 1u);
+    let real$b = first_row + $bu < p.batch;
+    var length$b = p.timesteps;
+    if HAS_LENGTHS { length$b = lengths[row$b]; }
+#end
+
+    for (var v = lane; v < H_TILE; v += WORKGROUP) {
+        h_tile[v] = vec4<f32>();
+    }
+    workgroupBarrier();
+#unroll u UNITS
+    let j$u = lane + $uu * WORKGROUP;
+    if j$u < H {
+#unroll b BATCH_TILE
+        h_tile[$bu * K4 + j$u / 4u][j$u % 4u] = h_state[(d * p.batch + row$b) * H + j$u];
+#end
+    }
+#end
+    workgroupBarrier();
+
+    var read = 0u;
+    for (var s = p.first_step; s < p.first_step + p.steps; s++) {
+        let t = time_of(s, p.timesteps, reverse);
+        let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
+        let place = select(t, s, (p.flags & 2u) != 0u);
+        let write = BATCH_TILE * K4 - read;
+#unroll u UNITS
+        if j$u < H {
+#unroll b BATCH_TILE
+            var a$b = projection[((d * p.chunk_steps + slot) * p.batch + row$b) * H + j$u];
+#end
+            for (var k = 0u; k < K4; k += K_UNROLL) {
+#unroll q K_UNROLL
+                {
+                    let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + j$u]);
+#unroll b BATCH_TILE
+                    a$b += dot(w, h_tile[read + $bu * K4 + k + $qu]);
+#end
+                }
+#end
+            }
+#unroll b BATCH_TILE
+            {
+                let at = $bu * K4 + j$u / 4u;
+                let alive = t < length$b;
+                var h = candidate_activation(a$b);
+                if HAS_LENGTHS && !alive {
+                    h = h_tile[read + at][j$u % 4u];
+                }
+                h_tile[write + at][j$u % 4u] = h;
+                if real$b && (p.flags & 1u) != 0u {
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = select(0.0, h, alive);
+                }
+            }
+#end
+        }
+#end
+        read = write;
+        workgroupBarrier();
+    }
+
+#unroll u UNITS
+    if j$u < H {
+#unroll b BATCH_TILE
+        if real$b {
+            h_state[(d * p.batch + row$b) * H + j$u] =
+                h_tile[read + $bu * K4 + j$u / 4u][j$u % 4u];
+        }
+#end
+    }
+#end
+}

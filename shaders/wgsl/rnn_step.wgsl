@@ -1,0 +1,71 @@
+// One SimpleRNN timestep: a workgroup per tile of hidden units, tile of batch rows and direction;
+// each lane sums a slice of k for one unit, and the slices meet in workgroup memory.
+#import recurrent
+
+@group(0) @binding(0) var<uniform> p: Params;
+// [D, chunk, B, H]
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [D, K4, H] of four neighbouring k
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// [B]
+@group(0) @binding(3) var<storage, read> lengths: array<u32>;
+// [2, D, B, K4] of four neighbouring units: the current and the next h
+@group(0) @binding(4) var<storage, read_write> h_state: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+
+var<workgroup> sums: array<f32, SUMS>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let d = group.z;
+    let unit = lane % UNIT_TILE;
+    let slice = lane / UNIT_TILE;
+    let j = group.x * UNIT_TILE + unit;
+    let jc = min(j, H - 1u);
+    let first_row = group.y * BATCH_TILE;
+    let half = p.directions * p.batch * K4;
+    let now = p.parity * half;
+#unroll b BATCH_TILE
+    let row$b = min(first_row + $bu, p.batch - 1u);
+    let h$b = now + (d * p.batch + row$b) * K4;
+    var a$b = 0.0;
+#end
+    for (var k = slice * K_SLICE; k < (slice + 1u) * K_SLICE; k += K_UNROLL) {
+#unroll q K_UNROLL
+        {
+            let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + jc]);
+#unroll b BATCH_TILE
+            a$b += dot(w, h_state[h$b + k + $qu]);
+#end
+        }
+#end
+    }
+#unroll b BATCH_TILE
+    sums[(slice * BATCH_TILE + $bu) * UNIT_TILE + unit] = a$b;
+#end
+    workgroupBarrier();
+
+    let reverse = is_reverse(p.flags, d);
+    let s = p.first_step;
+    let t = time_of(s, p.timesteps, reverse);
+    let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
+    let place = select(t, s, (p.flags & 2u) != 0u);
+    for (var b = slice; b < BATCH_TILE; b += K_SPLIT) {
+        let row = first_row + b;
+        if row < p.batch && j < H {
+            var pre = projection[((d * p.chunk_steps + slot) * p.batch + row) * H + j];
+#unroll q K_SPLIT
+            pre += sums[($qu * BATCH_TILE + b) * UNIT_TILE + unit];
+#end
+            var alive = true;
+            if HAS_LENGTHS { alive = t < lengths[row]; }
+            let at = (d * p.batch + row) * K4 + j / 4u;
+            var h = candidate_activation(pre);
+            if !alive { h = h_state[now + at][j % 4u]; }
+            h_state[half - now + at][j % 4u] = h;
+            if (p.flags & 1u) != 0u {
+                y[row * p.y_batch + place * p.y_time + d * H + j] = select(0.0, h, alive);
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+// What every recurrent kernel shares: parameters, activations with clip, and where step s reads
+// and writes. Requires H and the activation constants.
+#import activations
+
+struct Params {
+    // Steps to run in this dispatch and the first of them, counted in reading order.
+    steps: u32,
+    first_step: u32,
+    // T and B.
+    timesteps: u32,
+    batch: u32,
+    // The steps whose input projection is in the buffer.
+    chunk_first: u32,
+    chunk_steps: u32,
+    // Strides of the output in elements.
+    y_batch: u32,
+    y_time: u32,
+    // 1 write outputs, 2 outputs in reading order, 4 and 8 direction 0 and 1 run backwards.
+    flags: u32,
+    // Which half of the double-buffered h holds the current state (step kernels).
+    parity: u32,
+    directions: u32,
+    unused: u32,
+}
+
+fn is_reverse(p_flags: u32, d: u32) -> bool {
+    return (p_flags & (4u << d)) != 0u;
+}
+
+// The timestep of step s.
+fn time_of(s: u32, timesteps: u32, reverse: bool) -> u32 {
+    return select(s, timesteps - 1u - s, reverse);
+}
+
+// Where step s stands in the projected chunk, which is laid out by time.
+fn slot_of(s: u32, first: u32, count: u32, reverse: bool) -> u32 {
+    return select(s - first, first + count - 1u - s, reverse);
+}
+
+fn clipped(x: f32) -> f32 {
+    if HAS_CLIP {
+        return clamp(x, -CLIP, CLIP);
+    }
+    return x;
+}
+
+fn gate_activation(x: f32) -> f32 {
+    return activate(GATE_CODE, GATE_ALPHA, GATE_BETA, clipped(x));
+}
+
+fn candidate_activation(x: f32) -> f32 {
+    return activate(CANDIDATE_CODE, CANDIDATE_ALPHA, CANDIDATE_BETA, clipped(x));
+}
+
+fn output_activation(x: f32) -> f32 {
+    return activate(OUTPUT_CODE, OUTPUT_ALPHA, OUTPUT_BETA, clipped(x));
+}
