@@ -159,7 +159,8 @@ impl Device {
         devices
     }
 
-    /// What the system lists. Listing opens no device.
+    /// What the system lists through Vulkan, Metal and DX12 (OpenGL is only looked for when a
+    /// selector names `gl`). Listing opens no device.
     pub fn adapters() -> Vec<AdapterSummary> {
         Gpu::adapters()
     }

@@ -275,8 +275,8 @@ impl Tensor {
         Err(Error::Device { operation, argument, expected, got })
     }
 
-    /// For U32: an upper bound of the elements.
-    pub(crate) fn bound(&self) -> u32 {
+    /// For U32: an upper bound of the elements, known without reading them back.
+    pub fn bound(&self) -> u32 {
         self.bound
     }
 

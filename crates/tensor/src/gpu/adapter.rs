@@ -9,12 +9,16 @@ use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
-fn instance() -> &'static wgpu::Instance {
-    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
-    INSTANCE.get_or_init(|| {
+/// The instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own because
+/// looking for it makes drivers without a display complain on standard error, and because what it
+/// offers is a poorer view of adapters that the others offer too: it is only used when named.
+fn instance(gl: bool) -> &'static wgpu::Instance {
+    static INSTANCES: [OnceLock<wgpu::Instance>; 2] = [const { OnceLock::new() }; 2];
+    INSTANCES[usize::from(gl)].get_or_init(|| {
         let mut d = wgpu::InstanceDescriptor::new_without_display_handle();
-        // Validation layers are a debugging aid that users may not have; WGPU_VALIDATION turns
-        // them on through wgpu's own environment variables.
+        d.backends = if gl { wgpu::Backends::GL } else { wgpu::Backends::PRIMARY };
+        // Validation layers are a debugging aid that users may not have; wgpu's own environment
+        // variables turn them on.
         d.flags = wgpu::InstanceFlags::empty().with_env();
         wgpu::Instance::new(d)
     })
@@ -63,8 +67,8 @@ fn summary(a: &wgpu::Adapter) -> AdapterSummary {
 }
 
 /// Every adapter that can compute, best first.
-fn adapters() -> Vec<(wgpu::Adapter, AdapterSummary)> {
-    let mut all: Vec<_> = block_on(instance().enumerate_adapters(wgpu::Backends::all()))
+fn adapters(gl: bool) -> Vec<(wgpu::Adapter, AdapterSummary)> {
+    let mut all: Vec<_> = block_on(instance(gl).enumerate_adapters(wgpu::Backends::all()))
         .into_iter()
         .filter(|a| {
             // The kernels bind up to eight storage buffers, which WebGPU guarantees and old
@@ -77,31 +81,25 @@ fn adapters() -> Vec<(wgpu::Adapter, AdapterSummary)> {
             (a, s)
         })
         .collect();
-    all.sort_by_key(|(_, s)| (s.kind, s.backend == "gl"));
+    all.sort_by_key(|(_, s)| s.kind);
     all
 }
 
 impl Gpu {
     pub(crate) fn adapters() -> Vec<AdapterSummary> {
-        adapters().into_iter().map(|(_, s)| s).collect()
+        adapters(false).into_iter().map(|(_, s)| s).collect()
     }
 
-    /// Opens every adapter; one that another backend already offers is opened once.
+    /// Opens every adapter that can be opened.
     pub(crate) fn open_all() -> Vec<Self> {
-        let mut names = Vec::new();
-        adapters()
+        adapters(false)
             .into_iter()
-            .filter(|(_, s)| {
-                let new = !names.contains(&s.name);
-                names.push(s.name.clone());
-                new
-            })
             .filter_map(|(a, s)| Self::open_adapter(&a, s).ok())
             .collect()
     }
 
     pub(crate) fn open(backend: Option<&str>, name: Option<&str>) -> Result<Self> {
-        let all = adapters();
+        let all = adapters(backend == Some("gl"));
         let wanted = name.map(str::to_ascii_lowercase);
         let found = all.iter().find(|(_, s)| {
             backend.is_none_or(|b| b == s.backend)

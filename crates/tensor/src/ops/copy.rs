@@ -6,16 +6,19 @@ use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 use std::ops::Range;
 
-type Strides = [usize; MAX_RANK];
-
 /// A strided copy of `shape` elements from one place to another.
-#[derive(Clone, Copy)]
-struct Span {
-    shape: Shape,
-    source: usize,
-    source_strides: Strides,
-    target: usize,
-    target_strides: Strides,
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// What is copied.
+    pub shape: Shape,
+    /// First element of the source.
+    pub source: usize,
+    /// Strides of the source in elements, by dimension of `shape`.
+    pub source_strides: [usize; MAX_RANK],
+    /// First element of the target.
+    pub target: usize,
+    /// Strides of the target in elements, by dimension of `shape`.
+    pub target_strides: [usize; MAX_RANK],
 }
 
 impl Tensor {
@@ -140,7 +143,7 @@ fn assemble(shape: Shape, sources: &[&Tensor], spans: &[Span], operation: &'stat
         Device::Gpu(gpu) => {
             let out = Tensor::gpu_uninit(&gpu, shape, dtype, operation)?;
             for (t, s) in sources.iter().zip(spans) {
-                record(&gpu, s, t, &out)?;
+                strided_copy(&gpu, s, t, &out)?;
             }
             Ok(out.with_bound(bound))
         }
@@ -159,7 +162,11 @@ fn copy<T: Copy>(s: &Span, source: &[T], out: &mut [T]) {
     }
 }
 
-fn record(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
+/// Records a copy between two tensors on one GPU, which must hold what the span addresses.
+///
+/// # Errors
+/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
     let pipeline = gpu.pipeline(&Variant::copy(source.dtype().element()))?;
     let (groups, groups_x) = gpu.elementwise_groups(s.shape.count());
     let p = params::Copy {

@@ -8,7 +8,7 @@ mod reduce;
 mod softmax;
 mod unary;
 
-pub use copy::concat;
+pub use copy::{Span, concat, strided_copy};
 pub use matmul::{MatmulOptions, StridedMatmul, strided_matmul};
 pub use reduce::Reduction;
 pub use unary::activation_code;

@@ -1,0 +1,228 @@
+//! Recurrent layers on the CPU: packed weights, the input projection, and threads.
+
+mod pack;
+mod rows;
+
+use crate::recurrent::Sizes;
+use crate::{Direction, ForwardArgs, Outputs, RecurrentConfig, RecurrentOutput};
+use pack::{Line, Packed};
+use rayon::prelude::*;
+use recurve_tensor::cpu::{Gemm, gemm, simd_arch, threads_for};
+use recurve_tensor::{Error, Result, Shape, Tensor};
+use rows::Rows;
+use std::sync::{Mutex, PoisonError};
+
+/// A layer's weights as the CPU kernels read them, and memory kept between calls.
+#[derive(Debug)]
+pub(crate) struct CpuLayer {
+    directions: Vec<Packed>,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+/// Memory of one call; a second call of the same size finds it here.
+#[derive(Debug, Default)]
+struct Scratch {
+    projection: Vec<Line>,
+    tasks: Vec<Line>,
+}
+
+/// Bytes of the projection of a chunk of timesteps: about what stays in a core's share of cache.
+const PROJECTION_BYTES: usize = 4 << 20;
+
+/// Multiply-adds of a whole call below which a second thread costs more than it brings.
+const WORTH_A_THREAD: usize = 1 << 19;
+
+impl CpuLayer {
+    pub(crate) fn new(config: &RecurrentConfig<'_>) -> Self {
+        let lanes = pack::lanes();
+        let directions = config
+            .directions
+            .iter()
+            .map(|(_, w)| Packed::new(&config.cell, w, config.input_size, config.hidden_size, lanes))
+            .collect();
+        Self { directions, scratch: Mutex::new(Vec::new()) }
+    }
+
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        args: &ForwardArgs<'_>,
+        sizes: &Sizes,
+        directions: &[Direction],
+    ) -> Result<RecurrentOutput> {
+        let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut scratch = lock().pop().unwrap_or_default();
+        let out = self.run(x, args, sizes, directions, &mut scratch);
+        lock().push(scratch);
+        out
+    }
+
+    fn run(
+        &self,
+        x: &Tensor,
+        args: &ForwardArgs<'_>,
+        sizes: &Sizes,
+        directions: &[Direction],
+        scratch: &mut Scratch,
+    ) -> Result<RecurrentOutput> {
+        let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
+        let x = x.cpu_f32().expect("checked to be f32 on the CPU");
+        let [h0, c0] = [args.h0, args.c0].map(|s| s.map(|s| s.cpu_f32().expect("checked to be f32 on the CPU")));
+        let lengths = args.lengths.map(|l| l.cpu_u32().expect("checked to be u32 on the CPU"));
+        let first = &self.directions[0];
+        let (np, hp) = (first.columns(), first.padded_hidden());
+
+        // Tasks: a direction and a span of batch rows each.
+        let work = d * b * t * np * (sizes.input + hp);
+        let threads = rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1);
+        let parts = b.min(threads.div_ceil(d));
+        let rows = b.div_ceil(parts);
+        let parts = b.div_ceil(rows);
+
+        let budget = PROJECTION_BYTES.min(args.projection_budget);
+        let chunk = (budget / (d * b * np * 4)).clamp(1, t);
+        let wants_y = args.outputs == Outputs::All;
+        let task_floats = Rows::floats(rows, hp, h, if wants_y { chunk } else { 0 });
+        let stride = task_floats.div_ceil(Line::FLOATS);
+        grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS));
+        grow(&mut scratch.tasks, d * parts * stride);
+        let tasks = &mut scratch.tasks[..d * parts * stride];
+        let projection: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch.projection);
+
+        for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
+            let (dir, first_row) = (n / parts, n % parts * rows);
+            let count = rows.min(b - first_row);
+            let at = (dir * b + first_row) * h;
+            Rows::split(bytemuck::cast_slice_mut(task), rows, hp).start(
+                count,
+                h0.map(|s| &s[at..at + count * h]),
+                c0.map(|s| &s[at..at + count * h]),
+            );
+        }
+
+        let shape = if args.time_major { [t, b, d * h] } else { [b, t, d * h] };
+        let shape = Shape::new(&shape).ok_or_else(|| Error::Argument {
+            operation: "Recurrent::forward",
+            argument: "x",
+            message: "is too large for its output to be counted".into(),
+        })?;
+        let (y_batch, y_time) = if args.time_major { (d * h, b * d * h) } else { (t * d * h, d * h) };
+
+        let mut steps = |y: Option<&mut [f32]>| {
+            let mut y = y;
+            for first in (0..t).step_by(chunk) {
+                let steps = chunk.min(t - first);
+                for (dir, packed) in self.directions.iter().enumerate() {
+                    let from = match directions[dir] {
+                        Direction::Forward => first,
+                        Direction::Reverse => t - first - steps,
+                    };
+                    let p = &mut projection[dir * steps * b * np..][..steps * b * np];
+                    project(packed, x, sizes, args.time_major, from, steps, p);
+                }
+                let (p_row, p_slot) = if args.time_major { (np, b * np) } else { (steps * np, np) };
+                let body = |(n, task): (usize, &mut [Line])| {
+                    let (dir, first_row) = (n / parts, n % parts * rows);
+                    let count = rows.min(b - first_row);
+                    let p = &projection[dir * steps * b * np..][..steps * b * np];
+                    simd_arch().dispatch(rows::Job {
+                        packed: &self.directions[dir],
+                        rows: Rows::split(bytemuck::cast_slice_mut(task), rows, hp),
+                        count,
+                        projection: &p[first_row * p_row..],
+                        p_row,
+                        p_slot,
+                        first,
+                        steps,
+                        timesteps: t,
+                        reverse: directions[dir] == Direction::Reverse,
+                        lengths: lengths.map(|l| &l[first_row..first_row + count]),
+                        wants_y,
+                    });
+                };
+                if d * parts > 1 && threads > 1 {
+                    tasks.par_chunks_exact_mut(stride).enumerate().for_each(body);
+                } else {
+                    tasks.chunks_exact_mut(stride).enumerate().for_each(body);
+                }
+                if let Some(y) = &mut y {
+                    for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
+                        let (dir, first_row) = (n / parts, n % parts * rows);
+                        let r = Rows::split(bytemuck::cast_slice_mut(task), rows, hp);
+                        for row in 0..rows.min(b - first_row) {
+                            for s in 0..steps {
+                                let time = match directions[dir] {
+                                    Direction::Reverse if !args.reading_order => t - 1 - first - s,
+                                    _ => first + s,
+                                };
+                                let to = (first_row + row) * y_batch + time * y_time + dir * h;
+                                y[to..to + h].copy_from_slice(&r.y[(s * rows + row) * h..][..h]);
+                            }
+                        }
+                    }
+                }
+            }
+            Ok::<_, Error>(())
+        };
+        let y = if wants_y {
+            Some(Tensor::cpu_write(shape, |y| steps(Some(y)))?)
+        } else {
+            steps(None)?;
+            None
+        };
+
+        let state_shape = sizes.state_shape();
+        let mut last = |pick: fn(Rows<'_>) -> &[f32]| {
+            Tensor::cpu_write(state_shape, |out| {
+                for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
+                    let (dir, first_row) = (n / parts, n % parts * rows);
+                    let r = Rows::split(bytemuck::cast_slice_mut(task), rows, hp);
+                    let state = pick(r);
+                    for row in 0..rows.min(b - first_row) {
+                        out[(dir * b + first_row + row) * h..][..h].copy_from_slice(&state[row * hp..][..h]);
+                    }
+                }
+                Ok::<_, Error>(())
+            })
+        };
+        let h_last = last(|r| r.h)?;
+        let c_last = if first.kind.has_cell_state() { Some(last(|r| r.c)?) } else { None };
+        Ok(RecurrentOutput { y, h: h_last, c: c_last })
+    }
+}
+
+fn grow(v: &mut Vec<Line>, len: usize) {
+    if v.len() < len {
+        v.resize(len, Line::default());
+    }
+}
+
+/// `P = X · W_ihᵀ` for the timesteps `from..from + steps`, columns in packed order.
+fn project(packed: &Packed, x: &[f32], sizes: &Sizes, time_major: bool, from: usize, steps: usize, p: &mut [f32]) {
+    let Sizes { batch: b, timesteps: t, input: i, .. } = *sizes;
+    let np = packed.columns();
+    let product = |m: usize, x: &[f32], p: &mut [f32]| {
+        gemm(
+            Gemm {
+                m,
+                n: np,
+                k: i,
+                a: (x, i, 1),
+                b: (packed.w_ih(), np, 1),
+                c_row: np,
+                accumulate: false,
+                threads: threads_for(m * np * i),
+            },
+            p,
+        );
+    };
+    if time_major {
+        product(steps * b, &x[from * b * i..], p);
+    } else if steps == t {
+        product(b * t, x, p);
+    } else {
+        for (row, p) in p.chunks_exact_mut(steps * np).enumerate() {
+            product(steps, &x[(row * t + from) * i..], p);
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The recurrence of a span of batch rows over a span of timesteps, on one thread.
+
+use super::pack::Packed;
+use crate::CellKind;
+use pulp::{Simd, WithSimd};
+use recurve_tensor::Activation;
+use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
+
+/// A task's memory. Every array is `[rows, H padded]` but `y`, `[steps, rows, H]`.
+pub(super) struct Rows<'a> {
+    /// Rows of each array.
+    rows: usize,
+    /// H padded.
+    hp: usize,
+    /// Current h.
+    pub(super) h: &'a mut [f32],
+    /// Next h.
+    next: &'a mut [f32],
+    /// c of an LSTM; z of a GRU without reset_after.
+    pub(super) c: &'a mut [f32],
+    /// r ∘ h of a GRU without reset_after.
+    reset: &'a mut [f32],
+    /// Outputs in reading order.
+    pub(super) y: &'a mut [f32],
+}
+
+impl<'a> Rows<'a> {
+    /// Floats that a task needs.
+    pub(super) fn floats(rows: usize, hp: usize, hidden: usize, y_steps: usize) -> usize {
+        4 * rows * hp + y_steps * rows * hidden
+    }
+
+    pub(super) fn split(memory: &'a mut [f32], rows: usize, hp: usize) -> Self {
+        let n = rows * hp;
+        let (h, rest) = memory.split_at_mut(n);
+        let (next, rest) = rest.split_at_mut(n);
+        let (c, rest) = rest.split_at_mut(n);
+        let (reset, y) = rest.split_at_mut(n);
+        Self { rows, hp, h, next, c, reset, y }
+    }
+
+    /// Sets the initial state of the first `count` rows; `h0` and `c0` are `[count, H]`.
+    pub(super) fn start(self, count: usize, h0: Option<&[f32]>, c0: Option<&[f32]>) {
+        for (state, initial) in [(self.h, h0), (self.c, c0)] {
+            state.fill(0.0);
+            if let Some(initial) = initial {
+                let hidden = initial.len() / count;
+                for (row, values) in state.chunks_exact_mut(self.hp).zip(initial.chunks_exact(hidden)) {
+                    row[..hidden].copy_from_slice(values);
+                }
+            }
+        }
+    }
+}
+
+/// One call of the kernel.
+pub(super) struct Job<'a> {
+    pub(super) packed: &'a Packed,
+    pub(super) rows: Rows<'a>,
+    pub(super) count: usize,
+    pub(super) projection: &'a [f32],
+    /// Strides of the projection.
+    pub(super) p_row: usize,
+    pub(super) p_slot: usize,
+    /// First step, in reading order.
+    pub(super) first: usize,
+    pub(super) steps: usize,
+    pub(super) timesteps: usize,
+    pub(super) reverse: bool,
+    pub(super) lengths: Option<&'a [u32]>,
+    pub(super) wants_y: bool,
+}
+
+/// Sums of `V` tiles, `G` gates and `R` rows: `acc[v][g][r] = Σ_k w[tile + v][k][g] · h[row + r][k]`.
+/// Each weight is read once for all rows, and `G · V · R` independent sums hide the latency of the
+/// multiply-add.
+#[inline(always)]
+fn accumulate<S: Simd, const G: usize, const V: usize, const R: usize>(
+    s: S,
+    w: &[f32],
+    k: usize,
+    tile: usize,
+    h: &[f32],
+    hp: usize,
+    row: usize,
+) -> [[[S::f32s; R]; G]; V] {
+    let (gates, _) = S::as_simd_f32s(w).0.as_chunks::<G>();
+    let w: [&[[S::f32s; G]]; V] = core::array::from_fn(|v| &gates[(tile + v) * k..][..k]);
+    let h: [&[f32]; R] = core::array::from_fn(|r| &h[(row + r) * hp..][..k]);
+    let mut acc = [[[s.splat_f32s(0.0); R]; G]; V];
+    for i in 0..k {
+        let x: [S::f32s; R] = core::array::from_fn(|r| s.splat_f32s(h[r][i]));
+        for v in 0..V {
+            for g in 0..G {
+                for r in 0..R {
+                    acc[v][g][r] = s.mul_add_e_f32s(w[v][i][g], x[r], acc[v][g][r]);
+                }
+            }
+        }
+    }
+    acc
+}
+
+/// An activation that is not the usual sigmoid or tanh, or has a clip.
+#[inline(always)]
+fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
+    struct Op<'a>(Activation, Option<f32>, &'a mut [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) {
+            let mut x = s.partial_load_f32s(self.2);
+            if let Some(limit) = self.1 {
+                // By selection, so that NaN stays NaN.
+                let (high, low) = (s.splat_f32s(limit), s.splat_f32s(-limit));
+                x = s.select_f32s(s.greater_than_f32s(x, high), high, x);
+                x = s.select_f32s(s.less_than_f32s(x, low), low, x);
+            }
+            s.partial_store_f32s(self.2, activate(s, self.0, x));
+        }
+    }
+    // Through memory, because only there can a vector pass into a function of its own.
+    let mut lanes = [0.0; 16];
+    let lanes = &mut lanes[..S::F32_LANES];
+    s.partial_store_f32s(lanes, x);
+    s.vectorize(Op(f, clip, lanes));
+    s.partial_load_f32s(lanes)
+}
+
+impl Job<'_> {
+    /// The usual functions inline, the others by [`unusual`].
+    #[inline(always)]
+    fn act<S: Simd>(&self, s: S, f: Activation, x: S::f32s) -> S::f32s {
+        match (f, self.packed.cell.clip) {
+            (Activation::Sigmoid, None) => sigmoid(s, x),
+            (Activation::Tanh, None) => tanh(s, x),
+            (_, clip) => unusual(s, f, clip, x),
+        }
+    }
+
+    /// The projection and the bias of gate `g` of `G`.
+    #[inline(always)]
+    fn input<S: Simd>(&self, s: S, slot: usize, row: usize, tile: usize, g: usize, gates: usize) -> S::f32s {
+        let at = tile * gates + g;
+        let p = S::as_simd_f32s(&self.projection[row * self.p_row + slot * self.p_slot..]).0[at];
+        s.add_f32s(p, S::as_simd_f32s(self.packed.bias()).0[at])
+    }
+
+    /// Stores a new h and writes the output, or keeps the old h past the end of a sequence.
+    #[inline(always)]
+    fn store<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
+        let alive = self.alive(row, at.time);
+        let place = row * self.packed.tiles + tile;
+        let kept = S::as_simd_f32s(self.rows.h).0[place];
+        S::as_mut_simd_f32s(self.rows.next).0[place] = if alive { h } else { kept };
+        if self.wants_y {
+            let hidden = self.packed.hidden;
+            let lanes = S::F32_LANES.min(hidden - tile * S::F32_LANES);
+            let y = &mut self.rows.y[(at.step * self.rows.rows + row) * hidden + tile * S::F32_LANES..][..lanes];
+            s.partial_store_f32s(y, if alive { h } else { s.splat_f32s(0.0) });
+        }
+    }
+
+    #[inline(always)]
+    fn alive(&self, row: usize, time: usize) -> bool {
+        self.lengths.is_none_or(|l| time < l[row] as usize)
+    }
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy)]
+struct At {
+    /// In this call, from 0.
+    step: usize,
+    /// In the projection.
+    slot: usize,
+    /// In the input.
+    time: usize,
+}
+
+impl WithSimd for Job<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, s: S) {
+        for step in 0..self.steps {
+            let (slot, time) = if self.reverse {
+                (self.steps - 1 - step, self.timesteps - 1 - self.first - step)
+            } else {
+                (step, self.first + step)
+            };
+            let at = At { step, slot, time };
+            match self.packed.kind {
+                CellKind::Lstm { coupled } => lstm::step(&mut self, s, at, coupled),
+                CellKind::Gru { reset_after: true } => gru::step_after(&mut self, s, at),
+                CellKind::Gru { reset_after: false } => gru::step_before(&mut self, s, at),
+                _ => rnn::step(&mut self, s, at),
+            }
+            core::mem::swap(&mut self.rows.h, &mut self.rows.next);
+        }
+        if self.steps % 2 == 1 {
+            // The current h stands where the next one belongs.
+            self.rows.next.copy_from_slice(self.rows.h);
+        }
+    }
+}
+
+/// Covers all rows and tiles with blocks of R rows and V tiles: R is 4, 2 or 1, and V what the
+/// registers hold beside it.
+macro_rules! blocks {
+    ($job:expr, $block:ident ($($arg:expr),*), $v4:literal, $v2:literal, $v1:literal) => {{
+        let (rows, tiles) = ($job.count, $job.packed.tiles);
+        let mut row = 0;
+        while row < rows {
+            macro_rules! over_tiles {
+                ($r:literal, $v:literal) => {{
+                    let mut tile = 0;
+                    while tile + $v <= tiles {
+                        $block::<S, $v, $r>($job, $($arg,)* tile, row);
+                        tile += $v;
+                    }
+                    while tile < tiles {
+                        $block::<S, 1, $r>($job, $($arg,)* tile, row);
+                        tile += 1;
+                    }
+                    row += $r;
+                }};
+            }
+            match rows - row {
+                1 => over_tiles!(1, $v1),
+                2 | 3 => over_tiles!(2, $v2),
+                _ => over_tiles!(4, $v4),
+            }
+        }
+    }};
+}
+
+mod gru;
+mod lstm;
+mod rnn;

@@ -1,0 +1,80 @@
+//! A GRU step, with the reset gate after or before the product.
+
+use super::{At, Job, accumulate};
+use pulp::Simd;
+
+#[inline(always)]
+pub(super) fn step_after<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
+    blocks!(job, after(s, at), 2, 2, 3);
+}
+
+/// With the reset gate before the product, r ∘ h of every unit is needed before the candidate of
+/// any: two sweeps.
+#[inline(always)]
+pub(super) fn step_before<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
+    blocks!(job, gates(s, at), 2, 4, 4);
+    blocks!(job, candidate(s, at), 4, 4, 8);
+}
+
+#[inline(always)]
+fn after<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
+    let p = job.packed;
+    let acc = accumulate::<S, 3, V, R>(s, p.w_hh(), p.hidden, tile, job.rows.h, job.rows.hp, row);
+    let b_hn = S::as_simd_f32s(p.extra()).0;
+    for (v, acc) in acc.iter().enumerate() {
+        let tile = tile + v;
+        for r in 0..R {
+            let row = row + r;
+            let input = |g: usize| job.input(s, at.slot, row, tile, g, 3);
+            let reset = job.act(s, p.cell.gate, s.add_f32s(acc[0][r], input(0)));
+            let z = job.act(s, p.cell.gate, s.add_f32s(acc[1][r], input(1)));
+            let hidden = s.add_f32s(acc[2][r], b_hn[tile]);
+            let n = job.act(s, p.cell.candidate, s.mul_add_f32s(reset, hidden, input(2)));
+            finish(job, s, at, tile, row, z, n);
+        }
+    }
+}
+
+#[inline(always)]
+fn gates<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
+    let p = job.packed;
+    let acc = accumulate::<S, 2, V, R>(s, p.w_hh(), p.hidden, tile, job.rows.h, job.rows.hp, row);
+    for (v, acc) in acc.iter().enumerate() {
+        let tile = tile + v;
+        for r in 0..R {
+            let row = row + r;
+            let gate = |g: usize| {
+                job.act(s, p.cell.gate, s.add_f32s(acc[g][r], job.input(s, at.slot, row, tile, g, 3)))
+            };
+            let (reset, z) = (gate(0), gate(1));
+            let place = row * p.tiles + tile;
+            let h = S::as_simd_f32s(job.rows.h).0[place];
+            S::as_mut_simd_f32s(job.rows.reset).0[place] = s.mul_f32s(reset, h);
+            S::as_mut_simd_f32s(job.rows.c).0[place] = z;
+        }
+    }
+}
+
+#[inline(always)]
+fn candidate<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
+    let p = job.packed;
+    let acc = accumulate::<S, 1, V, R>(s, p.w_hn(), p.hidden, tile, job.rows.reset, job.rows.hp, row);
+    for (v, acc) in acc.iter().enumerate() {
+        let tile = tile + v;
+        for r in 0..R {
+            let row = row + r;
+            let pre = s.add_f32s(acc[0][r], job.input(s, at.slot, row, tile, 2, 3));
+            let n = job.act(s, p.cell.candidate, pre);
+            let z = S::as_simd_f32s(job.rows.c).0[row * p.tiles + tile];
+            finish(job, s, at, tile, row, z, n);
+        }
+    }
+}
+
+/// `h = (1 - z) ∘ n + z ∘ h`
+#[inline(always)]
+fn finish<S: Simd>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize, z: S::f32s, n: S::f32s) {
+    let old = S::as_simd_f32s(job.rows.h).0[row * job.packed.tiles + tile];
+    let h = s.mul_add_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n, s.mul_f32s(z, old));
+    job.store(s, at, row, tile, h);
+}

@@ -1,0 +1,85 @@
+//! `scan`: the whole sequence in one dispatch (`lstm_scan.wgsl`, `gru_scan.wgsl`, `rnn_scan.wgsl`).
+
+use super::{Chunk, GpuLayer, Run};
+use recurve_shaders::{CellCode, Family, Scan, params};
+use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::{AdapterKind, Result, Tensor};
+
+/// Hidden units of a lane, at most: beyond that a workgroup is slower than many.
+const MAX_UNITS: u32 = 4;
+
+/// Multiply-adds of one workgroup in one dispatch. A slow integrated GPU does some 2e9 a second in
+/// one workgroup, and watchdogs wait about two seconds.
+const MAX_WORK: u64 = 1 << 30;
+
+impl GpuLayer {
+    /// How the kernel is laid out for this batch size, if H fits into a workgroup.
+    pub(super) fn scan_geometry(&self, batch: usize) -> Option<Scan> {
+        let hidden = self.hidden as u32;
+        let lanes = self.gpu.max_workgroup_lanes();
+        let software = self.gpu.summary().kind == AdapterKind::Software;
+        // A software rasteriser runs the lanes of a workgroup one vector after another: fewer lanes
+        // with more units each load h less often.
+        let wanted = if software { hidden.div_ceil(MAX_UNITS) } else { hidden };
+        let workgroup = wanted.next_multiple_of(32).min(lanes);
+        let k4 = self.k4();
+        let mut scan = Scan { hidden, k4, workgroup, batch_tile: 4, k_unroll: 4 };
+        let fits = |s: &Scan| u64::from(s.tile(self.code.family)) * 16 <= u64::from(self.gpu.max_workgroup_bytes());
+        while scan.batch_tile > 1 && (scan.batch_tile as usize >= 2 * batch || !fits(&scan)) {
+            scan.batch_tile /= 2;
+        }
+        let possible = scan.units() <= MAX_UNITS
+            && fits(&scan)
+            && scan.iterations_per_step(self.code.family) < self.gpu.max_loop_iterations() / 2;
+        possible.then_some(scan)
+    }
+}
+
+pub(super) fn run(
+    run: &Run<'_>,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    h: Tensor,
+    c: &Tensor,
+) -> Result<Tensor> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let scan = layer.scan_geometry(sizes.batch).expect("the strategy was chosen because it fits");
+    let code = CellCode { lengths: run.lengths.is_some(), ..layer.code };
+    let pipeline = gpu.pipeline(&scan.variant(&code))?;
+
+    let family = code.family;
+    let clearing = scan.tile(family).div_ceil(scan.workgroup);
+    let by_loops = (gpu.max_loop_iterations() - clearing) / scan.iterations_per_step(family);
+    let per_step = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
+    let most = u64::from(by_loops).min(MAX_WORK / per_step).max(1) as usize;
+
+    // Buffers that a variant does not read still need something bound.
+    let lengths = run.lengths.unwrap_or(&layer.extra).gpu_buffer();
+    let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
+    let (hb, cb, yb, pb) = (h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
+    let lstm = [pb, weights, extra, lengths, hb, cb, yb];
+    let gru = [pb, weights, extra, lengths, hb, yb];
+    let rnn = [pb, weights, lengths, hb, yb];
+    let buffers: &[_] = match family {
+        Family::Lstm { .. } => &lstm,
+        Family::Gru { .. } => &gru,
+        Family::Rnn => &rnn,
+    };
+    let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
+    for chunk in chunks {
+        project(chunk)?;
+        for first in (chunk.first..chunk.first + chunk.steps).step_by(most) {
+            let p = params::Recurrent {
+                steps: most.min(chunk.first + chunk.steps - first) as u32,
+                first_step: first as u32,
+                chunk_first: chunk.first as u32,
+                chunk_steps: chunk.steps as u32,
+                ..run.params
+            };
+            gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
+        }
+    }
+    Ok(h)
+}

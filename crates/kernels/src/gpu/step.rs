@@ -1,0 +1,97 @@
+//! `step`: one dispatch per timestep (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`).
+
+use super::{Chunk, GpuLayer, Run};
+use recurve_shaders::{CellCode, Family, Step, params};
+use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Span, Tensor, strided_copy};
+
+impl GpuLayer {
+    fn step_geometry(&self, batch: usize) -> Step {
+        let batch_tile = match batch {
+            1 => 1,
+            2 => 2,
+            _ => 4,
+        };
+        Step { hidden: self.hidden as u32, k4: self.k4(), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 }
+    }
+}
+
+pub(super) fn run(
+    run: &Run<'_>,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    h0: Option<&Tensor>,
+    c: &Tensor,
+) -> Result<Tensor> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let step = layer.step_geometry(sizes.batch);
+    let code = CellCode { lengths: run.lengths.is_some(), ..layer.code };
+    let family = code.family;
+    let phases = if family == (Family::Gru { reset_after: false }) { 1..3 } else { 0..1 };
+    let pipelines = phases
+        .map(|phase| gpu.pipeline(&step.variant(&code, phase)))
+        .collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
+
+    // h twice, current and next, padded to whole vec4s of zeros; a GRU may need r ∘ h as well.
+    let width = 4 * step.k4 as usize;
+    let rows = sizes.directions * sizes.batch;
+    let copies = if pipelines.len() == 2 { 3 } else { 2 };
+    let h = Tensor::zeros(&[copies, rows, width], DType::F32, &Device::Gpu(gpu.clone()))?;
+    let dense = Shape::new(&[rows, sizes.hidden]).expect("smaller than tensors that exist");
+    let strides = |row: usize| {
+        let mut s = [0; MAX_RANK];
+        s[..2].copy_from_slice(&[row, 1]);
+        s
+    };
+    if let Some(h0) = h0 {
+        let span = Span {
+            shape: dense,
+            source: 0,
+            source_strides: strides(sizes.hidden),
+            target: 0,
+            target_strides: strides(width),
+        };
+        strided_copy(gpu, &span, h0, &h)?;
+    }
+
+    let lengths = run.lengths.unwrap_or(&layer.extra).gpu_buffer();
+    let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
+    let (hb, cb, yb, pb) = (h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
+    let gated = [pb, weights, extra, lengths, hb, cb, yb];
+    let rnn = [pb, weights, lengths, hb, yb];
+    let buffers: &[_] = if family == Family::Rnn { &rnn } else { &gated };
+    let groups = [
+        step.hidden.div_ceil(step.unit_tile),
+        (sizes.batch as u32).div_ceil(step.batch_tile),
+        sizes.directions as u32,
+    ];
+    for chunk in chunks {
+        project(chunk)?;
+        for s in chunk.first..chunk.first + chunk.steps {
+            let p = params::Recurrent {
+                steps: 1,
+                first_step: s as u32,
+                chunk_first: chunk.first as u32,
+                chunk_steps: chunk.steps as u32,
+                parity: (s % 2) as u32,
+                ..run.params
+            };
+            for pipeline in &pipelines {
+                gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
+            }
+        }
+    }
+
+    let last = Tensor::gpu_uninit(gpu, sizes.state_shape(), DType::F32, "Recurrent::forward")?;
+    let span = Span {
+        shape: dense,
+        source: (sizes.timesteps % 2) * rows * width,
+        source_strides: strides(width),
+        target: 0,
+        target_strides: strides(sizes.hidden),
+    };
+    strided_copy(gpu, &span, &h, &last)?;
+    Ok(last)
+}
