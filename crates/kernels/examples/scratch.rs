@@ -45,10 +45,10 @@ fn main() {
     }
     println!("done");
     }
-    let shapes = [(16,1,128,128),(64,1,128,128),(256,1,128,128),(1024,1,128,128),(128,1,256,256),(128,32,256,256),(100,16,512,512),(25,1,1024,1024),(64,64,64,64)];
+    let shapes: Vec<(usize,usize,usize,usize)> = if let Ok(v) = std::env::var("SHAPE") { let v: Vec<usize> = v.split(",").map(|x| x.parse().unwrap()).collect(); vec![(v[0],v[1],v[2],v[3])] } else { vec![(16,1,128,128),(64,1,128,128),(256,1,128,128),(1024,1,128,128),(128,1,256,256),(128,32,256,256),(100,16,512,512),(25,1,1024,1024),(64,64,64,64)] };
     let ds: Vec<(Device, Strategy)> = match mode.as_str() { "cpu" => vec![(Device::Cpu, Strategy::Auto)], "gpu" => vec![(gpu.clone(), Strategy::Scan), (gpu.clone(), Strategy::Step)], _ => vec![] };
     for (t,b,i,h) in shapes {
-      for cell in [Cell::LSTM, Cell::GRU, Cell::RNN] {
+      for cell in [Cell::LSTM, Cell::GRU, Cell::RNN].into_iter().filter(|c| std::env::var("CELL").map_or(true, |v| v == c.kind.name())) {
         let g = cell.kind.gates(); let sc = 1.0/(h as f32).sqrt();
         let w0 = DirectionWeights { w_ih: rnd(g*h*i, &mut seed, sc), w_hh: rnd(g*h*h, &mut seed, sc), b_ih: rnd(g*h, &mut seed, sc), b_hh: rnd(g*h, &mut seed, sc), peepholes: vec![] };
         let cfg = RecurrentConfig { cell, input_size: i, hidden_size: h, directions: &[(Direction::Forward, &w0)] };

@@ -1,13 +1,14 @@
 //! Recurrent layers on the CPU: packed weights, the input projection, and threads.
 
 mod pack;
+mod product;
 mod rows;
 
 use crate::recurrent::Sizes;
 use crate::{Direction, ForwardArgs, Outputs, RecurrentConfig, RecurrentOutput};
 use pack::{Line, Packed};
 use rayon::prelude::*;
-use recurve_tensor::cpu::{Gemm, gemm, simd_arch, threads_for};
+use recurve_tensor::cpu::{simd_arch, threads_for};
 use recurve_tensor::{Error, Result, Shape, Tensor};
 use rows::Rows;
 use std::sync::{Mutex, PoisonError};
@@ -197,32 +198,18 @@ fn grow(v: &mut Vec<Line>, len: usize) {
     }
 }
 
-/// `P = X · W_ihᵀ` for the timesteps `from..from + steps`, columns in packed order.
+/// `P = X · W_ihᵀ + b` for the timesteps `from..from + steps`, columns in packed order.
 fn project(packed: &Packed, x: &[f32], sizes: &Sizes, time_major: bool, from: usize, steps: usize, p: &mut [f32]) {
     let Sizes { batch: b, timesteps: t, input: i, .. } = *sizes;
     let np = packed.columns();
-    let product = |m: usize, x: &[f32], p: &mut [f32]| {
-        gemm(
-            Gemm {
-                m,
-                n: np,
-                k: i,
-                a: (x, i, 1),
-                b: (packed.w_ih(), np, 1),
-                c_row: np,
-                accumulate: false,
-                threads: threads_for(m * np * i),
-            },
-            p,
-        );
-    };
+    let threads = threads_for(steps * b * np * i);
     if time_major {
-        product(steps * b, &x[from * b * i..], p);
+        product::project(packed, &x[from * b * i..][..steps * b * i], i, p, threads);
     } else if steps == t {
-        product(b * t, x, p);
+        product::project(packed, x, i, p, threads);
     } else {
         for (row, p) in p.chunks_exact_mut(steps * np).enumerate() {
-            product(steps, &x[(row * t + from) * i..], p);
+            product::project(packed, &x[(row * t + from) * i..][..steps * i], i, p, threads);
         }
     }
 }

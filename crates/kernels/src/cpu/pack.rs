@@ -35,7 +35,7 @@ pub(super) struct Packed {
     pub(super) hidden: usize,
     pub(super) tiles: usize,
     lanes: usize,
-    /// `[I, tiles, G, lanes]`
+    /// `[tiles, I, G, lanes]`
     w_ih: Vec<Line>,
     /// `[tiles, H, G, lanes]`; without the candidate's rows for a GRU without reset_after.
     w_hh: Vec<Line>,
@@ -68,10 +68,11 @@ impl Packed {
             (tile * lanes + rest % lanes, rest / (gates * lanes), rest / lanes % gates)
         };
         let np = tiles * g * lanes;
-        let recurrent = |gates: usize, first: usize| {
-            lines(tiles * hidden * gates * lanes, |n| {
-                let (j, k, gate) = place(n, hidden, gates);
-                if j < hidden { w.w_hh[((first + gate) * hidden + j) * hidden + k] } else { 0.0 }
+        // `gates` gates from `first` on of a `[G·H, width]` matrix.
+        let matrix = |m: &[f32], width: usize, gates: usize, first: usize| {
+            lines(tiles * width * gates * lanes, |n| {
+                let (j, k, gate) = place(n, width, gates);
+                if j < hidden { m[((first + gate) * hidden + j) * width + k] } else { 0.0 }
             })
         };
         let has_peepholes = !w.peepholes.is_empty();
@@ -91,12 +92,9 @@ impl Packed {
             hidden,
             tiles,
             lanes,
-            w_ih: lines(input * np, |n| {
-                let (j, _, gate) = place(n % np, 1, g);
-                if j < hidden { w.w_ih[(gate * hidden + j) * input + n / np] } else { 0.0 }
-            }),
-            w_hh: if separate { recurrent(2, 0) } else { recurrent(g, 0) },
-            w_hn: if separate { recurrent(1, 2) } else { Vec::new() },
+            w_ih: matrix(&w.w_ih, input, g, 0),
+            w_hh: matrix(&w.w_hh, hidden, if separate { 2 } else { g }, 0),
+            w_hn: if separate { matrix(&w.w_hh, hidden, 1, 2) } else { Vec::new() },
             bias: lines(np, |n| {
                 let (j, _, gate) = place(n, 1, g);
                 let row = gate * hidden + j;

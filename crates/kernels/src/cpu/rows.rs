@@ -1,6 +1,7 @@
 //! The recurrence of a span of batch rows over a span of timesteps, on one thread.
 
 use super::pack::Packed;
+use super::product::accumulate;
 use crate::CellKind;
 use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
@@ -71,36 +72,6 @@ pub(super) struct Job<'a> {
     pub(super) wants_y: bool,
 }
 
-/// Sums of `V` tiles, `G` gates and `R` rows: `acc[v][g][r] = Σ_k w[tile + v][k][g] · h[row + r][k]`.
-/// Each weight is read once for all rows, and `G · V · R` independent sums hide the latency of the
-/// multiply-add.
-#[inline(always)]
-fn accumulate<S: Simd, const G: usize, const V: usize, const R: usize>(
-    s: S,
-    w: &[f32],
-    k: usize,
-    tile: usize,
-    h: &[f32],
-    hp: usize,
-    row: usize,
-) -> [[[S::f32s; R]; G]; V] {
-    let (gates, _) = S::as_simd_f32s(w).0.as_chunks::<G>();
-    let w: [&[[S::f32s; G]]; V] = core::array::from_fn(|v| &gates[(tile + v) * k..][..k]);
-    let h: [&[f32]; R] = core::array::from_fn(|r| &h[(row + r) * hp..][..k]);
-    let mut acc = [[[s.splat_f32s(0.0); R]; G]; V];
-    for i in 0..k {
-        let x: [S::f32s; R] = core::array::from_fn(|r| s.splat_f32s(h[r][i]));
-        for v in 0..V {
-            for g in 0..G {
-                for r in 0..R {
-                    acc[v][g][r] = s.mul_add_e_f32s(w[v][i][g], x[r], acc[v][g][r]);
-                }
-            }
-        }
-    }
-    acc
-}
-
 /// An activation that is not the usual sigmoid or tanh, or has a clip.
 #[inline(always)]
 fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
@@ -138,12 +109,10 @@ impl Job<'_> {
         }
     }
 
-    /// The projection and the bias of gate `g` of `G`.
+    /// The projection of gate `g` of `gates`.
     #[inline(always)]
-    fn input<S: Simd>(&self, s: S, slot: usize, row: usize, tile: usize, g: usize, gates: usize) -> S::f32s {
-        let at = tile * gates + g;
-        let p = S::as_simd_f32s(&self.projection[row * self.p_row + slot * self.p_slot..]).0[at];
-        s.add_f32s(p, S::as_simd_f32s(self.packed.bias()).0[at])
+    fn input<S: Simd>(&self, slot: usize, row: usize, tile: usize, g: usize, gates: usize) -> S::f32s {
+        S::as_simd_f32s(&self.projection[row * self.p_row + slot * self.p_slot..]).0[tile * gates + g]
     }
 
     /// Stores a new h and writes the output, or keeps the old h past the end of a sequence.

@@ -25,11 +25,13 @@ fn after<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: A
         let tile = tile + v;
         for r in 0..R {
             let row = row + r;
-            let input = |g: usize| job.input(s, at.slot, row, tile, g, 3);
-            let reset = job.act(s, p.cell.gate, s.add_f32s(acc[0][r], input(0)));
-            let z = job.act(s, p.cell.gate, s.add_f32s(acc[1][r], input(1)));
+            let reset = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 3));
+            let reset = job.act(s, p.cell.gate, reset);
+            let z = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 3));
+            let z = job.act(s, p.cell.gate, z);
             let hidden = s.add_f32s(acc[2][r], b_hn[tile]);
-            let n = job.act(s, p.cell.candidate, s.mul_add_f32s(reset, hidden, input(2)));
+            let n = s.mul_add_f32s(reset, hidden, job.input::<S>(at.slot, row, tile, 2, 3));
+            let n = job.act(s, p.cell.candidate, n);
             finish(job, s, at, tile, row, z, n);
         }
     }
@@ -43,10 +45,10 @@ fn gates<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: A
         let tile = tile + v;
         for r in 0..R {
             let row = row + r;
-            let gate = |g: usize| {
-                job.act(s, p.cell.gate, s.add_f32s(acc[g][r], job.input(s, at.slot, row, tile, g, 3)))
-            };
-            let (reset, z) = (gate(0), gate(1));
+            let reset = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 3));
+            let reset = job.act(s, p.cell.gate, reset);
+            let z = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 3));
+            let z = job.act(s, p.cell.gate, z);
             let place = row * p.tiles + tile;
             let h = S::as_simd_f32s(job.rows.h).0[place];
             S::as_mut_simd_f32s(job.rows.reset).0[place] = s.mul_f32s(reset, h);
@@ -63,7 +65,7 @@ fn candidate<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, a
         let tile = tile + v;
         for r in 0..R {
             let row = row + r;
-            let pre = s.add_f32s(acc[0][r], job.input(s, at.slot, row, tile, 2, 3));
+            let pre = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 2, 3));
             let n = job.act(s, p.cell.candidate, pre);
             let z = S::as_simd_f32s(job.rows.c).0[row * p.tiles + tile];
             finish(job, s, at, tile, row, z, n);

@@ -1,4 +1,7 @@
 //! An LSTM step: gates i f g o of a tile in registers, c in place.
+//!
+//! Vector arithmetic stays out of closures here and in its neighbours: a closure that is not
+//! inlined loses the vector instructions of the function around it.
 
 use super::{At, Job, accumulate};
 use pulp::Simd;
@@ -24,21 +27,24 @@ fn block<S: Simd, const V: usize, const R: usize>(
         let tile = tile + v;
         for r in 0..R {
             let row = row + r;
-            let pre = |g: usize| s.add_f32s(acc[g][r], job.input(s, at.slot, row, tile, g, 4));
-            let peep = |n: usize, c, x| {
-                if p.has_peepholes { s.mul_add_f32s(peepholes[tile * 3 + n], c, x) } else { x }
-            };
             let place = row * p.tiles + tile;
             let old = S::as_simd_f32s(job.rows.c).0[place];
-            let i = job.act(s, p.cell.gate, peep(0, old, pre(0)));
-            let f = if coupled {
-                s.sub_f32s(s.splat_f32s(1.0), i)
-            } else {
-                job.act(s, p.cell.gate, peep(1, old, pre(1)))
-            };
-            let g = job.act(s, p.cell.candidate, pre(2));
+            let mut i = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 4));
+            let mut f = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 4));
+            let g = s.add_f32s(acc[2][r], job.input::<S>(at.slot, row, tile, 2, 4));
+            let mut o = s.add_f32s(acc[3][r], job.input::<S>(at.slot, row, tile, 3, 4));
+            if p.has_peepholes {
+                i = s.mul_add_f32s(peepholes[tile * 3], old, i);
+                f = s.mul_add_f32s(peepholes[tile * 3 + 1], old, f);
+            }
+            let i = job.act(s, p.cell.gate, i);
+            let f = if coupled { s.sub_f32s(s.splat_f32s(1.0), i) } else { job.act(s, p.cell.gate, f) };
+            let g = job.act(s, p.cell.candidate, g);
             let c = s.mul_add_f32s(f, old, s.mul_f32s(i, g));
-            let o = job.act(s, p.cell.gate, peep(2, c, pre(3)));
+            if p.has_peepholes {
+                o = s.mul_add_f32s(peepholes[tile * 3 + 2], c, o);
+            }
+            let o = job.act(s, p.cell.gate, o);
             let h = s.mul_f32s(o, job.act(s, p.cell.output, c));
             if job.alive(row, at.time) {
                 S::as_mut_simd_f32s(job.rows.c).0[place] = c;

@@ -16,7 +16,7 @@ fn block<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: A
         let tile = tile + v;
         for r in 0..R {
             let row = row + r;
-            let pre = s.add_f32s(acc[0][r], job.input(s, at.slot, row, tile, 0, 1));
+            let pre = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 1));
             let h = job.act(s, p.cell.candidate, pre);
             job.store(s, at, row, tile, h);
         }
