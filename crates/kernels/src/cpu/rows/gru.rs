@@ -5,7 +5,7 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step_after<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, after(s, at), 2, 2, 3);
+    blocks!(job, after(s, at), 1, 2, 3);
 }
 
 /// With the reset gate before the product, r ∘ h of every unit is needed before the candidate of
