@@ -11,4 +11,4 @@ mod variant;
 pub use compose::{ComposeError, Composed, Defines, Origin, Value, compose};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
-pub use variant::{ActivationCode, CellCode, Element, Family, Scan, Step, Variant, samples};
+pub use variant::{ActivationCode, CellCode, Element, Family, MatmulTile, Scan, Step, Variant, samples};

@@ -134,6 +134,9 @@ pub struct Scan {
     pub batch_tile: u32,
     /// vec4 of k per loop iteration.
     pub k_unroll: u32,
+    /// Each lane keeps its weights in an array of its own. Only for software rasterisers: on a GPU
+    /// an array indexed at run time spills to memory.
+    pub resident: bool,
 }
 
 impl Scan {
@@ -154,6 +157,12 @@ impl Scan {
         1 + products * self.units() * (self.k4 / self.k_unroll)
     }
 
+    /// Loop iterations of an invocation before the first timestep, at most.
+    pub const fn iterations_at_start(&self, family: Family) -> u32 {
+        let own = if self.resident { self.units() * self.k4 } else { 0 };
+        self.tile(family).div_ceil(self.workgroup) + own
+    }
+
     /// The variant for a cell.
     pub fn variant(&self, cell: &CellCode) -> Variant {
         let defines = cell
@@ -161,7 +170,9 @@ impl Scan {
             .with("WORKGROUP", self.workgroup)
             .with("BATCH_TILE", self.batch_tile)
             .with("UNITS", self.units())
-            .with("H_TILE", self.tile(cell.family));
+            .with("H_TILE", self.tile(cell.family))
+            .with("RESIDENT", self.resident)
+            .with("OWN", self.units() * self.k4 * cell.gates());
         match cell.family {
             Family::Rnn => Variant { shader: Shader::RnnScan, defines },
             Family::Lstm { .. } => Variant { shader: Shader::LstmScan, defines },
@@ -208,6 +219,34 @@ impl Step {
                 Variant { shader: Shader::GruStep, defines: defines.with("PHASE", phase) }
             }
         }
+    }
+}
+
+/// How a workgroup of `matmul.wgsl` shares out its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatmulTile {
+    /// Lanes along the rows, of 64 in all.
+    pub lanes_m: u32,
+    /// Groups of four rows of a lane.
+    pub row_vecs: u32,
+    /// Groups of four columns of a lane.
+    pub column_vecs: u32,
+}
+
+impl MatmulTile {
+    /// 16 × 64 results: for few rows.
+    pub const FLAT: Self = Self { lanes_m: 4, row_vecs: 1, column_vecs: 1 };
+    /// 16 × 256 results: for few rows on a software rasteriser, which gains more by reuse than by
+    /// many workgroups.
+    pub const WIDE: Self = Self { lanes_m: 2, row_vecs: 2, column_vecs: 2 };
+    /// 32 × 32 results: many workgroups out of a small product.
+    pub const SMALL: Self = Self { lanes_m: 8, row_vecs: 1, column_vecs: 1 };
+    /// 64 × 64 results: each element loaded into workgroup memory serves 64 products.
+    pub const LARGE: Self = Self { lanes_m: 8, row_vecs: 2, column_vecs: 2 };
+
+    /// Rows and columns of results.
+    pub const fn size(self) -> (u32, u32) {
+        (self.lanes_m * 4 * self.row_vecs, 64 / self.lanes_m * 4 * self.column_vecs)
     }
 }
 
@@ -278,8 +317,9 @@ impl Variant {
     }
 
     /// `matmul.wgsl`; `weights` is the storage of B.
-    pub fn matmul(element: Element, weights: Element, transposed: bool, bias: bool, activation: u32) -> Self {
+    pub fn matmul(element: Element, weights: Element, transposed: bool, bias: bool, activation: u32, tile: MatmulTile) -> Self {
         let tile_k = 16;
+        let (m, n) = tile.size();
         let defines = Defines::new()
             .with("ELEMENT", element.alias())
             .with("WEIGHT", weights.alias())
@@ -287,13 +327,19 @@ impl Variant {
             .with("HAS_BIAS", bias)
             .with("ACTIVATION", activation)
             .with("TILE_K", tile_k)
-            .with("LOADS", tile_k / 2)
-            .with("A_TILE", tile_k * 8);
+            .with("TILE_M", m)
+            .with("TILE_N", n)
+            .with("LANES_M", tile.lanes_m)
+            .with("LANES_N", 64 / tile.lanes_m)
+            .with("ROW_VECS", tile.row_vecs)
+            .with("COLUMN_VECS", tile.column_vecs)
+            .with("LINES", 64 / tile_k)
+            .with("A_LOADS", m * tile_k / 64)
+            .with("B_LOADS", n * tile_k / 64)
+            .with("A_TILE", tile_k * m / 4)
+            .with("B_TILE", tile_k * n / 4);
         Self { shader: Shader::Matmul, defines }
     }
-
-    /// Side of the square of results that a workgroup of `matmul.wgsl` makes.
-    pub const MATMUL_TILE: u32 = 32;
 
     /// `loop_probe.wgsl`
     pub fn loop_probe() -> Self {
@@ -322,7 +368,9 @@ pub fn samples() -> Vec<Variant> {
         }
         for w in [F32, F16] {
             for (transposed, bias) in [(false, false), (true, true)] {
-                out.extend([0, 2].map(|a| Variant::matmul(e, w, transposed, bias, a)));
+                for tile in [MatmulTile::FLAT, MatmulTile::WIDE, MatmulTile::SMALL, MatmulTile::LARGE] {
+                    out.extend([0, 2].map(|a| Variant::matmul(e, w, transposed, bias, a, tile)));
+                }
             }
         }
     }
@@ -357,7 +405,9 @@ pub fn samples() -> Vec<Variant> {
             };
             for (hidden, workgroup, batch_tile, k_unroll) in [(3, 32, 1, 1), (128, 128, 4, 4), (300, 128, 2, 2)] {
                 let k4 = CellCode::k4(hidden, k_unroll);
-                out.push(Scan { hidden, k4, workgroup, batch_tile, k_unroll }.variant(&cell));
+                for resident in [false, true] {
+                    out.push(Scan { hidden, k4, workgroup, batch_tile, k_unroll, resident }.variant(&cell));
+                }
             }
             for (hidden, batch_tile) in [(3, 1), (130, 4)] {
                 let step = Step {

@@ -17,6 +17,9 @@
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
+#if RESIDENT
+var<private> own: array<vec4<f32>, OWN>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -44,6 +47,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
     workgroupBarrier();
 
+#if RESIDENT
+#unroll u UNITS
+    for (var k = 0u; k < K4; k++) {
+        let w = (d * K4 + k) * (3u * H) + min(j$u, H - 1u);
+        own[($uu * K4 + k) * 3u] = vec4<f32>(weights[w]);
+        own[($uu * K4 + k) * 3u + 1u] = vec4<f32>(weights[w + H]);
+        own[($uu * K4 + k) * 3u + 2u] = vec4<f32>(weights[w + 2u * H]);
+    }
+#end
+#end
     var read = 0u;
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
@@ -66,11 +79,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var k = 0u; k < K4; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
+#if RESIDENT
+                    let w = ($uu * K4 + k + $qu) * 3u;
+                    let wr = own[w];
+                    let wz = own[w + 1u];
+#if RESET_AFTER
+                    let wn = own[w + 2u];
+#end
+#else
                     let w = (d * K4 + k + $qu) * (3u * H) + j$u;
                     let wr = vec4<f32>(weights[w]);
                     let wz = vec4<f32>(weights[w + H]);
 #if RESET_AFTER
                     let wn = vec4<f32>(weights[w + 2u * H]);
+#end
 #end
 #unroll b BATCH_TILE
                     {
@@ -108,7 +130,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var k = 0u; k < K4; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
+#if RESIDENT
+                    let wn = own[($uu * K4 + k + $qu) * 3u + 2u];
+#else
                     let wn = vec4<f32>(weights[(d * K4 + k + $qu) * (3u * H) + 2u * H + j$u]);
+#end
 #unroll b BATCH_TILE
                     n$u_$b += dot(wn, h_tile[2u * BATCH_TILE * K4 + $bu * K4 + k + $qu]);
 #end

@@ -18,6 +18,9 @@
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
 var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
+#if RESIDENT
+var<private> own: array<vec4<f32>, OWN>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -49,6 +52,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
     workgroupBarrier();
 
+#if RESIDENT
+#unroll u UNITS
+    for (var k = 0u; k < K4; k++) {
+        let w = (d * K4 + k) * (4u * H) + min(j$u, H - 1u);
+        own[($uu * K4 + k) * 4u] = vec4<f32>(weights[w]);
+        own[($uu * K4 + k) * 4u + 1u] = vec4<f32>(weights[w + H]);
+        own[($uu * K4 + k) * 4u + 2u] = vec4<f32>(weights[w + 2u * H]);
+        own[($uu * K4 + k) * 4u + 3u] = vec4<f32>(weights[w + 3u * H]);
+    }
+#end
+#end
     var read = 0u;
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
@@ -67,11 +81,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var k = 0u; k < K4; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
+#if RESIDENT
+                    let w = ($uu * K4 + k + $qu) * 4u;
+                    let wi = own[w];
+                    let wf = own[w + 1u];
+                    let wg = own[w + 2u];
+                    let wo = own[w + 3u];
+#else
                     let w = (d * K4 + k + $qu) * (4u * H) + j$u;
                     let wi = vec4<f32>(weights[w]);
                     let wf = vec4<f32>(weights[w + H]);
                     let wg = vec4<f32>(weights[w + 2u * H]);
                     let wo = vec4<f32>(weights[w + 3u * H]);
+#end
 #unroll b BATCH_TILE
                     {
                         let h = h_tile[read + $bu * K4 + k + $qu];

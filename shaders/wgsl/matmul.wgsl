@@ -1,5 +1,5 @@
-// C = act(A · B + bias), tiled: 8×8 lanes, 4×4 results a lane, K in steps of TILE_K through
-// workgroup memory. B is [k, n], or [n, k] with TRANSPOSED. The rows of A may be spread over two
+// C = act(A · B + bias), tiled: 64 lanes, LANES_M × LANES_N of them, each with 4·ROW_VECS rows of
+// 4·COLUMN_VECS results; K in steps of TILE_K through workgroup memory. B is [k, n], or [n, k] with TRANSPOSED. The rows of A may be spread over two
 // strides, so that a span of timesteps of a [B, T, I] tensor is read in place.
 #import activations
 
@@ -30,72 +30,95 @@ struct Params {
 @group(0) @binding(3) var<storage, read> bias: array<ELEMENT>;
 @group(0) @binding(4) var<storage, read_write> c: array<ELEMENT>;
 
-// [TILE_K][32]
+// [TILE_K][TILE_M] and [TILE_K][TILE_N]
 var<workgroup> a_tile: array<vec4<f32>, A_TILE>;
-var<workgroup> b_tile: array<vec4<f32>, A_TILE>;
+var<workgroup> b_tile: array<vec4<f32>, B_TILE>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let m0 = group.y * 32u;
-    let n0 = group.x * 32u;
-    // Loading: lane l brings row (l % 32) of A and column (l % 32) of B, k = l / 32, then + 2.
-    let line = lane % 32u;
-    let a_row = min(m0 + line, p.m - 1u);
-    let a_base = p.a_offset + group.z * p.a_batch
-        + (a_row / p.a_inner) * p.a_outer_stride + (a_row % p.a_inner) * p.a_inner_stride;
-    let b_column = min(n0 + line, p.n - 1u);
-    let b_base = p.b_offset + group.z * p.b_batch + select(b_column, b_column * p.k, TRANSPOSED);
-    let b_step = select(p.n, 1u, TRANSPOSED);
-
-    let tm = lane / 8u;
-    let tn = lane % 8u;
-#unroll r 4
-    var sum$r = vec4<f32>();
+    let m0 = group.y * TILE_M;
+    let n0 = group.x * TILE_N;
+    let a_matrix = p.a_offset + group.z * p.a_batch;
+    let b_matrix = p.b_offset + group.z * p.b_batch;
+    let tm = lane / LANES_N;
+    let tn = lane % LANES_N;
+#unroll i ROW_VECS
+#unroll s 4
+#unroll c COLUMN_VECS
+    var sum$i_$s_$c = vec4<f32>();
+#end
+#end
+#end
+    // Neighbouring lanes load neighbouring elements: along k where k is the inner dimension.
+    let ka = lane % TILE_K;
+    let line = lane / TILE_K;
+#unroll q A_LOADS
+    let row$q = min(m0 + line + $qu * LINES, p.m - 1u);
+    let a$q = a_matrix + (row$q / p.a_inner) * p.a_outer_stride + (row$q % p.a_inner) * p.a_inner_stride;
 #end
     for (var k0 = 0u; k0 < p.k; k0 += TILE_K) {
-#unroll q LOADS
+#unroll q A_LOADS
         {
-            let kk = lane / 32u + $qu * 2u;
-            let k = k0 + kk;
-            var av = 0.0;
-            var bv = 0.0;
-            if k < p.k {
-                av = f32(a[a_base + k]);
-                bv = f32(b[b_base + k * b_step]);
-            }
-            a_tile[kk * 8u + line / 4u][line % 4u] = av;
-            b_tile[kk * 8u + line / 4u][line % 4u] = bv;
+            // Loaded from a valid place in any case: a selection is cheaper than a branch.
+            let v = f32(a[a$q + min(k0 + ka, p.k - 1u)]);
+            let at = line + $qu * LINES;
+            a_tile[(ka * TILE_M + at) / 4u][at % 4u] = select(0.0, v, k0 + ka < p.k);
+        }
+#end
+#unroll q B_LOADS
+        {
+#if TRANSPOSED
+            let kb = ka;
+            let at = line + $qu * LINES;
+            let place = min(n0 + at, p.n - 1u) * p.k + min(k0 + kb, p.k - 1u);
+#else
+            let e = lane + $qu * 64u;
+            let kb = e / TILE_N;
+            let at = e % TILE_N;
+            let place = min(k0 + kb, p.k - 1u) * p.n + min(n0 + at, p.n - 1u);
+#end
+            let v = f32(b[b_matrix + place]);
+            b_tile[(kb * TILE_N + at) / 4u][at % 4u] = select(0.0, v, k0 + kb < p.k);
         }
 #end
         workgroupBarrier();
 #unroll q TILE_K
         {
-            let av = a_tile[$qu * 8u + tm];
-            let bv = b_tile[$qu * 8u + tn];
-            sum0 += av.x * bv;
-            sum1 += av.y * bv;
-            sum2 += av.z * bv;
-            sum3 += av.w * bv;
+#unroll c COLUMN_VECS
+            let bv$c = b_tile[$qu * (TILE_N / 4u) + $cu * LANES_N + tn];
+#end
+#unroll i ROW_VECS
+            let av$i = a_tile[$qu * (TILE_M / 4u) + $iu * LANES_M + tm];
+#unroll s 4
+#unroll c COLUMN_VECS
+            sum$i_$s_$c += av$i[$s] * bv$c;
+#end
+#end
+#end
         }
 #end
         workgroupBarrier();
     }
-#unroll r 4
+#unroll i ROW_VECS
+#unroll s 4
     {
-        let row = m0 + tm * 4u + $ru;
+        let row = m0 + ($iu * LANES_M + tm) * 4u + $su;
         if row < p.m {
+#unroll c COLUMN_VECS
 #unroll v 4
             {
-                let column = n0 + tn * 4u + $vu;
+                let column = n0 + ($cu * LANES_N + tn) * 4u + $vu;
                 if column < p.n {
-                    var value = sum$r[$v];
+                    var value = sum$i_$s_$c[$v];
                     if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
                     value = activate(ACTIVATION, p.alpha, p.beta, value);
                     c[p.c_offset + group.z * p.c_batch + row * p.n + column] = ELEMENT(value);
                 }
             }
 #end
+#end
         }
     }
+#end
 #end
 }

@@ -14,6 +14,9 @@
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
 var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
+#if RESIDENT
+var<private> own: array<vec4<f32>, OWN>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -41,6 +44,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
     workgroupBarrier();
 
+#if RESIDENT
+#unroll u UNITS
+    for (var k = 0u; k < K4; k++) {
+        let w = (d * K4 + k) * H + min(j$u, H - 1u);
+        own[($uu * K4 + k)] = vec4<f32>(weights[w]);
+    }
+#end
+#end
     var read = 0u;
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
@@ -55,7 +66,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var k = 0u; k < K4; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
+#if RESIDENT
+                    let w = own[$uu * K4 + k + $qu];
+#else
                     let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + j$u]);
+#end
 #unroll b BATCH_TILE
                     a$b += dot(w, h_tile[read + $bu * K4 + k + $qu]);
 #end

@@ -225,12 +225,12 @@ impl Recurrent {
         }
     }
 
-    /// The strategy that [`Strategy::Auto`] stands for at this batch size; on the CPU always
+    /// The strategy that [`Strategy::Auto`] stands for at this size; on the CPU always
     /// [`Strategy::Auto`] itself.
-    pub fn strategy(&self, batch: usize) -> Strategy {
+    pub fn strategy(&self, batch: usize, timesteps: usize) -> Strategy {
         match &self.layer {
             Layer::Cpu(_) => Strategy::Auto,
-            Layer::Gpu(l) => l.choose(Strategy::Auto, batch).unwrap_or(Strategy::Step),
+            Layer::Gpu(l) => l.choose(Strategy::Auto, batch, timesteps).unwrap_or(Strategy::Step),
         }
     }
 

@@ -103,13 +103,13 @@ impl GpuLayer {
         CellCode::k4(self.hidden as u32, K4_MULTIPLE)
     }
 
-    /// The strategy for this batch size, or why the one asked for cannot run.
+    /// The strategy for this size, or why the one asked for cannot run.
     ///
     /// The rule: `scan` while a step is short. One workgroup reads all of `W_hh` at every step, so
     /// on hardware its time grows with H² while a dispatch costs a few microseconds whatever its
     /// size; a software rasteriser pays more for a dispatch and its barriers.
-    pub(crate) fn choose(&self, wanted: Strategy, batch: usize) -> Result<Strategy> {
-        let scan = self.scan_geometry(batch);
+    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Strategy> {
+        let scan = self.scan_geometry(batch, timesteps);
         match (wanted, scan) {
             (Strategy::Step, _) | (Strategy::Auto, None) => Ok(Strategy::Step),
             (Strategy::Scan, Some(_)) => Ok(Strategy::Scan),
@@ -133,7 +133,7 @@ impl GpuLayer {
         sizes: &Sizes,
         directions: &[Direction],
     ) -> Result<RecurrentOutput> {
-        let strategy = self.choose(args.strategy, sizes.batch)?;
+        let strategy = self.choose(args.strategy, sizes.batch, sizes.timesteps)?;
         let gpu = &self.gpu;
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
         let y = match args.outputs {

@@ -12,25 +12,29 @@ const MAX_UNITS: u32 = 4;
 /// one workgroup, and watchdogs wait about two seconds.
 const MAX_WORK: u64 = 1 << 30;
 
+/// Bytes of weights that a lane of a software rasteriser keeps for itself, at most, and timesteps
+/// after which fetching them has paid.
+const MAX_RESIDENT: u32 = 8 << 10;
+const MIN_RESIDENT_STEPS: usize = 32;
+
 impl GpuLayer {
-    /// How the kernel is laid out for this batch size, if H fits into a workgroup.
-    pub(super) fn scan_geometry(&self, batch: usize) -> Option<Scan> {
+    /// How the kernel is laid out for this size, if H fits into a workgroup.
+    pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Option<Scan> {
         let hidden = self.hidden as u32;
-        let lanes = self.gpu.max_workgroup_lanes();
+        let family = self.code.family;
         let software = self.gpu.summary().kind == AdapterKind::Software;
-        // A software rasteriser runs the lanes of a workgroup one vector after another: fewer lanes
-        // with more units each load h less often.
-        let wanted = if software { hidden.div_ceil(MAX_UNITS) } else { hidden };
-        let workgroup = wanted.next_multiple_of(32).min(lanes);
-        let k4 = self.k4();
-        let mut scan = Scan { hidden, k4, workgroup, batch_tile: 4, k_unroll: 4 };
-        let fits = |s: &Scan| u64::from(s.tile(self.code.family)) * 16 <= u64::from(self.gpu.max_workgroup_bytes());
+        let workgroup = hidden.next_multiple_of(32).min(self.gpu.max_workgroup_lanes());
+        let k_unroll = if software { 2 } else { 4 };
+        let mut scan = Scan { hidden, k4: self.k4(), workgroup, batch_tile: 4, k_unroll, resident: false };
+        let own = scan.units() * scan.k4 * self.gates as u32 * 16;
+        scan.resident = software && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS;
+        let fits = |s: &Scan| u64::from(s.tile(family)) * 16 <= u64::from(self.gpu.max_workgroup_bytes());
         while scan.batch_tile > 1 && (scan.batch_tile as usize >= 2 * batch || !fits(&scan)) {
             scan.batch_tile /= 2;
         }
         let possible = scan.units() <= MAX_UNITS
             && fits(&scan)
-            && scan.iterations_per_step(self.code.family) < self.gpu.max_loop_iterations() / 2;
+            && scan.iterations_per_step(family) + scan.iterations_at_start(family) < self.gpu.max_loop_iterations();
         possible.then_some(scan)
     }
 }
@@ -45,13 +49,12 @@ pub(super) fn run(
 ) -> Result<Tensor> {
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
-    let scan = layer.scan_geometry(sizes.batch).expect("the strategy was chosen because it fits");
+    let scan = layer.scan_geometry(sizes.batch, sizes.timesteps).expect("the strategy was chosen because it fits");
     let code = CellCode { lengths: run.lengths.is_some(), ..layer.code };
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
 
     let family = code.family;
-    let clearing = scan.tile(family).div_ceil(scan.workgroup);
-    let by_loops = (gpu.max_loop_iterations() - clearing) / scan.iterations_per_step(family);
+    let by_loops = (gpu.max_loop_iterations() - scan.iterations_at_start(family)) / scan.iterations_per_step(family);
     let per_step = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
     let most = u64::from(by_loops).min(MAX_WORK / per_step).max(1) as usize;
 

@@ -3,8 +3,8 @@
 use super::unary::activation_code;
 use crate::cpu::{self, Gemm};
 use crate::gpu::{Dispatch, Gpu};
-use crate::{Activation, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
-use recurve_shaders::{ActivationCode, Variant, params};
+use crate::{Activation, AdapterKind, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_shaders::{ActivationCode, MatmulTile, Variant, params};
 
 /// What a product does beside multiplying.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,10 +137,25 @@ struct Product<'a> {
     batch: usize,
 }
 
+/// The tile shape for a product: large ones once they make enough workgroups to fill the device.
+fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
+    let software = gpu.summary().kind == AdapterKind::Software;
+    let enough = if software { 2 } else { 128 };
+    if p.m <= 16 {
+        if software { MatmulTile::WIDE } else { MatmulTile::FLAT }
+    } else if p.m.div_ceil(64) * p.n.div_ceil(64) >= enough {
+        MatmulTile::LARGE
+    } else {
+        MatmulTile::SMALL
+    }
+}
+
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
-    let variant = Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act.code);
+    let shape = tile_for(gpu, &p);
+    let variant =
+        Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act.code, shape);
     let pipeline = gpu.pipeline(&variant)?;
-    let tile = Variant::MATMUL_TILE;
+    let (tile, tile_n) = shape.size();
     // Rows go along y; more row tiles than the device can count are done in several dispatches,
     // which begin at whole groups of a_inner rows or stay inside one.
     let most = gpu.max_workgroups() * tile;
@@ -161,7 +176,7 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
             // Without a bias the left operand stands in for it, unread.
             buffers: &[x.a.gpu_buffer(), x.b.gpu_buffer(), x.bias.unwrap_or(x.a).gpu_buffer(), x.out.gpu_buffer()],
             params: bytemuck::bytes_of(&q),
-            groups: [p.n.div_ceil(tile), rows.div_ceil(tile), x.batch as u32],
+            groups: [p.n.div_ceil(tile_n), rows.div_ceil(tile), x.batch as u32],
         })?;
         first += rows;
     }
