@@ -1,0 +1,108 @@
+//! What can go wrong with files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The result of a file operation.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// What went wrong with a file or a model.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: Arc<std::io::Error>,
+    },
+    /// The file is not a safetensors file, or is cut short or damaged.
+    #[error("{path}: not a valid safetensors file ({message})")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The file carries no description of a Recurve model.
+    #[error("{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first")]
+    NoDescription {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The description is not what this version understands.
+    #[error("{path}: bad model description: {message}")]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The description was written by a later version.
+    #[error("{path}: the model description has version {got}, but this program reads versions up to {supported}")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The file's version.
+        got: u64,
+        /// The latest version that is understood.
+        supported: u64,
+    },
+    /// A tensor has an element type that models do not use.
+    #[error("{path}: tensor `{name}` has element type {got}, but only F32 and F16 are read")]
+    DType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its element type.
+        got: String,
+    },
+    /// A size in the description is beyond any real model.
+    #[error("{path}: `{field}` is {got}, but at most {limit} is accepted")]
+    Absurd {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        got: usize,
+        /// The most that is accepted.
+        limit: usize,
+    },
+    /// The layers and the weights do not fit together, or a device failed while they were loaded.
+    #[error("{path}: {source}")]
+    Layers {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        source: recurve_layers::Error,
+    },
+    /// A model failed while running.
+    #[error(transparent)]
+    Run(#[from] recurve_layers::Error),
+    /// An input is missing, unknown or of the wrong kind.
+    #[error("input `{name}`: {message}")]
+    Input {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// An array file is not what is needed.
+    #[error("{path}: {message}")]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl From<recurve_tensor::Error> for Error {
+    fn from(e: recurve_tensor::Error) -> Self {
+        Self::Run(e.into())
+    }
+}

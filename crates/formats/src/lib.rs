@@ -1,0 +1,13 @@
+//! Files: Recurve's native model file, and arrays in `.npy` and `.npz`.
+
+mod arrays;
+mod error;
+mod model;
+mod native;
+mod text;
+
+pub use arrays::{HostArray, HostData, read_array, write_array};
+pub use error::{Error, Result};
+pub use model::{Input, IntoInput, Model};
+pub use native::{FORMAT_VERSION, ModelInfo};
+pub use text::{Reading, TextSpec};

@@ -1,0 +1,173 @@
+//! A model: a network with the names and the text handling that its file gives it.
+
+use crate::arrays::{HostArray, HostData};
+use crate::native::{self, FORMAT_VERSION, ModelInfo};
+use crate::{Error, Reading, Result};
+use recurve_layers::{CallArgs, Network};
+use recurve_tensor::{DType, Device, Tensor};
+use std::path::Path;
+
+/// A model from a file, on a device.
+#[derive(Debug)]
+pub struct Model {
+    info: ModelInfo,
+    network: Network,
+}
+
+/// Data on its way into a model.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// In host memory.
+    Host(HostArray),
+    /// A tensor, which must be on the model's device.
+    Device(Tensor),
+}
+
+/// What can be given to [`Model::run`] as an input.
+pub trait IntoInput {
+    /// The input.
+    fn into_input(self) -> Input;
+}
+
+impl IntoInput for Input {
+    fn into_input(self) -> Input {
+        self
+    }
+}
+impl IntoInput for HostArray {
+    fn into_input(self) -> Input {
+        Input::Host(self)
+    }
+}
+impl IntoInput for &Tensor {
+    fn into_input(self) -> Input {
+        Input::Device(self.clone())
+    }
+}
+/// Ids of one sequence: `[1, T]`.
+impl IntoInput for &[u32] {
+    fn into_input(self) -> Input {
+        let data = HostData::Int(self.iter().map(|&v| v.into()).collect());
+        Input::Host(HostArray { shape: vec![1, self.len()], data })
+    }
+}
+impl IntoInput for &Vec<u32> {
+    fn into_input(self) -> Input {
+        self.as_slice().into_input()
+    }
+}
+
+impl Model {
+    /// Opens a native model file.
+    ///
+    /// # Errors
+    /// One variant of [`Error`] for each way in which a file can be wrong.
+    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let (info, network) = native::read(path.as_ref(), device)?;
+        Ok(Self { info, network })
+    }
+
+    /// A model out of a network, with the input named `input` and the output `output`.
+    pub fn new(name: &str, network: Network) -> Self {
+        let info = ModelInfo {
+            version: FORMAT_VERSION,
+            name: name.into(),
+            license: None,
+            source: None,
+            input: "input".into(),
+            input_shape: network.input_shape().to_vec(),
+            output: "output".into(),
+            layers: network.configs().to_vec(),
+            text: None,
+        };
+        Self { info, network }
+    }
+
+    /// Writes the native model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        native::write(path.as_ref(), &self.info, &self.network)
+    }
+
+    /// The same model on another device.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { info: self.info.clone(), network: self.network.to_device(device)? })
+    }
+
+    /// What the file says beside its weights.
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// The layers.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.network.device()
+    }
+
+    /// Layers, shapes and parameters.
+    pub fn summary(&self) -> recurve_layers::Summary {
+        recurve_layers::Summary { name: self.info.name.clone(), ..self.network.summary() }
+    }
+
+    /// Runs the model on inputs by name: the model's input, and optionally `lengths`, the valid
+    /// timesteps of each sequence.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if an input is missing, unknown or of the wrong kind; errors of the layers
+    /// and the device.
+    pub fn run<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<Tensor> {
+        let (x, lengths) = self.inputs(inputs)?;
+        let args = CallArgs { lengths: lengths.as_ref(), ..CallArgs::default() };
+        Ok(self.network.forward_all(&x, &args)?.swap_remove(0))
+    }
+
+    /// The inputs as tensors on the model's device: the main one, and the lengths if given.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn inputs<'a, I: IntoInput>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, I)>,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (mut x, mut lengths) = (None, None);
+        for (name, input) in inputs {
+            let (place, dtype) = if name == self.info.input {
+                (&mut x, self.network.input_dtype())
+            } else if name == "lengths" {
+                (&mut lengths, DType::U32)
+            } else {
+                let message = format!("this model has no such input; it has `{}` and, optionally, `lengths`", self.info.input);
+                return Err(Error::Input { name: name.into(), message });
+            };
+            *place = Some(match input.into_input() {
+                Input::Device(t) => t,
+                Input::Host(a) => a.to_tensor(name, dtype, self.device())?,
+            });
+        }
+        let missing = || Error::Input { name: self.info.input.clone(), message: "is missing".into() };
+        Ok((x.ok_or_else(missing)?, lengths))
+    }
+
+    /// The readings of a text's ambiguous characters, for a model with a vocabulary.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the model has no vocabulary; errors of the layers and the device.
+    pub fn read_text(&self, text: &str) -> Result<Vec<Reading>> {
+        let Some(spec) = &self.info.text else {
+            let message = "this model has no vocabulary, so it cannot read text".into();
+            return Err(Error::Input { name: "text".into(), message });
+        };
+        let logits = self.run([(self.info.input.as_str(), &spec.encode(text))])?;
+        Ok(spec.readings(text, &logits.softmax()?.to_vec()?))
+    }
+}

@@ -1,0 +1,105 @@
+//! Text in, labels out.
+
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// How a model reads text: a token a character, between a beginning and an end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSpec {
+    /// The token of each id.
+    pub vocabulary: Vec<String>,
+    /// The id of characters that are not in the vocabulary.
+    pub unknown: u32,
+    /// The id before the first character.
+    pub begin: u32,
+    /// The id after the last character.
+    pub end: u32,
+    /// The label of each class of the output.
+    pub labels: Vec<String>,
+    /// The characters whose label is in question; the others have only one.
+    pub ambiguous: String,
+}
+
+/// The label of one character.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// Its place in the text, in characters.
+    pub index: usize,
+    /// The character.
+    pub character: char,
+    /// The most probable label.
+    pub label: String,
+    /// Its probability.
+    pub probability: f32,
+}
+
+impl TextSpec {
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let n = self.vocabulary.len();
+        for (field, id) in [("unknown", self.unknown), ("begin", self.begin), ("end", self.end)] {
+            if id as usize >= n {
+                return Err(format!("text.{field} is {id}, but the vocabulary has {n} tokens"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of a text, one more than its characters at each end.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let ids: HashMap<&str, u32> = self.vocabulary.iter().map(String::as_str).zip(0..).collect();
+        let mut buffer = [0; 4];
+        let mut out = vec![self.begin];
+        out.extend(text.chars().map(|c| ids.get(&*c.encode_utf8(&mut buffer)).copied().unwrap_or(self.unknown)));
+        out.push(self.end);
+        out
+    }
+
+    /// The readings of the ambiguous characters of `text`, given the probabilities of every label
+    /// at every id of [`Self::encode`], row-major.
+    pub fn readings(&self, text: &str, probabilities: &[f32]) -> Vec<Reading> {
+        let width = self.labels.len();
+        text.chars()
+            .enumerate()
+            .filter(|(_, c)| self.ambiguous.contains(*c))
+            .filter_map(|(index, character)| {
+                let row = probabilities.get((index + 1) * width..(index + 2) * width)?;
+                let best = (0..width).max_by(|&a, &b| row[a].total_cmp(&row[b]))?;
+                Some(Reading { index, character, label: self.labels[best].clone(), probability: row[best] })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> TextSpec {
+        TextSpec {
+            vocabulary: ["?", "<", ">", "a", "了"].map(String::from).to_vec(),
+            unknown: 0,
+            begin: 1,
+            end: 2,
+            labels: ["le5", "liao3"].map(String::from).to_vec(),
+            ambiguous: "了".into(),
+        }
+    }
+
+    #[test]
+    fn encodes_by_character_and_reads_only_what_is_ambiguous() {
+        let s = spec();
+        assert_eq!(s.encode("a了b"), [1, 3, 4, 0, 2]);
+        assert_eq!(s.encode(""), [1, 2]);
+        let p = [0.5, 0.5, 0.9, 0.1, 0.25, 0.75, 1.0, 0.0, 1.0, 0.0];
+        let want = Reading { index: 1, character: '了', label: "liao3".into(), probability: 0.75 };
+        assert_eq!(s.readings("a了b", &p), [want]);
+        assert!(s.readings("ab", &p).is_empty());
+    }
+
+    #[test]
+    fn ids_outside_the_vocabulary_are_refused() {
+        let bad = TextSpec { end: 5, ..spec() };
+        assert_eq!(bad.check().unwrap_err(), "text.end is 5, but the vocabulary has 5 tokens");
+    }
+}

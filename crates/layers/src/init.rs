@@ -1,0 +1,114 @@
+//! Initial weights.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// How a weight matrix is filled before training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Initializer {
+    /// Uniform in ±√(6 / (fan_in + fan_out)) (Glorot & Bengio 2010): Keras's default for kernels.
+    GlorotUniform,
+    /// Orthonormal rows or columns (Saxe et al. 2013): Keras's default for recurrent kernels.
+    Orthogonal,
+    /// Uniform in ±1/√H: PyTorch's default for recurrent layers, biases included.
+    TorchUniform,
+    /// Uniform in ±limit.
+    Uniform {
+        /// Largest absolute value.
+        limit: f32,
+    },
+    /// Zero.
+    Zeros,
+}
+
+/// The random numbers behind a seed.
+pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+impl Initializer {
+    /// A matrix `[fan_out, fan_in]`, the layout of PyTorch's weights. `hidden` is H, for
+    /// [`Self::TorchUniform`].
+    pub(crate) fn matrix(self, fan_out: usize, fan_in: usize, hidden: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+        let n = fan_out * fan_in;
+        let limit = match self {
+            Self::Zeros => return vec![0.0; n],
+            Self::Orthogonal => return orthogonal(fan_out, fan_in, rng),
+            Self::GlorotUniform => (6.0 / (fan_in + fan_out) as f32).sqrt(),
+            Self::TorchUniform => 1.0 / (hidden as f32).sqrt(),
+            Self::Uniform { limit } => limit,
+        };
+        (0..n).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * limit).collect()
+    }
+}
+
+/// A random matrix `[rows, columns]` whose shorter side is orthonormal, by modified Gram-Schmidt
+/// over normally distributed vectors.
+fn orthogonal(rows: usize, columns: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let (count, width) = (rows.min(columns), rows.max(columns));
+    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
+    while basis.len() < count {
+        let mut v: Vec<f64> = (0..width).map(|_| normal(rng)).collect();
+        // Twice, because once loses orthogonality to rounding.
+        for _ in 0..2 {
+            for b in &basis {
+                let dot: f64 = b.iter().zip(&v).map(|(b, v)| b * v).sum();
+                v.iter_mut().zip(b).for_each(|(v, b)| *v -= dot * b);
+            }
+        }
+        let norm = v.iter().map(|v| v * v).sum::<f64>().sqrt();
+        if norm > 1e-6 {
+            v.iter_mut().for_each(|v| *v /= norm);
+            basis.push(v);
+        }
+    }
+    (0..rows * columns)
+        .map(|i| {
+            let (r, c) = (i / columns, i % columns);
+            (if rows <= columns { basis[r][c] } else { basis[c][r] }) as f32
+        })
+        .collect()
+}
+
+/// A normally distributed number (Box-Muller).
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (core::f64::consts::TAU * v).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orthogonal_is_orthonormal_on_its_short_side() {
+        for (r, c) in [(4, 4), (3, 7), (12, 5)] {
+            let m = Initializer::Orthogonal.matrix(r, c, c, &mut rng(3));
+            let at = |long: usize, short: usize| f64::from(if r <= c { m[short * c + long] } else { m[long * c + short] });
+            let (short, long) = (r.min(c), r.max(c));
+            for i in 0..short {
+                for j in 0..short {
+                    let dot: f64 = (0..long).map(|k| at(k, i) * at(k, j)).sum();
+                    let want = f64::from(u8::from(i == j));
+                    assert!((dot - want).abs() < 1e-6, "{r}×{c} {i} {j}: {dot}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn limits_and_seeds() {
+        let m = Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(1));
+        let limit = (6.0f32 / 50.0).sqrt();
+        assert!(m.iter().all(|v| v.abs() <= limit) && m.iter().any(|v| v.abs() > 0.9 * limit));
+        let mean: f32 = m.iter().sum::<f32>() / 600.0;
+        assert!(mean.abs() < 0.05, "{mean}");
+        assert_eq!(m, Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(1)));
+        assert_ne!(m, Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(2)));
+        let t = Initializer::TorchUniform.matrix(8, 8, 16, &mut rng(1));
+        assert!(t.iter().all(|v| v.abs() <= 0.25));
+    }
+}

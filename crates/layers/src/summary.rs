@@ -1,0 +1,109 @@
+//! Layers, shapes and parameters as a table.
+
+use std::fmt;
+
+/// A row of a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerSummary {
+    /// Its name, such as `simple_rnn_1`.
+    pub name: String,
+    /// Keras's name of its class.
+    pub class: &'static str,
+    /// The shape that goes in, `None` standing for any size.
+    pub input_shape: Vec<Option<usize>>,
+    /// The shapes that come out.
+    pub output_shapes: Vec<Vec<Option<usize>>>,
+    /// Number of weights.
+    pub params: usize,
+}
+
+/// The table that Keras's `summary()` prints; [`fmt::Display`] lays it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// The model's name.
+    pub name: String,
+    /// The layers.
+    pub layers: Vec<LayerSummary>,
+    /// Number of weights of all layers.
+    pub total_params: usize,
+}
+
+impl Summary {
+    /// A summary of these layers.
+    pub fn new(name: impl Into<String>, layers: Vec<LayerSummary>) -> Self {
+        let total_params = layers.iter().map(|l| l.params).sum();
+        Self { name: name.into(), layers, total_params }
+    }
+}
+
+impl LayerSummary {
+    /// `(None, 32)`, or a list where there are several outputs.
+    pub fn output_shape(&self) -> String {
+        match &self.output_shapes[..] {
+            [one] => show(one),
+            many => format!("[{}]", many.iter().map(|s| show(s)).collect::<Vec<_>>().join(", ")),
+        }
+    }
+
+    /// `(None, None, 32)`
+    pub fn input_shape(&self) -> String {
+        show(&self.input_shape)
+    }
+}
+
+/// A shape as Keras writes it.
+pub(crate) fn show(shape: &[Option<usize>]) -> String {
+    let dims: Vec<_> = shape.iter().map(|d| d.map_or("None".into(), |n| n.to_string())).collect();
+    format!("({})", dims.join(", "))
+}
+
+/// `322080` as `322,080`.
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<_> = self
+            .layers
+            .iter()
+            .map(|l| (format!("{} ({})", l.name, l.class), l.output_shape(), thousands(l.params)))
+            .collect();
+        let width = |least: usize, cell: fn(&(String, String, String)) -> &str| {
+            rows.iter().map(|r| cell(r).chars().count()).max().unwrap_or(0).max(least) + 2
+        };
+        let (a, b, c) = (width(26, |r| &r.0), width(22, |r| &r.1), width(10, |r| &r.2));
+        let line = |ch: &str| ch.repeat(a + b + c + 1);
+        writeln!(f, "Model: \"{}\"", self.name)?;
+        writeln!(f, "{}", line("_"))?;
+        writeln!(f, " {:a$}{:b$}{:c$}", "Layer (type)", "Output Shape", "Param #")?;
+        writeln!(f, "{}", line("="))?;
+        for (name, shape, params) in &rows {
+            writeln!(f, " {name:a$}{shape:b$}{params:c$}")?;
+        }
+        writeln!(f, "{}", line("="))?;
+        let total = thousands(self.total_params);
+        writeln!(f, "Total params: {total}\nTrainable params: {total}\nNon-trainable params: 0")?;
+        write!(f, "{}", line("_"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_by_hand() {
+        for (n, s) in [(0, "0"), (999, "999"), (1000, "1,000"), (322_080, "322,080"), (1_234_567, "1,234,567")] {
+            assert_eq!(thousands(n), s);
+        }
+    }
+}

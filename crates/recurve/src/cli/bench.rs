@@ -1,0 +1,389 @@
+//! `recurve bench`
+
+use super::{FAILED, Outcome, parse_device, print_json, progress, say};
+use clap::ValueEnum;
+use plotters::prelude::*;
+use recurve::testing::{Tolerance, compare};
+use recurve::{
+    Cell, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig,
+    Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor,
+};
+use recurve_reference as reference;
+use serde_json::json;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Cells.
+    #[arg(long, value_delimiter = ',', default_value = "lstm")]
+    cell: Vec<CellName>,
+    /// Timesteps T.
+    #[arg(long, value_delimiter = ',', default_value = "16,64,256,1024")]
+    seq: Vec<usize>,
+    /// Sequences B.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
+    batch: Vec<usize>,
+    /// Input features I.
+    #[arg(long, value_delimiter = ',', default_value = "128")]
+    input: Vec<usize>,
+    /// Hidden units H.
+    #[arg(long, value_delimiter = ',', default_value = "128")]
+    hidden: Vec<usize>,
+    /// One shape T,B,I,H in place of the combinations of the four lists; may be repeated.
+    #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape)]
+    shapes: Vec<[usize; 4]>,
+    /// Devices, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
+    device: Vec<DeviceSelector>,
+    /// How a GPU runs the recurrence.
+    #[arg(long, default_value = "auto")]
+    strategy: StrategyName,
+    /// Timed runs of each row, at least.
+    #[arg(long, default_value_t = 15)]
+    runs: usize,
+    /// Seconds spent on each row, at least.
+    #[arg(long, default_value_t = 0.5)]
+    seconds: f64,
+    /// Write the rows as CSV.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write a plot of time against sequence length as SVG.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CellName {
+    Lstm,
+    Gru,
+    Rnn,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum StrategyName {
+    Auto,
+    Scan,
+    Step,
+    All,
+}
+
+fn parse_shape(s: &str) -> Result<[usize; 4], String> {
+    let n: Vec<usize> = s.split(',').map(|v| v.trim().parse()).collect::<Result<_, _>>().map_err(|_| format!("`{s}` is not T,B,I,H"))?;
+    n.try_into().map_err(|_| format!("`{s}` is not T,B,I,H"))
+}
+
+/// The columns of the CSV, in order.
+const COLUMNS: &str = "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops";
+
+struct Row {
+    device: String,
+    backend: &'static str,
+    driver: String,
+    cell: &'static str,
+    shape: [usize; 4],
+    strategy: &'static str,
+    median: f64,
+    p10: f64,
+    p90: f64,
+    gpu_ms: Option<f64>,
+    encode_ms: Option<f64>,
+    gflops: f64,
+}
+
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let shapes = if a.shapes.is_empty() { combinations(a) } else { a.shapes.clone() };
+    if shapes.iter().flatten().any(|&n| n == 0) || a.runs == 0 {
+        return Err("T, B, I, H and `--runs` must be at least 1".into());
+    }
+    let devices = a.device.iter().map(Device::open).collect::<Result<Vec<_>, _>>()?;
+    let mut cases = Vec::new();
+    for &shape in &shapes {
+        for &cell in &a.cell {
+            for device in &devices {
+                let strategies: &[Strategy] = match (device, a.strategy) {
+                    (Device::Cpu, _) | (_, StrategyName::Auto) => &[Strategy::Auto],
+                    (_, StrategyName::Scan) => &[Strategy::Scan],
+                    (_, StrategyName::Step) => &[Strategy::Step],
+                    (_, StrategyName::All) => &[Strategy::Scan, Strategy::Step],
+                };
+                cases.extend(strategies.iter().map(|&s| (shape, cell, device, s)));
+            }
+        }
+    }
+    let bar = progress(cases.len());
+    let mut rows = Vec::new();
+    for (shape, cell, device, strategy) in cases {
+        bar.set_message(format!("{shape:?} on {device}"));
+        match measure(a, shape, cell, device, strategy) {
+            Ok(row) => {
+                if !a.json {
+                    bar.suspend(|| print_row(&row, rows.is_empty()));
+                }
+                rows.push(row);
+            }
+            Err(Failure::Wrong(message)) => {
+                bar.finish_and_clear();
+                eprintln!("error: the result is wrong, so it was not timed: {message}");
+                return Ok(ExitCode::from(FAILED));
+            }
+            Err(Failure::Cannot(e)) if a.strategy == StrategyName::All => {
+                bar.suspend(|| eprintln!("left out: {e}"));
+            }
+            Err(Failure::Cannot(e)) => return Err(e),
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if let Some(path) = &a.csv {
+        std::fs::write(path, csv(&rows)).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    if let Some(path) = &a.svg {
+        draw(path, &rows)?;
+    }
+    if a.json {
+        print_json(&json!(rows.iter().map(Row::json).collect::<Vec<_>>()));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn combinations(a: &Arguments) -> Vec<[usize; 4]> {
+    let mut all = Vec::new();
+    for &b in &a.batch {
+        for &i in &a.input {
+            for &h in &a.hidden {
+                all.extend(a.seq.iter().map(|&t| [t, b, i, h]));
+            }
+        }
+    }
+    all
+}
+
+enum Failure {
+    /// The result disagrees with the reference.
+    Wrong(String),
+    /// The case could not be run.
+    Cannot(Box<dyn Error>),
+}
+
+impl<E: Into<Box<dyn Error>>> From<E> for Failure {
+    fn from(e: E) -> Self {
+        Self::Cannot(e.into())
+    }
+}
+
+/// Weights of PyTorch's usual scale.
+fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, Box<dyn Error>> {
+    let torch = Initializer::TorchUniform;
+    let layer = SimpleRnn::new(h).kernel_initializer(torch).recurrent_initializer(torch).bias_initializer(torch);
+    let LayerConfig::Recurrent(mut spec) = layer.into() else { unreachable!("a SimpleRNN is recurrent") };
+    spec.cell = cell.into();
+    spec.bias = recurve::Bias::Double;
+    let network = Sequential::new().add(LayerConfig::Recurrent(spec.clone())).seed(7).build(&[None, None, Some(i)], &Device::Cpu)?;
+    Ok(spec.direction_weights(i, network.weights(), "layers.0", 0)?.remove(0))
+}
+
+fn measure(a: &Arguments, shape: [usize; 4], cell: CellName, device: &Device, strategy: Strategy) -> Result<Row, Failure> {
+    let [t, b, i, h] = shape;
+    let cell = match cell {
+        CellName::Lstm => Cell::LSTM,
+        CellName::Gru => Cell::GRU,
+        CellName::Rnn => Cell::RNN,
+    };
+    let w = weights(cell, i, h)?;
+    let x: Vec<f32> = (0..b * t * i).map(|n| ((n * 7919 + 13) % 2003) as f32 / 1001.5 - 1.0).collect();
+    let config = RecurrentConfig { cell, input_size: i, hidden_size: h, directions: &[(Direction::Forward, &w)] };
+    let layer = Recurrent::new(&config, device)?;
+    let args = ForwardArgs { strategy, ..ForwardArgs::default() };
+    let mut y = vec![f32::NAN; b * t * h];
+    let mut state = vec![f32::NAN; b * h];
+    // What a user does: the input goes up, all outputs and states come down.
+    let mut call = || -> Result<(), recurve::TensorError> {
+        let x = Tensor::from_f32(&x, &[b, t, i], device)?;
+        let out = layer.forward(&x, &args)?;
+        out.y.as_ref().expect("all outputs were asked for").read_into(&mut y)?;
+        out.h.read_into(&mut state)?;
+        out.c.map_or(Ok(()), |c| c.read_into(&mut state))
+    };
+    call()?;
+    call()?;
+    if let Some(gpu) = device.gpu() {
+        gpu.set_profiling(true);
+        gpu.take_profile()?;
+    }
+    let mut times = Vec::new();
+    let started = Instant::now();
+    let least = Duration::from_secs_f64(a.seconds.max(0.0));
+    while times.len() < a.runs || (started.elapsed() < least && times.len() < 100_000) {
+        let one = Instant::now();
+        call()?;
+        times.push(one.elapsed().as_secs_f64() * 1e3);
+    }
+    let profile = match device.gpu() {
+        Some(gpu) => {
+            let measured = gpu.take_profile()?;
+            gpu.set_profiling(false);
+            Some(measured)
+        }
+        None => None,
+    };
+    verify(cell, &w, &x, shape, &y).map_err(Failure::Wrong)?;
+
+    times.sort_by(f64::total_cmp);
+    let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
+    let per_run = |total: f64| total / times.len() as f64;
+    let gates = cell.kind.gates();
+    let flops = 2.0 * (b * t * gates * h) as f64 * (i + h) as f64;
+    Ok(Row {
+        device: device.name(),
+        backend: device.backend(),
+        driver: device.gpu().map_or_else(String::new, |g| g.summary().driver.clone()),
+        cell: cell.kind.name(),
+        shape,
+        strategy: match (device, strategy) {
+            (Device::Cpu, _) => "cpu",
+            (_, Strategy::Auto) => layer.strategy(b, t).name(),
+            (_, s) => s.name(),
+        },
+        median: at(0.5),
+        p10: at(0.1),
+        p90: at(0.9),
+        gpu_ms: profile.map(|p| per_run(p.0)).filter(|&ms| ms > 0.0),
+        encode_ms: profile.map(|p| per_run(p.1)),
+        gflops: flops / at(0.5) * 1e-6,
+    })
+}
+
+/// Holds the outputs of the first sequence, as many timesteps as are cheap, against the reference.
+fn verify(cell: Cell, w: &DirectionWeights<f32>, x: &[f32], [t, _, i, h]: [usize; 4], y: &[f32]) -> Result<(), String> {
+    let per_step = cell.kind.gates() * h * (i + h);
+    let steps = (100_000_000 / per_step).clamp(1, t);
+    let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();
+    let weights = reference::DirectionWeights {
+        w_ih: wide(&w.w_ih),
+        w_hh: wide(&w.w_hh),
+        b_ih: wide(&w.b_ih),
+        b_hh: wide(&w.b_hh),
+        peepholes: Vec::new(),
+    };
+    let want = reference::recurrence(&reference::Recurrence {
+        cell,
+        direction: Direction::Forward,
+        weights: &weights,
+        x: &wide(&x[..steps * i]),
+        batch: 1,
+        timesteps: steps,
+        input_size: i,
+        hidden_size: h,
+        h0: None,
+        c0: None,
+        lengths: None,
+    });
+    let tolerance = if cell.kind == recurve::CellKind::Rnn { Tolerance::new(1e-4) } else { Tolerance::F32 };
+    compare(&y[..steps * h], &want.y, tolerance).map(|_| ()).map_err(|e| e.to_string())
+}
+
+fn number(v: Option<f64>) -> String {
+    v.map_or_else(String::new, |v| format!("{v:.4}"))
+}
+
+fn csv(rows: &[Row]) -> String {
+    let quoted = |s: &str| if s.contains([',', '"']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
+    let mut out = format!("{COLUMNS}\n");
+    for r in rows {
+        let [t, b, i, h] = r.shape;
+        let _ = writeln!(
+            out,
+            "{},{},{},{},{t},{b},{i},{h},f32,{},{:.4},{:.4},{:.4},{},{},{:.3}",
+            quoted(&r.device), r.backend, quoted(&r.driver), r.cell, r.strategy, r.median, r.p10, r.p90,
+            number(r.gpu_ms), number(r.encode_ms), r.gflops
+        );
+    }
+    out
+}
+
+impl Row {
+    fn json(&self) -> serde_json::Value {
+        let [t, b, i, h] = self.shape;
+        json!({
+            "device": self.device, "backend": self.backend, "driver": self.driver, "cell": self.cell,
+            "T": t, "B": b, "I": i, "H": h, "dtype": "f32", "strategy": self.strategy,
+            "ms_median": self.median, "ms_p10": self.p10, "ms_p90": self.p90, "gpu_ms": self.gpu_ms,
+            "encode_ms": self.encode_ms, "gflops": self.gflops,
+        })
+    }
+}
+
+fn print_row(r: &Row, first: bool) {
+    if first {
+        say(format_args!(
+            "{:5} {:>6} {:>4} {:>5} {:>5}  {:8} {:>10} {:>10} {:>10} {:>9}  device",
+            "cell", "T", "B", "I", "H", "strategy", "ms median", "p10", "p90", "GFLOP/s"
+        ));
+    }
+    let [t, b, i, h] = r.shape;
+    say(format_args!(
+        "{:5} {t:6} {b:4} {i:5} {h:5}  {:8} {:10.3} {:10.3} {:10.3} {:9.2}  {} [{}]",
+        r.cell, r.strategy, r.median, r.p10, r.p90, r.gflops, r.device, r.backend
+    ));
+}
+
+/// Time against T, both logarithmic, a line for every other combination.
+fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
+    let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+    for r in rows {
+        let [t, b, i, h] = r.shape;
+        let name = format!("{} B={b} I={i} H={h} {} {}", r.cell, r.strategy, r.backend);
+        let point = (t as f64, r.median);
+        match lines.iter_mut().find(|l| l.0 == name) {
+            Some(l) => l.1.push(point),
+            None => lines.push((name, vec![point])),
+        }
+    }
+    let points = || lines.iter().flat_map(|l| &l.1);
+    let range = |f: fn(&(f64, f64)) -> f64| {
+        let low = points().map(f).fold(f64::INFINITY, f64::min);
+        let high = points().map(f).fold(0.0, f64::max);
+        (low / 1.5)..(high * 1.5)
+    };
+    let (x, y) = (range(|p| p.0), range(|p| p.1));
+    let area = SVGBackend::new(path, (900, 560)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption("Forward pass: time against sequence length", ("sans-serif", 22))
+        .margin(16)
+        .x_label_area_size(46)
+        .y_label_area_size(70)
+        .build_cartesian_2d(x.log_scale(), y.log_scale())?;
+    chart
+        .configure_mesh()
+        .x_desc("timesteps T")
+        .y_desc("ms, median")
+        .label_style(("sans-serif", 14))
+        .light_line_style(WHITE)
+        .draw()?;
+    for (n, (name, mut points)) in lines.into_iter().enumerate() {
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let colour = Palette99::pick(n).to_rgba();
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        chart.draw_series(points.into_iter().map(|p| Circle::new(p, 3, colour.filled())))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .label_font(("sans-serif", 13))
+        .draw()?;
+    area.present()?;
+    Ok(())
+}

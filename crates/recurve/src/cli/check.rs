@@ -1,0 +1,115 @@
+//! `recurve check`
+
+use super::{FAILED, NamedFile, Outcome, parse_device, print_json, progress, read_inputs, say};
+use recurve::testing::{CheckError, CrossCheck, Tolerance, cross_check};
+use recurve::{DType, Device, DeviceSelector, HostArray, HostData, LayerConfig, Model};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file.
+    model: PathBuf,
+    /// An input array (.npy or .npz); without any, made-up input of `--batch` and `--seq`.
+    #[arg(long = "input", value_name = "NAME=FILE")]
+    inputs: Vec<NamedFile>,
+    /// Devices to check; every one there is, software included, unless given.
+    #[arg(long = "device", value_delimiter = ',', value_parser = parse_device)]
+    devices: Vec<DeviceSelector>,
+    /// Sequences of the made-up input.
+    #[arg(long, default_value_t = 2)]
+    batch: usize,
+    /// Timesteps of the made-up input.
+    #[arg(long, default_value_t = 32)]
+    seq: usize,
+    /// Error allowed, absolute and relative.
+    #[arg(long, default_value_t = 2e-5)]
+    tolerance: f64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let model = Model::open(&a.model, &Device::Cpu)?;
+    let inputs = if a.inputs.is_empty() {
+        vec![(model.info().input.clone(), made_up(&model, a.batch, a.seq)?)]
+    } else {
+        read_inputs(&a.inputs)?
+    };
+    let named: Vec<_> = inputs.iter().map(|(n, x)| (n.as_str(), x.clone())).collect();
+    let devices = if a.devices.is_empty() {
+        Device::all()
+    } else {
+        a.devices.iter().map(Device::open).collect::<Result<_, _>>()?
+    };
+    let bar = progress(devices.len());
+    let mut all = CrossCheck { devices: Vec::new() };
+    for device in devices {
+        bar.set_message(device.to_string());
+        let report = match cross_check(&model, &named, &[device], Tolerance::new(a.tolerance)) {
+            Ok(report) | Err(CheckError::Mismatch(report)) => report,
+            Err(e) => return Err(e.into()),
+        };
+        all.devices.extend(report.devices);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if a.json {
+        let devices: Vec<_> = all
+            .devices
+            .iter()
+            .map(|d| {
+                let layers: Vec<_> = d
+                    .layers
+                    .iter()
+                    .map(|l| {
+                        let error = l.result.as_ref().err().map(ToString::to_string);
+                        let worst = l.result.as_ref().ok();
+                        json!({
+                            "layer": l.layer, "shape": l.shape, "passed": l.result.is_ok(), "error": error,
+                            "worst_error": worst.map(|a| a.worst_error),
+                            "worst_index": worst.map(|a| a.worst_index),
+                        })
+                    })
+                    .collect();
+                json!({ "device": d.device, "layers": layers })
+            })
+            .collect();
+        print_json(&json!({ "model": model.info().name, "passed": all.passed(), "devices": devices }));
+    } else {
+        say(&all);
+        say(if all.passed() { "every device agrees with the f64 reference" } else { "FAILED" });
+    }
+    Ok(if all.passed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Varied input of the right shape and type, the same every time.
+fn made_up(model: &Model, batch: usize, seq: usize) -> Result<HostArray, String> {
+    let network = model.network();
+    let any = [batch, seq];
+    let shape: Vec<usize> = network
+        .input_shape()
+        .iter()
+        .enumerate()
+        .map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1)))
+        .collect();
+    let count: usize = shape.iter().product();
+    if count == 0 {
+        return Err("`--batch` and `--seq` must be at least 1".into());
+    }
+    // A multiplicative sequence (Lehmer); any spread of values does.
+    let mut state = 0x2545_F491u64;
+    let mut next = move || {
+        state = state * 48_271 % 0x7fff_ffff;
+        state
+    };
+    let data = match (network.input_dtype(), network.configs().first()) {
+        (DType::U32, Some(LayerConfig::Embedding(e))) => {
+            HostData::Int((0..count).map(|_| (next() % e.input_dim as u64) as i64).collect())
+        }
+        _ => HostData::Float((0..count).map(|_| (next() % 20_001) as f32 * 1e-4 - 1.0).collect()),
+    };
+    Ok(HostArray { shape, data })
+}

@@ -1,0 +1,52 @@
+//! `recurve devices`
+
+use super::{Outcome, print_json, say};
+use recurve::Device;
+use serde_json::json;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let adapters = Device::adapters();
+    let best = Device::best()?;
+    if a.json {
+        let list: Vec<_> = adapters
+            .iter()
+            .map(|s| {
+                json!({
+                    "name": s.name, "backend": s.backend, "driver": s.driver, "kind": s.kind.to_string(),
+                    "max_binding_bytes": s.max_binding_bytes, "max_workgroup_bytes": s.max_workgroup_bytes,
+                    "max_workgroup_lanes": s.max_workgroup_lanes, "subgroup": [s.subgroup.0, s.subgroup.1],
+                    "f16": s.f16, "timestamps": s.timestamps,
+                })
+            })
+            .collect();
+        print_json(&json!({ "cpu": Device::Cpu.name(), "adapters": list, "auto": best.to_string() }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format_args!("cpu        {}", Device::Cpu.name()));
+    for s in &adapters {
+        say(format_args!("{:10} {} ({}, {})", s.backend, s.name, s.kind, s.driver));
+        say(format_args!(
+            "           bindings {} MiB, workgroups {} lanes and {} KiB, subgroups {} to {}, f16 {}, timestamps {}",
+            s.max_binding_bytes >> 20,
+            s.max_workgroup_lanes,
+            s.max_workgroup_bytes >> 10,
+            s.subgroup.0,
+            s.subgroup.1,
+            if s.f16 { "yes" } else { "no" },
+            if s.timestamps { "yes" } else { "no" },
+        ));
+    }
+    if adapters.is_empty() {
+        say("no GPU adapter (Vulkan, Metal, DX12)");
+    }
+    say(format_args!("--device auto picks {best}"));
+    Ok(ExitCode::SUCCESS)
+}

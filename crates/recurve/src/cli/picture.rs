@@ -1,0 +1,108 @@
+//! A model as boxes, from the input at the top to the output at the bottom.
+
+use recurve::{DType, LayerSummary, Summary};
+use resvg::{tiny_skia, usvg};
+use std::fmt::Write as _;
+
+const WIDTH: usize = 520;
+const MARGIN: usize = 32;
+const BOX: usize = 92;
+const GAP: usize = 40;
+const HEADER: usize = 76;
+
+/// Fill and edge of a layer's box, by what it does.
+fn colours(class: &str) -> (&'static str, &'static str) {
+    match class {
+        "Embedding" => ("#e7f0fb", "#2f6fb5"),
+        "Dense" => ("#eaf5ea", "#3c8a45"),
+        "Dropout" => ("#f2f2f2", "#8a8a8a"),
+        _ => ("#fdf0e1", "#c9761a"),
+    }
+}
+
+fn escape(s: &str) -> String {
+    s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The picture as SVG.
+pub(crate) fn svg(summary: &Summary, input: DType) -> String {
+    let rows = summary.layers.len() + 1;
+    let height = HEADER + rows * BOX + (rows - 1) * GAP + MARGIN;
+    let mut s = String::new();
+    let _ = write!(
+        s,
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-family="Noto Sans, Helvetica, Arial, sans-serif">
+<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
+<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="#555555"/></marker></defs>
+<text x="{MARGIN}" y="40" font-size="22" fill="#1b1b1b">{}</text>
+<text x="{MARGIN}" y="62" font-size="13" fill="#666666">{} parameters in {} layers</text>
+"##,
+        escape(&summary.name),
+        thousands(summary.total_params),
+        summary.layers.len(),
+    );
+    let first = summary.layers.first();
+    let what = if input == DType::U32 { "ids" } else { "f32" };
+    let shape = first.map_or_else(String::new, LayerSummary::input_shape);
+    panel(&mut s, 0, ("#ffffff", "#555555"), "Input", what, &shape, "");
+    for (n, layer) in summary.layers.iter().enumerate() {
+        let x = WIDTH / 2;
+        let top = HEADER + n * (BOX + GAP) + BOX;
+        let _ = writeln!(
+            s,
+            r##"<line x1="{x}" y1="{top}" x2="{x}" y2="{}" stroke="#555555" stroke-width="1.6" marker-end="url(#tip)"/>"##,
+            top + GAP - 1
+        );
+        let params = format!("{} parameters", thousands(layer.params));
+        panel(&mut s, n + 1, colours(layer.class), layer.class, &layer.name, &layer.output_shape(), &params);
+    }
+    s.push_str("</svg>\n");
+    s
+}
+
+fn panel(s: &mut String, row: usize, (fill, edge): (&str, &str), title: &str, name: &str, shape: &str, params: &str) {
+    let (x, y, w) = (MARGIN, HEADER + row * (BOX + GAP), WIDTH - 2 * MARGIN);
+    let right = x + w - 18;
+    let _ = writeln!(
+        s,
+        r##"<rect x="{x}" y="{y}" width="{w}" height="{BOX}" rx="10" fill="{fill}" stroke="{edge}" stroke-width="1.6"/>
+<text x="{}" y="{}" font-size="18" fill="{edge}">{}</text>
+<text x="{right}" y="{}" font-size="13" text-anchor="end" fill="#666666">{}</text>
+<line x1="{}" y1="{}" x2="{right}" y2="{}" stroke="{edge}" stroke-opacity="0.35"/>
+<text x="{}" y="{}" font-size="15" fill="#1b1b1b">{}</text>
+<text x="{right}" y="{}" font-size="13" text-anchor="end" fill="#666666">{}</text>"##,
+        x + 18,
+        y + 32,
+        escape(title),
+        y + 32,
+        escape(name),
+        x + 18,
+        y + 46,
+        y + 46,
+        x + 18,
+        y + 72,
+        escape(shape),
+        y + 72,
+        escape(params),
+    );
+}
+
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+/// The picture as PNG, at twice the size.
+pub(crate) fn png(svg: &str) -> Result<Vec<u8>, String> {
+    let mut options = usvg::Options { font_family: "Noto Sans".into(), ..usvg::Options::default() };
+    // The machine may have no fonts at all, so one comes with the program.
+    options.fontdb_mut().load_font_data(notosans::REGULAR_TTF.to_vec());
+    let tree = usvg::Tree::from_str(svg, &options).map_err(|e| e.to_string())?;
+    let scale = 2.0;
+    let size = tree.size();
+    let mut pixels = tiny_skia::Pixmap::new((size.width() * scale) as u32, (size.height() * scale) as u32)
+        .ok_or("the model has too many layers for a PNG; write an .svg")?;
+    resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
+    pixels.encode_png().map_err(|e| e.to_string())
+}

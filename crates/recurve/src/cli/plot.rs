@@ -1,0 +1,29 @@
+//! `recurve plot`
+
+use super::{Outcome, picture, say};
+use recurve::{Device, Model};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file.
+    model: PathBuf,
+    /// The picture, .svg or .png.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let model = Model::open(&a.model, &Device::Cpu)?;
+    let svg = picture::svg(&model.summary(), model.network().input_dtype());
+    let extension = a.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let bytes = match extension.as_str() {
+        "svg" => svg.into_bytes(),
+        "png" => picture::png(&svg)?,
+        _ => return Err(format!("{}: the name must end in .svg or .png", a.output.display()).into()),
+    };
+    std::fs::write(&a.output, bytes).map_err(|e| format!("{}: {e}", a.output.display()))?;
+    say(format_args!("wrote {}", a.output.display()));
+    Ok(ExitCode::SUCCESS)
+}

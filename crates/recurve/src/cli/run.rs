@@ -1,0 +1,130 @@
+//! `recurve run`
+
+use super::{NamedFile, Outcome, parse_device, print_json, read_inputs, say};
+use recurve::{Device, DeviceSelector, Input, Model, Reading, write_array};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file.
+    model: PathBuf,
+    /// An input array (.npy or .npz).
+    #[arg(long = "input", value_name = "NAME=FILE")]
+    inputs: Vec<NamedFile>,
+    /// Where to write an output (.npy or .npz).
+    #[arg(long = "output", value_name = "NAME=FILE")]
+    outputs: Vec<NamedFile>,
+    /// Text, for a model with a vocabulary.
+    #[arg(long, conflicts_with = "inputs")]
+    text: Option<String>,
+    /// auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12 or gl.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    device: DeviceSelector,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let device = Device::open(&a.device)?;
+    let model = Model::open(&a.model, &device)?;
+    if let Some(f) = a.outputs.iter().find(|f| f.name != model.info().output) {
+        return Err(format!("output `{}`: this model's output is `{}`", f.name, model.info().output).into());
+    }
+    match &a.text {
+        Some(text) => read_text(a, &model, text),
+        None => arrays(a, &model),
+    }
+}
+
+fn read_text(a: &Arguments, model: &Model, text: &str) -> Outcome {
+    if !a.outputs.is_empty() {
+        return Err("`--output` goes with `--input`; with `--text` the readings are printed".into());
+    }
+    // Compiling kernels is not what the time printed is about.
+    model.read_text(text)?;
+    let started = Instant::now();
+    let readings = model.read_text(text)?;
+    let ms = started.elapsed().as_secs_f64() * 1e3;
+    if a.json {
+        let list: Vec<_> = readings
+            .iter()
+            .map(|r| {
+                json!({
+                    "index": r.index, "character": r.character.to_string(), "label": r.label,
+                    "probability": r.probability,
+                })
+            })
+            .collect();
+        print_json(&json!({
+            "model": model.info().name, "device": model.device().to_string(), "text": text,
+            "readings": list, "ms": ms,
+        }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(format_args!("device: {}", model.device()));
+    say(format_args!("model:  {}", model.info().name));
+    say(annotated(text, &readings));
+    for r in &readings {
+        say(format_args!("{:4}  {}  {:8} {:5.1} %", r.index + 1, r.character, r.label, r.probability * 100.0));
+    }
+    if readings.is_empty() {
+        say("no character in this text is ambiguous to the model");
+    }
+    say(format_args!("{ms:.2} ms for {} characters", text.chars().count()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The text with the label behind each character in question.
+fn annotated(text: &str, readings: &[Reading]) -> String {
+    let mut out = String::new();
+    let mut next = readings.iter().peekable();
+    for (i, c) in text.chars().enumerate() {
+        out.push(c);
+        if let Some(r) = next.next_if(|r| r.index == i) {
+            out.push_str(&format!("({})", r.label));
+        }
+    }
+    out
+}
+
+fn arrays(a: &Arguments, model: &Model) -> Outcome {
+    if a.inputs.is_empty() {
+        let text = if model.info().text.is_some() { ", or `--text TEXT`" } else { "" };
+        return Err(format!("nothing to run on: give `--input {}=FILE`{text}", model.info().input).into());
+    }
+    let inputs = read_inputs(&a.inputs)?;
+    let call = || -> recurve::Result<_> {
+        let y = model.run(inputs.iter().map(|(n, x)| (n.as_str(), Input::Host(x.clone()))))?;
+        let data = y.to_vec()?;
+        Ok((y, data))
+    };
+    call()?;
+    let started = Instant::now();
+    let (y, data) = call()?;
+    let ms = started.elapsed().as_secs_f64() * 1e3;
+    for f in &a.outputs {
+        write_array(&f.path, &f.name, y.dims(), &data)?;
+    }
+    let output = &model.info().output;
+    if a.json {
+        print_json(&json!({
+            "model": model.info().name, "device": model.device().to_string(), "output": output,
+            "shape": y.dims(), "data": if a.outputs.is_empty() { json!(data) } else { json!(null) },
+            "ms": ms,
+        }));
+    } else {
+        say(format_args!("device: {}", model.device()));
+        say(format_args!("model:  {}", model.info().name));
+        say(format_args!("{output}: shape {}", y.shape()));
+        if a.outputs.is_empty() {
+            let shown: Vec<_> = data.iter().take(8).map(|v| format!("{v:.6}")).collect();
+            say(format_args!("  {}{}", shown.join(" "), if data.len() > 8 { " …" } else { "" }));
+        }
+        say(format_args!("{ms:.2} ms"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,40 @@
+//! `recurve summary`
+
+use super::{Outcome, print_json, say};
+use recurve::{Device, Model};
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The model file.
+    model: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let model = Model::open(&a.model, &Device::Cpu)?;
+    let summary = model.summary();
+    if a.json {
+        let layers: Vec<_> = summary
+            .layers
+            .iter()
+            .map(|l| {
+                json!({
+                    "name": l.name, "class": l.class, "input_shape": l.input_shape,
+                    "output_shapes": l.output_shapes, "params": l.params,
+                })
+            })
+            .collect();
+        print_json(&json!({
+            "model": summary.name, "license": model.info().license, "source": model.info().source,
+            "layers": layers, "total_params": summary.total_params,
+        }));
+    } else {
+        say(summary);
+    }
+    Ok(ExitCode::SUCCESS)
+}

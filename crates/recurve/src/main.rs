@@ -1,0 +1,48 @@
+//! The `recurve` command.
+
+mod cli;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Recurrent networks on any GPU, and fast on the CPU.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the devices and what they can do.
+    Devices(cli::devices::Arguments),
+    /// Run a model on arrays or on text.
+    Run(cli::run::Arguments),
+    /// Hold every device against the f64 reference, layer by layer.
+    Check(cli::check::Arguments),
+    /// Print a model's layers, shapes and parameters.
+    Summary(cli::summary::Arguments),
+    /// Draw a model as a picture, SVG or PNG.
+    Plot(cli::plot::Arguments),
+    /// Time recurrent layers over shapes, devices and strategies.
+    Bench(cli::bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Devices(a) => cli::devices::run(&a),
+        Command::Run(a) => cli::run::run(&a),
+        Command::Check(a) => cli::check::run(&a),
+        Command::Summary(a) => cli::summary::run(&a),
+        Command::Plot(a) => cli::plot::run(&a),
+        Command::Bench(a) => cli::bench::run(&a),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(cli::BAD_INPUT)
+        }
+    }
+}

@@ -1,0 +1,457 @@
+//! Holding devices against each other and against the f64 reference, for Recurve's own tests and
+//! for yours.
+//!
+//! ```
+//! use recurve::{Device, HostArray, HostData, Model, Sequential, SimpleRnn, testing};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = Sequential::new().add(SimpleRnn::new(8)).build(&[None, None, Some(3)], &Device::Cpu)?;
+//! let model = Model::new("example", network);
+//! let x = HostArray { shape: vec![1, 4, 3], data: HostData::Float(vec![0.5; 12]) };
+//! let report = testing::cross_check(&model, &[("input", x)], &[Device::Cpu], testing::Tolerance::F32)?;
+//! assert!(report.worst_error() < 1e-6);
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::{CallArgs, Cell, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec};
+use recurve_reference as reference;
+use std::fmt;
+
+/// How far a value may be from the truth: `|got - want| <= abs + rel · |want|`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tolerance {
+    /// Absolute part.
+    pub abs: f64,
+    /// Relative part.
+    pub rel: f64,
+}
+
+impl Tolerance {
+    /// For f32 arithmetic against the f64 reference: 2e-5 each, the bound of the recurrent kernels.
+    pub const F32: Self = Self { abs: 2e-5, rel: 2e-5 };
+    /// For f16 storage: half an ULP of f16 is 5e-4 relative; sums of rounded weights add up to
+    /// some multiples of it.
+    pub const F16: Self = Self { abs: 5e-3, rel: 5e-3 };
+
+    /// The same absolute and relative tolerance.
+    pub const fn new(both: f64) -> Self {
+        Self { abs: both, rel: both }
+    }
+}
+
+/// Two arrays that agree.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Agreement {
+    /// Elements compared.
+    pub count: usize,
+    /// Largest absolute error.
+    pub worst_error: f64,
+    /// Where it is.
+    pub worst_index: usize,
+}
+
+/// Two arrays that do not agree.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Mismatch {
+    /// They have different numbers of elements.
+    #[error("{got} elements, but {want} are expected")]
+    Length {
+        /// Elements that came.
+        got: usize,
+        /// Elements wanted.
+        want: usize,
+    },
+    /// There is nothing to compare, which proves nothing.
+    #[error("there is nothing to compare")]
+    Empty,
+    /// A value is NaN or infinite, on either side.
+    #[error("element {index} is {got}, expected {want}: only finite numbers can be compared")]
+    NotFinite {
+        /// Where.
+        index: usize,
+        /// The value that came.
+        got: f64,
+        /// The value wanted.
+        want: f64,
+    },
+    /// Values are too far apart.
+    #[error("element {index} is {got}, expected {want}: the error {error:.3e} exceeds {allowed:.3e} ({wrong} of {count} elements are wrong)")]
+    Value {
+        /// Where the worst one is.
+        index: usize,
+        /// The value that came.
+        got: f64,
+        /// The value wanted.
+        want: f64,
+        /// Its absolute error.
+        error: f64,
+        /// The error allowed there.
+        allowed: f64,
+        /// How many are wrong.
+        wrong: usize,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// Compares what came with the truth.
+///
+/// # Errors
+/// [`Mismatch`], also for NaN and infinity on either side and for empty arrays: whatever is not
+/// shown to agree does not agree.
+pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreement, Mismatch> {
+    if got.len() != want.len() {
+        return Err(Mismatch::Length { got: got.len(), want: want.len() });
+    }
+    if got.is_empty() {
+        return Err(Mismatch::Empty);
+    }
+    let mut best = Agreement { count: got.len(), worst_error: 0.0, worst_index: 0 };
+    let (mut wrong, mut excess, mut worst) = (0, 0.0, None);
+    for (index, (&g, &w)) in got.iter().zip(want).enumerate() {
+        let g = f64::from(g);
+        if !(g.is_finite() && w.is_finite()) {
+            return Err(Mismatch::NotFinite { index, got: g, want: w });
+        }
+        let error = (g - w).abs();
+        let allowed = tolerance.abs + tolerance.rel * w.abs();
+        if error > best.worst_error {
+            best = Agreement { worst_error: error, worst_index: index, ..best };
+        }
+        // Written so that a NaN tolerance fails too.
+        if !(error <= allowed) {
+            wrong += 1;
+            if worst.is_none() || error - allowed > excess {
+                excess = error - allowed;
+                worst = Some((index, g, w, error, allowed));
+            }
+        }
+    }
+    match worst {
+        None => Ok(best),
+        Some((index, got, want, error, allowed)) => {
+            Err(Mismatch::Value { index, got, want, error, allowed, wrong, count: best.count })
+        }
+    }
+}
+
+/// A layer's outputs on one device against the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerCheck {
+    /// The layer's name.
+    pub layer: String,
+    /// The shape of its output.
+    pub shape: Vec<usize>,
+    /// How it compares.
+    pub result: Result<Agreement, Mismatch>,
+}
+
+/// A device against the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceCheck {
+    /// The device.
+    pub device: String,
+    /// Its layers, in order.
+    pub layers: Vec<LayerCheck>,
+}
+
+/// The outcome of [`cross_check`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossCheck {
+    /// The devices, in the order given.
+    pub devices: Vec<DeviceCheck>,
+}
+
+impl CrossCheck {
+    /// Whether every layer on every device agrees, and there was at least one.
+    pub fn passed(&self) -> bool {
+        let mut layers = self.devices.iter().flat_map(|d| &d.layers).peekable();
+        layers.peek().is_some() && layers.all(|l| l.result.is_ok())
+    }
+
+    /// The largest absolute error; infinite if something did not agree at all.
+    pub fn worst_error(&self) -> f64 {
+        self.devices
+            .iter()
+            .flat_map(|d| &d.layers)
+            .map(|l| match &l.result {
+                Ok(a) => a.worst_error,
+                Err(Mismatch::Value { error, .. }) => *error,
+                Err(_) => f64::INFINITY,
+            })
+            .fold(0.0, f64::max)
+    }
+}
+
+impl fmt::Display for CrossCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, d) in self.devices.iter().enumerate() {
+            writeln!(f, "{}{}", if n > 0 { "\n" } else { "" }, d.device)?;
+            for l in &d.layers {
+                write!(f, "  {:24} {:20} ", l.layer, format!("{:?}", l.shape))?;
+                match &l.result {
+                    Ok(a) => writeln!(f, "ok    worst error {:.2e} at {}", a.worst_error, place(a.worst_index, &l.shape))?,
+                    Err(m) => writeln!(f, "WRONG {m}")?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A flat index as one index a dimension.
+fn place(mut index: usize, shape: &[usize]) -> String {
+    let mut at: Vec<usize> = shape
+        .iter()
+        .rev()
+        .map(|&d| {
+            let i = index % d;
+            index /= d;
+            i
+        })
+        .collect();
+    at.reverse();
+    format!("{at:?}")
+}
+
+/// Why a cross-check did not pass.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// A device disagrees with the reference.
+    #[error("a device disagrees with the reference:\n{0}")]
+    Mismatch(CrossCheck),
+    /// The model could not be run.
+    #[error(transparent)]
+    Run(#[from] Error),
+}
+
+/// Runs `model` on every device and holds every layer's output against the f64 reference.
+/// Inputs are given by name, as to [`Model::run`].
+///
+/// # Errors
+/// [`CheckError::Mismatch`] with the whole report if anything disagrees, or there was no device to
+/// check; [`CheckError::Run`] if the model cannot be run.
+pub fn cross_check(
+    model: &Model,
+    inputs: &[(&str, HostArray)],
+    devices: &[Device],
+    tolerance: Tolerance,
+) -> Result<CrossCheck, CheckError> {
+    let want = reference_outputs(model, inputs)?;
+    let mut report = CrossCheck { devices: Vec::new() };
+    for device in devices {
+        let here = model.to_device(device)?;
+        let (x, lengths) = here.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
+        let args = CallArgs { lengths: lengths.as_ref(), ..CallArgs::default() };
+        let outputs = here.network().forward_traced(&x, &args).map_err(Error::from)?;
+        let names = here.summary().layers;
+        let mut layers = Vec::new();
+        for ((out, want), name) in outputs.iter().zip(&want).zip(names) {
+            let got = out.to_vec().map_err(Error::from)?;
+            layers.push(LayerCheck {
+                layer: name.name,
+                shape: out.dims().to_vec(),
+                result: compare(&got, want, tolerance),
+            });
+        }
+        report.devices.push(DeviceCheck { device: device.to_string(), layers });
+    }
+    if report.passed() { Ok(report) } else { Err(CheckError::Mismatch(report)) }
+}
+
+/// The first output of every layer, computed by [`recurve_reference`] in f64.
+///
+/// # Errors
+/// [`Error::Input`] if an input is missing or of the wrong kind, [`Error::Run`] if its shape is
+/// wrong.
+pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<Vec<Vec<f64>>, Error> {
+    // The model's own checks of names and shapes, on the CPU: the reference has none.
+    let host = model.to_device(&Device::Cpu)?;
+    let (x, lengths) = host.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
+    host.network().forward_all(&x, &CallArgs { lengths: lengths.as_ref(), ..CallArgs::default() })?;
+
+    let data = inputs.iter().find(|(n, _)| *n == model.info().input).map(|(_, a)| a);
+    let data = data.expect("the inputs were just found complete");
+    let lengths: Option<Vec<usize>> = lengths
+        .map(|l| Ok::<_, Error>(l.to_vec_u32()?.into_iter().map(|v| v as usize).collect()))
+        .transpose()?;
+    evaluate(model.network(), data, lengths.as_deref())
+}
+
+fn evaluate(network: &Network, input: &HostArray, lengths: Option<&[usize]>) -> Result<Vec<Vec<f64>>, Error> {
+    let mut shape = input.shape.clone();
+    let mut ids = Vec::new();
+    let mut x: Vec<f64> = match &input.data {
+        HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
+        HostData::Int(v) => {
+            ids = v.iter().map(|&v| v as u32).collect();
+            v.iter().map(|&v| v as f64).collect()
+        }
+    };
+    let weights = network.weights();
+    let wide = |name: String| -> Vec<f64> {
+        weights.get(&name).map(|a| a.data.iter().map(|&v| v.into()).collect()).unwrap_or_default()
+    };
+    let mut outputs = Vec::new();
+    for (n, config) in network.configs().iter().enumerate() {
+        let prefix = format!("layers.{n}");
+        match config {
+            LayerConfig::Embedding(e) => {
+                x = reference::embedding(&wide(format!("{prefix}.weight")), e.output_dim, &ids);
+                shape.push(e.output_dim);
+            }
+            LayerConfig::Dense(d) => {
+                let k = *shape.last().expect("checked to have dimensions");
+                let m = x.len() / k;
+                let (w, b) = (wide(format!("{prefix}.weight")), wide(format!("{prefix}.bias")));
+                x = reference::matmul(&x, &w, &b, [m, k, d.units], d.activation.into());
+                *shape.last_mut().expect("checked to have dimensions") = d.units;
+            }
+            LayerConfig::Recurrent(spec) => {
+                let i = shape[2];
+                let layers = (0..spec.num_layers)
+                    .map(|l| spec.direction_weights(i, weights, &prefix, l))
+                    .collect::<Result<Vec<_>, _>>()?;
+                x = recurrent(spec, &layers, &x, &mut shape, lengths);
+            }
+            _ => {}
+        }
+        outputs.push(x.clone());
+    }
+    Ok(outputs)
+}
+
+/// A recurrent layer as Keras defines its first output.
+fn recurrent(
+    spec: &RecurrentSpec,
+    layers: &[Vec<reference::DirectionWeights<f32>>],
+    x: &[f64],
+    shape: &mut Vec<usize>,
+    lengths: Option<&[usize]>,
+) -> Vec<f64> {
+    let (h, d) = (spec.units, spec.directions());
+    let swap = |x: &[f64], a: usize, b: usize, i: usize| -> Vec<f64> {
+        (0..a * b * i).map(|n| x[((n / i % a) * b + n / (i * a)) * i + n % i]).collect()
+    };
+    let (b, t) = if spec.time_major { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
+    let mut input = if spec.time_major { swap(x, t, b, shape[2]) } else { x.to_vec() };
+    let mut size = shape[2];
+    let (mut ys, mut hs) = (Vec::new(), Vec::new());
+    for layer in layers {
+        (ys, hs) = layer
+            .iter()
+            .enumerate()
+            .map(|(n, w)| {
+                let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();
+                let weights = reference::DirectionWeights {
+                    w_ih: wide(&w.w_ih),
+                    w_hh: wide(&w.w_hh),
+                    b_ih: wide(&w.b_ih),
+                    b_hh: wide(&w.b_hh),
+                    peepholes: wide(&w.peepholes),
+                };
+                let reverse = n == 1 || spec.go_backwards;
+                let out = reference::recurrence(&reference::Recurrence {
+                    cell: Cell::from(spec.cell),
+                    direction: if reverse { reference::Direction::Reverse } else { reference::Direction::Forward },
+                    weights: &weights,
+                    x: &input,
+                    batch: b,
+                    timesteps: t,
+                    input_size: size,
+                    hidden_size: h,
+                    h0: None,
+                    c0: None,
+                    lengths,
+                });
+                (out.y, out.h)
+            })
+            .unzip();
+        input = (0..b * t * d * h).map(|n| ys[n / h % d][n / (d * h) * h + n % h]).collect();
+        size = d * h;
+    }
+    let join = |parts: &[Vec<f64>]| -> Vec<f64> {
+        let pairs = || parts[0].iter().zip(&parts[1]);
+        match spec.bidirectional {
+            None => parts[0].clone(),
+            Some(Merge::Concat) => {
+                parts[0].chunks(h).zip(parts[1].chunks(h)).flat_map(|(a, b)| [a, b].concat()).collect()
+            }
+            Some(Merge::Sum) => pairs().map(|(a, b)| a + b).collect(),
+            Some(Merge::Average) => pairs().map(|(a, b)| (a + b) / 2.0).collect(),
+            Some(Merge::Multiply) => pairs().map(|(a, b)| a * b).collect(),
+        }
+    };
+    let width = spec.output_size();
+    if !spec.return_sequences {
+        *shape = vec![b, width];
+        return join(&hs);
+    }
+    let mut y = join(&ys);
+    if spec.go_backwards {
+        // Keras returns outputs in the order in which they were computed.
+        let rows: Vec<&[f64]> = y.chunks(width).collect();
+        y = (0..b * t).flat_map(|n| rows[n / t * t + (t - 1 - n % t)].to_vec()).collect();
+    }
+    if spec.time_major {
+        *shape = vec![t, b, width];
+        return swap(&y, b, t, width);
+    }
+    *shape = vec![b, t, width];
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANT: [f64; 4] = [0.5, -1.0, 2.0, 1e-7];
+
+    #[test]
+    fn equal_arrays_agree() {
+        let a = compare(&[0.5, -1.0, 2.0, 1e-7], &WANT, Tolerance::F32).unwrap();
+        assert_eq!(a.count, 4);
+        assert!(a.worst_error < 1e-13);
+    }
+
+    #[test]
+    fn one_changed_element_is_found() {
+        let e = compare(&[0.5, -1.0, 2.001, 1e-7], &WANT, Tolerance::F32).unwrap_err();
+        assert!(matches!(e, Mismatch::Value { index: 2, wrong: 1, count: 4, .. }), "{e}");
+    }
+
+    #[test]
+    fn nan_is_rejected_on_either_side_and_in_the_tolerance() {
+        let e = compare(&[0.5, f32::NAN, 2.0, 1e-7], &WANT, Tolerance::F32).unwrap_err();
+        assert!(matches!(e, Mismatch::NotFinite { index: 1, .. }), "{e}");
+        let e = compare(&[f32::NAN], &[f64::NAN], Tolerance::F32).unwrap_err();
+        assert!(matches!(e, Mismatch::NotFinite { index: 0, .. }), "{e}");
+        assert!(compare(&[f32::INFINITY], &[f64::INFINITY], Tolerance::F32).is_err());
+        assert!(compare(&[0.5, -1.0, 2.0, 1e-7], &WANT, Tolerance::new(f64::NAN)).is_err());
+    }
+
+    #[test]
+    fn an_unwritten_output_is_rejected() {
+        // What tests pre-fill outputs with.
+        let mut got = vec![-1234.5f32; 4];
+        got[..3].copy_from_slice(&[0.5, -1.0, 2.0]);
+        let e = compare(&got, &WANT, Tolerance::F32).unwrap_err();
+        assert!(matches!(e, Mismatch::Value { index: 3, .. }), "{e}");
+    }
+
+    #[test]
+    fn lengths_and_emptiness_are_rejected() {
+        assert_eq!(compare(&[0.5], &WANT, Tolerance::F32), Err(Mismatch::Length { got: 1, want: 4 }));
+        assert_eq!(compare(&[], &[], Tolerance::F32), Err(Mismatch::Empty));
+        assert!(!CrossCheck { devices: Vec::new() }.passed());
+    }
+
+    #[test]
+    fn places_by_hand() {
+        assert_eq!(place(0, &[2, 3, 4]), "[0, 0, 0]");
+        assert_eq!(place(23, &[2, 3, 4]), "[1, 2, 3]");
+        assert_eq!(place(5, &[2, 3, 4]), "[0, 1, 1]");
+    }
+}
