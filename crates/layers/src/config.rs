@@ -337,7 +337,7 @@ macro_rules! recurrent {
                 self.0.cell.output_activation = f.into();
                 self
             }
-            /// Clamp the input of every activation to `[-clip, clip]`.
+            /// Clamp the inputs of the gates and the candidate to `[-clip, clip]`.
             #[must_use]
             pub fn clip(mut self, clip: f32) -> Self {
                 self.0.cell.clip = Some(clip);

@@ -92,8 +92,9 @@ pub struct Cell {
     pub candidate: Activation,
     /// Activation of the cell state on its way out (LSTM only).
     pub output: Activation,
-    /// Clamps the input of every activation to `[-clip, clip]`, ONNX Runtime's reading of ONNX's
-    /// `clip`. The cell state itself is never clamped.
+    /// Clamps the inputs of the gates and of the candidate to `[-clip, clip]`, ONNX Runtime's
+    /// reading of ONNX's `clip`. The cell state is never clamped, nor is what the output activation
+    /// makes of it.
     pub clip: Option<f32>,
 }
 

@@ -84,7 +84,8 @@ pub struct RecurrenceOutput<R> {
 ///        h = (1 - z) ∘ n + z ∘ h
 /// ```
 ///
-/// With `clip`, the input of every activation is clamped first. Sources: the ONNX operators `RNN`,
+/// With `clip`, the inputs of σ and φ are clamped first; c is not, neither when it is carried on
+/// nor on its way into ψ. Sources: the ONNX operators `RNN`,
 /// `LSTM` and `GRU` (opset 22), the documentation of `torch.nn.LSTM` and `torch.nn.GRU`, and
 /// Hochreiter & Schmidhuber 1997, Gers & Schmidhuber 2000 (peepholes), Cho et al. 2014 (GRU).
 pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
@@ -139,7 +140,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                         let g = act(a.cell.candidate, pre(2));
                         *c = f * *c + i * g;
                         let o = act(a.cell.gate, pre(3) + peep(2, j, *c));
-                        h[j] = o * act(a.cell.output, *c);
+                        h[j] = o * a.cell.output.apply(*c);
                     }
                 }
                 CellKind::Gru { reset_after } => {

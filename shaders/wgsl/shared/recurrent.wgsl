@@ -53,5 +53,6 @@ fn candidate_activation(x: f32) -> f32 {
 }
 
 fn output_activation(x: f32) -> f32 {
-    return activate(OUTPUT_CODE, OUTPUT_ALPHA, OUTPUT_BETA, clipped(x));
+    // c is not clipped.
+    return activate(OUTPUT_CODE, OUTPUT_ALPHA, OUTPUT_BETA, x);
 }

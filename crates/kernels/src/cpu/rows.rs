@@ -98,15 +98,21 @@ fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f3
     s.partial_load_f32s(lanes)
 }
 
+/// The usual functions inline, the others by [`unusual`].
+#[inline(always)]
+fn act<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
+    match (f, clip) {
+        (Activation::Sigmoid, None) => sigmoid(s, x),
+        (Activation::Tanh, None) => tanh(s, x),
+        _ => unusual(s, f, clip, x),
+    }
+}
+
 impl Job<'_> {
-    /// The usual functions inline, the others by [`unusual`].
+    /// An activation behind the cell's clip.
     #[inline(always)]
     fn act<S: Simd>(&self, s: S, f: Activation, x: S::f32s) -> S::f32s {
-        match (f, self.packed.cell.clip) {
-            (Activation::Sigmoid, None) => sigmoid(s, x),
-            (Activation::Tanh, None) => tanh(s, x),
-            (_, clip) => unusual(s, f, clip, x),
-        }
+        act(s, f, self.packed.cell.clip, x)
     }
 
     /// The projection of gate `g` of `gates`.

@@ -15,7 +15,7 @@ const MAX_WORK: u64 = 1 << 30;
 /// Bytes of weights that a lane of a software rasteriser keeps for itself, at most, and timesteps
 /// after which fetching them has paid.
 const MAX_RESIDENT: u32 = 8 << 10;
-const MIN_RESIDENT_STEPS: usize = 32;
+const MIN_RESIDENT_STEPS: usize = 8;
 
 impl GpuLayer {
     /// How the kernel is laid out for this size, if H fits into a workgroup.

@@ -77,7 +77,12 @@ impl Gpu {
 
     pub(super) fn read_mapped(&self, staging: &wgpu::Buffer, bytes: u64, out: &mut [u8]) -> Result<()> {
         let shared = map(staging, bytes);
-        self.wait()?;
+        // Another thread that polls may have taken the callback over and not called it yet, so the
+        // end of our own wait does not mean that it has run.
+        while lock(&shared).result.is_none() {
+            self.wait()?;
+            std::thread::yield_now();
+        }
         self.finish(&shared, staging, bytes, out)
     }
 

@@ -3,7 +3,7 @@
 //! Vector arithmetic stays out of closures here and in its neighbours: a closure that is not
 //! inlined loses the vector instructions of the function around it.
 
-use super::{At, Job, accumulate};
+use super::{At, Job, accumulate, act};
 use pulp::Simd;
 
 #[inline(always)]
@@ -45,7 +45,7 @@ fn block<S: Simd, const V: usize, const R: usize>(
                 o = s.mul_add_f32s(peepholes[tile * 3 + 2], c, o);
             }
             let o = job.act(s, p.cell.gate, o);
-            let h = s.mul_f32s(o, job.act(s, p.cell.output, c));
+            let h = s.mul_f32s(o, act(s, p.cell.output, None, c));
             if job.alive(row, at.time) {
                 S::as_mut_simd_f32s(job.rows.c).0[place] = c;
             }

@@ -1,0 +1,307 @@
+//! What Recurve's tests share: the devices they run on, random layers with their f64 reference, and
+//! readers of fixtures.
+
+pub mod onnx;
+
+use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
+use recurve::{
+    Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, Recurrent, RecurrentConfig,
+    Strategy, Tensor,
+};
+use recurve_reference as reference;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// The GPU that the tests use: the one named by `RECURVE_TEST_DEVICE`, else a real one, else a
+/// software one.
+///
+/// # Panics
+/// If there is none: GPU tests are never skipped.
+pub fn gpu() -> Device {
+    static GPU: OnceLock<Device> = OnceLock::new();
+    GPU.get_or_init(|| match std::env::var("RECURVE_TEST_DEVICE") {
+        Ok(name) => Device::by_name(&name).expect("RECURVE_TEST_DEVICE names a device"),
+        Err(_) => Device::all().into_iter().find(|d| d.gpu().is_some()).expect(
+            "the tests need a GPU adapter: run `cargo xtask test`, which installs a software one on \
+             Debian, or install mesa-vulkan-drivers and libvulkan1",
+        ),
+    })
+    .clone()
+}
+
+/// Every way in which a recurrent layer can run.
+pub fn paths() -> [(Device, Strategy); 3] {
+    [(Device::Cpu, Strategy::Auto), (gpu(), Strategy::Scan), (gpu(), Strategy::Step)]
+}
+
+/// The CPU and the GPU.
+pub fn devices() -> [Device; 2] {
+    [Device::Cpu, gpu()]
+}
+
+/// Random numbers behind a seed, for inputs that can be made again.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number in `[0, n)`.
+    pub fn below(&mut self, n: usize) -> usize {
+        // splitmix64
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) % n as u64) as usize
+    }
+
+    /// Numbers in `[-scale, scale]`.
+    pub fn floats(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| (self.below(1 << 24) as f32 / (1 << 23) as f32 - 1.0) * scale).collect()
+    }
+}
+
+/// What unwritten memory holds in tests, a value that no layer computes.
+pub const SENTINEL: f32 = -12345.5;
+
+/// Leaves tensors full of [`SENTINEL`] in the pool, so that outputs of these sizes begin with it.
+pub fn poison(device: &Device, counts: &[usize]) {
+    let held: Vec<_> = counts
+        .iter()
+        .flat_map(|&n| [n, n])
+        .map(|n| Tensor::full(&[n], SENTINEL, recurve::DType::F32, device).expect("memory for a test"))
+        .collect();
+    drop(held);
+}
+
+/// A random recurrent layer with input and states.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The cell.
+    pub cell: Cell,
+    /// Directions with weights.
+    pub directions: Vec<(Direction, DirectionWeights<f32>)>,
+    /// `[B, T, I]`
+    pub x: Vec<f32>,
+    /// B, T, I, H
+    pub sizes: [usize; 4],
+    /// `[D, B, H]`
+    pub h0: Option<Vec<f32>>,
+    /// `[D, B, H]`
+    pub c0: Option<Vec<f32>>,
+    /// `[B]`
+    pub lengths: Option<Vec<u32>>,
+}
+
+/// The outputs of a [`Case`].
+#[derive(Clone, Debug)]
+pub struct Outputs<T> {
+    /// `[B, T, D·H]`
+    pub y: Vec<T>,
+    /// `[D, B, H]`
+    pub h: Vec<T>,
+    /// `[D, B, H]`, empty without c.
+    pub c: Vec<T>,
+}
+
+impl Case {
+    /// A case with weights uniform in ±1/√H, both biases, and the given directions.
+    pub fn random(seed: u64, cell: Cell, directions: &[Direction], sizes: [usize; 4]) -> Self {
+        let mut r = Random(seed);
+        let [b, t, i, h] = sizes;
+        let g = cell.kind.gates();
+        let scale = 1.0 / (h as f32).sqrt();
+        let directions = directions
+            .iter()
+            .map(|&d| {
+                let w = DirectionWeights {
+                    w_ih: r.floats(g * h * i, scale),
+                    w_hh: r.floats(g * h * h, scale),
+                    b_ih: r.floats(g * h, scale),
+                    b_hh: r.floats(g * h, scale),
+                    peepholes: Vec::new(),
+                };
+                (d, w)
+            })
+            .collect();
+        Self { cell, directions, x: r.floats(b * t * i, 1.0), sizes, h0: None, c0: None, lengths: None }
+    }
+
+    /// With random initial states.
+    #[must_use]
+    pub fn with_states(mut self, seed: u64) -> Self {
+        let mut r = Random(seed);
+        let n = self.directions.len() * self.sizes[0] * self.sizes[3];
+        self.h0 = Some(r.floats(n, 1.0));
+        self.c0 = self.cell.kind.has_cell_state().then(|| r.floats(n, 1.0));
+        self
+    }
+
+    /// With lengths that include 0 and T where there are enough sequences.
+    #[must_use]
+    pub fn with_lengths(mut self) -> Self {
+        let [b, t, ..] = self.sizes;
+        self.lengths = Some((0..b).map(|n| ((n + 1) * 7 % (t + 1)) as u32).collect());
+        self
+    }
+
+    /// With random peepholes.
+    #[must_use]
+    pub fn with_peepholes(mut self, seed: u64) -> Self {
+        assert!(matches!(self.cell.kind, CellKind::Lstm { .. }));
+        let mut r = Random(seed);
+        for (_, w) in &mut self.directions {
+            w.peepholes = r.floats(3 * self.sizes[3], 0.5);
+        }
+        self
+    }
+
+    /// The layer on a device.
+    pub fn layer(&self, device: &Device) -> Recurrent {
+        let pairs: Vec<_> = self.directions.iter().map(|(d, w)| (*d, w)).collect();
+        let config = RecurrentConfig {
+            cell: self.cell,
+            input_size: self.sizes[2],
+            hidden_size: self.sizes[3],
+            directions: &pairs,
+        };
+        Recurrent::new(&config, device).expect("a valid layer")
+    }
+
+    /// The outputs on a device; `budget` bounds the projection of a chunk of timesteps.
+    pub fn run(&self, device: &Device, strategy: Strategy, budget: usize) -> Outputs<f32> {
+        let [b, t, i, h] = self.sizes;
+        let d = self.directions.len();
+        poison(device, &[b * t * d * h, d * b * h]);
+        let tensor = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, device).expect("upload");
+        let x = tensor(&self.x, &[b, t, i]);
+        let h0 = self.h0.as_ref().map(|v| tensor(v, &[d, b, h]));
+        let c0 = self.c0.as_ref().map(|v| tensor(v, &[d, b, h]));
+        let lengths = self.lengths.as_ref().map(|v| Tensor::from_u32(v, &[b], device).expect("upload"));
+        let args = ForwardArgs {
+            h0: h0.as_ref(),
+            c0: c0.as_ref(),
+            lengths: lengths.as_ref(),
+            strategy,
+            projection_budget: budget,
+            ..ForwardArgs::default()
+        };
+        let out = self.layer(device).forward(&x, &args).expect("a valid call");
+        Outputs {
+            y: out.y.expect("all outputs").to_vec().expect("read"),
+            h: out.h.to_vec().expect("read"),
+            c: out.c.map(|c| c.to_vec().expect("read")).unwrap_or_default(),
+        }
+    }
+
+    /// The outputs by the reference in f64.
+    pub fn reference(&self) -> Outputs<f64> {
+        let [b, t, i, h] = self.sizes;
+        let d = self.directions.len();
+        let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();
+        let lengths: Option<Vec<usize>> = self.lengths.as_ref().map(|l| l.iter().map(|&v| v as usize).collect());
+        let mut out = Outputs { y: vec![0.0; b * t * d * h], h: Vec::new(), c: Vec::new() };
+        for (n, (direction, w)) in self.directions.iter().enumerate() {
+            let weights = reference::DirectionWeights {
+                w_ih: wide(&w.w_ih),
+                w_hh: wide(&w.w_hh),
+                b_ih: wide(&w.b_ih),
+                b_hh: wide(&w.b_hh),
+                peepholes: wide(&w.peepholes),
+            };
+            let part = |s: &Option<Vec<f32>>| s.as_ref().map(|s| wide(&s[n * b * h..(n + 1) * b * h]));
+            let (h0, c0) = (part(&self.h0), part(&self.c0));
+            let one = reference::recurrence(&reference::Recurrence {
+                cell: self.cell,
+                direction: *direction,
+                weights: &weights,
+                x: &wide(&self.x),
+                batch: b,
+                timesteps: t,
+                input_size: i,
+                hidden_size: h,
+                h0: h0.as_deref(),
+                c0: c0.as_deref(),
+                lengths: lengths.as_deref(),
+            });
+            for (row, values) in one.y.chunks_exact(h).enumerate() {
+                out.y[row * d * h + n * h..][..h].copy_from_slice(values);
+            }
+            out.h.extend(one.h);
+            out.c.extend(one.c);
+        }
+        out
+    }
+
+    /// Runs on a device and holds everything against the reference; returns the worst error.
+    pub fn check(&self, want: &Outputs<f64>, device: &Device, strategy: Strategy, budget: usize, tolerance: Tolerance) -> f64 {
+        let got = self.run(device, strategy, budget);
+        let mut worst = 0.0f64;
+        for (name, got, want) in [("y", &got.y, &want.y), ("h", &got.h, &want.h), ("c", &got.c, &want.c)] {
+            if want.is_empty() {
+                assert!(got.is_empty(), "{name} came, but none was expected");
+                continue;
+            }
+            match compare(got, want, tolerance) {
+                Ok(a) => worst = worst.max(a.worst_error),
+                Err(e) => panic!(
+                    "{:?} {:?} B,T,I,H {:?} lengths {:?} states {} on {device} by {}: {name}: {e}",
+                    self.cell,
+                    self.directions.iter().map(|d| d.0).collect::<Vec<_>>(),
+                    self.sizes,
+                    self.lengths,
+                    self.h0.is_some(),
+                    strategy.name(),
+                ),
+            }
+        }
+        worst
+    }
+}
+
+/// Widens for [`compare`].
+pub fn wide(v: &[f32]) -> Vec<f64> {
+    v.iter().map(|&v| v.into()).collect()
+}
+
+/// Compares with values that another framework rounded to f32.
+///
+/// # Errors
+/// As [`compare`].
+pub fn compare_f32(got: &[f32], want: &[f32], tolerance: Tolerance) -> Result<Agreement, Mismatch> {
+    compare(got, &wide(want), tolerance)
+}
+
+/// The folder of fixtures.
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// An array of a fixture.
+#[derive(Clone, Debug)]
+pub struct Golden {
+    /// The dimensions.
+    pub shape: Vec<usize>,
+    /// The elements.
+    pub data: Vec<f32>,
+}
+
+/// Arrays by name.
+pub type Arrays = BTreeMap<String, Golden>;
+
+/// The cases `CASE/ARRAY` of a safetensors fixture.
+///
+/// # Panics
+/// If the fixture is missing or damaged.
+pub fn golden(file: &str) -> BTreeMap<String, Arrays> {
+    let bytes = std::fs::read(fixtures().join(file)).expect("the fixture is in the repository");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let mut cases: BTreeMap<String, Arrays> = BTreeMap::new();
+    for (name, view) in tensors.tensors() {
+        let (case, array) = name.split_once('/').expect("CASE/ARRAY");
+        let data = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let golden = Golden { shape: view.shape().to_vec(), data };
+        cases.entry(case.into()).or_default().insert(array.into(), golden);
+    }
+    cases
+}
