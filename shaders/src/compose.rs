@@ -142,12 +142,8 @@ pub fn compose(
     defines: &Defines,
     imports: fn(&str) -> Option<&'static str>,
 ) -> Result<Composed, ComposeError> {
-    let mut c = Composer {
-        defines,
-        imports,
-        imported: Vec::new(),
-        out: Composed { source: String::new(), lines: Vec::new() },
-    };
+    let mut c =
+        Composer { defines, imports, imported: Vec::new(), out: Composed { source: String::new(), lines: Vec::new() } };
     if defines.0.iter().any(|(_, v)| *v == Value::TypeF16) {
         c.emit("enable f16;", Origin { file: "", line: 0 });
     }
@@ -200,8 +196,10 @@ impl Composer<'_> {
                     let name = words.next().ok_or_else(bad)?;
                     if !self.imported.iter().any(|n| n == name) {
                         self.imported.push(name.into());
-                        let source = (self.imports)(name).ok_or_else(|| {
-                            ComposeError::UnknownImport { file, line, name: name.into() }
+                        let source = (self.imports)(name).ok_or_else(|| ComposeError::UnknownImport {
+                            file,
+                            line,
+                            name: name.into(),
                         })?;
                         // Names of snippets are few and fixed; the leak is what keeps origins Copy.
                         self.file(intern(name), source)?;
@@ -234,10 +232,7 @@ impl Composer<'_> {
                     let name = format!("${var}");
                     for n in 0..count {
                         let n = n.to_string();
-                        let body: Vec<_> = lines[i + 1..end]
-                            .iter()
-                            .map(|(l, t)| (*l, t.replace(&name, &n)))
-                            .collect();
+                        let body: Vec<_> = lines[i + 1..end].iter().map(|(l, t)| (*l, t.replace(&name, &n))).collect();
                         self.block(file, &body)?;
                     }
                     i = end + 1;
@@ -255,11 +250,7 @@ impl Composer<'_> {
 }
 
 /// The places of `#else` (if any) and `#end` of the block that begins at `start`.
-fn block_end(
-    file: &'static str,
-    lines: Lines<'_>,
-    start: usize,
-) -> Result<(Option<usize>, usize), ComposeError> {
+fn block_end(file: &'static str, lines: Lines<'_>, start: usize) -> Result<(Option<usize>, usize), ComposeError> {
     let mut depth = 0;
     let mut middle = None;
     for (i, (_, text)) in lines.iter().enumerate().skip(start) {
@@ -279,10 +270,7 @@ fn block_end(
 }
 
 fn intern(name: &str) -> &'static str {
-    ["activations", "elements", "lstm_cell", "recurrent"]
-        .into_iter()
-        .find(|n| *n == name)
-        .unwrap_or("import")
+    ["activations", "elements", "lstm_cell", "recurrent"].into_iter().find(|n| *n == name).unwrap_or("import")
 }
 
 #[cfg(test)]
@@ -308,8 +296,7 @@ mod tests {
 
     #[test]
     fn imports_once_with_origins() {
-        let c = compose("t", "#import activations\na\n#import activations\nb", &Defines::new(), imports)
-            .unwrap();
+        let c = compose("t", "#import activations\na\n#import activations\nb", &Defines::new(), imports).unwrap();
         assert_eq!(c.source, "// first\nfn f() {}\na\nb\n");
         let origins: Vec<_> = c.lines.iter().map(|o| (o.file, o.line)).collect();
         assert_eq!(origins, [("activations", 1), ("activations", 2), ("t", 2), ("t", 4)]);

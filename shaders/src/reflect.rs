@@ -82,9 +82,7 @@ pub fn reflect(source: &str) -> Result<Reflection, ReflectError> {
         }
         let kind = match v.space {
             AddressSpace::Uniform => BindingKind::Uniform,
-            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => {
-                BindingKind::ReadWrite
-            }
+            AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => BindingKind::ReadWrite,
             AddressSpace::Storage { .. } => BindingKind::ReadOnly,
             _ => continue,
         };

@@ -215,9 +215,7 @@ impl Step {
         match cell.family {
             Family::Rnn => Variant { shader: Shader::RnnStep, defines },
             Family::Lstm { .. } => Variant { shader: Shader::LstmStep, defines },
-            Family::Gru { .. } => {
-                Variant { shader: Shader::GruStep, defines: defines.with("PHASE", phase) }
-            }
+            Family::Gru { .. } => Variant { shader: Shader::GruStep, defines: defines.with("PHASE", phase) },
         }
     }
 }
@@ -289,9 +287,7 @@ impl Variant {
 
     /// `unary.wgsl` with the code of an [`ActivationCode`].
     pub fn unary(element: Element, result: Element, activation: u32) -> Self {
-        Self::elementwise(Shader::Unary, element)
-            .and("RESULT", result.alias())
-            .and("ACTIVATION", activation)
+        Self::elementwise(Shader::Unary, element).and("RESULT", result.alias()).and("ACTIVATION", activation)
     }
 
     /// `reduce.wgsl`; operation 0 sum, 1 mean, 2 maximum, 3 minimum.
@@ -304,10 +300,7 @@ impl Variant {
 
     /// `reduce.wgsl`, the index of the first maximum.
     pub fn argmax(element: Element) -> Self {
-        Self::elementwise(Shader::Reduce, element)
-            .and("RESULT", Value::TypeU32)
-            .and("OPERATION", 0)
-            .and("ARGMAX", true)
+        Self::elementwise(Shader::Reduce, element).and("RESULT", Value::TypeU32).and("OPERATION", 0).and("ARGMAX", true)
     }
 
     /// `softmax.wgsl`
@@ -317,7 +310,14 @@ impl Variant {
     }
 
     /// `matmul.wgsl`; `weights` is the storage of B.
-    pub fn matmul(element: Element, weights: Element, transposed: bool, bias: bool, activation: u32, tile: MatmulTile) -> Self {
+    pub fn matmul(
+        element: Element,
+        weights: Element,
+        transposed: bool,
+        bias: bool,
+        activation: u32,
+        tile: MatmulTile,
+    ) -> Self {
         let tile_k = 16;
         let (m, n) = tile.size();
         let defines = Defines::new()
@@ -388,21 +388,10 @@ pub fn samples() -> Vec<Variant> {
         Family::Gru { reset_after: false },
     ];
     for family in families {
-        for (extra, lengths, clip, weights, gate) in [
-            (false, false, None, F32, plain(1)),
-            (true, true, Some(3.0), F32, odd),
-            (true, false, None, F16, plain(1)),
-        ] {
-            let cell = CellCode {
-                family,
-                gate,
-                candidate: plain(2),
-                output: plain(2),
-                clip,
-                extra,
-                lengths,
-                weights,
-            };
+        for (extra, lengths, clip, weights, gate) in
+            [(false, false, None, F32, plain(1)), (true, true, Some(3.0), F32, odd), (true, false, None, F16, plain(1))]
+        {
+            let cell = CellCode { family, gate, candidate: plain(2), output: plain(2), clip, extra, lengths, weights };
             for (hidden, workgroup, batch_tile, k_unroll) in [(3, 32, 1, 1), (128, 128, 4, 4), (300, 128, 2, 2)] {
                 let k4 = CellCode::k4(hidden, k_unroll);
                 for resident in [false, true] {
@@ -410,14 +399,8 @@ pub fn samples() -> Vec<Variant> {
                 }
             }
             for (hidden, batch_tile) in [(3, 1), (130, 4)] {
-                let step = Step {
-                    hidden,
-                    k4: CellCode::k4(hidden, 8),
-                    unit_tile: 16,
-                    k_split: 4,
-                    batch_tile,
-                    k_unroll: 2,
-                };
+                let step =
+                    Step { hidden, k4: CellCode::k4(hidden, 8), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 };
                 let split = family == Family::Gru { reset_after: false };
                 out.extend((if split { 1..3 } else { 0..1 }).map(|phase| step.variant(&cell, phase)));
             }

@@ -48,17 +48,12 @@ fn every_variant_translates_to_spirv_and_passes_spirv_val() {
     let dir = tempfile::tempdir().unwrap();
     let options = spv::Options { lang_version: (1, 3), ..spv::Options::default() };
     for c in checked() {
-        let words = spv::write_vec(&c.module, &c.info, &options, None)
-            .unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        let words = spv::write_vec(&c.module, &c.info, &options, None).unwrap_or_else(|e| panic!("{}: {e}", c.name));
         if validator {
             let path = dir.path().join("module.spv");
             let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
             std::fs::write(&path, bytes).unwrap();
-            let out = Command::new("spirv-val")
-                .args(["--target-env", "vulkan1.1"])
-                .arg(&path)
-                .output()
-                .unwrap();
+            let out = Command::new("spirv-val").args(["--target-env", "vulkan1.1"]).arg(&path).output().unwrap();
             assert!(out.status.success(), "{}: {}", c.name, String::from_utf8_lossy(&out.stderr));
         }
     }
@@ -72,8 +67,8 @@ fn every_variant_translates_to_metal_and_direct3d() {
     for c in checked() {
         let pipeline = msl::PipelineOptions::default();
         let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..msl::Options::default() };
-        let (text, _) = msl::write_string(&c.module, &c.info, &options, &pipeline)
-            .unwrap_or_else(|e| panic!("{}: {e}", c.name));
+        let (text, _) =
+            msl::write_string(&c.module, &c.info, &options, &pipeline).unwrap_or_else(|e| panic!("{}: {e}", c.name));
         assert!(text.contains("kernel void"), "{}", c.name);
 
         let options = hlsl::Options {
@@ -102,9 +97,8 @@ fn only_resident_variants_have_private_arrays() {
         for (_, v) in functions.chain(entries).flat_map(|f| f.local_variables.iter()) {
             assert!(!is_array(v.ty), "{}: {:?}\n{}", c.name, v.name, c.source);
         }
-        let private = c.module.global_variables.iter().any(|(_, v)| {
-            v.space == naga::AddressSpace::Private && is_array(v.ty)
-        });
+        let private =
+            c.module.global_variables.iter().any(|(_, v)| v.space == naga::AddressSpace::Private && is_array(v.ty));
         assert_eq!(private, c.source.contains("const RESIDENT: bool = true;"), "{}", c.name);
         resident += usize::from(private);
     }
@@ -124,8 +118,12 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Reduce => params::Reduce::FIELDS,
             Shader::Softmax => params::Softmax::FIELDS,
             Shader::Unary => params::Unary::FIELDS,
-            Shader::GruScan | Shader::GruStep | Shader::LstmScan | Shader::LstmStep
-            | Shader::RnnScan | Shader::RnnStep => params::Recurrent::FIELDS,
+            Shader::GruScan
+            | Shader::GruStep
+            | Shader::LstmScan
+            | Shader::LstmStep
+            | Shader::RnnScan
+            | Shader::RnnStep => params::Recurrent::FIELDS,
         };
         let (_, ty) = c.module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).unwrap();
         let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };

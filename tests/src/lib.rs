@@ -5,8 +5,7 @@ pub mod onnx;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
-    Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, Recurrent, RecurrentConfig,
-    Strategy, Tensor,
+    Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, Recurrent, RecurrentConfig, Strategy, Tensor,
 };
 use recurve_reference as reference;
 use std::collections::BTreeMap;
@@ -234,7 +233,14 @@ impl Case {
     }
 
     /// Runs on a device and holds everything against the reference; returns the worst error.
-    pub fn check(&self, want: &Outputs<f64>, device: &Device, strategy: Strategy, budget: usize, tolerance: Tolerance) -> f64 {
+    pub fn check(
+        &self,
+        want: &Outputs<f64>,
+        device: &Device,
+        strategy: Strategy,
+        budget: usize,
+        tolerance: Tolerance,
+    ) -> f64 {
         let got = self.run(device, strategy, budget);
         let mut worst = 0.0f64;
         for (name, got, want) in [("y", &got.y, &want.y), ("h", &got.h, &want.h), ("c", &got.c, &want.c)] {

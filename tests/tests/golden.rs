@@ -2,8 +2,8 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Bidirectional, CallArgs, Device, GateOrder, Gru, Lstm, Merge, RecurrentLayer, RecurrentSpec,
-    SimpleRnn, State, Tensor, Weights,
+    Activation, Bidirectional, CallArgs, Device, GateOrder, Gru, Lstm, Merge, RecurrentLayer, RecurrentSpec, SimpleRnn,
+    State, Tensor, Weights,
 };
 use recurve_tests::{Arrays, Golden, devices, fixtures, golden, paths, poison, wide};
 use serde_json::Value;
@@ -45,10 +45,9 @@ fn pytorch() {
     for (device, strategy) in paths() {
         for (name, arrays) in &cases {
             let layer = pytorch_layer(name, arrays, &device);
-            let state = arrays.get("h0").map(|h| State {
-                h: tensor(h, &device),
-                c: arrays.get("c0").map(|c| tensor(c, &device)),
-            });
+            let state = arrays
+                .get("h0")
+                .map(|h| State { h: tensor(h, &device), c: arrays.get("c0").map(|c| tensor(c, &device)) });
             let lengths = arrays.get("lengths").map(|l| {
                 let l: Vec<u32> = l.data.iter().map(|&v| v as u32).collect();
                 Tensor::from_u32(&l, &[l.len()], &device).unwrap()

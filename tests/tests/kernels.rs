@@ -72,7 +72,11 @@ fn peepholes_clip_and_every_activation() {
             // A step function of the state may fall either way near its step; it only gates here.
             let gate = if matches!(f, Activation::ThresholdedRelu { .. }) { Activation::Sigmoid } else { f };
             let cell = Cell { gate, candidate: f, clip: Some(0.9), ..cell };
-            let tolerance = if matches!(f, Activation::ThresholdedRelu { .. }) { Tolerance::new(1e-4) } else { Tolerance::new(1e-5) };
+            let tolerance = if matches!(f, Activation::ThresholdedRelu { .. }) {
+                Tolerance::new(1e-4)
+            } else {
+                Tolerance::new(1e-5)
+            };
             check(&Case::random(n as u64 + 40, cell, &BOTH, [2, 4, 3, 10]), tolerance);
         }
     }
@@ -138,7 +142,13 @@ fn t_steps_in_one_call_are_t_calls_of_one_step() {
             for t in 0..7 {
                 let x: Vec<f32> = (0..3).flat_map(|b| case.x[(b * 7 + t) * 4..][..4].to_vec()).collect();
                 let x = Tensor::from_f32(&x, &[3, 1, 4], &device).unwrap();
-                let args = ForwardArgs { h0: h.as_ref(), c0: c.as_ref(), strategy, outputs: Outputs::Last, ..ForwardArgs::default() };
+                let args = ForwardArgs {
+                    h0: h.as_ref(),
+                    c0: c.as_ref(),
+                    strategy,
+                    outputs: Outputs::Last,
+                    ..ForwardArgs::default()
+                };
                 let out = layer.forward(&x, &args).unwrap();
                 assert!(out.y.is_none());
                 (h, c) = (Some(out.h), out.c);
@@ -190,8 +200,10 @@ fn reading_order_reverses_the_outputs_of_a_reverse_direction() {
         let x = Tensor::from_f32(&case.x, &[2, 4, 3], &device).unwrap();
         let args = ForwardArgs { reading_order: true, strategy, ..ForwardArgs::default() };
         let y = case.layer(&device).forward(&x, &args).unwrap().y.unwrap().to_vec().unwrap();
-        let reversed: Vec<f64> =
-            (0..2).flat_map(|b| (0..4).rev().flat_map(move |t| (0..5).map(move |j| (b * 4 + t) * 5 + j))).map(|i| want.y[i]).collect();
+        let reversed: Vec<f64> = (0..2)
+            .flat_map(|b| (0..4).rev().flat_map(move |t| (0..5).map(move |j| (b * 4 + t) * 5 + j)))
+            .map(|i| want.y[i])
+            .collect();
         compare(&y, &reversed, Tolerance::new(3e-6)).unwrap();
     }
 }
@@ -284,7 +296,9 @@ fn many_threads_share_a_device() {
             s.spawn(move || {
                 let case = Case::random(30 + n, Cell::GRU, &BOTH, [2, 12, 5, 20]);
                 let want = case.reference();
-                for (d, strategy) in [(Device::Cpu, Strategy::Auto), (device.clone(), Strategy::Scan), (device, Strategy::Step)] {
+                for (d, strategy) in
+                    [(Device::Cpu, Strategy::Auto), (device.clone(), Strategy::Scan), (device, Strategy::Step)]
+                {
                     case.check(&want, &d, strategy, ALL, Tolerance::new(3e-6));
                 }
             });
@@ -301,7 +315,12 @@ fn an_upload_never_overtakes_a_recorded_reader_of_its_buffer() {
     // buffer.
     let outputs: Vec<Tensor> = inputs
         .iter()
-        .map(|x| Tensor::from_f32(x, &[64], &device).unwrap().activation(Activation::Affine { alpha: 2.0, beta: 1.0 }).unwrap())
+        .map(|x| {
+            Tensor::from_f32(x, &[64], &device)
+                .unwrap()
+                .activation(Activation::Affine { alpha: 2.0, beta: 1.0 })
+                .unwrap()
+        })
         .collect();
     for (x, y) in inputs.iter().zip(&outputs) {
         let want: Vec<f64> = wide(x).iter().map(|v| 2.0 * v + 1.0).collect();

@@ -3,9 +3,9 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, Gru, HostArray, HostData, Layer,
-    LayerConfig, Lstm, Merge, Model, Network, RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn, State,
-    Tensor, TensorError, Weights, testing,
+    Activation, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, Gru, HostArray, HostData, Layer, LayerConfig,
+    Lstm, Merge, Model, Network, RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn, State, Tensor, TensorError,
+    Weights, testing,
 };
 use recurve_tests::{Random, compare_f32, devices, wide};
 
@@ -30,7 +30,11 @@ fn checked(network: Network, x: &[f32], shape: &[usize]) {
 fn torch(spec: impl Into<RecurrentSpec>, input: usize, device: &Device) -> RecurrentLayer {
     let mut spec = spec.into();
     spec.return_sequences = true;
-    let network = Sequential::new().add(LayerConfig::Recurrent(spec.clone())).seed(3).build(&[None, None, Some(input)], &Device::Cpu).unwrap();
+    let network = Sequential::new()
+        .add(LayerConfig::Recurrent(spec.clone()))
+        .seed(3)
+        .build(&[None, None, Some(input)], &Device::Cpu)
+        .unwrap();
     RecurrentLayer::new("module", &spec, input, network.weights(), "layers.0", device).unwrap()
 }
 
@@ -91,7 +95,10 @@ fn seed_row_3_hello_one_hot() {
     for device in devices() {
         for (words, b) in [(&["hello"][..], 1), (&["hello", "eolll", "lleel"][..], 3)] {
             let x = one_hot(words);
-            for layer in [LayerConfig::from(SimpleRnn::new(2).return_sequences(true)), Lstm::new(2).return_sequences(true).into()] {
+            for layer in [
+                LayerConfig::from(SimpleRnn::new(2).return_sequences(true)),
+                Lstm::new(2).return_sequences(true).into(),
+            ] {
                 let network = build(layer, &[None, None, Some(4)], &device);
                 let y = network.forward(&Tensor::from_f32(&x, &[b, 5, 4], &device).unwrap()).unwrap();
                 assert_eq!(*y.shape(), [b, 5, 2]);
@@ -134,9 +141,16 @@ fn seed_row_6_embedding_and_simple_rnn() {
                 .build(&[None, None], &device)
                 .unwrap();
             let text = network.summary().to_string();
-            for part in ["embedding (Embedding)", "320,000", "simple_rnn (SimpleRNN)", "2,080", shape,
-                "Total params: 322,080", "Trainable params: 322,080", "Non-trainable params: 0"]
-            {
+            for part in [
+                "embedding (Embedding)",
+                "320,000",
+                "simple_rnn (SimpleRNN)",
+                "2,080",
+                shape,
+                "Total params: 322,080",
+                "Trainable params: 322,080",
+                "Non-trainable params: 0",
+            ] {
                 assert!(text.contains(part), "{part} in\n{text}");
             }
             let ids = Tensor::from_u32(&[1, 5, 9_999, 0], &[2, 2], &device).unwrap();
@@ -167,9 +181,8 @@ fn seed_row_7_four_stacked() {
 
 // Row 8, the picture of a model, is tested with the command line that draws it.
 
-const BOOK: [f32; 20] = [
-    0.1, 4.2, 1.5, 1.1, 2.8, 1.0, 3.1, 2.5, 0.7, 1.1, 0.3, 2.1, 1.5, 2.1, 0.1, 2.2, 1.4, 0.5, 0.9, 1.1,
-];
+const BOOK: [f32; 20] =
+    [0.1, 4.2, 1.5, 1.1, 2.8, 1.0, 3.1, 2.5, 0.7, 1.1, 0.3, 2.1, 1.5, 2.1, 0.1, 2.2, 1.4, 0.5, 0.9, 1.1];
 
 #[test]
 fn seed_row_9_return_sequences_and_return_state() {
@@ -234,7 +247,8 @@ fn seed_row_11_pytorch_style_one_layer() {
 
 #[test]
 fn seed_row_12_two_layers_have_weights_of_their_own() {
-    let network = Sequential::new().add(SimpleRnn::new(8).num_layers(2)).build(&[None, None, Some(5)], &Device::Cpu).unwrap();
+    let network =
+        Sequential::new().add(SimpleRnn::new(8).num_layers(2)).build(&[None, None, Some(5)], &Device::Cpu).unwrap();
     let w = network.weights();
     let first = w.expect("layers.0.weight_hh_l0", &[8, 8]).unwrap();
     let second = w.expect("layers.0.weight_hh_l1", &[8, 8]).unwrap();
@@ -262,10 +276,11 @@ fn seed_row_shape(layers: usize, both: bool, seed: u64) {
 fn seed_row_14_bidirectional_once_and_four_times() {
     for device in devices() {
         for depth in [1, 4] {
-            for inner in [LayerConfig::from(Bidirectional::new(Lstm::new(6).return_sequences(true))),
+            for inner in [
+                LayerConfig::from(Bidirectional::new(Lstm::new(6).return_sequences(true))),
                 Bidirectional::new(Gru::new(6).return_sequences(true)).into(),
-                Bidirectional::new(SimpleRnn::new(6).return_sequences(true)).into()]
-            {
+                Bidirectional::new(SimpleRnn::new(6).return_sequences(true)).into(),
+            ] {
                 let stack = (0..depth).fold(Sequential::new(), |s, _| s.add(inner.clone()));
                 let network = stack.build(&[None, None, Some(4)], &device).unwrap();
                 let x = Random(14).floats(2 * 7 * 4, 1.0);
@@ -342,9 +357,8 @@ fn seed_row_15_lstm_as_the_textbook_has_it() {
 fn seed_row_16_gru_with_the_reset_gate_before_and_after() {
     for after in [false, true] {
         textbook(if after { Cell::GRU } else { Cell::GRU_RESET_BEFORE }, |x, w, h, c| {
-            let gate = |k: usize| -> Vec<f64> {
-                times(&w[k], h).iter().zip(&x[k]).map(|(a, b)| sigmoid(a + b)).collect()
-            };
+            let gate =
+                |k: usize| -> Vec<f64> { times(&w[k], h).iter().zip(&x[k]).map(|(a, b)| sigmoid(a + b)).collect() };
             let (r, z) = (gate(0), gate(1));
             let product: Vec<f64> = if after {
                 times(&w[2], h).iter().zip(&r).map(|(p, r)| p * r).collect()
@@ -362,7 +376,8 @@ fn seed_row_17_tanh_or_relu() {
     let x = Random(17).floats(2 * 6 * 3, 1.0);
     for device in devices() {
         for f in [Activation::Tanh, Activation::Relu] {
-            let network = build(SimpleRnn::new(5).activation(f).return_sequences(true), &[None, None, Some(3)], &device);
+            let network =
+                build(SimpleRnn::new(5).activation(f).return_sequences(true), &[None, None, Some(3)], &device);
             let y = network.forward(&Tensor::from_f32(&x, &[2, 6, 3], &device).unwrap()).unwrap().to_vec().unwrap();
             let negative = y.iter().any(|&v| v < 0.0);
             assert_eq!(negative, f == Activation::Tanh);
@@ -374,7 +389,11 @@ fn seed_row_17_tanh_or_relu() {
 #[test]
 fn seed_row_18_stateful_batches_of_fixed_size() {
     for device in devices() {
-        for layer in [LayerConfig::from(SimpleRnn::new(4).stateful(true)), Lstm::new(4).stateful(true).into(), Gru::new(4).stateful(true).into()] {
+        for layer in [
+            LayerConfig::from(SimpleRnn::new(4).stateful(true)),
+            Lstm::new(4).stateful(true).into(),
+            Gru::new(4).stateful(true).into(),
+        ] {
             let network = build(layer, &[Some(2), Some(3), Some(5)], &device);
             let (a, b) = (random(&[2, 3, 5], 1, &device), random(&[2, 3, 5], 2, &device));
             let run = |x: &Tensor| network.forward(x).unwrap().to_vec().unwrap();
@@ -432,9 +451,18 @@ fn descriptions_that_contradict_themselves_are_refused() {
     let refused = |s: Sequential| s.build(&input, cpu).unwrap_err().to_string();
     assert!(refused(Sequential::new()).contains("empty"));
     assert!(refused(Sequential::new().add(SimpleRnn::new(0))).contains("units"));
-    assert!(refused(Sequential::new().add(SimpleRnn::new(2)).add(SimpleRnn::new(2))).contains("[batch, timesteps, features]"));
-    assert!(refused(Sequential::new().add(SimpleRnn::new(2).return_state(true)).add(Dense::new(1))).contains("return_state"));
-    assert!(refused(Sequential::new().add(Bidirectional::new(SimpleRnn::new(2).go_backwards(true)))).contains("go_backwards"));
+    assert!(
+        refused(Sequential::new().add(SimpleRnn::new(2)).add(SimpleRnn::new(2)))
+            .contains("[batch, timesteps, features]")
+    );
+    assert!(
+        refused(Sequential::new().add(SimpleRnn::new(2).return_state(true)).add(Dense::new(1)))
+            .contains("return_state")
+    );
+    assert!(
+        refused(Sequential::new().add(Bidirectional::new(SimpleRnn::new(2).go_backwards(true))))
+            .contains("go_backwards")
+    );
     assert!(refused(Sequential::new().add(Lstm::new(2).clip(-1.0))).contains("clip"));
     assert!(refused(Sequential::new().add(Embedding::new(5, 2))).contains("[batch, timesteps]"));
     let e = torch(SimpleRnn::new(2), 4, cpu).forward(&random(&[1, 2, 3], 1, cpu), None).unwrap_err();

@@ -38,7 +38,9 @@ impl HostArray {
             (HostData::Int(v), DType::U32) => {
                 let ids: Vec<u32> = v
                     .iter()
-                    .map(|&v| u32::try_from(v).map_err(|_| bad(format!("contains {v}, but ids and lengths are 0 or more"))))
+                    .map(|&v| {
+                        u32::try_from(v).map_err(|_| bad(format!("contains {v}, but ids and lengths are 0 or more")))
+                    })
                     .collect::<Result<_>>()?;
                 Ok(Tensor::from_u32(&ids, &self.shape, device)?)
             }
@@ -90,7 +92,9 @@ fn decode<R: Read>(npy: NpyFile<R>) -> Result<HostArray, String> {
     let e = |e: std::io::Error| e.to_string();
     let data = match (t.type_char(), t.size_field()) {
         (TypeChar::Float, 4) => HostData::Float(npy.into_vec::<f32>().map_err(e)?),
-        (TypeChar::Float, 8) => HostData::Float(npy.into_vec::<f64>().map_err(e)?.into_iter().map(|v| v as f32).collect()),
+        (TypeChar::Float, 8) => {
+            HostData::Float(npy.into_vec::<f64>().map_err(e)?.into_iter().map(|v| v as f32).collect())
+        }
         (TypeChar::Int, 1) => ints(npy.into_vec::<i8>().map_err(e)?),
         (TypeChar::Int, 2) => ints(npy.into_vec::<i16>().map_err(e)?),
         (TypeChar::Int, 4) => ints(npy.into_vec::<i32>().map_err(e)?),

@@ -27,7 +27,9 @@ pub enum Error {
         message: String,
     },
     /// The file carries no description of a Recurve model.
-    #[error("{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first")]
+    #[error(
+        "{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first"
+    )]
     NoDescription {
         /// The file.
         path: PathBuf,

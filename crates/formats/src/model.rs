@@ -146,7 +146,8 @@ impl Model {
             } else if name == "lengths" {
                 (&mut lengths, DType::U32)
             } else {
-                let message = format!("this model has no such input; it has `{}` and, optionally, `lengths`", self.info.input);
+                let message =
+                    format!("this model has no such input; it has `{}` and, optionally, `lengths`", self.info.input);
                 return Err(Error::Input { name: name.into(), message });
             };
             *place = Some(match input.into_input() {

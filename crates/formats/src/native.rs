@@ -105,14 +105,10 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<(ModelInfo, Network)>
     let mut weights = Weights::new();
     for (name, view) in tensors.tensors() {
         let data: Vec<f32> = match view.dtype() {
-            Dtype::F32 => {
-                view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Dtype::F16 => {
+                view.data().chunks_exact(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()
             }
-            Dtype::F16 => view
-                .data()
-                .chunks_exact(2)
-                .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32())
-                .collect(),
             other => return Err(Error::DType { path: path.into(), name, got: format!("{other:?}") }),
         };
         weights.insert(name, view.shape(), data).map_err(fits)?;
@@ -123,8 +119,8 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<(ModelInfo, Network)>
 
 /// Writes a model file.
 pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<()> {
-    let json = serde_json::to_string(info)
-        .map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;
+    let json =
+        serde_json::to_string(info).map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;
     let bytes: Vec<(&str, &[usize], Vec<u8>)> = network
         .weights()
         .iter()

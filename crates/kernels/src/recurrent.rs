@@ -181,7 +181,10 @@ impl Recurrent {
             check("b_hh", w.b_hh.len(), rows, "[G·H]", true)?;
             check("peepholes", w.peepholes.len(), 3 * h, "[3·H]", true)?;
             if !w.peepholes.is_empty() && !matches!(config.cell.kind, CellKind::Lstm { .. }) {
-                return Err(bad("peepholes", format!("belong to an LSTM, but the cell is a {}", config.cell.kind.name())));
+                return Err(bad(
+                    "peepholes",
+                    format!("belong to an LSTM, but the cell is a {}", config.cell.kind.name()),
+                ));
             }
         }
         let layer = match device {
@@ -269,7 +272,13 @@ impl Recurrent {
         };
         let layout = if args.time_major { "[timesteps, batch, features]" } else { "[batch, timesteps, features]" };
         let (batch, timesteps) = match *x.dims() {
-            [a, b, i] if i == self.input_size => if args.time_major { (b, a) } else { (a, b) },
+            [a, b, i] if i == self.input_size => {
+                if args.time_major {
+                    (b, a)
+                } else {
+                    (a, b)
+                }
+            }
             _ => return shape(x, "x", format!("{layout} with {} features", self.input_size)),
         };
         float(x, "x")?;

@@ -44,9 +44,18 @@ macro_rules! activations {
     };
 }
 activations!(
-    Linear, Sigmoid, Tanh, Relu, HardSigmoid { alpha, beta }, Affine { alpha, beta },
-    LeakyRelu { alpha }, ThresholdedRelu { alpha }, ScaledTanh { alpha, beta }, Elu { alpha },
-    Softsign, Softplus,
+    Linear,
+    Sigmoid,
+    Tanh,
+    Relu,
+    HardSigmoid { alpha, beta },
+    Affine { alpha, beta },
+    LeakyRelu { alpha },
+    ThresholdedRelu { alpha },
+    ScaledTanh { alpha, beta },
+    Elu { alpha },
+    Softsign,
+    Softplus,
 );
 
 /// A recurrent cell as files write it.

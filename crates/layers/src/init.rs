@@ -87,7 +87,8 @@ mod tests {
     fn orthogonal_is_orthonormal_on_its_short_side() {
         for (r, c) in [(4, 4), (3, 7), (12, 5)] {
             let m = Initializer::Orthogonal.matrix(r, c, c, &mut rng(3));
-            let at = |long: usize, short: usize| f64::from(if r <= c { m[short * c + long] } else { m[long * c + short] });
+            let at =
+                |long: usize, short: usize| f64::from(if r <= c { m[short * c + long] } else { m[long * c + short] });
             let (short, long) = (r.min(c), r.max(c));
             for i in 0..short {
                 for j in 0..short {

@@ -13,8 +13,8 @@ mod summary;
 mod weights;
 
 pub use config::{
-    ActivationSpec, Bias, Bidirectional, CellName, CellSpec, Dense, Dropout, Embedding, Gru, LayerConfig, Lstm,
-    Merge, RecurrentSpec, SimpleRnn,
+    ActivationSpec, Bias, Bidirectional, CellName, CellSpec, Dense, Dropout, Embedding, Gru, LayerConfig, Lstm, Merge,
+    RecurrentSpec, SimpleRnn,
 };
 pub use error::{Error, Result};
 pub use init::Initializer;

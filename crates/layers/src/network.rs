@@ -271,7 +271,8 @@ impl Network {
         let fits = x.dims().len() == self.input_shape.len()
             && x.dims().iter().zip(&self.input_shape).all(|(d, s)| s.is_none_or(|s| s == *d));
         if !fits {
-            let letters = if self.input_dtype() == DType::U32 { "[batch, timesteps]" } else { "[batch, timesteps, features]" };
+            let letters =
+                if self.input_dtype() == DType::U32 { "[batch, timesteps]" } else { "[batch, timesteps, features]" };
             return Err(Error::Input {
                 layer: self.summaries.first().map_or("input", |l| &l.name).into(),
                 expected: format!("{letters} = {}", show(&self.input_shape)),
@@ -287,11 +288,8 @@ fn apply(layer: &Layer, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> 
         Layer::Embedding(table) => vec![table.gather(x)?],
         Layer::Recurrent(r) => r.call(x, args)?,
         Layer::Dense { weight, bias, config } => {
-            let options = MatmulOptions {
-                transpose_rhs: true,
-                bias: bias.as_ref(),
-                activation: config.activation.into(),
-            };
+            let options =
+                MatmulOptions { transpose_rhs: true, bias: bias.as_ref(), activation: config.activation.into() };
             vec![x.matmul_with(weight, &options)?]
         }
         Layer::Dropout => vec![x.clone()],

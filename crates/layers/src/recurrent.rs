@@ -68,7 +68,9 @@ impl RecurrentLayer {
     fn from_pytorch(cell: Cell, weights: &Weights, prefix: &str, device: &Device) -> Result<Self> {
         let [ih, hh, bias, _] = names(prefix, 0, false);
         let head = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
-        if let Some((name, _)) = weights.iter().find(|(n, _)| n.strip_prefix(&head).is_some_and(|n| n.starts_with("weight_hr_l"))) {
+        if let Some((name, _)) =
+            weights.iter().find(|(n, _)| n.strip_prefix(&head).is_some_and(|n| n.starts_with("weight_hr_l")))
+        {
             return Err(Error::Unsupported { name: name.into(), feature: "a projection of h (`proj_size`)" });
         }
         let rank2 = |name: &str| -> Result<(usize, usize)> {
@@ -186,7 +188,8 @@ impl RecurrentLayer {
             .into());
         };
         let dims = if self.spec.time_major { [1, b, i] } else { [b, 1, i] };
-        let (_, state) = self.run(&x.reshape(&dims)?, &CallArgs { state: state.as_ref(), ..CallArgs::default() }, Outputs::Last)?;
+        let (_, state) =
+            self.run(&x.reshape(&dims)?, &CallArgs { state: state.as_ref(), ..CallArgs::default() }, Outputs::Last)?;
         let last = self.spec.num_layers - 1;
         let h = if last == 0 { state.h.clone() } else { state.h.slice(0, last..last + 1)? };
         Ok((h.reshape(&[b, self.spec.units])?, state))
@@ -272,7 +275,11 @@ impl RecurrentLayer {
                     return Err(TensorError::Shape {
                         operation: "RecurrentLayer::forward",
                         argument,
-                        expected: format!("[layers · directions, batch, hidden] = [{}, batch, {}]", l * d, self.spec.units),
+                        expected: format!(
+                            "[layers · directions, batch, hidden] = [{}, batch, {}]",
+                            l * d,
+                            self.spec.units
+                        ),
                         got: *t.shape(),
                     }
                     .into());
@@ -395,7 +402,13 @@ pub(crate) fn weight_shapes(spec: &RecurrentSpec, input_size: usize, prefix: &st
 }
 
 /// Fresh weights for a recurrent layer.
-pub(crate) fn initialize(spec: &RecurrentSpec, input_size: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+pub(crate) fn initialize(
+    spec: &RecurrentSpec,
+    input_size: usize,
+    prefix: &str,
+    seed: u64,
+    into: &mut Weights,
+) -> Result<()> {
     let mut rng = init::rng(seed);
     let lstm = matches!(Cell::from(spec.cell).kind, recurve_kernels::CellKind::Lstm { .. });
     for (name, shape) in weight_shapes(spec, input_size, prefix) {

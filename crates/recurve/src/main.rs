@@ -30,6 +30,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    cli::quiet::no_session_no_complaint();
     let outcome = match Arguments::parse().command {
         Command::Devices(a) => cli::devices::run(&a),
         Command::Run(a) => cli::run::run(&a),

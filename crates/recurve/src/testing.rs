@@ -76,7 +76,9 @@ pub enum Mismatch {
         want: f64,
     },
     /// Values are too far apart.
-    #[error("element {index} is {got}, expected {want}: the error {error:.3e} exceeds {allowed:.3e} ({wrong} of {count} elements are wrong)")]
+    #[error(
+        "element {index} is {got}, expected {want}: the error {error:.3e} exceeds {allowed:.3e} ({wrong} of {count} elements are wrong)"
+    )]
     Value {
         /// Where the worst one is.
         index: usize,
@@ -191,7 +193,9 @@ impl fmt::Display for CrossCheck {
             for l in &d.layers {
                 write!(f, "  {:24} {:20} ", l.layer, format!("{:?}", l.shape))?;
                 match &l.result {
-                    Ok(a) => writeln!(f, "ok    worst error {:.2e} at {}", a.worst_error, place(a.worst_index, &l.shape))?,
+                    Ok(a) => {
+                        writeln!(f, "ok    worst error {:.2e} at {}", a.worst_error, place(a.worst_index, &l.shape))?
+                    }
                     Err(m) => writeln!(f, "WRONG {m}")?,
                 }
             }
@@ -274,9 +278,8 @@ pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<
 
     let data = inputs.iter().find(|(n, _)| *n == model.info().input).map(|(_, a)| a);
     let data = data.expect("the inputs were just found complete");
-    let lengths: Option<Vec<usize>> = lengths
-        .map(|l| Ok::<_, Error>(l.to_vec_u32()?.into_iter().map(|v| v as usize).collect()))
-        .transpose()?;
+    let lengths: Option<Vec<usize>> =
+        lengths.map(|l| Ok::<_, Error>(l.to_vec_u32()?.into_iter().map(|v| v as usize).collect())).transpose()?;
     evaluate(model.network(), data, lengths.as_deref())
 }
 

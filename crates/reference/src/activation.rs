@@ -156,9 +156,18 @@ mod tests {
 
     #[test]
     fn nan_stays_nan() {
-        for f in [Linear, Sigmoid, Tanh, Relu, Activation::HARD_SIGMOID_KERAS2, Softsign, Softplus,
-            Elu { alpha: 1.0 }, LeakyRelu { alpha: 0.1 }, ThresholdedRelu { alpha: 1.0 }]
-        {
+        for f in [
+            Linear,
+            Sigmoid,
+            Tanh,
+            Relu,
+            Activation::HARD_SIGMOID_KERAS2,
+            Softsign,
+            Softplus,
+            Elu { alpha: 1.0 },
+            LeakyRelu { alpha: 0.1 },
+            ThresholdedRelu { alpha: 1.0 },
+        ] {
             assert!(f.apply(f64::NAN).is_nan(), "{f:?}");
         }
     }

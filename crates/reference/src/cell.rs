@@ -74,10 +74,7 @@ impl GateOrder {
     /// Reorders `rows` (G blocks of equal length) from this order to Recurve's.
     pub fn to_native<T: Copy>(self, kind: CellKind, rows: &[T]) -> Vec<T> {
         let block = rows.len() / kind.gates();
-        self.places(kind)
-            .iter()
-            .flat_map(|&g| rows[g * block..(g + 1) * block].iter().copied())
-            .collect()
+        self.places(kind).iter().flat_map(|&g| rows[g * block..(g + 1) * block].iter().copied()).collect()
     }
 }
 
@@ -110,12 +107,6 @@ impl Cell {
 
     /// A cell with sigmoid gates, tanh candidate and output, no clip.
     pub const fn with_kind(kind: CellKind) -> Self {
-        Self {
-            kind,
-            gate: Activation::Sigmoid,
-            candidate: Activation::Tanh,
-            output: Activation::Tanh,
-            clip: None,
-        }
+        Self { kind, gate: Activation::Sigmoid, candidate: Activation::Tanh, output: Activation::Tanh, clip: None }
     }
 }

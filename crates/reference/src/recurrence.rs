@@ -117,9 +117,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                 let row = g * nh + j;
                 dot(&w.w_hh[row * nh..][..nh], h) + bias(&w.b_hh, row)
             };
-            let peep = |p: usize, j: usize, c: R| {
-                w.peepholes.get(p * nh + j).map_or(R::ZERO, |&v| v * c)
-            };
+            let peep = |p: usize, j: usize, c: R| w.peepholes.get(p * nh + j).map_or(R::ZERO, |&v| v * c);
             let prev = h.to_vec();
             match kind {
                 CellKind::Rnn => {
@@ -132,11 +130,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                         let c = &mut c[b * nh + j];
                         let pre = |g| input(g, j) + hidden(g, j, &prev);
                         let i = act(a.cell.gate, pre(0) + peep(0, j, *c));
-                        let f = if coupled {
-                            R::ONE - i
-                        } else {
-                            act(a.cell.gate, pre(1) + peep(1, j, *c))
-                        };
+                        let f = if coupled { R::ONE - i } else { act(a.cell.gate, pre(1) + peep(1, j, *c)) };
                         let g = act(a.cell.candidate, pre(2));
                         *c = f * *c + i * g;
                         let o = act(a.cell.gate, pre(3) + peep(2, j, *c));
@@ -149,11 +143,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                     let reset: Vec<R> = r.iter().zip(&prev).map(|(&r, &h)| r * h).collect();
                     for j in 0..nh {
                         let z = gate(1, j);
-                        let recurrent = if reset_after {
-                            r[j] * hidden(2, j, &prev)
-                        } else {
-                            hidden(2, j, &reset)
-                        };
+                        let recurrent = if reset_after { r[j] * hidden(2, j, &prev) } else { hidden(2, j, &reset) };
                         let n = act(a.cell.candidate, input(2, j) + recurrent);
                         h[j] = (R::ONE - z) * n + z * prev[j];
                     }

@@ -100,9 +100,7 @@ impl FromStr for DeviceSelector {
             ("auto", None) => Ok(Self::Auto),
             ("cpu", None) => Ok(Self::Cpu),
             (_, Some("")) => Err(bad_selector(s)),
-            _ if head == "gpu" || backend.is_some() => {
-                Ok(Self::Gpu { backend, name: name.map(str::to_owned) })
-            }
+            _ if head == "gpu" || backend.is_some() => Ok(Self::Gpu { backend, name: name.map(str::to_owned) }),
             _ => Err(bad_selector(s)),
         }
     }
@@ -145,9 +143,7 @@ impl Device {
         match selector {
             DeviceSelector::Cpu => Ok(Self::Cpu),
             DeviceSelector::Auto => Ok(Gpu::open(None, None).map_or(Self::Cpu, Self::Gpu)),
-            DeviceSelector::Gpu { backend, name } => {
-                Gpu::open(*backend, name.as_deref()).map(Self::Gpu)
-            }
+            DeviceSelector::Gpu { backend, name } => Gpu::open(*backend, name.as_deref()).map(Self::Gpu),
         }
     }
 

@@ -34,7 +34,9 @@ pub enum Error {
         got: DType,
     },
     /// Operands live on different devices.
-    #[error("{operation}: `{argument}` is on {got}, but the other operands are on {expected}; move it with `to_device`")]
+    #[error(
+        "{operation}: `{argument}` is on {got}, but the other operands are on {expected}; move it with `to_device`"
+    )]
     Device {
         /// The operation.
         operation: &'static str,

@@ -68,13 +68,7 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
         if self.bytes < IDLE_ALLOWANCE {
             return false;
         }
-        let idle: u64 = self
-            .classes
-            .values()
-            .flatten()
-            .filter(|b| Arc::strong_count(b) == 1)
-            .map(|b| size(b))
-            .sum();
+        let idle: u64 = self.classes.values().flatten().filter(|b| Arc::strong_count(b) == 1).map(|b| size(b)).sum();
         idle > IDLE_ALLOWANCE.max(self.bytes - idle)
     }
 

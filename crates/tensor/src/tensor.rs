@@ -374,9 +374,8 @@ fn read_cpu(b: &CpuBuffer, out: &mut [f32]) {
 /// The shape `dims`, which must hold `count` elements (any number if `usize::MAX`), at least one.
 fn shape_of(operation: &'static str, dims: &[usize], count: usize) -> Result<Shape> {
     let bad = |message: String| Error::Argument { operation, argument: "dims", message };
-    let shape = Shape::new(dims).ok_or_else(|| {
-        bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements"))
-    })?;
+    let shape = Shape::new(dims)
+        .ok_or_else(|| bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements")))?;
     if shape.count() == 0 {
         return Err(bad(format!("{dims:?} has no elements; every dimension must be at least 1")));
     }
@@ -388,11 +387,9 @@ fn shape_of(operation: &'static str, dims: &[usize], count: usize) -> Result<Sha
 
 pub(crate) fn check_f16(device: &Device, operation: &'static str) -> Result<()> {
     match device.gpu() {
-        Some(g) if !g.has_f16() => Err(Error::Unsupported {
-            operation,
-            feature: "f16 storage (SHADER_F16)",
-            device: g.summary().name.clone(),
-        }),
+        Some(g) if !g.has_f16() => {
+            Err(Error::Unsupported { operation, feature: "f16 storage (SHADER_F16)", device: g.summary().name.clone() })
+        }
         _ => Ok(()),
     }
 }

@@ -64,9 +64,7 @@ impl GpuLayer {
             w_ih.extend_from_slice(&w.w_ih);
             let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
             let separate = kind == CellKind::Gru { reset_after: true };
-            bias.extend((0..g * h).map(|r| {
-                at(&w.b_ih, r) + if separate && r >= 2 * h { 0.0 } else { at(&w.b_hh, r) }
-            }));
+            bias.extend((0..g * h).map(|r| at(&w.b_ih, r) + if separate && r >= 2 * h { 0.0 } else { at(&w.b_hh, r) }));
             if separate {
                 extra.extend((2 * h..3 * h).map(|r| at(&w.b_hh, r)));
             } else if matches!(kind, CellKind::Lstm { .. }) {
@@ -116,7 +114,11 @@ impl GpuLayer {
             (Strategy::Scan, None) => Err(Error::Argument {
                 operation: "Recurrent::forward",
                 argument: "strategy",
-                message: format!("`scan` cannot hold {} hidden units in one workgroup of {}", self.hidden, self.gpu.summary().name),
+                message: format!(
+                    "`scan` cannot hold {} hidden units in one workgroup of {}",
+                    self.hidden,
+                    self.gpu.summary().name
+                ),
             }),
             (Strategy::Auto, Some(_)) => {
                 let software = self.gpu.summary().kind == AdapterKind::Software;
@@ -173,11 +175,8 @@ impl GpuLayer {
         })?;
         let projection = Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")?;
 
-        let reverse: u32 = directions
-            .iter()
-            .enumerate()
-            .map(|(n, &r)| if r == Direction::Reverse { 4 << n } else { 0 })
-            .sum();
+        let reverse: u32 =
+            directions.iter().enumerate().map(|(n, &r)| if r == Direction::Reverse { 4 << n } else { 0 }).sum();
         let (y_batch, y_time) = if args.time_major { (d * h, b * d * h) } else { (t * d * h, d * h) };
         let run = Run {
             layer: self,
@@ -200,23 +199,27 @@ impl GpuLayer {
                     Direction::Forward => c.first,
                     Direction::Reverse => t - c.first - c.steps,
                 };
-                let (sb, st) = if args.time_major { (sizes.input, b * sizes.input) } else { (t * sizes.input, sizes.input) };
-                strided_matmul(gpu, &StridedMatmul {
-                    a: x,
-                    m: c.steps * b,
-                    k: sizes.input,
-                    a_inner: b,
-                    a_outer_stride: st,
-                    a_inner_stride: sb,
-                    a_offset: from * st,
-                    w: &self.w_ih,
-                    w_offset: n * row * sizes.input,
-                    n: row,
-                    bias: &self.bias,
-                    bias_offset: n * row,
-                    out: &projection,
-                    out_offset: n * c.steps * b * row,
-                })?;
+                let (sb, st) =
+                    if args.time_major { (sizes.input, b * sizes.input) } else { (t * sizes.input, sizes.input) };
+                strided_matmul(
+                    gpu,
+                    &StridedMatmul {
+                        a: x,
+                        m: c.steps * b,
+                        k: sizes.input,
+                        a_inner: b,
+                        a_outer_stride: st,
+                        a_inner_stride: sb,
+                        a_offset: from * st,
+                        w: &self.w_ih,
+                        w_offset: n * row * sizes.input,
+                        n: row,
+                        bias: &self.bias,
+                        bias_offset: n * row,
+                        out: &projection,
+                        out_offset: n * c.steps * b * row,
+                    },
+                )?;
             }
             Ok(())
         };

@@ -30,9 +30,8 @@ pub(super) fn run(
     let code = CellCode { lengths: run.lengths.is_some(), ..layer.code };
     let family = code.family;
     let phases = if family == (Family::Gru { reset_after: false }) { 1..3 } else { 0..1 };
-    let pipelines = phases
-        .map(|phase| gpu.pipeline(&step.variant(&code, phase)))
-        .collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
+    let pipelines =
+        phases.map(|phase| gpu.pipeline(&step.variant(&code, phase))).collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
 
     // h twice, current and next, padded to whole vec4s of zeros; a GRU may need r ∘ h as well.
     let width = 4 * step.k4 as usize;
@@ -62,11 +61,8 @@ pub(super) fn run(
     let gated = [pb, weights, extra, lengths, hb, cb, yb];
     let rnn = [pb, weights, lengths, hb, yb];
     let buffers: &[_] = if family == Family::Rnn { &rnn } else { &gated };
-    let groups = [
-        step.hidden.div_ceil(step.unit_tile),
-        (sizes.batch as u32).div_ceil(step.batch_tile),
-        sizes.directions as u32,
-    ];
+    let groups =
+        [step.hidden.div_ceil(step.unit_tile), (sizes.batch as u32).div_ceil(step.batch_tile), sizes.directions as u32];
     for chunk in chunks {
         project(chunk)?;
         for s in chunk.first..chunk.first + chunk.steps {

@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use plotters::prelude::*;
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Cell, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig,
-    Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor,
+    Cell, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig, Recurrent,
+    RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor,
 };
 use recurve_reference as reference;
 use serde_json::json;
@@ -75,12 +75,17 @@ enum StrategyName {
 }
 
 fn parse_shape(s: &str) -> Result<[usize; 4], String> {
-    let n: Vec<usize> = s.split(',').map(|v| v.trim().parse()).collect::<Result<_, _>>().map_err(|_| format!("`{s}` is not T,B,I,H"))?;
+    let n: Vec<usize> = s
+        .split(',')
+        .map(|v| v.trim().parse())
+        .collect::<Result<_, _>>()
+        .map_err(|_| format!("`{s}` is not T,B,I,H"))?;
     n.try_into().map_err(|_| format!("`{s}` is not T,B,I,H"))
 }
 
 /// The columns of the CSV, in order.
-const COLUMNS: &str = "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops";
+const COLUMNS: &str =
+    "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops";
 
 struct Row {
     device: String,
@@ -185,11 +190,20 @@ fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, Box<
     let LayerConfig::Recurrent(mut spec) = layer.into() else { unreachable!("a SimpleRNN is recurrent") };
     spec.cell = cell.into();
     spec.bias = recurve::Bias::Double;
-    let network = Sequential::new().add(LayerConfig::Recurrent(spec.clone())).seed(7).build(&[None, None, Some(i)], &Device::Cpu)?;
+    let network = Sequential::new()
+        .add(LayerConfig::Recurrent(spec.clone()))
+        .seed(7)
+        .build(&[None, None, Some(i)], &Device::Cpu)?;
     Ok(spec.direction_weights(i, network.weights(), "layers.0", 0)?.remove(0))
 }
 
-fn measure(a: &Arguments, shape: [usize; 4], cell: CellName, device: &Device, strategy: Strategy) -> Result<Row, Failure> {
+fn measure(
+    a: &Arguments,
+    shape: [usize; 4],
+    cell: CellName,
+    device: &Device,
+    strategy: Strategy,
+) -> Result<Row, Failure> {
     let [t, b, i, h] = shape;
     let cell = match cell {
         CellName::Lstm => Cell::LSTM,
@@ -294,15 +308,25 @@ fn number(v: Option<f64>) -> String {
 }
 
 fn csv(rows: &[Row]) -> String {
-    let quoted = |s: &str| if s.contains([',', '"']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
+    let quoted =
+        |s: &str| if s.contains([',', '"']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_owned() };
     let mut out = format!("{COLUMNS}\n");
     for r in rows {
         let [t, b, i, h] = r.shape;
         let _ = writeln!(
             out,
             "{},{},{},{},{t},{b},{i},{h},f32,{},{:.4},{:.4},{:.4},{},{},{:.3}",
-            quoted(&r.device), r.backend, quoted(&r.driver), r.cell, r.strategy, r.median, r.p10, r.p90,
-            number(r.gpu_ms), number(r.encode_ms), r.gflops
+            quoted(&r.device),
+            r.backend,
+            quoted(&r.driver),
+            r.cell,
+            r.strategy,
+            r.median,
+            r.p10,
+            r.p90,
+            number(r.gpu_ms),
+            number(r.encode_ms),
+            r.gflops
         );
     }
     out

@@ -89,12 +89,8 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
 fn made_up(model: &Model, batch: usize, seq: usize) -> Result<HostArray, String> {
     let network = model.network();
     let any = [batch, seq];
-    let shape: Vec<usize> = network
-        .input_shape()
-        .iter()
-        .enumerate()
-        .map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1)))
-        .collect();
+    let shape: Vec<usize> =
+        network.input_shape().iter().enumerate().map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1))).collect();
     let count: usize = shape.iter().product();
     if count == 0 {
         return Err("`--batch` and `--seq` must be at least 1".into());

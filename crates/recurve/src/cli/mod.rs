@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod picture;
 pub(crate) mod plot;
+pub(crate) mod quiet;
 pub(crate) mod run;
 pub(crate) mod summary;
 
@@ -20,11 +21,13 @@ pub(crate) const BAD_INPUT: u8 = 2;
 
 pub(crate) type Outcome = Result<ExitCode, Box<dyn Error>>;
 
-/// `NAME=FILE`
+/// `NAME=FILE`, for a `.npz` also `NAME=FILE:ARRAY`.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedFile {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
+    /// The array of a `.npz`; by default the one called NAME.
+    pub(crate) array: Option<String>,
 }
 
 impl std::str::FromStr for NamedFile {
@@ -32,7 +35,11 @@ impl std::str::FromStr for NamedFile {
     fn from_str(s: &str) -> Result<Self, String> {
         match s.split_once('=') {
             Some((name, path)) if !name.is_empty() && !path.is_empty() => {
-                Ok(Self { name: name.into(), path: path.into() })
+                let (path, array) = match path.rsplit_once(':') {
+                    Some((file, array)) if file.ends_with(".npz") => (file, Some(array.to_owned())),
+                    _ => (path, None),
+                };
+                Ok(Self { name: name.into(), path: path.into(), array })
             }
             _ => Err(format!("`{s}` is not NAME=FILE")),
         }
@@ -40,7 +47,7 @@ impl std::str::FromStr for NamedFile {
 }
 
 pub(crate) fn read_inputs(files: &[NamedFile]) -> Result<Vec<(String, HostArray)>, Box<dyn Error>> {
-    files.iter().map(|f| Ok((f.name.clone(), read_array(&f.path, &f.name)?))).collect()
+    files.iter().map(|f| Ok((f.name.clone(), read_array(&f.path, f.array.as_ref().unwrap_or(&f.name))?))).collect()
 }
 
 pub(crate) fn parse_device(s: &str) -> Result<DeviceSelector, String> {

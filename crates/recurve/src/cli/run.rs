@@ -11,7 +11,7 @@ use std::time::Instant;
 pub(crate) struct Arguments {
     /// The model file.
     model: PathBuf,
-    /// An input array (.npy or .npz).
+    /// An input array, .npy or .npz (NAME=FILE.npz:ARRAY where the array is not called NAME).
     #[arg(long = "input", value_name = "NAME=FILE")]
     inputs: Vec<NamedFile>,
     /// Where to write an output (.npy or .npz).
@@ -107,7 +107,7 @@ fn arrays(a: &Arguments, model: &Model) -> Outcome {
     let (y, data) = call()?;
     let ms = started.elapsed().as_secs_f64() * 1e3;
     for f in &a.outputs {
-        write_array(&f.path, &f.name, y.dims(), &data)?;
+        write_array(&f.path, f.array.as_ref().unwrap_or(&f.name), y.dims(), &data)?;
     }
     let output = &model.info().output;
     if a.json {

@@ -44,11 +44,7 @@ fn pool() -> std::sync::MutexGuard<'static, Pool<(DType, usize), CpuBuffer>> {
 
 /// A buffer of `count` elements with unspecified contents, filled by `write` before anyone else
 /// can see it.
-pub(crate) fn make<R>(
-    dtype: DType,
-    count: usize,
-    write: impl FnOnce(&mut CpuBuffer) -> R,
-) -> (Arc<CpuBuffer>, R) {
+pub(crate) fn make<R>(dtype: DType, count: usize, write: impl FnOnce(&mut CpuBuffer) -> R) -> (Arc<CpuBuffer>, R) {
     let class = (dtype, count);
     let taken = pool().take(class, |_| true);
     let reused = taken.is_some();
@@ -115,10 +111,7 @@ pub fn gemm(g: Gemm<'_>, c: &mut [f32]) {
     assert!(g.a.0.len() >= reach(g.m, g.k, g.a), "a too short");
     assert!(g.b.0.len() >= reach(g.k, g.n, g.b), "b too short");
     assert!(c.len() >= (g.m - 1) * g.c_row + g.n, "c too short");
-    let parallelism = if g.threads > 1 {
-        gemm_common::Parallelism::Rayon(g.threads)
-    } else {
-        gemm_common::Parallelism::None
-    };
+    let parallelism =
+        if g.threads > 1 { gemm_common::Parallelism::Rayon(g.threads) } else { gemm_common::Parallelism::None };
     simd::gemm(&g, c, parallelism);
 }

@@ -43,11 +43,25 @@ pub(super) fn gemm(g: &Gemm<'_>, c: &mut [f32], parallelism: gemm_common::Parall
     // lies inside its slice, and `c` is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm_f32::gemm::f32::get_gemm_fn()(
-            g.m, g.n, g.k,
-            c.as_mut_ptr(), 1, crs, g.accumulate,
-            g.a.0.as_ptr(), acs, ars,
-            g.b.0.as_ptr(), bcs, brs,
-            1.0, 1.0, false, false, false, parallelism,
+            g.m,
+            g.n,
+            g.k,
+            c.as_mut_ptr(),
+            1,
+            crs,
+            g.accumulate,
+            g.a.0.as_ptr(),
+            acs,
+            ars,
+            g.b.0.as_ptr(),
+            bcs,
+            brs,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
         );
     }
 }
@@ -119,15 +133,9 @@ pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
             s.select_f32s(s.greater_than_f32s(v, c(1.0)), c(1.0), v)
         }
         Activation::Affine { alpha, beta } => s.mul_add_f32s(c(alpha), x, c(beta)),
-        Activation::LeakyRelu { alpha } => {
-            s.select_f32s(s.less_than_f32s(x, zero), s.mul_f32s(c(alpha), x), x)
-        }
-        Activation::ThresholdedRelu { alpha } => {
-            s.select_f32s(s.less_than_or_equal_f32s(x, c(alpha)), zero, x)
-        }
-        Activation::ScaledTanh { alpha, beta } => {
-            s.mul_f32s(c(alpha), tanh(s, s.mul_f32s(c(beta), x)))
-        }
+        Activation::LeakyRelu { alpha } => s.select_f32s(s.less_than_f32s(x, zero), s.mul_f32s(c(alpha), x), x),
+        Activation::ThresholdedRelu { alpha } => s.select_f32s(s.less_than_or_equal_f32s(x, c(alpha)), zero, x),
+        Activation::ScaledTanh { alpha, beta } => s.mul_f32s(c(alpha), tanh(s, s.mul_f32s(c(beta), x))),
         Activation::Elu { alpha } => {
             let below = s.mul_f32s(c(alpha), s.sub_f32s(exp(s, x), c(1.0)));
             s.select_f32s(s.less_than_f32s(x, zero), below, x)
@@ -252,21 +260,38 @@ mod tests {
             assert_eq!(f(Activation::Sigmoid, x), 1.0);
             assert_eq!(f(Activation::Sigmoid, -x), 0.0);
         }
-        for a in [Activation::Tanh, Activation::Sigmoid, Activation::Relu, Activation::Softplus,
-            Activation::Softsign, Activation::HARD_SIGMOID_KERAS2, Activation::Elu { alpha: 1.0 },
-            Activation::LeakyRelu { alpha: 0.1 }, Activation::ThresholdedRelu { alpha: 1.0 }]
-        {
+        for a in [
+            Activation::Tanh,
+            Activation::Sigmoid,
+            Activation::Relu,
+            Activation::Softplus,
+            Activation::Softsign,
+            Activation::HARD_SIGMOID_KERAS2,
+            Activation::Elu { alpha: 1.0 },
+            Activation::LeakyRelu { alpha: 0.1 },
+            Activation::ThresholdedRelu { alpha: 1.0 },
+        ] {
             assert!(f(a, f32::NAN).is_nan(), "{a:?}");
         }
     }
 
     #[test]
     fn activations_agree_with_their_definition() {
-        let all = [Activation::Linear, Activation::Sigmoid, Activation::Tanh, Activation::Relu,
-            Activation::HARD_SIGMOID_KERAS2, Activation::HARD_SIGMOID_KERAS3,
-            Activation::Affine { alpha: 1.5, beta: -0.25 }, Activation::LeakyRelu { alpha: 0.01 },
-            Activation::ThresholdedRelu { alpha: 1.0 }, Activation::ScaledTanh { alpha: 1.7, beta: 0.6 },
-            Activation::Elu { alpha: 0.7 }, Activation::Softsign, Activation::Softplus];
+        let all = [
+            Activation::Linear,
+            Activation::Sigmoid,
+            Activation::Tanh,
+            Activation::Relu,
+            Activation::HARD_SIGMOID_KERAS2,
+            Activation::HARD_SIGMOID_KERAS3,
+            Activation::Affine { alpha: 1.5, beta: -0.25 },
+            Activation::LeakyRelu { alpha: 0.01 },
+            Activation::ThresholdedRelu { alpha: 1.0 },
+            Activation::ScaledTanh { alpha: 1.7, beta: 0.6 },
+            Activation::Elu { alpha: 0.7 },
+            Activation::Softsign,
+            Activation::Softplus,
+        ];
         let xs: Vec<f32> = (-203..=203).map(|i| i as f32 * 0.0493).collect();
         for a in all {
             let mut ys = xs.clone();

@@ -92,10 +92,7 @@ impl Gpu {
 
     /// Opens every adapter that can be opened.
     pub(crate) fn open_all() -> Vec<Self> {
-        adapters(false)
-            .into_iter()
-            .filter_map(|(a, s)| Self::open_adapter(&a, s).ok())
-            .collect()
+        adapters(false).into_iter().filter_map(|(a, s)| Self::open_adapter(&a, s).ok()).collect()
     }
 
     pub(crate) fn open(backend: Option<&str>, name: Option<&str>) -> Result<Self> {
@@ -120,8 +117,7 @@ impl Gpu {
              software one"
                 .to_owned()
         } else {
-            let list: Vec<_> =
-                all.iter().map(|(_, s)| format!("{}:{} ({})", s.backend, s.name, s.kind)).collect();
+            let list: Vec<_> = all.iter().map(|(_, s)| format!("{}:{} ({})", s.backend, s.name, s.kind)).collect();
             format!("available: {}", list.join(", "))
         };
         if name.is_none() && all.iter().any(|(_, s)| s.kind == AdapterKind::Software) {

@@ -11,8 +11,8 @@ pub use recorder::{Dispatch, GpuBuffer};
 use crate::device::AdapterSummary;
 use crate::pool::Pool;
 use crate::{Error, Result};
-use recurve_shaders::{Variant, params};
 use recorder::Recorder;
+use recurve_shaders::{Variant, params};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -138,7 +138,12 @@ impl Gpu {
         let pipeline = self.pipeline(&Variant::loop_probe())?;
         let out = self.buffer(16, "loop_probe")?;
         let p = params::LoopProbe { iterations: wanted, ..Default::default() };
-        self.record(Dispatch { pipeline: &pipeline, buffers: &[&out], params: bytemuck::bytes_of(&p), groups: [1, 1, 1] })?;
+        self.record(Dispatch {
+            pipeline: &pipeline,
+            buffers: &[&out],
+            params: bytemuck::bytes_of(&p),
+            groups: [1, 1, 1],
+        })?;
         let mut done = [0u32; 4];
         self.read(&out, bytemuck::cast_slice_mut(&mut done))?;
         // Iterations of nested loops count together, and compilers may add some of their own:

@@ -61,9 +61,7 @@ impl Gpu {
         // SAFETY: the kernels index only within the sizes in their parameters, which the host has
         // checked against the buffers before recording, and every loop's bound is a constant or
         // one of those sizes, so that no loop is endless.
-        let module = unsafe {
-            device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
-        };
+        let module = unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         let entries: Vec<_> = reflection
             .bindings
             .iter()
@@ -82,10 +80,8 @@ impl Gpu {
                 count: None,
             })
             .collect();
-        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-            label: Some(stem),
-            entries: &entries,
-        });
+        let layout =
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(stem), entries: &entries });
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(stem),
             bind_group_layouts: &[Some(&layout)],

@@ -86,13 +86,7 @@ impl Gpu {
         self.finish(&shared, staging, bytes, out)
     }
 
-    fn finish(
-        &self,
-        shared: &Mutex<Mapping>,
-        staging: &wgpu::Buffer,
-        bytes: u64,
-        out: &mut [u8],
-    ) -> Result<()> {
+    fn finish(&self, shared: &Mutex<Mapping>, staging: &wgpu::Buffer, bytes: u64, out: &mut [u8]) -> Result<()> {
         self.check_alive()?;
         let failed = |message: String| Error::Gpu { operation: "read", message };
         match lock(shared).result.take() {

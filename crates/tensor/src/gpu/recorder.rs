@@ -278,12 +278,7 @@ impl Gpu {
         r.params.resize(offset, 0);
         r.params.extend_from_slice(d.params);
         r.dispatches += 1;
-        r.commands.push(Command {
-            pipeline: d.pipeline.clone(),
-            bind_group,
-            offset: offset as u32,
-            groups: d.groups,
-        });
+        r.commands.push(Command { pipeline: d.pipeline.clone(), bind_group, offset: offset as u32, groups: d.groups });
         Ok(())
     }
 
@@ -336,10 +331,8 @@ impl Gpu {
                     beginning_of_pass_write_index: Some(0),
                     end_of_pass_write_index: Some(1),
                 });
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some("recurve"),
-                    timestamp_writes,
-                });
+                let mut pass = encoder
+                    .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("recurve"), timestamp_writes });
                 let mut current = None;
                 for c in commands.iter() {
                     if current != Some(c.pipeline.id) {

@@ -51,8 +51,7 @@ impl Tensor {
     pub fn transpose(&self, axes: &[usize]) -> Result<Self> {
         let rank = self.shape().rank();
         let mut seen = [false; MAX_RANK];
-        let valid = axes.len() == rank
-            && axes.iter().all(|&a| a < rank && !std::mem::replace(&mut seen[a], true));
+        let valid = axes.len() == rank && axes.iter().all(|&a| a < rank && !std::mem::replace(&mut seen[a], true));
         if !valid {
             let message = format!("is {axes:?}, but must name each dimension of {} once", self.shape());
             return Err(Error::Argument { operation: "transpose", argument: "axes", message });
@@ -64,13 +63,7 @@ impl Tensor {
             strides[d] = own[a];
         }
         let shape = Shape::new(&dims[..rank]).expect("as many elements as before");
-        let span = Span {
-            shape,
-            source: 0,
-            source_strides: strides,
-            target: 0,
-            target_strides: shape.strides(),
-        };
+        let span = Span { shape, source: 0, source_strides: strides, target: 0, target_strides: shape.strides() };
         assemble(shape, &[self], &[span], "transpose")
     }
 }
@@ -101,8 +94,7 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
     let rank = first.shape().rank();
     dims[..rank].copy_from_slice(first.dims());
     dims[axis] = size;
-    let shape = Shape::new(&dims[..rank])
-        .ok_or_else(|| Error::shape(operation, argument, "smaller", first.shape()))?;
+    let shape = Shape::new(&dims[..rank]).ok_or_else(|| Error::shape(operation, argument, "smaller", first.shape()))?;
     let target_strides = shape.strides();
     let mut at = 0;
     let spans: Vec<Span> = tensors

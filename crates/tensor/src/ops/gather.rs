@@ -28,9 +28,7 @@ impl Tensor {
         let shape = Shape::new(&dims[..=rank])
             .ok_or_else(|| Error::shape("gather", "ids", "of fewer dimensions", ids.shape()))?;
         match self.device() {
-            Device::Cpu if self.dtype() == DType::F16 => {
-                self.to_dtype(DType::F32)?.gather(ids)?.to_dtype(DType::F16)
-            }
+            Device::Cpu if self.dtype() == DType::F16 => self.to_dtype(DType::F32)?.gather(ids)?.to_dtype(DType::F16),
             Device::Cpu => Self::cpu_write(shape, |out| {
                 let table = self.cpu_f32().expect("f32 on the CPU");
                 let ids = ids.cpu_u32().expect("u32 on the CPU");

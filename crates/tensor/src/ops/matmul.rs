@@ -47,7 +47,14 @@ impl Tensor {
         let (m, k) = (self.dims()[rank - 2], self.dims()[rank - 1]);
         let last = rhs.shape().rank();
         let layout = if options.transpose_rhs { "n, k" } else { "k, n" };
-        let bad_rhs = || Error::shape(op, "rhs", format!("[{layout}] or […, {layout}] with k = {k}, for a left side {}", self.shape()), rhs.shape());
+        let bad_rhs = || {
+            Error::shape(
+                op,
+                "rhs",
+                format!("[{layout}] or […, {layout}] with k = {k}, for a left side {}", self.shape()),
+                rhs.shape(),
+            )
+        };
         if last < 2 || (last > 2 && (last != rank || rhs.dims()[..last - 2] != self.dims()[..rank - 2])) {
             return Err(bad_rhs());
         }
@@ -104,7 +111,19 @@ impl Tensor {
                     ..Default::default()
                 };
                 let act = activation_code(options.activation)?;
-                record(&gpu, &Product { a: self, b: rhs, transposed: options.transpose_rhs, bias: options.bias, act, out: &out, batch }, p)?;
+                record(
+                    &gpu,
+                    &Product {
+                        a: self,
+                        b: rhs,
+                        transposed: options.transpose_rhs,
+                        bias: options.bias,
+                        act,
+                        out: &out,
+                        batch,
+                    },
+                    p,
+                )?;
                 Ok(out)
             }
         }
@@ -152,8 +171,14 @@ fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
 
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
     let shape = tile_for(gpu, &p);
-    let variant =
-        Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act.code, shape);
+    let variant = Variant::matmul(
+        x.a.dtype().element(),
+        x.b.dtype().element(),
+        x.transposed,
+        x.bias.is_some(),
+        x.act.code,
+        shape,
+    );
     let pipeline = gpu.pipeline(&variant)?;
     let (tile, tile_n) = shape.size();
     // Rows go along y; more row tiles than the device can count are done in several dispatches,
@@ -161,7 +186,8 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
     let most = gpu.max_workgroups() * tile;
     let mut first = 0;
     while first < p.m {
-        let rows = if p.a_inner <= most { most / p.a_inner * p.a_inner } else { most.min(p.a_inner - first % p.a_inner) };
+        let rows =
+            if p.a_inner <= most { most / p.a_inner * p.a_inner } else { most.min(p.a_inner - first % p.a_inner) };
         let rows = rows.min(p.m - first);
         let q = params::Matmul {
             m: rows,

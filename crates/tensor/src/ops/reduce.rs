@@ -125,11 +125,7 @@ struct Axis {
 impl Axis {
     fn of(t: &Tensor, axis: usize) -> Self {
         let dims = t.dims();
-        Self {
-            len: dims[axis],
-            inner: dims[axis + 1..].iter().product(),
-            result: t.shape().with(axis, 1),
-        }
+        Self { len: dims[axis], inner: dims[axis + 1..].iter().product(), result: t.shape().with(axis, 1) }
     }
 
     /// Where the elements of result `e` are.

@@ -13,9 +13,7 @@ impl Tensor {
         self.check_float("softmax", "self")?;
         let width = self.shape().last();
         match self.device() {
-            Device::Cpu if self.dtype() == DType::F16 => {
-                self.to_dtype(DType::F32)?.softmax()?.to_dtype(DType::F16)
-            }
+            Device::Cpu if self.dtype() == DType::F16 => self.to_dtype(DType::F32)?.softmax()?.to_dtype(DType::F16),
             Device::Cpu => Self::cpu_write(*self.shape(), |out| {
                 let x = self.cpu_f32().expect("f32 on the CPU");
                 for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {

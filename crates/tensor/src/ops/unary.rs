@@ -51,9 +51,7 @@ impl Tensor {
         self.check_float("activation", "self")?;
         let code = activation_code(f)?;
         match self.device() {
-            Device::Cpu if self.dtype() == DType::F16 => {
-                self.to_dtype(DType::F32)?.activation(f)?.to_dtype(DType::F16)
-            }
+            Device::Cpu if self.dtype() == DType::F16 => self.to_dtype(DType::F32)?.activation(f)?.to_dtype(DType::F16),
             Device::Cpu => Self::cpu_write(*self.shape(), |out| {
                 out.copy_from_slice(self.cpu_f32().expect("f32 on the CPU"));
                 cpu::simd::activate_slice(f, out);
@@ -100,4 +98,3 @@ impl Tensor {
         Ok(out)
     }
 }
-

@@ -1,0 +1,120 @@
+//! What `recurve bench` does not measure: accuracy against f64 and allocations of a steady state.
+//!
+//! ```text
+//! cargo run --release -p recurve-benches -- accuracy    worst error per cell, device and T, as CSV
+//! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
+//! ```
+
+use recurve::testing::Tolerance;
+use recurve::{Cell, Device, Direction, ForwardArgs, Strategy, Tensor};
+use recurve_tests::{Case, paths};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+mod counting {
+    //! The system's allocator, counted.
+
+    use super::{AtomicU64, GlobalAlloc, Layout, Ordering, System};
+
+    pub(crate) static CALLS: AtomicU64 = AtomicU64::new(0);
+    pub(crate) static BYTES: AtomicU64 = AtomicU64::new(0);
+
+    pub(crate) struct Counting;
+
+    // SAFETY: every call goes to the system's allocator unchanged.
+    unsafe impl GlobalAlloc for Counting {
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            CALLS.fetch_add(1, Ordering::Relaxed);
+            BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.alloc(layout) }
+        }
+        unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+            // SAFETY: the caller's promise is passed on.
+            unsafe { System.dealloc(ptr, layout) }
+        }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
+
+const CELLS: [Cell; 4] = [Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::RNN];
+
+fn name(cell: Cell) -> &'static str {
+    if cell == Cell::GRU_RESET_BEFORE { "gru_reset_before" } else { cell.kind.name() }
+}
+
+fn main() -> ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some("accuracy") => accuracy(),
+        Some("steady") => steady(),
+        _ => {
+            eprintln!("usage: recurve-benches accuracy | steady");
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn accuracy() {
+    println!("cell,device,strategy,T,B,I,H,worst_error");
+    for cell in CELLS {
+        for t in [1, 16, 256, 1024] {
+            let case = Case::random(t as u64, cell, &[Direction::Forward], [1, t, 128, 128]);
+            let want = case.reference();
+            for (device, strategy) in paths() {
+                let any = Tolerance::new(f64::MAX);
+                let worst = case.check(&want, &device, strategy, 64 << 20, any);
+                println!("{},{},{},{t},1,128,128,{worst:.3e}", name(cell), device.backend(), strategy.name());
+            }
+        }
+    }
+}
+
+fn steady() {
+    println!("cell,device,strategy,host_allocations,host_bytes,buffers_made,bind_groups_made");
+    for cell in CELLS {
+        for (device, strategy) in paths() {
+            measure(cell, &device, strategy);
+        }
+    }
+}
+
+/// Counts over one forward of a shape that has run before, from input to outputs in host memory.
+fn measure(cell: Cell, device: &Device, strategy: Strategy) {
+    let case = Case::random(1, cell, &[Direction::Forward], [8, 64, 128, 128]);
+    let layer = case.layer(device);
+    let args = ForwardArgs { strategy, ..ForwardArgs::default() };
+    let mut y = vec![0.0; 8 * 64 * 128];
+    let mut run = || {
+        let x = Tensor::from_f32(&case.x, &[8, 64, 128], device).expect("memory for a bench");
+        let out = layer.forward(&x, &args).expect("a valid call");
+        out.y.expect("all outputs").read_into(&mut y).expect("a working device");
+    };
+    for _ in 0..5 {
+        run();
+    }
+    let counts = || {
+        (
+            counting::CALLS.load(Ordering::Relaxed),
+            counting::BYTES.load(Ordering::Relaxed),
+            device.buffers_made(),
+            device.gpu().map_or(0, recurve::Gpu::bind_groups_made),
+        )
+    };
+    let before = counts();
+    run();
+    let after = counts();
+    println!(
+        "{},{},{},{},{},{},{}",
+        name(cell),
+        device.backend(),
+        strategy.name(),
+        after.0 - before.0,
+        after.1 - before.1,
+        after.2 - before.2,
+        after.3 - before.3
+    );
+}

@@ -1,0 +1,193 @@
+//! The `recurve` command as a user runs it.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn recurve(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_recurve")).args(args).output().unwrap()
+}
+
+fn good(args: &[&str]) -> String {
+    let out = recurve(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+fn bad(args: &[&str], code: i32) -> String {
+    let out = recurve(args);
+    assert_eq!(out.status.code(), Some(code), "{args:?}: {}", String::from_utf8_lossy(&out.stdout));
+    String::from_utf8(out.stderr).unwrap()
+}
+
+fn model() -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/g2pm.safetensors").to_str().unwrap().to_owned()
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/g2pm.npz")
+}
+
+/// A selector for the GPU that the tests use.
+fn gpu() -> String {
+    let list: Value = serde_json::from_str(&good(&["devices", "--json"])).unwrap();
+    let first = list["adapters"].get(0).expect("the tests need a GPU adapter: run `cargo xtask test`");
+    format!("{}:{}", first["backend"].as_str().unwrap(), first["name"].as_str().unwrap())
+}
+
+#[test]
+fn devices() {
+    let text = good(&["devices"]);
+    assert!(text.contains("cpu") && text.contains("--device auto picks"), "{text}");
+}
+
+#[test]
+fn run_reads_text_on_the_cpu_and_the_gpu() {
+    for device in ["cpu".to_owned(), gpu()] {
+        let text = good(&["run", &model(), "--text", "银行行长", "--device", &device]);
+        assert!(text.contains("银行(hang2)行(xing2)长(zhang3)"), "{text}");
+        assert!(text.contains("device:") && text.contains("ms for 4 characters"), "{text}");
+        let json: Value =
+            serde_json::from_str(&good(&["run", &model(), "--text", "银行", "--json", "--device", &device])).unwrap();
+        assert_eq!(json["readings"][0]["label"], "hang2");
+    }
+}
+
+#[test]
+fn run_takes_arrays_and_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = golden();
+    let input = input.to_str().unwrap();
+    for (device, name) in [("cpu".to_owned(), "a.npy"), (gpu(), "a.npz")] {
+        let file = dir.path().join(name);
+        good(&[
+            "run",
+            &model(),
+            "--device",
+            &device,
+            "--input",
+            &format!("tokens={input}:ids"),
+            "--input",
+            &format!("lengths={input}"),
+            "--output",
+            &format!("logits={}", file.display()),
+        ]);
+        let a = recurve::read_array(&file, "logits").unwrap();
+        assert_eq!(a.shape, [5, 25, 876]);
+    }
+}
+
+#[test]
+fn check_passes_and_fails_with_its_exit_code() {
+    let text = good(&["check", &model()]);
+    assert!(text.contains("bidirectional") && text.contains("every device agrees"), "{text}");
+    let out = recurve(&["check", &model(), "--device", "cpu", "--tolerance", "1e-9"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8(out.stdout).unwrap().contains("WRONG"));
+    let json: Value = serde_json::from_str(&good(&["check", &model(), "--json", "--device", "cpu"])).unwrap();
+    assert_eq!(json["passed"], true);
+}
+
+#[test]
+fn summary_prints_keras_table() {
+    let text = good(&["summary", &model()]);
+    assert!(text.contains("Total params: 401,548") && text.contains("(None, None, 876)"), "{text}");
+    let json: Value = serde_json::from_str(&good(&["summary", &model(), "--json"])).unwrap();
+    assert_eq!(json["total_params"], 401_548);
+}
+
+#[test]
+fn seed_row_8_a_picture_of_a_model_with_shapes() {
+    let dir = tempfile::tempdir().unwrap();
+    let svg = dir.path().join("m.svg");
+    good(&["plot", &model(), "-o", svg.to_str().unwrap()]);
+    let text = std::fs::read_to_string(&svg).unwrap();
+    for part in ["Embedding", "Bidirectional", "(None, None, 876)", "28,908 parameters", "g2pM"] {
+        assert!(text.contains(part), "{part}");
+    }
+    let png = dir.path().join("m.png");
+    good(&["plot", &model(), "-o", png.to_str().unwrap()]);
+    let bytes = std::fs::read(&png).unwrap();
+    assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
+    // Width and height stand in the header; text makes the file more than flat boxes would.
+    assert_eq!(u32::from_be_bytes(bytes[16..20].try_into().unwrap()), 1040);
+    assert!(bytes.len() > 20_000, "{} bytes: the text is missing", bytes.len());
+    assert!(bad(&["plot", &model(), "-o", "m.gif"], 2).contains(".svg or .png"));
+}
+
+#[test]
+fn bench_writes_csv_and_a_plot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (csv, svg) = (dir.path().join("b.csv"), dir.path().join("b.svg"));
+    let devices = format!("cpu,{}", gpu().split(',').next().unwrap());
+    let text = good(&[
+        "bench",
+        "--cell",
+        "lstm,gru,rnn",
+        "--seq",
+        "2,5",
+        "--batch",
+        "1",
+        "--input",
+        "3",
+        "--hidden",
+        "8",
+        "--device",
+        &devices,
+        "--strategy",
+        "all",
+        "--runs",
+        "2",
+        "--seconds",
+        "0",
+        "--csv",
+        csv.to_str().unwrap(),
+        "--svg",
+        svg.to_str().unwrap(),
+    ]);
+    assert!(text.contains("ms median"), "{text}");
+    let csv = std::fs::read_to_string(csv).unwrap();
+    let mut lines = csv.lines();
+    assert_eq!(
+        lines.next().unwrap(),
+        "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops"
+    );
+    // Two lengths, three cells, the CPU and two strategies.
+    assert_eq!(lines.count(), 2 * 3 * 3);
+    let svg = std::fs::read_to_string(svg).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains("timesteps T") && svg.contains("polyline"));
+    let json: Value = serde_json::from_str(&good(&[
+        "bench",
+        "--seq",
+        "2",
+        "--input",
+        "2",
+        "--hidden",
+        "2",
+        "--device",
+        "cpu",
+        "--runs",
+        "1",
+        "--seconds",
+        "0",
+        "--json",
+    ]))
+    .unwrap();
+    assert_eq!(json[0]["T"], 2);
+}
+
+#[test]
+fn wrong_use_and_bad_input_exit_with_2_and_help() {
+    assert!(bad(&["frobnicate"], 2).contains("Usage"));
+    assert!(bad(&["run", &model(), "--device", "cuda", "--text", "a"], 2).contains("gpu:NAME"));
+    assert!(bad(&["run", &model(), "--device", "gpu:none such", "--text", "a"], 2).contains("available"));
+    assert!(bad(&["run", "nothing.safetensors", "--text", "a"], 2).contains("nothing.safetensors"));
+    assert!(bad(&["run", &model()], 2).contains("--input tokens=FILE"));
+    assert!(bad(&["run", &model(), "--input", "tokens"], 2).contains("NAME=FILE"));
+    assert!(bad(&["run", &model(), "--text", "a", "--output", "y=f.npy"], 2).contains("logits"));
+    assert!(bad(&["bench", "--seq", "0"], 2).contains("at least 1"));
+    assert!(bad(&["bench", "--shape", "1,2,3"], 2).contains("T,B,I,H"));
+    let junk = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(junk.path(), b"not a model").unwrap();
+    assert!(bad(&["summary", junk.path().to_str().unwrap()], 2).contains("safetensors"));
+}

@@ -1,0 +1,150 @@
+//! The native model file: written, read, and refused where it is wrong.
+
+use recurve::{
+    Activation, Bidirectional, Dense, Device, Dropout, Embedding, Error, Gru, LayerError, Lstm, Merge, Model,
+    Sequential, SimpleRnn, Tensor,
+};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+fn model() -> Model {
+    let network = Sequential::new()
+        .add(Embedding::new(50, 6))
+        .add(Dropout::new(0.5))
+        .add(Bidirectional::new(Lstm::new(4).return_sequences(true).clip(2.0)).merge_mode(Merge::Sum))
+        .add(
+            Gru::new(5).reset_after(false).return_sequences(true).recurrent_activation(Activation::HARD_SIGMOID_KERAS2),
+        )
+        .add(SimpleRnn::new(3).activation(Activation::Relu))
+        .add(Dense::new(2).activation(Activation::Sigmoid))
+        .seed(4)
+        .build(&[None, None], &Device::Cpu)
+        .unwrap();
+    Model::new("round trip", network)
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    let first = model();
+    first.save(&path).unwrap();
+    let second = Model::open(&path, &Device::Cpu).unwrap();
+    assert_eq!(first.info(), second.info());
+    assert_eq!(first.network().weights(), second.network().weights());
+    let ids = Tensor::from_u32(&[1, 2, 3, 49, 0, 7], &[2, 3], &Device::Cpu).unwrap();
+    let run = |m: &Model| m.run([("input", &ids)]).unwrap().to_vec().unwrap();
+    assert_eq!(run(&first), run(&second));
+    assert_eq!(first.summary().to_string(), second.summary().to_string());
+}
+
+/// A file of the good model after `change` to its description and its tensors.
+type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
+fn changed(change: impl FnOnce(&mut Value, &mut Tensors)) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    model().save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut description: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["recurve"]).unwrap();
+    let mut tensors: Tensors = SafeTensors::deserialize(&bytes)
+        .unwrap()
+        .tensors()
+        .into_iter()
+        .map(|(n, v)| (n, v.dtype(), v.shape().to_vec(), v.data().to_vec()))
+        .collect();
+    change(&mut description, &mut tensors);
+    let views = tensors.iter().map(|(n, t, s, d)| (n, TensorView::new(*t, s.clone(), d).unwrap()));
+    let meta = if description.is_null() {
+        None
+    } else {
+        Some(HashMap::from([("recurve".to_owned(), description.to_string())]))
+    };
+    std::fs::write(&path, serialize(views, meta).unwrap()).unwrap();
+    (dir, path)
+}
+
+fn refused(change: impl FnOnce(&mut Value, &mut Tensors)) -> Error {
+    let (_dir, path) = changed(change);
+    let e = Model::open(&path, &Device::Cpu).unwrap_err();
+    assert!(e.to_string().contains("m.safetensors"), "it names the file: {e}");
+    e
+}
+
+#[test]
+fn the_unchanged_file_is_accepted() {
+    let (_dir, path) = changed(|_, _| {});
+    Model::open(path, &Device::Cpu).unwrap();
+}
+
+#[test]
+fn each_kind_of_damage_has_its_own_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Io { .. })));
+    model().save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for len in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..len]).unwrap();
+        let e = Model::open(&path, &Device::Cpu).unwrap_err();
+        assert!(matches!(e, Error::Damaged { .. }), "{len} bytes: {e}");
+    }
+    // A header that claims to be larger than any file.
+    let mut huge = bytes.clone();
+    huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    std::fs::write(&path, &huge).unwrap();
+    assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Damaged { .. })));
+
+    assert!(matches!(refused(|d, _| *d = Value::Null), Error::NoDescription { .. }));
+    assert!(matches!(refused(|d, _| d["version"] = json!(2)), Error::Version { got: 2, supported: 1, .. }));
+    assert!(matches!(refused(|d, _| d["version"] = json!(0)), Error::Version { .. }));
+    assert!(matches!(refused(|d, _| d["version"] = json!("one")), Error::Description { .. }));
+    assert!(matches!(refused(|d, _| d["layers"][0]["type"] = json!("conv")), Error::Description { .. }));
+    assert!(matches!(refused(|d, _| d["layers"][5]["activation"]["name"] = json!("swish")), Error::Description { .. }));
+
+    let e = refused(|_, t| t.retain(|(n, ..)| n != "layers.5.bias"));
+    assert!(
+        matches!(&e, Error::Layers { source: LayerError::MissingWeight { name, .. }, .. } if name == "layers.5.bias"),
+        "{e}"
+    );
+    let e = refused(|_, t| t.push(("layers.9.weight".into(), Dtype::F32, vec![1], vec![0; 4])));
+    assert!(
+        matches!(&e, Error::Layers { source: LayerError::ExtraWeight { name }, .. } if name == "layers.9.weight"),
+        "{e}"
+    );
+    let e = refused(|_, t| t.iter_mut().find(|t| t.0 == "layers.0.weight").unwrap().2 = vec![6, 50]);
+    assert!(matches!(e, Error::Layers { source: LayerError::WeightShape { .. }, .. }), "{e}");
+    let e = refused(|_, t| t.iter_mut().find(|t| t.0 == "layers.5.bias").unwrap().1 = Dtype::I32);
+    assert!(matches!(e, Error::DType { .. }), "{e}");
+    let e = refused(|d, _| d["layers"][0]["input_dim"] = json!(1u64 << 40));
+    assert!(matches!(e, Error::Absurd { field: "input_dim", .. }), "{e}");
+    let e = refused(|d, _| d["layers"][3]["units"] = json!(usize::MAX));
+    assert!(matches!(e, Error::Absurd { field: "units", .. }), "{e}");
+    let e = refused(|d, _| d["layers"][3]["num_layers"] = json!(1u64 << 50));
+    assert!(matches!(e, Error::Absurd { field: "num_layers", .. }), "{e}");
+}
+
+/// A field that is not understood must not be ignored: it may change the numbers.
+#[test]
+fn unknown_fields_are_refused_wherever_they_stand() {
+    for place in ["/", "/layers/2", "/layers/2/cell", "/layers/5", "/layers/0", "/layers/1"] {
+        let e = refused(|d, _| {
+            let at = if place == "/" { d } else { d.pointer_mut(place).unwrap() };
+            at["zoneout"] = json!(0.1);
+        });
+        assert!(matches!(&e, Error::Description { message, .. } if message.contains("zoneout")), "{place}: {e}");
+    }
+}
+
+#[test]
+fn f16_weights_are_read() {
+    let (_dir, path) = changed(|_, tensors| {
+        let t = tensors.iter_mut().find(|t| t.0 == "layers.5.bias").unwrap();
+        t.1 = Dtype::F16;
+        t.3 = [0x00, 0x3c, 0x00, 0xc0].to_vec(); // 1 and -2
+    });
+    let m = Model::open(path, &Device::Cpu).unwrap();
+    assert_eq!(m.network().weights().expect("layers.5.bias", &[2]).unwrap(), [1.0, -2.0]);
+}

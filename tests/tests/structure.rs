@@ -1,0 +1,105 @@
+//! The shape of the project: who may depend on whom, and that no kernel lacks its twins.
+
+use recurve_shaders::SHADERS;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Our packages with what they depend on, tests and benches left out.
+fn dependencies() -> BTreeMap<String, Vec<String>> {
+    let out = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let metadata: Value = serde_json::from_slice(&out.stdout).unwrap();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| {
+            let normal = p["dependencies"].as_array().unwrap().iter().filter(|d| d["kind"].is_null());
+            let names = normal.map(|d| d["name"].as_str().unwrap().to_owned()).collect();
+            (p["name"].as_str().unwrap().to_owned(), names)
+        })
+        .collect()
+}
+
+/// From the bottom up: a package may depend on those before it, never on those after it.
+const ORDER: [&str; 7] = [
+    "recurve-reference",
+    "recurve-shaders",
+    "recurve-tensor",
+    "recurve-kernels",
+    "recurve-layers",
+    "recurve-formats",
+    "recurve",
+];
+
+#[test]
+fn dependencies_run_one_way() {
+    let all = dependencies();
+    for (n, name) in ORDER.iter().enumerate() {
+        for d in &all[*name] {
+            assert!(!ORDER[n..].contains(&d.as_str()), "{name} must not depend on {d}");
+        }
+    }
+    for name in ["recurve-tests", "recurve-benches", "xtask"] {
+        for (other, deps) in &all {
+            assert!(!deps.iter().any(|d| d == name), "{other} must not depend on {name}");
+        }
+    }
+}
+
+#[test]
+fn the_reference_depends_on_nothing_and_the_shaders_on_no_gpu_api() {
+    let all = dependencies();
+    assert_eq!(all["recurve-reference"], Vec::<String>::new());
+    let shaders = &all["recurve-shaders"];
+    assert!(!shaders.iter().any(|d| d.starts_with("wgpu") || d.starts_with("recurve")), "{shaders:?}");
+}
+
+#[test]
+fn every_kernel_has_its_host_file_and_its_test() {
+    let host = |stem: &str| -> Vec<PathBuf> {
+        let kernels = |file: &str| root().join("crates/kernels/src").join(file);
+        match stem.split_once('_') {
+            // The cells of a strategy differ only in their shader and their CPU twin.
+            Some((cell, strategy @ ("scan" | "step"))) => {
+                vec![kernels(&format!("gpu/{strategy}.rs")), kernels(&format!("cpu/rows/{cell}.rs"))]
+            }
+            _ if stem == "fill" => vec![root().join("crates/tensor/src/tensor.rs")],
+            _ if stem == "loop_probe" => vec![root().join("crates/tensor/src/gpu/mod.rs")],
+            _ => vec![root().join(format!("crates/tensor/src/ops/{stem}.rs"))],
+        }
+    };
+    let tests: String = ["kernels.rs", "tensor_ops.rs"]
+        .iter()
+        .map(|f| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(f)).unwrap())
+        .collect();
+    for shader in SHADERS {
+        let stem = shader.stem();
+        for path in host(stem) {
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{stem}: {}: {e}", path.display()));
+            let named = text.contains(&format!("`{stem}.wgsl`"))
+                || text.contains(&format!("Variant::{stem}"))
+                || path.ends_with(format!("cpu/rows/{}.rs", stem.split('_').next().unwrap()));
+            assert!(named, "{} does not mention {stem}", path.display());
+        }
+        assert!(stem == "loop_probe" || tests.contains(&format!("`{stem}`")), "no test names {stem}");
+    }
+    // And no file without a kernel.
+    for file in std::fs::read_dir(root().join("shaders/wgsl")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|e| e == "wgsl") {
+            let stem = path.file_stem().unwrap().to_str().unwrap();
+            assert!(SHADERS.iter().any(|s| s.stem() == stem), "{stem}.wgsl is not registered");
+        }
+    }
+}

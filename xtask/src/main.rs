@@ -1,0 +1,116 @@
+//! `cargo xtask test`: sets up what the tests need and runs them all.
+//! `cargo xtask lint`: formatting, and clippy with warnings denied.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    let task = env::args().nth(1);
+    let outcome = match task.as_deref() {
+        Some("test") => test(&env::args().skip(2).collect::<Vec<_>>()),
+        Some("setup") => setup(),
+        Some("lint") => lint(),
+        _ => Err("usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | lint".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Outcome<T = ()> = Result<T, String>;
+
+/// A command in the workspace's root.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut c = Command::new(program);
+    c.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    // Without a session, Mesa's device selection complains about that for every instance.
+    if env::var_os("XDG_RUNTIME_DIR").is_none() {
+        c.env("NODEVICE_SELECT", "1");
+    }
+    c
+}
+
+fn cargo() -> Command {
+    command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+fn run(mut c: Command) -> Outcome {
+    eprintln!("xtask: {}", show(&c));
+    match c.status() {
+        Ok(s) if s.success() => Ok(()),
+        Ok(s) => Err(format!("{} ended with {s}", show(&c))),
+        Err(e) => Err(format!("{}: {e}", show(&c))),
+    }
+}
+
+fn show(c: &Command) -> String {
+    std::iter::once(c.get_program()).chain(c.get_args()).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Everything: unit tests, doc tests, cross-checks, golden values, conformance, the command line.
+fn test(arguments: &[String]) -> Outcome {
+    setup()?;
+    let mut c = cargo();
+    // Optimised, because the f64 reference and the software rasteriser are slow enough as it is.
+    c.args(["test", "--release", "--workspace"]).args(arguments);
+    run(c)
+}
+
+/// A GPU adapter, a software one if need be.
+fn setup() -> Outcome {
+    if has_adapter()? {
+        return Ok(());
+    }
+    let packages = ["mesa-vulkan-drivers", "libvulkan1"];
+    let hint = format!(
+        "no GPU adapter was found, and the tests of the GPU kernels never go without; install a driver \
+         for your GPU, or a software one (Debian and Ubuntu: apt-get install {}; Fedora: dnf install \
+         mesa-vulkan-drivers; Windows has WARP built in)",
+        packages.join(" ")
+    );
+    if command("apt-get").arg("--version").output().is_err() {
+        return Err(hint);
+    }
+    let root = command("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0");
+    let apt = |arguments: &[&str]| {
+        let mut c = if root { command("apt-get") } else { command("sudo") };
+        if !root {
+            c.arg("apt-get");
+        }
+        c.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
+        run(c)
+    };
+    // Lists may be fresh enough already, and a machine without a network may have a cache.
+    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].into_iter().chain(packages).collect();
+    let installed = apt(&["update"]).and_then(|()| apt(&install)).or_else(|_| apt(&install));
+    installed.map_err(|e| format!("{e}; {hint}"))?;
+    if has_adapter()? { Ok(()) } else { Err(hint) }
+}
+
+fn has_adapter() -> Outcome<bool> {
+    let mut c = cargo();
+    c.args(["run", "--quiet", "--release", "--package", "recurve", "--", "devices", "--json"]);
+    eprintln!("xtask: {}", show(&c));
+    // Standard error stays the user's, to show the progress of a first build.
+    let out = c.stderr(std::process::Stdio::inherit()).output().map_err(|e| e.to_string())?;
+    if !out.status.success() {
+        return Err(format!("{} ended with {}", show(&c), out.status));
+    }
+    let text = String::from_utf8_lossy(&out.stdout);
+    Ok(text.contains("\"adapters\":[{"))
+}
+
+fn lint() -> Outcome {
+    let mut fmt = cargo();
+    fmt.args(["fmt", "--all", "--check"]);
+    run(fmt)?;
+    let mut clippy = cargo();
+    clippy.args(["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    run(clippy)
+}
