@@ -121,8 +121,8 @@ pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreem
         if error > best.worst_error {
             best = Agreement { worst_error: error, worst_index: index, ..best };
         }
-        // Written so that a NaN tolerance fails too.
-        if !(error <= allowed) {
+        // A NaN tolerance allows nothing.
+        if error > allowed || allowed.is_nan() {
             wrong += 1;
             if worst.is_none() || error - allowed > excess {
                 excess = error - allowed;

@@ -190,7 +190,7 @@ macro_rules! blocks {
             macro_rules! over_tiles {
                 ($r:literal, $v:literal) => {{
                     let mut tile = 0;
-                    while tile + $v <= tiles {
+                    while tiles - tile >= $v {
                         $block::<S, $v, $r>($job, $($arg,)* tile, row);
                         tile += $v;
                     }

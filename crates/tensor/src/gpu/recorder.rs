@@ -448,7 +448,7 @@ mod tests {
     fn size_classes_waste_little() {
         for bytes in [1, 4, 256, 257, 1000, 1 << 20, (1 << 20) + 4, (1 << 27) - 4, 1 << 27] {
             let c = size_class(bytes);
-            assert!(c >= bytes && c % 4 == 0);
+            assert!(c >= bytes && c.is_multiple_of(4));
             assert!(c <= bytes + bytes / 4 + 256, "{bytes} -> {c}");
             assert_eq!(size_class(c), c);
         }
