@@ -27,8 +27,9 @@ struct Scratch {
     tasks: Vec<Line>,
 }
 
-/// Bytes of the projection of a chunk of timesteps: about what stays in a core's share of cache.
-const PROJECTION_BYTES: usize = 4 << 20;
+/// Bytes of the projection of a chunk of timesteps. Below this a whole `[B, T, I]` input is one product;
+/// above it each sequence is projected on its own, chunk by chunk.
+const PROJECTION_BYTES: usize = 32 << 20;
 
 /// Multiply-adds of a whole call below which a second thread costs more than it brings.
 const WORTH_A_THREAD: usize = 1 << 19;

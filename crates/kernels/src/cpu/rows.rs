@@ -180,31 +180,40 @@ impl WithSimd for Job<'_> {
     }
 }
 
-/// Covers all rows and tiles with blocks of R rows and V tiles: R is 4, 2 or 1, and V what the
-/// registers hold beside it.
+/// Covers all tiles and rows with blocks of V tiles and R rows. One row takes as many tiles at once as
+/// hide the latency of the multiply-add; several rows share a tile while it is in the nearest cache.
 macro_rules! blocks {
-    ($job:expr, $block:ident ($($arg:expr),*), $v4:literal, $v2:literal, $v1:literal) => {{
+    ($job:expr, $block:ident ($($arg:expr),*), one row $v1:literal, many rows $v:literal) => {{
         let (rows, tiles) = ($job.count, $job.packed.tiles);
-        let mut row = 0;
-        while row < rows {
-            macro_rules! over_tiles {
-                ($r:literal, $v:literal) => {{
-                    let mut tile = 0;
-                    while tiles - tile >= $v {
-                        $block::<S, $v, $r>($job, $($arg,)* tile, row);
-                        tile += $v;
+        let mut tile = 0;
+        while tile < tiles {
+            macro_rules! over_rows {
+                ($width:literal) => {{
+                    let mut row = 0;
+                    while row < rows {
+                        match rows - row {
+                            1 => $block::<S, $width, 1>($job, $($arg,)* tile, row),
+                            2 | 3 => $block::<S, $width, 2>($job, $($arg,)* tile, row),
+                            4 | 5 => $block::<S, $width, 4>($job, $($arg,)* tile, row),
+                            _ => $block::<S, $width, 6>($job, $($arg,)* tile, row),
+                        }
+                        row += match rows - row {
+                            1 => 1,
+                            2 | 3 => 2,
+                            4 | 5 => 4,
+                            _ => 6,
+                        };
                     }
-                    while tile < tiles {
-                        $block::<S, 1, $r>($job, $($arg,)* tile, row);
-                        tile += 1;
-                    }
-                    row += $r;
+                    tile += $width;
                 }};
             }
-            match rows - row {
-                1 => over_tiles!(1, $v1),
-                2 | 3 => over_tiles!(2, $v2),
-                _ => over_tiles!(4, $v4),
+            if rows == 1 && tiles - tile >= $v1 {
+                $block::<S, $v1, 1>($job, $($arg,)* tile, 0);
+                tile += $v1;
+            } else if tiles - tile >= $v {
+                over_rows!($v);
+            } else {
+                over_rows!(1);
             }
         }
     }};

@@ -5,15 +5,15 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step_after<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, after(s, at), 1, 2, 3);
+    blocks!(job, after(s, at), one row 3, many rows 1);
 }
 
 /// With the reset gate before the product, r ∘ h of every unit is needed before the candidate of
 /// any: two sweeps.
 #[inline(always)]
 pub(super) fn step_before<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, gates(s, at), 2, 4, 4);
-    blocks!(job, candidate(s, at), 4, 4, 8);
+    blocks!(job, gates(s, at), one row 4, many rows 2);
+    blocks!(job, candidate(s, at), one row 8, many rows 4);
 }
 
 #[inline(always)]
