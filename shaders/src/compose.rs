@@ -140,7 +140,7 @@ pub fn compose(
     file: &'static str,
     source: &'static str,
     defines: &Defines,
-    imports: fn(&str) -> Option<&'static str>,
+    imports: fn(&str) -> Option<(&'static str, &'static str)>,
 ) -> Result<Composed, ComposeError> {
     let mut c =
         Composer { defines, imports, imported: Vec::new(), out: Composed { source: String::new(), lines: Vec::new() } };
@@ -165,7 +165,7 @@ pub fn compose(
 
 struct Composer<'a> {
     defines: &'a Defines,
-    imports: fn(&str) -> Option<&'static str>,
+    imports: fn(&str) -> Option<(&'static str, &'static str)>,
     imported: Vec<String>,
     out: Composed,
 }
@@ -196,13 +196,12 @@ impl Composer<'_> {
                     let name = words.next().ok_or_else(bad)?;
                     if !self.imported.iter().any(|n| n == name) {
                         self.imported.push(name.into());
-                        let source = (self.imports)(name).ok_or_else(|| ComposeError::UnknownImport {
+                        let (origin, source) = (self.imports)(name).ok_or_else(|| ComposeError::UnknownImport {
                             file,
                             line,
                             name: name.into(),
                         })?;
-                        // Names of snippets are few and fixed; the leak is what keeps origins Copy.
-                        self.file(intern(name), source)?;
+                        self.file(origin, source)?;
                     }
                     i += 1;
                 }
@@ -269,16 +268,12 @@ fn block_end(file: &'static str, lines: Lines<'_>, start: usize) -> Result<(Opti
     Err(ComposeError::Unbalanced { file, line: lines[start].0 })
 }
 
-fn intern(name: &str) -> &'static str {
-    ["activations", "elements", "lstm_cell", "recurrent"].into_iter().find(|n| *n == name).unwrap_or("import")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn imports(name: &str) -> Option<&'static str> {
-        (name == "activations").then_some("// first\nfn f() {}")
+    fn imports(name: &str) -> Option<(&'static str, &'static str)> {
+        (name == "activations").then_some(("activations", "// first\nfn f() {}"))
     }
 
     fn run(source: &'static str, defines: &Defines) -> Result<String, ComposeError> {

@@ -58,13 +58,16 @@ registry! {
     Unary = "unary",
 }
 
-/// The snippet that `#import NAME` names.
-pub fn snippet(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "activations" => include_str!("../wgsl/shared/activations.wgsl"),
-        "elements" => include_str!("../wgsl/shared/elements.wgsl"),
-        "lstm_cell" => include_str!("../wgsl/shared/lstm_cell.wgsl"),
-        "recurrent" => include_str!("../wgsl/shared/recurrent.wgsl"),
-        _ => return None,
-    })
+macro_rules! snippets {
+    ($($name:literal),* $(,)?) => {
+        /// The snippet that `#import NAME` names: its name and its text.
+        pub fn snippet(name: &str) -> Option<(&'static str, &'static str)> {
+            match name {
+                $($name => Some(($name, include_str!(concat!("../wgsl/shared/", $name, ".wgsl")))),)*
+                _ => None,
+            }
+        }
+    };
 }
+
+snippets!("activations", "elements", "lstm_cell", "recurrent", "scan_begin", "step_begin");

@@ -172,6 +172,7 @@ impl Scan {
             .with("UNITS", self.units())
             .with("H_TILE", self.tile(cell.family))
             .with("RESIDENT", self.resident)
+            .with("GATES", cell.gates())
             .with("OWN", self.units() * self.k4 * cell.gates());
         match cell.family {
             Family::Rnn => Variant { shader: Shader::RnnScan, defines },

@@ -24,46 +24,13 @@ var<private> own: array<vec4<f32>, OWN>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let d = group.y;
-    let reverse = is_reverse(p.flags, d);
-    let first_row = group.x * BATCH_TILE;
-#unroll b BATCH_TILE
-    let row$b = min(first_row + $bu, p.batch - 1u);
-    let real$b = first_row + $bu < p.batch;
-    var length$b = p.timesteps;
-    if HAS_LENGTHS { length$b = lengths[row$b]; }
-#end
-
-    for (var v = lane; v < H_TILE; v += WORKGROUP) {
-        h_tile[v] = vec4<f32>();
-    }
-    workgroupBarrier();
+#import scan_begin
 #unroll u UNITS
-    let j$u = lane + $uu * WORKGROUP;
 #unroll b BATCH_TILE
     var c$u_$b = 0.0;
-#end
-    if j$u < H {
-#unroll b BATCH_TILE
-        h_tile[$bu * K4 + j$u / 4u][j$u % 4u] = h_state[(d * p.batch + row$b) * H + j$u];
-        c$u_$b = c_state[(d * p.batch + row$b) * H + j$u];
-#end
-    }
-#end
-    workgroupBarrier();
-
-#if RESIDENT
-#unroll u UNITS
-    for (var k = 0u; k < K4; k++) {
-        let w = (d * K4 + k) * (4u * H) + min(j$u, H - 1u);
-        own[($uu * K4 + k) * 4u] = vec4<f32>(weights[w]);
-        own[($uu * K4 + k) * 4u + 1u] = vec4<f32>(weights[w + H]);
-        own[($uu * K4 + k) * 4u + 2u] = vec4<f32>(weights[w + 2u * H]);
-        own[($uu * K4 + k) * 4u + 3u] = vec4<f32>(weights[w + 3u * H]);
-    }
+    if j$u < H { c$u_$b = c_state[(d * p.batch + row$b) * H + j$u]; }
 #end
 #end
-    var read = 0u;
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);

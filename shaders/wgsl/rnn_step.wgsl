@@ -17,14 +17,7 @@ var<workgroup> sums: array<f32, SUMS>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let d = group.z;
-    let unit = lane % UNIT_TILE;
-    let slice = lane / UNIT_TILE;
-    let j = group.x * UNIT_TILE + unit;
-    let jc = min(j, H - 1u);
-    let first_row = group.y * BATCH_TILE;
-    let half = p.directions * p.batch * K4;
-    let now = p.parity * half;
+#import step_begin
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
     let h$b = now + (d * p.batch + row$b) * K4;
@@ -45,11 +38,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
     workgroupBarrier();
 
-    let reverse = is_reverse(p.flags, d);
-    let s = p.first_step;
-    let t = time_of(s, p.timesteps, reverse);
-    let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-    let place = select(t, s, (p.flags & 2u) != 0u);
     for (var b = slice; b < BATCH_TILE; b += K_SPLIT) {
         let row = first_row + b;
         if row < p.batch && j < H {

@@ -201,13 +201,7 @@ impl Case {
         let lengths: Option<Vec<usize>> = self.lengths.as_ref().map(|l| l.iter().map(|&v| v as usize).collect());
         let mut out = Outputs { y: vec![0.0; b * t * d * h], h: Vec::new(), c: Vec::new() };
         for (n, (direction, w)) in self.directions.iter().enumerate() {
-            let weights = reference::DirectionWeights {
-                w_ih: wide(&w.w_ih),
-                w_hh: wide(&w.w_hh),
-                b_ih: wide(&w.b_ih),
-                b_hh: wide(&w.b_hh),
-                peepholes: wide(&w.peepholes),
-            };
+            let weights = w.widen();
             let part = |s: &Option<Vec<f32>>| s.as_ref().map(|s| wide(&s[n * b * h..(n + 1) * b * h]));
             let (h0, c0) = (part(&self.h0), part(&self.c0));
             let one = reference::recurrence(&reference::Recurrence {

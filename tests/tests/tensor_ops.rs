@@ -247,6 +247,11 @@ fn tensors_move_between_devices_and_read_async() {
     assert_eq!(pollster::block_on(there.to_vec_async()).unwrap(), x);
     assert_eq!(pollster::block_on(t(&x, &[1000], &cpu).to_vec_async()).unwrap(), x);
     for device in devices() {
+        let (a, b) = (t(&x, &[1000], &device), t(&x[..3], &[3], &device));
+        let (mut one, mut two) = (vec![0.0; 1000], [0.0; 3]);
+        Tensor::read_many([(&a, &mut one), (&b, &mut two)]).unwrap();
+        assert_eq!((&one[..], &two[..]), (&x[..], &x[..3]));
+        assert!(Tensor::read_many([(&a, &mut two)]).is_err());
         assert_eq!(Tensor::zeros(&[3], DType::F32, &device).unwrap().to_vec().unwrap(), [0.0; 3]);
         assert_eq!(Tensor::full(&[2], 7.0, DType::U32, &device).unwrap().to_vec_u32().unwrap(), [7, 7]);
     }

@@ -66,7 +66,8 @@ fn test(arguments: &[String]) -> Outcome {
     // The CPU kernels once more with fewer vector instructions than this machine has.
     for simd in ["avx2", "scalar"] {
         let mut c = cargo();
-        c.args(["test", "--release", "--package", "recurve-tests", "--test", "kernels", "--test", "golden"]);
+        // The whole workspace, so that what is built already serves.
+        c.args(["test", "--release", "--workspace", "--test", "kernels", "--test", "golden"]);
         eprintln!("xtask: RECURVE_SIMD={simd}");
         c.env("RECURVE_SIMD", simd);
         run(c)?;

@@ -347,14 +347,7 @@ fn recurrent(
             .iter()
             .enumerate()
             .map(|(n, w)| {
-                let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();
-                let weights = reference::DirectionWeights {
-                    w_ih: wide(&w.w_ih),
-                    w_hh: wide(&w.w_hh),
-                    b_ih: wide(&w.b_ih),
-                    b_hh: wide(&w.b_hh),
-                    peepholes: wide(&w.peepholes),
-                };
+                let weights = w.widen();
                 let reverse = n == 1 || spec.go_backwards;
                 let out = reference::recurrence(&reference::Recurrence {
                     cell: Cell::from(spec.cell),

@@ -39,6 +39,10 @@ fn gpu() -> String {
 fn devices() {
     let text = good(&["devices"]);
     assert!(text.contains("cpu") && text.contains("--device auto picks"), "{text}");
+    let json: Value = serde_json::from_str(&good(&["devices", "--json", "--device", &gpu()])).unwrap();
+    assert_eq!(json["adapters"].as_array().unwrap().len(), 1);
+    assert!(json["cpu"].is_null());
+    assert!(!good(&["devices", "--device", "cpu"]).contains("vulkan"));
 }
 
 #[test]
@@ -106,7 +110,8 @@ fn seed_row_8_a_picture_of_a_model_with_shapes() {
         assert!(text.contains(part), "{part}");
     }
     let png = dir.path().join("m.png");
-    good(&["plot", &model(), "-o", png.to_str().unwrap()]);
+    let json = good(&["plot", &model(), "-o", png.to_str().unwrap(), "--device", "cpu", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["model"], "g2pM");
     let bytes = std::fs::read(&png).unwrap();
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
     // Width and height stand in the header; text makes the file more than flat boxes would.

@@ -27,6 +27,20 @@ pub struct DirectionWeights<R> {
     pub peepholes: Vec<R>,
 }
 
+impl DirectionWeights<f32> {
+    /// The same weights in f64, for the truth to be computed with.
+    pub fn widen(&self) -> DirectionWeights<f64> {
+        let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();
+        DirectionWeights {
+            w_ih: wide(&self.w_ih),
+            w_hh: wide(&self.w_hh),
+            b_ih: wide(&self.b_ih),
+            b_hh: wide(&self.b_hh),
+            peepholes: wide(&self.peepholes),
+        }
+    }
+}
+
 /// The inputs of [`recurrence`].
 #[derive(Clone, Copy, Debug)]
 pub struct Recurrence<'a, R> {

@@ -167,6 +167,26 @@ impl Tensor {
         }
     }
 
+    /// [`Self::read_into`] of several tensors; those of one GPU come in one submission.
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub fn read_many<const N: usize>(reads: [(&Self, &mut [f32]); N]) -> Result<()> {
+        for (t, out) in &reads {
+            t.check_read(out.len())?;
+        }
+        let one = reads.first().and_then(|(t, _)| t.device().gpu().cloned());
+        let together = |g: &Gpu| {
+            reads.iter().all(|(t, _)| t.dtype == DType::F32 && matches!(&t.storage, Storage::Gpu(h, _) if h.same(g)))
+        };
+        match one {
+            Some(gpu) if together(&gpu) => {
+                gpu.read_many(reads.map(|(t, out)| (&**t.gpu_buffer(), bytemuck::cast_slice_mut(out))))
+            }
+            _ => reads.into_iter().try_for_each(|(t, out)| t.read_into(out)),
+        }
+    }
+
     /// [`Self::to_vec`] without blocking the executor.
     ///
     /// # Errors

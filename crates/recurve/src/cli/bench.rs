@@ -217,13 +217,16 @@ fn measure(
     let args = ForwardArgs { strategy, ..ForwardArgs::default() };
     let mut y = vec![f32::NAN; b * t * h];
     let mut state = vec![f32::NAN; b * h];
+    let mut cell_state = vec![f32::NAN; b * h];
     // What a user does: the input goes up, all outputs and states come down.
     let mut call = || -> Result<(), recurve::TensorError> {
         let x = Tensor::from_f32(&x, &[b, t, i], device)?;
         let out = layer.forward(&x, &args)?;
-        out.y.as_ref().expect("all outputs were asked for").read_into(&mut y)?;
-        out.h.read_into(&mut state)?;
-        out.c.map_or(Ok(()), |c| c.read_into(&mut state))
+        let all = out.y.as_ref().expect("all outputs were asked for");
+        match &out.c {
+            Some(c) => Tensor::read_many([(all, &mut y), (&out.h, &mut state), (c, &mut cell_state)]),
+            None => Tensor::read_many([(all, &mut y), (&out.h, &mut state)]),
+        }
     };
     call()?;
     call()?;
@@ -279,13 +282,7 @@ fn verify(cell: Cell, w: &DirectionWeights<f32>, x: &[f32], [t, _, i, h]: [usize
     let per_step = cell.kind.gates() * h * (i + h);
     let steps = (100_000_000 / per_step).clamp(1, t);
     let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();
-    let weights = reference::DirectionWeights {
-        w_ih: wide(&w.w_ih),
-        w_hh: wide(&w.w_hh),
-        b_ih: wide(&w.b_ih),
-        b_hh: wide(&w.b_hh),
-        peepholes: Vec::new(),
-    };
+    let weights = w.widen();
     let want = reference::recurrence(&reference::Recurrence {
         cell,
         direction: Direction::Forward,
@@ -376,7 +373,9 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
         let high = points().map(f).fold(0.0, f64::max);
         (low / 1.5)..(high * 1.5)
     };
-    let (x, y) = (range(|p| p.0), range(|p| p.1));
+    let (x, mut y) = (range(|p| p.0), range(|p| p.1));
+    // Room for the legend above the lines.
+    y.end *= 1.4f64.powi(lines.len() as i32);
     let area = SVGBackend::new(path, (900, 560)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -389,6 +388,8 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
         .configure_mesh()
         .x_desc("timesteps T")
         .y_desc("ms, median")
+        .x_label_formatter(&|t| t.to_string())
+        .y_label_formatter(&|ms| ms.to_string())
         .label_style(("sans-serif", 14))
         .light_line_style(WHITE)
         .draw()?;

@@ -1,19 +1,28 @@
 //! `recurve devices`
 
-use super::{Outcome, print_json, say};
-use recurve::Device;
+use super::{Outcome, parse_device, print_json, say};
+use recurve::{Device, DeviceSelector};
 use serde_json::json;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Only the device that this selects.
+    #[arg(long, value_parser = parse_device)]
+    device: Option<DeviceSelector>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
-    let adapters = Device::adapters();
+    let (adapters, cpu) = match &a.device {
+        None => (Device::adapters(), true),
+        Some(selector) => match Device::open(selector)?.gpu() {
+            Some(gpu) => (vec![gpu.summary().clone()], false),
+            None => (Vec::new(), true),
+        },
+    };
     let best = Device::best()?;
     if a.json {
         let list: Vec<_> = adapters
@@ -27,10 +36,12 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
                 })
             })
             .collect();
-        print_json(&json!({ "cpu": Device::Cpu.name(), "adapters": list, "auto": best.to_string() }));
+        print_json(&json!({ "cpu": cpu.then(|| Device::Cpu.name()), "adapters": list, "auto": best.to_string() }));
         return Ok(ExitCode::SUCCESS);
     }
-    say(format_args!("cpu        {}", Device::Cpu.name()));
+    if cpu {
+        say(format_args!("cpu        {}", Device::Cpu.name()));
+    }
     for s in &adapters {
         say(format_args!("{:10} {} ({}, {})", s.backend, s.name, s.kind, s.driver));
         say(format_args!(
@@ -44,7 +55,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
             if s.timestamps { "yes" } else { "no" },
         ));
     }
-    if adapters.is_empty() {
+    if adapters.is_empty() && a.device.is_none() {
         say("no GPU adapter (Vulkan, Metal, DX12)");
     }
     say(format_args!("--device auto picks {best}"));

@@ -1,7 +1,8 @@
 //! `recurve plot`
 
-use super::{Outcome, picture, say};
-use recurve::{Device, Model};
+use super::{Outcome, parse_device, picture, print_json, say};
+use recurve::{Device, DeviceSelector, Model};
+use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,10 +13,16 @@ pub(crate) struct Arguments {
     /// The picture, .svg or .png.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// The device to load the model on.
+    #[arg(long, default_value = "cpu", value_parser = parse_device)]
+    device: DeviceSelector,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
-    let model = Model::open(&a.model, &Device::Cpu)?;
+    let model = Model::open(&a.model, &Device::open(&a.device)?)?;
     let svg = picture::svg(&model.summary(), model.network().input_dtype());
     let extension = a.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
     let bytes = match extension.as_str() {
@@ -24,6 +31,10 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         _ => return Err(format!("{}: the name must end in .svg or .png", a.output.display()).into()),
     };
     std::fs::write(&a.output, bytes).map_err(|e| format!("{}: {e}", a.output.display()))?;
-    say(format_args!("wrote {}", a.output.display()));
+    if a.json {
+        print_json(&json!({ "model": model.info().name, "output": a.output }));
+    } else {
+        say(format_args!("wrote {}", a.output.display()));
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `recurve summary`
 
-use super::{Outcome, print_json, say};
-use recurve::{Device, Model};
+use super::{Outcome, parse_device, print_json, say};
+use recurve::{Device, DeviceSelector, Model};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,13 +10,16 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The model file.
     model: PathBuf,
+    /// The device to load the model on.
+    #[arg(long, default_value = "cpu", value_parser = parse_device)]
+    device: DeviceSelector,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
-    let model = Model::open(&a.model, &Device::Cpu)?;
+    let model = Model::open(&a.model, &Device::open(&a.device)?)?;
     let summary = model.summary();
     if a.json {
         let layers: Vec<_> = summary

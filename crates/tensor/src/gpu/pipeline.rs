@@ -2,7 +2,7 @@
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
-use recurve_shaders::{BindingKind, Variant, reflect};
+use recurve_shaders::{BindingKind, ReflectError, Variant, reflect};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -41,7 +41,14 @@ impl Gpu {
         let stem = variant.shader.stem();
         let gpu_error = |message: String| Error::Gpu { operation: stem, message };
         let composed = variant.compose().map_err(|e| gpu_error(e.to_string()))?;
-        let reflection = reflect(&composed.source).map_err(|e| gpu_error(e.to_string()))?;
+        let reflection = reflect(&composed.source).map_err(|e| match e {
+            // The line of the file that the text came from, not of the composed module.
+            ReflectError::Parse { line, message } => match composed.lines.get(line.saturating_sub(1) as usize) {
+                Some(at) => gpu_error(format!("{}.wgsl:{}: {message}", at.file, at.line)),
+                None => gpu_error(message),
+            },
+            other => gpu_error(other.to_string()),
+        })?;
         let unsupported =
             |feature| Error::Unsupported { operation: stem, feature, device: self.summary().name.clone() };
         if reflection.workgroup_bytes > self.max_workgroup_bytes() {

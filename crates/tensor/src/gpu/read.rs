@@ -20,9 +20,24 @@ impl Gpu {
     /// # Errors
     /// Whatever went wrong in what was recorded, [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub fn read(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
-        let (staging, bytes) = self.copy_out(buffer, out.len())?;
-        self.read_mapped(&staging, bytes, out)?;
-        self.recycle(staging);
+        self.read_many([(buffer, out)])
+    }
+
+    /// [`Self::read`] of several buffers in one submission.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_many<const N: usize>(&self, reads: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
+        let mut staged = arrayvec::ArrayVec::<_, N>::new();
+        for (_, out) in &reads {
+            staged.push(self.staging(out.len())?);
+        }
+        let copies: [_; N] = std::array::from_fn(|n| (reads[n].0, &*staged[n].0, staged[n].1));
+        self.flush(&copies)?;
+        for ((_, out), (staging, bytes)) in reads.into_iter().zip(staged) {
+            self.read_mapped(&staging, bytes, out)?;
+            self.recycle(staging);
+        }
         Ok(())
     }
 
@@ -31,7 +46,8 @@ impl Gpu {
     /// # Errors
     /// As [`Self::read`].
     pub async fn read_async(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
-        let (staging, bytes) = self.copy_out(buffer, out.len())?;
+        let (staging, bytes) = self.staging(out.len())?;
+        self.flush(&[(buffer, &staging, bytes)])?;
         let shared = map(&staging, bytes);
         // Somebody has to drive the device until the mapping is done; the executor need not.
         let device = self.inner().device.clone();
@@ -44,7 +60,8 @@ impl Gpu {
         Ok(())
     }
 
-    fn copy_out(&self, buffer: &GpuBuffer, bytes: usize) -> Result<(Arc<wgpu::Buffer>, u64)> {
+    /// A staging buffer for this many bytes, and that number rounded up to what copies take.
+    fn staging(&self, bytes: usize) -> Result<(Arc<wgpu::Buffer>, u64)> {
         self.check_alive()?;
         let bytes = (bytes as u64).next_multiple_of(4);
         let class = bytes.next_power_of_two().max(256);
@@ -67,7 +84,6 @@ impl Gpu {
                 Arc::new(raw)
             }
         };
-        self.flush(Some((buffer, &staging, bytes)))?;
         Ok((staging, bytes))
     }
 

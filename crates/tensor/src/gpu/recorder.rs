@@ -70,6 +70,9 @@ struct Profile {
     encode_ns: u64,
 }
 
+/// A copy of the beginning of a buffer to a staging buffer: source, target, bytes.
+pub(super) type StagedCopy<'a> = (&'a GpuBuffer, &'a wgpu::Buffer, u64);
+
 /// Dispatches between submissions.
 const SLOTS: usize = 4096;
 /// Bind groups kept; beyond that the cache starts over.
@@ -255,7 +258,7 @@ impl Gpu {
         }
         let mut r = lock(&self.inner().recorder);
         if r.commands.len() == SLOTS {
-            self.submit(&mut r, None)?;
+            self.submit(&mut r, &[])?;
         }
         let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
         for b in d.buffers {
@@ -302,15 +305,15 @@ impl Gpu {
         })
     }
 
-    /// Submits what is recorded, followed by a copy if one is given.
-    pub(super) fn flush(&self, copy: Option<(&GpuBuffer, &wgpu::Buffer, u64)>) -> Result<()> {
+    /// Submits what is recorded, followed by copies to staging buffers.
+    pub(super) fn flush(&self, copies: &[StagedCopy<'_>]) -> Result<()> {
         self.check_alive()?;
         let mut r = lock(&self.inner().recorder);
-        self.submit(&mut r, copy)
+        self.submit(&mut r, copies)
     }
 
-    fn submit(&self, r: &mut Recorder, copy: Option<(&GpuBuffer, &wgpu::Buffer, u64)>) -> Result<()> {
-        if r.commands.is_empty() && copy.is_none() {
+    fn submit(&self, r: &mut Recorder, copies: &[StagedCopy<'_>]) -> Result<()> {
+        if r.commands.is_empty() && copies.is_empty() {
             return self.check_errors("submit");
         }
         let Recorder { commands, params, ring, profile, .. } = r;
@@ -356,8 +359,8 @@ impl Gpu {
                 p.measured.push(staging);
             }
         }
-        if let Some((source, target, bytes)) = copy {
-            encoder.copy_buffer_to_buffer(&source.raw, 0, target, 0, bytes);
+        for (source, target, bytes) in copies {
+            encoder.copy_buffer_to_buffer(&source.raw, 0, target, 0, *bytes);
         }
         inner.queue.submit([encoder.finish()]);
         if let Some(p) = profile.as_mut().filter(|p| p.on) {
@@ -387,7 +390,7 @@ impl Gpu {
 
     /// Submits what is recorded and waits for it.
     pub(crate) fn synchronize(&self) -> Result<()> {
-        self.flush(None)?;
+        self.flush(&[])?;
         self.wait()
     }
 
@@ -396,7 +399,7 @@ impl Gpu {
     /// # Errors
     /// What was wrong with it.
     pub fn submit_recorded(&self) -> Result<()> {
-        self.flush(None)
+        self.flush(&[])
     }
 
     pub(super) fn wait(&self) -> Result<()> {
