@@ -25,10 +25,11 @@ var<private> own: array<vec4<f32>, OWN>;
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 #import scan_begin
+    let from_c_zero = (p.flags & 32u) != 0u && p.first_step == 0u;
 #unroll u UNITS
 #unroll b BATCH_TILE
     var c$u_$b = 0.0;
-    if j$u < H { c$u_$b = c_state[(d * p.batch + row$b) * H + j$u]; }
+    if j$u < H && !from_c_zero { c$u_$b = c_state[(d * p.batch + row$b) * H + j$u]; }
 #end
 #end
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {

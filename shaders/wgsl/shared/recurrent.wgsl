@@ -15,7 +15,8 @@ struct Params {
     // Strides of the output in elements.
     y_batch: u32,
     y_time: u32,
-    // 1 write outputs, 2 outputs in reading order, 4 and 8 direction 0 and 1 run backwards.
+    // 1 write outputs, 2 outputs in reading order, 4 and 8 direction 0 and 1 run backwards,
+    // 16 and 32 h and c are zero before the first step (scan kernels).
     flags: u32,
     // Which half of the double-buffered h holds the current state (step kernels).
     parity: u32,

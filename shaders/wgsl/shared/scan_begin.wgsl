@@ -2,6 +2,7 @@
 // for a software rasteriser the weights into the lane's own array.
     let d = group.y;
     let reverse = is_reverse(p.flags, d);
+    let from_zero = (p.flags & 16u) != 0u && p.first_step == 0u;
     let first_row = group.x * BATCH_TILE;
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
@@ -16,7 +17,7 @@
     workgroupBarrier();
 #unroll u UNITS
     let j$u = lane + $uu * WORKGROUP;
-    if j$u < H {
+    if j$u < H && !from_zero {
 #unroll b BATCH_TILE
         h_tile[$bu * K4 + j$u / 4u][j$u % 4u] = h_state[(d * p.batch + row$b) * H + j$u];
 #end

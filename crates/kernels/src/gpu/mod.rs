@@ -154,6 +154,10 @@ impl GpuLayer {
         let state = |s: Option<&Tensor>| match s {
             // A copy, for the kernels update it in place.
             Some(s) => s.slice(0, 0..d),
+            // `scan` is told by a flag that it begins with zeros.
+            None if strategy == Strategy::Scan => {
+                Tensor::gpu_uninit(gpu, sizes.state_shape(), DType::F32, "Recurrent::forward")
+            }
             None => Tensor::zeros(&[d, b, h], DType::F32, &Device::Gpu(gpu.clone())),
         };
         // What a cell without c binds in its place is written before it is read, if at all.
@@ -188,7 +192,11 @@ impl GpuLayer {
                 batch: b as u32,
                 y_batch: y_batch as u32,
                 y_time: y_time as u32,
-                flags: u32::from(y.is_some()) | u32::from(args.reading_order) << 1 | reverse,
+                flags: u32::from(y.is_some())
+                    | u32::from(args.reading_order) << 1
+                    | reverse
+                    | u32::from(args.h0.is_none()) << 4
+                    | u32::from(args.c0.is_none()) << 5,
                 directions: d as u32,
                 ..Default::default()
             },
