@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// What a mapping's callback and the one who waits for it share.
 #[derive(Default)]
@@ -93,9 +94,11 @@ impl Gpu {
 
     pub(super) fn read_mapped(&self, staging: &wgpu::Buffer, bytes: u64, out: &mut [u8]) -> Result<()> {
         let shared = map(staging, bytes);
+        self.wait()?;
         // Another thread that polls may have taken the callback over and not called it yet, so the
-        // end of our own wait does not mean that it has run.
-        while lock(&shared).result.is_none() {
+        // end of our own wait does not mean that it has run. It is about to: the work is done.
+        let waited = Instant::now();
+        while lock(&shared).result.is_none() && waited.elapsed() < Duration::from_secs(10) {
             self.wait()?;
             std::thread::yield_now();
         }
