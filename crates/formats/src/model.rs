@@ -5,13 +5,17 @@ use crate::native::{self, FORMAT_VERSION, ModelInfo};
 use crate::{Error, Reading, Result};
 use recurve_layers::{CallArgs, Network};
 use recurve_tensor::{DType, Device, Tensor};
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A model from a file, on a device.
 #[derive(Debug)]
 pub struct Model {
     info: ModelInfo,
     network: Network,
+    /// The ids of the vocabulary's tokens, made when text is first read.
+    ids: OnceLock<HashMap<String, u32>>,
 }
 
 /// Data on its way into a model.
@@ -64,7 +68,7 @@ impl Model {
     /// One variant of [`Error`] for each way in which a file can be wrong.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let (info, network) = native::read(path.as_ref(), device)?;
-        Ok(Self { info, network })
+        Ok(Self { info, network, ids: OnceLock::new() })
     }
 
     /// A model out of a network, with the input named `input` and the output `output`.
@@ -80,7 +84,7 @@ impl Model {
             layers: network.configs().to_vec(),
             text: None,
         };
-        Self { info, network }
+        Self { info, network, ids: OnceLock::new() }
     }
 
     /// Writes the native model file.
@@ -96,7 +100,7 @@ impl Model {
     /// # Errors
     /// Errors of the device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        Ok(Self { info: self.info.clone(), network: self.network.to_device(device)? })
+        Ok(Self { info: self.info.clone(), network: self.network.to_device(device)?, ids: self.ids.clone() })
     }
 
     /// What the file says beside its weights.
@@ -168,7 +172,7 @@ impl Model {
             let message = "this model has no vocabulary, so it cannot read text".into();
             return Err(Error::Input { name: "text".into(), message });
         };
-        let logits = self.run([(self.info.input.as_str(), &spec.encode(text))])?;
+        let logits = self.run([(self.info.input.as_str(), &spec.encode(self.ids.get_or_init(|| spec.ids()), text))])?;
         Ok(spec.readings(text, &logits.softmax()?.to_vec()?))
     }
 }

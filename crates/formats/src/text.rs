@@ -45,9 +45,14 @@ impl TextSpec {
         Ok(())
     }
 
-    /// The ids of a text, one more than its characters at each end.
-    pub fn encode(&self, text: &str) -> Vec<u32> {
-        let ids: HashMap<&str, u32> = self.vocabulary.iter().map(String::as_str).zip(0..).collect();
+    /// The id of each token, for [`Self::encode`].
+    pub fn ids(&self) -> HashMap<String, u32> {
+        self.vocabulary.iter().cloned().zip(0..).collect()
+    }
+
+    /// The ids of a text, one more than its characters at each end. `ids` is [`Self::ids`], which is
+    /// made once for many texts.
+    pub fn encode(&self, ids: &HashMap<String, u32>, text: &str) -> Vec<u32> {
         let mut buffer = [0; 4];
         let mut out = vec![self.begin];
         out.extend(text.chars().map(|c| ids.get(&*c.encode_utf8(&mut buffer)).copied().unwrap_or(self.unknown)));
@@ -89,8 +94,8 @@ mod tests {
     #[test]
     fn encodes_by_character_and_reads_only_what_is_ambiguous() {
         let s = spec();
-        assert_eq!(s.encode("a了b"), [1, 3, 4, 0, 2]);
-        assert_eq!(s.encode(""), [1, 2]);
+        assert_eq!(s.encode(&s.ids(), "a了b"), [1, 3, 4, 0, 2]);
+        assert_eq!(s.encode(&s.ids(), ""), [1, 2]);
         let p = [0.5, 0.5, 0.9, 0.1, 0.25, 0.75, 1.0, 0.0, 1.0, 0.0];
         let want = Reading { index: 1, character: '了', label: "liao3".into(), probability: 0.75 };
         assert_eq!(s.readings("a了b", &p), [want]);

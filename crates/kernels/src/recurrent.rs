@@ -113,6 +113,19 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    /// The shape of all outputs, and its strides by batch row and by timestep.
+    pub(crate) fn output(&self, time_major: bool) -> Result<(Shape, usize, usize)> {
+        let (b, t, width) = (self.batch, self.timesteps, self.directions * self.hidden);
+        let dims = if time_major { [t, b, width] } else { [b, t, width] };
+        let shape = Shape::new(&dims).ok_or_else(|| Error::Argument {
+            operation: FORWARD,
+            argument: "x",
+            message: "is too large for its output to be counted".into(),
+        })?;
+        let (row, time) = if time_major { (width, b * width) } else { (t * width, width) };
+        Ok((shape, row, time))
+    }
+
     pub(crate) fn state_shape(&self) -> Shape {
         Shape::new(&[self.directions, self.batch, self.hidden]).expect("smaller than tensors that exist")
     }

@@ -20,5 +20,5 @@ pub use error::{Error, Result};
 pub use init::Initializer;
 pub use network::{Layer, Network, Sequential};
 pub use recurrent::{CallArgs, RecurrentLayer, State};
-pub use summary::{LayerSummary, Summary};
+pub use summary::{LayerSummary, Summary, thousands};
 pub use weights::{Array, Weights};

@@ -58,7 +58,7 @@ pub(crate) fn show(shape: &[Option<usize>]) -> String {
 }
 
 /// `322080` as `322,080`.
-fn thousands(n: usize) -> String {
+pub fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {

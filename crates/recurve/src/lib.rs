@@ -13,7 +13,7 @@ pub use recurve_kernels::{
 pub use recurve_layers::{
     ActivationSpec, Array, Bias, Bidirectional, CallArgs, CellName, CellSpec, Dense, Dropout, Embedding,
     Error as LayerError, Gru, Initializer, Layer, LayerConfig, LayerSummary, Lstm, Merge, Network, RecurrentLayer,
-    RecurrentSpec, Sequential, SimpleRnn, State, Summary, Weights,
+    RecurrentSpec, Sequential, SimpleRnn, State, Summary, Weights, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{

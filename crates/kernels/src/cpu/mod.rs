@@ -8,8 +8,8 @@ use crate::recurrent::Sizes;
 use crate::{Direction, ForwardArgs, Outputs, RecurrentConfig, RecurrentOutput};
 use pack::{Line, Packed};
 use rayon::prelude::*;
-use recurve_tensor::cpu::{simd_arch, threads_for};
-use recurve_tensor::{Error, Result, Shape, Tensor};
+use recurve_tensor::cpu::{simd_arch, simd_lanes, threads_for};
+use recurve_tensor::{Error, Result, Tensor};
 use rows::Rows;
 use std::sync::{Mutex, PoisonError};
 
@@ -36,7 +36,7 @@ const WORTH_A_THREAD: usize = 1 << 19;
 
 impl CpuLayer {
     pub(crate) fn new(config: &RecurrentConfig<'_>) -> Self {
-        let lanes = pack::lanes();
+        let lanes = simd_lanes();
         let directions = config
             .directions
             .iter()
@@ -81,6 +81,12 @@ impl CpuLayer {
         let rows = b.div_ceil(parts);
         let parts = b.div_ceil(rows);
 
+        // The direction, first row and number of rows of task n.
+        let place = |n: usize| {
+            let first_row = n % parts * rows;
+            (n / parts, first_row, rows.min(b - first_row))
+        };
+
         let budget = PROJECTION_BYTES.min(args.projection_budget);
         let chunk = (budget / (d * b * np * 4)).clamp(1, t);
         let wants_y = args.outputs == Outputs::All;
@@ -92,8 +98,7 @@ impl CpuLayer {
         let projection: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch.projection);
 
         for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
-            let (dir, first_row) = (n / parts, n % parts * rows);
-            let count = rows.min(b - first_row);
+            let (dir, first_row, count) = place(n);
             let at = (dir * b + first_row) * h;
             Rows::split(bytemuck::cast_slice_mut(task), rows, hp).start(
                 count,
@@ -102,13 +107,7 @@ impl CpuLayer {
             );
         }
 
-        let shape = if args.time_major { [t, b, d * h] } else { [b, t, d * h] };
-        let shape = Shape::new(&shape).ok_or_else(|| Error::Argument {
-            operation: "Recurrent::forward",
-            argument: "x",
-            message: "is too large for its output to be counted".into(),
-        })?;
-        let (y_batch, y_time) = if args.time_major { (d * h, b * d * h) } else { (t * d * h, d * h) };
+        let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
 
         let mut steps = |y: Option<&mut [f32]>| {
             let mut y = y;
@@ -124,8 +123,7 @@ impl CpuLayer {
                 }
                 let (p_row, p_slot) = if args.time_major { (np, b * np) } else { (steps * np, np) };
                 let body = |(n, task): (usize, &mut [Line])| {
-                    let (dir, first_row) = (n / parts, n % parts * rows);
-                    let count = rows.min(b - first_row);
+                    let (dir, first_row, count) = place(n);
                     let p = &projection[dir * steps * b * np..][..steps * b * np];
                     simd_arch().dispatch(rows::Job {
                         packed: &self.directions[dir],
@@ -149,9 +147,9 @@ impl CpuLayer {
                 }
                 if let Some(y) = &mut y {
                     for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
-                        let (dir, first_row) = (n / parts, n % parts * rows);
+                        let (dir, first_row, count) = place(n);
                         let r = Rows::split(bytemuck::cast_slice_mut(task), rows, hp);
-                        for row in 0..rows.min(b - first_row) {
+                        for row in 0..count {
                             for s in 0..steps {
                                 let time = match directions[dir] {
                                     Direction::Reverse if !args.reading_order => t - 1 - first - s,
@@ -177,10 +175,10 @@ impl CpuLayer {
         let mut last = |pick: fn(Rows<'_>) -> &[f32]| {
             Tensor::cpu_write(state_shape, |out| {
                 for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
-                    let (dir, first_row) = (n / parts, n % parts * rows);
+                    let (dir, first_row, count) = place(n);
                     let r = Rows::split(bytemuck::cast_slice_mut(task), rows, hp);
                     let state = pick(r);
-                    for row in 0..rows.min(b - first_row) {
+                    for row in 0..count {
                         out[(dir * b + first_row + row) * h..][..h].copy_from_slice(&state[row * hp..][..h]);
                     }
                 }

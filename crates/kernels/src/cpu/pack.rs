@@ -1,8 +1,6 @@
 //! Weights in tiles as wide as a vector register.
 
 use crate::{Cell, CellKind, DirectionWeights};
-use pulp::{Simd, WithSimd};
-use recurve_tensor::cpu::simd_arch;
 
 /// A cache line of floats: the unit of memory for everything the kernels stream, so that no vector
 /// load straddles two lines.
@@ -12,18 +10,6 @@ pub(super) struct Line([f32; 16]);
 
 impl Line {
     pub(super) const FLOATS: usize = 16;
-}
-
-/// f32 lanes of the vector registers in use.
-pub(super) fn lanes() -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
-        }
-    }
-    simd_arch().dispatch(Lanes)
 }
 
 /// One direction's weights. A tile is `lanes` neighbouring hidden units; the last is padded with

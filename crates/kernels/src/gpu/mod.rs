@@ -138,18 +138,10 @@ impl GpuLayer {
         let strategy = self.choose(args.strategy, sizes.batch, sizes.timesteps)?;
         let gpu = &self.gpu;
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
+        let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
         let y = match args.outputs {
             Outputs::Last => None,
-            Outputs::All => {
-                let dims = if args.time_major { [t, b, d * h] } else { [b, t, d * h] };
-                let shape = Shape::new(&dims).ok_or_else(|| Error::Shape {
-                    operation: "Recurrent::forward",
-                    argument: "x",
-                    expected: "small enough for its output to be counted".into(),
-                    got: *x.shape(),
-                })?;
-                Some(Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")?)
-            }
+            Outputs::All => Some(Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")?),
         };
         let state = |s: Option<&Tensor>| match s {
             // A copy, for the kernels update it in place.
@@ -181,7 +173,6 @@ impl GpuLayer {
 
         let reverse: u32 =
             directions.iter().enumerate().map(|(n, &r)| if r == Direction::Reverse { 4 << n } else { 0 }).sum();
-        let (y_batch, y_time) = if args.time_major { (d * h, b * d * h) } else { (t * d * h, d * h) };
         let run = Run {
             layer: self,
             sizes,

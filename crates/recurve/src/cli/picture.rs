@@ -1,6 +1,6 @@
 //! A model as boxes, from the input at the top to the output at the bottom.
 
-use recurve::{DType, LayerSummary, Summary};
+use recurve::{DType, LayerSummary, Summary, thousands};
 use resvg::{tiny_skia, usvg};
 use std::fmt::Write as _;
 
@@ -85,12 +85,6 @@ fn panel(s: &mut String, row: usize, (fill, edge): (&str, &str), title: &str, na
         y + 72,
         escape(params),
     );
-}
-
-fn thousands(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 /// The picture as PNG, at twice the size.

@@ -7,7 +7,7 @@ use crate::pool::Pool;
 use half::f16;
 use std::sync::{Arc, LazyLock, Mutex};
 
-pub use simd::{simd_arch, simd_name};
+pub use simd::{simd_arch, simd_lanes, simd_name};
 
 /// Elements in host memory.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ pub fn simd_arch() -> Arch {
     *ARCH
 }
 
-/// The name of [`simd_arch`].
-pub fn simd_name() -> &'static str {
+/// f32 lanes of a vector register of [`simd_arch`].
+pub fn simd_lanes() -> usize {
     struct Lanes;
     impl WithSimd for Lanes {
         type Output = usize;
@@ -28,7 +28,12 @@ pub fn simd_name() -> &'static str {
             S::F32_LANES
         }
     }
-    match (simd_arch().dispatch(Lanes), cfg!(target_arch = "x86_64")) {
+    simd_arch().dispatch(Lanes)
+}
+
+/// The name of [`simd_arch`].
+pub fn simd_name() -> &'static str {
+    match (simd_lanes(), cfg!(target_arch = "x86_64")) {
         (16, _) => "AVX-512",
         (8, _) => "AVX2",
         (4, true) => "SSE",
