@@ -47,7 +47,7 @@ impl From<bool> for Value {
 
 /// Named constants of a variant, without heap memory: looking a variant up must not allocate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Defines(ArrayVec<(&'static str, Value), 32>);
+pub struct Defines(ArrayVec<(&'static str, Value), 48>);
 
 impl Defines {
     /// No constants.
@@ -58,7 +58,7 @@ impl Defines {
     /// Adds a constant.
     ///
     /// # Panics
-    /// If there are more than 32, which no kernel has.
+    /// If there are more than 48, which no kernel has.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.0.push((name, value.into()));

@@ -11,4 +11,6 @@ mod variant;
 pub use compose::{ComposeError, Composed, Defines, Origin, Value, compose};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
-pub use variant::{ActivationCode, CellCode, Element, Family, MatmulTile, Scan, Step, Variant, samples};
+pub use variant::{
+    ActivationCode, CellCode, Element, Family, General, MatmulTile, Pointwise, Scan, Step, Valid, Variant, samples,
+};

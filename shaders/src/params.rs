@@ -47,7 +47,19 @@ params! {
     Gather { count: u32, groups_x: u32, width: u32, unused: u32 }
     /// `loop_probe.wgsl`
     LoopProbe { iterations: u32, unused0: u32, unused1: u32, unused2: u32 }
-    /// `*_scan.wgsl` and `*_step.wgsl`
+    /// `layer_norm.wgsl`
+    LayerNorm {
+        rows: u32, width: u32, groups_x: u32, offset: u32, affine_offset: u32, epsilon: f32,
+        unused0: u32, unused1: u32,
+    }
+    /// `mask.wgsl`
+    Mask { count: u32, groups_x: u32, width: u32, value: f32 }
+    /// `sample.wgsl`
+    Sample {
+        rows: u32, width: u32, groups_x: u32, top_k: u32, inverse_temperature: f32, seed: u32,
+        position: u32, unused: u32,
+    }
+    /// `*_scan.wgsl`, `*_step.wgsl` and `linear_carry.wgsl`
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
         chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, parity: u32, directions: u32,

@@ -34,24 +34,40 @@ registry! {
     Fill = "fill",
     /// Rows of a table by id.
     Gather = "gather",
+    /// A whole sequence of a cell with layer normalization or a projection.
+    GeneralScan = "general_scan",
+    /// One timestep of a cell with layer normalization or a projection, behind its product.
+    GeneralStep = "general_step",
     /// A whole GRU sequence.
     GruScan = "gru_scan",
     /// One GRU timestep.
     GruStep = "gru_step",
+    /// Layer normalization over the last axis.
+    LayerNorm = "layer_norm",
+    /// Composed prefixes handed down to the steps of a minimal cell.
+    LinearCarry = "linear_carry",
+    /// Prefixes of the linear maps of a minimal cell's steps.
+    LinearScan = "linear_scan",
     /// Counts executed loop iterations.
     LoopProbe = "loop_probe",
     /// A whole LSTM sequence.
     LstmScan = "lstm_scan",
     /// One LSTM timestep.
     LstmStep = "lstm_step",
+    /// Rows that differ from a value.
+    Mask = "mask",
     /// Matrix product.
     Matmul = "matmul",
+    /// Cells whose units do not read each other, a step after the other.
+    PointwiseScan = "pointwise_scan",
     /// Reduction over one axis.
     Reduce = "reduce",
     /// A whole SimpleRNN sequence.
     RnnScan = "rnn_scan",
     /// One SimpleRNN timestep.
     RnnStep = "rnn_step",
+    /// A token a row out of logits.
+    Sample = "sample",
     /// Softmax over the last axis.
     Softmax = "softmax",
     /// Activations and conversion.
@@ -70,4 +86,13 @@ macro_rules! snippets {
     };
 }
 
-snippets!("activations", "elements", "lstm_cell", "recurrent", "scan_begin", "step_begin");
+snippets!(
+    "activations",
+    "elements",
+    "general_cell",
+    "lstm_cell",
+    "minimal_cell",
+    "recurrent",
+    "scan_begin",
+    "step_begin"
+);

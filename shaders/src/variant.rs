@@ -58,6 +58,24 @@ pub enum Family {
         /// Reset gate after the product.
         reset_after: bool,
     },
+    /// IndRNN.
+    IndRnn,
+    /// Minimal GRU.
+    MinGru,
+    /// Minimal LSTM.
+    MinLstm,
+}
+
+/// Which timesteps of a call are valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Valid {
+    /// All.
+    #[default]
+    All,
+    /// Those below each sequence's length.
+    Lengths,
+    /// Those that a mask names.
+    Mask,
 }
 
 /// A recurrent cell as the shaders know it.
@@ -65,8 +83,8 @@ pub enum Family {
 pub struct CellCode {
     /// The family.
     pub family: Family,
-    /// Activation of the gates.
-    pub gate: ActivationCode,
+    /// Activations of the gates.
+    pub gates: [ActivationCode; 3],
     /// Activation of the candidate.
     pub candidate: ActivationCode,
     /// Activation of the cell state.
@@ -75,8 +93,10 @@ pub struct CellCode {
     pub clip: Option<f32>,
     /// LSTM: peepholes; GRU with reset_after: a recurrent bias.
     pub extra: bool,
-    /// Sequences have lengths of their own.
-    pub lengths: bool,
+    /// Zoneout of h and c.
+    pub zoneout: Option<[f32; 2]>,
+    /// The timesteps that are valid.
+    pub valid: Valid,
     /// How recurrent weights are stored.
     pub weights: Element,
 }
@@ -88,12 +108,22 @@ impl CellCode {
             .with("K4", k4)
             .with("K_UNROLL", k_unroll)
             .with("WEIGHT", self.weights.alias())
-            .with("HAS_LENGTHS", self.lengths)
+            .with("HAS_LENGTHS", self.valid == Valid::Lengths)
+            .with("HAS_MASK", self.valid == Valid::Mask)
+            .with("HAS_ZONEOUT", self.zoneout.is_some())
+            .with("ZONEOUT_H", self.zoneout.map_or(0.0, |z| z[0]))
+            .with("ZONEOUT_C", self.zoneout.map_or(0.0, |z| z[1]))
             .with("HAS_CLIP", self.clip.is_some())
             .with("CLIP", self.clip.unwrap_or(0.0))
-            .with("GATE_CODE", self.gate.code)
-            .with("GATE_ALPHA", self.gate.alpha)
-            .with("GATE_BETA", self.gate.beta)
+            .with("GATE0_CODE", self.gates[0].code)
+            .with("GATE0_ALPHA", self.gates[0].alpha)
+            .with("GATE0_BETA", self.gates[0].beta)
+            .with("GATE1_CODE", self.gates[1].code)
+            .with("GATE1_ALPHA", self.gates[1].alpha)
+            .with("GATE1_BETA", self.gates[1].beta)
+            .with("GATE2_CODE", self.gates[2].code)
+            .with("GATE2_ALPHA", self.gates[2].alpha)
+            .with("GATE2_BETA", self.gates[2].beta)
             .with("CANDIDATE_CODE", self.candidate.code)
             .with("CANDIDATE_ALPHA", self.candidate.alpha)
             .with("CANDIDATE_BETA", self.candidate.beta)
@@ -104,6 +134,7 @@ impl CellCode {
             Family::Rnn => d,
             Family::Lstm { coupled } => d.with("COUPLED", coupled).with("HAS_EXTRA", self.extra),
             Family::Gru { .. } => d.with("HAS_EXTRA", self.extra),
+            Family::IndRnn | Family::MinGru | Family::MinLstm => d,
         }
     }
 
@@ -114,9 +145,10 @@ impl CellCode {
 
     const fn gates(&self) -> u32 {
         match self.family {
-            Family::Rnn => 1,
+            Family::Rnn | Family::IndRnn => 1,
+            Family::MinGru => 2,
+            Family::Gru { .. } | Family::MinLstm => 3,
             Family::Lstm { .. } => 4,
-            Family::Gru { .. } => 3,
         }
     }
 }
@@ -175,11 +207,11 @@ impl Scan {
             .with("GATES", cell.gates())
             .with("OWN", self.units() * self.k4 * cell.gates());
         match cell.family {
-            Family::Rnn => Variant { shader: Shader::RnnScan, defines },
             Family::Lstm { .. } => Variant { shader: Shader::LstmScan, defines },
             Family::Gru { reset_after } => {
                 Variant { shader: Shader::GruScan, defines: defines.with("RESET_AFTER", reset_after) }
             }
+            _ => Variant { shader: Shader::RnnScan, defines },
         }
     }
 }
@@ -214,10 +246,126 @@ impl Step {
             .with("BATCH_TILE", self.batch_tile)
             .with("SUMS", self.k_split * self.batch_tile * cell.gates() * self.unit_tile);
         match cell.family {
-            Family::Rnn => Variant { shader: Shader::RnnStep, defines },
             Family::Lstm { .. } => Variant { shader: Shader::LstmStep, defines },
             Family::Gru { .. } => Variant { shader: Shader::GruStep, defines: defines.with("PHASE", phase) },
+            _ => Variant { shader: Shader::RnnStep, defines },
         }
+    }
+}
+
+/// Geometry of the `general_*` kernels: LSTM and GRU with layer normalization or a projection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct General {
+    /// H
+    pub hidden: u32,
+    /// Elements of h.
+    pub width: u32,
+    /// vec4 of k per row of `W_hh`.
+    pub k4: u32,
+    /// Lanes of a workgroup; a power of two.
+    pub workgroup: u32,
+    /// Whether `W_hr` projects h.
+    pub projection: bool,
+    /// Epsilon of the layer normalization.
+    pub layer_norm: Option<f32>,
+}
+
+impl General {
+    /// Floats of `extra` of one direction: peepholes, gain and offset of `W_hh h` and of c.
+    pub const fn extra(gates: u32, hidden: u32) -> u32 {
+        (5 + 2 * gates) * hidden
+    }
+
+    /// Bytes of workgroup memory of `general_scan`.
+    pub const fn workgroup_bytes(&self, gates: u32) -> u32 {
+        16 * (self.k4 + self.hidden.div_ceil(4)) + 4 * (gates * self.hidden + self.workgroup)
+    }
+
+    /// Loop iterations of an invocation of `general_scan` in one timestep, at most.
+    pub const fn iterations_per_step(&self, gates: u32) -> u32 {
+        let (rows, units) = ((gates * self.hidden).div_ceil(self.workgroup), self.hidden.div_ceil(self.workgroup));
+        let sums = 2 * (rows + units) + 4 * 32;
+        1 + rows * (1 + self.k4) + units * (3 + self.hidden.div_ceil(4)) + sums
+    }
+
+    /// Loop iterations of an invocation of `general_scan` before and after the timesteps, at most.
+    pub const fn iterations_at_start(&self) -> u32 {
+        5 * self.hidden.div_ceil(self.workgroup) + 5
+    }
+
+    fn defines(&self, cell: &CellCode) -> Defines {
+        cell.defines(self.hidden, self.k4, 1)
+            .with("WORKGROUP", self.workgroup)
+            .with("W", self.width)
+            .with("GATES", cell.gates())
+            .with("RAW", cell.gates() * self.hidden)
+            .with("EXTRA", Self::extra(cell.gates(), self.hidden))
+            .with("IS_LSTM", matches!(cell.family, Family::Lstm { .. }))
+            .with("LAYER_NORM", self.layer_norm.is_some())
+            .with("EPSILON", self.layer_norm.unwrap_or(0.0))
+    }
+
+    /// A GRU has no coupled gates, but the shader names them.
+    fn complete(&self, cell: &CellCode) -> Defines {
+        let d = self.defines(cell);
+        if matches!(cell.family, Family::Lstm { .. }) { d } else { d.with("COUPLED", false) }
+    }
+
+    /// `general_scan.wgsl` for a cell.
+    pub fn scan(&self, cell: &CellCode) -> Variant {
+        let defines = self.complete(cell).with("H4", self.hidden.div_ceil(4)).with("PROJECTION", self.projection);
+        Variant { shader: Shader::GeneralScan, defines }
+    }
+
+    /// `general_step.wgsl` for a cell. `phase` is 0, or 1 and 2 around the projection.
+    pub fn step(&self, cell: &CellCode, phase: u32) -> Variant {
+        Variant { shader: Shader::GeneralStep, defines: self.complete(cell).with("PHASE", phase) }
+    }
+}
+
+/// The kernels of cells whose units do not read each other: IndRNN, minimal GRU and LSTM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pointwise {
+    /// H
+    pub hidden: u32,
+}
+
+impl Pointwise {
+    /// Lanes of a workgroup of `pointwise_scan`, a lane a unit.
+    pub const LANES: u32 = 64;
+    /// Timesteps of a block of `linear_scan`.
+    pub const BLOCK: u32 = 32;
+    /// Units of a workgroup of `linear_scan`.
+    pub const COLUMNS: u32 = 8;
+
+    fn defines(&self, cell: &CellCode, workgroup: u32) -> Defines {
+        cell.defines(self.hidden, 0, 1).with("GATES", cell.gates()).with("WORKGROUP", workgroup).with(
+            "KIND",
+            match cell.family {
+                Family::MinGru => 1,
+                Family::MinLstm => 2,
+                _ => 0,
+            },
+        )
+    }
+
+    fn blocks(&self, cell: &CellCode) -> Defines {
+        self.defines(cell, Self::BLOCK * Self::COLUMNS).with("BLOCK", Self::BLOCK).with("COLUMNS", Self::COLUMNS)
+    }
+
+    /// `pointwise_scan.wgsl` for a cell.
+    pub fn scan(&self, cell: &CellCode) -> Variant {
+        Variant { shader: Shader::PointwiseScan, defines: self.defines(cell, Self::LANES) }
+    }
+
+    /// `linear_scan.wgsl` for a cell; `from_gates` at the first level.
+    pub fn linear_scan(&self, cell: &CellCode, from_gates: bool) -> Variant {
+        Variant { shader: Shader::LinearScan, defines: self.blocks(cell).with("FROM_GATES", from_gates) }
+    }
+
+    /// `linear_carry.wgsl` for a cell; `apply` at the first level.
+    pub fn linear_carry(&self, cell: &CellCode, apply: bool) -> Variant {
+        Variant { shader: Shader::LinearCarry, defines: self.blocks(cell).with("APPLY", apply) }
     }
 }
 
@@ -342,6 +490,21 @@ impl Variant {
         Self { shader: Shader::Matmul, defines }
     }
 
+    /// `layer_norm.wgsl`
+    pub fn layer_norm() -> Self {
+        Self { shader: Shader::LayerNorm, defines: Defines::new().with("WORKGROUP", 64) }
+    }
+
+    /// `mask.wgsl`
+    pub fn mask(element: Element) -> Self {
+        Self::elementwise(Shader::Mask, element)
+    }
+
+    /// `sample.wgsl`
+    pub fn sample() -> Self {
+        Self { shader: Shader::Sample, defines: Defines::new().with("WORKGROUP", 64) }
+    }
+
     /// `loop_probe.wgsl`
     pub fn loop_probe() -> Self {
         Self { shader: Shader::LoopProbe, defines: Defines::new() }
@@ -359,13 +522,22 @@ impl Variant {
 /// Variants that between them take every branch of every kernel.
 pub fn samples() -> Vec<Variant> {
     use Element::{F16, F32, U32};
-    let mut out = vec![Variant::loop_probe(), Variant::argmax(F32), Variant::argmax(F16)];
+    let mut out = vec![
+        Variant::loop_probe(),
+        Variant::argmax(F32),
+        Variant::argmax(F16),
+        Variant::layer_norm(),
+        Variant::sample(),
+        Variant::mask(F32),
+        Variant::mask(F16),
+        Variant::mask(U32),
+    ];
     for e in [F32, F16] {
         out.extend((0..4).map(|op| Variant::binary(e, op)));
         out.extend((0..4).map(|op| Variant::reduce(e, op)));
         out.extend([Variant::softmax(e), Variant::gather(e)]);
         for r in [F32, F16] {
-            out.extend((0..12).map(|a| Variant::unary(e, r, a)));
+            out.extend((0..13).map(|a| Variant::unary(e, r, a)));
         }
         for w in [F32, F16] {
             for (transposed, bias) in [(false, false), (true, true)] {
@@ -388,11 +560,26 @@ pub fn samples() -> Vec<Variant> {
         Family::Gru { reset_after: true },
         Family::Gru { reset_after: false },
     ];
+    let cell =
+        |family, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, ActivationCode)| CellCode {
+            family,
+            gates: [gate, plain(1), plain(1)],
+            candidate: plain(2),
+            output: plain(2),
+            clip: options.then_some(3.0),
+            extra,
+            zoneout: options.then_some([0.1, 0.2]),
+            valid,
+            weights,
+        };
+    let options = [
+        (false, Valid::All, false, F32, plain(1)),
+        (true, Valid::Lengths, true, F32, odd),
+        (true, Valid::Mask, false, F16, plain(1)),
+    ];
     for family in families {
-        for (extra, lengths, clip, weights, gate) in
-            [(false, false, None, F32, plain(1)), (true, true, Some(3.0), F32, odd), (true, false, None, F16, plain(1))]
-        {
-            let cell = CellCode { family, gate, candidate: plain(2), output: plain(2), clip, extra, lengths, weights };
+        for o in options {
+            let cell = cell(family, o);
             for (hidden, workgroup, batch_tile, k_unroll) in [(3, 32, 1, 1), (128, 128, 4, 4), (300, 128, 2, 2)] {
                 let k4 = CellCode::k4(hidden, k_unroll);
                 for resident in [false, true] {
@@ -404,6 +591,28 @@ pub fn samples() -> Vec<Variant> {
                     Step { hidden, k4: CellCode::k4(hidden, 8), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 };
                 let split = family == Family::Gru { reset_after: false };
                 out.extend((if split { 1..3 } else { 0..1 }).map(|phase| step.variant(&cell, phase)));
+            }
+        }
+    }
+    for family in [Family::IndRnn, Family::MinGru, Family::MinLstm] {
+        for o in options {
+            let (cell, pointwise) = (cell(family, o), Pointwise { hidden: 33 });
+            out.push(pointwise.scan(&cell));
+            if family != Family::IndRnn {
+                out.extend([false, true].map(|first| pointwise.linear_scan(&cell, first)));
+                out.extend([false, true].map(|first| pointwise.linear_carry(&cell, first)));
+            }
+        }
+    }
+    for family in [Family::Lstm { coupled: false }, Family::Lstm { coupled: true }, Family::Gru { reset_after: true }] {
+        for (o, layer_norm) in options.into_iter().zip([None, Some(1e-5), Some(1e-3)]) {
+            let cell = cell(family, o);
+            for projection in [false, matches!(family, Family::Lstm { .. })] {
+                let width = if projection { 7 } else { 33 };
+                let k4 = CellCode::k4(width, 1);
+                let general = General { hidden: 33, width, k4, workgroup: 64, projection, layer_norm };
+                out.push(general.scan(&cell));
+                out.extend((if projection { 1..3 } else { 0..1 }).map(|phase| general.step(&cell, phase)));
             }
         }
     }

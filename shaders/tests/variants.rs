@@ -113,15 +113,23 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Copy => params::Copy::FIELDS,
             Shader::Fill => params::Fill::FIELDS,
             Shader::Gather => params::Gather::FIELDS,
+            Shader::LayerNorm => params::LayerNorm::FIELDS,
             Shader::LoopProbe => params::LoopProbe::FIELDS,
+            Shader::Mask => params::Mask::FIELDS,
             Shader::Matmul => params::Matmul::FIELDS,
             Shader::Reduce => params::Reduce::FIELDS,
+            Shader::Sample => params::Sample::FIELDS,
             Shader::Softmax => params::Softmax::FIELDS,
             Shader::Unary => params::Unary::FIELDS,
-            Shader::GruScan
+            Shader::GeneralScan
+            | Shader::GeneralStep
+            | Shader::GruScan
             | Shader::GruStep
+            | Shader::LinearCarry
+            | Shader::LinearScan
             | Shader::LstmScan
             | Shader::LstmStep
+            | Shader::PointwiseScan
             | Shader::RnnScan
             | Shader::RnnStep => params::Recurrent::FIELDS,
         };

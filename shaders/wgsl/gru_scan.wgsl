@@ -10,8 +10,8 @@
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // b_hn, [D, H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
-// [B]
-@group(0) @binding(4) var<storage, read> lengths: array<u32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(4) var<storage, read> valid: array<u32>;
 // [D, B, H]
 @group(0) @binding(5) var<storage, read_write> h_state: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
@@ -75,8 +75,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
 #unroll b BATCH_TILE
             {
-                let r = gate_activation(r$b);
-                z$u_$b = gate_activation(a$b);
+                let r = gate0(r$b);
+                z$u_$b = gate1(a$b);
 #if RESET_AFTER
                 if HAS_EXTRA { m$b += extra[d * H + j$u]; }
                 n$u_$b += r * m$b;
@@ -115,14 +115,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll b BATCH_TILE
             {
                 let at = $bu * K4 + j$u / 4u;
-                let alive = t < length$b;
+                let alive = is_alive(row$b, t, p.timesteps);
                 let old = h_tile[read + at][j$u % 4u];
                 let n = candidate_activation(n$u_$b);
                 var h = (1.0 - z$u_$b) * n + z$u_$b * old;
-                if HAS_LENGTHS && !alive { h = old; }
+                if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
+                if !alive { h = old; }
                 h_tile[write + at][j$u % 4u] = h;
                 if real$b && (p.flags & 1u) != 0u {
-                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = select(0.0, h, alive);
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
                 }
             }
 #end

@@ -9,8 +9,8 @@
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // b_hn, [D, H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
-// [B]
-@group(0) @binding(4) var<storage, read> lengths: array<u32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(4) var<storage, read> valid: array<u32>;
 // [3, D, B, K4] of four neighbouring units: the current and the next h, and r ∘ h
 @group(0) @binding(5) var<storage, read_write> h_state: array<vec4<f32>>;
 // [D, B, H]: z between the phases
@@ -82,26 +82,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if PHASE == 2u {
                 z = z_state[flat];
             } else {
-                z = gate_activation(projection[x + H] + sum.y);
+                z = gate1(projection[x + H] + sum.y);
             }
             if PHASE == 1u {
-                let r = gate_activation(projection[x] + sum.x);
+                let r = gate0(projection[x] + sum.x);
                 z_state[flat] = z;
                 h_state[2u * half + at][j % 4u] = r * old;
             } else {
                 var recurrent = sum.z;
                 if PHASE == 0u {
                     if HAS_EXTRA { recurrent += extra[d * H + j]; }
-                    recurrent *= gate_activation(projection[x] + sum.x);
+                    recurrent *= gate0(projection[x] + sum.x);
                 }
                 let n = candidate_activation(projection[x + 2u * H] + recurrent);
-                var alive = true;
-                if HAS_LENGTHS { alive = t < lengths[row]; }
+                let alive = is_alive(row, t, p.timesteps);
                 var h = (1.0 - z) * n + z * old;
+                if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
                 if !alive { h = old; }
                 h_state[half - now + at][j % 4u] = h;
                 if (p.flags & 1u) != 0u {
-                    y[row * p.y_batch + place * p.y_time + d * H + j] = select(0.0, h, alive);
+                    y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
                 }
             }
         }

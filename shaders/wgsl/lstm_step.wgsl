@@ -10,8 +10,8 @@
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // [D, 3, H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
-// [B]
-@group(0) @binding(4) var<storage, read> lengths: array<u32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(4) var<storage, read> valid: array<u32>;
 // [2, D, B, K4] of four neighbouring units: the current and the next h
 @group(0) @binding(5) var<storage, read_write> h_state: array<vec4<f32>>;
 // [D, B, H]
@@ -78,11 +78,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 let e = d * 3u * H + j;
                 peephole = vec3<f32>(extra[e], extra[e + H], extra[e + 2u * H]);
             }
-            var alive = true;
-            if HAS_LENGTHS { alive = t < lengths[row]; }
+            let alive = is_alive(row, t, p.timesteps);
             let at = (d * p.batch + row) * K4 + j / 4u;
             let next = lstm_cell(pre, c_state[(d * p.batch + row) * H + j], peephole);
             var h = next.x;
+            if HAS_ZONEOUT { h = mix(next.x, h_state[now + at][j % 4u], ZONEOUT_H); }
             if alive {
                 c_state[(d * p.batch + row) * H + j] = next.y;
             } else {
@@ -90,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             h_state[half - now + at][j % 4u] = h;
             if (p.flags & 1u) != 0u {
-                y[row * p.y_batch + place * p.y_time + d * H + j] = select(0.0, h, alive);
+                y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }
         }
     }

@@ -7,8 +7,8 @@
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
 // [D, K4, H] of four neighbouring k
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// [B]
-@group(0) @binding(3) var<storage, read> lengths: array<u32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(3) var<storage, read> valid: array<u32>;
 // [D, B, H]
 @group(0) @binding(4) var<storage, read_write> h_state: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
@@ -48,14 +48,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll b BATCH_TILE
             {
                 let at = $bu * K4 + j$u / 4u;
-                let alive = t < length$b;
+                let alive = is_alive(row$b, t, p.timesteps);
                 var h = candidate_activation(a$b);
-                if HAS_LENGTHS && !alive {
+                if HAS_ZONEOUT { h = mix(h, h_tile[read + at][j$u % 4u], ZONEOUT_H); }
+                if !alive {
                     h = h_tile[read + at][j$u % 4u];
                 }
                 h_tile[write + at][j$u % 4u] = h;
                 if real$b && (p.flags & 1u) != 0u {
-                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = select(0.0, h, alive);
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
                 }
             }
 #end

@@ -7,8 +7,8 @@
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
 // [D, K4, H] of four neighbouring k
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// [B]
-@group(0) @binding(3) var<storage, read> lengths: array<u32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(3) var<storage, read> valid: array<u32>;
 // [2, D, B, K4] of four neighbouring units: the current and the next h
 @group(0) @binding(4) var<storage, read_write> h_state: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
@@ -45,14 +45,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll q K_SPLIT
             pre += sums[($qu * BATCH_TILE + b) * UNIT_TILE + unit];
 #end
-            var alive = true;
-            if HAS_LENGTHS { alive = t < lengths[row]; }
+            let alive = is_alive(row, t, p.timesteps);
             let at = (d * p.batch + row) * K4 + j / 4u;
             var h = candidate_activation(pre);
+            if HAS_ZONEOUT { h = mix(h, h_state[now + at][j % 4u], ZONEOUT_H); }
             if !alive { h = h_state[now + at][j % 4u]; }
             h_state[half - now + at][j % 4u] = h;
             if (p.flags & 1u) != 0u {
-                y[row * p.y_batch + place * p.y_time + d * H + j] = select(0.0, h, alive);
+                y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }
         }
     }

@@ -5,7 +5,8 @@ pub mod onnx;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
-    Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, Recurrent, RecurrentConfig, Strategy, Tensor,
+    Cell, CellKind, DType, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent, RecurrentConfig,
+    Strategy, Tensor,
 };
 use recurve_reference as reference;
 use std::collections::BTreeMap;
@@ -29,9 +30,14 @@ pub fn gpu() -> Device {
     .clone()
 }
 
-/// Every way in which a recurrent layer can run.
-pub fn paths() -> [(Device, Strategy); 3] {
-    [(Device::Cpu, Strategy::Auto), (gpu(), Strategy::Scan), (gpu(), Strategy::Step)]
+/// Every way in which a recurrent layer can run. `RECURVE_TEST_PATHS=cpu` leaves the CPU alone, for
+/// the runs that `cargo xtask test` adds with fewer vector instructions, after all have run.
+pub fn paths() -> Vec<(Device, Strategy)> {
+    let cpu = (Device::Cpu, Strategy::Auto);
+    if std::env::var("RECURVE_TEST_PATHS").is_ok_and(|v| v == "cpu") {
+        return vec![cpu];
+    }
+    vec![cpu, (gpu(), Strategy::Scan), (gpu(), Strategy::Step)]
 }
 
 /// The CPU and the GPU.
@@ -90,6 +96,12 @@ pub struct Case {
     pub c0: Option<Vec<f32>>,
     /// `[B]`
     pub lengths: Option<Vec<u32>>,
+    /// `[B, T]`
+    pub mask: Option<Vec<u32>>,
+    /// The output where the mask is zero.
+    pub masked_output: MaskedOutput,
+    /// How weights are stored.
+    pub weights: DType,
 }
 
 /// The outputs of a [`Case`].
@@ -110,29 +122,81 @@ impl Case {
         let [b, t, i, h] = sizes;
         let g = cell.kind.gates();
         let scale = 1.0 / (h as f32).sqrt();
+        let width = cell.state_size(h);
+        let minimal = matches!(cell.kind, CellKind::MinGru | CellKind::MinLstm);
+        let norm = |r: &mut Random, n: usize| {
+            if cell.layer_norm.is_none() {
+                return Vec::new();
+            }
+            // Gains around 1, offsets around 0.
+            let mut v = r.floats(2 * n, 0.5);
+            v[..n].iter_mut().for_each(|g| *g += 1.0);
+            v
+        };
         let directions = directions
             .iter()
             .map(|&d| {
                 let w = DirectionWeights {
                     w_ih: r.floats(g * h * i, scale),
-                    w_hh: r.floats(g * h * h, scale),
+                    w_hh: r.floats(cell.kind.recurrent_weights(h, width), scale),
                     b_ih: r.floats(g * h, scale),
-                    b_hh: r.floats(g * h, scale),
+                    b_hh: if minimal { Vec::new() } else { r.floats(g * h, scale) },
                     peepholes: Vec::new(),
+                    w_hr: r.floats(cell.projection.map_or(0, |p| p * h), scale),
+                    norm_ih: norm(&mut r, g * h),
+                    norm_hh: norm(&mut r, g * h),
+                    norm_c: if cell.kind.has_cell_state() { norm(&mut r, h) } else { Vec::new() },
                 };
                 (d, w)
             })
             .collect();
-        Self { cell, directions, x: r.floats(b * t * i, 1.0), sizes, h0: None, c0: None, lengths: None }
+        Self {
+            cell,
+            directions,
+            x: r.floats(b * t * i, 1.0),
+            sizes,
+            h0: None,
+            c0: None,
+            lengths: None,
+            mask: None,
+            masked_output: MaskedOutput::Zero,
+            weights: DType::F32,
+        }
+    }
+
+    /// Elements of h.
+    pub fn width(&self) -> usize {
+        self.cell.state_size(self.sizes[3])
     }
 
     /// With random initial states.
     #[must_use]
     pub fn with_states(mut self, seed: u64) -> Self {
         let mut r = Random(seed);
-        let n = self.directions.len() * self.sizes[0] * self.sizes[3];
-        self.h0 = Some(r.floats(n, 1.0));
-        self.c0 = self.cell.kind.has_cell_state().then(|| r.floats(n, 1.0));
+        let rows = self.directions.len() * self.sizes[0];
+        self.h0 = Some(r.floats(rows * self.width(), 1.0));
+        self.c0 = self.cell.kind.has_cell_state().then(|| r.floats(rows * self.sizes[3], 1.0));
+        self
+    }
+
+    /// With a random mask, holes included, and what outputs are there.
+    #[must_use]
+    pub fn with_mask(mut self, seed: u64, masked_output: MaskedOutput) -> Self {
+        let mut r = Random(seed);
+        self.mask = Some((0..self.sizes[0] * self.sizes[1]).map(|_| u32::from(r.below(3) > 0)).collect());
+        self.masked_output = masked_output;
+        self
+    }
+
+    /// With weights stored as f16, and rounded so that the reference knows what is stored.
+    #[must_use]
+    pub fn with_f16_weights(mut self) -> Self {
+        self.weights = DType::F16;
+        for (_, w) in &mut self.directions {
+            for v in [&mut w.w_ih, &mut w.w_hh, &mut w.w_hr].into_iter().flatten() {
+                *v = half::f16::from_f32(*v).to_f32();
+            }
+        }
         self
     }
 
@@ -159,10 +223,8 @@ impl Case {
     pub fn layer(&self, device: &Device) -> Recurrent {
         let pairs: Vec<_> = self.directions.iter().map(|(d, w)| (*d, w)).collect();
         let config = RecurrentConfig {
-            cell: self.cell,
-            input_size: self.sizes[2],
-            hidden_size: self.sizes[3],
-            directions: &pairs,
+            weights: self.weights,
+            ..RecurrentConfig::new(self.cell, self.sizes[2], self.sizes[3], &pairs)
         };
         Recurrent::new(&config, device).expect("a valid layer")
     }
@@ -171,16 +233,20 @@ impl Case {
     pub fn run(&self, device: &Device, strategy: Strategy, budget: usize) -> Outputs<f32> {
         let [b, t, i, h] = self.sizes;
         let d = self.directions.len();
-        poison(device, &[b * t * d * h, d * b * h]);
+        let w = self.width();
+        poison(device, &[b * t * d * w, d * b * w, d * b * h]);
         let tensor = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, device).expect("upload");
         let x = tensor(&self.x, &[b, t, i]);
-        let h0 = self.h0.as_ref().map(|v| tensor(v, &[d, b, h]));
+        let h0 = self.h0.as_ref().map(|v| tensor(v, &[d, b, w]));
         let c0 = self.c0.as_ref().map(|v| tensor(v, &[d, b, h]));
         let lengths = self.lengths.as_ref().map(|v| Tensor::from_u32(v, &[b], device).expect("upload"));
+        let mask = self.mask.as_ref().map(|v| Tensor::from_u32(v, &[b, t], device).expect("upload"));
         let args = ForwardArgs {
             h0: h0.as_ref(),
             c0: c0.as_ref(),
             lengths: lengths.as_ref(),
+            mask: mask.as_ref(),
+            masked_output: self.masked_output,
             strategy,
             projection_budget: budget,
             ..ForwardArgs::default()
@@ -199,11 +265,14 @@ impl Case {
         let d = self.directions.len();
         let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();
         let lengths: Option<Vec<usize>> = self.lengths.as_ref().map(|l| l.iter().map(|&v| v as usize).collect());
-        let mut out = Outputs { y: vec![0.0; b * t * d * h], h: Vec::new(), c: Vec::new() };
+        let wd = self.width();
+        let mask: Option<Vec<bool>> = self.mask.as_ref().map(|m| m.iter().map(|&v| v != 0).collect());
+        let mut out = Outputs { y: vec![0.0; b * t * d * wd], h: Vec::new(), c: Vec::new() };
         for (n, (direction, w)) in self.directions.iter().enumerate() {
             let weights = w.widen();
-            let part = |s: &Option<Vec<f32>>| s.as_ref().map(|s| wide(&s[n * b * h..(n + 1) * b * h]));
-            let (h0, c0) = (part(&self.h0), part(&self.c0));
+            let part =
+                |s: &Option<Vec<f32>>, size: usize| s.as_ref().map(|s| wide(&s[n * b * size..(n + 1) * b * size]));
+            let (h0, c0) = (part(&self.h0, wd), part(&self.c0, h));
             let one = reference::recurrence(&reference::Recurrence {
                 cell: self.cell,
                 direction: *direction,
@@ -216,9 +285,11 @@ impl Case {
                 h0: h0.as_deref(),
                 c0: c0.as_deref(),
                 lengths: lengths.as_deref(),
+                mask: mask.as_deref(),
+                masked_output: self.masked_output,
             });
-            for (row, values) in one.y.chunks_exact(h).enumerate() {
-                out.y[row * d * h + n * h..][..h].copy_from_slice(values);
+            for (row, values) in one.y.chunks_exact(wd).enumerate() {
+                out.y[row * d * wd + n * wd..][..wd].copy_from_slice(values);
             }
             out.h.extend(one.h);
             out.c.extend(one.c);
@@ -245,11 +316,12 @@ impl Case {
             match compare(got, want, tolerance) {
                 Ok(a) => worst = worst.max(a.worst_error),
                 Err(e) => panic!(
-                    "{:?} {:?} B,T,I,H {:?} lengths {:?} states {} on {device} by {}: {name}: {e}",
+                    "{:?} {:?} B,T,I,H {:?} lengths {:?} mask {:?} states {} on {device} by {}: {name}: {e}",
                     self.cell,
                     self.directions.iter().map(|d| d.0).collect::<Vec<_>>(),
                     self.sizes,
                     self.lengths,
+                    self.mask,
                     self.h0.is_some(),
                     strategy.name(),
                 ),

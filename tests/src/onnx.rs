@@ -8,7 +8,7 @@ use recurve::{
     Activation, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, GateOrder, Recurrent,
     RecurrentConfig, Strategy, Tensor,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 // The parts of onnx.proto3 that these files use, by its field numbers.
 
@@ -22,6 +22,8 @@ struct ModelProto {
 struct GraphProto {
     #[prost(message, repeated, tag = "1")]
     node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
     input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
@@ -44,6 +46,8 @@ struct NodeProto {
     op_type: String,
     #[prost(message, repeated, tag = "5")]
     attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -72,6 +76,8 @@ struct TensorProto {
     float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     int32_data: Vec<i32>,
+    #[prost(string, tag = "8")]
+    name: String,
     #[prost(bytes = "vec", tag = "9")]
     raw_data: Vec<u8>,
 }
@@ -83,26 +89,53 @@ struct Array {
     data: Vec<f32>,
 }
 
+/// Why a case did not pass.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CaseError {
+    /// Something that Recurve does not support, or that is not valid ONNX, and said so.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// Wrong numbers, or a case that cannot be read.
+    #[error("{0}")]
+    Failed(String),
+}
+
+fn refused<T>(message: impl Into<String>) -> Result<T, CaseError> {
+    Err(CaseError::Refused(message.into()))
+}
+
+fn failed(message: impl Into<String>) -> CaseError {
+    CaseError::Failed(message.into())
+}
+
 impl Array {
-    fn read(path: &Path) -> Result<Self, String> {
-        let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let t = TensorProto::decode(&*bytes).map_err(|e| format!("{}: {e}", path.display()))?;
+    fn read(path: &Path) -> Result<Self, CaseError> {
+        let at = |e: &dyn std::fmt::Display| failed(format!("{}: {e}", path.display()));
+        let bytes = std::fs::read(path).map_err(|e| at(&e))?;
+        Self::of(TensorProto::decode(&*bytes).map_err(|e| at(&e))?)
+    }
+
+    fn of(t: TensorProto) -> Result<Self, CaseError> {
         let words = || t.raw_data.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
-        let data = match (t.data_type, t.raw_data.is_empty()) {
+        let data: Vec<f32> = match (t.data_type, t.raw_data.is_empty()) {
             (1, false) => words().map(f32::from_le_bytes).collect(),
             (1, true) => t.float_data,
             (6, false) => words().map(|b| i32::from_le_bytes(b) as f32).collect(),
             (6, true) => t.int32_data.iter().map(|&v| v as f32).collect(),
-            (other, _) => return Err(format!("{}: element type {other}", path.display())),
+            (other, _) => return refused(format!("element type {other} is neither float nor int32")),
         };
-        Ok(Self { dims: t.dims.iter().map(|&d| d as usize).collect(), data })
+        let dims: Vec<usize> = t.dims.iter().map(|&d| d as usize).collect();
+        if dims.iter().product::<usize>() != data.len() {
+            return Err(failed(format!("a tensor of shape {dims:?} has {} elements", data.len())));
+        }
+        Ok(Self { dims, data })
     }
 }
 
 /// A node with its inputs and expected outputs.
 #[derive(Debug)]
 pub struct OnnxCase {
-    cell: Cell,
+    cells: [Cell; 2],
     layout: i64,
     hidden: usize,
     directions: Vec<Direction>,
@@ -112,41 +145,82 @@ pub struct OnnxCase {
     outputs: [Option<Array>; 3],
 }
 
-fn activation(name: &str, alpha: Option<f32>, beta: Option<f32>) -> Result<Activation, String> {
-    // Defaults of the ONNX operators.
-    let (a, b) = (|d: f32| alpha.unwrap_or(d), |d: f32| beta.unwrap_or(d));
-    Ok(match name {
-        "Sigmoid" => Activation::Sigmoid,
-        "Tanh" => Activation::Tanh,
-        "Relu" => Activation::Relu,
-        "Softsign" => Activation::Softsign,
-        "Softplus" => Activation::Softplus,
-        "HardSigmoid" => Activation::HardSigmoid { alpha: a(0.2), beta: b(0.5) },
-        "Affine" => Activation::Affine { alpha: a(1.0), beta: b(0.0) },
-        "LeakyRelu" => Activation::LeakyRelu { alpha: a(0.01) },
-        "ThresholdedRelu" => Activation::ThresholdedRelu { alpha: a(1.0) },
-        "ScaledTanh" => Activation::ScaledTanh { alpha: a(1.0), beta: b(1.0) },
-        "Elu" => Activation::Elu { alpha: a(1.0) },
-        other => return Err(format!("activation {other} is not supported")),
+/// The values of `activation_alpha` or `activation_beta`, which only the functions that have the
+/// parameter consume, in their order, as ONNX Runtime reads the specification.
+struct Consumed<'a>(&'a [f32]);
+
+impl Consumed<'_> {
+    fn next(&mut self, default: f32) -> f32 {
+        match self.0.split_first() {
+            Some((&v, rest)) => {
+                self.0 = rest;
+                v
+            }
+            None => default,
+        }
+    }
+}
+
+fn activation(name: &str, alpha: &mut Consumed<'_>, beta: &mut Consumed<'_>) -> Result<Activation, CaseError> {
+    // Names count without case, and the defaults are those of the ONNX operators.
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "sigmoid" => Activation::Sigmoid,
+        "tanh" => Activation::Tanh,
+        "relu" => Activation::Relu,
+        "softsign" => Activation::Softsign,
+        "softplus" => Activation::Softplus,
+        "hardsigmoid" => Activation::HardSigmoid { alpha: alpha.next(0.2), beta: beta.next(0.5) },
+        "affine" => Activation::Affine { alpha: alpha.next(1.0), beta: beta.next(0.0) },
+        "leakyrelu" => Activation::LeakyRelu { alpha: alpha.next(0.01) },
+        "thresholdedrelu" => Activation::ThresholdedRelu { alpha: alpha.next(1.0) },
+        "scaledtanh" => Activation::ScaledTanh { alpha: alpha.next(1.0), beta: beta.next(1.0) },
+        "elu" => Activation::Elu { alpha: alpha.next(1.0) },
+        other => return refused(format!("attribute `activations`: {other} is not supported")),
     })
 }
 
+/// The folders of `test_data_set_N` of the cases below `folder`, in order.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub fn cases(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut children: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>()?;
+    children.sort();
+    let here = folder.join("model.onnx").exists();
+    let mut all = Vec::new();
+    for child in children.into_iter().filter(|c| c.is_dir()) {
+        let set = child.file_name().is_some_and(|n| n.to_string_lossy().starts_with("test_data_set_"));
+        match (here, set) {
+            (true, true) => all.push(child),
+            (true, false) | (false, true) => {}
+            (false, false) => all.extend(cases(&child)?),
+        }
+    }
+    Ok(all)
+}
+
 impl OnnxCase {
-    /// Reads a case.
+    /// Reads a case by its folder of data, `…/CASE/test_data_set_N`.
     ///
     /// # Errors
-    /// What is missing, damaged or not supported, in words.
-    pub fn read(folder: &Path) -> Result<Self, String> {
-        let path = folder.join("model.onnx");
-        let bytes = std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let graph = ModelProto::decode(&*bytes).map_err(|e| e.to_string())?.graph.ok_or("no graph")?;
-        let [node] = &graph.node[..] else { return Err("not a single node".into()) };
-
+    /// What is missing, damaged or not supported.
+    pub fn read(data: &Path) -> Result<Self, CaseError> {
+        let path = data.parent().ok_or_else(|| failed("a case is a folder"))?.join("model.onnx");
+        let at = |e: &dyn std::fmt::Display| failed(format!("{}: {e}", path.display()));
+        let bytes = std::fs::read(&path).map_err(|e| at(&e))?;
+        let graph = ModelProto::decode(&*bytes).map_err(|e| at(&e))?.graph.ok_or_else(|| failed("no graph"))?;
+        let [node] = &graph.node[..] else {
+            return refused(format!("the graph has {} nodes; a case is one RNN, GRU or LSTM", graph.node.len()));
+        };
+        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
+            return refused(format!("operator {}.{} is not supported", node.domain, node.op_type));
+        }
         let mut kind = match node.op_type.as_str() {
             "RNN" => CellKind::Rnn,
             "LSTM" => CellKind::Lstm { coupled: false },
             "GRU" => CellKind::Gru { reset_after: false },
-            other => return Err(format!("operator {other} is not supported")),
+            other => return refused(format!("operator {other} is not supported")),
         };
         let (mut clip, mut layout, mut hidden) = (None, 0, 0);
         let (mut names, mut alphas, mut betas) = (Vec::new(), Vec::new(), Vec::new());
@@ -154,14 +228,14 @@ impl OnnxCase {
         for a in &node.attribute {
             match (a.name.as_str(), &mut kind) {
                 ("hidden_size", _) => hidden = a.i as usize,
-                ("layout", _) => layout = a.i,
+                ("layout", _) if matches!(a.i, 0 | 1) => layout = a.i,
                 ("clip", _) => clip = Some(a.f),
                 ("direction", _) => {
                     directions = match &a.s[..] {
                         b"forward" => vec![Direction::Forward],
                         b"reverse" => vec![Direction::Reverse],
                         b"bidirectional" => vec![Direction::Forward, Direction::Reverse],
-                        other => return Err(format!("direction {other:?}")),
+                        other => return refused(format!("attribute `direction`: {}", String::from_utf8_lossy(other))),
                     };
                 }
                 ("input_forget", CellKind::Lstm { coupled }) => *coupled = a.i != 0,
@@ -171,50 +245,146 @@ impl OnnxCase {
                 }
                 ("activation_alpha", _) => alphas.clone_from(&a.floats),
                 ("activation_beta", _) => betas.clone_from(&a.floats),
-                (other, _) => return Err(format!("attribute {other} is not supported")),
+                (other, _) => return refused(format!("attribute `{other}` is not supported")),
             }
         }
-        let mut cell = Cell { clip, ..Cell::with_kind(kind) };
+        let per = match kind {
+            CellKind::Rnn => 1,
+            CellKind::Lstm { .. } => 3,
+            _ => 2,
+        };
+        let mut cells = [Cell { clip, ..Cell::with_kind(kind) }; 2];
+        if names.is_empty() && !(alphas.is_empty() && betas.is_empty()) {
+            return refused("attribute `activation_alpha` or `activation_beta` without `activations`");
+        }
         if !names.is_empty() {
-            let per = names.len() / directions.len();
-            if names.chunks(per).any(|n| n != &names[..per]) {
-                return Err("activations that differ by direction are not supported".into());
+            if names.len() != per * directions.len() {
+                let wanted = per * directions.len();
+                return refused(format!("attribute `activations` has {} functions, not {wanted}", names.len()));
             }
-            let at = |n: usize| activation(&names[n], alphas.get(n).copied(), betas.get(n).copied());
-            match kind {
-                CellKind::Rnn => cell.candidate = at(0)?,
-                _ => {
-                    cell.gate = at(0)?;
-                    cell.candidate = at(1)?;
-                    if per > 2 {
-                        cell.output = at(2)?;
-                    }
+            let (mut alpha, mut beta) = (Consumed(&alphas), Consumed(&betas));
+            for (cell, names) in cells.iter_mut().zip(names.chunks(per)) {
+                let all = names.iter().map(|n| activation(n, &mut alpha, &mut beta)).collect::<Result<Vec<_>, _>>()?;
+                match all[..] {
+                    [f] => cell.candidate = f,
+                    [f, g] => (cell.gates, cell.candidate) = ([f; 3], g),
+                    [f, g, h, ..] => (cell.gates, cell.candidate, cell.output) = ([f; 3], g, h),
+                    [] => {}
                 }
             }
+            if !(alpha.0.is_empty() && beta.0.is_empty()) {
+                return refused("attribute `activation_alpha` or `activation_beta` has more values than are used");
+            }
+        }
+        if directions.len() == 1 {
+            cells[1] = cells[0];
         }
 
-        let data = folder.join("test_data_set_0");
+        // A value comes from a file or, where it is part of the model, from there.
+        let mut constants: Vec<TensorProto> = graph.initializer;
+        let fed: Vec<&str> =
+            graph.input.iter().map(|i| i.name.as_str()).filter(|n| constants.iter().all(|c| c.name != *n)).collect();
         let mut inputs = [const { None }; 8];
         for (n, name) in node.input.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
-            let at = graph.input.iter().position(|i| i.name == *name).ok_or("an input without a value")?;
-            inputs[n] = Some(Array::read(&data.join(format!("input_{at}.pb")))?);
+            let slot = inputs.get_mut(n).ok_or_else(|| failed("the node has too many inputs"))?;
+            *slot = Some(match fed.iter().position(|i| i == name) {
+                Some(at) => Array::read(&data.join(format!("input_{at}.pb")))?,
+                None => {
+                    let at = constants.iter().position(|c| c.name == *name);
+                    Array::of(constants.swap_remove(at.ok_or_else(|| failed(format!("`{name}` has no value")))?))?
+                }
+            });
         }
         let mut outputs = [const { None }; 3];
         for (n, name) in node.output.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
-            let at = graph.output.iter().position(|o| o.name == *name).ok_or("an output without a value")?;
-            outputs[n] = Some(Array::read(&data.join(format!("output_{at}.pb")))?);
+            let slot = outputs.get_mut(n).ok_or_else(|| failed("the node has too many outputs"))?;
+            if let Some(at) = graph.output.iter().position(|o| o.name == *name) {
+                *slot = Some(Array::read(&data.join(format!("output_{at}.pb")))?);
+            }
         }
-        Ok(Self { cell, layout, hidden, directions, inputs, outputs })
+        let case = Self { cells, layout, hidden, directions, inputs, outputs };
+        case.check_shapes()
+    }
+
+    /// Holds every shape against the operator's, so that no later index can be out of range, and finds
+    /// the hidden size where the node does not say it.
+    fn check_shapes(mut self) -> Result<Self, CaseError> {
+        let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
+        let (Some(x), Some(w), Some(r)) = (x, w, r) else { return refused("inputs X, W and R are required") };
+        let (&[x0, x1, input], &[_, _, hidden]) = (&x.dims[..], &r.dims[..]) else {
+            return refused("inputs X and R must have three dimensions");
+        };
+        if self.hidden == 0 {
+            self.hidden = hidden;
+        }
+        let (d, h, kind) = (self.directions.len(), self.hidden, self.cells[0].kind);
+        let (rows, batch) = (kind.gates() * h, if self.layout == 1 { x0 } else { x1 });
+        let state = if self.layout == 1 { vec![batch, d, h] } else { vec![d, batch, h] };
+        let wanted = [
+            ("W", Some(w), vec![d, rows, input]),
+            ("R", Some(r), vec![d, rows, h]),
+            ("B", b.as_ref(), vec![d, 2 * rows]),
+            ("sequence_lens", lengths.as_ref(), vec![batch]),
+            ("initial_h", h0.as_ref(), state.clone()),
+            ("initial_c", c0.as_ref(), state),
+            ("P", p.as_ref(), vec![d, 3 * h]),
+        ];
+        for (name, array, dims) in wanted {
+            if let Some(a) = array
+                && a.dims != dims
+            {
+                return refused(format!("input {name} has shape {:?}, expected {dims:?}", a.dims));
+            }
+        }
+        if let Some(l) = lengths
+            && l.data.iter().any(|&v| v < 0.0)
+        {
+            return refused("input sequence_lens has a negative length");
+        }
+        Ok(self)
+    }
+
+    /// What the case exercises, for tables.
+    pub fn options(&self) -> Vec<&'static str> {
+        let [_, _, _, b, lengths, h0, c0, p] = &self.inputs;
+        let cell = &self.cells[0];
+        let mut all = vec![match cell.kind {
+            CellKind::Rnn => "RNN",
+            CellKind::Lstm { .. } => "LSTM",
+            _ => "GRU",
+        }];
+        let usual = Cell::with_kind(cell.kind);
+        let unusual =
+            self.cells.iter().any(|c| (c.gates, c.candidate, c.output) != (usual.gates, usual.candidate, usual.output));
+        let listed = [
+            (self.directions == [Direction::Reverse], "reverse"),
+            (self.directions.len() == 2, "bidirectional"),
+            (b.is_some(), "bias"),
+            (lengths.is_some(), "lengths"),
+            (h0.is_some() || c0.is_some(), "initial state"),
+            (p.is_some(), "peepholes"),
+            (cell.clip.is_some(), "clip"),
+            (unusual, "activations"),
+            (cell.kind == CellKind::Lstm { coupled: true }, "input_forget"),
+            (cell.kind == CellKind::Gru { reset_after: true }, "reset after the product"),
+            (cell.kind == CellKind::Gru { reset_after: false }, "reset before the product"),
+            (self.layout == 1, "batch first"),
+            (self.layout == 0, "time major"),
+        ];
+        all.extend(listed.into_iter().filter(|(on, _)| *on).map(|(_, name)| name));
+        all
     }
 
     /// Changes the case's own reading of a node, for negative controls.
-    pub fn mutate(&mut self, change: impl FnOnce(&mut Cell, &mut Vec<Direction>)) {
-        change(&mut self.cell, &mut self.directions);
+    pub fn mutate(&mut self, mut change: impl FnMut(&mut Cell, &mut Vec<Direction>)) {
+        for cell in &mut self.cells {
+            change(cell, &mut self.directions);
+        }
     }
 
     /// Exchanges two gates in every weight, for negative controls.
     pub fn swap_gates(&mut self, a: usize, b: usize) {
-        let (h, g) = (self.hidden, self.cell.kind.gates());
+        let (h, g) = (self.hidden, self.cells[0].kind.gates());
         for (input, blocks) in [(1, 1), (2, 1), (3, 2)] {
             if let Some(w) = &mut self.inputs[input] {
                 let rows = self.directions.len() * blocks * g;
@@ -238,10 +408,10 @@ impl OnnxCase {
     ///
     /// # Errors
     /// What differs, or what could not be run.
-    pub fn check(&self, device: &Device, strategy: Strategy, tolerance: Tolerance) -> Result<(), String> {
+    pub fn check(&self, device: &Device, strategy: Strategy, tolerance: Tolerance) -> Result<(), CaseError> {
         let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
-        let (x, w, r) = (x.as_ref().ok_or("no X")?, w.as_ref().ok_or("no W")?, r.as_ref().ok_or("no R")?);
-        let (d, h, kind) = (self.directions.len(), self.hidden, self.cell.kind);
+        let (Some(x), Some(w), Some(r)) = (x, w, r) else { unreachable!("checked when the case was read") };
+        let (d, h, kind) = (self.directions.len(), self.hidden, self.cells[0].kind);
         let rows = kind.gates() * h;
         let part = |a: &Array, n: usize| -> Vec<f32> {
             let len = a.data.len() / d;
@@ -263,16 +433,20 @@ impl OnnxCase {
                     b_ih: if bias.is_empty() { bias.clone() } else { native(&bias[..rows]) },
                     b_hh: if bias.is_empty() { bias } else { native(&bias[rows..]) },
                     peepholes,
+                    ..DirectionWeights::default()
                 }
             })
             .collect();
         let pairs: Vec<_> = self.directions.iter().copied().zip(&weights).collect();
-        let input = *x.dims.last().ok_or("X has no shape")?;
-        let config = RecurrentConfig { cell: self.cell, input_size: input, hidden_size: h, directions: &pairs };
+        let config = RecurrentConfig {
+            second_cell: Some(self.cells[1]),
+            ..RecurrentConfig::new(self.cells[0], x.dims[2], h, &pairs)
+        };
 
         let batch_first = self.layout == 1;
         let (batch, steps) = if batch_first { (x.dims[0], x.dims[1]) } else { (x.dims[1], x.dims[0]) };
-        let fail = |e: recurve::TensorError| e.to_string();
+        // What the engine says no to, it says with a typed error.
+        let fail = |e: recurve::TensorError| CaseError::Refused(e.to_string());
         let tensor = |a: &Array| Tensor::from_f32(&a.data, &a.dims, device).map_err(fail);
         // With layout 1 states are [B, D, H].
         let state = |a: &Option<Array>| {
@@ -298,7 +472,7 @@ impl OnnxCase {
         let out = layer.forward(&tensor(x)?, &args).map_err(fail)?;
 
         // ONNX has Y as [T, D, B, H], or [B, T, D, H] with layout 1.
-        let y = out.y.ok_or("no outputs")?;
+        let y = out.y.ok_or_else(|| failed("no outputs"))?;
         let y = if batch_first {
             y.reshape(&[batch, steps, d, h])
         } else {
@@ -309,18 +483,18 @@ impl OnnxCase {
         let mut compared = 0;
         for ((name, got), want) in ["Y", "Y_h", "Y_c"].iter().zip(got).zip(&self.outputs) {
             let Some(want) = want else { continue };
-            let got = got.ok_or(format!("{name} is expected, but the cell has none"))?.map_err(fail)?;
+            let got = got.ok_or_else(|| failed(format!("{name} is expected, but the cell has none")))?.map_err(fail)?;
             if got.dims() != want.dims {
-                return Err(format!("{name} has shape {}, expected {:?}", got.shape(), want.dims));
+                return Err(failed(format!("{name} has shape {}, expected {:?}", got.shape(), want.dims)));
             }
             let data = got.to_vec().map_err(fail)?;
             if data.contains(&SENTINEL) {
-                return Err(format!("{name} has elements that were never written"));
+                return Err(failed(format!("{name} has elements that were never written")));
             }
             let want: Vec<f64> = want.data.iter().map(|&v| v.into()).collect();
-            compare(&data, &want, tolerance).map_err(|e| format!("{name}: {e}"))?;
+            compare(&data, &want, tolerance).map_err(|e| failed(format!("{name}: {e}")))?;
             compared += 1;
         }
-        if compared == 0 { Err("no output to compare".into()) } else { Ok(()) }
+        if compared == 0 { Err(failed("no output to compare")) } else { Ok(()) }
     }
 }

@@ -2,7 +2,7 @@
 
 use recurve::{
     Cell, DType, Device, Direction, DirectionWeights, ForwardArgs, MatmulOptions, Recurrent, RecurrentConfig, Strategy,
-    Tensor, TensorError as E, concat,
+    Tensor, TensorError as E, Zoneout, concat,
 };
 use recurve_tests::{Case, devices, gpu, paths};
 
@@ -82,8 +82,8 @@ fn layers_refuse_what_contradicts_itself() {
     for device in devices() {
         let w = DirectionWeights { w_ih: vec![0.0; 4], w_hh: vec![0.0; 4], ..DirectionWeights::default() };
         let make = |cell: Cell, i: usize, h: usize, w: &DirectionWeights<f32>| {
-            let config =
-                RecurrentConfig { cell, input_size: i, hidden_size: h, directions: &[(Direction::Forward, w)] };
+            let directions = [(Direction::Forward, w)];
+            let config = RecurrentConfig::new(cell, i, h, &directions);
             Recurrent::new(&config, &device).unwrap_err().to_string()
         };
         assert!(make(Cell::RNN, 0, 2, &w).contains("at least 1"));
@@ -94,8 +94,44 @@ fn layers_refuse_what_contradicts_itself() {
         assert!(make(Cell::RNN, 2, 2, &peep).contains("belong to an LSTM"));
         let odd = recurve::Activation::Affine { alpha: f32::INFINITY, beta: 0.0 };
         assert!(make(Cell { candidate: odd, ..Cell::RNN }, 2, 2, &w).contains("finite"));
-        let config = RecurrentConfig { cell: Cell::RNN, input_size: 2, hidden_size: 2, directions: &[] };
+        let config = RecurrentConfig::new(Cell::RNN, 2, 2, &[]);
         assert!(Recurrent::new(&config, &device).is_err());
+        // Every option names the cells that know it.
+        let zoneout = Some(Zoneout { h: 0.1, c: 0.1 });
+        for (cell, word) in [
+            (Cell { projection: Some(1), ..Cell::GRU }, "projection"),
+            (Cell { projection: Some(2), ..Cell::LSTM }, "projection"),
+            (Cell { layer_norm: Some(1e-5), ..Cell::RNN }, "layer_norm"),
+            (Cell { layer_norm: Some(1e-5), ..Cell::GRU_RESET_BEFORE }, "layer_norm"),
+            (Cell { layer_norm: Some(0.0), ..Cell::LSTM }, "epsilon"),
+            (Cell { zoneout, ..Cell::MINGRU }, "zoneout"),
+            (Cell { zoneout, ..Cell::GRU }, "zoneout"),
+            (Cell { zoneout: Some(Zoneout { h: 1.0, c: 0.0 }), ..Cell::RNN }, "zoneout"),
+        ] {
+            let e = make(cell, 2, 2, &w);
+            assert!(e.contains(word), "{cell:?}: {e}");
+        }
+        // And every weight has its size.
+        let stray = |change: fn(&mut DirectionWeights<f32>)| {
+            let mut w = w.clone();
+            change(&mut w);
+            make(Cell::RNN, 2, 2, &w)
+        };
+        assert!(stray(|w| w.w_hr = vec![0.0; 4]).contains("w_hr"));
+        assert!(stray(|w| w.norm_ih = vec![0.0; 4]).contains("norm_ih"));
+        assert!(stray(|w| w.norm_hh = vec![0.0; 4]).contains("norm_hh"));
+        assert!(stray(|w| w.norm_c = vec![0.0; 4]).contains("norm_c"));
+        assert!(
+            make(Cell::INDRNN, 2, 2, &DirectionWeights { w_ih: vec![0.0; 4], w_hh: vec![0.0; 4], ..w.clone() })
+                .contains("[H]")
+        );
+        // f16 has no number above 65504.
+        let large = DirectionWeights { w_ih: vec![1e6; 4], ..w.clone() };
+        let directions = [(Direction::Forward, &large)];
+        let config = RecurrentConfig { weights: DType::F16, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
+        assert!(Recurrent::new(&config, &device).unwrap_err().to_string().contains("65504"));
+        let config = RecurrentConfig { weights: DType::U32, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
+        assert!(Recurrent::new(&config, &device).unwrap_err().to_string().contains("f32 or f16"));
     }
 }
 
@@ -172,8 +208,8 @@ fn a_strategy_that_cannot_run_says_so() {
     let gpu = gpu();
     let h = 5000;
     let w = DirectionWeights { w_ih: vec![0.0; h], w_hh: vec![0.0; h * h], ..DirectionWeights::default() };
-    let config =
-        RecurrentConfig { cell: Cell::RNN, input_size: 1, hidden_size: h, directions: &[(Direction::Forward, &w)] };
+    let directions = [(Direction::Forward, &w)];
+    let config = RecurrentConfig::new(Cell::RNN, 1, h, &directions);
     let layer = Recurrent::new(&config, &gpu).unwrap();
     let x = Tensor::zeros(&[1, 2, 1], DType::F32, &gpu).unwrap();
     let e = layer.forward(&x, &ForwardArgs { strategy: Strategy::Scan, ..ForwardArgs::default() }).unwrap_err();
@@ -217,4 +253,31 @@ fn a_lost_device_is_an_error_and_a_new_one_works() {
     assert!(matches!(lost.synchronize(), Err(E::DeviceLost { .. })));
     still_works(&open());
     still_works(&gpu());
+}
+
+#[test]
+fn masks_are_checked() {
+    for device in devices() {
+        let w = DirectionWeights { w_ih: vec![0.0; 4], w_hh: vec![0.0; 4], ..DirectionWeights::default() };
+        let directions = [(Direction::Forward, &w)];
+        let layer = Recurrent::new(&RecurrentConfig::new(Cell::RNN, 2, 2, &directions), &device).unwrap();
+        let x = Tensor::zeros(&[3, 4, 2], DType::F32, &device).unwrap();
+        let call = |mask: &Tensor, lengths: Option<&Tensor>| {
+            layer
+                .forward(&x, &ForwardArgs { mask: Some(mask), lengths, ..ForwardArgs::default() })
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        let right = Tensor::zeros(&[3, 4], DType::U32, &device).unwrap();
+        assert!(call(&right, None).is_ok());
+        let wrong = Tensor::zeros(&[4, 3], DType::U32, &device).unwrap();
+        assert!(call(&wrong, None).unwrap_err().contains("[batch, timesteps] = [3, 4]"));
+        let float = Tensor::zeros(&[3, 4], DType::F32, &device).unwrap();
+        assert!(call(&float, None).unwrap_err().contains("u32"));
+        let lengths = Tensor::zeros(&[3], DType::U32, &device).unwrap();
+        assert!(call(&right, Some(&lengths)).unwrap_err().contains("lengths"));
+        let other =
+            Tensor::zeros(&[3, 4], DType::U32, &if device == Device::Cpu { gpu() } else { Device::Cpu }).unwrap();
+        assert!(call(&other, None).unwrap_err().contains("mask"));
+    }
 }

@@ -54,7 +54,7 @@ fn pytorch() {
             });
             let (want_y, want_h) = (&arrays["y"], &arrays["h"]);
             poison(&device, &[want_y.data.len(), want_h.data.len()]);
-            let args = CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy };
+            let args = CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, ..CallArgs::default() };
             let (y, last) = layer.forward_with(&tensor(&arrays["x"], &device), &args).unwrap();
             assert_eq!(y.dims(), want_y.shape, "{name}");
             assert_eq!(last.h.dims(), want_h.shape, "{name}");

@@ -2,7 +2,7 @@
 
 use recurve::testing::Tolerance;
 use recurve::{CellKind, Direction};
-use recurve_tests::onnx::OnnxCase;
+use recurve_tests::onnx::{OnnxCase, cases};
 use recurve_tests::{fixtures, paths};
 use std::path::PathBuf;
 
@@ -10,12 +10,7 @@ use std::path::PathBuf;
 const TOLERANCE: Tolerance = Tolerance::new(5e-6);
 
 fn folders(suite: &str, count: usize) -> Vec<PathBuf> {
-    let mut all: Vec<_> = std::fs::read_dir(fixtures().join(suite))
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.join("model.onnx").exists())
-        .collect();
-    all.sort();
+    let all = cases(&fixtures().join(suite)).unwrap();
     assert_eq!(all.len(), count, "{suite}");
     all
 }

@@ -1,9 +1,9 @@
-//! General operations on the CPU and the GPU: `binary`, `copy`, `fill`, `gather`, `matmul`, `reduce`,
-//! `softmax`, `unary`.
+//! General operations on the CPU and the GPU: `binary`, `copy`, `fill`, `gather`, `layer_norm`, `mask`,
+//! `matmul`, `reduce`, `sample`, `softmax`, `unary`.
 
 use half::f16;
 use recurve::testing::{Tolerance, compare};
-use recurve::{Activation, DType, Device, MatmulOptions, Reduction, Tensor, concat};
+use recurve::{Activation, DType, Device, MatmulOptions, Reduction, SampleOptions, Tensor, concat};
 use recurve_reference as reference;
 use recurve_tests::{Random, devices, poison, wide};
 
@@ -255,4 +255,106 @@ fn tensors_move_between_devices_and_read_async() {
         assert_eq!(Tensor::zeros(&[3], DType::F32, &device).unwrap().to_vec().unwrap(), [0.0; 3]);
         assert_eq!(Tensor::full(&[2], 7.0, DType::U32, &device).unwrap().to_vec_u32().unwrap(), [7, 7]);
     }
+}
+
+#[test]
+fn layer_norm_against_the_reference() {
+    let mut r = Random(70);
+    for device in devices() {
+        for (rows, n) in [(1, 2), (3, 5), (2, 63), (4, 64), (2, 65), (70_000, 3)] {
+            let x = r.floats(rows * n, 2.0);
+            let affine = r.floats(2 * n, 1.0);
+            let mut want = wide(&x);
+            for row in want.chunks_exact_mut(n) {
+                reference::layer_norm(row, &wide(&affine), 1e-3);
+            }
+            poison(&device, &[rows * n]);
+            let y = t(&x, &[rows, n], &device).layer_norm(&t(&affine, &[2, n], &device), 1e-3).unwrap();
+            compare(&y.to_vec().unwrap(), &want, Tolerance::new(1e-5)).unwrap_or_else(|e| panic!("{rows}×{n}: {e}"));
+        }
+        let x = t(&[0.0; 6], &[2, 3], &device);
+        let e = x.layer_norm(&t(&[0.0; 4], &[2, 2], &device), 1e-3).unwrap_err().to_string();
+        assert!(e.contains("[2, 3]"), "{e}");
+        let e = x.layer_norm(&t(&[0.0; 6], &[2, 3], &device), 0.0).unwrap_err().to_string();
+        assert!(e.contains("epsilon"), "{e}");
+    }
+}
+
+#[test]
+fn mask_finds_what_differs() {
+    for device in devices() {
+        let ids = Tensor::from_u32(&[0, 5, 0, 7, 1, 0], &[2, 3], &device).unwrap();
+        let mask = ids.mask(0.0).unwrap();
+        assert_eq!((mask.dims(), mask.bound()), (&[2usize, 3][..], 1));
+        assert_eq!(mask.to_vec_u32().unwrap(), [0, 1, 0, 1, 1, 0]);
+        // A row is padding only if all its features are.
+        let x = t(&[-1.0, -1.0, -1.0, 2.0, 0.0, -1.0, -1.0, -1.0], &[2, 2, 2], &device);
+        assert_eq!(x.mask(-1.0).unwrap().to_vec_u32().unwrap(), [0, 1, 1, 0]);
+        let half = x.to_dtype(DType::F16).unwrap();
+        assert_eq!(half.mask(-1.0).unwrap().to_vec_u32().unwrap(), [0, 1, 1, 0]);
+    }
+}
+
+#[test]
+fn sample_draws_from_the_softmax() {
+    let logits = [0.5f32, -1.0, 2.0, 1.0, -3.0, 0.0, 1.5];
+    let rows = 20_000;
+    let all = logits.repeat(rows);
+    for device in devices() {
+        let x = t(&all, &[rows, 7], &device);
+        for (temperature, top_k, allowed) in [
+            (1.0, None, &[0, 1, 2, 3, 4, 5, 6][..]),
+            (0.7, Some(3), &[2, 3, 6]),
+            (2.0, Some(100), &[0, 1, 2, 3, 4, 5, 6]),
+        ] {
+            let ids = x.sample(&SampleOptions { temperature, top_k, seed: 3, position: 9 }).unwrap();
+            assert_eq!((ids.dims(), ids.bound()), (&[rows][..], 6));
+            let mut counts = [0usize; 7];
+            for id in ids.to_vec_u32().unwrap() {
+                counts[id as usize] += 1;
+            }
+            let weight = |i: usize| if allowed.contains(&i) { f64::from(logits[i] / temperature).exp() } else { 0.0 };
+            let sum: f64 = (0..7).map(weight).sum();
+            for (i, &n) in counts.iter().enumerate() {
+                let want = weight(i) / sum * rows as f64;
+                // Five standard deviations of a binomial count.
+                let slack = 5.0 * (want * (1.0 - want / rows as f64)).sqrt();
+                assert!(
+                    (n as f64 - want).abs() <= slack,
+                    "token {i} {n} times, expected {want:.0} ± {slack:.0} on {device}"
+                );
+            }
+        }
+        // Seeds and positions give other draws, the same ones the same.
+        let draw = |seed, position| {
+            let o = SampleOptions { temperature: 1.0, top_k: None, seed, position };
+            x.sample(&o).unwrap().to_vec_u32().unwrap()
+        };
+        assert_eq!(draw(1, 2), draw(1, 2));
+        assert_ne!(draw(1, 2), draw(2, 2));
+        assert_ne!(draw(1, 2), draw(1, 3));
+        // Cold, or with one candidate, it is the largest; of equal ones any.
+        let cold = SampleOptions { temperature: 1e-3, top_k: None, seed: 1, position: 0 };
+        assert!(x.sample(&cold).unwrap().to_vec_u32().unwrap().iter().all(|&id| id == 2));
+        let one = SampleOptions { temperature: 1.0, top_k: Some(1), seed: 1, position: 0 };
+        assert!(x.sample(&one).unwrap().to_vec_u32().unwrap().iter().all(|&id| id == 2));
+        for bad in [
+            SampleOptions { temperature: 0.0, ..one },
+            SampleOptions { temperature: f32::NAN, ..one },
+            SampleOptions { top_k: Some(0), ..one },
+        ] {
+            assert!(x.sample(&bad).is_err());
+        }
+    }
+}
+
+#[test]
+fn sample_draws_the_same_on_every_device() {
+    let mut r = Random(71);
+    let logits = r.floats(500 * 130, 3.0);
+    let o = SampleOptions { temperature: 0.9, top_k: Some(40), seed: 5, position: 1 };
+    let [cpu, gpu] = devices().map(|d| t(&logits, &[500, 130], &d).sample(&o).unwrap().to_vec_u32().unwrap());
+    // Two devices may round two candidates that are as good as equal in either order.
+    let differ = cpu.iter().zip(&gpu).filter(|(a, b)| a != b).count();
+    assert!(differ <= 1, "{differ} of 500");
 }

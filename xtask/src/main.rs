@@ -68,8 +68,8 @@ fn test(arguments: &[String]) -> Outcome {
         let mut c = cargo();
         // The whole workspace, so that what is built already serves.
         c.args(["test", "--release", "--workspace", "--test", "kernels", "--test", "golden"]);
-        eprintln!("xtask: RECURVE_SIMD={simd}");
-        c.env("RECURVE_SIMD", simd);
+        eprintln!("xtask: RECURVE_SIMD={simd} RECURVE_TEST_PATHS=cpu");
+        c.env("RECURVE_SIMD", simd).env("RECURVE_TEST_PATHS", "cpu");
         run(c)?;
     }
     Ok(())

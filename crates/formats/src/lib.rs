@@ -8,6 +8,6 @@ mod text;
 
 pub use arrays::{HostArray, HostData, read_array, write_array};
 pub use error::{Error, Result};
-pub use model::{Input, IntoInput, Model};
+pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
 pub use text::{Reading, TextSpec};

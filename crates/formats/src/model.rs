@@ -61,6 +61,24 @@ impl IntoInput for &Vec<u32> {
     }
 }
 
+/// A model's inputs on its device.
+#[derive(Clone, Debug)]
+pub struct ModelInputs {
+    /// The model's own input.
+    pub x: Tensor,
+    /// Valid timesteps of each sequence, `[B]`.
+    pub lengths: Option<Tensor>,
+    /// Which timesteps are valid, `[B, T]`.
+    pub mask: Option<Tensor>,
+}
+
+impl ModelInputs {
+    /// What a call takes beside the input.
+    pub fn args(&self) -> CallArgs<'_> {
+        CallArgs { lengths: self.lengths.as_ref(), mask: self.mask.as_ref(), ..CallArgs::default() }
+    }
+}
+
 impl Model {
     /// Opens a native model file.
     ///
@@ -124,34 +142,34 @@ impl Model {
     }
 
     /// Runs the model on inputs by name: the model's input, and optionally `lengths`, the valid
-    /// timesteps of each sequence.
+    /// timesteps of each sequence, or `mask`, which timesteps are valid.
     ///
     /// # Errors
     /// [`Error::Input`] if an input is missing, unknown or of the wrong kind; errors of the layers
     /// and the device.
     pub fn run<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<Tensor> {
-        let (x, lengths) = self.inputs(inputs)?;
-        let args = CallArgs { lengths: lengths.as_ref(), ..CallArgs::default() };
-        Ok(self.network.forward_all(&x, &args)?.swap_remove(0))
+        let inputs = self.inputs(inputs)?;
+        Ok(self.network.forward_all(&inputs.x, &inputs.args())?.swap_remove(0))
     }
 
-    /// The inputs as tensors on the model's device: the main one, and the lengths if given.
+    /// The inputs as tensors on the model's device.
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub fn inputs<'a, I: IntoInput>(
-        &self,
-        inputs: impl IntoIterator<Item = (&'a str, I)>,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let (mut x, mut lengths) = (None, None);
+    pub fn inputs<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<ModelInputs> {
+        let (mut x, mut lengths, mut mask) = (None, None, None);
         for (name, input) in inputs {
             let (place, dtype) = if name == self.info.input {
                 (&mut x, self.network.input_dtype())
             } else if name == "lengths" {
                 (&mut lengths, DType::U32)
+            } else if name == "mask" {
+                (&mut mask, DType::U32)
             } else {
-                let message =
-                    format!("this model has no such input; it has `{}` and, optionally, `lengths`", self.info.input);
+                let message = format!(
+                    "this model has no such input; it has `{}` and, optionally, `lengths` or `mask`",
+                    self.info.input
+                );
                 return Err(Error::Input { name: name.into(), message });
             };
             *place = Some(match input.into_input() {
@@ -160,7 +178,7 @@ impl Model {
             });
         }
         let missing = || Error::Input { name: self.info.input.clone(), message: "is missing".into() };
-        Ok((x.ok_or_else(missing)?, lengths))
+        Ok(ModelInputs { x: x.ok_or_else(missing)?, lengths, mask })
     }
 
     /// The readings of a text's ambiguous characters, for a model with a vocabulary.

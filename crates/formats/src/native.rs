@@ -2,7 +2,7 @@
 //! description of the layers. `docs/model-file.md` specifies it.
 
 use crate::{Error, Result, TextSpec};
-use recurve_layers::{LayerConfig, Network, Weights};
+use recurve_layers::{LayerConfig, Network, RecurrentSpec, Weights};
 use recurve_tensor::Device;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use serde::{Deserialize, Serialize};
@@ -56,24 +56,34 @@ impl ModelInfo {
         for &d in self.input_shape.iter().flatten() {
             limit("input_shape", d, MAX_SIZE)?;
         }
-        for layer in &self.layers {
-            match layer {
-                LayerConfig::Recurrent(r) => {
-                    limit("units", r.units, MAX_SIZE)?;
-                    limit("num_layers", r.num_layers, MAX_LAYERS)?;
-                }
-                LayerConfig::Embedding(e) => {
-                    limit("input_dim", e.input_dim, MAX_SIZE)?;
-                    limit("output_dim", e.output_dim, MAX_SIZE)?;
-                }
-                LayerConfig::Dense(d) => limit("units", d.units, MAX_SIZE)?,
-                _ => {}
-            }
-        }
+        self.layers.iter().try_for_each(|layer| check_layer(layer, &limit))?;
         if let Some(t) = &self.text {
             t.check().map_err(|message| Error::Description { path: path.into(), message })?;
         }
         Ok(())
+    }
+}
+
+/// Holds every size of a layer against its limit.
+fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) -> Result<()>) -> Result<()> {
+    let recurrent = |r: &RecurrentSpec| {
+        limit("units", r.units, MAX_SIZE)?;
+        limit("proj_size", r.cell.proj_size.unwrap_or(0), MAX_SIZE)?;
+        limit("num_layers", r.num_layers, MAX_LAYERS)
+    };
+    match layer {
+        LayerConfig::Recurrent(r) => recurrent(r),
+        LayerConfig::StackedRnnCells(s) => {
+            limit("cells", s.cells.len(), MAX_LAYERS)?;
+            s.cells.iter().try_for_each(recurrent)
+        }
+        LayerConfig::TimeDistributed(t) => check_layer(&t.layer, limit),
+        LayerConfig::Embedding(e) => {
+            limit("input_dim", e.input_dim, MAX_SIZE)?;
+            limit("output_dim", e.output_dim, MAX_SIZE)
+        }
+        LayerConfig::Dense(d) => limit("units", d.units, MAX_SIZE),
+        _ => Ok(()),
     }
 }
 

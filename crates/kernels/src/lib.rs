@@ -1,6 +1,7 @@
 //! Fused recurrent kernels over whole sequences.
 //!
-//! [`Recurrent`] is one layer of LSTM, GRU or SimpleRNN cells in one or two directions. Its weights
+//! [`Recurrent`] is one layer of recurrent cells (SimpleRNN, LSTM, GRU, IndRNN, minGRU, minLSTM and
+//! their options) in one or two directions. Its weights
 //! are packed once for the device; every call multiplies all timesteps by `W_ih` in one product
 //! (in chunks of time, so that the product stays within a budget), then runs the recurrence with
 //! the gates fused.
@@ -10,4 +11,4 @@ mod gpu;
 mod recurrent;
 
 pub use recurrent::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy};
-pub use recurve_reference::{Cell, CellKind, Direction, DirectionWeights, GateOrder};
+pub use recurve_reference::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Zoneout};

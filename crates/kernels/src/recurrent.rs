@@ -2,8 +2,10 @@
 
 use crate::cpu::CpuLayer;
 use crate::gpu::GpuLayer;
-use crate::{Cell, CellKind, Direction, DirectionWeights};
-use recurve_tensor::{DType, Device, Error, Result, Shape, Tensor};
+use crate::{Cell, CellKind, Direction, DirectionWeights, MaskedOutput};
+use half::f16;
+use recurve_tensor::{DType, Device, Error, Result, Shape, Tensor, concat};
+use std::borrow::Cow;
 
 /// How a GPU runs the recurrence. Results agree within the bounds of the kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -12,7 +14,8 @@ pub enum Strategy {
     #[default]
     Auto,
     /// The whole sequence in one dispatch (more where the device limits loops): h in workgroup
-    /// memory, one workgroup per tile of batch rows and direction. For small and middling H.
+    /// memory, one workgroup per tile of batch rows and direction. For small and middling H. The
+    /// minimal cells compose their steps instead, in a depth of O(log T).
     Scan,
     /// One dispatch per timestep over tiles of hidden units, batch rows and directions. For large H
     /// and large batches.
@@ -41,6 +44,24 @@ pub struct RecurrentConfig<'a> {
     pub hidden_size: usize,
     /// One or two directions with their weights. Gates in Recurve's order.
     pub directions: &'a [(Direction, &'a DirectionWeights<f32>)],
+    /// The cell of the second direction where it is another, as ONNX's `activations` may say; of
+    /// the same kind and state size.
+    pub second_cell: Option<Cell>,
+    /// How `W_ih`, `W_hh` and `W_hr` are stored: F32 or F16. Sums are f32 either way. The CPU rounds
+    /// to f16 and keeps f32.
+    pub weights: DType,
+}
+
+impl<'a> RecurrentConfig<'a> {
+    /// A layer with one cell and f32 weights.
+    pub const fn new(
+        cell: Cell,
+        input_size: usize,
+        hidden_size: usize,
+        directions: &'a [(Direction, &'a DirectionWeights<f32>)],
+    ) -> Self {
+        Self { cell, input_size, hidden_size, directions, second_cell: None, weights: DType::F32 }
+    }
 }
 
 /// Which outputs a call computes.
@@ -56,13 +77,19 @@ pub enum Outputs {
 /// The arguments of [`Recurrent::forward`] beside the input.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardArgs<'a> {
-    /// Initial h, `[D, B, H]`; zeros if `None`.
+    /// Initial h, `[D, B, H]` (`[D, B, P]` with a projection); zeros if `None`.
     pub h0: Option<&'a Tensor>,
     /// Initial c, `[D, B, H]`; zeros if `None`. LSTM only.
     pub c0: Option<&'a Tensor>,
     /// Valid timesteps of each sequence, `[B]`, U32, at most T. Outputs past the end are zero, the
     /// final state is that of the last valid step, and the reverse direction starts there.
     pub lengths: Option<&'a Tensor>,
+    /// Which timesteps are valid, `[B, T]` whatever the layout of the input, U32: not zero where
+    /// they are. The state stands still at the others, wherever they are. Not together with
+    /// lengths.
+    pub mask: Option<&'a Tensor>,
+    /// The output where the mask is zero.
+    pub masked_output: MaskedOutput,
     /// The input is `[T, B, I]` and the output `[T, B, D·H]`.
     pub time_major: bool,
     /// Which outputs to compute.
@@ -82,6 +109,8 @@ impl Default for ForwardArgs<'_> {
             h0: None,
             c0: None,
             lengths: None,
+            mask: None,
+            masked_output: MaskedOutput::Zero,
             time_major: false,
             outputs: Outputs::All,
             reading_order: false,
@@ -94,9 +123,10 @@ impl Default for ForwardArgs<'_> {
 /// The results of [`Recurrent::forward`].
 #[derive(Clone, Debug)]
 pub struct RecurrentOutput {
-    /// `[B, T, D·H]` (or `[T, B, D·H]`), unless only the last was asked for.
+    /// `[B, T, D·W]` (or `[T, B, D·W]`), W being H or P with a projection, unless only the last was
+    /// asked for.
     pub y: Option<Tensor>,
-    /// Final h, `[D, B, H]`.
+    /// Final h, `[D, B, W]`.
     pub h: Tensor,
     /// Final c, `[D, B, H]`; LSTM only.
     pub c: Option<Tensor>,
@@ -109,13 +139,15 @@ pub(crate) struct Sizes {
     pub(crate) timesteps: usize,
     pub(crate) input: usize,
     pub(crate) hidden: usize,
+    /// Elements of h.
+    pub(crate) width: usize,
     pub(crate) directions: usize,
 }
 
 impl Sizes {
     /// The shape of all outputs, and its strides by batch row and by timestep.
     pub(crate) fn output(&self, time_major: bool) -> Result<(Shape, usize, usize)> {
-        let (b, t, width) = (self.batch, self.timesteps, self.directions * self.hidden);
+        let (b, t, width) = (self.batch, self.timesteps, self.directions * self.width);
         let dims = if time_major { [t, b, width] } else { [b, t, width] };
         let shape = Shape::new(&dims).ok_or_else(|| Error::Argument {
             operation: FORWARD,
@@ -126,7 +158,13 @@ impl Sizes {
         Ok((shape, row, time))
     }
 
-    pub(crate) fn state_shape(&self) -> Shape {
+    /// The shape of h.
+    pub(crate) fn h_shape(&self) -> Shape {
+        Shape::new(&[self.directions, self.batch, self.width]).expect("smaller than tensors that exist")
+    }
+
+    /// The shape of c.
+    pub(crate) fn c_shape(&self) -> Shape {
         Shape::new(&[self.directions, self.batch, self.hidden]).expect("smaller than tensors that exist")
     }
 }
@@ -151,6 +189,8 @@ pub struct Recurrent {
 enum Layer {
     Cpu(CpuLayer),
     Gpu(Box<GpuLayer>),
+    /// Two directions with cells of their own.
+    Pair(Box<[Recurrent; 2]>),
 }
 
 const NEW: &str = "Recurrent::new";
@@ -161,10 +201,10 @@ impl Recurrent {
     ///
     /// # Errors
     /// [`Error::Argument`] if a size is zero, a weight has the wrong number of elements, there are
-    /// not one or two directions, a clip or an activation's parameter is not finite, or peepholes
-    /// are given for a cell that is no LSTM; errors of the device.
+    /// not one or two directions, a clip or another parameter is out of its range, or the cell has
+    /// an option or a weight that its kind does not know; [`Error::Unsupported`] for f16 weights on
+    /// an adapter without f16; errors of the device.
     pub fn new(config: &RecurrentConfig<'_>, device: &Device) -> Result<Self> {
-        let bad = |argument, message: String| Error::Argument { operation: NEW, argument, message };
         let (i, h) = (config.input_size, config.hidden_size);
         if i == 0 || h == 0 {
             return Err(bad("input_size, hidden_size", format!("must be at least 1, but they are {i} and {h}")));
@@ -172,37 +212,32 @@ impl Recurrent {
         if !matches!(config.directions.len(), 1 | 2) {
             return Err(bad("directions", format!("must be one or two, but there are {}", config.directions.len())));
         }
-        if let Some(clip) = config.cell.clip
-            && !(clip.is_finite() && clip > 0.0)
-        {
-            return Err(bad("clip", format!("must be finite and above 0, but it is {clip}")));
+        if !config.weights.is_float() {
+            return Err(bad("weights", format!("must be f32 or f16, but it is {}", config.weights)));
         }
-        for f in [config.cell.gate, config.cell.candidate, config.cell.output] {
-            recurve_tensor::activation_code(f)?;
+        let cells = [config.cell, config.second_cell.unwrap_or(config.cell)];
+        if cells[0].kind != cells[1].kind || cells[0].projection != cells[1].projection {
+            return Err(bad("second_cell", "must be of the first one's kind and state size".into()));
         }
-        let rows = config.cell.kind.gates() * h;
-        for (_, w) in config.directions {
-            let check = |argument, got: usize, wanted: usize, letters: &str, optional: bool| {
-                if got == wanted || (optional && got == 0) {
-                    return Ok(());
-                }
-                Err(bad(argument, format!("must have {wanted} elements, {letters}, but it has {got}")))
+        for (cell, (_, w)) in cells.iter().zip(config.directions) {
+            check_cell(cell, h)?;
+            check_weights(cell, w, i, h)?;
+        }
+        let layer = if config.directions.len() == 2 && cells[0] != cells[1] {
+            let one = |n: usize| {
+                let directions = &config.directions[n..=n];
+                Self::new(&RecurrentConfig { cell: cells[n], directions, second_cell: None, ..*config }, device)
             };
-            check("w_ih", w.w_ih.len(), rows * i, "[G·H, I]", false)?;
-            check("w_hh", w.w_hh.len(), rows * h, "[G·H, H]", false)?;
-            check("b_ih", w.b_ih.len(), rows, "[G·H]", true)?;
-            check("b_hh", w.b_hh.len(), rows, "[G·H]", true)?;
-            check("peepholes", w.peepholes.len(), 3 * h, "[3·H]", true)?;
-            if !w.peepholes.is_empty() && !matches!(config.cell.kind, CellKind::Lstm { .. }) {
-                return Err(bad(
-                    "peepholes",
-                    format!("belong to an LSTM, but the cell is a {}", config.cell.kind.name()),
-                ));
+            Layer::Pair(Box::new([one(0)?, one(1)?]))
+        } else {
+            let weights: Vec<_> =
+                config.directions.iter().map(|(_, w)| stored(w, config.weights)).collect::<Result<_>>()?;
+            let directions: Vec<_> = config.directions.iter().zip(&weights).map(|((d, _), w)| (*d, &**w)).collect();
+            let config = RecurrentConfig { directions: &directions, ..*config };
+            match device {
+                Device::Cpu => Layer::Cpu(CpuLayer::new(&config)),
+                Device::Gpu(gpu) => Layer::Gpu(Box::new(GpuLayer::new(&config, gpu)?)),
             }
-        }
-        let layer = match device {
-            Device::Cpu => Layer::Cpu(CpuLayer::new(config)),
-            Device::Gpu(gpu) => Layer::Gpu(Box::new(GpuLayer::new(config, gpu)?)),
         };
         Ok(Self {
             cell: config.cell,
@@ -238,6 +273,7 @@ impl Recurrent {
         match &self.layer {
             Layer::Cpu(_) => Device::Cpu,
             Layer::Gpu(l) => Device::Gpu(l.gpu().clone()),
+            Layer::Pair(p) => p[0].device(),
         }
     }
 
@@ -247,6 +283,7 @@ impl Recurrent {
         match &self.layer {
             Layer::Cpu(_) => Strategy::Auto,
             Layer::Gpu(l) => l.choose(Strategy::Auto, batch, timesteps).unwrap_or(Strategy::Step),
+            Layer::Pair(p) => p[0].strategy(batch, timesteps),
         }
     }
 
@@ -262,6 +299,23 @@ impl Recurrent {
         match &self.layer {
             Layer::Cpu(l) => l.forward(x, args, &sizes, &self.directions),
             Layer::Gpu(l) => l.forward(x, args, &sizes, &self.directions),
+            Layer::Pair(pair) => {
+                let mut out = Vec::with_capacity(2);
+                for (n, layer) in pair.iter().enumerate() {
+                    let [h0, c0] = [args.h0, args.c0].map(|s| s.map(|s| s.slice(0, n..n + 1)).transpose());
+                    let (h0, c0) = (h0?, c0?);
+                    out.push(layer.forward(x, &ForwardArgs { h0: h0.as_ref(), c0: c0.as_ref(), ..*args })?);
+                }
+                let join = |parts: [Option<&Tensor>; 2], axis| match parts {
+                    [Some(a), Some(b)] => concat(&[a, b], axis).map(Some),
+                    _ => Ok(None),
+                };
+                Ok(RecurrentOutput {
+                    y: join([out[0].y.as_ref(), out[1].y.as_ref()], 2)?,
+                    h: concat(&[&out[0].h, &out[1].h], 0)?,
+                    c: join([out[0].c.as_ref(), out[1].c.as_ref()], 0)?,
+                })
+            }
         }
     }
 
@@ -301,16 +355,17 @@ impl Recurrent {
             timesteps,
             input: self.input_size,
             hidden: self.hidden_size,
+            width: self.cell.state_size(self.hidden_size),
             directions: self.directions.len(),
         };
         if args.c0.is_some() && !self.cell.kind.has_cell_state() {
             let message = format!("belongs to an LSTM, but the cell is a {}", self.cell.kind.name());
             return Err(Error::Argument { operation: FORWARD, argument: "c0", message });
         }
-        for (state, argument) in [(args.h0, "h0"), (args.c0, "c0")] {
+        for (state, argument, want) in [(args.h0, "h0", sizes.h_shape()), (args.c0, "c0", sizes.c_shape())] {
             if let Some(t) = state {
-                if *t.shape() != sizes.state_shape() {
-                    return shape(t, argument, format!("[directions, batch, hidden] = {}", sizes.state_shape()));
+                if *t.shape() != want {
+                    return shape(t, argument, format!("[directions, batch, hidden] = {want}"));
                 }
                 float(t, argument)?;
                 device(t, argument)?;
@@ -329,6 +384,128 @@ impl Recurrent {
                 return Err(Error::Argument { operation: FORWARD, argument: "lengths", message });
             }
         }
+        if let Some(t) = args.mask {
+            if t.dims() != [batch, timesteps] {
+                return shape(t, "mask", format!("[batch, timesteps] = [{batch}, {timesteps}]"));
+            }
+            if t.dtype() != DType::U32 {
+                return Err(Error::DType { operation: FORWARD, argument: "mask", expected: "u32", got: t.dtype() });
+            }
+            device(t, "mask")?;
+            if args.lengths.is_some() {
+                return Err(Error::Argument {
+                    operation: FORWARD,
+                    argument: "mask",
+                    message: "cannot be given together with lengths".into(),
+                });
+            }
+        }
         Ok(sizes)
     }
+}
+
+fn bad(argument: &'static str, message: String) -> Error {
+    Error::Argument { operation: NEW, argument, message }
+}
+
+fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
+    let name = cell.kind.name();
+    if let Some(clip) = cell.clip
+        && !(clip.is_finite() && clip > 0.0)
+    {
+        return Err(bad("clip", format!("must be finite and above 0, but it is {clip}")));
+    }
+    for f in cell.gates.into_iter().chain([cell.candidate, cell.output]) {
+        recurve_tensor::activation_code(f)?;
+    }
+    let lstm = matches!(cell.kind, CellKind::Lstm { .. });
+    match cell.projection {
+        Some(_) if !lstm => return Err(bad("projection", format!("belongs to an LSTM, but the cell is a {name}"))),
+        Some(p) if p == 0 || p >= hidden => {
+            return Err(bad(
+                "projection",
+                format!("must be at least 1 and below {hidden} hidden units, but it is {p}"),
+            ));
+        }
+        _ => {}
+    }
+    if let Some(epsilon) = cell.layer_norm {
+        if !(lstm || cell.kind == (CellKind::Gru { reset_after: true })) {
+            let kind = if matches!(cell.kind, CellKind::Gru { .. }) { "gru without reset_after" } else { name };
+            return Err(bad(
+                "layer_norm",
+                format!("belongs to an LSTM or to a GRU with reset_after, but the cell is a {kind}"),
+            ));
+        }
+        if !(epsilon.is_finite() && epsilon > 0.0) {
+            return Err(bad("layer_norm", format!("needs a finite epsilon above 0, but it is {epsilon}")));
+        }
+    }
+    if let Some(z) = cell.zoneout {
+        if !(lstm || matches!(cell.kind, CellKind::Rnn | CellKind::Gru { .. })) {
+            return Err(bad("zoneout", format!("belongs to a SimpleRNN, LSTM or GRU, but the cell is a {name}")));
+        }
+        if !((0.0..1.0).contains(&z.h) && (0.0..1.0).contains(&z.c)) {
+            return Err(bad("zoneout", format!("must be in [0, 1), but it is {} and {}", z.h, z.c)));
+        }
+        if z.c != 0.0 && !lstm {
+            return Err(bad("zoneout", format!("of c belongs to an LSTM, but the cell is a {name}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize) -> Result<()> {
+    let kind = cell.kind;
+    let width = cell.state_size(h);
+    let rows = kind.gates() * h;
+    let check = |argument, got: usize, wanted: usize, letters: &str| {
+        if got == wanted {
+            return Ok(());
+        }
+        Err(bad(argument, format!("must have {wanted} elements, {letters}, but it has {got}")))
+    };
+    let optional = |argument, got: usize, wanted: usize, letters: &str| {
+        if got == 0 { Ok(()) } else { check(argument, got, wanted, letters) }
+    };
+    check("w_ih", w.w_ih.len(), rows * i, "[G·H, I]")?;
+    let letters = match kind {
+        CellKind::IndRnn => "[H]",
+        _ if cell.projection.is_some() => "[G·H, P]",
+        _ => "[G·H, H]",
+    };
+    check("w_hh", w.w_hh.len(), kind.recurrent_weights(h, width), letters)?;
+    optional("b_ih", w.b_ih.len(), rows, "[G·H]")?;
+    optional("b_hh", w.b_hh.len(), rows, "[G·H]")?;
+    optional("peepholes", w.peepholes.len(), 3 * h, "[3·H]")?;
+    if !w.peepholes.is_empty() && !matches!(kind, CellKind::Lstm { .. }) {
+        return Err(bad("peepholes", format!("belong to an LSTM, but the cell is a {}", kind.name())));
+    }
+    check("w_hr", w.w_hr.len(), cell.projection.map_or(0, |p| p * h), "[P, H] with a projection")?;
+    let norm = |n: usize| if cell.layer_norm.is_some() { 2 * n } else { 0 };
+    check("norm_ih", w.norm_ih.len(), norm(rows), "[2, G·H] with layer normalization")?;
+    check("norm_hh", w.norm_hh.len(), norm(rows), "[2, G·H] with layer normalization")?;
+    let c = if kind.has_cell_state() { norm(h) } else { 0 };
+    check("norm_c", w.norm_c.len(), c, "[2, H] with layer normalization of an LSTM")
+}
+
+/// The weights as they are after storage.
+fn stored(w: &DirectionWeights<f32>, dtype: DType) -> Result<Cow<'_, DirectionWeights<f32>>> {
+    if dtype != DType::F16 {
+        return Ok(Cow::Borrowed(w));
+    }
+    let round = |v: &[f32]| -> Result<Vec<f32>> {
+        v.iter()
+            .map(|&v| match f16::from_f32(v).to_f32() {
+                f if f.is_finite() => Ok(f),
+                _ => Err(bad("weights", format!("cannot be f16: the largest number is 65504, but one is {v}"))),
+            })
+            .collect()
+    };
+    Ok(Cow::Owned(DirectionWeights {
+        w_ih: round(&w.w_ih)?,
+        w_hh: round(&w.w_hh)?,
+        w_hr: round(&w.w_hr)?,
+        ..w.clone()
+    }))
 }

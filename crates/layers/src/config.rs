@@ -2,8 +2,9 @@
 //! weights and a device.
 
 use crate::Initializer;
-use recurve_kernels::{Cell, CellKind};
+use recurve_kernels::{Cell, CellKind, Zoneout};
 use recurve_tensor::Activation;
+use recurve_tensor::DType;
 use serde::{Deserialize, Serialize};
 
 /// An activation function as files write it: its name, and alpha and beta where it has them.
@@ -23,6 +24,7 @@ pub enum ActivationSpec {
     Elu { alpha: f32 },
     Softsign,
     Softplus,
+    Positive,
 }
 
 macro_rules! activations {
@@ -56,13 +58,14 @@ activations!(
     Elu { alpha },
     Softsign,
     Softplus,
+    Positive,
 );
 
 /// A recurrent cell as files write it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellSpec {
-    /// `rnn`, `lstm` or `gru`.
+    /// `rnn`, `lstm`, `gru`, `indrnn`, `mingru` or `minlstm`.
     pub kind: CellName,
     /// GRU: the reset gate after the product.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
@@ -70,8 +73,15 @@ pub struct CellSpec {
     /// LSTM: f = 1 - i.
     #[serde(default, skip_serializing_if = "is_no")]
     pub input_forget: bool,
+    /// LSTM: the gates see c.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub peepholes: bool,
     /// Activation of the gates.
     pub recurrent_activation: ActivationSpec,
+    /// Activations of the gates where they differ, in place of `recurrent_activation`: LSTM i, f, o;
+    /// GRU r, z.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_activations: Option<[ActivationSpec; 3]>,
     /// Activation of the candidate.
     pub activation: ActivationSpec,
     /// Activation of the cell state on its way out.
@@ -79,6 +89,15 @@ pub struct CellSpec {
     /// Clip of activation inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
+    /// LSTM: h is projected to this many elements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proj_size: Option<usize>,
+    /// LSTM, GRU: layer normalization with this epsilon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_norm: Option<f32>,
+    /// Zoneout: the shares of h and c that stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zoneout: Option<[f32; 2]>,
 }
 
 fn yes() -> bool {
@@ -92,17 +111,27 @@ fn is_yes(b: &bool) -> bool {
 fn is_no(b: &bool) -> bool {
     !*b
 }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(v: &f32) -> bool {
+    *v == 0.0
+}
 
 /// The family of a cell as files write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum CellName {
     /// SimpleRNN.
     Rnn,
+    /// IndRNN.
+    IndRnn,
     /// LSTM.
     Lstm,
     /// GRU.
     Gru,
+    /// Minimal GRU.
+    MinGru,
+    /// Minimal LSTM.
+    MinLstm,
 }
 
 impl From<CellSpec> for Cell {
@@ -110,13 +139,19 @@ impl From<CellSpec> for Cell {
         Self {
             kind: match s.kind {
                 CellName::Rnn => CellKind::Rnn,
+                CellName::IndRnn => CellKind::IndRnn,
                 CellName::Lstm => CellKind::Lstm { coupled: s.input_forget },
                 CellName::Gru => CellKind::Gru { reset_after: s.reset_after },
+                CellName::MinGru => CellKind::MinGru,
+                CellName::MinLstm => CellKind::MinLstm,
             },
-            gate: s.recurrent_activation.into(),
+            gates: s.gate_activations.unwrap_or([s.recurrent_activation; 3]).map(Activation::from),
             candidate: s.activation.into(),
             output: s.output_activation.into(),
             clip: s.clip,
+            projection: s.proj_size,
+            layer_norm: s.layer_norm,
+            zoneout: s.zoneout.map(|[h, c]| Zoneout { h, c }),
         }
     }
 }
@@ -126,16 +161,25 @@ impl From<Cell> for CellSpec {
         let (kind, reset_after, input_forget) = match c.kind {
             CellKind::Lstm { coupled } => (CellName::Lstm, true, coupled),
             CellKind::Gru { reset_after } => (CellName::Gru, reset_after, false),
+            CellKind::IndRnn => (CellName::IndRnn, true, false),
+            CellKind::MinGru => (CellName::MinGru, true, false),
+            CellKind::MinLstm => (CellName::MinLstm, true, false),
             _ => (CellName::Rnn, true, false),
         };
+        let gates = c.gates.map(ActivationSpec::from);
         Self {
             kind,
             reset_after,
             input_forget,
-            recurrent_activation: c.gate.into(),
+            peepholes: false,
+            recurrent_activation: gates[0],
+            gate_activations: (gates != [gates[0]; 3]).then_some(gates),
             activation: c.candidate.into(),
             output_activation: c.output.into(),
             clip: c.clip,
+            proj_size: c.projection,
+            layer_norm: c.layer_norm,
+            zoneout: c.zoneout.map(|z| [z.h, z.c]),
         }
     }
 }
@@ -165,6 +209,8 @@ pub enum Merge {
     Average,
     /// Their elementwise product.
     Multiply,
+    /// Not at all: two outputs, forward first.
+    None,
 }
 
 /// Everything about a recurrent layer but its weights.
@@ -198,6 +244,19 @@ pub struct RecurrentSpec {
     /// Input and output are `[T, B, …]`.
     #[serde(default)]
     pub time_major: bool,
+    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub zero_output_for_mask: bool,
+    /// Share of the input (of a stacked layer's input where there are several) that training drops;
+    /// nothing happens at inference.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropout: f32,
+    /// Share of h that training drops; nothing happens at inference.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recurrent_dropout: f32,
+    /// Weight matrices are kept as f16; sums stay f32.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub f16_weights: bool,
     /// LSTM: the bias of the forget gate begins at 1 (Jozefowicz et al. 2015).
     #[serde(default, skip_serializing_if = "is_no")]
     pub unit_forget_bias: bool,
@@ -229,6 +288,7 @@ impl RecurrentSpec {
     /// A layer of `units` cells with Keras's defaults.
     pub fn new(cell: Cell, units: usize) -> Self {
         let double = cell.kind == CellKind::Gru { reset_after: true };
+        let normal = if cell.kind == CellKind::IndRnn { Initializer::Uniform { limit: 1.0 } } else { orthogonal() };
         Self {
             cell: cell.into(),
             units,
@@ -240,9 +300,13 @@ impl RecurrentSpec {
             stateful: false,
             go_backwards: false,
             time_major: false,
+            zero_output_for_mask: false,
+            dropout: 0.0,
+            recurrent_dropout: 0.0,
+            f16_weights: false,
             unit_forget_bias: matches!(cell.kind, CellKind::Lstm { .. }),
             kernel_initializer: glorot(),
-            recurrent_initializer: orthogonal(),
+            recurrent_initializer: normal,
             bias_initializer: zeros(),
         }
     }
@@ -252,12 +316,22 @@ impl RecurrentSpec {
         if self.bidirectional.is_some() { 2 } else { 1 }
     }
 
+    /// Elements of h: the units, or `proj_size`.
+    pub fn state_size(&self) -> usize {
+        self.cell.proj_size.unwrap_or(self.units)
+    }
+
     /// The last dimension of the output.
     pub fn output_size(&self) -> usize {
         match self.bidirectional {
-            Some(Merge::Concat) => 2 * self.units,
-            _ => self.units,
+            Some(Merge::Concat) => 2 * self.state_size(),
+            _ => self.state_size(),
         }
+    }
+
+    /// How the weight matrices are kept.
+    pub(crate) fn weight_dtype(&self) -> DType {
+        if self.f16_weights { DType::F16 } else { DType::F32 }
     }
 
     /// The weights of one stacked layer, a direction each, named as PyTorch names them under
@@ -277,16 +351,9 @@ impl RecurrentSpec {
 
     /// Number of weights for an input of this many features.
     pub fn param_count(&self, input_size: usize) -> usize {
-        let g = Cell::from(self.cell).kind.gates();
-        let (d, h) = (self.directions(), self.units);
-        let biases = match self.bias {
-            Bias::None => 0,
-            Bias::Single => 1,
-            Bias::Double => 2,
-        };
-        (0..self.num_layers)
-            .map(|l| if l == 0 { input_size } else { d * h })
-            .map(|i| d * g * h * (i + h + biases))
+        crate::recurrent::weight_shapes(self, input_size, "")
+            .iter()
+            .map(|(_, dims)| dims.iter().product::<usize>())
             .sum()
     }
 }
@@ -352,6 +419,31 @@ macro_rules! recurrent {
                 self.0.cell.clip = Some(clip);
                 self
             }
+            /// Outputs at masked timesteps are zero, in place of h as it stands.
+            #[must_use]
+            pub fn zero_output_for_mask(mut self, on: bool) -> Self {
+                self.0.zero_output_for_mask = on;
+                self
+            }
+            /// Share of the input that training drops, with `num_layers` that of each stacked layer's
+            /// input. Nothing happens at inference.
+            #[must_use]
+            pub fn dropout(mut self, rate: f32) -> Self {
+                self.0.dropout = rate;
+                self
+            }
+            /// Share of h that training drops. Nothing happens at inference.
+            #[must_use]
+            pub fn recurrent_dropout(mut self, rate: f32) -> Self {
+                self.0.recurrent_dropout = rate;
+                self
+            }
+            /// Keep the weight matrices as f16; sums stay f32.
+            #[must_use]
+            pub fn f16_weights(mut self, on: bool) -> Self {
+                self.0.f16_weights = on;
+                self
+            }
             /// Layers stacked in one module, as PyTorch's `num_layers`.
             #[must_use]
             pub fn num_layers(mut self, layers: usize) -> Self {
@@ -407,11 +499,98 @@ recurrent!(
     Cell::GRU
 );
 
+recurrent!(
+    /// An IndRNN layer: `h = relu(W_ih x + u ∘ h + b)` (Li et al. 2018).
+    IndRnn,
+    Cell::INDRNN
+);
+recurrent!(
+    /// A minimal GRU layer (Feng et al. 2024): its gates read only the input, so that a GPU runs all
+    /// timesteps in a depth of O(log T). The candidate is linear unless told otherwise;
+    /// [`Activation::Positive`] is that of the paper's log-space form.
+    MinGru,
+    Cell::MINGRU
+);
+recurrent!(
+    /// A minimal LSTM layer (Feng et al. 2024), as [`MinGru`].
+    MinLstm,
+    Cell::MINLSTM
+);
+
+macro_rules! gated {
+    ($($name:ident),*) => { $(
+        impl $name {
+            /// Activation of the gates.
+            #[must_use]
+            pub fn recurrent_activation(mut self, f: Activation) -> Self {
+                self.0.cell.recurrent_activation = f.into();
+                self.0.cell.gate_activations = None;
+                self
+            }
+        }
+    )* };
+}
+gated!(Lstm, Gru, MinGru, MinLstm);
+
+macro_rules! zoneout {
+    ($($name:ident),*) => { $(
+        impl $name {
+            /// Zoneout (Krueger et al. 2016): the share of the old h that stays, as training expects
+            /// of inference.
+            #[must_use]
+            pub fn zoneout(mut self, h: f32) -> Self {
+                self.0.cell.zoneout = Some([h, 0.0]);
+                self
+            }
+        }
+    )* };
+}
+zoneout!(SimpleRnn, Gru);
+
+macro_rules! layer_norm {
+    ($($name:ident),*) => { $(
+        impl $name {
+            /// Layer normalization (Ba et al. 2016) with this epsilon.
+            #[must_use]
+            pub fn layer_norm(mut self, epsilon: f32) -> Self {
+                self.0.cell.layer_norm = Some(epsilon);
+                self
+            }
+        }
+    )* };
+}
+layer_norm!(Lstm, Gru);
+
 impl Lstm {
-    /// Activation of the gates.
+    /// Activations of the gates i, f and o, each its own.
     #[must_use]
-    pub fn recurrent_activation(mut self, f: Activation) -> Self {
-        self.0.cell.recurrent_activation = f.into();
+    pub fn gate_activations(mut self, i: Activation, f: Activation, o: Activation) -> Self {
+        self.0.cell.gate_activations = Some([i.into(), f.into(), o.into()]);
+        self
+    }
+    /// f = 1 - i (ONNX's `input_forget`).
+    #[must_use]
+    pub fn input_forget(mut self, on: bool) -> Self {
+        self.0.cell.input_forget = on;
+        self
+    }
+    /// The gates see c (Gers & Schmidhuber 2000).
+    #[must_use]
+    pub fn peepholes(mut self, on: bool) -> Self {
+        self.0.cell.peepholes = on;
+        self
+    }
+    /// h is projected to this many elements (Sak et al. 2014), as PyTorch's `proj_size`.
+    #[must_use]
+    pub fn proj_size(mut self, size: usize) -> Self {
+        self.0.cell.proj_size = Some(size);
+        self
+    }
+    /// Zoneout (Krueger et al. 2016): the shares of the old h and c that stay, as training expects
+    /// of inference.
+    #[must_use]
+    pub fn zoneout(mut self, h: f32, c: f32) -> Self {
+        self.0.cell.zoneout = Some([h, c]);
         self
     }
     /// Whether the bias of the forget gate begins at 1; it does unless told otherwise.
@@ -423,12 +602,6 @@ impl Lstm {
 }
 
 impl Gru {
-    /// Activation of the gates.
-    #[must_use]
-    pub fn recurrent_activation(mut self, f: Activation) -> Self {
-        self.0.cell.recurrent_activation = f.into();
-        self
-    }
     /// The reset gate after the product (PyTorch, cuDNN, Keras's default) or before it.
     #[must_use]
     pub fn reset_after(mut self, on: bool) -> Self {
@@ -479,12 +652,146 @@ pub struct Embedding {
     pub input_dim: usize,
     /// Width of a vector.
     pub output_dim: usize,
+    /// Id 0 is padding: later layers skip it.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub mask_zero: bool,
 }
 
 impl Embedding {
     /// `input_dim` vectors of `output_dim` elements.
     pub fn new(input_dim: usize, output_dim: usize) -> Self {
-        Self { input_dim, output_dim }
+        Self { input_dim, output_dim, mask_zero: false }
+    }
+    /// Whether id 0 is padding that later layers skip.
+    #[must_use]
+    pub fn mask_zero(mut self, on: bool) -> Self {
+        self.mask_zero = on;
+        self
+    }
+}
+
+/// Timesteps whose features all have one value are padding: they become zero, and later layers skip
+/// them. Keras's `Masking`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Masking {
+    /// The value.
+    #[serde(default)]
+    pub mask_value: f32,
+}
+
+impl Masking {
+    /// Padding has this value.
+    pub fn new(mask_value: f32) -> Self {
+        Self { mask_value }
+    }
+}
+
+/// A layer applied to every timestep on its own: `[B, T, …]` as if it were `[B·T, …]`. Keras's
+/// `TimeDistributed`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeDistributed {
+    /// The layer.
+    pub layer: Box<LayerConfig>,
+}
+
+impl TimeDistributed {
+    /// `layer` at every timestep.
+    pub fn new(layer: impl Into<LayerConfig>) -> Self {
+        Self { layer: Box::new(layer.into()) }
+    }
+}
+
+/// Several cells in one layer, each reading the one below at the same timestep: Keras's
+/// `RNN(StackedRNNCells([…]))`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackedRnnCells {
+    /// The cells, lowest first. Of each only the cell, the units, the biases and the initialisers
+    /// count; what the layer returns and how it reads is said below.
+    pub cells: Vec<RecurrentSpec>,
+    /// Return h of the last cell at every timestep.
+    #[serde(default)]
+    pub return_sequences: bool,
+    /// Return the final states of every cell too.
+    #[serde(default)]
+    pub return_state: bool,
+    /// Begin each call with the states in which the last one ended.
+    #[serde(default)]
+    pub stateful: bool,
+    /// Read the sequence backwards, and return outputs in that order.
+    #[serde(default)]
+    pub go_backwards: bool,
+    /// Input and output are `[T, B, …]`.
+    #[serde(default)]
+    pub time_major: bool,
+    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    #[serde(default)]
+    pub zero_output_for_mask: bool,
+}
+
+impl StackedRnnCells {
+    /// No cells yet.
+    pub fn new() -> Self {
+        Self {
+            cells: Vec::new(),
+            return_sequences: false,
+            return_state: false,
+            stateful: false,
+            go_backwards: false,
+            time_major: false,
+            zero_output_for_mask: false,
+        }
+    }
+    /// Adds a cell on top.
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "the name that Sequential has")]
+    pub fn add(mut self, cell: impl Into<RecurrentSpec>) -> Self {
+        self.cells.push(cell.into());
+        self
+    }
+    /// Return h of every timestep, not only the last.
+    #[must_use]
+    pub fn return_sequences(mut self, on: bool) -> Self {
+        self.return_sequences = on;
+        self
+    }
+    /// Return the final states after the output.
+    #[must_use]
+    pub fn return_state(mut self, on: bool) -> Self {
+        self.return_state = on;
+        self
+    }
+    /// Begin each call with the states in which the last one ended.
+    #[must_use]
+    pub fn stateful(mut self, on: bool) -> Self {
+        self.stateful = on;
+        self
+    }
+    /// Read the sequence backwards, and return outputs in that order.
+    #[must_use]
+    pub fn go_backwards(mut self, on: bool) -> Self {
+        self.go_backwards = on;
+        self
+    }
+    /// Input and output are `[T, B, …]`.
+    #[must_use]
+    pub fn time_major(mut self, on: bool) -> Self {
+        self.time_major = on;
+        self
+    }
+    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    #[must_use]
+    pub fn zero_output_for_mask(mut self, on: bool) -> Self {
+        self.zero_output_for_mask = on;
+        self
+    }
+}
+
+impl Default for StackedRnnCells {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -542,8 +849,14 @@ impl Dropout {
 pub enum LayerConfig {
     /// [`Embedding`]
     Embedding(Embedding),
-    /// [`SimpleRnn`], [`Lstm`], [`Gru`], [`Bidirectional`]
+    /// [`SimpleRnn`], [`Lstm`], [`Gru`], [`IndRnn`], [`MinGru`], [`MinLstm`], [`Bidirectional`]
     Recurrent(RecurrentSpec),
+    /// [`StackedRnnCells`]
+    StackedRnnCells(StackedRnnCells),
+    /// [`TimeDistributed`]
+    TimeDistributed(TimeDistributed),
+    /// [`Masking`]
+    Masking(Masking),
     /// [`Dense`]
     Dense(Dense),
     /// [`Dropout`]
@@ -559,7 +872,7 @@ macro_rules! into_config {
         }
     )* };
 }
-into_config!(Embedding, Dense, Dropout);
+into_config!(Embedding, StackedRnnCells, TimeDistributed, Masking, Dense, Dropout);
 
 impl LayerConfig {
     /// Keras's name of the class.
@@ -573,7 +886,13 @@ impl LayerConfig {
                 CellName::Rnn => "SimpleRNN",
                 CellName::Lstm => "LSTM",
                 CellName::Gru => "GRU",
+                CellName::IndRnn => "IndRNN",
+                CellName::MinGru => "MinGRU",
+                CellName::MinLstm => "MinLSTM",
             },
+            Self::StackedRnnCells(_) => "RNN",
+            Self::TimeDistributed(_) => "TimeDistributed",
+            Self::Masking(_) => "Masking",
         }
     }
 }

@@ -6,19 +6,25 @@
 
 mod config;
 mod error;
+mod generate;
 mod init;
 mod network;
 mod recurrent;
+mod stacked;
+mod streams;
 mod summary;
 mod weights;
 
 pub use config::{
-    ActivationSpec, Bias, Bidirectional, CellName, CellSpec, Dense, Dropout, Embedding, Gru, LayerConfig, Lstm, Merge,
-    RecurrentSpec, SimpleRnn,
+    ActivationSpec, Bias, Bidirectional, CellName, CellSpec, Dense, Dropout, Embedding, Gru, IndRnn, LayerConfig, Lstm,
+    Masking, Merge, MinGru, MinLstm, RecurrentSpec, SimpleRnn, StackedRnnCells, TimeDistributed,
 };
 pub use error::{Error, Result};
+pub use generate::{GenerateOptions, Sampling};
 pub use init::Initializer;
-pub use network::{Layer, Network, Sequential};
+pub use network::{Layer, Network, NetworkState, Sequential};
 pub use recurrent::{CallArgs, RecurrentLayer, State};
+pub use stacked::StackedLayer;
+pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
 pub use weights::{Array, Weights};

@@ -1,8 +1,12 @@
 //! Layers one after another.
 
+use crate::config::CellName;
 use crate::recurrent::{initialize, weight_shapes};
 use crate::summary::{LayerSummary, Summary, show};
-use crate::{CallArgs, Dense, Error, LayerConfig, RecurrentLayer, Result, Weights, init};
+use crate::{
+    CallArgs, Dense, Error, LayerConfig, Merge, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights,
+    init,
+};
 use recurve_tensor::{DType, Device, MatmulOptions, Tensor};
 use std::sync::Arc;
 
@@ -63,35 +67,59 @@ impl Sequential {
         walk(&self.layers, input_shape, |name, prefix, layer, shape| {
             seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
             let input = features(name, layer, shape)?;
-            if let LayerConfig::Recurrent(r) = layer {
-                return initialize(r, input, prefix, seed, &mut weights);
-            }
-            let mut rng = init::rng(seed);
-            for (name, dims) in shapes(layer, input, prefix) {
-                let data = match (layer, &dims[..]) {
-                    (LayerConfig::Embedding(_), &[r, c]) => {
-                        // Keras's default for embeddings: uniform in ±0.05.
-                        init::Initializer::Uniform { limit: 0.05 }.matrix(r, c, c, &mut rng)
-                    }
-                    (_, &[r, c]) => init::Initializer::GlorotUniform.matrix(r, c, c, &mut rng),
-                    _ => vec![0.0; dims.iter().product()],
-                };
-                weights.insert(name, &dims, data)?;
-            }
-            Ok(())
+            fresh(layer, input, prefix, seed, &mut weights)
         })?;
         Network::new(&self.layers, input_shape, Arc::new(weights), device)
     }
+}
+
+/// Fresh weights for a layer.
+fn fresh(layer: &LayerConfig, input: usize, prefix: &str, seed: u64, weights: &mut Weights) -> Result<()> {
+    match layer {
+        LayerConfig::Recurrent(r) => return initialize(r, input, prefix, seed, weights),
+        LayerConfig::StackedRnnCells(s) => return s.initialize(input, prefix, seed, weights),
+        LayerConfig::TimeDistributed(t) => return fresh(&t.layer, input, prefix, seed, weights),
+        _ => {}
+    }
+    let mut rng = init::rng(seed);
+    for (name, dims) in shapes(layer, input, prefix) {
+        let data = match (layer, &dims[..]) {
+            (LayerConfig::Embedding(_), &[r, c]) => {
+                // Keras's default for embeddings: uniform in ±0.05.
+                init::Initializer::Uniform { limit: 0.05 }.matrix(r, c, c, &mut rng)
+            }
+            (_, &[r, c]) => init::Initializer::GlorotUniform.matrix(r, c, c, &mut rng),
+            _ => vec![0.0; dims.iter().product()],
+        };
+        weights.insert(name, &dims, data)?;
+    }
+    Ok(())
 }
 
 /// A layer with its weights on a device.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Layer {
-    /// The table, `[V, W]`.
-    Embedding(Tensor),
+    /// An embedding.
+    Embedding {
+        /// The table, `[V, W]`.
+        table: Tensor,
+        /// Id 0 is padding.
+        mask_zero: bool,
+    },
+    /// Padding that has this value.
+    Masking {
+        /// The value.
+        value: f32,
+        /// 0 and 1, by which padding and the rest are multiplied.
+        factors: Tensor,
+    },
     /// A recurrent layer.
     Recurrent(Box<RecurrentLayer>),
+    /// Several cells in one layer.
+    Stacked(Box<StackedLayer>),
+    /// A layer at every timestep.
+    TimeDistributed(Box<Layer>),
     /// A fully connected layer.
     Dense {
         /// `[units, features]`
@@ -104,6 +132,11 @@ pub enum Layer {
     /// The identity.
     Dropout,
 }
+
+/// The states of a network's recurrent layers, first to last; a layer of stacked cells has one a
+/// cell.
+#[derive(Clone, Debug)]
+pub struct NetworkState(pub Vec<State>);
 
 /// Layers with weights, on a device.
 #[derive(Debug)]
@@ -135,22 +168,7 @@ impl Network {
             for (name, dims) in &shapes {
                 weights.expect(name, dims)?;
             }
-            let tensor = |n: usize| {
-                let (name, dims) = &shapes[n];
-                Tensor::from_f32(weights.expect(name, dims)?, dims, device).map_err(Error::from)
-            };
-            layers.push(match config {
-                LayerConfig::Embedding(_) => Layer::Embedding(tensor(0)?),
-                LayerConfig::Recurrent(spec) => {
-                    Layer::Recurrent(Box::new(RecurrentLayer::new(name, spec, input, &weights, prefix, device)?))
-                }
-                LayerConfig::Dense(d) => Layer::Dense {
-                    weight: tensor(0)?,
-                    bias: if d.use_bias { Some(tensor(1)?) } else { None },
-                    config: d.clone(),
-                },
-                LayerConfig::Dropout(_) => Layer::Dropout,
-            });
+            layers.push(Layer::new(name, config, input, &weights, prefix, device)?);
             summaries.push(LayerSummary {
                 name: name.into(),
                 class: config.class_name(),
@@ -210,7 +228,11 @@ impl Network {
 
     /// The element type of the input: U32 where ids go in.
     pub fn input_dtype(&self) -> DType {
-        if matches!(self.configs.first(), Some(LayerConfig::Embedding(_))) { DType::U32 } else { DType::F32 }
+        let mut first = self.configs.first();
+        while let Some(LayerConfig::TimeDistributed(t)) = first {
+            first = Some(&t.layer);
+        }
+        if matches!(first, Some(LayerConfig::Embedding(_))) { DType::U32 } else { DType::F32 }
     }
 
     /// The weights, as the native file holds them.
@@ -234,35 +256,174 @@ impl Network {
     /// All outputs: one, or with `return_state` in the last layer its states too.
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// As [`Self::forward`]; [`Error::Option`] if a state is given and there is not exactly one
+    /// recurrent layer for it.
     pub fn forward_all(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
-        let mut values = vec![self.checked(x)?];
-        for layer in &self.layers {
-            values = apply(layer, &values[0], args)?;
-        }
-        Ok(values)
+        let state = args.state.map(|s| NetworkState(vec![s.clone()]));
+        Ok(self.forward_from(x, args, state.as_ref())?.0)
+    }
+
+    /// All outputs and the states of all recurrent layers, beginning with `state`, or zeros (or what
+    /// stateful layers remember).
+    ///
+    /// # Errors
+    /// As [`Self::forward`]; [`Error::Option`] if `state` does not hold one state a recurrent layer.
+    pub fn forward_from(
+        &self,
+        x: &Tensor,
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+    ) -> Result<(Vec<Tensor>, NetworkState)> {
+        let mut values = Vec::new();
+        let end = self.run(x, args, state, |v| values = v)?;
+        Ok((values, end))
     }
 
     /// The first output of every layer, in order.
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// As [`Self::forward_all`].
     pub fn forward_traced(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
+        let state = args.state.map(|s| NetworkState(vec![s.clone()]));
+        let mut values = Vec::new();
+        self.run(x, args, state.as_ref(), |mut v| values.push(v.swap_remove(0)))?;
+        Ok(values)
+    }
+
+    /// One timestep for streaming: ids `[B]` or features `[B, …]`, and the states from the step
+    /// before. The output has no time dimension either. Nothing leaves the device.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a layer that reads backwards, which cannot stream; otherwise as
+    /// [`Self::forward_from`].
+    pub fn step(&self, x: &Tensor, state: Option<&NetworkState>) -> Result<(Tensor, NetworkState)> {
+        self.step_with(x, &CallArgs::default(), state)
+    }
+
+    /// [`Self::step`] with lengths (0 for a row whose state stands still) and a strategy.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_with(
+        &self,
+        x: &Tensor,
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+    ) -> Result<(Tensor, NetworkState)> {
+        for layer in &self.layers {
+            match layer {
+                Layer::Recurrent(r) => r.check_streams()?,
+                Layer::Stacked(s) => s.layers().iter().try_for_each(RecurrentLayer::check_streams)?,
+                _ => {}
+            }
+        }
+        let time = usize::from(!self.time_major());
+        let mut dims = x.dims().to_vec();
+        if dims.len() + 1 != self.input_shape.len() {
+            return Err(Error::Input {
+                layer: self.summaries.first().map_or("input", |l| &l.name).into(),
+                expected: "one timestep: [batch] of ids or [batch, features]".into(),
+                got: x.shape().to_string(),
+            });
+        }
+        dims.insert(time, 1);
+        let (mut out, state) = self.forward_from(&x.reshape(&dims)?, args, state)?;
+        let y = out.swap_remove(0);
+        // A layer that returns only its last output has dropped the time dimension already.
+        if !self.configs.iter().all(keeps_time) {
+            return Ok((y, state));
+        }
+        let mut dims = y.dims().to_vec();
+        dims.remove(time);
+        Ok((y.reshape(&dims)?, state))
+    }
+
+    fn time_major(&self) -> bool {
+        self.configs.iter().any(|c| match c {
+            LayerConfig::Recurrent(r) => r.time_major,
+            LayerConfig::StackedRnnCells(s) => s.time_major,
+            _ => false,
+        })
+    }
+
+    fn run(
+        &self,
+        x: &Tensor,
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+        mut visit: impl FnMut(Vec<Tensor>),
+    ) -> Result<NetworkState> {
+        let levels: usize = self.layers.iter().map(Layer::levels).sum();
+        if let Some(s) = state
+            && s.0.len() != levels
+        {
+            return Err(Error::Option {
+                layer: "network".into(),
+                argument: "state",
+                message: format!("must hold {levels} states, one a recurrent layer, but it holds {}", s.0.len()),
+            });
+        }
         let mut value = self.checked(x)?;
-        self.layers
-            .iter()
-            .map(|layer| {
-                value = apply(layer, &value, args)?.swap_remove(0);
-                Ok(value.clone())
-            })
-            .collect()
+        let mut given = state.map_or(&[][..], |s| &s.0);
+        let mut ends = Vec::with_capacity(levels);
+        // What a layer finds to be padding, for those that follow.
+        let mut found: Option<Tensor> = None;
+        for layer in &self.layers {
+            let (own, rest) = given.split_at(layer.levels().min(given.len()));
+            given = rest;
+            let args = CallArgs { state: own.first(), mask: args.mask.or(found.as_ref()), ..*args };
+            let states = (!own.is_empty()).then_some(own);
+            let mut mask = found.clone();
+            let values = match layer {
+                Layer::Embedding { table, mask_zero } => {
+                    if *mask_zero {
+                        mask = Some(self.batch_first(value.mask(0.0)?)?);
+                    }
+                    vec![table.gather(&value)?]
+                }
+                Layer::Masking { value: padding, factors } => {
+                    let valid = value.mask(*padding)?;
+                    let out = value.mul(&factors.gather(&valid)?)?;
+                    mask = Some(self.batch_first(valid)?);
+                    vec![out]
+                }
+                Layer::Recurrent(r) => {
+                    let (values, end) = r.outputs(&value, &args)?;
+                    ends.push(end);
+                    if !r.spec().return_sequences {
+                        mask = None;
+                    }
+                    values
+                }
+                Layer::Stacked(s) => {
+                    let (values, states) = s.outputs(&value, &args, states)?;
+                    ends.extend(states);
+                    if values[0].shape().rank() < 3 {
+                        mask = None;
+                    }
+                    values
+                }
+                other => vec![other.pointwise(&value)?],
+            };
+            value = values[0].clone();
+            found = mask;
+            visit(values);
+        }
+        Ok(NetworkState(ends))
+    }
+
+    /// A mask in the layout of the data as `[B, T]`.
+    fn batch_first(&self, mask: Tensor) -> Result<Tensor> {
+        if self.time_major() { Ok(mask.transpose(&[1, 0])?) } else { Ok(mask) }
     }
 
     /// Makes every stateful layer forget.
     pub fn reset_states(&self) {
         for layer in &self.layers {
-            if let Layer::Recurrent(r) = layer {
-                r.reset_states();
+            match layer {
+                Layer::Recurrent(r) => r.reset_states(),
+                Layer::Stacked(s) => s.layers().iter().for_each(RecurrentLayer::reset_states),
+                _ => {}
             }
         }
     }
@@ -283,17 +444,82 @@ impl Network {
     }
 }
 
-fn apply(layer: &Layer, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
-    Ok(match layer {
-        Layer::Embedding(table) => vec![table.gather(x)?],
-        Layer::Recurrent(r) => r.call(x, args)?,
-        Layer::Dense { weight, bias, config } => {
-            let options =
-                MatmulOptions { transpose_rhs: true, bias: bias.as_ref(), activation: config.activation.into() };
-            vec![x.matmul_with(weight, &options)?]
+impl Layer {
+    fn new(
+        name: &str,
+        config: &LayerConfig,
+        input: usize,
+        weights: &Weights,
+        prefix: &str,
+        device: &Device,
+    ) -> Result<Self> {
+        let shapes = shapes(config, input, prefix);
+        let tensor = |n: usize| {
+            let (name, dims) = &shapes[n];
+            Tensor::from_f32(weights.expect(name, dims)?, dims, device).map_err(Error::from)
+        };
+        Ok(match config {
+            LayerConfig::Embedding(e) => Self::Embedding { table: tensor(0)?, mask_zero: e.mask_zero },
+            LayerConfig::Masking(m) => {
+                Self::Masking { value: m.mask_value, factors: Tensor::from_f32(&[0.0, 1.0], &[2, 1], device)? }
+            }
+            LayerConfig::Recurrent(spec) => {
+                Self::Recurrent(Box::new(RecurrentLayer::new(name, spec, input, weights, prefix, device)?))
+            }
+            LayerConfig::StackedRnnCells(s) => {
+                Self::Stacked(Box::new(StackedLayer::new(name, s, input, weights, prefix, device)?))
+            }
+            LayerConfig::TimeDistributed(t) => {
+                Self::TimeDistributed(Box::new(Self::new(name, &t.layer, input, weights, prefix, device)?))
+            }
+            LayerConfig::Dense(d) => Self::Dense {
+                weight: tensor(0)?,
+                bias: if d.use_bias { Some(tensor(1)?) } else { None },
+                config: d.clone(),
+            },
+            LayerConfig::Dropout(_) => Self::Dropout,
+        })
+    }
+
+    /// How many states it has.
+    fn levels(&self) -> usize {
+        match self {
+            Self::Recurrent(_) => 1,
+            Self::Stacked(s) => s.layers().len(),
+            _ => 0,
         }
-        Layer::Dropout => vec![x.clone()],
-    })
+    }
+
+    /// The first output of a layer that neither begins with a state nor passes one on.
+    fn pointwise(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Embedding { table, .. } => table.gather(x)?,
+            Self::Masking { value, factors } => x.mul(&factors.gather(&x.mask(*value)?)?)?,
+            Self::Recurrent(r) => r.call(x, &CallArgs::default())?.swap_remove(0),
+            Self::Stacked(s) => s.outputs(x, &CallArgs::default(), None)?.0.swap_remove(0),
+            Self::TimeDistributed(inner) => {
+                let dims = x.dims();
+                let flat = [&[dims[0] * dims[1]], &dims[2..]].concat();
+                let y = inner.pointwise(&x.reshape(&flat)?)?;
+                y.reshape(&[&dims[..2], &y.dims()[1..]].concat())?
+            }
+            Self::Dense { weight, bias, config } => {
+                let options =
+                    MatmulOptions { transpose_rhs: true, bias: bias.as_ref(), activation: config.activation.into() };
+                x.matmul_with(weight, &options)?
+            }
+            Self::Dropout => x.clone(),
+        })
+    }
+}
+
+/// Whether the output has a time dimension.
+fn keeps_time(config: &LayerConfig) -> bool {
+    match config {
+        LayerConfig::Recurrent(r) => r.return_sequences,
+        LayerConfig::StackedRnnCells(s) => s.return_sequences,
+        _ => true,
+    }
 }
 
 /// Visits every layer with its name, the prefix of its weights and the shape that goes into it.
@@ -320,7 +546,7 @@ fn walk(
         if outputs.len() > 1 && n + 1 < configs.len() {
             return Err(Error::Option {
                 layer: name,
-                argument: "return_state",
+                argument: "return_state or merge_mode",
                 message: "gives several outputs, which only the last layer of a Sequential may do".into(),
             });
         }
@@ -354,9 +580,19 @@ fn features(name: &str, config: &LayerConfig, shape: &Shape) -> Result<usize> {
             2 => Ok(e.input_dim),
             _ => Err(bad_input(name, "ids of shape [batch, timesteps]", shape)),
         },
-        LayerConfig::Recurrent(r) => match shape {
+        LayerConfig::StackedRnnCells(s) => {
+            s.check(name)?;
+            sequence(name, s.time_major, shape)
+        }
+        LayerConfig::Recurrent(r) => sequence(name, r.time_major, shape),
+        LayerConfig::TimeDistributed(t) => features(name, &t.layer, &at_a_timestep(name, shape)?),
+        LayerConfig::Masking(m) if !m.mask_value.is_finite() => Err(Error::Option {
+            layer: name.into(),
+            argument: "mask_value",
+            message: format!("must be finite, but it is {}", m.mask_value),
+        }),
+        LayerConfig::Masking(_) => match shape {
             &[_, _, Some(f)] => Ok(f),
-            _ if r.time_major => Err(bad_input(name, "[timesteps, batch, features] with known features", shape)),
             _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
         },
         LayerConfig::Dense(_) => match shape {
@@ -372,6 +608,23 @@ fn features(name: &str, config: &LayerConfig, shape: &Shape) -> Result<usize> {
     }
 }
 
+/// The features of a sequence.
+fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<usize> {
+    match shape {
+        &[_, _, Some(f)] => Ok(f),
+        _ if time_major => Err(bad_input(name, "[timesteps, batch, features] with known features", shape)),
+        _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
+    }
+}
+
+/// What a layer inside a TimeDistributed sees of a shape.
+fn at_a_timestep(name: &str, shape: &Shape) -> Result<Vec<Option<usize>>> {
+    match shape {
+        [_, _, _, ..] => Ok([&[None], &shape[2..]].concat()),
+        _ => Err(bad_input(name, "[batch, timesteps, …] with at least three dimensions", shape)),
+    }
+}
+
 fn shapes_of(name: &str, config: &LayerConfig, prefix: &str, shape: &Shape) -> Result<Vec<(String, Vec<usize>)>> {
     Ok(shapes(config, features(name, config, shape)?, prefix))
 }
@@ -381,6 +634,8 @@ fn shapes(config: &LayerConfig, input: usize, prefix: &str) -> Vec<(String, Vec<
     match config {
         LayerConfig::Embedding(e) => vec![(format!("{prefix}.weight"), vec![e.input_dim, e.output_dim])],
         LayerConfig::Recurrent(r) => weight_shapes(r, input, prefix),
+        LayerConfig::StackedRnnCells(s) => s.weight_shapes(input, prefix),
+        LayerConfig::TimeDistributed(TimeDistributed { layer }) => shapes(layer, input, prefix),
         LayerConfig::Dense(d) => {
             let mut all = vec![(format!("{prefix}.weight"), vec![d.units, input])];
             if d.use_bias {
@@ -388,7 +643,7 @@ fn shapes(config: &LayerConfig, input: usize, prefix: &str) -> Vec<(String, Vec<
             }
             all
         }
-        LayerConfig::Dropout(_) => Vec::new(),
+        LayerConfig::Dropout(_) | LayerConfig::Masking(_) => Vec::new(),
     }
 }
 
@@ -402,14 +657,39 @@ fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<
             *out.last_mut().expect("checked to have a last dimension") = Some(d.units);
             vec![out]
         }
-        LayerConfig::Dropout(_) => vec![shape.to_vec()],
+        LayerConfig::Dropout(_) | LayerConfig::Masking(_) => vec![shape.to_vec()],
+        LayerConfig::TimeDistributed(t) => {
+            let mut inner = output_shapes(name, &t.layer, &at_a_timestep(name, shape)?)?;
+            if inner.len() > 1 {
+                return Err(Error::Option {
+                    layer: name.into(),
+                    argument: "layer",
+                    message: "gives several outputs, which cannot be distributed over time".into(),
+                });
+            }
+            vec![[&shape[..2], &inner.swap_remove(0)[1..]].concat()]
+        }
+        LayerConfig::StackedRnnCells(s) => {
+            let top = s.cells.last().expect("checked not to be empty");
+            let states = s.cells.iter().flat_map(|c| {
+                [Some(c.state_size()), (c.cell.kind == CellName::Lstm).then_some(c.units)].into_iter().flatten()
+            });
+            let batch = shape[usize::from(s.time_major)];
+            let last = Some(top.state_size());
+            let output = if s.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
+            let states = states.take(if s.return_state { usize::MAX } else { 0 }).map(|n| vec![batch, Some(n)]);
+            std::iter::once(output).chain(states).collect()
+        }
         LayerConfig::Recurrent(r) => {
             let batch = shape[usize::from(r.time_major)];
             let last = Some(r.output_size());
             let output = if r.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
-            let states = if matches!(r.cell.kind, crate::config::CellName::Lstm) { 2 } else { 1 };
-            let count = if r.return_state { states * r.directions() } else { 0 };
-            std::iter::once(output).chain(std::iter::repeat_n(vec![batch, Some(r.units)], count)).collect()
+            let outputs = if r.bidirectional == Some(Merge::None) { 2 } else { 1 };
+            let h = vec![batch, Some(r.state_size())];
+            let c = (r.cell.kind == CellName::Lstm).then(|| vec![batch, Some(r.units)]);
+            let states = std::iter::once(h).chain(c).collect::<Vec<_>>();
+            let count = if r.return_state { r.directions() } else { 0 };
+            std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect()
         }
     })
 }

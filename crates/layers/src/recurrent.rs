@@ -1,14 +1,17 @@
 //! A recurrent layer with weights, on a device: stacked and bidirectional as its description says.
 
-use crate::{Bias, Error, Gru, Lstm, Merge, RecurrentSpec, Result, SimpleRnn, Weights, init};
-use recurve_kernels::{Cell, Direction, DirectionWeights, ForwardArgs, Outputs, Recurrent, RecurrentConfig, Strategy};
+use crate::{Bias, Error, Gru, Initializer, Lstm, Merge, RecurrentSpec, Result, SimpleRnn, Weights, init};
+use recurve_kernels::{
+    Cell, CellKind, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
+    Strategy,
+};
 use recurve_tensor::{Activation, Device, Error as TensorError, Tensor, concat};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The state of a recurrent layer.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// `[L·D, B, H]`
+    /// `[L·D, B, H]`, with `proj_size` `[L·D, B, P]`
     pub h: Tensor,
     /// `[L·D, B, H]`; LSTM only.
     pub c: Option<Tensor>,
@@ -21,6 +24,8 @@ pub struct CallArgs<'a> {
     pub state: Option<&'a State>,
     /// Valid timesteps of each sequence, `[B]`, U32.
     pub lengths: Option<&'a Tensor>,
+    /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. Not together with lengths.
+    pub mask: Option<&'a Tensor>,
     /// How a GPU runs the recurrence.
     pub strategy: Strategy,
 }
@@ -35,6 +40,8 @@ pub struct RecurrentLayer {
     spec: RecurrentSpec,
     input_size: usize,
     layers: Vec<Recurrent>,
+    /// Outputs come in the order in which they were computed, as Keras's `go_backwards` has them.
+    reading_order: bool,
     /// What a stateful layer remembers.
     kept: Mutex<Option<State>>,
 }
@@ -45,8 +52,7 @@ macro_rules! pytorch {
             #[doc = concat!("The layer stored as a PyTorch `", $module, "` under `prefix`: `{prefix}.weight_ih_l0`, …, stacked and bidirectional as the names say, with or without biases.")]
             ///
             /// # Errors
-            /// [`Error::MissingWeight`], [`Error::WeightShape`], [`Error::Unsupported`] for
-            /// `proj_size`; errors of the device.
+            /// [`Error::MissingWeight`], [`Error::WeightShape`]; errors of the device.
             pub fn from_weights(weights: &Weights, prefix: &str, device: &Device) -> Result<RecurrentLayer> {
                 RecurrentLayer::from_pytorch($cell, weights, prefix, device)
             }
@@ -57,22 +63,16 @@ pytorch!(SimpleRnn, Cell::RNN, "nn.RNN");
 pytorch!(Lstm, Cell::LSTM, "nn.LSTM");
 pytorch!(Gru, Cell::GRU, "nn.GRU");
 
-/// The names of one direction's weights in PyTorch's modules.
-fn names(prefix: &str, layer: usize, reverse: bool) -> [String; 4] {
+/// The name of one direction's weight, as PyTorch's modules have it.
+fn name_of(prefix: &str, part: &str, layer: usize, reverse: bool) -> String {
     let dot = if prefix.is_empty() { "" } else { "." };
     let end = if reverse { "_reverse" } else { "" };
-    ["weight_ih", "weight_hh", "bias_ih", "bias_hh"].map(|n| format!("{prefix}{dot}{n}_l{layer}{end}"))
+    format!("{prefix}{dot}{part}_l{layer}{end}")
 }
 
 impl RecurrentLayer {
     fn from_pytorch(cell: Cell, weights: &Weights, prefix: &str, device: &Device) -> Result<Self> {
-        let [ih, hh, bias, _] = names(prefix, 0, false);
-        let head = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
-        if let Some((name, _)) =
-            weights.iter().find(|(n, _)| n.strip_prefix(&head).is_some_and(|n| n.starts_with("weight_hr_l")))
-        {
-            return Err(Error::Unsupported { name: name.into(), feature: "a projection of h (`proj_size`)" });
-        }
+        let name = |part: &str| name_of(prefix, part, 0, false);
         let rank2 = |name: &str| -> Result<(usize, usize)> {
             let a = weights.require(name)?;
             match a.shape[..] {
@@ -80,12 +80,20 @@ impl RecurrentLayer {
                 _ => Err(Error::WeightShape { name: name.into(), expected: vec![0, 0], got: a.shape.clone() }),
             }
         };
-        let (_, input_size) = rank2(&ih)?;
-        let (_, units) = rank2(&hh)?;
-        let mut spec = RecurrentSpec::new(cell, units);
-        spec.num_layers = (0..).take_while(|&l| weights.get(&names(prefix, l, false)[1]).is_some()).count();
-        spec.bidirectional = weights.get(&names(prefix, 0, true)[1]).map(|_| Merge::Concat);
-        spec.bias = if weights.get(&bias).is_some() { Bias::Double } else { Bias::None };
+        let (_, input_size) = rank2(&name("weight_ih"))?;
+        let (_, width) = rank2(&name("weight_hh"))?;
+        let projection = weights.get(&name("weight_hr")).map(|_| rank2(&name("weight_hr"))).transpose()?;
+        if projection.is_some() && !matches!(cell.kind, CellKind::Lstm { .. }) {
+            return Err(Error::Unsupported {
+                name: name("weight_hr"),
+                feature: "a projection of h (`proj_size`), which only an LSTM has",
+            });
+        }
+        let units = projection.map_or(width, |(_, units)| units);
+        let mut spec = RecurrentSpec::new(Cell { projection: projection.map(|p| p.0), ..cell }, units);
+        spec.num_layers = (0..).take_while(|&l| weights.get(&name_of(prefix, "weight_hh", l, false)).is_some()).count();
+        spec.bidirectional = weights.get(&name_of(prefix, "weight_hh", 0, true)).map(|_| Merge::Concat);
+        spec.bias = if weights.get(&name("bias_ih")).is_some() { Bias::Double } else { Bias::None };
         spec.return_sequences = true;
         Self::new(prefix, &spec, input_size, weights, prefix, device)
     }
@@ -104,6 +112,20 @@ impl RecurrentLayer {
         prefix: &str,
         device: &Device,
     ) -> Result<Self> {
+        Self::with_order(name, spec, input_size, weights, prefix, device, spec.go_backwards)
+    }
+
+    /// As [`Self::new`]; without `reading_order` a layer that goes backwards still puts each output
+    /// at the timestep that it belongs to.
+    pub(crate) fn with_order(
+        name: &str,
+        spec: &RecurrentSpec,
+        input_size: usize,
+        weights: &Weights,
+        prefix: &str,
+        device: &Device,
+        reading_order: bool,
+    ) -> Result<Self> {
         check_spec(name, spec)?;
         let directions: &[Direction] = match (spec.bidirectional, spec.go_backwards) {
             (Some(_), _) => &[Direction::Forward, Direction::Reverse],
@@ -115,15 +137,13 @@ impl RecurrentLayer {
                 let w = spec.direction_weights(input_size, weights, prefix, l)?;
                 let pairs: Vec<_> = directions.iter().copied().zip(&w).collect();
                 let config = RecurrentConfig {
-                    cell: spec.cell.into(),
-                    input_size: layer_input(spec, input_size, l),
-                    hidden_size: spec.units,
-                    directions: &pairs,
+                    weights: spec.weight_dtype(),
+                    ..RecurrentConfig::new(spec.cell.into(), layer_input(spec, input_size, l), spec.units, &pairs)
                 };
                 Ok(Recurrent::new(&config, device)?)
             })
             .collect::<Result<_>>()?;
-        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, kept: Mutex::new(None) })
+        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, reading_order, kept: Mutex::new(None) })
     }
 
     /// The description.
@@ -155,7 +175,7 @@ impl RecurrentLayer {
         self.forward_with(x, &CallArgs { state, ..CallArgs::default() })
     }
 
-    /// [`Self::forward`] with lengths and a strategy.
+    /// [`Self::forward`] with lengths or a mask, and a strategy.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -171,13 +191,7 @@ impl RecurrentLayer {
     /// [`Error::Option`] for a layer that reads backwards, which cannot stream; otherwise as
     /// [`Self::forward`].
     pub fn step(&self, x: &Tensor, state: Option<State>) -> Result<(Tensor, State)> {
-        if self.spec.bidirectional.is_some() || self.spec.go_backwards {
-            return Err(Error::Option {
-                layer: self.name.clone(),
-                argument: "step",
-                message: "needs a layer that reads forwards only: the end of a stream is not known".into(),
-            });
-        }
+        self.check_streams()?;
         let &[b, i] = x.dims() else {
             return Err(TensorError::Shape {
                 operation: "RecurrentLayer::step",
@@ -192,17 +206,37 @@ impl RecurrentLayer {
             self.run(&x.reshape(&dims)?, &CallArgs { state: state.as_ref(), ..CallArgs::default() }, Outputs::Last)?;
         let last = self.spec.num_layers - 1;
         let h = if last == 0 { state.h.clone() } else { state.h.slice(0, last..last + 1)? };
-        Ok((h.reshape(&[b, self.spec.units])?, state))
+        Ok((h.reshape(&[b, self.spec.state_size()])?, state))
+    }
+
+    /// Whether the layer can run a step at a time.
+    pub(crate) fn check_streams(&self) -> Result<()> {
+        if self.spec.bidirectional.is_none() && !self.spec.go_backwards {
+            return Ok(());
+        }
+        Err(Error::Option {
+            layer: self.name.clone(),
+            argument: "step",
+            message: "needs a layer that reads forwards only: the end of a stream is not known".into(),
+        })
     }
 
     /// What Keras's layer returns: the output (all timesteps with `return_sequences`), then with
     /// `return_state` h, and c of an LSTM, each `[B, H]`; for a bidirectional layer those of the
-    /// forward direction, then those of the backward one.
+    /// forward direction, then those of the backward one. With [`Merge::None`] there are two outputs.
     ///
     /// # Errors
     /// [`Error::Option`] if a stateful layer is called with another batch size than it remembers;
     /// otherwise as [`Self::forward`].
     pub fn call(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
+        Ok(self.outputs(x, args)?.0)
+    }
+
+    /// [`Self::call`] and the state of all stacked layers and directions.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn outputs(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Vec<Tensor>, State)> {
         let mut kept = None;
         if self.spec.stateful && args.state.is_none() {
             kept = self.kept().clone();
@@ -222,38 +256,51 @@ impl RecurrentLayer {
             }
         }
         let args = CallArgs { state: args.state.or(kept.as_ref()), ..*args };
-        let outputs = if self.spec.return_sequences { Outputs::All } else { Outputs::Last };
-        let (y, state) = self.run(x, &args, outputs)?;
+        // Keras's last output is that of the last step read, which a mask may have made zero.
+        let zeroed = self.spec.zero_output_for_mask && args.mask.is_some();
+        let all = self.spec.return_sequences || zeroed;
+        let (y, state) = self.run(x, &args, if all { Outputs::All } else { Outputs::Last })?;
         let d = self.spec.directions();
-        let (b, h) = (state.h.dims()[1], self.spec.units);
+        let (b, w) = (state.h.dims()[1], self.spec.state_size());
         // The states of the top layer.
         let first = (self.spec.num_layers - 1) * d;
         let part = |s: &Tensor, n: usize| -> Result<Tensor> {
             let one = if s.dims()[0] == 1 { s.clone() } else { s.slice(0, first + n..first + n + 1)? };
-            Ok(one.reshape(&[b, h])?)
+            Ok(one.reshape(&[b, s.dims()[2]])?)
         };
-        let output = match (y, self.spec.bidirectional) {
-            (Some(y), None | Some(Merge::Concat)) => y,
-            (Some(y), Some(merge)) => {
-                let split = |n: usize| y.slice(2, n * h..(n + 1) * h);
-                join(merge, &split(0)?, &split(1)?)?
+        let output = |n: usize| -> Result<Tensor> {
+            match &y {
+                Some(y) => {
+                    let own = if d == 1 { y.clone() } else { y.slice(2, n * w..(n + 1) * w)? };
+                    if self.spec.return_sequences {
+                        return Ok(own);
+                    }
+                    let axis = usize::from(!self.spec.time_major);
+                    let backwards = n == 1 || (self.spec.go_backwards && !self.reading_order);
+                    let last = if backwards { 0 } else { own.dims()[axis] - 1 };
+                    Ok(own.slice(axis, last..last + 1)?.reshape(&[b, w])?)
+                }
+                None => part(&state.h, n),
             }
-            (None, None) => part(&state.h, 0)?,
-            (None, Some(merge)) => join(merge, &part(&state.h, 0)?, &part(&state.h, 1)?)?,
         };
-        let mut all = vec![output];
+        let mut results = match (&y, self.spec.bidirectional) {
+            (_, None) => vec![output(0)?],
+            (Some(y), Some(Merge::Concat)) if self.spec.return_sequences => vec![y.clone()],
+            (_, Some(Merge::None)) => vec![output(0)?, output(1)?],
+            (_, Some(merge)) => vec![join(merge, &output(0)?, &output(1)?)?],
+        };
         if self.spec.return_state {
             for n in 0..d {
-                all.push(part(&state.h, n)?);
+                results.push(part(&state.h, n)?);
                 if let Some(c) = &state.c {
-                    all.push(part(c, n)?);
+                    results.push(part(c, n)?);
                 }
             }
         }
         if self.spec.stateful {
-            *self.kept() = Some(state);
+            *self.kept() = Some(state.clone());
         }
-        Ok(all)
+        Ok((results, state))
     }
 
     /// Forgets what a stateful layer remembers.
@@ -278,7 +325,7 @@ impl RecurrentLayer {
                         expected: format!(
                             "[layers · directions, batch, hidden] = [{}, batch, {}]",
                             l * d,
-                            self.spec.units
+                            if argument == "state.h" { self.spec.state_size() } else { self.spec.units }
                         ),
                         got: *t.shape(),
                     }
@@ -298,9 +345,14 @@ impl RecurrentLayer {
                     h0: h0.as_ref(),
                     c0: c0.as_ref(),
                     lengths: args.lengths,
+                    mask: args.mask,
+                    masked_output: match self.spec.zero_output_for_mask {
+                        true => MaskedOutput::Zero,
+                        false => MaskedOutput::Repeat,
+                    },
                     time_major: self.spec.time_major,
                     outputs: if n + 1 < l { Outputs::All } else { outputs },
-                    reading_order: self.spec.go_backwards,
+                    reading_order: self.reading_order && n + 1 == l,
                     strategy: args.strategy,
                     ..ForwardArgs::default()
                 },
@@ -322,7 +374,7 @@ fn stack(parts: &mut Vec<Tensor>) -> Result<Tensor> {
 
 fn join(merge: Merge, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(match merge {
-        Merge::Concat => concat(&[a, b], a.shape().rank() - 1)?,
+        Merge::Concat | Merge::None => concat(&[a, b], a.shape().rank() - 1)?,
         Merge::Sum => a.add(b)?,
         Merge::Multiply => a.mul(b)?,
         Merge::Average => a.add(b)?.activation(Activation::Affine { alpha: 0.5, beta: 0.0 })?,
@@ -343,15 +395,56 @@ fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
     if spec.num_layers > 1 && !matches!(spec.bidirectional, None | Some(Merge::Concat)) {
         return bad("merge_mode", "must be concat where layers are stacked inside one module");
     }
-    if spec.num_layers > 1 && spec.go_backwards {
-        return bad("go_backwards", "cannot be combined with num_layers; stack single layers instead");
+    for (argument, rate) in [("dropout", spec.dropout), ("recurrent_dropout", spec.recurrent_dropout)] {
+        if !(0.0..=1.0).contains(&rate) {
+            return bad(argument, "must be in [0, 1]");
+        }
+    }
+    let kind = Cell::from(spec.cell).kind;
+    if spec.cell.peepholes && !matches!(kind, CellKind::Lstm { .. }) {
+        return bad("peepholes", "belong to an LSTM");
+    }
+    if matches!(kind, CellKind::MinGru | CellKind::MinLstm) && spec.bias == Bias::Double {
+        return bad("bias", "of the minimal cells is single: they have no recurrent weights");
     }
     Ok(())
 }
 
 /// I of a stacked layer.
 pub(crate) fn layer_input(spec: &RecurrentSpec, input_size: usize, layer: usize) -> usize {
-    if layer == 0 { input_size } else { spec.directions() * spec.units }
+    if layer == 0 { input_size } else { spec.directions() * spec.state_size() }
+}
+
+/// The parts of one direction's weights, by name and shape, in PyTorch's order.
+fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static str, Vec<usize>)> {
+    let cell = Cell::from(spec.cell);
+    let (units, width) = (spec.units, spec.state_size());
+    let rows = cell.kind.gates() * units;
+    let mut all = vec![("weight_ih", vec![rows, layer_input(spec, input_size, layer)])];
+    match cell.kind {
+        CellKind::MinGru | CellKind::MinLstm => {}
+        CellKind::IndRnn => all.push(("weight_hh", vec![units])),
+        _ => all.push(("weight_hh", vec![rows, width])),
+    }
+    if spec.bias != Bias::None {
+        all.push(("bias_ih", vec![rows]));
+    }
+    if spec.bias == Bias::Double {
+        all.push(("bias_hh", vec![rows]));
+    }
+    if let Some(p) = cell.projection {
+        all.push(("weight_hr", vec![p, units]));
+    }
+    if spec.cell.peepholes {
+        all.push(("weight_peephole", vec![3, units]));
+    }
+    if cell.layer_norm.is_some() {
+        all.extend([("norm_ih", vec![2, rows]), ("norm_hh", vec![2, rows])]);
+        if cell.kind.has_cell_state() {
+            all.push(("norm_c", vec![2, units]));
+        }
+    }
+    all
 }
 
 /// The weights of one stacked layer, a direction each.
@@ -362,40 +455,34 @@ pub(crate) fn layer_weights(
     prefix: &str,
     layer: usize,
 ) -> Result<Vec<DirectionWeights<f32>>> {
-    let rows = Cell::from(spec.cell).kind.gates() * spec.units;
-    let i = layer_input(spec, input_size, layer);
     (0..spec.directions())
         .map(|d| {
-            let [ih, hh, b_ih, b_hh] = names(prefix, layer, d == 1);
-            let bias = |name: &str, there: bool| -> Result<Vec<f32>> {
-                if there { Ok(weights.expect(name, &[rows])?.to_vec()) } else { Ok(Vec::new()) }
-            };
-            Ok(DirectionWeights {
-                w_ih: weights.expect(&ih, &[rows, i])?.to_vec(),
-                w_hh: weights.expect(&hh, &[rows, spec.units])?.to_vec(),
-                b_ih: bias(&b_ih, spec.bias != Bias::None)?,
-                b_hh: bias(&b_hh, spec.bias == Bias::Double)?,
-                peepholes: Vec::new(),
-            })
+            let mut w = DirectionWeights::default();
+            for (part, shape) in parts(spec, input_size, layer) {
+                let place = match part {
+                    "weight_ih" => &mut w.w_ih,
+                    "weight_hh" => &mut w.w_hh,
+                    "bias_ih" => &mut w.b_ih,
+                    "bias_hh" => &mut w.b_hh,
+                    "weight_hr" => &mut w.w_hr,
+                    "weight_peephole" => &mut w.peepholes,
+                    "norm_ih" => &mut w.norm_ih,
+                    "norm_hh" => &mut w.norm_hh,
+                    _ => &mut w.norm_c,
+                };
+                *place = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?.to_vec();
+            }
+            Ok(w)
         })
         .collect()
 }
 
 /// Names and shapes of a recurrent layer's weights.
 pub(crate) fn weight_shapes(spec: &RecurrentSpec, input_size: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-    let rows = Cell::from(spec.cell).kind.gates() * spec.units;
     let mut all = Vec::new();
     for l in 0..spec.num_layers {
         for d in 0..spec.directions() {
-            let [ih, hh, b_ih, b_hh] = names(prefix, l, d == 1);
-            all.push((ih, vec![rows, layer_input(spec, input_size, l)]));
-            all.push((hh, vec![rows, spec.units]));
-            if spec.bias != Bias::None {
-                all.push((b_ih, vec![rows]));
-            }
-            if spec.bias == Bias::Double {
-                all.push((b_hh, vec![rows]));
-            }
+            all.extend(parts(spec, input_size, l).into_iter().map(|(part, s)| (name_of(prefix, part, l, d == 1), s)));
         }
     }
     all
@@ -410,23 +497,29 @@ pub(crate) fn initialize(
     into: &mut Weights,
 ) -> Result<()> {
     let mut rng = init::rng(seed);
-    let lstm = matches!(Cell::from(spec.cell).kind, recurve_kernels::CellKind::Lstm { .. });
-    for (name, shape) in weight_shapes(spec, input_size, prefix) {
-        let data = match shape[..] {
-            [rows, columns] => {
-                let hidden_kernel = name.contains("weight_hh");
-                let how = if hidden_kernel { spec.recurrent_initializer } else { spec.kernel_initializer };
-                how.matrix(rows, columns, spec.units, &mut rng)
+    let lstm = matches!(Cell::from(spec.cell).kind, CellKind::Lstm { .. });
+    for l in 0..spec.num_layers {
+        for d in 0..spec.directions() {
+            for (part, shape) in parts(spec, input_size, l) {
+                let columns = shape.get(1).copied().unwrap_or(1);
+                let mut fill = |how: Initializer| how.matrix(shape[0], columns, spec.units, &mut rng);
+                let data = match part {
+                    "weight_ih" | "weight_hr" => fill(spec.kernel_initializer),
+                    "weight_hh" => fill(spec.recurrent_initializer),
+                    "weight_peephole" => fill(Initializer::Zeros),
+                    // Gain 1, offset 0.
+                    "norm_ih" | "norm_hh" | "norm_c" => [vec![1.0; columns], vec![0.0; columns]].concat(),
+                    _ => {
+                        let mut b = fill(spec.bias_initializer);
+                        if lstm && spec.unit_forget_bias && part == "bias_ih" {
+                            b[spec.units..2 * spec.units].fill(1.0);
+                        }
+                        b
+                    }
+                };
+                into.insert(name_of(prefix, part, l, d == 1), &shape, data)?;
             }
-            _ => {
-                let mut b = spec.bias_initializer.matrix(shape[0], 1, spec.units, &mut rng);
-                if lstm && spec.unit_forget_bias && name.contains("bias_ih") {
-                    b[spec.units..2 * spec.units].fill(1.0);
-                }
-                b
-            }
-        };
-        into.insert(name, &shape, data)?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,10 @@
 //! # }
 //! ```
 
-use crate::{CallArgs, Cell, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec};
+use crate::{
+    Cell, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec, Tensor, Weights,
+};
+use half::f16;
 use recurve_reference as reference;
 use std::fmt;
 
@@ -247,9 +250,8 @@ pub fn cross_check(
     let mut report = CrossCheck { devices: Vec::new() };
     for device in devices {
         let here = model.to_device(device)?;
-        let (x, lengths) = here.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
-        let args = CallArgs { lengths: lengths.as_ref(), ..CallArgs::default() };
-        let outputs = here.network().forward_traced(&x, &args).map_err(Error::from)?;
+        let given = here.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
+        let outputs = here.network().forward_traced(&given.x, &given.args()).map_err(Error::from)?;
         let names = here.summary().layers;
         let mut layers = Vec::new();
         for ((out, want), name) in outputs.iter().zip(&want).zip(names) {
@@ -273,81 +275,134 @@ pub fn cross_check(
 pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<Vec<Vec<f64>>, Error> {
     // The model's own checks of names and shapes, on the CPU: the reference has none.
     let host = model.to_device(&Device::Cpu)?;
-    let (x, lengths) = host.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
-    host.network().forward_all(&x, &CallArgs { lengths: lengths.as_ref(), ..CallArgs::default() })?;
+    let given = host.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
+    host.network().forward_all(&given.x, &given.args())?;
 
     let data = inputs.iter().find(|(n, _)| *n == model.info().input).map(|(_, a)| a);
     let data = data.expect("the inputs were just found complete");
-    let lengths: Option<Vec<usize>> =
-        lengths.map(|l| Ok::<_, Error>(l.to_vec_u32()?.into_iter().map(|v| v as usize).collect())).transpose()?;
-    evaluate(model.network(), data, lengths.as_deref())
+    let host = |t: Option<Tensor>| t.map(|t| t.to_vec_u32()).transpose();
+    let lengths = host(given.lengths)?.map(|l| l.into_iter().map(|v| v as usize).collect::<Vec<_>>());
+    let mask = host(given.mask)?.map(|m| m.into_iter().map(|v| v != 0).collect());
+    Ok(evaluate(model.network(), data, lengths.as_deref(), mask))
 }
 
-fn evaluate(network: &Network, input: &HostArray, lengths: Option<&[usize]>) -> Result<Vec<Vec<f64>>, Error> {
-    let mut shape = input.shape.clone();
-    let mut ids = Vec::new();
-    let mut x: Vec<f64> = match &input.data {
-        HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
-        HostData::Int(v) => {
-            ids = v.iter().map(|&v| v as u32).collect();
-            v.iter().map(|&v| v as f64).collect()
-        }
-    };
-    let weights = network.weights();
-    let wide = |name: String| -> Vec<f64> {
+/// Values on their way through the reference.
+#[derive(Clone)]
+struct Values {
+    shape: Vec<usize>,
+    x: Vec<f64>,
+    ids: Vec<u32>,
+    /// What layers found to be padding, `[B, T]`.
+    mask: Option<Vec<bool>>,
+}
+
+fn evaluate(network: &Network, input: &HostArray, lengths: Option<&[usize]>, mask: Option<Vec<bool>>) -> Vec<Vec<f64>> {
+    let mut v = Values { shape: input.shape.clone(), x: Vec::new(), ids: Vec::new(), mask: None };
+    match &input.data {
+        HostData::Float(x) => v.x = x.iter().map(|&x| x.into()).collect(),
+        HostData::Int(x) => v.ids = x.iter().map(|&x| x as u32).collect(),
+    }
+    let layers = network.configs().iter().enumerate();
+    layers
+        .map(|(n, config)| {
+            let given = Valid { lengths, mask: mask.as_deref() };
+            layer(config, &format!("layers.{n}"), network.weights(), &given, &mut v);
+            v.x.clone()
+        })
+        .collect()
+}
+
+/// What the caller says is valid.
+#[derive(Clone, Copy, Default)]
+struct Valid<'a> {
+    lengths: Option<&'a [usize]>,
+    mask: Option<&'a [bool]>,
+}
+
+fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_>, v: &mut Values) {
+    let wide = |part: &str| -> Vec<f64> {
+        let name = format!("{prefix}.{part}");
         weights.get(&name).map(|a| a.data.iter().map(|&v| v.into()).collect()).unwrap_or_default()
     };
-    let mut outputs = Vec::new();
-    for (n, config) in network.configs().iter().enumerate() {
-        let prefix = format!("layers.{n}");
-        match config {
-            LayerConfig::Embedding(e) => {
-                x = reference::embedding(&wide(format!("{prefix}.weight")), e.output_dim, &ids);
-                shape.push(e.output_dim);
+    match config {
+        LayerConfig::Embedding(e) => {
+            if e.mask_zero {
+                v.mask = Some(v.ids.iter().map(|&id| id != 0).collect());
             }
-            LayerConfig::Dense(d) => {
-                let k = *shape.last().expect("checked to have dimensions");
-                let m = x.len() / k;
-                let (w, b) = (wide(format!("{prefix}.weight")), wide(format!("{prefix}.bias")));
-                x = reference::matmul(&x, &w, &b, [m, k, d.units], d.activation.into());
-                *shape.last_mut().expect("checked to have dimensions") = d.units;
-            }
-            LayerConfig::Recurrent(spec) => {
-                let i = shape[2];
-                let layers = (0..spec.num_layers)
-                    .map(|l| spec.direction_weights(i, weights, &prefix, l))
-                    .collect::<Result<Vec<_>, _>>()?;
-                x = recurrent(spec, &layers, &x, &mut shape, lengths);
-            }
-            _ => {}
+            v.x = reference::embedding(&wide("weight"), e.output_dim, &v.ids);
+            v.shape.push(e.output_dim);
         }
-        outputs.push(x.clone());
+        LayerConfig::Masking(m) => {
+            let width = *v.shape.last().expect("checked to have dimensions");
+            let padding = f64::from(m.mask_value);
+            let valid: Vec<bool> = v.x.chunks(width).map(|row| row.iter().any(|&x| x != padding)).collect();
+            for (row, &valid) in v.x.chunks_mut(width).zip(&valid) {
+                row.iter_mut().for_each(|x| *x *= f64::from(u8::from(valid)));
+            }
+            v.mask = Some(valid);
+        }
+        LayerConfig::Dense(d) => {
+            let k = *v.shape.last().expect("checked to have dimensions");
+            let m = v.x.len() / k;
+            v.x = reference::matmul(&v.x, &wide("weight"), &wide("bias"), [m, k, d.units], d.activation.into());
+            *v.shape.last_mut().expect("checked to have dimensions") = d.units;
+        }
+        LayerConfig::TimeDistributed(t) => {
+            let (outer, inner) = v.shape.split_at(2);
+            let (outer, mask) = (outer.to_vec(), v.mask.take());
+            v.shape = [&[outer[0] * outer[1]], inner].concat();
+            layer(&t.layer, prefix, weights, &Valid::default(), v);
+            v.shape = [&outer, &v.shape[1..]].concat();
+            v.mask = mask;
+        }
+        LayerConfig::Recurrent(spec) => recurrent(spec, prefix, weights, given, v, spec.go_backwards),
+        LayerConfig::StackedRnnCells(s) => {
+            let levels = s.levels(v.shape[2], prefix);
+            for (n, (spec, _, prefix)) in levels.iter().enumerate() {
+                recurrent(spec, prefix, weights, given, v, spec.go_backwards && n + 1 == levels.len());
+            }
+        }
+        _ => {}
     }
-    Ok(outputs)
 }
 
-/// A recurrent layer as Keras defines its first output.
+/// Weights as they are after storage as f16.
+fn rounded(w: &reference::DirectionWeights<f32>) -> reference::DirectionWeights<f32> {
+    let round = |v: &[f32]| v.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+    reference::DirectionWeights { w_ih: round(&w.w_ih), w_hh: round(&w.w_hh), w_hr: round(&w.w_hr), ..w.clone() }
+}
+
+/// A recurrent layer as Keras defines its first output. With `reading_order` the outputs of a layer
+/// that goes backwards come in the order in which they were computed.
 fn recurrent(
     spec: &RecurrentSpec,
-    layers: &[Vec<reference::DirectionWeights<f32>>],
-    x: &[f64],
-    shape: &mut Vec<usize>,
-    lengths: Option<&[usize]>,
-) -> Vec<f64> {
-    let (h, d) = (spec.units, spec.directions());
+    prefix: &str,
+    weights: &Weights,
+    given: &Valid<'_>,
+    v: &mut Values,
+    reading_order: bool,
+) {
+    let (h, w, d) = (spec.units, spec.state_size(), spec.directions());
     let swap = |x: &[f64], a: usize, b: usize, i: usize| -> Vec<f64> {
         (0..a * b * i).map(|n| x[((n / i % a) * b + n / (i * a)) * i + n % i]).collect()
     };
-    let (b, t) = if spec.time_major { (shape[1], shape[0]) } else { (shape[0], shape[1]) };
-    let mut input = if spec.time_major { swap(x, t, b, shape[2]) } else { x.to_vec() };
-    let mut size = shape[2];
+    let (b, t) = if spec.time_major { (v.shape[1], v.shape[0]) } else { (v.shape[0], v.shape[1]) };
+    let mut input = if spec.time_major { swap(&v.x, t, b, v.shape[2]) } else { v.x.clone() };
+    let found = v.mask.take().map(|m| match spec.time_major {
+        true => (0..b * t).map(|n| m[n % t * b + n / t]).collect(),
+        false => m,
+    });
+    let mask = given.mask.or(found.as_deref());
+    let mut size = v.shape[2];
+    let features = size;
     let (mut ys, mut hs) = (Vec::new(), Vec::new());
-    for layer in layers {
+    for l in 0..spec.num_layers {
+        let layer = spec.direction_weights(features, weights, prefix, l).expect("checked when the network was built");
         (ys, hs) = layer
             .iter()
             .enumerate()
-            .map(|(n, w)| {
-                let weights = w.widen();
+            .map(|(n, weights)| {
+                let weights = if spec.f16_weights { rounded(weights).widen() } else { weights.widen() };
                 let reverse = n == 1 || spec.go_backwards;
                 let out = reference::recurrence(&reference::Recurrence {
                     cell: Cell::from(spec.cell),
@@ -360,20 +415,33 @@ fn recurrent(
                     hidden_size: h,
                     h0: None,
                     c0: None,
-                    lengths,
+                    lengths: given.lengths,
+                    mask,
+                    masked_output: match spec.zero_output_for_mask {
+                        true => reference::MaskedOutput::Zero,
+                        false => reference::MaskedOutput::Repeat,
+                    },
                 });
                 (out.y, out.h)
             })
             .unzip();
-        input = (0..b * t * d * h).map(|n| ys[n / h % d][n / (d * h) * h + n % h]).collect();
-        size = d * h;
+        input = (0..b * t * d * w).map(|n| ys[n / w % d][n / (d * w) * w + n % w]).collect();
+        size = d * w;
+    }
+    if mask.is_some() && spec.zero_output_for_mask {
+        // The last output is that of the last step read.
+        for (n, (y, h)) in ys.iter().zip(&mut hs).enumerate() {
+            let last = if n == 1 || spec.go_backwards { 0 } else { t - 1 };
+            *h = (0..b).flat_map(|row| y[(row * t + last) * w..][..w].to_vec()).collect();
+        }
     }
     let join = |parts: &[Vec<f64>]| -> Vec<f64> {
         let pairs = || parts[0].iter().zip(&parts[1]);
         match spec.bidirectional {
-            None => parts[0].clone(),
+            // Of two outputs the first.
+            None | Some(Merge::None) => parts[0].clone(),
             Some(Merge::Concat) => {
-                parts[0].chunks(h).zip(parts[1].chunks(h)).flat_map(|(a, b)| [a, b].concat()).collect()
+                parts[0].chunks(w).zip(parts[1].chunks(w)).flat_map(|(a, b)| [a, b].concat()).collect()
             }
             Some(Merge::Sum) => pairs().map(|(a, b)| a + b).collect(),
             Some(Merge::Average) => pairs().map(|(a, b)| (a + b) / 2.0).collect(),
@@ -382,21 +450,22 @@ fn recurrent(
     };
     let width = spec.output_size();
     if !spec.return_sequences {
-        *shape = vec![b, width];
-        return join(&hs);
+        (v.shape, v.x) = (vec![b, width], join(&hs));
+        return;
     }
+    v.mask = found.map(|m| match spec.time_major {
+        true => (0..b * t).map(|n| m[n % b * t + n / b]).collect(),
+        false => m,
+    });
     let mut y = join(&ys);
-    if spec.go_backwards {
-        // Keras returns outputs in the order in which they were computed.
+    if reading_order {
         let rows: Vec<&[f64]> = y.chunks(width).collect();
         y = (0..b * t).flat_map(|n| rows[n / t * t + (t - 1 - n % t)].to_vec()).collect();
     }
-    if spec.time_major {
-        *shape = vec![t, b, width];
-        return swap(&y, b, t, width);
-    }
-    *shape = vec![b, t, width];
-    y
+    (v.shape, v.x) = match spec.time_major {
+        true => (vec![t, b, width], swap(&y, b, t, width)),
+        false => (vec![b, t, width], y),
+    };
 }
 
 #[cfg(test)]

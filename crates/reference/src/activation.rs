@@ -59,6 +59,9 @@ pub enum Activation {
     Softsign,
     /// `ln(1 + e^x)`
     Softplus,
+    /// `x + 0.5` if `x >= 0`, else sigmoid(x): positive and monotonic, the g of the minimal cells
+    /// in log-space (Feng et al. 2024, appendix B). Not in ONNX's list.
+    Positive,
 }
 
 impl Activation {
@@ -120,6 +123,13 @@ impl Activation {
                 let tail = (-x.abs()).exp().ln_1p();
                 if x > R::ZERO { x + tail } else { tail }
             }
+            Self::Positive => {
+                if x < R::ZERO {
+                    Self::Sigmoid.apply(x)
+                } else {
+                    x + r(0.5)
+                }
+            }
         }
     }
 }
@@ -130,7 +140,7 @@ mod tests {
 
     #[test]
     fn values_by_hand() {
-        let cases: [(Activation, f64, f64); 16] = [
+        let cases: [(Activation, f64, f64); 18] = [
             (Linear, -1.5, -1.5),
             (Sigmoid, 0.0, 0.5),
             (Sigmoid, 2.0, 0.880_797_077_977_882_3),
@@ -147,6 +157,8 @@ mod tests {
             (Elu { alpha: 1.0 }, -1.0, -0.632_120_558_828_557_7),
             (Softsign, -3.0, -0.75),
             (Softplus, 100.0, 100.0),
+            (Positive, 2.0, 2.5),
+            (Positive, -2.0, 0.119_202_922_022_117_57),
         ];
         for (f, x, want) in cases {
             let got = f.apply(x);
@@ -164,6 +176,7 @@ mod tests {
             Activation::HARD_SIGMOID_KERAS2,
             Softsign,
             Softplus,
+            Positive,
             Elu { alpha: 1.0 },
             LeakyRelu { alpha: 0.1 },
             ThresholdedRelu { alpha: 1.0 },

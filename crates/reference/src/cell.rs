@@ -8,6 +8,9 @@ use crate::Activation;
 pub enum CellKind {
     /// Elman network: `h = f(W_ih x + b_ih + W_hh h + b_hh)`.
     Rnn,
+    /// Independently recurrent network: `h = f(W_ih x + b_ih + u ∘ h + b_hh)`, u a vector (Li et
+    /// al. 2018).
+    IndRnn,
     /// Long short-term memory, gates i f g o.
     Lstm {
         /// Coupled gates: `f = 1 - i` (ONNX `input_forget`). The weights of f are then unused.
@@ -19,15 +22,31 @@ pub enum CellKind {
         /// `false`: `n = g(W_in x + b_in + W_hn (r ∘ h) + b_hn)` (ONNX's default, the paper).
         reset_after: bool,
     },
+    /// Minimal GRU, gates z n of the input alone: `h = (1 - z) ∘ h + z ∘ n` (Feng et al. 2024).
+    MinGru,
+    /// Minimal LSTM, gates f i n of the input alone: `h = (f ∘ h + i ∘ n) / (f + i)` (Feng et al.
+    /// 2024).
+    MinLstm,
 }
 
 impl CellKind {
     /// Number of gates G.
     pub const fn gates(self) -> usize {
         match self {
-            Self::Rnn => 1,
+            Self::Rnn | Self::IndRnn => 1,
+            Self::MinGru => 2,
+            Self::Gru { .. } | Self::MinLstm => 3,
             Self::Lstm { .. } => 4,
-            Self::Gru { .. } => 3,
+        }
+    }
+
+    /// Elements of `W_hh` for H hidden units whose state has `width` elements: a matrix, a vector for
+    /// an IndRNN, nothing for the minimal cells.
+    pub const fn recurrent_weights(self, hidden: usize, width: usize) -> usize {
+        match self {
+            Self::MinGru | Self::MinLstm => 0,
+            Self::IndRnn => hidden,
+            _ => self.gates() * hidden * width,
         }
     }
 
@@ -40,8 +59,11 @@ impl CellKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rnn => "rnn",
+            Self::IndRnn => "indrnn",
             Self::Lstm { .. } => "lstm",
             Self::Gru { .. } => "gru",
+            Self::MinGru => "mingru",
+            Self::MinLstm => "minlstm",
         }
     }
 }
@@ -63,7 +85,10 @@ impl GateOrder {
     /// For each gate in Recurve's order, its place in this order.
     pub const fn places(self, kind: CellKind) -> &'static [usize] {
         match (kind, self) {
-            (CellKind::Rnn, _) => &[0],
+            (CellKind::Rnn | CellKind::IndRnn, _) => &[0],
+            // No framework has these; there is one order.
+            (CellKind::MinGru, _) => &[0, 1],
+            (CellKind::MinLstm, _) => &[0, 1, 2],
             (CellKind::Lstm { .. }, Self::Onnx) => &[0, 2, 3, 1],
             (CellKind::Lstm { .. }, _) => &[0, 1, 2, 3],
             (CellKind::Gru { .. }, Self::PyTorch) => &[0, 1, 2],
@@ -78,14 +103,27 @@ impl GateOrder {
     }
 }
 
-/// A recurrent cell: its kind, activations and clip.
+/// Zoneout at inference (Krueger et al. 2016): a unit keeps its share of the old state, the expected
+/// value of what training does at random.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Zoneout {
+    /// Share of the old h, in `[0, 1)`.
+    pub h: f32,
+    /// Share of the old c, in `[0, 1)`; LSTM only. The new h is made of the new c as it was before
+    /// its share of the old one came in.
+    pub c: f32,
+}
+
+/// A recurrent cell: everything about it but its sizes and weights. Biases and peepholes are there
+/// if their weights are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cell {
     /// The family.
     pub kind: CellKind,
-    /// Activation of the gates (LSTM i, f, o; GRU r, z). The SimpleRNN has none.
-    pub gate: Activation,
-    /// Activation of the candidate (LSTM g, GRU n), and the only one of the SimpleRNN.
+    /// Activations of the gates: LSTM i, f, o; GRU r, z; minimal GRU z; minimal LSTM f, i. Places
+    /// beyond the cell's own gates are not used.
+    pub gates: [Activation; 3],
+    /// Activation of the candidate (LSTM g, the others n), and the only one of a SimpleRNN.
     pub candidate: Activation,
     /// Activation of the cell state on its way out (LSTM only).
     pub output: Activation,
@@ -93,20 +131,50 @@ pub struct Cell {
     /// reading of ONNX's `clip`. The cell state is never clamped, nor is what the output activation
     /// makes of it.
     pub clip: Option<f32>,
+    /// LSTM: h is `W_hr` times what the cell puts out, of this many elements (PyTorch's `proj_size`;
+    /// Sak et al. 2014).
+    pub projection: Option<usize>,
+    /// Layer normalization with this epsilon (Ba et al. 2016); LSTM, and GRU with reset_after.
+    pub layer_norm: Option<f32>,
+    /// Zoneout; SimpleRNN, LSTM and GRU.
+    pub zoneout: Option<Zoneout>,
 }
 
 impl Cell {
     /// A SimpleRNN cell with tanh.
     pub const RNN: Self = Self::with_kind(CellKind::Rnn);
+    /// An IndRNN cell with ReLU, as its authors have it.
+    pub const INDRNN: Self = Self { candidate: Activation::Relu, ..Self::with_kind(CellKind::IndRnn) };
     /// An LSTM cell as PyTorch and Keras have it.
     pub const LSTM: Self = Self::with_kind(CellKind::Lstm { coupled: false });
     /// A GRU cell with the reset gate after the product (PyTorch, Keras's default).
     pub const GRU: Self = Self::with_kind(CellKind::Gru { reset_after: true });
     /// A GRU cell with the reset gate before the product (ONNX's default, the paper).
     pub const GRU_RESET_BEFORE: Self = Self::with_kind(CellKind::Gru { reset_after: false });
+    /// A minimal GRU with a linear candidate.
+    pub const MINGRU: Self = Self { candidate: Activation::Linear, ..Self::with_kind(CellKind::MinGru) };
+    /// A minimal LSTM with a linear candidate.
+    pub const MINLSTM: Self = Self { candidate: Activation::Linear, ..Self::with_kind(CellKind::MinLstm) };
 
-    /// A cell with sigmoid gates, tanh candidate and output, no clip.
+    /// A cell with sigmoid gates, tanh candidate and output, and no options.
     pub const fn with_kind(kind: CellKind) -> Self {
-        Self { kind, gate: Activation::Sigmoid, candidate: Activation::Tanh, output: Activation::Tanh, clip: None }
+        Self {
+            kind,
+            gates: [Activation::Sigmoid; 3],
+            candidate: Activation::Tanh,
+            output: Activation::Tanh,
+            clip: None,
+            projection: None,
+            layer_norm: None,
+            zoneout: None,
+        }
+    }
+
+    /// Elements of h for H hidden units.
+    pub const fn state_size(&self, hidden: usize) -> usize {
+        match self.projection {
+            Some(p) => p,
+            None => hidden,
+        }
     }
 }

@@ -11,7 +11,7 @@ mod real;
 mod recurrence;
 
 pub use activation::Activation;
-pub use cell::{Cell, CellKind, GateOrder};
+pub use cell::{Cell, CellKind, GateOrder, Zoneout};
 pub use dense::{embedding, matmul, softmax};
 pub use real::Real;
-pub use recurrence::{Direction, DirectionWeights, Recurrence, RecurrenceOutput, recurrence};
+pub use recurrence::{Direction, DirectionWeights, MaskedOutput, Recurrence, RecurrenceOutput, layer_norm, recurrence};

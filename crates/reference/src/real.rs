@@ -28,6 +28,8 @@ pub trait Real:
     fn exp_m1(self) -> Self;
     /// Hyperbolic tangent.
     fn tanh(self) -> Self;
+    /// Square root.
+    fn sqrt(self) -> Self;
     /// Absolute value.
     fn abs(self) -> Self;
 }
@@ -54,6 +56,9 @@ macro_rules! real {
             }
             fn tanh(self) -> Self {
                 <$t>::tanh(self)
+            }
+            fn sqrt(self) -> Self {
+                <$t>::sqrt(self)
             }
             fn abs(self) -> Self {
                 <$t>::abs(self)

@@ -17,7 +17,7 @@ pub enum Direction {
 pub struct DirectionWeights<R> {
     /// `[G·H, I]`
     pub w_ih: Vec<R>,
-    /// `[G·H, H]`
+    /// `[G·H, H]`, with a projection `[G·H, P]`; `[H]` for an IndRNN, empty for the minimal cells.
     pub w_hh: Vec<R>,
     /// `[G·H]`, or empty for none.
     pub b_ih: Vec<R>,
@@ -25,6 +25,14 @@ pub struct DirectionWeights<R> {
     pub b_hh: Vec<R>,
     /// LSTM peepholes p_i, p_f, p_o: `[3·H]`, or empty for none.
     pub peepholes: Vec<R>,
+    /// The projection of h, `[P, H]`, or empty for none.
+    pub w_hr: Vec<R>,
+    /// With layer normalization: gain and offset of `W_ih x`, `[2, G·H]`.
+    pub norm_ih: Vec<R>,
+    /// With layer normalization: gain and offset of `W_hh h`, `[2, G·H]`.
+    pub norm_hh: Vec<R>,
+    /// With layer normalization, LSTM: gain and offset of c on its way out, `[2, H]`.
+    pub norm_c: Vec<R>,
 }
 
 impl DirectionWeights<f32> {
@@ -37,6 +45,10 @@ impl DirectionWeights<f32> {
             b_ih: wide(&self.b_ih),
             b_hh: wide(&self.b_hh),
             peepholes: wide(&self.peepholes),
+            w_hr: wide(&self.w_hr),
+            norm_ih: wide(&self.norm_ih),
+            norm_hh: wide(&self.norm_hh),
+            norm_c: wide(&self.norm_c),
         }
     }
 }
@@ -60,20 +72,35 @@ pub struct Recurrence<'a, R> {
     pub input_size: usize,
     /// H
     pub hidden_size: usize,
-    /// `[B, H]`, or `None` for zeros.
+    /// `[B, H]` (`[B, P]` with a projection), or `None` for zeros.
     pub h0: Option<&'a [R]>,
     /// `[B, H]`, or `None` for zeros; LSTM only.
     pub c0: Option<&'a [R]>,
     /// Valid timesteps of each sequence, `[B]`, or `None` for all T.
     pub lengths: Option<&'a [usize]>,
+    /// Which timesteps are valid, `[B, T]`, or `None` for all; not together with lengths. The state
+    /// stands still at the others.
+    pub mask: Option<&'a [bool]>,
+    /// What the output is where the mask says no: zero, or h as it stands.
+    pub masked_output: MaskedOutput,
 }
 
-/// The results of [`recurrence`].
+/// The output at a timestep that a mask leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MaskedOutput {
+    /// Zero: Keras's `zero_output_for_mask`.
+    #[default]
+    Zero,
+    /// h as it stands: Keras's default.
+    Repeat,
+}
+
+/// The results of [`recurrence`]. W is H, or P with a projection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecurrenceOutput<R> {
-    /// `[B, T, H]`; zero past the end of a sequence.
+    /// `[B, T, W]`; zero past the end of a sequence.
     pub y: Vec<R>,
-    /// `[B, H]`: h after each sequence's last valid step.
+    /// `[B, W]`: h after each sequence's last valid step.
     pub h: Vec<R>,
     /// `[B, H]`; empty unless the cell is an LSTM.
     pub c: Vec<R>,
@@ -82,95 +109,175 @@ pub struct RecurrenceOutput<R> {
 /// Runs one layer in one direction.
 ///
 /// ```text
-/// RNN    h = f(W_ih x + b_ih + W_hh h + b_hh)
+/// RNN     h = f(W_ih x + b_ih + W_hh h + b_hh)
 ///
-/// LSTM   i = σ(W_ii x + b_ii + W_hi h + b_hi + p_i ∘ c)
-///        f = σ(W_if x + b_if + W_hf h + b_hf + p_f ∘ c)      (coupled: f = 1 - i)
-///        g = φ(W_ig x + b_ig + W_hg h + b_hg)
-///        c = f ∘ c + i ∘ g
-///        o = σ(W_io x + b_io + W_ho h + b_ho + p_o ∘ c)      (the new c)
-///        h = o ∘ ψ(c)
+/// IndRNN  h = f(W_ih x + b_ih + u ∘ h + b_hh)
 ///
-/// GRU    r = σ(W_ir x + b_ir + W_hr h + b_hr)
-///        z = σ(W_iz x + b_iz + W_hz h + b_hz)
-///        n = φ(W_in x + b_in + r ∘ (W_hn h + b_hn))          (reset_after)
-///        n = φ(W_in x + b_in + W_hn (r ∘ h) + b_hn)          (else)
-///        h = (1 - z) ∘ n + z ∘ h
+/// LSTM    i = σ(W_ii x + b_ii + W_hi h + b_hi + p_i ∘ c)
+///         f = σ(W_if x + b_if + W_hf h + b_hf + p_f ∘ c)      (coupled: f = 1 - i)
+///         g = φ(W_ig x + b_ig + W_hg h + b_hg)
+///         c = f ∘ c + i ∘ g
+///         o = σ(W_io x + b_io + W_ho h + b_ho + p_o ∘ c)      (the new c)
+///         h = o ∘ ψ(c)                                        (projection: h = W_hr (o ∘ ψ(c)))
+///
+/// GRU     r = σ(W_ir x + b_ir + W_hr h + b_hr)
+///         z = σ(W_iz x + b_iz + W_hz h + b_hz)
+///         n = φ(W_in x + b_in + r ∘ (W_hn h + b_hn))          (reset_after)
+///         n = φ(W_in x + b_in + W_hn (r ∘ h) + b_hn)          (else)
+///         h = (1 - z) ∘ n + z ∘ h
+///
+/// minGRU  z = σ(W_z x + b_z),  n = φ(W_n x + b_n)
+///         h = (1 - z) ∘ h + z ∘ n
+///
+/// minLSTM f = σ(W_f x + b_f),  i = σ(W_i x + b_i),  n = φ(W_n x + b_n)
+///         h = f / (f + i) ∘ h + i / (f + i) ∘ n
 /// ```
 ///
 /// With `clip`, the inputs of σ and φ are clamped first; c is not, neither when it is carried on
-/// nor on its way into ψ. Sources: the ONNX operators `RNN`,
-/// `LSTM` and `GRU` (opset 22), the documentation of `torch.nn.LSTM` and `torch.nn.GRU`, and
-/// Hochreiter & Schmidhuber 1997, Gers & Schmidhuber 2000 (peepholes), Cho et al. 2014 (GRU).
+/// nor on its way into ψ. With layer normalization, `W_ih x` and `W_hh h` stand for
+/// `LN(W_ih x)` and `LN(W_hh h)`, each normalised over all its G·H elements, and `ψ(c)` for
+/// `ψ(LN(c))`; the c that is carried on is not normalised. With zoneout a share of the old state is
+/// mixed into the new one.
+///
+/// Sources: the ONNX operators `RNN`, `LSTM` and `GRU` (opset 22), the documentation of
+/// `torch.nn.LSTM` and `torch.nn.GRU`, and Hochreiter & Schmidhuber 1997, Gers & Schmidhuber 2000
+/// (peepholes), Cho et al. 2014 (GRU), Sak et al. 2014 (projection), Ba et al. 2016, equations 20
+/// to 31 (layer normalization), Krueger et al. 2016 (zoneout), Li et al. 2018 (IndRNN), Feng et al.
+/// 2024 (minGRU, minLSTM).
 pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
     let (nb, nt, ni, nh) = (a.batch, a.timesteps, a.input_size, a.hidden_size);
+    let nw = a.cell.state_size(nh);
     let w = a.weights;
     let kind = a.cell.kind;
+    let rows = kind.gates() * nh;
     let act = |f: Activation, v: R| f.apply(clip(a.cell.clip, v));
     let bias = |b: &[R], i: usize| b.get(i).copied().unwrap_or(R::ZERO);
+    let [gate0, gate1, gate2] = a.cell.gates;
 
-    let start = |s: Option<&[R]>| s.map_or_else(|| vec![R::ZERO; nb * nh], <[R]>::to_vec);
-    let mut h = start(a.h0);
-    let mut c = if kind.has_cell_state() { start(a.c0) } else { Vec::new() };
-    let mut y = vec![R::ZERO; nb * nt * nh];
+    let start = |s: Option<&[R]>, n: usize| s.map_or_else(|| vec![R::ZERO; nb * n], <[R]>::to_vec);
+    let mut hs = start(a.h0, nw);
+    let mut cs = if kind.has_cell_state() { start(a.c0, nh) } else { Vec::new() };
+    let mut y = vec![R::ZERO; nb * nt * nw];
 
     for b in 0..nb {
         let len = a.lengths.map_or(nt, |l| l[b]);
-        let h = &mut h[b * nh..(b + 1) * nh];
+        let h = &mut hs[b * nw..(b + 1) * nw];
         for s in 0..len {
             let t = match a.direction {
                 Direction::Forward => s,
                 Direction::Reverse => len - 1 - s,
             };
-            let x = &a.x[(b * nt + t) * ni..][..ni];
-            let input = |g: usize, j: usize| {
-                let row = g * nh + j;
-                dot(&w.w_ih[row * ni..][..ni], x) + bias(&w.b_ih, row)
-            };
-            let hidden = |g: usize, j: usize, h: &[R]| {
-                let row = g * nh + j;
-                dot(&w.w_hh[row * nh..][..nh], h) + bias(&w.b_hh, row)
-            };
-            let peep = |p: usize, j: usize, c: R| w.peepholes.get(p * nh + j).map_or(R::ZERO, |&v| v * c);
-            let prev = h.to_vec();
-            match kind {
-                CellKind::Rnn => {
-                    for j in 0..nh {
-                        h[j] = act(a.cell.candidate, input(0, j) + hidden(0, j, &prev));
-                    }
+            let out = &mut y[(b * nt + t) * nw..][..nw];
+            if a.mask.is_some_and(|m| !m[b * nt + t]) {
+                if a.masked_output == MaskedOutput::Repeat {
+                    out.copy_from_slice(h);
                 }
+                continue;
+            }
+            let x = &a.x[(b * nt + t) * ni..][..ni];
+            let prev = h.to_vec();
+            let mut input: Vec<R> = (0..rows).map(|r| dot(&w.w_ih[r * ni..][..ni], x)).collect();
+            let mut hidden: Vec<R> = match kind {
+                CellKind::IndRnn => w.w_hh.iter().zip(&prev).map(|(&u, &h)| u * h).collect(),
+                CellKind::MinGru | CellKind::MinLstm => vec![R::ZERO; rows],
+                _ => (0..rows).map(|r| dot(&w.w_hh[r * nw..][..nw], &prev)).collect(),
+            };
+            if let Some(epsilon) = a.cell.layer_norm {
+                layer_norm(&mut input, &w.norm_ih, epsilon);
+                layer_norm(&mut hidden, &w.norm_hh, epsilon);
+            }
+            input.iter_mut().enumerate().for_each(|(r, v)| *v = *v + bias(&w.b_ih, r));
+            hidden.iter_mut().enumerate().for_each(|(r, v)| *v = *v + bias(&w.b_hh, r));
+            let pre = |g: usize, j: usize| input[g * nh + j] + hidden[g * nh + j];
+            let mut new: Vec<R> = match kind {
+                CellKind::Rnn | CellKind::IndRnn => (0..nh).map(|j| act(a.cell.candidate, pre(0, j))).collect(),
                 CellKind::Lstm { coupled } => {
+                    let c = &mut cs[b * nh..(b + 1) * nh];
+                    let peep = |p: usize, j: usize, c: R| w.peepholes.get(p * nh + j).map_or(R::ZERO, |&v| v * c);
+                    let old = c.to_vec();
+                    let mut o = Vec::with_capacity(nh);
                     for j in 0..nh {
-                        let c = &mut c[b * nh + j];
-                        let pre = |g| input(g, j) + hidden(g, j, &prev);
-                        let i = act(a.cell.gate, pre(0) + peep(0, j, *c));
-                        let f = if coupled { R::ONE - i } else { act(a.cell.gate, pre(1) + peep(1, j, *c)) };
-                        let g = act(a.cell.candidate, pre(2));
-                        *c = f * *c + i * g;
-                        let o = act(a.cell.gate, pre(3) + peep(2, j, *c));
-                        h[j] = o * a.cell.output.apply(*c);
+                        let i = act(gate0, pre(0, j) + peep(0, j, old[j]));
+                        let f = if coupled { R::ONE - i } else { act(gate1, pre(1, j) + peep(1, j, old[j])) };
+                        let g = act(a.cell.candidate, pre(2, j));
+                        c[j] = f * old[j] + i * g;
+                        o.push(act(gate2, pre(3, j) + peep(2, j, c[j])));
+                    }
+                    let mut seen = c.to_vec();
+                    if let Some(epsilon) = a.cell.layer_norm {
+                        layer_norm(&mut seen, &w.norm_c, epsilon);
+                    }
+                    let m: Vec<R> = o.iter().zip(&seen).map(|(&o, &c)| o * a.cell.output.apply(c)).collect();
+                    if let Some(z) = a.cell.zoneout {
+                        mix(z.c, &old, c);
+                    }
+                    match a.cell.projection {
+                        Some(_) => (0..nw).map(|j| dot(&w.w_hr[j * nh..][..nh], &m)).collect(),
+                        None => m,
                     }
                 }
                 CellKind::Gru { reset_after } => {
-                    let gate = |g, j| act(a.cell.gate, input(g, j) + hidden(g, j, &prev));
-                    let r: Vec<R> = (0..nh).map(|j| gate(0, j)).collect();
+                    let r: Vec<R> = (0..nh).map(|j| act(gate0, pre(0, j))).collect();
                     let reset: Vec<R> = r.iter().zip(&prev).map(|(&r, &h)| r * h).collect();
-                    for j in 0..nh {
-                        let z = gate(1, j);
-                        let recurrent = if reset_after { r[j] * hidden(2, j, &prev) } else { hidden(2, j, &reset) };
-                        let n = act(a.cell.candidate, input(2, j) + recurrent);
-                        h[j] = (R::ONE - z) * n + z * prev[j];
-                    }
+                    (0..nh)
+                        .map(|j| {
+                            let z = act(gate1, pre(1, j));
+                            let row = 2 * nh + j;
+                            let recurrent = if reset_after {
+                                r[j] * hidden[row]
+                            } else {
+                                dot(&w.w_hh[row * nh..][..nh], &reset) + bias(&w.b_hh, row)
+                            };
+                            let n = act(a.cell.candidate, input[row] + recurrent);
+                            (R::ONE - z) * n + z * prev[j]
+                        })
+                        .collect()
                 }
+                CellKind::MinGru => (0..nh)
+                    .map(|j| {
+                        let z = act(gate0, pre(0, j));
+                        (R::ONE - z) * prev[j] + z * act(a.cell.candidate, pre(1, j))
+                    })
+                    .collect(),
+                CellKind::MinLstm => (0..nh)
+                    .map(|j| {
+                        let (f, i) = (act(gate0, pre(0, j)), act(gate1, pre(1, j)));
+                        let n = act(a.cell.candidate, pre(2, j));
+                        (f * prev[j] + i * n) / (f + i)
+                    })
+                    .collect(),
+            };
+            if let Some(z) = a.cell.zoneout {
+                mix(z.h, &prev, &mut new);
             }
-            y[(b * nt + t) * nh..][..nh].copy_from_slice(h);
+            h.copy_from_slice(&new);
+            out.copy_from_slice(h);
         }
     }
-    RecurrenceOutput { y, h, c }
+    RecurrenceOutput { y, h: hs, c: cs }
 }
 
 fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     a.iter().zip(b).fold(R::ZERO, |s, (&a, &b)| s + a * b)
+}
+
+/// `new = share ∘ old + (1 - share) ∘ new`
+fn mix<R: Real>(share: f32, old: &[R], new: &mut [R]) {
+    let share = R::from_f32(share);
+    new.iter_mut().zip(old).for_each(|(n, &o)| *n = share * o + (R::ONE - share) * *n);
+}
+
+/// `(v - mean) / √(variance + epsilon) ∘ gain + offset`, the variance that of the n elements
+/// themselves; `affine` is gain and offset, `[2, n]`.
+pub fn layer_norm<R: Real>(v: &mut [R], affine: &[R], epsilon: f32) {
+    let n = R::from_f32(v.len() as f32);
+    let mean = v.iter().fold(R::ZERO, |s, &v| s + v) / n;
+    let variance = v.iter().fold(R::ZERO, |s, &v| s + (v - mean) * (v - mean)) / n;
+    let scale = R::ONE / (variance + R::from_f32(epsilon)).sqrt();
+    let (gain, offset) = affine.split_at(v.len());
+    for ((v, &g), &o) in v.iter_mut().zip(gain).zip(offset) {
+        *v = (*v - mean) * scale * g + o;
+    }
 }
 
 fn clip<R: Real>(limit: Option<f32>, v: R) -> R {

@@ -20,7 +20,10 @@ mod tensor;
 pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use ops::{MatmulOptions, Reduction, Span, StridedMatmul, activation_code, concat, strided_copy, strided_matmul};
+pub use ops::{
+    MatmulOptions, Reduction, Rows, SampleOptions, Span, StridedMatmul, activation_code, concat, layer_norm_rows,
+    strided_copy, strided_matmul,
+};
 pub use recurve_reference::Activation;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;

@@ -46,6 +46,11 @@ impl Shape {
         self.dims().last().copied().unwrap_or(1)
     }
 
+    /// The first `rank` dimensions.
+    pub(crate) fn leading(&self, rank: usize) -> Self {
+        Self::new(&self.dims()[..rank]).expect("no larger than a shape that exists")
+    }
+
     /// Row-major strides in elements.
     pub(crate) fn strides(&self) -> [usize; MAX_RANK] {
         let mut strides = [0; MAX_RANK];

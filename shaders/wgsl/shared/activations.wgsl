@@ -25,6 +25,7 @@ fn activate(code: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case 9u: { return select(alpha * (exp(min(x, 0.0)) - 1.0), x, x >= 0.0); }
         case 10u: { return x / (1.0 + abs(x)); }
         case 11u: { return max(x, 0.0) + log(1.0 + exp(-abs(x))); }
+        case 12u: { return select(safe_sigmoid(x), x + 0.5, x >= 0.0); }
         default: { return x; }
     }
 }

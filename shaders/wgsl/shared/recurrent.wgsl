@@ -1,5 +1,6 @@
 // What every recurrent kernel shares: parameters, activations with clip, and where step s reads
-// and writes. Requires H and the activation constants.
+// and writes. Requires H, the activation constants, and the binding `valid`: lengths `[B]` or a mask
+// `[B, T]` if the call has either.
 #import activations
 
 struct Params {
@@ -16,7 +17,8 @@ struct Params {
     y_batch: u32,
     y_time: u32,
     // 1 write outputs, 2 outputs in reading order, 4 and 8 direction 0 and 1 run backwards,
-    // 16 and 32 h and c are zero before the first step (scan kernels).
+    // 16 and 32 h and c are zero before the first step (scan kernels), 64 outputs repeat h where a
+    // timestep is not valid, in place of zero.
     flags: u32,
     // Which half of the double-buffered h holds the current state (step kernels).
     parity: u32,
@@ -45,8 +47,28 @@ fn clipped(x: f32) -> f32 {
     return x;
 }
 
-fn gate_activation(x: f32) -> f32 {
-    return activate(GATE_CODE, GATE_ALPHA, GATE_BETA, clipped(x));
+// Whether timestep t of a row is valid. The state stands still where it is not.
+fn is_alive(row: u32, t: u32, timesteps: u32) -> bool {
+    if HAS_LENGTHS { return t < valid[row]; }
+    if HAS_MASK { return valid[row * timesteps + t] != 0u; }
+    return true;
+}
+
+// What the output shows of h.
+fn shown(h: f32, alive: bool, p_flags: u32) -> f32 {
+    return select(0.0, h, alive || (p_flags & 64u) != 0u);
+}
+
+fn gate0(x: f32) -> f32 {
+    return activate(GATE0_CODE, GATE0_ALPHA, GATE0_BETA, clipped(x));
+}
+
+fn gate1(x: f32) -> f32 {
+    return activate(GATE1_CODE, GATE1_ALPHA, GATE1_BETA, clipped(x));
+}
+
+fn gate2(x: f32) -> f32 {
+    return activate(GATE2_CODE, GATE2_ALPHA, GATE2_BETA, clipped(x));
 }
 
 fn candidate_activation(x: f32) -> f32 {

@@ -7,8 +7,6 @@
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
     let real$b = first_row + $bu < p.batch;
-    var length$b = p.timesteps;
-    if HAS_LENGTHS { length$b = lengths[row$b]; }
 #end
 
     for (var v = lane; v < H_TILE; v += WORKGROUP) {

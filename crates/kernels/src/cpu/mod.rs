@@ -5,12 +5,12 @@ mod product;
 mod rows;
 
 use crate::recurrent::Sizes;
-use crate::{Direction, ForwardArgs, Outputs, RecurrentConfig, RecurrentOutput};
+use crate::{Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput};
 use pack::{Line, Packed};
 use rayon::prelude::*;
 use recurve_tensor::cpu::{simd_arch, simd_lanes, threads_for};
-use recurve_tensor::{Error, Result, Tensor};
-use rows::Rows;
+use recurve_tensor::{Error, Result, Shape, Tensor};
+use rows::{Rows, Valid};
 use std::sync::{Mutex, PoisonError};
 
 /// A layer's weights as the CPU kernels read them, and memory kept between calls.
@@ -70,9 +70,11 @@ impl CpuLayer {
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
         let x = x.cpu_f32().expect("checked to be f32 on the CPU");
         let [h0, c0] = [args.h0, args.c0].map(|s| s.map(|s| s.cpu_f32().expect("checked to be f32 on the CPU")));
-        let lengths = args.lengths.map(|l| l.cpu_u32().expect("checked to be u32 on the CPU"));
-        let first = &self.directions[0];
-        let (np, hp) = (first.columns(), first.padded_hidden());
+        let [lengths, mask] =
+            [args.lengths, args.mask].map(|v| v.map(|v| v.cpu_u32().expect("checked to be u32 on the CPU")));
+        let repeat = args.masked_output == MaskedOutput::Repeat;
+        let layout = &self.directions[0];
+        let (np, hp, w) = (layout.columns(), layout.padded_hidden(), sizes.width);
 
         // Tasks: a direction and a span of batch rows each.
         let work = d * b * t * np * (sizes.input + hp);
@@ -90,7 +92,7 @@ impl CpuLayer {
         let budget = PROJECTION_BYTES.min(args.projection_budget);
         let chunk = (budget / (d * b * np * 4)).clamp(1, t);
         let wants_y = args.outputs == Outputs::All;
-        let task_floats = Rows::floats(rows, hp, h, if wants_y { chunk } else { 0 });
+        let task_floats = Rows::floats(rows, layout, if wants_y { chunk } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
         grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS));
         grow(&mut scratch.tasks, d * parts * stride);
@@ -99,11 +101,11 @@ impl CpuLayer {
 
         for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
             let (dir, first_row, count) = place(n);
-            let at = (dir * b + first_row) * h;
-            Rows::split(bytemuck::cast_slice_mut(task), rows, hp).start(
+            let row = dir * b + first_row;
+            Rows::split(bytemuck::cast_slice_mut(task), rows, layout).start(
                 count,
-                h0.map(|s| &s[at..at + count * h]),
-                c0.map(|s| &s[at..at + count * h]),
+                h0.map(|s| &s[row * w..(row + count) * w]),
+                c0.map(|s| &s[row * h..(row + count) * h]),
             );
         }
 
@@ -127,7 +129,7 @@ impl CpuLayer {
                     let p = &projection[dir * steps * b * np..][..steps * b * np];
                     simd_arch().dispatch(rows::Job {
                         packed: &self.directions[dir],
-                        rows: Rows::split(bytemuck::cast_slice_mut(task), rows, hp),
+                        rows: Rows::split(bytemuck::cast_slice_mut(task), rows, layout),
                         count,
                         projection: &p[first_row * p_row..],
                         p_row,
@@ -136,7 +138,11 @@ impl CpuLayer {
                         steps,
                         timesteps: t,
                         reverse: directions[dir] == Direction::Reverse,
-                        lengths: lengths.map(|l| &l[first_row..first_row + count]),
+                        valid: match (lengths, mask) {
+                            (Some(l), _) => Valid::Lengths(&l[first_row..first_row + count]),
+                            (_, Some(m)) => Valid::Mask(&m[first_row * t..(first_row + count) * t], repeat),
+                            _ => Valid::All,
+                        },
                         wants_y,
                     });
                 };
@@ -148,15 +154,15 @@ impl CpuLayer {
                 if let Some(y) = &mut y {
                     for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
                         let (dir, first_row, count) = place(n);
-                        let r = Rows::split(bytemuck::cast_slice_mut(task), rows, hp);
+                        let r = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
                         for row in 0..count {
                             for s in 0..steps {
                                 let time = match directions[dir] {
                                     Direction::Reverse if !args.reading_order => t - 1 - first - s,
                                     _ => first + s,
                                 };
-                                let to = (first_row + row) * y_batch + time * y_time + dir * h;
-                                y[to..to + h].copy_from_slice(&r.y[(s * rows + row) * h..][..h]);
+                                let to = (first_row + row) * y_batch + time * y_time + dir * w;
+                                y[to..to + w].copy_from_slice(&r.y[(s * rows + row) * w..][..w]);
                             }
                         }
                     }
@@ -171,22 +177,21 @@ impl CpuLayer {
             None
         };
 
-        let state_shape = sizes.state_shape();
-        let mut last = |pick: fn(Rows<'_>) -> &[f32]| {
-            Tensor::cpu_write(state_shape, |out| {
+        let mut last = |shape: Shape, size: usize, pick: fn(Rows<'_>) -> &[f32]| {
+            Tensor::cpu_write(shape, |out| {
                 for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
                     let (dir, first_row, count) = place(n);
-                    let r = Rows::split(bytemuck::cast_slice_mut(task), rows, hp);
+                    let r = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
                     let state = pick(r);
                     for row in 0..count {
-                        out[(dir * b + first_row + row) * h..][..h].copy_from_slice(&state[row * hp..][..h]);
+                        out[(dir * b + first_row + row) * size..][..size].copy_from_slice(&state[row * hp..][..size]);
                     }
                 }
                 Ok::<_, Error>(())
             })
         };
-        let h_last = last(|r| r.h)?;
-        let c_last = if first.kind.has_cell_state() { Some(last(|r| r.c)?) } else { None };
+        let h_last = last(sizes.h_shape(), w, |r| r.h)?;
+        let c_last = if layout.kind.has_cell_state() { Some(last(sizes.c_shape(), h, |r| r.c)?) } else { None };
         Ok(RecurrentOutput { y, h: h_last, c: c_last })
     }
 }

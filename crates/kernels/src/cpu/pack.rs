@@ -19,19 +19,55 @@ pub(super) struct Packed {
     pub(super) cell: Cell,
     pub(super) kind: CellKind,
     pub(super) hidden: usize,
+    /// Elements of h.
+    pub(super) width: usize,
     pub(super) tiles: usize,
     lanes: usize,
     /// `[tiles, I, G, lanes]`
     w_ih: Vec<Line>,
-    /// `[tiles, H, G, lanes]`; without the candidate's rows for a GRU without reset_after.
+    /// `[tiles, W, G, lanes]`; without the candidate's rows for a GRU without reset_after, empty where
+    /// no unit reads another.
     w_hh: Vec<Line>,
     /// `[tiles, H, lanes]`, the candidate's rows for a GRU without reset_after, else empty.
     w_hn: Vec<Line>,
+    /// With a projection of h: `[tiles of W, H, lanes]`.
+    w_hr: Vec<Line>,
     /// `[tiles, G, lanes]`
     bias: Vec<Line>,
-    /// LSTM: peepholes `[tiles, 3, lanes]`; GRU with reset_after: b_hn `[tiles, lanes]`; else empty.
+    /// LSTM: peepholes `[tiles, 3, lanes]`; GRU with reset_after: b_hn `[tiles, lanes]`; IndRNN: u
+    /// `[tiles, lanes]`; else empty.
     extra: Vec<Line>,
     pub(super) has_peepholes: bool,
+    pub(super) norm: Option<Norm>,
+}
+
+/// Layer normalization: gains and offsets, the biases within the offsets.
+#[derive(Debug)]
+pub(super) struct Norm {
+    pub(super) epsilon: f32,
+    /// Of `W_ih x`, `[tiles, G, lanes]`.
+    pub(super) ih: Affine,
+    /// Of `W_hh h`, `[tiles, G, lanes]`.
+    pub(super) hh: Affine,
+    /// Of c, `[tiles, lanes]`.
+    pub(super) c: Affine,
+}
+
+/// A gain and an offset of each element; zero in the padding.
+#[derive(Debug)]
+pub(super) struct Affine {
+    gain: Vec<Line>,
+    offset: Vec<Line>,
+}
+
+impl Affine {
+    pub(super) fn gain(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.gain)
+    }
+
+    pub(super) fn offset(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.offset)
+    }
 }
 
 /// Memory filled through `f`, which is given the index of each float.
@@ -46,7 +82,9 @@ impl Packed {
     pub(super) fn new(cell: &Cell, w: &DirectionWeights<f32>, input: usize, hidden: usize, lanes: usize) -> Self {
         let g = cell.kind.gates();
         let tiles = hidden.div_ceil(lanes);
+        let width = cell.state_size(hidden);
         let separate = cell.kind == CellKind::Gru { reset_after: false };
+        let pointwise = matches!(cell.kind, CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm);
         let at = |v: &[f32], i: usize| v.get(i).copied().unwrap_or(0.0);
         // Index in [tiles, outer, gates, lanes] to (unit, outer, gate).
         let place = |n: usize, outer: usize, gates: usize| {
@@ -67,30 +105,70 @@ impl Packed {
                 let (j, _, p) = place(n, 1, 3);
                 if j < hidden { w.peepholes[p * hidden + j] } else { 0.0 }
             }),
+            CellKind::IndRnn => lines(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 }),
             CellKind::Gru { reset_after: true } => {
                 lines(tiles * lanes, |j| if j < hidden { at(&w.b_hh, 2 * hidden + j) } else { 0.0 })
             }
             _ => Vec::new(),
         };
+        // The part of `[G·H]` values and of a bias that belongs to an element in packed order.
+        let affine = |values: &[f32], bias: &[f32], gates: usize| {
+            let (gain, offset) = values.split_at(values.len() / 2);
+            let pick = |v: &[f32], bias: &[f32]| {
+                lines(tiles * gates * lanes, |n| {
+                    let (j, _, gate) = place(n, 1, gates);
+                    if j < hidden { at(v, gate * hidden + j) + at(bias, gate * hidden + j) } else { 0.0 }
+                })
+            };
+            Affine { gain: pick(gain, &[]), offset: pick(offset, bias) }
+        };
+        let norm = cell.layer_norm.map(|epsilon| Norm {
+            epsilon,
+            ih: affine(&w.norm_ih, &w.b_ih, g),
+            hh: affine(&w.norm_hh, &w.b_hh, g),
+            c: affine(&w.norm_c, &[], 1),
+        });
+        // Normalised sums get their biases behind the normalization.
+        let (b_ih, b_hh): (&[f32], &[f32]) = if norm.is_some() { (&[], &[]) } else { (&w.b_ih, &w.b_hh) };
         Self {
             cell: *cell,
             kind: cell.kind,
             hidden,
+            width,
             tiles,
             lanes,
             w_ih: matrix(&w.w_ih, input, g, 0),
-            w_hh: matrix(&w.w_hh, hidden, if separate { 2 } else { g }, 0),
+            w_hh: if pointwise { Vec::new() } else { matrix(&w.w_hh, width, if separate { 2 } else { g }, 0) },
             w_hn: if separate { matrix(&w.w_hh, hidden, 1, 2) } else { Vec::new() },
+            w_hr: match cell.projection {
+                Some(_) => lines(width.div_ceil(lanes) * hidden * lanes, |n| {
+                    let (j, k, _) = place(n, hidden, 1);
+                    if j < width { w.w_hr[j * hidden + k] } else { 0.0 }
+                }),
+                None => Vec::new(),
+            },
             bias: lines(np, |n| {
                 let (j, _, gate) = place(n, 1, g);
                 let row = gate * hidden + j;
                 // With reset_after the recurrent bias of the candidate is inside the reset gate.
                 let inside = cell.kind == CellKind::Gru { reset_after: true } && gate == 2;
-                if j < hidden { at(&w.b_ih, row) + if inside { 0.0 } else { at(&w.b_hh, row) } } else { 0.0 }
+                if j < hidden { at(b_ih, row) + if inside { 0.0 } else { at(b_hh, row) } } else { 0.0 }
             }),
             extra,
             has_peepholes,
+            norm,
         }
+    }
+
+    /// Floats of a row of sums before they are normalised or projected; 0 where the gates follow the
+    /// sums at once.
+    pub(super) fn raw(&self) -> usize {
+        if self.norm.is_some() || self.width != self.hidden { self.columns() } else { 0 }
+    }
+
+    /// Tiles of h.
+    pub(super) fn width_tiles(&self) -> usize {
+        self.width.div_ceil(self.lanes)
     }
 
     /// Columns of the projection.
@@ -113,6 +191,10 @@ impl Packed {
 
     pub(super) fn w_hn(&self) -> &[f32] {
         bytemuck::cast_slice(&self.w_hn)
+    }
+
+    pub(super) fn w_hr(&self) -> &[f32] {
+        bytemuck::cast_slice(&self.w_hr)
     }
 
     pub(super) fn bias(&self) -> &[f32] {

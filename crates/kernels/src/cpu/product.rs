@@ -1,6 +1,6 @@
 //! Products with packed weights: the core of the recurrence, and the input projection.
 
-use super::pack::Packed;
+use super::pack::{Affine, Packed};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use recurve_tensor::cpu::simd_arch;
@@ -71,7 +71,14 @@ impl WithSimd for Project<'_> {
         match self.packed.kind.gates() {
             4 => self.all::<S, 4, 1, 6>(s),
             3 => self.all::<S, 3, 1, 8>(s),
+            2 => self.all::<S, 2, 2, 6>(s),
             _ => self.all::<S, 1, 4, 6>(s),
+        }
+        if let Some(norm) = &self.packed.norm {
+            let (gates, hidden) = (self.packed.kind.gates(), self.packed.hidden);
+            for row in self.p.chunks_exact_mut(self.packed.columns()) {
+                normalize(s, row, gates, hidden, &norm.ih, norm.epsilon);
+            }
         }
     }
 }
@@ -112,5 +119,40 @@ impl Project<'_> {
                 }
             }
         }
+    }
+}
+
+/// Layer normalization of a row in packed order, `[tiles, gates, lanes]`, over its `gates · hidden`
+/// elements; the padding becomes zero.
+#[inline(always)]
+pub(super) fn normalize<S: Simd>(s: S, row: &mut [f32], gates: usize, hidden: usize, affine: &Affine, epsilon: f32) {
+    let lanes = S::F32_LANES;
+    let (full, rest) = (hidden / lanes * gates, hidden % lanes);
+    let n = (gates * hidden) as f32;
+    // The vectors of the last tile, of which `rest` lanes count.
+    let partial = if rest > 0 { full..full + gates } else { 0..0 };
+    let mut sum = s.splat_f32s(0.0);
+    for v in &S::as_simd_f32s(row).0[..full] {
+        sum = s.add_f32s(sum, *v);
+    }
+    let mut total = s.reduce_sum_f32s(sum);
+    for v in partial.clone() {
+        total += row[v * lanes..][..rest].iter().sum::<f32>();
+    }
+    let mean = total / n;
+    let center = s.splat_f32s(mean);
+    let mut sum = s.splat_f32s(0.0);
+    for v in &S::as_simd_f32s(row).0[..full] {
+        let d = s.sub_f32s(*v, center);
+        sum = s.mul_add_f32s(d, d, sum);
+    }
+    let mut total = s.reduce_sum_f32s(sum);
+    for v in partial {
+        total += row[v * lanes..][..rest].iter().map(|x| (x - mean) * (x - mean)).sum::<f32>();
+    }
+    let scale = s.splat_f32s(1.0 / (total / n + epsilon).sqrt());
+    let (gain, offset) = (S::as_simd_f32s(affine.gain()).0, S::as_simd_f32s(affine.offset()).0);
+    for (v, x) in S::as_mut_simd_f32s(row).0.iter_mut().enumerate() {
+        *x = s.mul_add_f32s(s.mul_f32s(s.sub_f32s(*x, center), scale), gain[v], offset[v]);
     }
 }

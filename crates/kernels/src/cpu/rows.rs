@@ -1,7 +1,7 @@
 //! The recurrence of a span of batch rows over a span of timesteps, on one thread.
 
 use super::pack::Packed;
-use super::product::accumulate;
+use super::product::{accumulate, normalize};
 use crate::CellKind;
 use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
@@ -19,25 +19,29 @@ pub(super) struct Rows<'a> {
     next: &'a mut [f32],
     /// c of an LSTM; z of a GRU without reset_after.
     pub(super) c: &'a mut [f32],
-    /// r ∘ h of a GRU without reset_after.
+    /// r ∘ h of a GRU without reset_after; what an LSTM projects.
     reset: &'a mut [f32],
+    /// `[rows, raw]`: sums before they are normalised or projected.
+    raw: &'a mut [f32],
     /// Outputs in reading order.
     pub(super) y: &'a mut [f32],
 }
 
 impl<'a> Rows<'a> {
-    /// Floats that a task needs.
-    pub(super) fn floats(rows: usize, hp: usize, hidden: usize, y_steps: usize) -> usize {
-        4 * rows * hp + y_steps * rows * hidden
+    /// Floats that a task needs; `raw` is [`Packed::raw`].
+    pub(super) fn floats(rows: usize, packed: &Packed, y_steps: usize) -> usize {
+        rows * (4 * packed.padded_hidden() + packed.raw() + y_steps * packed.width)
     }
 
-    pub(super) fn split(memory: &'a mut [f32], rows: usize, hp: usize) -> Self {
+    pub(super) fn split(memory: &'a mut [f32], rows: usize, packed: &Packed) -> Self {
+        let hp = packed.padded_hidden();
         let n = rows * hp;
         let (h, rest) = memory.split_at_mut(n);
         let (next, rest) = rest.split_at_mut(n);
         let (c, rest) = rest.split_at_mut(n);
-        let (reset, y) = rest.split_at_mut(n);
-        Self { rows, hp, h, next, c, reset, y }
+        let (reset, rest) = rest.split_at_mut(n);
+        let (raw, y) = rest.split_at_mut(rows * packed.raw());
+        Self { rows, hp, h, next, c, reset, raw, y }
     }
 
     /// Sets the initial state of the first `count` rows; `h0` and `c0` are `[count, H]`.
@@ -54,6 +58,16 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Which timesteps are valid, for the rows of a task.
+#[derive(Clone, Copy)]
+pub(super) enum Valid<'a> {
+    All,
+    /// Lengths, `[rows]`.
+    Lengths(&'a [u32]),
+    /// A mask, `[rows, T]`, and whether outputs repeat h where it is zero.
+    Mask(&'a [u32], bool),
+}
+
 /// One call of the kernel.
 pub(super) struct Job<'a> {
     pub(super) packed: &'a Packed,
@@ -68,7 +82,7 @@ pub(super) struct Job<'a> {
     pub(super) steps: usize,
     pub(super) timesteps: usize,
     pub(super) reverse: bool,
-    pub(super) lengths: Option<&'a [u32]>,
+    pub(super) valid: Valid<'a>,
     pub(super) wants_y: bool,
 }
 
@@ -121,25 +135,53 @@ impl Job<'_> {
         S::as_simd_f32s(&self.projection[row * self.p_row + slot * self.p_slot..]).0[tile * gates + g]
     }
 
-    /// Stores a new h and writes the output, or keeps the old h past the end of a sequence.
+    /// Stores a new h and writes the output, or keeps the old h where a timestep is not valid.
     #[inline(always)]
     fn store<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
         let alive = self.alive(row, at.time);
         let place = row * self.packed.tiles + tile;
         let kept = S::as_simd_f32s(self.rows.h).0[place];
-        S::as_mut_simd_f32s(self.rows.next).0[place] = if alive { h } else { kept };
+        let mut h = h;
+        if let Some(z) = self.packed.cell.zoneout {
+            h = mix(s, z.h, kept, h);
+        }
+        let h = if alive { h } else { kept };
+        S::as_mut_simd_f32s(self.rows.next).0[place] = h;
         if self.wants_y {
-            let hidden = self.packed.hidden;
-            let lanes = S::F32_LANES.min(hidden - tile * S::F32_LANES);
-            let y = &mut self.rows.y[(at.step * self.rows.rows + row) * hidden + tile * S::F32_LANES..][..lanes];
-            s.partial_store_f32s(y, if alive { h } else { s.splat_f32s(0.0) });
+            let width = self.packed.width;
+            let lanes = S::F32_LANES.min(width - tile * S::F32_LANES);
+            let y = &mut self.rows.y[(at.step * self.rows.rows + row) * width + tile * S::F32_LANES..][..lanes];
+            let shown = alive || matches!(self.valid, Valid::Mask(_, true));
+            s.partial_store_f32s(y, if shown { h } else { s.splat_f32s(0.0) });
+        }
+    }
+
+    /// Stores a new c of an LSTM, or keeps the old one where a timestep is not valid.
+    #[inline(always)]
+    fn store_c<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, c: S::f32s) {
+        if self.alive(row, at.time) {
+            let stored = &mut S::as_mut_simd_f32s(self.rows.c).0[row * self.packed.tiles + tile];
+            *stored = match self.packed.cell.zoneout {
+                Some(z) => mix(s, z.c, *stored, c),
+                None => c,
+            };
         }
     }
 
     #[inline(always)]
     fn alive(&self, row: usize, time: usize) -> bool {
-        self.lengths.is_none_or(|l| time < l[row] as usize)
+        match self.valid {
+            Valid::All => true,
+            Valid::Lengths(l) => time < l[row] as usize,
+            Valid::Mask(m, _) => m[row * self.timesteps + time] != 0,
+        }
     }
+}
+
+/// `share ∘ old + (1 - share) ∘ new`
+#[inline(always)]
+fn mix<S: Simd>(s: S, share: f32, old: S::f32s, new: S::f32s) -> S::f32s {
+    s.mul_add_f32s(s.splat_f32s(share), old, s.mul_f32s(s.splat_f32s(1.0 - share), new))
 }
 
 /// Where a step stands.
@@ -166,9 +208,11 @@ impl WithSimd for Job<'_> {
             };
             let at = At { step, slot, time };
             match self.packed.kind {
+                _ if self.packed.raw() > 0 => general::step(&mut self, s, at),
                 CellKind::Lstm { coupled } => lstm::step(&mut self, s, at, coupled),
                 CellKind::Gru { reset_after: true } => gru::step_after(&mut self, s, at),
                 CellKind::Gru { reset_after: false } => gru::step_before(&mut self, s, at),
+                CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm => pointwise::step(&mut self, s, at),
                 _ => rnn::step(&mut self, s, at),
             }
             core::mem::swap(&mut self.rows.h, &mut self.rows.next);
@@ -180,11 +224,11 @@ impl WithSimd for Job<'_> {
     }
 }
 
-/// Covers all tiles and rows with blocks of V tiles and R rows. One row takes as many tiles at once as
+/// Covers `tiles` tiles and all rows with blocks of V tiles and R rows. One row takes as many tiles at once as
 /// hide the latency of the multiply-add; several rows share a tile while it is in the nearest cache.
 macro_rules! blocks {
-    ($job:expr, $block:ident ($($arg:expr),*), one row $v1:literal, many rows $v:literal) => {{
-        let (rows, tiles) = ($job.count, $job.packed.tiles);
+    ($job:expr, $tiles:expr, $block:ident ($($arg:expr),*), one row $v1:literal, many rows $v:literal) => {{
+        let (rows, tiles) = ($job.count, $tiles);
         let mut tile = 0;
         while tile < tiles {
             macro_rules! over_rows {
@@ -219,6 +263,8 @@ macro_rules! blocks {
     }};
 }
 
+mod general;
 mod gru;
 mod lstm;
+mod pointwise;
 mod rnn;

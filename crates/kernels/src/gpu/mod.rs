@@ -1,14 +1,19 @@
 //! Recurrent layers on a GPU: packed weights, the input projection, and the choice of strategy.
 
+mod general;
+mod pointwise;
 mod scan;
 mod step;
 
 use crate::recurrent::Sizes;
-use crate::{Cell, CellKind, Direction, ForwardArgs, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
-use recurve_shaders::{CellCode, Element, Family, params};
+use crate::{
+    Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy,
+};
+use recurve_shaders::{CellCode, Family, Valid, params};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::{
-    AdapterKind, DType, Device, Error, Result, Shape, StridedMatmul, Tensor, activation_code, strided_matmul,
+    AdapterKind, DType, Device, Error, Result, Rows, Shape, StridedMatmul, Tensor, activation_code, layer_norm_rows,
+    strided_matmul,
 };
 
 /// A layer's weights as the kernels read them.
@@ -18,14 +23,29 @@ pub(crate) struct GpuLayer {
     code: CellCode,
     gates: usize,
     hidden: usize,
+    /// Elements of h.
+    width: usize,
+    kernels: Kernels,
     /// `[D, G·H, I]`
     w_ih: Tensor,
     /// What is added to the projection, `[D, G·H]`.
     bias: Tensor,
-    /// `[D, K4, G, H, 4]`
+    /// `[D, K4, G, H, 4]`; one zero where no unit reads another.
     w_hh: Tensor,
-    /// Peepholes `[D, 3, H]` or recurrent bias `[D, H]`; one zero where there is neither.
+    /// Peepholes `[D, 3, H]`, recurrent bias `[D, H]` or u `[D, H]`, or what `general_*` keeps
+    /// there; one zero where there is nothing.
     extra: Tensor,
+}
+
+/// Which kernels run a cell.
+#[derive(Debug)]
+enum Kernels {
+    /// `lstm_*`, `gru_*`, `rnn_*`
+    Fused,
+    /// `general_*`: layer normalization, or a projection of h.
+    General(Box<general::Weights>),
+    /// `pointwise_scan`, and for the minimal cells `linear_*`.
+    Pointwise,
 }
 
 /// The number of vec4 of k is padded to this, which every unrolling and slicing divides.
@@ -42,54 +62,88 @@ struct Chunk {
 struct Run<'a> {
     layer: &'a GpuLayer,
     sizes: &'a Sizes,
-    lengths: Option<&'a Tensor>,
+    /// Lengths or a mask.
+    valid: Option<&'a Tensor>,
+    code: CellCode,
     /// The outputs, or anything to bind where there are none.
     y: &'a Tensor,
     params: params::Recurrent,
 }
 
+impl Run<'_> {
+    /// The parameters of a chunk's dispatches of at most `most` steps each.
+    fn dispatches(&self, chunk: Chunk, most: usize) -> impl Iterator<Item = params::Recurrent> {
+        let end = chunk.first + chunk.steps;
+        let params = self.params;
+        (chunk.first..end).step_by(most).map(move |first| params::Recurrent {
+            steps: most.min(end - first) as u32,
+            first_step: first as u32,
+            chunk_first: chunk.first as u32,
+            chunk_steps: chunk.steps as u32,
+            parity: (first % 2) as u32,
+            ..params
+        })
+    }
+}
+
 impl GpuLayer {
     pub(crate) fn new(config: &RecurrentConfig<'_>, gpu: &Gpu) -> Result<Self> {
         let device = Device::Gpu(gpu.clone());
-        let (i, h) = (config.input_size, config.hidden_size);
-        let kind = config.cell.kind;
-        let g = kind.gates();
-        let d = config.directions.len();
-        let k4 = CellCode::k4(h as u32, K4_MULTIPLE) as usize;
-        let mut w_ih = Vec::with_capacity(d * g * h * i);
-        let mut bias = Vec::with_capacity(d * g * h);
-        let mut w_hh = vec![0.0; d * k4 * g * h * 4];
+        let (i, h, cell) = (config.input_size, config.hidden_size, &config.cell);
+        let kind = cell.kind;
+        let (g, width) = (kind.gates(), cell.state_size(h));
+        let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len().max(1)], &device);
+        let spare = |v: Vec<f32>| if v.is_empty() { vec![0.0] } else { v };
+        let general = cell.projection.is_some() || cell.layer_norm.is_some();
+        let mut w_ih = Vec::with_capacity(config.directions.len() * g * h * i);
+        let mut bias = Vec::with_capacity(config.directions.len() * g * h);
         let mut extra = Vec::new();
-        for (n, (_, w)) in config.directions.iter().enumerate() {
+        for (_, w) in config.directions {
             w_ih.extend_from_slice(&w.w_ih);
             let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
-            let separate = kind == CellKind::Gru { reset_after: true };
-            bias.extend((0..g * h).map(|r| at(&w.b_ih, r) + if separate && r >= 2 * h { 0.0 } else { at(&w.b_hh, r) }));
-            if separate {
-                extra.extend((2 * h..3 * h).map(|r| at(&w.b_hh, r)));
-            } else if matches!(kind, CellKind::Lstm { .. }) {
-                extra.extend((0..3 * h).map(|r| at(&w.peepholes, r)));
+            if cell.layer_norm.is_some() {
+                // The biases come behind the normalization, as part of its offset.
+                bias.resize(bias.len() + g * h, 0.0);
+            } else {
+                let separate = kind == CellKind::Gru { reset_after: true };
+                let hidden_bias = |r: usize| if separate && r >= 2 * h { 0.0 } else { at(&w.b_hh, r) };
+                bias.extend((0..g * h).map(|r| at(&w.b_ih, r) + hidden_bias(r)));
             }
-            for (row, values) in w.w_hh.chunks_exact(h).enumerate() {
-                for (k, &v) in values.iter().enumerate() {
-                    w_hh[(((n * k4 + k / 4) * g * h) + row) * 4 + k % 4] = v;
-                }
+            match kind {
+                _ if general => extra.extend(general::extra(w, kind, h)),
+                CellKind::Gru { reset_after: true } => extra.extend((2 * h..3 * h).map(|r| at(&w.b_hh, r))),
+                CellKind::Lstm { .. } => extra.extend((0..3 * h).map(|r| at(&w.peepholes, r))),
+                CellKind::IndRnn => extra.extend_from_slice(&w.w_hh),
+                _ => {}
             }
         }
+        let kernels = match kind {
+            CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm => Kernels::Pointwise,
+            _ if general => Kernels::General(Box::new(general::Weights::new(config, &device)?)),
+            _ => Kernels::Fused,
+        };
+        let w_hh = match kernels {
+            Kernels::Pointwise => Vec::new(),
+            _ => {
+                let all: Vec<_> = config.directions.iter().map(|(_, w)| &w.w_hh[..]).collect();
+                packed(&all, g * h, width, CellCode::k4(width as u32, K4_MULTIPLE) as usize)
+            }
+        };
         let has_extra = extra.iter().any(|&v| v != 0.0);
-        if !has_extra {
-            extra = vec![0.0];
+        if !has_extra && !general {
+            extra.clear();
         }
-        let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len()], &device);
         Ok(Self {
             gpu: gpu.clone(),
-            code: cell_code(&config.cell, has_extra)?,
+            code: cell_code(cell, has_extra, config.weights)?,
             gates: g,
             hidden: h,
-            w_ih: tensor(&w_ih)?,
+            width,
+            kernels,
+            w_ih: tensor(&w_ih)?.to_dtype(config.weights)?,
             bias: tensor(&bias)?,
-            w_hh: tensor(&w_hh)?,
-            extra: tensor(&extra)?,
+            w_hh: tensor(&spare(w_hh))?.to_dtype(config.weights)?,
+            extra: tensor(&spare(extra))?,
         })
     }
 
@@ -98,7 +152,7 @@ impl GpuLayer {
     }
 
     fn k4(&self) -> u32 {
-        CellCode::k4(self.hidden as u32, K4_MULTIPLE)
+        CellCode::k4(self.width as u32, K4_MULTIPLE)
     }
 
     /// The strategy for this size, or why the one asked for cannot run.
@@ -107,11 +161,15 @@ impl GpuLayer {
     /// on hardware its time grows with H² while a dispatch costs a few microseconds whatever its
     /// size; a software rasteriser pays more for a dispatch and its barriers.
     pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Strategy> {
-        let scan = self.scan_geometry(batch, timesteps);
+        let scan = match self.kernels {
+            Kernels::Fused => self.scan_geometry(batch, timesteps).is_some(),
+            Kernels::General(_) => self.general_fits(),
+            Kernels::Pointwise => true,
+        };
         match (wanted, scan) {
-            (Strategy::Step, _) | (Strategy::Auto, None) => Ok(Strategy::Step),
-            (Strategy::Scan, Some(_)) => Ok(Strategy::Scan),
-            (Strategy::Scan, None) => Err(Error::Argument {
+            (Strategy::Step, _) | (Strategy::Auto, false) => Ok(Strategy::Step),
+            (Strategy::Scan, true) => Ok(Strategy::Scan),
+            (Strategy::Scan, false) => Err(Error::Argument {
                 operation: "Recurrent::forward",
                 argument: "strategy",
                 message: format!(
@@ -120,7 +178,8 @@ impl GpuLayer {
                     self.gpu.summary().name
                 ),
             }),
-            (Strategy::Auto, Some(_)) => {
+            (Strategy::Auto, true) if matches!(self.kernels, Kernels::Pointwise) => Ok(Strategy::Scan),
+            (Strategy::Auto, true) => {
                 let software = self.gpu.summary().kind == AdapterKind::Software;
                 let longest = if software { 512 } else { 256 };
                 Ok(if self.hidden <= longest { Strategy::Scan } else { Strategy::Step })
@@ -143,24 +202,22 @@ impl GpuLayer {
             Outputs::Last => None,
             Outputs::All => Some(Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")?),
         };
-        let state = |s: Option<&Tensor>| match s {
+        let state = |s: Option<&Tensor>, shape: Shape| match s {
             // A copy, for the kernels update it in place.
             Some(s) => s.slice(0, 0..d),
             // `scan` is told by a flag that it begins with zeros.
-            None if strategy == Strategy::Scan => {
-                Tensor::gpu_uninit(gpu, sizes.state_shape(), DType::F32, "Recurrent::forward")
-            }
-            None => Tensor::zeros(&[d, b, h], DType::F32, &Device::Gpu(gpu.clone())),
+            None if strategy == Strategy::Scan => Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward"),
+            None => Tensor::zeros(&shape, DType::F32, &Device::Gpu(gpu.clone())),
         };
         // What a cell without c binds in its place is written before it is read, if at all.
         let c = match self.code.family {
-            Family::Lstm { .. } => state(args.c0)?,
-            _ => Tensor::gpu_uninit(gpu, sizes.state_shape(), DType::F32, "Recurrent::forward")?,
+            Family::Lstm { .. } => state(args.c0, sizes.c_shape())?,
+            _ => Tensor::gpu_uninit(gpu, sizes.c_shape(), DType::F32, "Recurrent::forward")?,
         };
         let unwritten = Shape::new(&[1]).expect("one element");
         let spare = Tensor::gpu_uninit(gpu, unwritten, DType::F32, "Recurrent::forward")?;
         let row = self.gates * h;
-        let per_step = d * b * row * 4;
+        let per_step = d * b * row * 4 + self.linear_bytes(strategy, d * b);
         let budget = (args.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
         let chunk = (budget / per_step).clamp(1, t);
         let shape = Shape::new(&[d, chunk, b, row]).ok_or_else(|| Error::TooLarge {
@@ -176,7 +233,15 @@ impl GpuLayer {
         let run = Run {
             layer: self,
             sizes,
-            lengths: args.lengths,
+            valid: args.lengths.or(args.mask),
+            code: CellCode {
+                valid: match (args.lengths, args.mask) {
+                    (Some(_), _) => Valid::Lengths,
+                    (None, Some(_)) => Valid::Mask,
+                    (None, None) => Valid::All,
+                },
+                ..self.code
+            },
             y: y.as_ref().unwrap_or(&spare),
             params: params::Recurrent {
                 timesteps: t as u32,
@@ -187,7 +252,8 @@ impl GpuLayer {
                     | u32::from(args.reading_order) << 1
                     | reverse
                     | u32::from(args.h0.is_none()) << 4
-                    | u32::from(args.c0.is_none()) << 5,
+                    | u32::from(args.c0.is_none()) << 5
+                    | u32::from(args.mask.is_some() && args.masked_output == MaskedOutput::Repeat) << 6,
                 directions: d as u32,
                 ..Default::default()
             },
@@ -219,25 +285,59 @@ impl GpuLayer {
                         out_offset: n * c.steps * b * row,
                     },
                 )?;
+                if let Kernels::General(weights) = &self.kernels
+                    && let Some((affine, epsilon)) = &weights.norm_ih
+                {
+                    let rows = Rows {
+                        first: n * c.steps * b * row,
+                        rows: c.steps * b,
+                        width: row,
+                        affine_offset: n * 2 * row,
+                        epsilon: *epsilon,
+                    };
+                    layer_norm_rows(gpu, &rows, affine, &projection)?;
+                }
             }
             Ok(())
         };
         let chunks = (0..t).step_by(chunk).map(|first| Chunk { first, steps: chunk.min(t - first) });
-        let h = match strategy {
-            Strategy::Scan => scan::run(&run, &projection, chunks, &mut project, state(args.h0)?, &c)?,
-            _ => step::run(&run, &projection, chunks, &mut project, args.h0, &c)?,
+        let project: &mut dyn FnMut(Chunk) -> Result<()> = &mut project;
+        let h0 = || state(args.h0, sizes.h_shape());
+        let h = match (&self.kernels, strategy) {
+            (Kernels::Fused, Strategy::Scan) => scan::run(&run, &projection, chunks, project, h0()?, &c)?,
+            (Kernels::Fused, _) => step::run(&run, &projection, chunks, project, args.h0, &c)?,
+            (Kernels::General(w), Strategy::Scan) => general::scan(&run, w, &projection, chunks, project, h0()?, &c)?,
+            (Kernels::General(w), _) => general::step(&run, w, &projection, chunks, project, h0()?, &c)?,
+            (Kernels::Pointwise, _) => pointwise::run(&run, strategy, &projection, chunks, project, h0()?)?,
         };
         let c = matches!(self.code.family, Family::Lstm { .. }).then_some(c);
         Ok(RecurrentOutput { y, h, c })
     }
 }
 
-fn cell_code(cell: &Cell, extra: bool) -> Result<CellCode> {
+/// A matrix `[rows, k]` per direction as `[D, K4, rows]` of four neighbouring k, padded with zeros.
+fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Vec<f32> {
+    let mut out = vec![0.0; matrices.len() * k4 * rows * 4];
+    for (n, matrix) in matrices.iter().enumerate() {
+        for (row, values) in matrix.chunks_exact(k).enumerate() {
+            for (k, &v) in values.iter().enumerate() {
+                out[((n * k4 + k / 4) * rows + row) * 4 + k % 4] = v;
+            }
+        }
+    }
+    out
+}
+
+fn cell_code(cell: &Cell, extra: bool, weights: DType) -> Result<CellCode> {
+    let [a, b, c] = cell.gates.map(activation_code);
     Ok(CellCode {
         family: match cell.kind {
             CellKind::Rnn => Family::Rnn,
+            CellKind::IndRnn => Family::IndRnn,
             CellKind::Lstm { coupled } => Family::Lstm { coupled },
             CellKind::Gru { reset_after } => Family::Gru { reset_after },
+            CellKind::MinGru => Family::MinGru,
+            CellKind::MinLstm => Family::MinLstm,
             other => {
                 return Err(Error::Argument {
                     operation: "Recurrent::new",
@@ -246,12 +346,13 @@ fn cell_code(cell: &Cell, extra: bool) -> Result<CellCode> {
                 });
             }
         },
-        gate: activation_code(cell.gate)?,
+        gates: [a?, b?, c?],
         candidate: activation_code(cell.candidate)?,
         output: activation_code(cell.output)?,
         clip: cell.clip,
         extra,
-        lengths: false,
-        weights: Element::F32,
+        zoneout: cell.zoneout.map(|z| [z.h, z.c]),
+        valid: Valid::All,
+        weights: weights.element(),
     })
 }

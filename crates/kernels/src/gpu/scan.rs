@@ -1,7 +1,7 @@
 //! `scan`: the whole sequence in one dispatch (`lstm_scan.wgsl`, `gru_scan.wgsl`, `rnn_scan.wgsl`).
 
 use super::{Chunk, GpuLayer, Run};
-use recurve_shaders::{CellCode, Family, Scan, params};
+use recurve_shaders::{Family, Scan};
 use recurve_tensor::gpu::Dispatch;
 use recurve_tensor::{AdapterKind, Result, Tensor};
 
@@ -50,7 +50,7 @@ pub(super) fn run(
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
     let scan = layer.scan_geometry(sizes.batch, sizes.timesteps).expect("the strategy was chosen because it fits");
-    let code = CellCode { lengths: run.lengths.is_some(), ..layer.code };
+    let code = run.code;
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
 
     let family = code.family;
@@ -59,28 +59,21 @@ pub(super) fn run(
     let most = u64::from(by_loops).min(MAX_WORK / per_step).max(1) as usize;
 
     // Buffers that a variant does not read still need something bound.
-    let lengths = run.lengths.unwrap_or(&layer.extra).gpu_buffer();
+    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
     let (hb, cb, yb, pb) = (h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
-    let lstm = [pb, weights, extra, lengths, hb, cb, yb];
-    let gru = [pb, weights, extra, lengths, hb, yb];
-    let rnn = [pb, weights, lengths, hb, yb];
+    let lstm = [pb, weights, extra, valid, hb, cb, yb];
+    let gru = [pb, weights, extra, valid, hb, yb];
+    let rnn = [pb, weights, valid, hb, yb];
     let buffers: &[_] = match family {
         Family::Lstm { .. } => &lstm,
         Family::Gru { .. } => &gru,
-        Family::Rnn => &rnn,
+        _ => &rnn,
     };
     let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
     for chunk in chunks {
         project(chunk)?;
-        for first in (chunk.first..chunk.first + chunk.steps).step_by(most) {
-            let p = params::Recurrent {
-                steps: most.min(chunk.first + chunk.steps - first) as u32,
-                first_step: first as u32,
-                chunk_first: chunk.first as u32,
-                chunk_steps: chunk.steps as u32,
-                ..run.params
-            };
+        for p in run.dispatches(chunk, most) {
             gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
         }
     }

@@ -1,7 +1,7 @@
 //! `step`: one dispatch per timestep (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`).
 
 use super::{Chunk, GpuLayer, Run};
-use recurve_shaders::{CellCode, Family, Step, params};
+use recurve_shaders::{Family, Step};
 use recurve_tensor::gpu::Dispatch;
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Span, Tensor, strided_copy};
 
@@ -27,7 +27,7 @@ pub(super) fn run(
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
     let step = layer.step_geometry(sizes.batch);
-    let code = CellCode { lengths: run.lengths.is_some(), ..layer.code };
+    let code = run.code;
     let family = code.family;
     let phases = if family == (Family::Gru { reset_after: false }) { 1..3 } else { 0..1 };
     let pipelines =
@@ -55,32 +55,24 @@ pub(super) fn run(
         strided_copy(gpu, &span, h0, &h)?;
     }
 
-    let lengths = run.lengths.unwrap_or(&layer.extra).gpu_buffer();
+    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
     let (hb, cb, yb, pb) = (h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
-    let gated = [pb, weights, extra, lengths, hb, cb, yb];
-    let rnn = [pb, weights, lengths, hb, yb];
+    let gated = [pb, weights, extra, valid, hb, cb, yb];
+    let rnn = [pb, weights, valid, hb, yb];
     let buffers: &[_] = if family == Family::Rnn { &rnn } else { &gated };
     let groups =
         [step.hidden.div_ceil(step.unit_tile), (sizes.batch as u32).div_ceil(step.batch_tile), sizes.directions as u32];
     for chunk in chunks {
         project(chunk)?;
-        for s in chunk.first..chunk.first + chunk.steps {
-            let p = params::Recurrent {
-                steps: 1,
-                first_step: s as u32,
-                chunk_first: chunk.first as u32,
-                chunk_steps: chunk.steps as u32,
-                parity: (s % 2) as u32,
-                ..run.params
-            };
+        for p in run.dispatches(chunk, 1) {
             for pipeline in &pipelines {
                 gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
             }
         }
     }
 
-    let last = Tensor::gpu_uninit(gpu, sizes.state_shape(), DType::F32, "Recurrent::forward")?;
+    let last = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
     let span = Span {
         shape: dense,
         source: (sizes.timesteps % 2) * rows * width,

@@ -212,7 +212,8 @@ fn measure(
     };
     let w = weights(cell, i, h)?;
     let x: Vec<f32> = (0..b * t * i).map(|n| ((n * 7919 + 13) % 2003) as f32 / 1001.5 - 1.0).collect();
-    let config = RecurrentConfig { cell, input_size: i, hidden_size: h, directions: &[(Direction::Forward, &w)] };
+    let directions = [(Direction::Forward, &w)];
+    let config = RecurrentConfig::new(cell, i, h, &directions);
     let layer = Recurrent::new(&config, device)?;
     let args = ForwardArgs { strategy, ..ForwardArgs::default() };
     let mut y = vec![f32::NAN; b * t * h];
@@ -295,6 +296,8 @@ fn verify(cell: Cell, w: &DirectionWeights<f32>, x: &[f32], [t, _, i, h]: [usize
         h0: None,
         c0: None,
         lengths: None,
+        mask: None,
+        masked_output: reference::MaskedOutput::Zero,
     });
     let tolerance = if cell.kind == recurve::CellKind::Rnn { Tolerance::new(1e-4) } else { Tolerance::F32 };
     compare(&y[..steps * h], &want.y, tolerance).map(|_| ()).map_err(|e| e.to_string())

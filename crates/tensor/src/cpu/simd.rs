@@ -145,6 +145,7 @@ pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
             let below = s.mul_f32s(c(alpha), s.sub_f32s(exp(s, x), c(1.0)));
             s.select_f32s(s.less_than_f32s(x, zero), below, x)
         }
+        Activation::Positive => s.select_f32s(s.less_than_f32s(x, zero), sigmoid(s, x), s.add_f32s(x, c(0.5))),
         Activation::Softsign => s.div_f32s(x, s.add_f32s(c(1.0), s.abs_f32s(x))),
         _ => {
             let mut lanes = [0.0f32; 16];
@@ -270,6 +271,7 @@ mod tests {
             Activation::Sigmoid,
             Activation::Relu,
             Activation::Softplus,
+            Activation::Positive,
             Activation::Softsign,
             Activation::HARD_SIGMOID_KERAS2,
             Activation::Elu { alpha: 1.0 },
@@ -296,6 +298,7 @@ mod tests {
             Activation::Elu { alpha: 0.7 },
             Activation::Softsign,
             Activation::Softplus,
+            Activation::Positive,
         ];
         let xs: Vec<f32> = (-203..=203).map(|i| i as f32 * 0.0493).collect();
         for a in all {

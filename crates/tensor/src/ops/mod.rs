@@ -3,14 +3,19 @@
 mod binary;
 mod copy;
 mod gather;
+mod layer_norm;
+mod mask;
 mod matmul;
 mod reduce;
+mod sample;
 mod softmax;
 mod unary;
 
 pub use copy::{Span, concat, strided_copy};
+pub use layer_norm::{Rows, layer_norm_rows};
 pub use matmul::{MatmulOptions, StridedMatmul, strided_matmul};
 pub use reduce::Reduction;
+pub use sample::SampleOptions;
 pub use unary::activation_code;
 
 use crate::gpu::Gpu;

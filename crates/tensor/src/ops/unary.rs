@@ -24,6 +24,7 @@ pub fn activation_code(f: Activation) -> Result<ActivationCode> {
         Activation::Elu { alpha } => (9, alpha, 0.0),
         Activation::Softsign => (10, 0.0, 0.0),
         Activation::Softplus => (11, 0.0, 0.0),
+        Activation::Positive => (12, 0.0, 0.0),
         _ => {
             return Err(Error::Argument {
                 operation: "activation",

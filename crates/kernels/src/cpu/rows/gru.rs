@@ -5,15 +5,15 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step_after<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, after(s, at), one row 3, many rows 1);
+    blocks!(job, job.packed.tiles, after(s, at), one row 3, many rows 1);
 }
 
 /// With the reset gate before the product, r ∘ h of every unit is needed before the candidate of
 /// any: two sweeps.
 #[inline(always)]
 pub(super) fn step_before<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, gates(s, at), one row 4, many rows 2);
-    blocks!(job, candidate(s, at), one row 8, many rows 4);
+    blocks!(job, job.packed.tiles, gates(s, at), one row 4, many rows 2);
+    blocks!(job, job.packed.tiles, candidate(s, at), one row 8, many rows 4);
 }
 
 #[inline(always)]
@@ -26,9 +26,9 @@ fn after<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: A
         for r in 0..R {
             let row = row + r;
             let reset = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 3));
-            let reset = job.act(s, p.cell.gate, reset);
+            let reset = job.act(s, p.cell.gates[0], reset);
             let z = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 3));
-            let z = job.act(s, p.cell.gate, z);
+            let z = job.act(s, p.cell.gates[1], z);
             let hidden = s.add_f32s(acc[2][r], b_hn[tile]);
             let n = s.mul_add_f32s(reset, hidden, job.input::<S>(at.slot, row, tile, 2, 3));
             let n = job.act(s, p.cell.candidate, n);
@@ -46,9 +46,9 @@ fn gates<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: A
         for r in 0..R {
             let row = row + r;
             let reset = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 3));
-            let reset = job.act(s, p.cell.gate, reset);
+            let reset = job.act(s, p.cell.gates[0], reset);
             let z = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 3));
-            let z = job.act(s, p.cell.gate, z);
+            let z = job.act(s, p.cell.gates[1], z);
             let place = row * p.tiles + tile;
             let h = S::as_simd_f32s(job.rows.h).0[place];
             S::as_mut_simd_f32s(job.rows.reset).0[place] = s.mul_f32s(reset, h);

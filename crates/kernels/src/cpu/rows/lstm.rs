@@ -8,7 +8,7 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At, coupled: bool) {
-    blocks!(job, block(s, at, coupled), one row 2, many rows 1);
+    blocks!(job, job.packed.tiles, block(s, at, coupled), one row 2, many rows 1);
 }
 
 #[inline(always)]
@@ -37,18 +37,16 @@ fn block<S: Simd, const V: usize, const R: usize>(
                 i = s.mul_add_f32s(peepholes[tile * 3], old, i);
                 f = s.mul_add_f32s(peepholes[tile * 3 + 1], old, f);
             }
-            let i = job.act(s, p.cell.gate, i);
-            let f = if coupled { s.sub_f32s(s.splat_f32s(1.0), i) } else { job.act(s, p.cell.gate, f) };
+            let i = job.act(s, p.cell.gates[0], i);
+            let f = if coupled { s.sub_f32s(s.splat_f32s(1.0), i) } else { job.act(s, p.cell.gates[1], f) };
             let g = job.act(s, p.cell.candidate, g);
             let c = s.mul_add_f32s(f, old, s.mul_f32s(i, g));
             if p.has_peepholes {
                 o = s.mul_add_f32s(peepholes[tile * 3 + 2], c, o);
             }
-            let o = job.act(s, p.cell.gate, o);
+            let o = job.act(s, p.cell.gates[2], o);
             let h = s.mul_f32s(o, act(s, p.cell.output, None, c));
-            if job.alive(row, at.time) {
-                S::as_mut_simd_f32s(job.rows.c).0[place] = c;
-            }
+            job.store_c(s, at, row, tile, c);
             job.store(s, at, row, tile, h);
         }
     }

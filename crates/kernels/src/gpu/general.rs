@@ -1,0 +1,224 @@
+//! Cells with layer normalization or a projection of h (`general_scan.wgsl`, `general_step.wgsl`).
+
+use super::{Chunk, GpuLayer, K4_MULTIPLE, Kernels, Run, packed};
+use crate::{CellKind, DirectionWeights, RecurrentConfig};
+use recurve_shaders::{CellCode, General};
+use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::{DType, Device, Error, Result, StridedMatmul, Tensor, strided_matmul};
+
+/// What these cells have beside the weights of all.
+#[derive(Debug)]
+pub(super) struct Weights {
+    /// Gain and offset of the input projection, `[D, 2, G·H]`, and epsilon.
+    pub(super) norm_ih: Option<(Tensor, f32)>,
+    /// `W_hh` as the matrix product reads it, `[D, G·H, W]`.
+    w_hh: Tensor,
+    /// `[D, H / 4, W]` of four neighbouring units; one zero without a projection.
+    w_hr: Tensor,
+    /// `W_hr` as the matrix product reads it, `[D, W, H]`.
+    w_hr_rows: Option<Tensor>,
+    /// G·H zeros: the matrix product's bias.
+    zeros: Tensor,
+}
+
+impl Weights {
+    pub(super) fn new(config: &RecurrentConfig<'_>, device: &Device) -> Result<Self> {
+        let (cell, h) = (&config.cell, config.hidden_size);
+        let (rows, width) = (cell.kind.gates() * h, cell.state_size(h));
+        let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len()], device);
+        let weights = |data: &[f32]| tensor(data)?.to_dtype(config.weights);
+        let all = |pick: fn(&DirectionWeights<f32>) -> &[f32]| -> Vec<&[f32]> {
+            config.directions.iter().map(|(_, w)| pick(w)).collect()
+        };
+        let norm_ih = match cell.layer_norm {
+            Some(epsilon) => {
+                let mut affine = Vec::new();
+                for (_, w) in config.directions {
+                    affine.extend(affine_with_bias(&w.norm_ih, &w.b_ih));
+                }
+                Some((tensor(&affine)?, epsilon))
+            }
+            None => None,
+        };
+        let w_hr = all(|w| &w.w_hr);
+        let (w_hr, w_hr_rows) = match cell.projection {
+            Some(_) => (packed(&w_hr, width, h, h.div_ceil(4)), Some(weights(&w_hr.concat())?)),
+            None => (vec![0.0; 4], None),
+        };
+        Ok(Self {
+            norm_ih,
+            w_hh: weights(&all(|w| &w.w_hh).concat())?,
+            w_hr: weights(&w_hr)?,
+            w_hr_rows,
+            zeros: Tensor::zeros(&[rows], DType::F32, device)?,
+        })
+    }
+}
+
+/// Gain and offset `[2, n]`, with a bias, if there is one, added to the offset.
+fn affine_with_bias(affine: &[f32], bias: &[f32]) -> Vec<f32> {
+    let n = affine.len() / 2;
+    (0..2 * n).map(|i| affine[i] + if i < n { 0.0 } else { bias.get(i - n).copied().unwrap_or(0.0) }).collect()
+}
+
+/// One direction's part of `extra`: peepholes, gain and offset of `W_hh h` and of c, zeros for what
+/// the cell does not have.
+pub(super) fn extra(w: &DirectionWeights<f32>, kind: CellKind, hidden: usize) -> Vec<f32> {
+    let mut out = w.peepholes.clone();
+    out.resize(3 * hidden, 0.0);
+    out.extend(affine_with_bias(&w.norm_hh, &w.b_hh));
+    out.resize((3 + 2 * kind.gates()) * hidden, 0.0);
+    out.extend_from_slice(&w.norm_c);
+    out.resize(General::extra(kind.gates() as u32, hidden as u32) as usize, 0.0);
+    out
+}
+
+impl GpuLayer {
+    fn general(&self) -> General {
+        let (hidden, width) = (self.hidden as u32, self.width as u32);
+        let lanes = (self.gates as u32 * hidden).next_power_of_two().clamp(32, 256);
+        let lanes = lanes.min(1 << self.gpu.max_workgroup_lanes().ilog2());
+        let layer_norm = match &self.kernels {
+            Kernels::General(w) => w.norm_ih.as_ref().map(|n| n.1),
+            _ => None,
+        };
+        General {
+            hidden,
+            width,
+            k4: CellCode::k4(width, K4_MULTIPLE),
+            workgroup: lanes,
+            projection: width != hidden,
+            layer_norm,
+        }
+    }
+
+    /// Whether the whole sequence can run in one workgroup a row.
+    pub(super) fn general_fits(&self) -> bool {
+        let (general, gates) = (self.general(), self.gates as u32);
+        general.workgroup_bytes(gates) <= self.gpu.max_workgroup_bytes()
+            && general.iterations_per_step(gates) + general.iterations_at_start() < self.gpu.max_loop_iterations()
+    }
+
+    /// The batch as a number of workgroups.
+    pub(super) fn row_groups(&self, batch: usize) -> Result<u32> {
+        let most = self.gpu.max_workgroups();
+        match u32::try_from(batch) {
+            Ok(b) if b <= most => Ok(b),
+            _ => Err(Error::Argument {
+                operation: "Recurrent::forward",
+                argument: "x",
+                message: format!("has a batch of {batch}, but this cell runs at most {most} sequences at once"),
+            }),
+        }
+    }
+}
+
+/// Multiply-adds of one workgroup in one dispatch, as for the fused kernels.
+const MAX_WORK: u64 = 1 << 30;
+
+pub(super) fn scan(
+    run: &Run<'_>,
+    weights: &Weights,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    h: Tensor,
+    c: &Tensor,
+) -> Result<Tensor> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let general = layer.general();
+    let gates = layer.gates as u32;
+    let pipeline = gpu.pipeline(&general.scan(&run.code))?;
+    let by_loops = (gpu.max_loop_iterations() - general.iterations_at_start()) / general.iterations_per_step(gates);
+    let per_step = ((layer.gates * sizes.hidden + sizes.hidden) * sizes.width) as u64;
+    let most = u64::from(by_loops).min(MAX_WORK / per_step).max(1) as usize;
+    let buffers = [
+        projection.gpu_buffer(),
+        layer.w_hh.gpu_buffer(),
+        weights.w_hr.gpu_buffer(),
+        layer.extra.gpu_buffer(),
+        run.valid.unwrap_or(&layer.extra).gpu_buffer(),
+        h.gpu_buffer(),
+        c.gpu_buffer(),
+        run.y.gpu_buffer(),
+    ];
+    let groups = [layer.row_groups(sizes.batch)?, sizes.directions as u32, 1];
+    for chunk in chunks {
+        project(chunk)?;
+        for p in run.dispatches(chunk, most) {
+            gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
+        }
+    }
+    Ok(h)
+}
+
+pub(super) fn step(
+    run: &Run<'_>,
+    weights: &Weights,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    h: Tensor,
+    c: &Tensor,
+) -> Result<Tensor> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let general = layer.general();
+    let phases = if general.projection { 1..3 } else { 0..1 };
+    let pipelines = phases
+        .map(|phase| gpu.pipeline(&general.step(&run.code, phase)))
+        .collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
+    let (b, d, rows) = (sizes.batch, sizes.directions, layer.gates * sizes.hidden);
+    let uninit = |dims: &[usize]| {
+        let shape = recurve_tensor::Shape::new(dims).expect("smaller than tensors that exist");
+        Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")
+    };
+    let sums = uninit(&[d, b, rows])?;
+    let m = uninit(&[d, b, sizes.hidden])?;
+    let projected = uninit(&[d, b, sizes.width])?;
+    let multiply = |a: &Tensor, k: usize, w: &Tensor, n: usize, out: &Tensor| {
+        for dir in 0..d {
+            strided_matmul(
+                gpu,
+                &StridedMatmul {
+                    a,
+                    m: b,
+                    k,
+                    a_inner: b,
+                    a_outer_stride: 0,
+                    a_inner_stride: k,
+                    a_offset: dir * b * k,
+                    w,
+                    w_offset: dir * n * k,
+                    n,
+                    bias: &weights.zeros,
+                    bias_offset: 0,
+                    out,
+                    out_offset: dir * b * n,
+                },
+            )?;
+        }
+        Ok::<_, Error>(())
+    };
+    let groups = [layer.row_groups(b)?, d as u32, 1];
+    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
+    let (pb, hb, cb, yb) = (projection.gpu_buffer(), h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer());
+    for chunk in chunks {
+        project(chunk)?;
+        for p in run.dispatches(chunk, 1) {
+            multiply(&h, sizes.width, &weights.w_hh, rows, &sums)?;
+            for (n, pipeline) in pipelines.iter().enumerate() {
+                let product = if n == 0 { &sums } else { &projected };
+                let buffers = [pb, product.gpu_buffer(), layer.extra.gpu_buffer(), valid, hb, cb, m.gpu_buffer(), yb];
+                gpu.record(Dispatch { pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
+                if n == 0
+                    && let Some(w_hr) = &weights.w_hr_rows
+                {
+                    multiply(&m, sizes.hidden, w_hr, sizes.width, &projected)?;
+                }
+            }
+        }
+    }
+    Ok(h)
+}

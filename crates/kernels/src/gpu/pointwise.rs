@@ -1,0 +1,149 @@
+//! Cells whose units do not read each other: IndRNN, minimal GRU and LSTM. A step after the other
+//! (`pointwise_scan.wgsl`), or for the minimal cells by `scan` in a depth of O(log T)
+//! (`linear_scan.wgsl`, `linear_carry.wgsl`).
+
+use super::{Chunk, GpuLayer, Kernels, Run};
+use crate::Strategy;
+use recurve_shaders::{Family, Pointwise, params};
+use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::{DType, Result, Shape, Tensor};
+
+impl GpuLayer {
+    fn is_linear(&self, strategy: Strategy) -> bool {
+        let minimal = matches!(self.code.family, Family::MinGru | Family::MinLstm);
+        matches!(self.kernels, Kernels::Pointwise) && minimal && strategy == Strategy::Scan
+    }
+
+    /// Bytes a timestep that `linear_scan` needs for its prefixes, levels above the first included.
+    pub(super) fn linear_bytes(&self, strategy: Strategy, rows: usize) -> usize {
+        if self.is_linear(strategy) { rows * self.hidden * 9 } else { 0 }
+    }
+}
+
+pub(super) fn run(
+    run: &Run<'_>,
+    strategy: Strategy,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    h: Tensor,
+) -> Result<Tensor> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let pointwise = Pointwise { hidden: layer.hidden as u32 };
+    if layer.is_linear(strategy) {
+        return linear(run, pointwise, projection, chunks, project, h);
+    }
+    let most = match strategy {
+        Strategy::Step => 1,
+        _ => gpu.max_loop_iterations() as usize - 1,
+    };
+    let pipeline = gpu.pipeline(&pointwise.scan(&run.code))?;
+    let buffers = [
+        projection.gpu_buffer(),
+        layer.extra.gpu_buffer(),
+        run.valid.unwrap_or(&layer.extra).gpu_buffer(),
+        h.gpu_buffer(),
+        run.y.gpu_buffer(),
+    ];
+    let groups = [pointwise.hidden.div_ceil(Pointwise::LANES), layer.row_groups(sizes.batch)?, sizes.directions as u32];
+    for chunk in chunks {
+        project(chunk)?;
+        for p in run.dispatches(chunk, most) {
+            gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
+        }
+    }
+    Ok(h)
+}
+
+/// A level of the scan: its maps' prefixes within blocks, and each block as one map.
+struct Level {
+    items: usize,
+    prefixes: Tensor,
+    wholes: Tensor,
+}
+
+fn linear(
+    run: &Run<'_>,
+    pointwise: Pointwise,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    h: Tensor,
+) -> Result<Tensor> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let columns = sizes.batch * sizes.hidden;
+    let block = Pointwise::BLOCK as usize;
+    let pair = |items: usize| {
+        let shape = Shape::new(&[sizes.directions, items, columns, 2]).expect("smaller than tensors that exist");
+        Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")
+    };
+    let [gates, blocks] = [true, false].map(|first| gpu.pipeline(&pointwise.linear_scan(&run.code, first)));
+    let [apply, complete] = [true, false].map(|first| gpu.pipeline(&pointwise.linear_carry(&run.code, first)));
+    let (gates, blocks, apply, complete) = (gates?, blocks?, apply?, complete?);
+    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
+    let x = (columns as u32).div_ceil(Pointwise::COLUMNS);
+    let groups = |items: usize| [x, items.div_ceil(block) as u32, sizes.directions as u32];
+    let most = (gpu.max_workgroups() as usize).saturating_mul(block);
+
+    // The state before and after a dispatch lie in two tensors: every block reads the one, the last
+    // writes the other.
+    let mut now = h;
+    let mut next = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
+    for chunk in chunks {
+        project(chunk)?;
+        for p in run.dispatches(chunk, most) {
+            let with = |items: usize| params::Recurrent { steps: items as u32, ..p };
+            let mut levels: Vec<Level> = Vec::new();
+            let mut items = p.steps as usize;
+            loop {
+                let level = Level { items, prefixes: pair(items)?, wholes: pair(items.div_ceil(block))? };
+                let (pipeline, source) = match levels.last() {
+                    None => (&gates, projection),
+                    Some(below) => (&blocks, &below.wholes),
+                };
+                gpu.record(Dispatch {
+                    pipeline,
+                    buffers: &[level.prefixes.gpu_buffer(), level.wholes.gpu_buffer(), valid, source.gpu_buffer()],
+                    params: bytemuck::bytes_of(&with(items)),
+                    groups: groups(items),
+                })?;
+                levels.push(level);
+                if items <= block {
+                    break;
+                }
+                items = items.div_ceil(block);
+            }
+            for n in (0..levels.len()).rev() {
+                let level = &levels[n];
+                // Where there is one block nothing comes before it; any buffer that is read does.
+                let above = levels.get(n + 1).map_or(&now, |l| &l.prefixes).gpu_buffer();
+                if n > 0 && n + 1 < levels.len() {
+                    gpu.record(Dispatch {
+                        pipeline: &complete,
+                        buffers: &[above, level.prefixes.gpu_buffer(), valid],
+                        params: bytemuck::bytes_of(&with(level.items)),
+                        groups: groups(level.items),
+                    })?;
+                } else if n == 0 {
+                    gpu.record(Dispatch {
+                        pipeline: &apply,
+                        buffers: &[
+                            above,
+                            level.prefixes.gpu_buffer(),
+                            valid,
+                            now.gpu_buffer(),
+                            next.gpu_buffer(),
+                            run.y.gpu_buffer(),
+                        ],
+                        params: bytemuck::bytes_of(&with(level.items)),
+                        groups: groups(level.items),
+                    })?;
+                }
+            }
+            core::mem::swap(&mut now, &mut next);
+        }
+    }
+    Ok(now)
+}

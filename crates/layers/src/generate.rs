@@ -1,0 +1,86 @@
+//! One token after another: each is drawn on the device and goes back in, without a read.
+
+use crate::{CallArgs, Error, Network, NetworkState, Result};
+use recurve_tensor::{DType, SampleOptions, Tensor, concat};
+
+/// How a token is chosen from logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Sampling {
+    /// The largest logit, the first of several.
+    #[default]
+    Greedy,
+    /// Drawn from `softmax(logits / temperature)`.
+    Random {
+        /// Below 1 likely tokens become likelier, above 1 less so. Above 0.
+        temperature: f32,
+        /// Only this many of the largest logits take part, and those equal to the last of them.
+        top_k: Option<usize>,
+    },
+}
+
+/// How [`Network::generate`] goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// N, the number of tokens; at least 1.
+    pub max_new_tokens: usize,
+    /// How each is chosen.
+    pub sampling: Sampling,
+    /// The seed of random sampling; the same one gives the same tokens on the same device.
+    pub seed: u32,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self { max_new_tokens: 1, sampling: Sampling::Greedy, seed: 0 }
+    }
+}
+
+impl Network {
+    /// N tokens after `prompt`, ids `[B, T]`: U32 `[B, N]`, and the state after the last that went in.
+    /// The network ends in logits over its vocabulary. It begins with `state`, such as an
+    /// encoder's, or zeros. Every token feeds back on the device; nothing is read until the caller
+    /// reads.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if no token is asked for, or the network does not take ids or returns its
+    /// last output as a whole; otherwise as [`Self::forward_from`], [`Self::step`] and
+    /// [`Tensor::sample`].
+    pub fn generate(
+        &self,
+        prompt: &Tensor,
+        state: Option<&NetworkState>,
+        options: &GenerateOptions,
+    ) -> Result<(Tensor, NetworkState)> {
+        let bad = |argument, message: &str| {
+            Err(Error::Option { layer: "generate".into(), argument, message: message.into() })
+        };
+        if options.max_new_tokens == 0 {
+            return bad("max_new_tokens", "must be at least 1");
+        }
+        if self.input_dtype() != DType::U32 {
+            return bad("network", "must take ids: its first layer must be an Embedding");
+        }
+        let (mut out, mut state) = self.forward_from(prompt, &CallArgs::default(), state)?;
+        let y = out.swap_remove(0);
+        let mut logits = match *y.dims() {
+            [_, _] => y,
+            [b, t, v] if b == prompt.dims()[0] => y.slice(1, t - 1..t)?.reshape(&[b, v])?,
+            _ => return bad("network", "must end in logits [batch, vocabulary] or [batch, timesteps, vocabulary]"),
+        };
+        let batch = logits.dims()[0];
+        let mut tokens = Vec::with_capacity(options.max_new_tokens);
+        for n in 0..options.max_new_tokens {
+            let ids = match options.sampling {
+                Sampling::Greedy => logits.argmax(1)?.reshape(&[batch])?,
+                Sampling::Random { temperature, top_k } => {
+                    logits.sample(&SampleOptions { temperature, top_k, seed: options.seed, position: n as u32 })?
+                }
+            };
+            if n + 1 < options.max_new_tokens {
+                (logits, state) = self.step(&ids, Some(&state))?;
+            }
+            tokens.push(ids.reshape(&[batch, 1])?);
+        }
+        Ok((concat(&tokens.iter().collect::<Vec<_>>(), 1)?, state))
+    }
+}

@@ -1,0 +1,229 @@
+//! Many independent streams through one network, joining and leaving while it runs.
+
+use crate::{CallArgs, Error, Network, NetworkState, Result, State};
+use recurve_tensor::{DType, Tensor, concat};
+use std::collections::HashMap;
+
+/// A stream of a [`Streams`]; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(u64);
+
+/// Many streams batched together: each has a state of its own on the device, and a step runs those
+/// that have a frame.
+///
+/// ```
+/// use recurve_layers::{Dense, Gru, Sequential, Streams};
+/// use recurve_tensor::Device;
+/// # fn main() -> Result<(), recurve_layers::Error> {
+/// let network = Sequential::new()
+///     .add(Gru::new(8).return_sequences(true))
+///     .add(Dense::new(1))
+///     .build(&[None, None, Some(4)], &Device::Cpu)?;
+/// let mut streams = Streams::new(&network)?;
+/// let (a, b) = (streams.join(), streams.join());
+/// let out = streams.step(&[(a, &[0.1; 4]), (b, &[0.2; 4])])?;
+/// assert_eq!(out.tensor.dims()[1], 1);
+/// streams.leave(b)?;
+/// let out = streams.step(&[(a, &[0.3; 4])])?.to_vecs()?; // a's second frame
+/// # assert_eq!(out.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Streams<'n> {
+    network: &'n Network,
+    features: Vec<usize>,
+    next_id: u64,
+    /// Where each stream's state is.
+    slots: HashMap<StreamId, usize>,
+    free: Vec<usize>,
+    /// For each slot of the next step, the slot of the last step whose state it continues; `None`
+    /// begins with zeros.
+    sources: Vec<Option<usize>>,
+    state: Option<NetworkState>,
+    frame: Vec<f32>,
+    active: Vec<u32>,
+}
+
+/// The outputs of one step.
+#[derive(Clone, Debug)]
+pub struct StreamOutputs {
+    /// A row a slot, `[slots, …]`, on the device. Rows that are in no `rows` mean nothing.
+    pub tensor: Tensor,
+    /// For each frame, in the order given, its row.
+    pub rows: Vec<usize>,
+}
+
+impl StreamOutputs {
+    /// The outputs in host memory, one a frame in the order given.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn to_vecs(&self) -> Result<Vec<Vec<f32>>> {
+        let width: usize = self.tensor.dims()[1..].iter().product();
+        let all = self.tensor.to_vec()?;
+        Ok(self.rows.iter().map(|&r| all[r * width..(r + 1) * width].to_vec()).collect())
+    }
+}
+
+/// Slots are made and given up by factors, so that shapes, and with them buffers, seldom change.
+const FEWEST_SLOTS: usize = 8;
+
+impl<'n> Streams<'n> {
+    /// No streams yet, through a network that takes features and reads forwards.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the network takes ids, or a feature's size is not known.
+    pub fn new(network: &'n Network) -> Result<Self> {
+        let known: Option<Vec<usize>> = network.input_shape().iter().skip(2).copied().collect();
+        match known {
+            Some(features) if network.input_dtype() == DType::F32 && !features.is_empty() => Ok(Self {
+                network,
+                features,
+                next_id: 0,
+                slots: HashMap::new(),
+                free: Vec::new(),
+                sources: Vec::new(),
+                state: None,
+                frame: Vec::new(),
+                active: Vec::new(),
+            }),
+            _ => Err(Error::Option {
+                layer: "streams".into(),
+                argument: "network",
+                message: "must take frames of a known number of features".into(),
+            }),
+        }
+    }
+
+    /// A new stream, whose state begins with zeros.
+    pub fn join(&mut self) -> StreamId {
+        let id = StreamId(self.next_id);
+        self.next_id += 1;
+        let slot = self.free.pop().unwrap_or_else(|| {
+            let slots = self.sources.len();
+            let more = slots.max(FEWEST_SLOTS);
+            // The lowest is given out first.
+            self.free.extend((slots + 1..slots + more).rev());
+            self.sources.resize(slots + more, None);
+            slots
+        });
+        self.sources[slot] = None;
+        self.slots.insert(id, slot);
+        id
+    }
+
+    /// Ends a stream. Its slot goes to a later one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no such stream.
+    pub fn leave(&mut self, id: StreamId) -> Result<()> {
+        let slot = self.slots.remove(&id).ok_or_else(|| unknown(id))?;
+        self.free.push(slot);
+        if self.sources.len() > FEWEST_SLOTS && self.slots.len() * 4 < self.sources.len() {
+            self.compact();
+        }
+        Ok(())
+    }
+
+    /// Number of streams.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are no streams.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Rows that a step runs.
+    pub fn slots(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Moves the streams together into half the slots.
+    fn compact(&mut self) {
+        let mut ids: Vec<StreamId> = self.slots.keys().copied().collect();
+        ids.sort_unstable();
+        let slots = (self.sources.len() / 2).max(FEWEST_SLOTS);
+        let mut sources = vec![None; slots];
+        for (to, id) in ids.into_iter().enumerate() {
+            let from = self.slots.insert(id, to).expect("the id was just listed");
+            sources[to] = self.sources[from];
+        }
+        self.free = (self.slots.len()..slots).rev().collect();
+        self.sources = sources;
+    }
+
+    /// One frame of `features` elements for some of the streams; the states of the others stand
+    /// still.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if there is no such stream, one has two frames, a frame has the wrong number
+    /// of elements or there is no frame; errors of the network and the device. The streams are then
+    /// as they were.
+    pub fn step(&mut self, frames: &[(StreamId, &[f32])]) -> Result<StreamOutputs> {
+        let bad = |message: String| Err(Error::Option { layer: "streams".into(), argument: "frames", message });
+        let size: usize = self.features.iter().product();
+        if frames.is_empty() {
+            return bad("is empty".into());
+        }
+        let slots = self.sources.len();
+        self.frame.clear();
+        self.frame.resize(slots * size, 0.0);
+        self.active.clear();
+        self.active.resize(slots, 0);
+        let mut rows = Vec::with_capacity(frames.len());
+        for (id, frame) in frames {
+            let slot = *self.slots.get(id).ok_or_else(|| unknown(*id))?;
+            if frame.len() != size {
+                return bad(format!("must have {size} elements each, but that of {id:?} has {}", frame.len()));
+            }
+            if self.active[slot] == 1 {
+                return bad(format!("has two frames of {id:?}"));
+            }
+            self.active[slot] = 1;
+            self.frame[slot * size..][..size].copy_from_slice(frame);
+            rows.push(slot);
+        }
+        let device = self.network.device();
+        let dims = [&[slots], &self.features[..]].concat();
+        let x = Tensor::from_f32(&self.frame, &dims, device)?;
+        let lengths = Tensor::from_u32(&self.active, &[slots], device)?;
+        let moved = self.moved()?;
+        let args = CallArgs { lengths: Some(&lengths), ..CallArgs::default() };
+        let (tensor, state) = self.network.step_with(&x, &args, moved.as_ref())?;
+        self.state = Some(state);
+        self.sources.iter_mut().enumerate().for_each(|(n, s)| *s = Some(n));
+        Ok(StreamOutputs { tensor, rows })
+    }
+
+    /// The state with every slot's source in its place.
+    fn moved(&self) -> Result<Option<NetworkState>> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let old = state.0.first().map_or(0, |s| s.h.dims()[1]);
+        if old == self.sources.len() && self.sources.iter().enumerate().all(|(n, s)| *s == Some(n)) {
+            return Ok(Some(state.clone()));
+        }
+        // A row of zeros stands behind the states, for slots that begin.
+        let ids: Vec<u32> = self.sources.iter().map(|s| s.unwrap_or(old) as u32).collect();
+        let ids = Tensor::from_u32(&ids, &[ids.len()], self.network.device())?;
+        let gather = |t: &Tensor| -> Result<Tensor> {
+            let &[levels, rows, width] = t.dims() else { unreachable!("states have three dimensions") };
+            let table = t.transpose(&[1, 0, 2])?.reshape(&[rows, levels * width])?;
+            let zeros = Tensor::zeros(&[1, levels * width], DType::F32, self.network.device())?;
+            let picked = concat(&[&table, &zeros], 0)?.gather(&ids)?;
+            Ok(picked.reshape(&[ids.dims()[0], levels, width])?.transpose(&[1, 0, 2])?)
+        };
+        let states = state
+            .0
+            .iter()
+            .map(|s| Ok(State { h: gather(&s.h)?, c: s.c.as_ref().map(gather).transpose()? }))
+            .collect::<Result<_>>()?;
+        Ok(Some(NetworkState(states)))
+    }
+}
+
+fn unknown(id: StreamId) -> Error {
+    Error::Option { layer: "streams".into(), argument: "id", message: format!("{id:?} is not among the streams") }
+}

@@ -1,0 +1,55 @@
+//! Which rows differ from a value: Keras's masks (`mask.wgsl`).
+
+use crate::gpu::Dispatch;
+use crate::{DType, Device, Error, Result, Tensor};
+use recurve_shaders::{Variant, params};
+
+impl Tensor {
+    /// For ids (U32) of any shape: 1 where an id differs from `value`, else 0, in the same shape. For
+    /// floats `[…, W]`: 1 where any of the W elements does, of shape `[…]`. What Keras's
+    /// `Embedding(mask_zero=True)` and `Masking(mask_value)` compute.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for floats without dimensions; errors of the device.
+    pub fn mask(&self, value: f32) -> Result<Self> {
+        let ids = self.dtype() == DType::U32;
+        let rank = self.shape().rank();
+        if !ids && rank == 0 {
+            return Err(Error::shape("mask", "self", "[…, features]", self.shape()));
+        }
+        let width = if ids { 1 } else { self.shape().last() };
+        let shape = if ids { *self.shape() } else { self.shape().leading(rank - 1) };
+        match self.device() {
+            Device::Cpu if ids => Ok(Self::cpu_u32_write(shape, 1, |out| {
+                let x = self.cpu_u32().expect("u32 on the CPU");
+                out.iter_mut().zip(x).for_each(|(o, &v)| *o = u32::from(v != value as u32));
+            })),
+            Device::Cpu => {
+                let wide = self.to_dtype(DType::F32)?;
+                let x = wide.cpu_f32().expect("f32 on the CPU");
+                Ok(Self::cpu_u32_write(shape, 1, |out| {
+                    out.iter_mut()
+                        .zip(x.chunks_exact(width))
+                        .for_each(|(o, row)| *o = u32::from(row.iter().any(|&v| v != value)));
+                }))
+            }
+            Device::Gpu(gpu) => {
+                let most = gpu.max_loop_iterations();
+                if width as u64 >= most.into() {
+                    return Err(Error::shape("mask", "self", format!("of fewer than {most} features"), self.shape()));
+                }
+                let out = Self::gpu_uninit(&gpu, shape, DType::U32, "mask")?;
+                let pipeline = gpu.pipeline(&Variant::mask(self.dtype().element()))?;
+                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
+                let p = params::Mask { count: shape.count() as u32, groups_x, width: width as u32, value };
+                gpu.record(Dispatch {
+                    pipeline: &pipeline,
+                    buffers: &[self.gpu_buffer(), out.gpu_buffer()],
+                    params: bytemuck::bytes_of(&p),
+                    groups,
+                })?;
+                Ok(out.with_bound(1))
+            }
+        }
+    }
+}

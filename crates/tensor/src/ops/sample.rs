@@ -1,0 +1,107 @@
+//! Tokens out of logits (`sample.wgsl`).
+
+use crate::gpu::Dispatch;
+use crate::{DType, Device, Error, Result, Tensor};
+use recurve_shaders::{Variant, params};
+
+/// How [`Tensor::sample`] draws.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SampleOptions {
+    /// Logits are divided by it: below 1 the likely ones become likelier. Above 0.
+    pub temperature: f32,
+    /// Only this many of the largest logits take part, and those equal to the last of them; `None`
+    /// for all.
+    pub top_k: Option<usize>,
+    /// The same seed and position draw the same tokens, on every device up to rounding.
+    pub seed: u32,
+    /// Number of the draw, which gives every step of a sequence its own random numbers.
+    pub position: u32,
+}
+
+impl Tensor {
+    /// A token a row out of logits `[B, V]`, drawn from `softmax(logits / temperature)`: U32 `[B]`.
+    ///
+    /// By Gumbel's method: the largest of `logit / temperature + g`, where g is Gumbel distributed,
+    /// is a draw from the softmax. The noise is a hash of seed, position, row and token.
+    ///
+    /// # Errors
+    /// [`Error::DType`] unless it is f32; [`Error::Shape`] unless it has two dimensions;
+    /// [`Error::Argument`] unless the temperature is finite and above 0 and `top_k` at least 1.
+    pub fn sample(&self, o: &SampleOptions) -> Result<Self> {
+        self.check_dtype("sample", "self", "f32", self.dtype() == DType::F32)?;
+        let &[rows, width] = self.dims() else {
+            return Err(Error::shape("sample", "self", "logits [B, V]", self.shape()));
+        };
+        let bad = |argument, message| Err(Error::Argument { operation: "sample", argument, message });
+        if !(o.temperature.is_finite() && o.temperature > 0.0 && (1.0 / o.temperature).is_finite()) {
+            return bad("temperature", format!("must be finite and above 0, but it is {}", o.temperature));
+        }
+        let top_k = o.top_k.unwrap_or(width);
+        if top_k == 0 {
+            return bad("top_k", "must be at least 1, but it is 0".into());
+        }
+        let (top_k, inverse_temperature) = (top_k.min(width), 1.0 / o.temperature);
+        let shape = self.shape().leading(1);
+        let bound = (width - 1) as u32;
+        match self.device() {
+            Device::Cpu => {
+                let logits = self.cpu_f32().expect("f32 on the CPU");
+                let mut sorted = Vec::new();
+                Ok(Self::cpu_u32_write(shape, bound, |out| {
+                    for (row, (logits, out)) in logits.chunks_exact(width).zip(out).enumerate() {
+                        let mut least = f32::NEG_INFINITY;
+                        if top_k < width {
+                            sorted.clear();
+                            sorted.extend_from_slice(logits);
+                            least = *sorted.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a)).1;
+                        }
+                        let mut best = (0, f32::NEG_INFINITY);
+                        for (i, &x) in logits.iter().enumerate().filter(|(_, x)| x.total_cmp(&&least).is_ge()) {
+                            let u = uniform(o.seed, o.position, row as u32, i as u32);
+                            let noisy = x * inverse_temperature - (-u.ln()).ln();
+                            if noisy > best.1 {
+                                best = (i as u32, noisy);
+                            }
+                        }
+                        *out = best.0;
+                    }
+                }))
+            }
+            Device::Gpu(gpu) => {
+                let out = Self::gpu_uninit(&gpu, shape, DType::U32, "sample")?;
+                let pipeline = gpu.pipeline(&Variant::sample())?;
+                let groups_x = (rows as u32).min(gpu.max_workgroups());
+                let p = params::Sample {
+                    rows: rows as u32,
+                    width: width as u32,
+                    groups_x,
+                    top_k: top_k as u32,
+                    inverse_temperature,
+                    seed: o.seed,
+                    position: o.position,
+                    unused: 0,
+                };
+                gpu.record(Dispatch {
+                    pipeline: &pipeline,
+                    buffers: &[self.gpu_buffer(), out.gpu_buffer()],
+                    params: bytemuck::bytes_of(&p),
+                    groups: [groups_x, (rows as u32).div_ceil(groups_x), 1],
+                })?;
+                Ok(out.with_bound(bound))
+            }
+        }
+    }
+}
+
+/// PCG's output function as a hash, as in the shader.
+fn pcg(v: u32) -> u32 {
+    let s = v.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+    let w = ((s >> ((s >> 28) + 4)) ^ s).wrapping_mul(277_803_737);
+    (w >> 22) ^ w
+}
+
+/// A number in (0, 1), as in the shader.
+fn uniform(seed: u32, position: u32, row: u32, i: u32) -> f32 {
+    let bits = pcg(pcg(pcg(pcg(seed) ^ position) ^ row) ^ i);
+    ((bits >> 9) as f32 + 0.5) / 8_388_608.0
+}

@@ -1,0 +1,95 @@
+// A whole sequence of an LSTM or GRU with layer normalization, or of an LSTM with a projection of h,
+// in one dispatch: one workgroup per batch row and direction.
+#import recurrent
+#import general_cell
+
+@group(0) @binding(0) var<uniform> p: Params;
+// [D, chunk, B, G·H], normalised if the cell is
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [D, K4, G, H] of four neighbouring k, k over the state
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// W_hr [D, H / 4, W] of four neighbouring units
+@group(0) @binding(3) var<storage, read> w_hr: array<vec4<WEIGHT>>;
+// [D, EXTRA]: peepholes [3, H]; gain and offset of W_hh h [2, G·H]; of c [2, H]
+@group(0) @binding(4) var<storage, read> extra: array<f32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(5) var<storage, read> valid: array<u32>;
+// [D, B, W]
+@group(0) @binding(6) var<storage, read_write> h_state: array<f32>;
+// [D, B, H]
+@group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
+
+var<workgroup> h_tile: array<vec4<f32>, K4>;
+var<workgroup> m_tile: array<vec4<f32>, H4>;
+var<workgroup> raw: array<f32, RAW>;
+var<workgroup> partial: array<f32, WORKGROUP>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group.x;
+    let d = group.y;
+    let reverse = is_reverse(p.flags, d);
+    let state = (d * p.batch + row) * W;
+    let cell = (d * p.batch + row) * H;
+    let e = d * EXTRA;
+    for (var v = lane; v < K4; v += WORKGROUP) { h_tile[v] = vec4<f32>(); }
+    for (var v = lane; v < H4; v += WORKGROUP) { m_tile[v] = vec4<f32>(); }
+    workgroupBarrier();
+    if !((p.flags & 16u) != 0u && p.first_step == 0u) {
+        for (var j = lane; j < W; j += WORKGROUP) { h_tile[j / 4u][j % 4u] = h_state[state + j]; }
+    }
+    if IS_LSTM && (p.flags & 32u) != 0u && p.first_step == 0u {
+        for (var j = lane; j < H; j += WORKGROUP) { c_state[cell + j] = 0.0; }
+    }
+    workgroupBarrier();
+
+    for (var s = p.first_step; s < p.first_step + p.steps; s++) {
+        let t = time_of(s, p.timesteps, reverse);
+        let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
+        let place = select(t, s, (p.flags & 2u) != 0u);
+        let x = ((d * p.chunk_steps + slot) * p.batch + row) * (GATES * H);
+        let alive = is_alive(row, t, p.timesteps);
+        for (var r = lane; r < GATES * H; r += WORKGROUP) {
+            var sum = 0.0;
+            for (var k = 0u; k < K4; k++) {
+                sum += dot(vec4<f32>(weights[(d * K4 + k) * (GATES * H) + r]), h_tile[k]);
+            }
+            raw[r] = sum;
+        }
+        workgroupBarrier();
+        var norm = vec2<f32>(0.0, 1.0);
+        if LAYER_NORM { norm = statistics(lane, GATES * H); }
+        for (var j = lane; j < H; j += WORKGROUP) {
+            gates(e, x, cell, j, h_tile[min(j / 4u, K4 - 1u)][j % 4u], norm, alive);
+        }
+        workgroupBarrier();
+        if IS_LSTM {
+            if LAYER_NORM { norm = statistics(lane, H); }
+            for (var j = lane; j < H; j += WORKGROUP) { m_tile[j / 4u][j % 4u] = cell_output(e, j, norm); }
+            workgroupBarrier();
+        }
+        for (var j = lane; j < W; j += WORKGROUP) {
+            let old = h_tile[j / 4u][j % 4u];
+            var h = 0.0;
+            if PROJECTION {
+                for (var k = 0u; k < H4; k++) {
+                    h += dot(vec4<f32>(w_hr[(d * H4 + k) * W + j]), m_tile[k]);
+                }
+            } else if IS_LSTM {
+                h = m_tile[j / 4u][j % 4u];
+            } else {
+                h = raw[j];
+            }
+            if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
+            if !alive { h = old; }
+            h_tile[j / 4u][j % 4u] = h;
+            if (p.flags & 1u) != 0u {
+                y[row * p.y_batch + place * p.y_time + d * W + j] = shown(h, alive, p.flags);
+            }
+        }
+        workgroupBarrier();
+    }
+
+    for (var j = lane; j < W; j += WORKGROUP) { h_state[state + j] = h_tile[j / 4u][j % 4u]; }
+}

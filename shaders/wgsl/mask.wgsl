@@ -1,0 +1,24 @@
+// 1 for each row of `width` elements of which any differs from `value`, else 0.
+#import elements
+
+struct Params {
+    count: u32,
+    groups_x: u32,
+    width: u32,
+    value: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> x: array<ELEMENT>;
+@group(0) @binding(2) var<storage, read_write> out: array<u32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = element_index(group, lane, p.groups_x);
+    if row >= p.count { return; }
+    var differs = 0u;
+    for (var i = 0u; i < p.width; i++) {
+        if x[row * p.width + i] != ELEMENT(p.value) { differs = 1u; }
+    }
+    out[row] = differs;
+}

@@ -1,0 +1,81 @@
+// An LSTM or GRU step behind its products, for the cells with layer normalization or a projection:
+// a workgroup per batch row and direction. Requires the workgroup arrays `raw` (W_hh h, then what
+// the cell makes of it) and `partial`, the bindings `projection`, `extra` and `c_state`.
+
+// The sum of a value over the workgroup.
+fn total(lane: u32, value: f32) -> f32 {
+    partial[lane] = value;
+    workgroupBarrier();
+    for (var offset = WORKGROUP / 2u; offset > 0u; offset /= 2u) {
+        if lane < offset { partial[lane] += partial[lane + offset]; }
+        workgroupBarrier();
+    }
+    let sum = partial[0];
+    workgroupBarrier();
+    return sum;
+}
+
+// Mean and 1 / √(variance + EPSILON) of the first `count` elements of `raw`.
+fn statistics(lane: u32, count: u32) -> vec2<f32> {
+    var sum = 0.0;
+    for (var i = lane; i < count; i += WORKGROUP) { sum += raw[i]; }
+    let mean = total(lane, sum) / f32(count);
+    sum = 0.0;
+    for (var i = lane; i < count; i += WORKGROUP) {
+        let v = raw[i] - mean;
+        sum += v * v;
+    }
+    return vec2<f32>(mean, 1.0 / sqrt(total(lane, sum) / f32(count) + EPSILON));
+}
+
+// Row r of W_hh h, normalised if the cell is.
+fn hidden_part(e: u32, r: u32, norm: vec2<f32>) -> f32 {
+    if LAYER_NORM {
+        return (raw[r] - norm.x) * norm.y * extra[e + 3u * H + r] + extra[e + (3u + GATES) * H + r];
+    }
+    return raw[r];
+}
+
+// One unit up to its new state: c in raw[j] and o in raw[3 H + j] of an LSTM, h in raw[j] of a GRU.
+// Lane and unit are one here, so nobody else reads what is overwritten.
+fn gates(e: u32, x: u32, cell: u32, j: u32, h_old: f32, norm: vec2<f32>, alive: bool) {
+    let first = projection[x + j];
+    let second = projection[x + H + j];
+    let third = projection[x + 2u * H + j];
+    if IS_LSTM {
+        let old = c_state[cell + j];
+        let i = gate0(first + hidden_part(e, j, norm) + extra[e + j] * old);
+        var f = 1.0 - i;
+        if !COUPLED {
+            f = gate1(second + hidden_part(e, H + j, norm) + extra[e + H + j] * old);
+        }
+        let g = candidate_activation(third + hidden_part(e, 2u * H + j, norm));
+        let c = f * old + i * g;
+        let last = projection[x + (GATES - 1u) * H + j] + hidden_part(e, (GATES - 1u) * H + j, norm);
+        let o = gate2(last + extra[e + 2u * H + j] * c);
+        raw[j] = c;
+        raw[(GATES - 1u) * H + j] = o;
+        if alive {
+            if HAS_ZONEOUT {
+                c_state[cell + j] = mix(c, old, ZONEOUT_C);
+            } else {
+                c_state[cell + j] = c;
+            }
+        }
+    } else {
+        let r = gate0(first + hidden_part(e, j, norm));
+        let z = gate1(second + hidden_part(e, H + j, norm));
+        let n = candidate_activation(third + r * hidden_part(e, 2u * H + j, norm));
+        raw[j] = (1.0 - z) * n + z * h_old;
+    }
+}
+
+// What an LSTM's unit puts out, before a projection.
+fn cell_output(e: u32, j: u32, norm: vec2<f32>) -> f32 {
+    var c = raw[j];
+    if LAYER_NORM {
+        let at = e + (3u + 2u * GATES) * H + j;
+        c = (c - norm.x) * norm.y * extra[at] + extra[at + H];
+    }
+    return raw[(GATES - 1u) * H + j] * output_activation(c);
+}
