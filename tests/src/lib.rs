@@ -2,6 +2,7 @@
 //! readers of fixtures.
 
 pub mod onnx;
+pub mod parity;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{

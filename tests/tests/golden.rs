@@ -1,169 +1,165 @@
-//! PyTorch's and Keras's own numbers.
+//! PyTorch's and Keras's own numbers, and those of cells from papers.
 
-use recurve::testing::{Tolerance, compare};
-use recurve::{
-    Activation, Bidirectional, CallArgs, Device, GateOrder, Gru, Lstm, Merge, RecurrentLayer, RecurrentSpec, SimpleRnn,
-    State, Tensor, Weights,
-};
-use recurve_tests::{Arrays, Golden, devices, fixtures, golden, paths, poison, wide};
-use serde_json::Value;
+use recurve::{Bias, CellKind, GateOrder, RecurrentSpec, Weights};
+use recurve_tests::onnx::CaseError;
+use recurve_tests::parity::{Parity, cells, keras, pytorch};
+use recurve_tests::paths;
 
-/// The expected values were rounded to f32 by their makers; ours carry the kernels' own rounding.
-const TOLERANCE: Tolerance = Tolerance::new(3e-6);
-
-fn tensor(g: &Golden, device: &Device) -> Tensor {
-    Tensor::from_f32(&g.data, &g.shape, device).unwrap()
-}
-
-fn pytorch_layer(case: &str, arrays: &Arrays, device: &Device) -> RecurrentLayer {
-    let mut weights = Weights::new();
-    for (name, g) in arrays {
-        if let Some(name) = name.strip_prefix("weights.") {
-            weights.insert(format!("encoder.net.{name}"), &g.shape, g.data.clone()).unwrap();
-        }
-    }
-    let kind = case.split('_').next().unwrap();
-    let layer = match kind {
-        "lstm" => Lstm::from_weights(&weights, "encoder.net", device),
-        "gru" => Gru::from_weights(&weights, "encoder.net", device),
-        _ => SimpleRnn::from_weights(&weights, "encoder.net", device),
-    }
-    .unwrap();
-    if !case.ends_with("relu") {
-        return layer;
-    }
-    // PyTorch's state_dict does not tell the nonlinearity; the description does.
-    let mut spec: RecurrentSpec = layer.spec().clone();
-    spec.cell.activation = Activation::Relu.into();
-    RecurrentLayer::new("rnn", &spec, layer.input_size(), &weights, "encoder.net", device).unwrap()
-}
-
-#[test]
-fn pytorch() {
-    let cases = golden("pytorch.safetensors");
-    assert!(cases.len() > 25, "{}", cases.len());
+fn run(cases: &[Parity], at_least: usize) {
+    assert!(cases.len() >= at_least, "{} cases", cases.len());
     for (device, strategy) in paths() {
-        for (name, arrays) in &cases {
-            let layer = pytorch_layer(name, arrays, &device);
-            let state = arrays
-                .get("h0")
-                .map(|h| State { h: tensor(h, &device), c: arrays.get("c0").map(|c| tensor(c, &device)) });
-            let lengths = arrays.get("lengths").map(|l| {
-                let l: Vec<u32> = l.data.iter().map(|&v| v as u32).collect();
-                Tensor::from_u32(&l, &[l.len()], &device).unwrap()
-            });
-            let (want_y, want_h) = (&arrays["y"], &arrays["h"]);
-            poison(&device, &[want_y.data.len(), want_h.data.len()]);
-            let args = CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, ..CallArgs::default() };
-            let (y, last) = layer.forward_with(&tensor(&arrays["x"], &device), &args).unwrap();
-            assert_eq!(y.dims(), want_y.shape, "{name}");
-            assert_eq!(last.h.dims(), want_h.shape, "{name}");
-            let check = |what: &str, got: &Tensor, want: &Golden| {
-                compare(&got.to_vec().unwrap(), &wide(&want.data), TOLERANCE)
-                    .unwrap_or_else(|e| panic!("{name} {what} on {device} by {}: {e}", strategy.name()));
-            };
-            check("y", &y, want_y);
-            check("h", &last.h, want_h);
-            assert_eq!(last.c.is_some(), arrays.contains_key("c"), "{name}");
-            if let Some(c) = &last.c {
-                check("c", c, &arrays["c"]);
-            }
-        }
+        let wrong: Vec<String> =
+            cases.iter().filter_map(|c| c.check(&device, strategy).err().map(|e| format!("{}: {e}", c.name))).collect();
+        assert!(
+            wrong.is_empty(),
+            "{} of {} on {device} by {}:\n{}",
+            wrong.len(),
+            cases.len(),
+            strategy.name(),
+            wrong.join("\n")
+        );
     }
 }
 
 #[test]
-fn pytorch_wrong_gate_order_is_caught() {
-    let cases = golden("pytorch.safetensors");
-    let mut arrays = cases["lstm_l1"].clone();
-    let w = arrays.get_mut("weights.weight_ih_l0").unwrap();
-    w.data = GateOrder::Onnx.to_native(recurve::CellKind::Lstm { coupled: false }, &w.data);
-    for device in devices() {
-        let (y, _) = pytorch_layer("lstm_l1", &arrays, &device).forward(&tensor(&arrays["x"], &device), None).unwrap();
-        assert!(compare(&y.to_vec().unwrap(), &wide(&arrays["y"].data), TOLERANCE).is_err());
+fn all_pytorch_cases() {
+    run(&pytorch(), 336);
+}
+
+#[test]
+fn all_keras_cases() {
+    run(&keras(), 474);
+}
+
+#[test]
+fn all_cells_of_papers() {
+    run(&cells(), 48);
+}
+
+/// A wrong reading must be caught by some case, else the suite proves nothing about it.
+fn caught(name: &str, cases: &[Parity], change: impl Fn(&mut RecurrentSpec, &mut Weights) -> bool) {
+    for (device, strategy) in paths() {
+        let (mut changed, mut wrong) = (0, 0);
+        for case in cases {
+            let mut applies = false;
+            let outcome = case.check_mutated(&device, strategy, &mut |s, w| applies |= change(s, w));
+            if applies {
+                changed += 1;
+                // Numbers that differ, not a layer that can no longer be built.
+                wrong += usize::from(matches!(&outcome, Err(CaseError::Failed(m)) if m.contains("exceeds")));
+            }
+        }
+        assert!(changed > 0, "{name}: applies to no case");
+        // Cases may exist that a change does not touch, such as a gate order where all gates are alike.
+        assert!(2 * wrong > changed, "{name}: {wrong} of {changed} cases noticed on {device} by {}", strategy.name());
     }
 }
 
-/// Keras stores kernels as `[in, G·H]`, gates i f c o and z r h, and a GRU's two biases as `[2, 3H]`.
-fn keras_layer(config: &Value, arrays: &Arrays, device: &Device) -> RecurrentLayer {
-    let units = config["units"].as_u64().unwrap() as usize;
-    let flag = |name: &str, default: bool| config.get(name).and_then(Value::as_bool).unwrap_or(default);
-    macro_rules! build {
-        ($layer:expr) => {{
-            let mut l = $layer
-                .return_sequences(flag("return_sequences", false))
-                .return_state(flag("return_state", false))
-                .go_backwards(flag("go_backwards", false))
-                .use_bias(flag("use_bias", true));
-            if config.get("activation").and_then(Value::as_str) == Some("relu") {
-                l = l.activation(Activation::Relu);
-            }
-            l
-        }};
-    }
-    let hard = config.get("recurrent_activation").is_some();
-    let mut spec: RecurrentSpec = match config["kind"].as_str().unwrap() {
-        "lstm" if hard => build!(Lstm::new(units).recurrent_activation(Activation::HARD_SIGMOID_KERAS3)).into(),
-        "lstm" => build!(Lstm::new(units)).into(),
-        "gru" => {
-            let gru = Gru::new(units).reset_after(flag("reset_after", true));
-            build!(if hard { gru.recurrent_activation(Activation::HARD_SIGMOID_KERAS3) } else { gru }).into()
-        }
-        _ => build!(SimpleRnn::new(units)).into(),
-    };
-    if let Some(merge) = config["merge"].as_str() {
-        let merge = match merge {
-            "concat" => Merge::Concat,
-            "sum" => Merge::Sum,
-            "ave" => Merge::Average,
-            _ => Merge::Multiply,
-        };
-        spec = Bidirectional::new(spec).merge_mode(merge).into();
-    }
+/// Every matrix and bias of a layer with its gates exchanged as if they had been in another order.
+fn reorder(spec: &RecurrentSpec, weights: &mut Weights, order: GateOrder) {
     let kind = recurve::Cell::from(spec.cell).kind;
-    let rows = kind.gates() * units;
-    let input = *arrays["x"].shape.last().unwrap();
-    let (d, per) = (spec.directions(), arrays.keys().filter(|n| n.starts_with('w')).count() / spec.directions());
-    let mut weights = Weights::new();
-    for n in 0..d {
-        let w = |k: usize| &arrays[&format!("w{}", n * per + k)];
-        let end = if n == 1 { "_reverse" } else { "" };
-        let matrix = |g: &Golden| -> Vec<f32> {
-            let columns = g.shape[0];
-            let t: Vec<f32> = (0..rows * columns).map(|i| g.data[i % columns * rows + i / columns]).collect();
-            GateOrder::Keras.to_native(kind, &t)
-        };
-        weights.insert(format!("weight_ih_l0{end}"), &[rows, input], matrix(w(0))).unwrap();
-        weights.insert(format!("weight_hh_l0{end}"), &[rows, units], matrix(w(1))).unwrap();
-        if per == 3 {
-            for (bias, name) in w(2).data.chunks_exact(rows).zip(["bias_ih", "bias_hh"]) {
-                weights.insert(format!("{name}_l0{end}"), &[rows], GateOrder::Keras.to_native(kind, bias)).unwrap();
-            }
+    let all: Vec<_> = weights.iter().map(|(n, a)| (n.to_owned(), a.clone())).collect();
+    for (name, a) in all {
+        let parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
+        if a.shape[0] == kind.gates() * spec.units && parts.iter().any(|p| name.contains(p)) {
+            weights.insert(name, &a.shape, order.to_native(kind, &a.data)).unwrap();
         }
     }
-    RecurrentLayer::new("keras", &spec, input, &weights, "", device).unwrap()
 }
 
 #[test]
-fn keras() {
-    let bytes = std::fs::read(fixtures().join("keras.safetensors")).unwrap();
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
-    let configs: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["cases"]).unwrap();
-    let cases = golden("keras.safetensors");
-    assert_eq!(cases.len(), configs.as_object().unwrap().len());
-    for (device, strategy) in paths() {
-        for (name, arrays) in &cases {
-            let layer = keras_layer(&configs[name], arrays, &device);
-            let want: Vec<&Golden> = (0..).map_while(|n| arrays.get(&format!("y{n}"))).collect();
-            poison(&device, &want.iter().map(|g| g.data.len()).collect::<Vec<_>>());
-            let args = CallArgs { strategy, ..CallArgs::default() };
-            let got = layer.call(&tensor(&arrays["x"], &device), &args).unwrap();
-            assert_eq!(got.len(), want.len(), "{name}");
-            for (n, (got, want)) in got.iter().zip(want).enumerate() {
-                assert_eq!(got.dims(), want.shape, "{name} output {n}");
-                compare(&got.to_vec().unwrap(), &wide(&want.data), TOLERANCE)
-                    .unwrap_or_else(|e| panic!("{name} output {n} on {device} by {}: {e}", strategy.name()));
-            }
+fn wrong_readings_of_pytorch_are_caught() {
+    let cases = pytorch();
+    caught("ONNX's gate order", &cases, |s, w| {
+        let gated = matches!(recurve::Cell::from(s.cell).kind, CellKind::Lstm { .. } | CellKind::Gru { .. });
+        if gated {
+            reorder(s, w, GateOrder::Onnx);
         }
-    }
+        gated
+    });
+    caught("the other reset variant", &cases, |s, _| {
+        let gru = matches!(recurve::Cell::from(s.cell).kind, CellKind::Gru { .. });
+        // Without biases the variants still differ in what r multiplies.
+        s.cell.reset_after = !gru;
+        gru
+    });
+    caught("tanh in place of relu", &cases, |s, _| {
+        let relu = s.cell.activation == recurve::Activation::Relu.into();
+        if relu {
+            s.cell.activation = recurve::Activation::Tanh.into();
+        }
+        relu
+    });
+    caught("the second direction's weights in the first", &cases, |s, w| {
+        let both = s.bidirectional.is_some();
+        let names: Vec<_> = w.iter().map(|(n, _)| n.to_owned()).filter(|n| n.ends_with("_reverse")).collect();
+        for reverse in names {
+            let forward = reverse.trim_end_matches("_reverse").to_owned();
+            let (a, b) = (w.get(&forward).unwrap().clone(), w.get(&reverse).unwrap().clone());
+            w.insert(forward, &b.shape, b.data).unwrap();
+            w.insert(reverse, &a.shape, a.data).unwrap();
+        }
+        both
+    });
+}
+
+#[test]
+fn wrong_readings_of_keras_are_caught() {
+    let cases = keras();
+    caught("PyTorch's gate order of a GRU", &cases, |s, w| {
+        let gru = matches!(recurve::Cell::from(s.cell).kind, CellKind::Gru { .. }) && s.bias != Bias::None;
+        if gru {
+            reorder(s, w, GateOrder::Keras);
+        }
+        gru
+    });
+    caught("zeros for masked outputs where h stands, or the reverse", &cases, |s, _| {
+        // Without a mask nothing changes, nor with one that says no to nothing that is shown.
+        let masked = s.zero_output_for_mask && s.return_sequences && s.bidirectional.is_none();
+        s.zero_output_for_mask &= !masked;
+        masked
+    });
+    caught("Keras 2's hard_sigmoid", &cases, |s, _| {
+        let three = recurve::Activation::HARD_SIGMOID_KERAS3.into();
+        let applies = s.cell.recurrent_activation == three;
+        if applies {
+            s.cell.recurrent_activation = recurve::Activation::HARD_SIGMOID_KERAS2.into();
+        }
+        applies
+    });
+    caught("the state forgotten between calls", &cases, |s, _| {
+        let stateful = s.stateful;
+        s.stateful = false;
+        stateful
+    });
+    caught("forwards in place of backwards", &cases, |s, _| {
+        let back = s.go_backwards;
+        s.go_backwards = false;
+        back
+    });
+}
+
+#[test]
+fn wrong_readings_of_cells_are_caught() {
+    let cases = cells();
+    caught("layer normalization with another epsilon", &cases, |s, _| {
+        let applies = s.cell.layer_norm.is_some();
+        s.cell.layer_norm = s.cell.layer_norm.map(|_| 0.5);
+        applies
+    });
+    caught("no zoneout", &cases, |s, _| s.cell.zoneout.take().is_some());
+    caught("zoneout of h and c exchanged", &cases, |s, _| match &mut s.cell.zoneout {
+        Some([h, c]) if *c != 0.0 => {
+            std::mem::swap(h, c);
+            true
+        }
+        _ => false,
+    });
+    caught("a linear candidate in place of log-space's", &cases, |s, _| {
+        let applies = s.cell.activation == recurve::Activation::Positive.into();
+        if applies {
+            s.cell.activation = recurve::Activation::Linear.into();
+        }
+        applies
+    });
 }

@@ -1,13 +1,9 @@
 //! ONNX's own node tests, and random nodes on which ONNX Runtime and numpy agree.
 
-use recurve::testing::Tolerance;
 use recurve::{CellKind, Direction};
-use recurve_tests::onnx::{OnnxCase, cases};
+use recurve_tests::onnx::{OnnxCase, TOLERANCE, cases};
 use recurve_tests::{fixtures, paths};
 use std::path::PathBuf;
-
-/// The files hold f32 rounded by other programs, whose sums differ in their last bits.
-const TOLERANCE: Tolerance = Tolerance::new(5e-6);
 
 fn folders(suite: &str, count: usize) -> Vec<PathBuf> {
     let all = cases(&fixtures().join(suite)).unwrap();

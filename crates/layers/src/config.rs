@@ -618,10 +618,12 @@ impl Gru {
 pub struct Bidirectional(RecurrentSpec);
 
 impl Bidirectional {
-    /// `layer` forwards beside another like it backwards, joined by concatenation.
+    /// `layer` forwards beside another like it backwards, joined by concatenation. As in Keras, masked
+    /// outputs are zero if the layer returns sequences, whatever it said of them.
     pub fn new(layer: impl Into<RecurrentSpec>) -> Self {
         let mut spec = layer.into();
         spec.bidirectional = Some(Merge::Concat);
+        spec.zero_output_for_mask = spec.return_sequences;
         Self(spec)
     }
 
