@@ -1,6 +1,8 @@
 //! What Recurve's tests share: the devices they run on, random layers with their f64 reference, and
 //! readers of fixtures.
 
+pub mod conformance;
+pub mod numerics;
 pub mod onnx;
 pub mod parity;
 

@@ -1,4 +1,6 @@
 //! `cargo xtask test`: sets up what the tests need and runs them all.
+//! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
+//! `cargo xtask docs`: writes the generated pages of `docs/`.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied.
 
 use std::env;
@@ -11,8 +13,13 @@ fn main() -> ExitCode {
     let outcome = match task.as_deref() {
         Some("test") => test(&env::args().skip(2).collect::<Vec<_>>()),
         Some("setup") => setup(),
+        Some("conformance") => return conformance(),
+        Some("docs") => setup().and_then(|()| suites()).and_then(|mut c| {
+            c.args(["docs", "docs"]);
+            run(c)
+        }),
         Some("lint") => lint(),
-        _ => Err("usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | lint".into()),
+        _ => Err("usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | lint".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,6 +80,38 @@ fn test(arguments: &[String]) -> Outcome {
         run(c)?;
     }
     Ok(())
+}
+
+/// The program of the suites, built with the whole workspace so that what the tests built serves.
+fn suites() -> Outcome<Command> {
+    let mut c = cargo();
+    c.args(["build", "--release", "--workspace", "--bin", "recurve-conformance", "--message-format", "json"]);
+    eprintln!("xtask: {}", show(&c));
+    let out = c.stderr(std::process::Stdio::inherit()).output().map_err(|e| e.to_string())?;
+    if !out.status.success() {
+        return Err(format!("{} ended with {}", show(&c), out.status));
+    }
+    // One JSON object a line; only the path of the program matters.
+    let text = String::from_utf8_lossy(&out.stdout);
+    let path = text.split("\"executable\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let path = path.filter(|p| p.contains("recurve-conformance")).last().ok_or("the suites were not built")?;
+    Ok(command(path.replace("\\\\", "\\")))
+}
+
+/// ONNX cases. The exit code is that of the suites: 1 if a case failed or there was none.
+fn conformance() -> ExitCode {
+    let folder = env::var_os("RECURVE_ONNX_CASES").map(|d| std::path::absolute(d).unwrap_or_default());
+    let outcome = setup().and_then(|()| suites()).and_then(|mut c| {
+        c.arg("onnx").args(folder);
+        c.status().map_err(|e| format!("{}: {e}", show(&c)))
+    });
+    match outcome {
+        Ok(status) => status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// A GPU adapter, a software one if need be.

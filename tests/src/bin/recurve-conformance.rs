@@ -1,0 +1,76 @@
+//! `recurve-conformance onnx [DIR]` runs ONNX cases, `recurve-conformance docs DIR` writes the
+//! generated pages. `cargo xtask conformance` and `cargo xtask docs` call it.
+
+use recurve_tests::onnx::{CaseError, OnnxCase, TOLERANCE, cases};
+use recurve_tests::{conformance, fixtures, numerics, paths};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["onnx"] => Ok(onnx(&fixtures())),
+        ["onnx", folder] => Ok(onnx(Path::new(folder))),
+        ["docs", folder] => docs(Path::new(folder)),
+        _ => Err("usage: recurve-conformance onnx [DIR] | docs DIR".into()),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs every case below a folder on every path: a line each, and the count last. Whether something ran
+/// and nothing failed.
+fn onnx(folder: &Path) -> bool {
+    let all = cases(folder).unwrap_or_else(|e| {
+        eprintln!("{}: {e}", folder.display());
+        Vec::new()
+    });
+    let (mut passed, mut refused, mut failed) = (0, 0, 0);
+    for data in &all {
+        let name = data.strip_prefix(folder).unwrap_or(data).display();
+        let case = OnnxCase::read(data);
+        for (device, strategy) in paths() {
+            let path = match device.gpu() {
+                Some(_) => format!("gpu {}", strategy.name()),
+                None => "cpu".into(),
+            };
+            // A case that no path can read is told once a path all the same, so that lines compare.
+            let outcome = match &case {
+                Ok(case) => case.check(&device, strategy, TOLERANCE),
+                Err(e) => Err(e.clone()),
+            };
+            match outcome {
+                Ok(worst) => {
+                    passed += 1;
+                    println!("passed   {name} on {path}: worst error {worst:.1e}");
+                }
+                Err(CaseError::Refused(why)) => {
+                    refused += 1;
+                    println!("refused  {name} on {path}: {why}");
+                }
+                Err(CaseError::Failed(why)) => {
+                    failed += 1;
+                    println!("FAILED   {name} on {path}: {why}");
+                }
+            }
+        }
+    }
+    println!("{passed} passed, {refused} refused, {failed} failed");
+    failed == 0 && passed > 0
+}
+
+fn docs(folder: &Path) -> Result<bool, String> {
+    let write = |name: &str, text: String| {
+        let path: PathBuf = folder.join(name);
+        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    write("conformance.md", conformance::document(conformance::outcomes))?;
+    write("numerics.md", numerics::document(|row| format!("{:.1e}", row.measure())))?;
+    Ok(true)
+}

@@ -1,0 +1,162 @@
+//! How far results may be from the truth, per cell, device and storage of weights: the table behind
+//! `docs/numerics.md`, and what measures it.
+
+use crate::{Case, gpu};
+use recurve::testing::{Tolerance, compare};
+use recurve::{Activation, Cell, CellKind, Device, Direction, Strategy, Zoneout};
+use std::fmt::Write as _;
+
+/// Where results come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The CPU.
+    Cpu,
+    /// A GPU, by `scan` and by `step`.
+    Gpu,
+}
+
+/// A row of the table.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The cell's name.
+    pub name: &'static str,
+    /// The cell.
+    pub cell: Cell,
+    /// Where it runs.
+    pub place: Place,
+    /// Weight matrices are stored as f16.
+    pub half: bool,
+    /// Largest absolute error allowed.
+    pub bound: f64,
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// B, T, I, H of the measurement.
+pub const SIZES: [usize; 4] = [2, 1024, 16, 64];
+
+const GATED: &str = "sums of 64 products, 3e-7 an activation; the gates contract, so errors do not add up over T";
+const PLAIN: &str = "sums of 64 products, 3e-7 an activation; tanh contracts less than gates do";
+const IND: &str = "a ReLU does not contract where |u| is near 1: errors add up over some 1/(1 - |u|) steps";
+const MINIMAL: &str = "gates do not see h, so errors do not feed back; `scan` composes the steps in another order";
+const NORM: &str = "division by a deviation, which magnifies rounding where it is small";
+const PROJECTED: &str = "as the plain LSTM, and another sum of 64 products";
+const HALF: &str = "weights rounded to f16, half an ULP of 4.9e-4 relative each; the sums stay f32";
+
+/// The cells of the table.
+fn cells() -> Vec<(&'static str, Cell, f64, &'static str)> {
+    let zoneout = Some(Zoneout { h: 0.1, c: 0.1 });
+    vec![
+        ("SimpleRNN", Cell::RNN, 5e-6, PLAIN),
+        ("LSTM", Cell::LSTM, 3e-6, GATED),
+        ("LSTM, coupled gates", Cell { kind: CellKind::Lstm { coupled: true }, ..Cell::LSTM }, 3e-6, GATED),
+        ("LSTM, proj_size 24", Cell { projection: Some(24), ..Cell::LSTM }, 3e-6, PROJECTED),
+        ("LSTM, zoneout", Cell { zoneout, ..Cell::LSTM }, 3e-6, GATED),
+        ("LSTM, layer normalization", Cell { layer_norm: Some(1e-5), ..Cell::LSTM }, 5e-5, NORM),
+        ("GRU, reset after the product", Cell::GRU, 3e-6, GATED),
+        ("GRU, reset before the product", Cell::GRU_RESET_BEFORE, 3e-6, GATED),
+        ("GRU, layer normalization", Cell { layer_norm: Some(1e-5), ..Cell::GRU }, 5e-5, NORM),
+        ("IndRNN", Cell::INDRNN, 1e-5, IND),
+        ("minGRU", Cell::MINGRU, 3e-6, MINIMAL),
+        ("minLSTM", Cell::MINLSTM, 3e-6, MINIMAL),
+        ("minGRU, log-space", Cell { candidate: Activation::Positive, ..Cell::MINGRU }, 3e-6, MINIMAL),
+    ]
+}
+
+/// The table.
+pub fn rows() -> Vec<Row> {
+    let mut all = Vec::new();
+    for (name, cell, bound, reason) in cells() {
+        for place in [Place::Cpu, Place::Gpu] {
+            all.push(Row { name, cell, place, half: false, bound, reason });
+            // Rounded weights are another network; normalization magnifies that as well.
+            let half = if cell.layer_norm.is_some() { 5e-2 } else { 5e-3 };
+            all.push(Row { name, cell, place, half: true, bound: half, reason: HALF });
+        }
+    }
+    all
+}
+
+impl Row {
+    /// The device of the row.
+    fn device(&self) -> Device {
+        match self.place {
+            Place::Cpu => Device::Cpu,
+            Place::Gpu => gpu(),
+        }
+    }
+
+    /// The worst error over all outputs, by every strategy, against the f64 reference with the weights
+    /// as given.
+    ///
+    /// # Panics
+    /// If it exceeds the bound.
+    pub fn measure(&self) -> f64 {
+        let exact = Case::random(11, self.cell, &[Direction::Forward], SIZES);
+        let want = exact.reference();
+        let case = if self.half { exact.with_f16_weights() } else { exact };
+        let strategies: &[Strategy] = match self.place {
+            Place::Cpu => &[Strategy::Auto],
+            Place::Gpu => &[Strategy::Scan, Strategy::Step],
+        };
+        let mut worst = 0.0f64;
+        for &strategy in strategies {
+            let got = case.run(&self.device(), strategy, 64 << 20);
+            for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
+                if !want.is_empty() {
+                    let tolerance = Tolerance { abs: self.bound, rel: 0.0 };
+                    let a = compare(got, want, tolerance)
+                        .unwrap_or_else(|e| panic!("{} on {} by {}: {e}", self.name, self.device(), strategy.name()));
+                    worst = worst.max(a.worst_error);
+                }
+            }
+        }
+        worst
+    }
+
+    /// The row's columns but for the measured one.
+    fn columns(&self) -> [String; 4] {
+        let place = if self.place == Place::Cpu { "CPU" } else { "GPU" };
+        let dtype = if self.half { "f16" } else { "f32" };
+        [self.name.into(), place.into(), dtype.into(), format!("{:.0e}", self.bound)]
+    }
+}
+
+/// `docs/numerics.md`, with the worst error of each row as `measure` gives it.
+pub fn document(measure: impl Fn(&Row) -> String) -> String {
+    let [b, t, i, h] = SIZES;
+    let mut text = format!(
+        "# Numerics\n\
+         Generated by `cargo xtask docs` from the table that the tests hold every device to (`tests/src/numerics.rs`); \
+         a test keeps this page in step with it.\n\n\
+         Largest absolute errors against the f64 reference, B = {b}, T = {t}, I = {i}, H = {h}, weights uniform in \
+         ±1/√H, inputs in [-1, 1], all outputs and final states. On the GPU the larger of `scan` and `step`. Storage \
+         is that of the weight matrices; sums, states and activations are f32 everywhere.\n\n\
+         | cell | device | weights | bound | worst seen | reason |\n|---|---|---|---|---|---|\n"
+    );
+    for row in rows() {
+        let [name, place, dtype, bound] = row.columns();
+        let worst = measure(&row);
+        writeln!(text, "| {name} | {place} | {dtype} | {bound} | {worst} | {} |", row.reason)
+            .expect("a string takes any text");
+    }
+    text.push_str(
+        "\n## Between runs and between calls\n\
+         - The same input on the same device by the same strategy gives the same bits; tested over 100 runs for every \
+         cell.\n\
+         - T calls of one step give the bits of one call of T steps, by the same strategy, for every cell; but for \
+         minGRU and minLSTM by `scan`, whose steps are composed in an order that depends on T (tested within 1e-6).\n\
+         - Two strategies, or two devices, differ by rounding: each is within its bound of the reference, so they are \
+         within the sum of their bounds of each other.\n\
+         - A batch row's result does not depend on the other rows (tested within 1e-6; a device may pick another tile).\n\n\
+         ## Activations\n\
+         | function | absolute error | valid range |\n|---|---|---|\n\
+         | sigmoid, tanh | 3e-7 | all x; saturate without NaN |\n\
+         | softplus, elu, scaled_tanh, positive | 6e-7, relative above 1 | all x |\n\
+         | the others | rounding of f32 | all x |\n\n\
+         On the CPU a NaN stays NaN. On a GPU, WGSL lets drivers assume that there is none.\n\n\
+         A minLSTM divides by f + i. Where both gates are shut below 1e-37 the sum is held there, so the state fades \
+         to zero and never to NaN.\n",
+    );
+    text
+}
