@@ -132,9 +132,9 @@ fn unknown_fields_are_refused_wherever_they_stand() {
     for place in ["/", "/layers/2", "/layers/2/cell", "/layers/5", "/layers/0", "/layers/1"] {
         let e = refused(|d, _| {
             let at = if place == "/" { d } else { d.pointer_mut(place).unwrap() };
-            at["zoneout"] = json!(0.1);
+            at["attention"] = json!(0.1);
         });
-        assert!(matches!(&e, Error::Description { message, .. } if message.contains("zoneout")), "{place}: {e}");
+        assert!(matches!(&e, Error::Description { message, .. } if message.contains("attention")), "{place}: {e}");
     }
 }
 
