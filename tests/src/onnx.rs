@@ -378,6 +378,48 @@ impl OnnxCase {
         all
     }
 
+    /// The worst error against Y of a plain forward LSTM computed by hand in f64, for a control of what
+    /// `clip` means: it clamps the inputs of the activations, or with `clamp_state` c, as one framework
+    /// reads it. `None` for a case that has more than that.
+    pub fn lstm_by_hand(&self, clamp_state: bool) -> Option<f64> {
+        let [Some(x), Some(w), Some(r), Some(b), None, None, None, None] = &self.inputs else { return None };
+        let plain = Cell { clip: self.cells[0].clip, ..Cell::LSTM };
+        if self.cells[0] != plain || self.directions != [Direction::Forward] || self.layout != 0 {
+            return None;
+        }
+        let limit = f64::from(plain.clip?);
+        let (h, i, batch) = (self.hidden, x.dims[2], x.dims[1]);
+        let at = |a: &Array, n: usize| f64::from(a.data[n]);
+        let held = |on: bool, v: f64| if on { v.clamp(-limit, limit) } else { v };
+        let sigmoid = |v: f64| 1.0 / (1.0 + (-held(!clamp_state, v)).exp());
+        let y = self.outputs[0].as_ref()?;
+        let mut worst = 0.0f64;
+        for row in 0..batch {
+            let (mut hs, mut cs) = (vec![0.0; h], vec![0.0; h]);
+            for t in 0..x.dims[0] {
+                // Gates i o f c, each with the biases Wb and Rb.
+                let pre = |g: usize, j: usize| {
+                    let k = g * h + j;
+                    let from_x: f64 = (0..i).map(|n| at(w, k * i + n) * at(x, (t * batch + row) * i + n)).sum();
+                    let from_h: f64 = (0..h).map(|n| at(r, k * h + n) * hs[n]).sum();
+                    from_x + from_h + at(b, k) + at(b, 4 * h + k)
+                };
+                let next: Vec<(f64, f64)> = (0..h)
+                    .map(|j| {
+                        let g = held(!clamp_state, pre(3, j)).tanh();
+                        let c = held(clamp_state, sigmoid(pre(2, j)) * cs[j] + sigmoid(pre(0, j)) * g);
+                        (sigmoid(pre(1, j)) * c.tanh(), c)
+                    })
+                    .collect();
+                (hs, cs) = next.into_iter().unzip();
+                for (j, h_j) in hs.iter().enumerate() {
+                    worst = worst.max((h_j - at(y, (t * batch + row) * h + j)).abs());
+                }
+            }
+        }
+        Some(worst)
+    }
+
     /// Changes the case's own reading of a node, for negative controls.
     pub fn mutate(&mut self, mut change: impl FnMut(&mut Cell, &mut Vec<Direction>)) {
         for cell in &mut self.cells {

@@ -96,3 +96,14 @@ fn wrong_readings_are_caught() {
         coupled
     });
 }
+
+/// The values themselves say what `clip` is: an LSTM written here for nothing else agrees with them if it
+/// clamps the activations' inputs, and does not if it clamps the cell state.
+#[test]
+fn a_clamped_cell_state_in_place_of_clip_is_caught() {
+    let cases: Vec<_> = folders("onnx_random", 19).iter().map(|f| OnnxCase::read(f).unwrap()).collect();
+    let by_hand = |clamp_state| cases.iter().filter_map(|c| c.lstm_by_hand(clamp_state)).collect::<Vec<_>>();
+    assert!(!by_hand(false).is_empty());
+    assert!(by_hand(false).iter().all(|&e| e < 2e-6), "{:?}", by_hand(false));
+    assert!(by_hand(true).iter().all(|&e| e > 1e-2), "{:?}", by_hand(true));
+}

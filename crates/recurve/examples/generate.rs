@@ -38,13 +38,13 @@ pub(crate) fn continue_names(
 fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::best()?;
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    let beginnings = ["si", "al", "be", "po"];
-    for (name, sampling) in [
+    let beginnings = ["a", "a", "m", "s"];
+    for (seed, (name, sampling)) in (0..).zip([
         ("greedy", Sampling::Greedy),
         ("temperature 0.7", Sampling::Random { temperature: 0.7, top_k: None }),
         ("temperature 1.5, the best 4", Sampling::Random { temperature: 1.5, top_k: Some(4) }),
-    ] {
-        let ends = continue_names(&models, &device, &beginnings, sampling, 1)?;
+    ]) {
+        let ends = continue_names(&models, &device, &beginnings, sampling, seed)?;
         let names: Vec<_> = beginnings.iter().zip(ends).map(|(b, e)| format!("{b}{e}")).collect();
         println!("{name}: {}", names.join(", "));
     }

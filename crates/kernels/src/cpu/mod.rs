@@ -127,7 +127,7 @@ impl CpuLayer {
                 let body = |(n, task): (usize, &mut [Line])| {
                     let (dir, first_row, count) = place(n);
                     let p = &projection[dir * steps * b * np..][..steps * b * np];
-                    simd_arch().dispatch(rows::Job {
+                    let job = rows::Job {
                         packed: &self.directions[dir],
                         rows: Rows::split(bytemuck::cast_slice_mut(task), rows, layout),
                         count,
@@ -144,7 +144,12 @@ impl CpuLayer {
                             _ => Valid::All,
                         },
                         wants_y,
-                    });
+                    };
+                    if job.packed.is_usual() {
+                        simd_arch().dispatch(job);
+                    } else {
+                        simd_arch().dispatch(rows::Other(job));
+                    }
                 };
                 if d * parts > 1 && threads > 1 {
                     tasks.par_chunks_exact_mut(stride).enumerate().for_each(body);

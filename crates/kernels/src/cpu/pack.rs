@@ -166,6 +166,11 @@ impl Packed {
         if self.norm.is_some() || self.width != self.hidden { self.columns() } else { 0 }
     }
 
+    /// Whether it is one of the cells whose gates follow their sums at once.
+    pub(super) fn is_usual(&self) -> bool {
+        self.raw() == 0 && !matches!(self.kind, CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm)
+    }
+
     /// Tiles of h.
     pub(super) fn width_tiles(&self) -> usize {
         self.width.div_ceil(self.lanes)

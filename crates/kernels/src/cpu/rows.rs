@@ -140,19 +140,31 @@ impl Job<'_> {
     fn store<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
         let alive = self.alive(row, at.time);
         let place = row * self.packed.tiles + tile;
-        let kept = S::as_simd_f32s(self.rows.h).0[place];
-        let mut h = h;
-        if let Some(z) = self.packed.cell.zoneout {
-            h = mix(s, z.h, kept, h);
+        let zoneout = self.packed.cell.zoneout;
+        if alive && zoneout.is_none() {
+            S::as_mut_simd_f32s(self.rows.next).0[place] = h;
+            self.show(s, at, row, tile, h);
+            return;
         }
-        let h = if alive { h } else { kept };
+        let kept = S::as_simd_f32s(self.rows.h).0[place];
+        let h = match zoneout {
+            Some(z) if alive => mix(s, z.h, kept, h),
+            _ if alive => h,
+            _ => kept,
+        };
         S::as_mut_simd_f32s(self.rows.next).0[place] = h;
+        let shown = alive || matches!(self.valid, Valid::Mask(_, true));
+        self.show(s, at, row, tile, if shown { h } else { s.splat_f32s(0.0) });
+    }
+
+    /// Writes the output of a tile.
+    #[inline(always)]
+    fn show<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
         if self.wants_y {
             let width = self.packed.width;
             let lanes = S::F32_LANES.min(width - tile * S::F32_LANES);
             let y = &mut self.rows.y[(at.step * self.rows.rows + row) * width + tile * S::F32_LANES..][..lanes];
-            let shown = alive || matches!(self.valid, Valid::Mask(_, true));
-            s.partial_store_f32s(y, if shown { h } else { s.splat_f32s(0.0) });
+            s.partial_store_f32s(y, h);
         }
     }
 
@@ -195,31 +207,52 @@ struct At {
     time: usize,
 }
 
+/// Runs every step of a job, each by `$step`.
+macro_rules! every_step {
+    ($job:expr, $s:expr, $step:path $(, $arg:expr)*) => {{
+        let job = $job;
+        for step in 0..job.steps {
+            let (slot, time) = if job.reverse {
+                (job.steps - 1 - step, job.timesteps - 1 - job.first - step)
+            } else {
+                (step, job.first + step)
+            };
+            $step(job, $s, At { step, slot, time } $(, $arg)*);
+            core::mem::swap(&mut job.rows.h, &mut job.rows.next);
+        }
+        if job.steps % 2 == 1 {
+            // The current h stands where the next one belongs.
+            job.rows.next.copy_from_slice(job.rows.h);
+        }
+    }};
+}
+
 impl WithSimd for Job<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
-        for step in 0..self.steps {
-            let (slot, time) = if self.reverse {
-                (self.steps - 1 - step, self.timesteps - 1 - self.first - step)
-            } else {
-                (step, self.first + step)
-            };
-            let at = At { step, slot, time };
-            match self.packed.kind {
-                _ if self.packed.raw() > 0 => general::step(&mut self, s, at),
-                CellKind::Lstm { coupled } => lstm::step(&mut self, s, at, coupled),
-                CellKind::Gru { reset_after: true } => gru::step_after(&mut self, s, at),
-                CellKind::Gru { reset_after: false } => gru::step_before(&mut self, s, at),
-                CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm => pointwise::step(&mut self, s, at),
-                _ => rnn::step(&mut self, s, at),
-            }
-            core::mem::swap(&mut self.rows.h, &mut self.rows.next);
+        match self.packed.kind {
+            CellKind::Lstm { coupled } => every_step!(&mut self, s, lstm::step, coupled),
+            CellKind::Gru { reset_after: true } => every_step!(&mut self, s, gru::step_after),
+            CellKind::Gru { reset_after: false } => every_step!(&mut self, s, gru::step_before),
+            _ => every_step!(&mut self, s, rnn::step),
         }
-        if self.steps % 2 == 1 {
-            // The current h stands where the next one belongs.
-            self.rows.next.copy_from_slice(self.rows.h);
+    }
+}
+
+/// A job of the other cells: a type of its own, so that the usual cells' code stays small.
+pub(super) struct Other<'a>(pub(super) Job<'a>);
+
+impl WithSimd for Other<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, s: S) {
+        if self.0.packed.raw() > 0 {
+            every_step!(&mut self.0, s, general::step);
+        } else {
+            every_step!(&mut self.0, s, pointwise::step);
         }
     }
 }

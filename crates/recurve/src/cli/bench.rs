@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use plotters::prelude::*;
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Cell, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig, Recurrent,
-    RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor,
+    Cell, CellKind, DType, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig,
+    Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor,
 };
 use recurve_reference as reference;
 use serde_json::json;
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// One shape T,B,I,H in place of the combinations of the four lists; may be repeated.
     #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape)]
     shapes: Vec<[usize; 4]>,
+    /// How weight matrices are stored; sums are f32 either way.
+    #[arg(long, default_value = "f32")]
+    weights: WeightStorage,
     /// Devices, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
     device: Vec<DeviceSelector>,
@@ -64,6 +67,18 @@ enum CellName {
     Lstm,
     Gru,
     Rnn,
+    #[value(name = "indrnn")]
+    IndRnn,
+    #[value(name = "mingru")]
+    MinGru,
+    #[value(name = "minlstm")]
+    MinLstm,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum WeightStorage {
+    F32,
+    F16,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -93,6 +108,7 @@ struct Row {
     driver: String,
     cell: &'static str,
     shape: [usize; 4],
+    dtype: &'static str,
     strategy: &'static str,
     median: f64,
     p10: f64,
@@ -189,7 +205,8 @@ fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, Box<
     let layer = SimpleRnn::new(h).kernel_initializer(torch).recurrent_initializer(torch).bias_initializer(torch);
     let LayerConfig::Recurrent(mut spec) = layer.into() else { unreachable!("a SimpleRNN is recurrent") };
     spec.cell = cell.into();
-    spec.bias = recurve::Bias::Double;
+    let minimal = cell.kind.recurrent_weights(1, 1) == 0;
+    spec.bias = if minimal { recurve::Bias::Single } else { recurve::Bias::Double };
     let network = Sequential::new()
         .add(LayerConfig::Recurrent(spec.clone()))
         .seed(7)
@@ -209,11 +226,15 @@ fn measure(
         CellName::Lstm => Cell::LSTM,
         CellName::Gru => Cell::GRU,
         CellName::Rnn => Cell::RNN,
+        CellName::IndRnn => Cell::INDRNN,
+        CellName::MinGru => Cell::MINGRU,
+        CellName::MinLstm => Cell::MINLSTM,
     };
     let w = weights(cell, i, h)?;
     let x: Vec<f32> = (0..b * t * i).map(|n| ((n * 7919 + 13) % 2003) as f32 / 1001.5 - 1.0).collect();
     let directions = [(Direction::Forward, &w)];
-    let config = RecurrentConfig::new(cell, i, h, &directions);
+    let dtype = if a.weights == WeightStorage::F16 { DType::F16 } else { DType::F32 };
+    let config = RecurrentConfig { weights: dtype, ..RecurrentConfig::new(cell, i, h, &directions) };
     let layer = Recurrent::new(&config, device)?;
     let args = ForwardArgs { strategy, ..ForwardArgs::default() };
     let mut y = vec![f32::NAN; b * t * h];
@@ -251,19 +272,25 @@ fn measure(
         }
         None => None,
     };
-    verify(cell, &w, &x, shape, &y).map_err(Failure::Wrong)?;
+    let tolerance = match dtype {
+        DType::F16 => Tolerance::F16,
+        _ if matches!(cell.kind, CellKind::Rnn | CellKind::IndRnn) => Tolerance::new(1e-4),
+        _ => Tolerance::F32,
+    };
+    verify(cell, &w, &x, shape, &y, tolerance).map_err(Failure::Wrong)?;
 
     times.sort_by(f64::total_cmp);
     let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
     let per_run = |total: f64| total / times.len() as f64;
-    let gates = cell.kind.gates();
-    let flops = 2.0 * (b * t * gates * h) as f64 * (i + h) as f64;
+    let products = cell.kind.gates() * h * i + cell.kind.recurrent_weights(h, h);
+    let flops = 2.0 * (b * t) as f64 * products as f64;
     Ok(Row {
         device: device.name(),
         backend: device.backend(),
         driver: device.gpu().map_or_else(String::new, |g| g.summary().driver.clone()),
         cell: cell.kind.name(),
         shape,
+        dtype: if dtype == DType::F16 { "f16" } else { "f32" },
         strategy: match (device, strategy) {
             (Device::Cpu, _) => "cpu",
             (_, Strategy::Auto) => layer.strategy(b, t).name(),
@@ -279,7 +306,14 @@ fn measure(
 }
 
 /// Holds the outputs of the first sequence, as many timesteps as are cheap, against the reference.
-fn verify(cell: Cell, w: &DirectionWeights<f32>, x: &[f32], [t, _, i, h]: [usize; 4], y: &[f32]) -> Result<(), String> {
+fn verify(
+    cell: Cell,
+    w: &DirectionWeights<f32>,
+    x: &[f32],
+    [t, _, i, h]: [usize; 4],
+    y: &[f32],
+    tolerance: Tolerance,
+) -> Result<(), String> {
     let per_step = cell.kind.gates() * h * (i + h);
     let steps = (100_000_000 / per_step).clamp(1, t);
     let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect::<Vec<f64>>();
@@ -299,7 +333,6 @@ fn verify(cell: Cell, w: &DirectionWeights<f32>, x: &[f32], [t, _, i, h]: [usize
         mask: None,
         masked_output: reference::MaskedOutput::Zero,
     });
-    let tolerance = if cell.kind == recurve::CellKind::Rnn { Tolerance::new(1e-4) } else { Tolerance::F32 };
     compare(&y[..steps * h], &want.y, tolerance).map(|_| ()).map_err(|e| e.to_string())
 }
 
@@ -315,11 +348,12 @@ fn csv(rows: &[Row]) -> String {
         let [t, b, i, h] = r.shape;
         let _ = writeln!(
             out,
-            "{},{},{},{},{t},{b},{i},{h},f32,{},{:.4},{:.4},{:.4},{},{},{:.3}",
+            "{},{},{},{},{t},{b},{i},{h},{},{},{:.4},{:.4},{:.4},{},{},{:.3}",
             quoted(&r.device),
             r.backend,
             quoted(&r.driver),
             r.cell,
+            r.dtype,
             r.strategy,
             r.median,
             r.p10,
@@ -337,7 +371,7 @@ impl Row {
         let [t, b, i, h] = self.shape;
         json!({
             "device": self.device, "backend": self.backend, "driver": self.driver, "cell": self.cell,
-            "T": t, "B": b, "I": i, "H": h, "dtype": "f32", "strategy": self.strategy,
+            "T": t, "B": b, "I": i, "H": h, "dtype": self.dtype, "strategy": self.strategy,
             "ms_median": self.median, "ms_p10": self.p10, "ms_p90": self.p90, "gpu_ms": self.gpu_ms,
             "encode_ms": self.encode_ms, "gflops": self.gflops,
         })
@@ -347,13 +381,13 @@ impl Row {
 fn print_row(r: &Row, first: bool) {
     if first {
         say(format_args!(
-            "{:5} {:>6} {:>4} {:>5} {:>5}  {:8} {:>10} {:>10} {:>10} {:>9}  device",
+            "{:7} {:>6} {:>4} {:>5} {:>5}  {:8} {:>10} {:>10} {:>10} {:>9}  device",
             "cell", "T", "B", "I", "H", "strategy", "ms median", "p10", "p90", "GFLOP/s"
         ));
     }
     let [t, b, i, h] = r.shape;
     say(format_args!(
-        "{:5} {t:6} {b:4} {i:5} {h:5}  {:8} {:10.3} {:10.3} {:10.3} {:9.2}  {} [{}]",
+        "{:7} {t:6} {b:4} {i:5} {h:5}  {:8} {:10.3} {:10.3} {:10.3} {:9.2}  {} [{}]",
         r.cell, r.strategy, r.median, r.p10, r.p90, r.gflops, r.device, r.backend
     ));
 }
