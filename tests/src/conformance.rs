@@ -16,6 +16,9 @@ const ORDER: [&str; 10] =
 /// What each path makes of a case: whether it passed.
 pub type Outcome = Vec<bool>;
 
+/// Cases, and how many of them passed by each path.
+type Counts = (usize, [usize; 3]);
+
 /// Runs every case on every path.
 pub fn outcomes(case: &Parity) -> Outcome {
     paths().iter().map(|(device, strategy)| case.check(device, *strategy).is_ok()).collect()
@@ -25,12 +28,12 @@ pub fn outcomes(case: &Parity) -> Outcome {
 pub fn document(run: impl Fn(&Parity) -> Outcome) -> String {
     let names = ["CPU", "GPU `scan`", "GPU `step`"];
     // option → framework → (cases, passed by path)
-    let mut table: BTreeMap<(usize, String), BTreeMap<&str, (usize, [usize; 3])>> = BTreeMap::new();
-    let mut totals: BTreeMap<&str, (usize, [usize; 3])> = BTreeMap::new();
+    let mut table: BTreeMap<(usize, String), BTreeMap<&str, Counts>> = BTreeMap::new();
+    let mut totals: BTreeMap<&str, Counts> = BTreeMap::new();
     for (framework, cases) in parity::all() {
         for case in cases {
             let outcome = run(&case);
-            let count = |(n, passed): &mut (usize, [usize; 3])| {
+            let count = |(n, passed): &mut Counts| {
                 *n += 1;
                 passed.iter_mut().zip(&outcome).for_each(|(p, &ok)| *p += usize::from(ok));
             };
@@ -53,7 +56,7 @@ pub fn document(run: impl Fn(&Parity) -> Outcome) -> String {
         writeln!(text, "| {title} | framework | {} |\n|---|---|---|---|---|", names.join(" | ")).expect("a string");
     };
     header("suite");
-    let line = |text: &mut String, title: &str, framework: &str, (n, passed): (usize, [usize; 3])| {
+    let line = |text: &mut String, title: &str, framework: &str, (n, passed): Counts| {
         let counts: Vec<_> = passed.iter().map(|p| format!("{p} of {n}")).collect();
         writeln!(text, "| {title} | {framework} | {} |", counts.join(" | ")).expect("a string takes any text");
     };

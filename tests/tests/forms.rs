@@ -202,13 +202,14 @@ fn a_network_steps_as_it_runs() {
 
 #[test]
 fn a_thousand_streams_join_and_leave() {
+    /// What a stream was given, and what it put out.
+    type History = (Vec<f32>, Vec<f32>);
     for device in devices() {
         let network = audio(&device);
         let mut streams = Streams::new(&network).unwrap();
         let mut r = Random(81);
-        // What each live stream has been given and has put out; what those that left had.
-        let mut live: BTreeMap<StreamId, (Vec<f32>, Vec<f32>)> = BTreeMap::new();
-        let mut done: Vec<(Vec<f32>, Vec<f32>)> = Vec::new();
+        let mut live: BTreeMap<StreamId, History> = BTreeMap::new();
+        let mut done: Vec<History> = Vec::new();
         let (mut joined, mut most, mut tick) = (0, 0, 0);
         while done.len() < 1000 {
             tick += 1;
@@ -219,14 +220,12 @@ fn a_thousand_streams_join_and_leave() {
                 joined += 1;
             }
             // Not every stream has a frame at every tick.
-            let given: Vec<(StreamId, Vec<f32>)> = live
-                .keys()
-                .filter(|_| r.clone().below(4) > 0)
-                .copied()
-                .collect::<Vec<_>>()
-                .into_iter()
-                .filter_map(|id| (r.below(4) > 0).then(|| (id, r.floats(3, 1.0))))
-                .collect();
+            let mut given: Vec<(StreamId, Vec<f32>)> = Vec::new();
+            for &id in live.keys() {
+                if r.below(4) > 0 {
+                    given.push((id, r.floats(3, 1.0)));
+                }
+            }
             if !given.is_empty() {
                 let frames: Vec<(StreamId, &[f32])> = given.iter().map(|(id, f)| (*id, &f[..])).collect();
                 let out = streams.step(&frames).unwrap().to_vecs().unwrap();
@@ -251,7 +250,7 @@ fn a_thousand_streams_join_and_leave() {
         assert!(most > 350, "{most} at once");
         assert!(streams.slots() <= 64, "{} slots for {} streams", streams.slots(), streams.len());
         // Every stream's outputs are those of its frames alone. Streams of one length share a batch here.
-        let mut lengths: BTreeMap<usize, Vec<(Vec<f32>, Vec<f32>)>> = BTreeMap::new();
+        let mut lengths: BTreeMap<usize, Vec<History>> = BTreeMap::new();
         for (x, y) in done {
             lengths.entry(x.len() / 3).or_default().push((x, y));
         }

@@ -56,8 +56,11 @@ fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>
     Ok(Network::new(network.configs(), network.input_shape(), Arc::new(weights), device)?)
 }
 
+/// A cell's name, and a value after each timestep.
+type Line = (&'static str, Vec<f64>);
+
 /// For each cell its name, and after each timestep what share of the first one's influence is left.
-pub(crate) fn influence(device: &Device) -> Result<Vec<(&'static str, Vec<f64>)>, Box<dyn Error>> {
+pub(crate) fn influence(device: &Device) -> Result<Vec<Line>, Box<dyn Error>> {
     let mut r = Numbers(2);
     let x: Vec<f32> = (0..STEPS * FEATURES).map(|_| r.next() * 2.0 - 1.0).collect();
     let mut changed = x.clone();
@@ -101,7 +104,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The shares against t, logarithmic.
 #[allow(dead_code, reason = "the tests include this file and call the function above")]
-fn draw(path: &Path, lines: &[(&str, Vec<f64>)]) -> Result<(), Box<dyn Error>> {
+fn draw(path: &Path, lines: &[Line]) -> Result<(), Box<dyn Error>> {
     // Two runs that f32 can no longer tell apart have a distance of zero.
     let floor = 1e-8;
     let area = SVGBackend::new(path, (900, 520)).into_drawing_area();
