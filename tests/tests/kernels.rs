@@ -170,6 +170,13 @@ fn minimal_cells_scan_any_number_of_blocks() {
 }
 
 #[test]
+fn minimal_cells_run_more_columns_than_a_dispatch_counts() {
+    // 4096 · 140 / 8 workgroups along x, of which there may be 65,535.
+    let case = Case::random(63, Cell::MINGRU, &[Direction::Forward], [4096, 2, 1, 140]);
+    case.check(&case.reference(), &gpu(), Strategy::Scan, ALL, Tolerance::new(3e-6));
+}
+
+#[test]
 fn a_minimal_cell_whose_gates_are_shut_gives_no_nan() {
     let mut case = Case::random(62, Cell::MINLSTM, &[Direction::Forward], [1, 3, 2, 4]);
     for (_, w) in &mut case.directions {

@@ -31,7 +31,9 @@ pub(super) fn run(
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
     let pointwise = Pointwise { hidden: layer.hidden as u32 };
-    if layer.is_linear(strategy) {
+    // More columns than a dispatch counts are enough to fill any device a step after the other.
+    let columns = (sizes.batch * sizes.hidden).div_ceil(Pointwise::COLUMNS as usize);
+    if layer.is_linear(strategy) && columns <= gpu.max_workgroups() as usize {
         return linear(run, pointwise, projection, chunks, project, h);
     }
     let most = match strategy {
