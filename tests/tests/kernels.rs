@@ -446,6 +446,54 @@ fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() 
     assert_eq!(count(110, Strategy::Step).0 - count(10, Strategy::Step).0, 100);
 }
 
+/// One long sequence is shared by threads, each with its own hidden units.
+#[test]
+fn threads_that_share_a_sequence_give_the_bits_of_one() {
+    for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell { zoneout: Some(Zoneout { h: 0.1, c: 0.2 }), ..Cell::LSTM }] {
+        // Tiles that threads share unevenly, and a last one that is not full.
+        let plain = Case::random(40, cell, &[Direction::Reverse], [1, 150, 5, 170]).with_states(41);
+        let mut cut = plain.clone();
+        cut.lengths = Some(vec![97]);
+        for case in [plain.clone(), cut, plain.with_mask(42, MaskedOutput::Repeat)] {
+            // Alone in a batch of two, a row has a thread to itself.
+            let mut two = case.clone();
+            two.sizes[0] = 2;
+            let twice = |v: &mut Option<Vec<f32>>| *v = v.as_ref().map(|v| v.repeat(2));
+            two.x = case.x.repeat(2);
+            (twice(&mut two.h0), twice(&mut two.c0));
+            two.lengths = case.lengths.as_ref().map(|v| v.repeat(2));
+            two.mask = case.mask.as_ref().map(|v| v.repeat(2));
+            let alone = two.run(&Device::Cpu, Strategy::Auto, ALL);
+            let want = case.reference();
+            for budget in [ALL, 40 * cell.kind.gates() * 176 * 4] {
+                case.check(&want, &Device::Cpu, Strategy::Auto, budget, Tolerance::new(5e-6));
+                let shared = case.run(&Device::Cpu, Strategy::Auto, budget);
+                assert_eq!(shared.y, alone.y[..shared.y.len()], "{cell:?}");
+                assert_eq!(shared.h, alone.h[..shared.h.len()], "{cell:?}");
+                assert_eq!(shared.c, alone.c[..shared.c.len()], "{cell:?}");
+            }
+        }
+    }
+}
+
+/// More callers than cores, each with sequences that threads would share: nobody may wait for ever.
+#[test]
+fn many_callers_with_long_sequences_all_end() {
+    let case = Case::random(43, Cell::LSTM, &[Direction::Forward], [1, 120, 4, 160]);
+    let (layer, first) = (case.layer(&Device::Cpu), case.run(&Device::Cpu, Strategy::Auto, ALL).y);
+    std::thread::scope(|s| {
+        for _ in 0..6 {
+            s.spawn(|| {
+                let x = Tensor::from_f32(&case.x, &[1, 120, 4], &Device::Cpu).unwrap();
+                for _ in 0..40 {
+                    let y = layer.forward(&x, &ForwardArgs::default()).unwrap().y.unwrap();
+                    assert_eq!(y.to_vec().unwrap(), first);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn many_threads_share_a_device() {
     let device = gpu();

@@ -3,15 +3,17 @@
 mod pack;
 mod product;
 mod rows;
+mod team;
 
 use crate::recurrent::Sizes;
-use crate::{Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput};
+use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput};
 use pack::{Line, Packed};
 use rayon::prelude::*;
 use recurve_tensor::cpu::{simd_arch, simd_lanes, threads_for};
 use recurve_tensor::{Error, Result, Shape, Tensor};
-use rows::{Rows, Valid};
+use rows::{Member, Rows, Valid};
 use std::sync::{Mutex, PoisonError};
+use team::{Team, share};
 
 /// A layer's weights as the CPU kernels read them, and memory kept between calls.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(crate) struct CpuLayer {
 struct Scratch {
     projection: Vec<Line>,
     tasks: Vec<Line>,
+    team: Option<Team>,
 }
 
 /// Bytes of the projection of a chunk of timesteps. Below this a whole `[B, T, I]` input is one product;
@@ -33,6 +36,13 @@ const PROJECTION_BYTES: usize = 32 << 20;
 
 /// Multiply-adds of a whole call below which a second thread costs more than it brings.
 const WORTH_A_THREAD: usize = 1 << 19;
+
+/// Multiply-adds of a timestep below which a thread that shares it costs more than it brings: an exchange
+/// takes a quarter of a microsecond.
+const WORTH_A_MEMBER: usize = 24_000;
+
+/// Multiply-adds of a recurrence below which it is over before others have come to share it.
+const WORTH_A_TEAM: usize = 1 << 21;
 
 impl CpuLayer {
     pub(crate) fn new(config: &RecurrentConfig<'_>) -> Self {
@@ -89,14 +99,29 @@ impl CpuLayer {
             (n / parts, first_row, rows.min(b - first_row))
         };
 
+        // One sequence in one direction: threads share its hidden units instead.
+        let products = layout.kind.recurrent_weights(hp, hp);
+        let members = match (d * b, layout.kind) {
+            // The reset gate before the product would need an exchange in the middle of a step.
+            (_, CellKind::Gru { reset_after: false }) => 1,
+            (1, _) if layout.is_usual() && t * products >= WORTH_A_TEAM => {
+                threads.min(products / WORTH_A_MEMBER).min(layout.tiles).max(1)
+            }
+            _ => 1,
+        };
+
         let budget = PROJECTION_BYTES.min(args.projection_budget);
         let chunk = (budget / (d * b * np * 4)).clamp(1, t);
         let wants_y = args.outputs == Outputs::All;
         let task_floats = Rows::floats(rows, layout, if wants_y { chunk } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
         grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS));
-        grow(&mut scratch.tasks, d * parts * stride);
-        let tasks = &mut scratch.tasks[..d * parts * stride];
+        let count = if members > 1 { members } else { d * parts };
+        grow(&mut scratch.tasks, count * stride);
+        let (tasks, helpers) = scratch.tasks[..count * stride].split_at_mut(d * parts * stride);
+        if members > 1 && !scratch.team.as_ref().is_some_and(|t| t.fits(members, hp)) {
+            scratch.team = Some(Team::new(members, hp));
+        }
         let projection: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch.projection);
 
         for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
@@ -124,7 +149,7 @@ impl CpuLayer {
                     project(packed, x, sizes, args.time_major, from, steps, p);
                 }
                 let (p_row, p_slot) = if args.time_major { (np, b * np) } else { (steps * np, np) };
-                let body = |(n, task): (usize, &mut [Line])| {
+                let body = |(n, task): (usize, &mut [Line]), member: Option<Member<'_>>| {
                     let (dir, first_row, count) = place(n);
                     let p = &projection[dir * steps * b * np..][..steps * b * np];
                     let job = rows::Job {
@@ -144,6 +169,11 @@ impl CpuLayer {
                             _ => Valid::All,
                         },
                         wants_y,
+                        tiles: match &member {
+                            Some(m) if m.index > 0 => m.own.clone(),
+                            _ => 0..layout.tiles,
+                        },
+                        member,
                     };
                     if job.packed.is_usual() {
                         simd_arch().dispatch(job);
@@ -151,10 +181,29 @@ impl CpuLayer {
                         simd_arch().dispatch(rows::Other(job));
                     }
                 };
-                if d * parts > 1 && threads > 1 {
-                    tasks.par_chunks_exact_mut(stride).enumerate().for_each(body);
+                if members > 1 {
+                    let team = scratch.team.as_mut().expect("made above");
+                    team.reset();
+                    together(team, layout.tiles, tasks, helpers, stride, &|n, task, m| body((n, task), Some(m)));
+                    if let Some(from) = team.joined() {
+                        let lanes = hp / layout.tiles;
+                        let r = Rows::split(bytemuck::cast_slice_mut(tasks), rows, layout);
+                        let own = share(layout.tiles, members, 0);
+                        team.collect_c(own.start * lanes..own.end * lanes, r.c);
+                        for (n, helper) in helpers.chunks_exact_mut(stride).enumerate().filter(|_| wants_y) {
+                            let theirs = Rows::split(bytemuck::cast_slice_mut(helper), rows, layout);
+                            let own = share(layout.tiles, members, n + 1);
+                            let columns = own.start * lanes..(own.end * lanes).min(w);
+                            for s in from..steps {
+                                let at = s * w + columns.start..s * w + columns.end;
+                                r.y[at.clone()].copy_from_slice(&theirs.y[at]);
+                            }
+                        }
+                    }
+                } else if d * parts > 1 && threads > 1 {
+                    tasks.par_chunks_exact_mut(stride).enumerate().for_each(|t| body(t, None));
                 } else {
-                    tasks.chunks_exact_mut(stride).enumerate().for_each(body);
+                    tasks.chunks_exact_mut(stride).enumerate().for_each(|t| body(t, None));
                 }
                 if let Some(y) = &mut y {
                     for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
@@ -199,6 +248,34 @@ impl CpuLayer {
         let c_last = if layout.kind.has_cell_state() { Some(last(sizes.c_shape(), h, |r| r.c)?) } else { None };
         Ok(RecurrentOutput { y, h: h_last, c: c_last })
     }
+}
+
+/// Runs a job by all members of a team, on as many threads as come; the first one runs here.
+fn together(
+    team: &Team,
+    tiles: usize,
+    first: &mut [Line],
+    others: &mut [Line],
+    stride: usize,
+    body: &(impl Fn(usize, &mut [Line], Member<'_>) + Sync),
+) {
+    fn from<'m>(
+        team: &Team,
+        tiles: usize,
+        index: usize,
+        task: &'m mut [Line],
+        others: &'m mut [Line],
+        stride: usize,
+        body: &(impl Fn(usize, &mut [Line], Member<'_>) + Sync),
+    ) {
+        let member = Member { team, index, own: share(tiles, team.members(), index) };
+        if others.is_empty() {
+            return body(0, task, member);
+        }
+        let (next, rest) = others.split_at_mut(stride);
+        rayon::join(|| body(0, task, member), || from(team, tiles, index + 1, next, rest, stride, body));
+    }
+    from(team, tiles, 0, first, others, stride, body);
 }
 
 fn grow(v: &mut Vec<Line>, len: usize) {

@@ -2,7 +2,9 @@
 
 use super::pack::Packed;
 use super::product::{accumulate, normalize};
+use super::team::Team;
 use crate::CellKind;
+use core::ops::Range;
 use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
 use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
@@ -68,6 +70,16 @@ pub(super) enum Valid<'a> {
     Mask(&'a [u32], bool),
 }
 
+/// A job's place in a team of threads that share one sequence.
+#[derive(Clone)]
+pub(super) struct Member<'a> {
+    pub(super) team: &'a Team,
+    /// 0 is the first, who may begin alone.
+    pub(super) index: usize,
+    /// The member's tiles once the team is complete.
+    pub(super) own: Range<usize>,
+}
+
 /// One call of the kernel.
 pub(super) struct Job<'a> {
     pub(super) packed: &'a Packed,
@@ -83,6 +95,9 @@ pub(super) struct Job<'a> {
     pub(super) timesteps: usize,
     pub(super) reverse: bool,
     pub(super) valid: Valid<'a>,
+    /// The tiles that are run: all, or a member's share of them.
+    pub(super) tiles: Range<usize>,
+    pub(super) member: Option<Member<'a>>,
     pub(super) wants_y: bool,
 }
 
@@ -127,6 +142,48 @@ impl Job<'_> {
     #[inline(always)]
     fn act<S: Simd>(&self, s: S, f: Activation, x: S::f32s) -> S::f32s {
         act(s, f, self.packed.cell.clip, x)
+    }
+
+    /// The first step of this job; `None` for a member that came too late.
+    fn begin(&mut self) -> Option<usize> {
+        match &self.member {
+            Some(m) if m.index > 0 => m.team.join(self.rows.h, self.rows.c),
+            _ => Some(0),
+        }
+    }
+
+    /// Before a step: the first member lets the others in, and keeps its share.
+    #[inline(always)]
+    fn admit(&mut self, step: usize) {
+        if let Some(m) = &self.member
+            && self.tiles != m.own
+            && m.team.admit(step, self.rows.h, self.rows.c)
+        {
+            self.tiles = m.own.clone();
+        }
+    }
+
+    /// After a step of a team: the next h of every member.
+    #[inline(always)]
+    fn exchange(&mut self, step: usize) {
+        if let Some(m) = &self.member
+            && self.tiles == m.own
+        {
+            let lanes = self.rows.hp / self.packed.tiles;
+            m.team.exchange(step, m.own.start * lanes..m.own.end * lanes, self.rows.next);
+        }
+    }
+
+    /// After the last step.
+    fn end(&mut self) {
+        if let Some(m) = &self.member {
+            let lanes = self.rows.hp / self.packed.tiles;
+            if m.index == 0 {
+                m.team.close();
+            } else {
+                m.team.leave_c(m.own.start * lanes..m.own.end * lanes, self.rows.c);
+            }
+        }
     }
 
     /// The projection of gate `g` of `gates`.
@@ -211,19 +268,23 @@ struct At {
 macro_rules! every_step {
     ($job:expr, $s:expr, $step:path $(, $arg:expr)*) => {{
         let job = $job;
-        for step in 0..job.steps {
+        let Some(from) = job.begin() else { return };
+        for step in from..job.steps {
+            job.admit(step);
             let (slot, time) = if job.reverse {
                 (job.steps - 1 - step, job.timesteps - 1 - job.first - step)
             } else {
                 (step, job.first + step)
             };
             $step(job, $s, At { step, slot, time } $(, $arg)*);
+            job.exchange(step);
             core::mem::swap(&mut job.rows.h, &mut job.rows.next);
         }
         if job.steps % 2 == 1 {
             // The current h stands where the next one belongs.
             job.rows.next.copy_from_slice(job.rows.h);
         }
+        job.end();
     }};
 }
 
@@ -257,12 +318,12 @@ impl WithSimd for Other<'_> {
     }
 }
 
-/// Covers `tiles` tiles and all rows with blocks of V tiles and R rows. One row takes as many tiles at once as
+/// Covers a range of tiles and all rows with blocks of V tiles and R rows. One row takes as many tiles at once as
 /// hide the latency of the multiply-add; several rows share a tile while it is in the nearest cache.
 macro_rules! blocks {
     ($job:expr, $tiles:expr, $block:ident ($($arg:expr),*), one row $v1:literal, many rows $v:literal) => {{
-        let (rows, tiles) = ($job.count, $tiles);
-        let mut tile = 0;
+        let rows = $job.count;
+        let core::ops::Range { start: mut tile, end: tiles } = $tiles;
         while tile < tiles {
             macro_rules! over_rows {
                 ($width:literal) => {{

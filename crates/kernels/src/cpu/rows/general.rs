@@ -9,16 +9,16 @@ use pulp::Simd;
 pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
     match job.packed.kind {
         CellKind::Lstm { coupled } => {
-            blocks!(job, job.packed.tiles, four(s), one row 2, many rows 1);
+            blocks!(job, 0..job.packed.tiles, four(s), one row 2, many rows 1);
             for row in 0..job.count {
                 lstm(job, s, at, row, coupled);
             }
             if job.packed.cell.projection.is_some() {
-                blocks!(job, job.packed.width_tiles(), project(s, at), one row 8, many rows 4);
+                blocks!(job, 0..job.packed.width_tiles(), project(s, at), one row 8, many rows 4);
             }
         }
         _ => {
-            blocks!(job, job.packed.tiles, three(s), one row 3, many rows 1);
+            blocks!(job, 0..job.packed.tiles, three(s), one row 3, many rows 1);
             for row in 0..job.count {
                 gru(job, s, at, row);
             }

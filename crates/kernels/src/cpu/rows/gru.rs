@@ -5,15 +5,15 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step_after<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, job.packed.tiles, after(s, at), one row 3, many rows 1);
+    blocks!(job, job.tiles.clone(), after(s, at), one row 3, many rows 1);
 }
 
 /// With the reset gate before the product, r ∘ h of every unit is needed before the candidate of
 /// any: two sweeps.
 #[inline(always)]
 pub(super) fn step_before<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, job.packed.tiles, gates(s, at), one row 4, many rows 2);
-    blocks!(job, job.packed.tiles, candidate(s, at), one row 8, many rows 4);
+    blocks!(job, job.tiles.clone(), gates(s, at), one row 4, many rows 2);
+    blocks!(job, job.tiles.clone(), candidate(s, at), one row 8, many rows 4);
 }
 
 #[inline(always)]

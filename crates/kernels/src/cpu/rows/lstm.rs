@@ -8,7 +8,7 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At, coupled: bool) {
-    blocks!(job, job.packed.tiles, block(s, at, coupled), one row 2, many rows 1);
+    blocks!(job, job.tiles.clone(), block(s, at, coupled), one row 2, many rows 1);
 }
 
 #[inline(always)]

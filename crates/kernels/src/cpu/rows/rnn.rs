@@ -5,7 +5,7 @@ use pulp::Simd;
 
 #[inline(always)]
 pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, job.packed.tiles, block(s, at), one row 8, many rows 4);
+    blocks!(job, job.tiles.clone(), block(s, at), one row 8, many rows 4);
 }
 
 #[inline(always)]
