@@ -460,7 +460,8 @@ fn threads_that_share_a_sequence_give_the_bits_of_one() {
             two.sizes[0] = 2;
             let twice = |v: &mut Option<Vec<f32>>| *v = v.as_ref().map(|v| v.repeat(2));
             two.x = case.x.repeat(2);
-            (twice(&mut two.h0), twice(&mut two.c0));
+            twice(&mut two.h0);
+            twice(&mut two.c0);
             two.lengths = case.lengths.as_ref().map(|v| v.repeat(2));
             two.mask = case.mask.as_ref().map(|v| v.repeat(2));
             let alone = two.run(&Device::Cpu, Strategy::Auto, ALL);

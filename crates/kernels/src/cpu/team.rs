@@ -4,6 +4,9 @@
 //! Nobody waits for a thread that may never come: the first member begins alone, and the others join
 //! at a step once all of them have arrived. From there on every member runs on a thread of its own
 //! until the end, so a barrier that spins always ends.
+//!
+//! What a step calls is never inlined: it would swell the kernels' loops, which costs those who are in
+//! no team.
 
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
@@ -88,6 +91,7 @@ impl Team {
 
     /// The first member, before a step: lets the others in once all have arrived. They begin with this
     /// state.
+    #[inline(never)]
     pub(super) fn admit(&self, step: usize, h: &[f32], c: &[f32]) -> bool {
         if self.arrived.load(Ordering::Acquire) + 1 < self.members {
             return false;
@@ -99,12 +103,14 @@ impl Team {
     }
 
     /// The first member, at its end: whoever comes now is too late. A team that was joined stays so.
+    #[inline(never)]
     pub(super) fn close(&self) {
         let _ = self.start.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// Another member: arrives, waits to be let in, and takes over the state. Returns its first step,
     /// or `None` if it came too late.
+    #[inline(never)]
     pub(super) fn join(&self, h: &mut [f32], c: &mut [f32]) -> Option<usize> {
         self.arrived.fetch_add(1, Ordering::AcqRel);
         wait(|| self.start.load(Ordering::Acquire) != 0);
@@ -115,6 +121,7 @@ impl Team {
     }
 
     /// After a step: hands out the member's own part of h and takes the others'.
+    #[inline(never)]
     pub(super) fn exchange(&self, step: usize, own: core::ops::Range<usize>, h: &mut [f32]) {
         let shared = &self.h[step % 2];
         publish(&shared[own.clone()], &h[own.clone()]);
@@ -130,6 +137,7 @@ impl Team {
     }
 
     /// A member's own part of c at its end, for the first one to collect.
+    #[inline(never)]
     pub(super) fn leave_c(&self, own: core::ops::Range<usize>, c: &[f32]) {
         publish(&self.c[own.clone()], &c[own]);
     }
