@@ -94,5 +94,6 @@ snippets!(
     "minimal_cell",
     "recurrent",
     "scan_begin",
-    "step_begin"
+    "step_begin",
+    "workgroup_sum"
 );

@@ -19,17 +19,7 @@ struct Params {
 
 var<workgroup> partial: array<f32, WORKGROUP>;
 
-fn total(lane: u32, value: f32) -> f32 {
-    partial[lane] = value;
-    workgroupBarrier();
-    for (var offset = WORKGROUP / 2u; offset > 0u; offset /= 2u) {
-        if lane < offset { partial[lane] += partial[lane + offset]; }
-        workgroupBarrier();
-    }
-    let sum = partial[0];
-    workgroupBarrier();
-    return sum;
-}
+#import workgroup_sum
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

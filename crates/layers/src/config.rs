@@ -3,8 +3,7 @@
 
 use crate::Initializer;
 use recurve_kernels::{Cell, CellKind, Zoneout};
-use recurve_tensor::Activation;
-use recurve_tensor::DType;
+use recurve_tensor::{Activation, DType};
 use serde::{Deserialize, Serialize};
 
 /// An activation function as files write it: its name, and alpha and beta where it has them.
@@ -358,6 +357,50 @@ impl RecurrentSpec {
     }
 }
 
+/// The switches that every layer over sequences has; `$spec` is the field they stand in, if any.
+macro_rules! switches {
+    ($name:ident $(. $spec:tt)?) => {
+        impl $name {
+            /// Return h of every timestep, `[B, T, H]`, not only the last, `[B, H]`.
+            #[must_use]
+            pub fn return_sequences(mut self, on: bool) -> Self {
+                self$(.$spec)?.return_sequences = on;
+                self
+            }
+            /// Return the final state after the output.
+            #[must_use]
+            pub fn return_state(mut self, on: bool) -> Self {
+                self$(.$spec)?.return_state = on;
+                self
+            }
+            /// Begin each call with the state in which the last one ended.
+            #[must_use]
+            pub fn stateful(mut self, on: bool) -> Self {
+                self$(.$spec)?.stateful = on;
+                self
+            }
+            /// Read the sequence backwards, and return outputs in that order.
+            #[must_use]
+            pub fn go_backwards(mut self, on: bool) -> Self {
+                self$(.$spec)?.go_backwards = on;
+                self
+            }
+            /// Input and output are `[T, B, …]`.
+            #[must_use]
+            pub fn time_major(mut self, on: bool) -> Self {
+                self$(.$spec)?.time_major = on;
+                self
+            }
+            /// Outputs at masked timesteps are zero, in place of h as it stands.
+            #[must_use]
+            pub fn zero_output_for_mask(mut self, on: bool) -> Self {
+                self$(.$spec)?.zero_output_for_mask = on;
+                self
+            }
+        }
+    };
+}
+
 macro_rules! recurrent {
     ($(#[$doc:meta])* $name:ident, $cell:expr) => {
         $(#[$doc])*
@@ -368,36 +411,6 @@ macro_rules! recurrent {
             /// A layer of `units` hidden units with Keras's defaults.
             pub fn new(units: usize) -> Self {
                 Self(RecurrentSpec::new($cell, units))
-            }
-            /// Return h of every timestep, `[B, T, H]`, not only the last, `[B, H]`.
-            #[must_use]
-            pub fn return_sequences(mut self, on: bool) -> Self {
-                self.0.return_sequences = on;
-                self
-            }
-            /// Return the final state after the output.
-            #[must_use]
-            pub fn return_state(mut self, on: bool) -> Self {
-                self.0.return_state = on;
-                self
-            }
-            /// Begin each call with the state in which the last one ended.
-            #[must_use]
-            pub fn stateful(mut self, on: bool) -> Self {
-                self.0.stateful = on;
-                self
-            }
-            /// Read the sequence backwards, and return outputs in that order.
-            #[must_use]
-            pub fn go_backwards(mut self, on: bool) -> Self {
-                self.0.go_backwards = on;
-                self
-            }
-            /// Input and output are `[T, B, …]`.
-            #[must_use]
-            pub fn time_major(mut self, on: bool) -> Self {
-                self.0.time_major = on;
-                self
             }
             /// Whether there are biases.
             #[must_use]
@@ -417,12 +430,6 @@ macro_rules! recurrent {
             #[must_use]
             pub fn clip(mut self, clip: f32) -> Self {
                 self.0.cell.clip = Some(clip);
-                self
-            }
-            /// Outputs at masked timesteps are zero, in place of h as it stands.
-            #[must_use]
-            pub fn zero_output_for_mask(mut self, on: bool) -> Self {
-                self.0.zero_output_for_mask = on;
                 self
             }
             /// Share of the input that training drops, with `num_layers` that of each stacked layer's
@@ -469,6 +476,8 @@ macro_rules! recurrent {
                 self
             }
         }
+
+        switches!($name.0);
 
         impl From<$name> for RecurrentSpec {
             fn from(l: $name) -> Self {
@@ -753,43 +762,9 @@ impl StackedRnnCells {
         self.cells.push(cell.into());
         self
     }
-    /// Return h of every timestep, not only the last.
-    #[must_use]
-    pub fn return_sequences(mut self, on: bool) -> Self {
-        self.return_sequences = on;
-        self
-    }
-    /// Return the final states after the output.
-    #[must_use]
-    pub fn return_state(mut self, on: bool) -> Self {
-        self.return_state = on;
-        self
-    }
-    /// Begin each call with the states in which the last one ended.
-    #[must_use]
-    pub fn stateful(mut self, on: bool) -> Self {
-        self.stateful = on;
-        self
-    }
-    /// Read the sequence backwards, and return outputs in that order.
-    #[must_use]
-    pub fn go_backwards(mut self, on: bool) -> Self {
-        self.go_backwards = on;
-        self
-    }
-    /// Input and output are `[T, B, …]`.
-    #[must_use]
-    pub fn time_major(mut self, on: bool) -> Self {
-        self.time_major = on;
-        self
-    }
-    /// Outputs at masked timesteps are zero, in place of h as it stands.
-    #[must_use]
-    pub fn zero_output_for_mask(mut self, on: bool) -> Self {
-        self.zero_output_for_mask = on;
-        self
-    }
 }
+
+switches!(StackedRnnCells);
 
 impl Default for StackedRnnCells {
     fn default() -> Self {

@@ -40,6 +40,11 @@ impl CellKind {
         }
     }
 
+    /// Whether no unit reads another's state.
+    pub const fn is_pointwise(self) -> bool {
+        matches!(self, Self::IndRnn | Self::MinGru | Self::MinLstm)
+    }
+
     /// Elements of `W_hh` for H hidden units whose state has `width` elements: a matrix, a vector for
     /// an IndRNN, nothing for the minimal cells.
     pub const fn recurrent_weights(self, hidden: usize, width: usize) -> usize {

@@ -1,19 +1,7 @@
 // An LSTM or GRU step behind its products, for the cells with layer normalization or a projection:
 // a workgroup per batch row and direction. Requires the workgroup arrays `raw` (W_hh h, then what
 // the cell makes of it) and `partial`, the bindings `projection`, `extra` and `c_state`.
-
-// The sum of a value over the workgroup.
-fn total(lane: u32, value: f32) -> f32 {
-    partial[lane] = value;
-    workgroupBarrier();
-    for (var offset = WORKGROUP / 2u; offset > 0u; offset /= 2u) {
-        if lane < offset { partial[lane] += partial[lane + offset]; }
-        workgroupBarrier();
-    }
-    let sum = partial[0];
-    workgroupBarrier();
-    return sum;
-}
+#import workgroup_sum
 
 // Mean and 1 / √(variance + EPSILON) of the first `count` elements of `raw`.
 fn statistics(lane: u32, count: u32) -> vec2<f32> {

@@ -184,7 +184,7 @@ impl CpuLayer {
                 if members > 1 {
                     let team = scratch.team.as_mut().expect("made above");
                     team.reset();
-                    together(team, layout.tiles, tasks, helpers, stride, &|n, task, m| body((n, task), Some(m)));
+                    together(team, layout.tiles, 0, tasks, helpers, stride, &|task, m| body((0, task), Some(m)));
                     if let Some(from) = team.joined() {
                         let lanes = hp / layout.tiles;
                         let r = Rows::split(bytemuck::cast_slice_mut(tasks), rows, layout);
@@ -250,32 +250,22 @@ impl CpuLayer {
     }
 }
 
-/// Runs a job by all members of a team, on as many threads as come; the first one runs here.
+/// Runs a job by the members of a team from `index` on, on as many threads as come.
 fn together(
     team: &Team,
     tiles: usize,
-    first: &mut [Line],
+    index: usize,
+    task: &mut [Line],
     others: &mut [Line],
     stride: usize,
-    body: &(impl Fn(usize, &mut [Line], Member<'_>) + Sync),
+    body: &(impl Fn(&mut [Line], Member<'_>) + Sync),
 ) {
-    fn from<'m>(
-        team: &Team,
-        tiles: usize,
-        index: usize,
-        task: &'m mut [Line],
-        others: &'m mut [Line],
-        stride: usize,
-        body: &(impl Fn(usize, &mut [Line], Member<'_>) + Sync),
-    ) {
-        let member = Member { team, index, own: share(tiles, team.members(), index) };
-        if others.is_empty() {
-            return body(0, task, member);
-        }
-        let (next, rest) = others.split_at_mut(stride);
-        rayon::join(|| body(0, task, member), || from(team, tiles, index + 1, next, rest, stride, body));
+    let member = Member { team, index, own: share(tiles, team.members(), index) };
+    if others.is_empty() {
+        return body(task, member);
     }
-    from(team, tiles, 0, first, others, stride, body);
+    let (next, rest) = others.split_at_mut(stride);
+    rayon::join(|| body(task, member), || together(team, tiles, index + 1, next, rest, stride, body));
 }
 
 fn grow(v: &mut Vec<Line>, len: usize) {

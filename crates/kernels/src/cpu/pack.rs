@@ -84,7 +84,7 @@ impl Packed {
         let tiles = hidden.div_ceil(lanes);
         let width = cell.state_size(hidden);
         let separate = cell.kind == CellKind::Gru { reset_after: false };
-        let pointwise = matches!(cell.kind, CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm);
+        let pointwise = cell.kind.is_pointwise();
         let at = |v: &[f32], i: usize| v.get(i).copied().unwrap_or(0.0);
         // Index in [tiles, outer, gates, lanes] to (unit, outer, gate).
         let place = |n: usize, outer: usize, gates: usize| {
@@ -168,7 +168,7 @@ impl Packed {
 
     /// Whether it is one of the cells whose gates follow their sums at once.
     pub(super) fn is_usual(&self) -> bool {
-        self.raw() == 0 && !matches!(self.kind, CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm)
+        self.raw() == 0 && !self.kind.is_pointwise()
     }
 
     /// Tiles of h.

@@ -113,9 +113,6 @@ impl GpuLayer {
     }
 }
 
-/// Multiply-adds of one workgroup in one dispatch, as for the fused kernels.
-const MAX_WORK: u64 = 1 << 30;
-
 pub(super) fn scan(
     run: &Run<'_>,
     weights: &Weights,
@@ -130,9 +127,8 @@ pub(super) fn scan(
     let general = layer.general();
     let gates = layer.gates as u32;
     let pipeline = gpu.pipeline(&general.scan(&run.code))?;
-    let by_loops = (gpu.max_loop_iterations() - general.iterations_at_start()) / general.iterations_per_step(gates);
-    let per_step = ((layer.gates * sizes.hidden + sizes.hidden) * sizes.width) as u64;
-    let most = u64::from(by_loops).min(MAX_WORK / per_step).max(1) as usize;
+    let work = ((layer.gates * sizes.hidden + sizes.hidden) * sizes.width) as u64;
+    let most = layer.steps_per_dispatch(general.iterations_at_start(), general.iterations_per_step(gates), work);
     let buffers = [
         projection.gpu_buffer(),
         layer.w_hh.gpu_buffer(),
@@ -144,12 +140,7 @@ pub(super) fn scan(
         run.y.gpu_buffer(),
     ];
     let groups = [layer.row_groups(sizes.batch)?, sizes.directions as u32, 1];
-    for chunk in chunks {
-        project(chunk)?;
-        for p in run.dispatches(chunk, most) {
-            gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
-        }
-    }
+    run.record(&Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups }, most, chunks, project)?;
     Ok(h)
 }
 

@@ -10,7 +10,7 @@ use crate::{
     Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy,
 };
 use recurve_shaders::{CellCode, Family, Valid, params};
-use recurve_tensor::gpu::Gpu;
+use recurve_tensor::gpu::{Dispatch, Gpu};
 use recurve_tensor::{
     AdapterKind, DType, Device, Error, Result, Rows, Shape, StridedMatmul, Tensor, activation_code, layer_norm_rows,
     strided_matmul,
@@ -84,7 +84,29 @@ impl Run<'_> {
             ..params
         })
     }
+
+    /// Projects and records every chunk with one kernel, at most `most` steps a dispatch. The parameters
+    /// of `kernel` are filled in here.
+    fn record(
+        &self,
+        kernel: &Dispatch<'_>,
+        most: usize,
+        chunks: impl Iterator<Item = Chunk>,
+        project: &mut dyn FnMut(Chunk) -> Result<()>,
+    ) -> Result<()> {
+        for chunk in chunks {
+            project(chunk)?;
+            for p in self.dispatches(chunk, most) {
+                self.layer.gpu.record(Dispatch { params: bytemuck::bytes_of(&p), ..*kernel })?;
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Multiply-adds of one workgroup in one dispatch. A slow integrated GPU does some 2e9 a second in
+/// one workgroup, and watchdogs wait about two seconds.
+const MAX_WORK: u64 = 1 << 30;
 
 impl GpuLayer {
     pub(crate) fn new(config: &RecurrentConfig<'_>, gpu: &Gpu) -> Result<Self> {
@@ -118,7 +140,7 @@ impl GpuLayer {
             }
         }
         let kernels = match kind {
-            CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm => Kernels::Pointwise,
+            _ if kind.is_pointwise() => Kernels::Pointwise,
             _ if general => Kernels::General(Box::new(general::Weights::new(config, &device)?)),
             _ => Kernels::Fused,
         };
@@ -153,6 +175,13 @@ impl GpuLayer {
 
     fn k4(&self) -> u32 {
         CellCode::k4(self.width as u32, K4_MULTIPLE)
+    }
+
+    /// Timesteps that one workgroup runs in one dispatch, by the iterations of an invocation at the start
+    /// and in each step, and the multiply-adds of a step.
+    fn steps_per_dispatch(&self, at_start: u32, per_step: u32, work: u64) -> usize {
+        let by_loops = (self.gpu.max_loop_iterations() - at_start) / per_step;
+        u64::from(by_loops).min(MAX_WORK / work).max(1) as usize
     }
 
     /// The strategy for this size, or why the one asked for cannot run.

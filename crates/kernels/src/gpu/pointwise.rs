@@ -49,12 +49,7 @@ pub(super) fn run(
         run.y.gpu_buffer(),
     ];
     let groups = [pointwise.hidden.div_ceil(Pointwise::LANES), layer.row_groups(sizes.batch)?, sizes.directions as u32];
-    for chunk in chunks {
-        project(chunk)?;
-        for p in run.dispatches(chunk, most) {
-            gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
-        }
-    }
+    run.record(&Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups }, most, chunks, project)?;
     Ok(h)
 }
 

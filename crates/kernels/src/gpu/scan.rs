@@ -8,10 +8,6 @@ use recurve_tensor::{AdapterKind, Result, Tensor};
 /// Hidden units of a lane, at most: beyond that a workgroup is slower than many.
 const MAX_UNITS: u32 = 4;
 
-/// Multiply-adds of one workgroup in one dispatch. A slow integrated GPU does some 2e9 a second in
-/// one workgroup, and watchdogs wait about two seconds.
-const MAX_WORK: u64 = 1 << 30;
-
 /// Bytes of weights that a lane of a software rasteriser keeps for itself, at most, and timesteps
 /// after which fetching them has paid.
 const MAX_RESIDENT: u32 = 8 << 10;
@@ -54,9 +50,8 @@ pub(super) fn run(
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
 
     let family = code.family;
-    let by_loops = (gpu.max_loop_iterations() - scan.iterations_at_start(family)) / scan.iterations_per_step(family);
-    let per_step = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
-    let most = u64::from(by_loops).min(MAX_WORK / per_step).max(1) as usize;
+    let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
+    let most = layer.steps_per_dispatch(scan.iterations_at_start(family), scan.iterations_per_step(family), work);
 
     // Buffers that a variant does not read still need something bound.
     let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
@@ -71,11 +66,6 @@ pub(super) fn run(
         _ => &rnn,
     };
     let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
-    for chunk in chunks {
-        project(chunk)?;
-        for p in run.dispatches(chunk, most) {
-            gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
-        }
-    }
+    run.record(&Dispatch { pipeline: &pipeline, buffers, params: &[], groups }, most, chunks, project)?;
     Ok(h)
 }
