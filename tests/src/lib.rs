@@ -8,8 +8,8 @@ pub mod parity;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
-    Cell, CellKind, DType, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent, RecurrentConfig,
-    Strategy, Tensor,
+    Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent, RecurrentConfig,
+    Strategy, Tensor, WeightStorage,
 };
 use recurve_reference as reference;
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ pub struct Case {
     /// The output where the mask is zero.
     pub masked_output: MaskedOutput,
     /// How weights are stored.
-    pub weights: DType,
+    pub weights: WeightStorage,
 }
 
 /// The outputs of a [`Case`].
@@ -163,7 +163,7 @@ impl Case {
             lengths: None,
             mask: None,
             masked_output: MaskedOutput::Zero,
-            weights: DType::F32,
+            weights: WeightStorage::F32,
         }
     }
 
@@ -194,11 +194,36 @@ impl Case {
     /// With weights stored as f16, and rounded so that the reference knows what is stored.
     #[must_use]
     pub fn with_f16_weights(mut self) -> Self {
-        self.weights = DType::F16;
+        self.weights = WeightStorage::F16;
         for (_, w) in &mut self.directions {
             for v in [&mut w.w_ih, &mut w.w_hh, &mut w.w_hr].into_iter().flatten() {
                 *v = half::f16::from_f32(*v).to_f32();
             }
+        }
+        self
+    }
+
+    /// With weights stored as int8 with a scale a row, and rounded so that the reference knows what is
+    /// stored.
+    #[must_use]
+    pub fn with_int8_weights(mut self) -> Self {
+        self.weights = WeightStorage::Int8;
+        let rows = self.cell.kind.gates() * self.sizes[3];
+        let pointwise = self.cell.kind.is_pointwise();
+        for (_, w) in &mut self.directions {
+            let width = w.w_hr.len() / self.sizes[3];
+            let round = |m: &mut Vec<f32>, rows: usize| {
+                let k = (m.len() / rows.max(1)).max(1);
+                for row in m.chunks_mut(k) {
+                    let largest = row.iter().fold(0f32, |a, v| a.max(v.abs()));
+                    row.iter_mut().for_each(|v| *v = (*v * 127.0 / largest).round() * largest / 127.0);
+                }
+            };
+            round(&mut w.w_ih, rows);
+            if !pointwise {
+                round(&mut w.w_hh, rows);
+            }
+            round(&mut w.w_hr, width);
         }
         self
     }

@@ -3,7 +3,7 @@
 
 use crate::{Case, gpu};
 use recurve::testing::{Tolerance, compare};
-use recurve::{Activation, Cell, CellKind, Device, Direction, Strategy, Zoneout};
+use recurve::{Activation, Cell, CellKind, Device, Direction, Strategy, WeightStorage, Zoneout};
 use std::fmt::Write as _;
 
 /// Where results come from.
@@ -24,8 +24,8 @@ pub struct Row {
     pub cell: Cell,
     /// Where it runs.
     pub place: Place,
-    /// Weight matrices are stored as f16.
-    pub half: bool,
+    /// How weight matrices are stored.
+    pub weights: WeightStorage,
     /// Largest absolute error allowed.
     pub bound: f64,
     /// Why.
@@ -42,6 +42,9 @@ const MINIMAL: &str = "gates do not see h, so errors do not feed back; `scan` co
 const NORM: &str = "division by a deviation, which magnifies rounding where it is small";
 const PROJECTED: &str = "as the plain LSTM, and another sum of 64 products";
 const HALF: &str = "weights rounded to f16, half an ULP of 4.9e-4 relative each; the sums stay f32";
+
+const INT8: &str =
+    "weights rounded to 1/127 of the largest of their row, off by half of that at most; the sums stay f32";
 
 /// The cells of the table.
 fn cells() -> Vec<(&'static str, Cell, f64, &'static str)> {
@@ -68,10 +71,14 @@ pub fn rows() -> Vec<Row> {
     let mut all = Vec::new();
     for (name, cell, bound, reason) in cells() {
         for place in [Place::Cpu, Place::Gpu] {
-            all.push(Row { name, cell, place, half: false, bound, reason });
+            all.push(Row { name, cell, place, weights: WeightStorage::F32, bound, reason });
             // Rounded weights are another network; normalization magnifies that as well.
             let half = if cell.layer_norm.is_some() { 5e-2 } else { 5e-3 };
-            all.push(Row { name, cell, place, half: true, bound: half, reason: HALF });
+            all.push(Row { name, cell, place, weights: WeightStorage::F16, bound: half, reason: HALF });
+            if place == Place::Cpu {
+                let bound = if cell.layer_norm.is_some() { 6e-1 } else { 3e-2 };
+                all.push(Row { name, cell, place, weights: WeightStorage::Int8, bound, reason: INT8 });
+            }
         }
     }
     all
@@ -94,7 +101,11 @@ impl Row {
     pub fn measure(&self) -> f64 {
         let exact = Case::random(11, self.cell, &[Direction::Forward], SIZES);
         let want = exact.reference();
-        let case = if self.half { exact.with_f16_weights() } else { exact };
+        let case = match self.weights {
+            WeightStorage::F32 => exact,
+            WeightStorage::F16 => exact.with_f16_weights(),
+            WeightStorage::Int8 => exact.with_int8_weights(),
+        };
         let strategies: &[Strategy] = match self.place {
             Place::Cpu => &[Strategy::Auto],
             Place::Gpu => &[Strategy::Scan, Strategy::Step],
@@ -117,7 +128,7 @@ impl Row {
     /// The row's columns but for the measured one.
     fn columns(&self) -> [String; 4] {
         let place = if self.place == Place::Cpu { "CPU" } else { "GPU" };
-        let dtype = if self.half { "f16" } else { "f32" };
+        let dtype = self.weights.name();
         [self.name.into(), place.into(), dtype.into(), format!("{:.0e}", self.bound)]
     }
 }

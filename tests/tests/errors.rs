@@ -2,7 +2,7 @@
 
 use recurve::{
     Cell, DType, Device, Direction, DirectionWeights, ForwardArgs, MatmulOptions, Recurrent, RecurrentConfig, Strategy,
-    Tensor, TensorError as E, Zoneout, concat,
+    Tensor, TensorError as E, WeightStorage, Zoneout, concat,
 };
 use recurve_tests::{Case, devices, gpu, paths};
 
@@ -128,10 +128,22 @@ fn layers_refuse_what_contradicts_itself() {
         // f16 has no number above 65504.
         let large = DirectionWeights { w_ih: vec![1e6; 4], ..w.clone() };
         let directions = [(Direction::Forward, &large)];
-        let config = RecurrentConfig { weights: DType::F16, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
+        let config =
+            RecurrentConfig { weights: WeightStorage::F16, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
         assert!(Recurrent::new(&config, &device).unwrap_err().to_string().contains("65504"));
-        let config = RecurrentConfig { weights: DType::U32, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
-        assert!(Recurrent::new(&config, &device).unwrap_err().to_string().contains("f32 or f16"));
+        // int8 has no infinity, and GPUs have no int8.
+        let infinite = DirectionWeights { w_ih: vec![f32::INFINITY; 4], ..w.clone() };
+        let directions = [(Direction::Forward, &infinite)];
+        let config =
+            RecurrentConfig { weights: WeightStorage::Int8, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
+        assert!(Recurrent::new(&config, &device).unwrap_err().to_string().contains("finite"));
+        let directions = [(Direction::Forward, &w)];
+        let config =
+            RecurrentConfig { weights: WeightStorage::Int8, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
+        match Recurrent::new(&config, &device) {
+            Ok(_) => assert_eq!(device, Device::Cpu),
+            Err(e) => assert!(device != Device::Cpu && e.to_string().contains("int8"), "{e}"),
+        }
     }
 }
 

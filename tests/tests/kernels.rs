@@ -5,7 +5,7 @@
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
-    Strategy, Tensor, Zoneout,
+    Strategy, Tensor, WeightStorage, Zoneout,
 };
 use recurve_tests::{Case, Random, compare_f32, gpu, paths, wide};
 
@@ -117,10 +117,28 @@ fn f16_weights_are_rounded_and_summed_in_f32() {
         let case = Case::random(8, cell, &BOTH, [3, 9, 5, 20]).with_states(9).with_f16_weights();
         check(&case, bound(&cell));
         // The rounding itself is to be seen: the same layer with f32 weights is another one.
-        let exact = Case { weights: recurve::DType::F32, ..Case::random(8, cell, &BOTH, [3, 9, 5, 20]).with_states(9) };
+        let exact = Case { weights: WeightStorage::F32, ..Case::random(8, cell, &BOTH, [3, 9, 5, 20]).with_states(9) };
         let error = compare(&case.run(&Device::Cpu, Strategy::Auto, ALL).y, &exact.reference().y, Tolerance::F16);
         let error = error.expect("within the bound of f16 storage").worst_error;
         assert!(error > 1e-6, "{cell:?}: nothing was rounded");
+    }
+}
+
+#[test]
+fn int8_weights_have_a_scale_for_each_row() {
+    for cell in cells().into_iter().chain(projected(20)) {
+        for sizes in [[1, 9, 5, 20], [3, 9, 5, 20], [13, 4, 7, 33]] {
+            let case = Case::random(8, cell, &BOTH, sizes).with_states(9);
+            let int8 = Case { directions: case.directions.clone(), ..case.clone() }.with_int8_weights();
+            let got = int8.run(&Device::Cpu, Strategy::Auto, ALL);
+            let want = int8.reference();
+            let bound = bound(&cell);
+            compare(&got.y, &want.y, bound).unwrap_or_else(|e| panic!("{cell:?} {sizes:?}: {e}"));
+            compare(&got.h, &want.h, bound).unwrap_or_else(|e| panic!("{cell:?} {sizes:?}: {e}"));
+            // The rounding itself is to be seen, and is small.
+            let error = compare(&got.y, &case.reference().y, Tolerance::new(0.5)).expect("close").worst_error;
+            assert!(error > 1e-5, "{cell:?}: nothing was rounded");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use recurve::testing::{Tolerance, cross_check};
 use recurve::{
     Activation, Bidirectional, CallArgs, Dense, Device, Dropout, Embedding, Gru, HostArray, HostData, IndRnn,
     LayerConfig, Lstm, Masking, Merge, MinGru, MinLstm, Model, RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells,
-    Tensor, TimeDistributed,
+    Tensor, TimeDistributed, WeightStorage,
 };
 use recurve_tests::{Random, devices};
 
@@ -33,7 +33,7 @@ fn networks() -> Vec<(&'static str, Sequential, bool)> {
                     Activation::Sigmoid,
                     Activation::Softsign,
                 )))
-                .add(Lstm::new(4).f16_weights(true).dropout(0.2).recurrent_dropout(0.1)),
+                .add(Lstm::new(4).weight_storage(WeightStorage::F16).dropout(0.2).recurrent_dropout(0.1)),
             false,
         ),
         (

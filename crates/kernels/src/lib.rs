@@ -10,5 +10,5 @@ mod cpu;
 mod gpu;
 mod recurrent;
 
-pub use recurrent::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy};
+pub use recurrent::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, WeightStorage};
 pub use recurve_reference::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Zoneout};

@@ -2,8 +2,8 @@
 //! weights and a device.
 
 use crate::Initializer;
-use recurve_kernels::{Cell, CellKind, Zoneout};
-use recurve_tensor::{Activation, DType};
+use recurve_kernels::{Cell, CellKind, WeightStorage, Zoneout};
+use recurve_tensor::Activation;
 use serde::{Deserialize, Serialize};
 
 /// An activation function as files write it: its name, and alpha and beta where it has them.
@@ -253,9 +253,9 @@ pub struct RecurrentSpec {
     /// Share of h that training drops; nothing happens at inference.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recurrent_dropout: f32,
-    /// Weight matrices are kept as f16; sums stay f32.
-    #[serde(default, skip_serializing_if = "is_no")]
-    pub f16_weights: bool,
+    /// How the weight matrices are kept; sums are f32 whatever it is. In a file `f32`, `f16` or `int8`.
+    #[serde(default, with = "storage", skip_serializing_if = "storage::is_f32")]
+    pub weight_storage: WeightStorage,
     /// LSTM: the bias of the forget gate begins at 1 (Jozefowicz et al. 2015).
     #[serde(default, skip_serializing_if = "is_no")]
     pub unit_forget_bias: bool,
@@ -268,6 +268,28 @@ pub struct RecurrentSpec {
     /// How biases are initialised.
     #[serde(default = "zeros")]
     pub bias_initializer: Initializer,
+}
+
+/// The names of weight storage in a file.
+mod storage {
+    use recurve_kernels::WeightStorage;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn is_f32(s: &WeightStorage) -> bool {
+        *s == WeightStorage::F32
+    }
+
+    pub(super) fn serialize<S: Serializer>(s: &WeightStorage, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(s.name())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<WeightStorage, D::Error> {
+        let name = String::deserialize(from)?;
+        let all = [WeightStorage::F32, WeightStorage::F16, WeightStorage::Int8];
+        let found = all.into_iter().find(|s| s.name() == name);
+        found.ok_or_else(|| D::Error::custom(format!("`weight_storage` must be f32, f16 or int8, but it is {name}")))
+    }
 }
 
 fn one() -> usize {
@@ -302,7 +324,7 @@ impl RecurrentSpec {
             zero_output_for_mask: false,
             dropout: 0.0,
             recurrent_dropout: 0.0,
-            f16_weights: false,
+            weight_storage: WeightStorage::F32,
             unit_forget_bias: matches!(cell.kind, CellKind::Lstm { .. }),
             kernel_initializer: glorot(),
             recurrent_initializer: normal,
@@ -326,11 +348,6 @@ impl RecurrentSpec {
             Some(Merge::Concat) => 2 * self.state_size(),
             _ => self.state_size(),
         }
-    }
-
-    /// How the weight matrices are kept.
-    pub(crate) fn weight_dtype(&self) -> DType {
-        if self.f16_weights { DType::F16 } else { DType::F32 }
     }
 
     /// The weights of one stacked layer, a direction each, named as PyTorch names them under
@@ -445,10 +462,10 @@ macro_rules! recurrent {
                 self.0.recurrent_dropout = rate;
                 self
             }
-            /// Keep the weight matrices as f16; sums stay f32.
+            /// Keep the weight matrices as f16, or on the CPU as int8; sums stay f32.
             #[must_use]
-            pub fn f16_weights(mut self, on: bool) -> Self {
-                self.0.f16_weights = on;
+            pub fn weight_storage(mut self, storage: WeightStorage) -> Self {
+                self.0.weight_storage = storage;
                 self
             }
             /// Layers stacked in one module, as PyTorch's `num_layers`.

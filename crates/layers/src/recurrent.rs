@@ -137,7 +137,7 @@ impl RecurrentLayer {
                 let w = spec.direction_weights(input_size, weights, prefix, l)?;
                 let pairs: Vec<_> = directions.iter().copied().zip(&w).collect();
                 let config = RecurrentConfig {
-                    weights: spec.weight_dtype(),
+                    weights: spec.weight_storage,
                     ..RecurrentConfig::new(spec.cell.into(), layer_input(spec, input_size, l), spec.units, &pairs)
                 };
                 Ok(Recurrent::new(&config, device)?)

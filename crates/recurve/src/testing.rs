@@ -14,7 +14,8 @@
 //! ```
 
 use crate::{
-    Cell, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec, Tensor, Weights,
+    Cell, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec, Tensor, WeightStorage,
+    Weights,
 };
 use half::f16;
 use recurve_reference as reference;
@@ -367,9 +368,29 @@ fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_
 }
 
 /// Weights as they are after storage as f16.
-fn rounded(w: &reference::DirectionWeights<f32>) -> reference::DirectionWeights<f32> {
-    let round = |v: &[f32]| v.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
-    reference::DirectionWeights { w_ih: round(&w.w_ih), w_hh: round(&w.w_hh), w_hr: round(&w.w_hr), ..w.clone() }
+fn rounded(w: &reference::DirectionWeights<f32>, spec: &RecurrentSpec) -> reference::DirectionWeights<f32> {
+    let round = |m: &[f32], rows: usize| -> Vec<f32> {
+        match spec.weight_storage {
+            WeightStorage::F32 => m.to_vec(),
+            WeightStorage::F16 => m.iter().map(|&v| f16::from_f32(v).to_f32()).collect(),
+            WeightStorage::Int8 => m
+                .chunks((m.len() / rows).max(1))
+                .flat_map(|row| {
+                    let scale = row.iter().fold(0f32, |a, v| a.max(v.abs())) / 127.0;
+                    row.iter().map(move |v| if scale == 0.0 { 0.0 } else { (v / scale).round_ties_even() * scale })
+                })
+                .collect(),
+        }
+    };
+    // What is no matrix is kept as it is.
+    let pointwise = Cell::from(spec.cell).kind.is_pointwise();
+    let rows = Cell::from(spec.cell).kind.gates() * spec.units;
+    reference::DirectionWeights {
+        w_ih: round(&w.w_ih, rows),
+        w_hh: if pointwise { w.w_hh.clone() } else { round(&w.w_hh, rows) },
+        w_hr: round(&w.w_hr, spec.state_size()),
+        ..w.clone()
+    }
 }
 
 /// A recurrent layer as Keras defines its first output. With `reading_order` the outputs of a layer
@@ -402,7 +423,7 @@ fn recurrent(
             .iter()
             .enumerate()
             .map(|(n, weights)| {
-                let weights = if spec.f16_weights { rounded(weights).widen() } else { weights.widen() };
+                let weights = rounded(weights, spec).widen();
                 let reverse = n == 1 || spec.go_backwards;
                 let out = reference::recurrence(&reference::Recurrence {
                     cell: Cell::from(spec.cell),

@@ -4,14 +4,15 @@ mod pack;
 mod product;
 mod rows;
 mod team;
+mod weights;
 
 use crate::recurrent::Sizes;
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput};
 use pack::{Line, Packed};
 use rayon::prelude::*;
-use recurve_tensor::cpu::{simd_arch, simd_lanes, threads_for};
+use recurve_tensor::cpu::{simd_arch, simd_lanes};
 use recurve_tensor::{Error, Result, Shape, Tensor};
-use rows::{Member, Rows, Valid};
+use rows::{Member, Output, Rows, Valid};
 use std::sync::{Mutex, PoisonError};
 use team::{Team, share};
 
@@ -30,9 +31,8 @@ struct Scratch {
     team: Option<Team>,
 }
 
-/// Bytes of the projection of a chunk of timesteps. Below this a whole `[B, T, I]` input is one product;
-/// above it each sequence is projected on its own, chunk by chunk.
-const PROJECTION_BYTES: usize = 32 << 20;
+/// Bytes of the projection of a chunk of timesteps: few enough to be read from a cache again.
+const PROJECTION_BYTES: usize = 4 << 20;
 
 /// Multiply-adds of a whole call below which a second thread costs more than it brings.
 const WORTH_A_THREAD: usize = 1 << 19;
@@ -50,7 +50,7 @@ impl CpuLayer {
         let directions = config
             .directions
             .iter()
-            .map(|(_, w)| Packed::new(&config.cell, w, config.input_size, config.hidden_size, lanes))
+            .map(|(_, w)| Packed::new(&config.cell, w, config.input_size, config.hidden_size, lanes, config.weights))
             .collect();
         Self { directions, scratch: Mutex::new(Vec::new()) }
     }
@@ -104,7 +104,7 @@ impl CpuLayer {
         let members = match (d * b, layout.kind) {
             // The reset gate before the product would need an exchange in the middle of a step.
             (_, CellKind::Gru { reset_after: false }) => 1,
-            (1, _) if layout.is_usual() && t * products >= WORTH_A_TEAM => {
+            (1, _) if !layout.whole_rows() && !layout.kind.is_pointwise() && t * products >= WORTH_A_TEAM => {
                 threads.min(products / WORTH_A_MEMBER).min(layout.tiles).max(1)
             }
             _ => 1,
@@ -113,7 +113,9 @@ impl CpuLayer {
         let budget = PROJECTION_BYTES.min(args.projection_budget);
         let chunk = (budget / (d * b * np * 4)).clamp(1, t);
         let wants_y = args.outputs == Outputs::All;
-        let task_floats = Rows::floats(rows, layout, if wants_y { chunk } else { 0 });
+        // Whether each task writes to a part of the outputs that is its own.
+        let direct = d == 1 && (!args.time_major || b == 1);
+        let task_floats = Rows::floats(rows, layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
         grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS));
         let count = if members > 1 { members } else { d * parts };
@@ -146,19 +148,35 @@ impl CpuLayer {
                         Direction::Reverse => t - first - steps,
                     };
                     let p = &mut projection[dir * steps * b * np..][..steps * b * np];
-                    project(packed, x, sizes, args.time_major, from, steps, p);
+                    product::project(packed, x, sizes, args.time_major, from, p);
                 }
-                let (p_row, p_slot) = if args.time_major { (np, b * np) } else { (steps * np, np) };
-                let body = |(n, task): (usize, &mut [Line]), member: Option<Member<'_>>| {
+                // Where the output of a direction's step stands in time.
+                let reversed = |dir: usize| directions[dir] == Direction::Reverse && !args.reading_order;
+                let body = |(n, task, own): (usize, &mut [Line], Option<&mut [f32]>), member: Option<Member<'_>>| {
                     let (dir, first_row, count) = place(n);
                     let p = &projection[dir * steps * b * np..][..steps * b * np];
+                    let mut memory = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
+                    let y = match own {
+                        Some(y) if reversed(dir) => Some(Output {
+                            y,
+                            row_stride: t * w,
+                            first: (t - 1 - first) * w,
+                            step_stride: -(w as isize),
+                        }),
+                        Some(y) => Some(Output { y, row_stride: t * w, first: first * w, step_stride: w as isize }),
+                        None if wants_y => {
+                            let y = core::mem::take(&mut memory.y);
+                            Some(Output { y, row_stride: w, first: 0, step_stride: (rows * w) as isize })
+                        }
+                        None => None,
+                    };
                     let job = rows::Job {
                         packed: &self.directions[dir],
-                        rows: Rows::split(bytemuck::cast_slice_mut(task), rows, layout),
+                        rows: memory,
                         count,
-                        projection: &p[first_row * p_row..],
-                        p_row,
-                        p_slot,
+                        projection: &p[first_row * np..],
+                        p_row: np,
+                        p_slot: b * np,
                         first,
                         steps,
                         timesteps: t,
@@ -168,53 +186,59 @@ impl CpuLayer {
                             (_, Some(m)) => Valid::Mask(&m[first_row * t..(first_row + count) * t], repeat),
                             _ => Valid::All,
                         },
-                        wants_y,
+                        y,
                         tiles: match &member {
                             Some(m) if m.index > 0 => m.own.clone(),
                             _ => 0..layout.tiles,
                         },
                         member,
                     };
-                    if job.packed.is_usual() {
-                        simd_arch().dispatch(job);
-                    } else {
-                        simd_arch().dispatch(rows::Other(job));
-                    }
+                    simd_arch().dispatch(job);
                 };
+                let mut whole = if direct { y.as_deref_mut() } else { None };
                 if members > 1 {
                     let team = scratch.team.as_mut().expect("made above");
                     team.reset();
-                    together(team, layout.tiles, 0, tasks, helpers, stride, &|task, m| body((0, task), Some(m)));
+                    let begin = (&mut *tasks, whole.as_deref_mut());
+                    together(team, layout.tiles, 0, begin, helpers, stride, &|(task, y), m| {
+                        body((0, task, y), Some(m))
+                    });
                     if let Some(from) = team.joined() {
                         let lanes = hp / layout.tiles;
                         let r = Rows::split(bytemuck::cast_slice_mut(tasks), rows, layout);
                         let own = share(layout.tiles, members, 0);
                         team.collect_c(own.start * lanes..own.end * lanes, r.c);
-                        for (n, helper) in helpers.chunks_exact_mut(stride).enumerate().filter(|_| wants_y) {
+                        for (n, helper) in helpers.chunks_exact_mut(stride).enumerate() {
+                            let Some(y) = &mut whole else { break };
                             let theirs = Rows::split(bytemuck::cast_slice_mut(helper), rows, layout);
                             let own = share(layout.tiles, members, n + 1);
                             let columns = own.start * lanes..(own.end * lanes).min(w);
                             for s in from..steps {
-                                let at = s * w + columns.start..s * w + columns.end;
-                                r.y[at.clone()].copy_from_slice(&theirs.y[at]);
+                                let time = if reversed(0) { t - 1 - first - s } else { first + s };
+                                y[time * w..][columns.clone()].copy_from_slice(&theirs.y[s * w..][columns.clone()]);
                             }
                         }
                     }
                 } else if d * parts > 1 && threads > 1 {
-                    tasks.par_chunks_exact_mut(stride).enumerate().for_each(|t| body(t, None));
+                    let tasks = tasks.par_chunks_exact_mut(stride).enumerate();
+                    match whole {
+                        Some(y) => tasks
+                            .zip(y.par_chunks_mut(rows * t * w))
+                            .for_each(|((n, task), y)| body((n, task, Some(y)), None)),
+                        None => tasks.for_each(|(n, task)| body((n, task, None), None)),
+                    }
                 } else {
-                    tasks.chunks_exact_mut(stride).enumerate().for_each(|t| body(t, None));
+                    for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
+                        body((n, task, whole.as_deref_mut()), None);
+                    }
                 }
-                if let Some(y) = &mut y {
+                if let Some(y) = y.as_deref_mut().filter(|_| !direct) {
                     for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
                         let (dir, first_row, count) = place(n);
                         let r = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
                         for row in 0..count {
                             for s in 0..steps {
-                                let time = match directions[dir] {
-                                    Direction::Reverse if !args.reading_order => t - 1 - first - s,
-                                    _ => first + s,
-                                };
+                                let time = if reversed(dir) { t - 1 - first - s } else { first + s };
                                 let to = (first_row + row) * y_batch + time * y_time + dir * w;
                                 y[to..to + w].copy_from_slice(&r.y[(s * rows + row) * w..][..w]);
                             }
@@ -250,42 +274,27 @@ impl CpuLayer {
     }
 }
 
-/// Runs a job by the members of a team from `index` on, on as many threads as come.
+/// Runs a job by the members of a team from `index` on, on as many threads as come. The first member has
+/// the outputs at hand, the others write to memory of their own.
 fn together(
     team: &Team,
     tiles: usize,
     index: usize,
-    task: &mut [Line],
+    task: (&mut [Line], Option<&mut [f32]>),
     others: &mut [Line],
     stride: usize,
-    body: &(impl Fn(&mut [Line], Member<'_>) + Sync),
+    body: &(impl Fn((&mut [Line], Option<&mut [f32]>), Member<'_>) + Sync),
 ) {
     let member = Member { team, index, own: share(tiles, team.members(), index) };
     if others.is_empty() {
         return body(task, member);
     }
     let (next, rest) = others.split_at_mut(stride);
-    rayon::join(|| body(task, member), || together(team, tiles, index + 1, next, rest, stride, body));
+    rayon::join(|| body(task, member), || together(team, tiles, index + 1, (next, None), rest, stride, body));
 }
 
 fn grow(v: &mut Vec<Line>, len: usize) {
     if v.len() < len {
         v.resize(len, Line::default());
-    }
-}
-
-/// `P = X · W_ihᵀ + b` for the timesteps `from..from + steps`, columns in packed order.
-fn project(packed: &Packed, x: &[f32], sizes: &Sizes, time_major: bool, from: usize, steps: usize, p: &mut [f32]) {
-    let Sizes { batch: b, timesteps: t, input: i, .. } = *sizes;
-    let np = packed.columns();
-    let threads = threads_for(steps * b * np * i);
-    if time_major {
-        product::project(packed, &x[from * b * i..][..steps * b * i], i, p, threads);
-    } else if steps == t {
-        product::project(packed, x, i, p, threads);
-    } else {
-        for (row, p) in p.chunks_exact_mut(steps * np).enumerate() {
-            product::project(packed, &x[(row * t + from) * i..][..steps * i], i, p, threads);
-        }
     }
 }

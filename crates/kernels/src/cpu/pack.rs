@@ -1,6 +1,7 @@
 //! Weights in tiles as wide as a vector register.
 
-use crate::{Cell, CellKind, DirectionWeights};
+use super::weights::Matrix;
+use crate::{Cell, CellKind, DirectionWeights, WeightStorage};
 
 /// A cache line of floats: the unit of memory for everything the kernels stream, so that no vector
 /// load straddles two lines.
@@ -23,15 +24,13 @@ pub(super) struct Packed {
     pub(super) width: usize,
     pub(super) tiles: usize,
     lanes: usize,
-    /// `[tiles, I, G, lanes]`
-    w_ih: Vec<Line>,
-    /// `[tiles, W, G, lanes]`; without the candidate's rows for a GRU without reset_after, empty where
-    /// no unit reads another.
-    w_hh: Vec<Line>,
-    /// `[tiles, H, lanes]`, the candidate's rows for a GRU without reset_after, else empty.
-    w_hn: Vec<Line>,
-    /// With a projection of h: `[tiles of W, H, lanes]`.
-    w_hr: Vec<Line>,
+    pub(super) w_ih: Matrix,
+    /// Without the candidate's rows for a GRU without reset_after; empty where no unit reads another.
+    pub(super) w_hh: Matrix,
+    /// The candidate's rows for a GRU without reset_after, else empty.
+    pub(super) w_hn: Matrix,
+    /// The projection of h, or empty.
+    pub(super) w_hr: Matrix,
     /// `[tiles, G, lanes]`
     bias: Vec<Line>,
     /// LSTM: peepholes `[tiles, 3, lanes]`; GRU with reset_after: b_hn `[tiles, lanes]`; IndRNN: u
@@ -79,7 +78,14 @@ fn lines(floats: usize, f: impl Fn(usize) -> f32) -> Vec<Line> {
 }
 
 impl Packed {
-    pub(super) fn new(cell: &Cell, w: &DirectionWeights<f32>, input: usize, hidden: usize, lanes: usize) -> Self {
+    pub(super) fn new(
+        cell: &Cell,
+        w: &DirectionWeights<f32>,
+        input: usize,
+        hidden: usize,
+        lanes: usize,
+        weights: WeightStorage,
+    ) -> Self {
         let g = cell.kind.gates();
         let tiles = hidden.div_ceil(lanes);
         let width = cell.state_size(hidden);
@@ -92,12 +98,9 @@ impl Packed {
             (tile * lanes + rest % lanes, rest / (gates * lanes), rest / lanes % gates)
         };
         let np = tiles * g * lanes;
-        // `gates` gates from `first` on of a `[G·H, width]` matrix.
-        let matrix = |m: &[f32], width: usize, gates: usize, first: usize| {
-            lines(tiles * width * gates * lanes, |n| {
-                let (j, k, gate) = place(n, width, gates);
-                if j < hidden { m[((first + gate) * hidden + j) * width + k] } else { 0.0 }
-            })
+        // `gates` gates from `first` on of a `[G·units, k]` matrix.
+        let matrix = |m: &[f32], units: usize, k: usize, gates: usize, first: usize| {
+            Matrix::new(&m[first * units * k..][..gates * units * k], units, k, gates, lanes, weights)
         };
         let has_peepholes = !w.peepholes.is_empty();
         let extra = match cell.kind {
@@ -137,15 +140,15 @@ impl Packed {
             width,
             tiles,
             lanes,
-            w_ih: matrix(&w.w_ih, input, g, 0),
-            w_hh: if pointwise { Vec::new() } else { matrix(&w.w_hh, width, if separate { 2 } else { g }, 0) },
-            w_hn: if separate { matrix(&w.w_hh, hidden, 1, 2) } else { Vec::new() },
+            w_ih: matrix(&w.w_ih, hidden, input, g, 0),
+            w_hh: match cell.kind {
+                _ if pointwise => Matrix::default(),
+                _ => matrix(&w.w_hh, hidden, width, if separate { 2 } else { g }, 0),
+            },
+            w_hn: if separate { matrix(&w.w_hh, hidden, hidden, 1, 2) } else { Matrix::default() },
             w_hr: match cell.projection {
-                Some(_) => lines(width.div_ceil(lanes) * hidden * lanes, |n| {
-                    let (j, k, _) = place(n, hidden, 1);
-                    if j < width { w.w_hr[j * hidden + k] } else { 0.0 }
-                }),
-                None => Vec::new(),
+                Some(_) => matrix(&w.w_hr, width, hidden, 1, 0),
+                None => Matrix::default(),
             },
             bias: lines(np, |n| {
                 let (j, _, gate) = place(n, 1, g);
@@ -160,15 +163,31 @@ impl Packed {
         }
     }
 
-    /// Floats of a row of sums before they are normalised or projected; 0 where the gates follow the
-    /// sums at once.
-    pub(super) fn raw(&self) -> usize {
-        if self.norm.is_some() || self.width != self.hidden { self.columns() } else { 0 }
+    /// Whether all sums of a row are needed before the gates of any unit.
+    pub(super) fn whole_rows(&self) -> bool {
+        self.norm.is_some() || self.width != self.hidden
     }
 
-    /// Whether it is one of the cells whose gates follow their sums at once.
-    pub(super) fn is_usual(&self) -> bool {
-        self.raw() == 0 && !self.kind.is_pointwise()
+    /// Tiles whose sums are kept at once for this many rows: few enough to stay in the nearest cache.
+    pub(super) fn band(&self, rows: usize) -> usize {
+        const BYTES: usize = 16 << 10;
+        let tile = rows * self.kind.gates() * self.lanes * size_of::<f32>();
+        let together = if self.kind.gates() == 1 { 4 } else { 1 };
+        if self.whole_rows() { self.tiles } else { (BYTES / tile).max(1).next_multiple_of(together).min(self.tiles) }
+    }
+
+    /// Whether its gates are sigmoids and its other activations tanh, with nothing else about them.
+    pub(super) fn is_plain(&self) -> bool {
+        let c = &self.cell;
+        let tanh = recurve_tensor::Activation::Tanh;
+        c.gates == [recurve_tensor::Activation::Sigmoid; 3]
+            && c.candidate == tanh
+            && c.output == tanh
+            && c.clip.is_none()
+            && c.zoneout.is_none()
+            && !self.has_peepholes
+            && !self.whole_rows()
+            && matches!(c.kind, CellKind::Rnn | CellKind::Lstm { coupled: false } | CellKind::Gru { .. })
     }
 
     /// Tiles of h.
@@ -184,22 +203,6 @@ impl Packed {
     /// H padded to whole tiles.
     pub(super) fn padded_hidden(&self) -> usize {
         self.tiles * self.lanes
-    }
-
-    pub(super) fn w_ih(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.w_ih)
-    }
-
-    pub(super) fn w_hh(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.w_hh)
-    }
-
-    pub(super) fn w_hn(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.w_hn)
-    }
-
-    pub(super) fn w_hr(&self) -> &[f32] {
-        bytemuck::cast_slice(&self.w_hr)
     }
 
     pub(super) fn bias(&self) -> &[f32] {

@@ -1,15 +1,20 @@
-//! The recurrence of a span of batch rows over a span of timesteps, on one thread.
+//! The recurrence of a span of batch rows over a span of timesteps, on one thread: in each step the sums
+//! of a band of tiles, then their gates.
+//!
+//! Sums and gates are functions of their own that are not inlined: together they would be too much for
+//! the compiler to keep in registers.
 
 use super::pack::Packed;
-use super::product::{accumulate, normalize};
+use super::product::{Operand, Sums, normalize, sums};
 use super::team::Team;
+use super::weights::Matrix;
 use crate::CellKind;
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
 use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
 
-/// A task's memory. Every array is `[rows, H padded]` but `y`, `[steps, rows, H]`.
+/// A task's memory. Every array is `[rows, H padded]` but `raw` and `y`.
 pub(super) struct Rows<'a> {
     /// Rows of each array.
     rows: usize,
@@ -23,16 +28,30 @@ pub(super) struct Rows<'a> {
     pub(super) c: &'a mut [f32],
     /// r ∘ h of a GRU without reset_after; what an LSTM projects.
     reset: &'a mut [f32],
-    /// `[rows, raw]`: sums before they are normalised or projected.
+    /// `[rows, tiles of a band, G]` vectors: sums before their gates.
     raw: &'a mut [f32],
-    /// Outputs in reading order.
+    /// What is left: outputs `[steps, rows, W]` in reading order, if they do not go to their place at once.
     pub(super) y: &'a mut [f32],
 }
 
+/// Where outputs go: that of a row and step of this call is W floats at
+/// `row · row_stride + first + step · step_stride`.
+pub(super) struct Output<'a> {
+    pub(super) y: &'a mut [f32],
+    pub(super) row_stride: usize,
+    pub(super) first: usize,
+    pub(super) step_stride: isize,
+}
+
 impl<'a> Rows<'a> {
-    /// Floats that a task needs; `raw` is [`Packed::raw`].
+    /// Floats that a task needs.
     pub(super) fn floats(rows: usize, packed: &Packed, y_steps: usize) -> usize {
-        rows * (4 * packed.padded_hidden() + packed.raw() + y_steps * packed.width)
+        rows * (4 * packed.padded_hidden() + Self::raw(rows, packed) + y_steps * packed.width)
+    }
+
+    /// Floats of a row of sums.
+    fn raw(rows: usize, packed: &Packed) -> usize {
+        packed.band(rows) * packed.columns() / packed.tiles
     }
 
     pub(super) fn split(memory: &'a mut [f32], rows: usize, packed: &Packed) -> Self {
@@ -42,7 +61,7 @@ impl<'a> Rows<'a> {
         let (next, rest) = rest.split_at_mut(n);
         let (c, rest) = rest.split_at_mut(n);
         let (reset, rest) = rest.split_at_mut(n);
-        let (raw, y) = rest.split_at_mut(rows * packed.raw());
+        let (raw, y) = rest.split_at_mut(rows * Self::raw(rows, packed));
         Self { rows, hp, h, next, c, reset, raw, y }
     }
 
@@ -98,7 +117,7 @@ pub(super) struct Job<'a> {
     /// The tiles that are run: all, or a member's share of them.
     pub(super) tiles: Range<usize>,
     pub(super) member: Option<Member<'a>>,
-    pub(super) wants_y: bool,
+    pub(super) y: Option<Output<'a>>,
 }
 
 /// An activation that is not the usual sigmoid or tanh, or has a clip.
@@ -217,10 +236,11 @@ impl Job<'_> {
     /// Writes the output of a tile.
     #[inline(always)]
     fn show<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
-        if self.wants_y {
+        if let Some(o) = &mut self.y {
             let width = self.packed.width;
             let lanes = S::F32_LANES.min(width - tile * S::F32_LANES);
-            let y = &mut self.rows.y[(at.step * self.rows.rows + row) * width + tile * S::F32_LANES..][..lanes];
+            let first = o.first.wrapping_add_signed(at.step as isize * o.step_stride);
+            let y = &mut o.y[row * o.row_stride + first + tile * S::F32_LANES..][..lanes];
             s.partial_store_f32s(y, h);
         }
     }
@@ -264,100 +284,167 @@ struct At {
     time: usize,
 }
 
-/// Runs every step of a job, each by `$step`.
-macro_rules! every_step {
-    ($job:expr, $s:expr, $step:path $(, $arg:expr)*) => {{
-        let job = $job;
-        let Some(from) = job.begin() else { return };
-        for step in from..job.steps {
-            job.admit(step);
-            let (slot, time) = if job.reverse {
-                (job.steps - 1 - step, job.timesteps - 1 - job.first - step)
-            } else {
-                (step, job.first + step)
-            };
-            $step(job, $s, At { step, slot, time } $(, $arg)*);
-            job.exchange(step);
-            core::mem::swap(&mut job.rows.h, &mut job.rows.next);
-        }
-        if job.steps % 2 == 1 {
-            // The current h stands where the next one belongs.
-            job.rows.next.copy_from_slice(job.rows.h);
-        }
-        job.end();
-    }};
-}
-
 impl WithSimd for Job<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, s: S) {
-        match self.packed.kind {
-            CellKind::Lstm { coupled } => every_step!(&mut self, s, lstm::step, coupled),
-            CellKind::Gru { reset_after: true } => every_step!(&mut self, s, gru::step_after),
-            CellKind::Gru { reset_after: false } => every_step!(&mut self, s, gru::step_before),
-            _ => every_step!(&mut self, s, rnn::step),
+        let Some(from) = self.begin() else { return };
+        for step in from..self.steps {
+            self.admit(step);
+            let (slot, time) = if self.reverse {
+                (self.steps - 1 - step, self.timesteps - 1 - self.first - step)
+            } else {
+                (step, self.first + step)
+            };
+            self.step(s, At { step, slot, time });
+            self.exchange(step);
+            core::mem::swap(&mut self.rows.h, &mut self.rows.next);
         }
+        if self.steps % 2 == 1 {
+            // The current h stands where the next one belongs.
+            self.rows.next.copy_from_slice(self.rows.h);
+        }
+        self.end();
     }
 }
 
-/// A job of the other cells: a type of its own, so that the usual cells' code stays small.
-pub(super) struct Other<'a>(pub(super) Job<'a>);
+/// What a product is of.
+#[derive(Clone, Copy)]
+enum Of {
+    H,
+    Reset,
+}
 
-impl WithSimd for Other<'_> {
+/// The gates of a band of tiles, as one function.
+struct Gates<'a, 'b, F> {
+    job: &'a mut Job<'b>,
+    at: At,
+    band: Range<usize>,
+    run: F,
+}
+
+/// What [`Gates`] runs.
+trait Run {
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>);
+}
+
+impl<F: Run> WithSimd for Gates<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, s: S) {
-        if self.0.packed.raw() > 0 {
-            every_step!(&mut self.0, s, general::step);
-        } else {
-            every_step!(&mut self.0, s, pointwise::step);
+    fn with_simd<S: Simd>(self, s: S) {
+        self.run.run(self.job, s, self.at, self.band);
+    }
+}
+
+impl Job<'_> {
+    /// `W x` of every row, for a band of tiles, into `raw`.
+    fn sums<S: Simd, const G: usize>(&mut self, s: S, matrix: &Matrix, of: Of, tiles: Range<usize>) {
+        let x: &[f32] = match of {
+            Of::H => self.rows.h,
+            Of::Reset => self.rows.reset,
+        };
+        let (x, out) = (Operand::dense(x, self.rows.hp), &mut *self.rows.raw);
+        sums::<S, G>(s, Sums { matrix, tiles, x, first_row: 0, rows: self.count, bias: None, out });
+    }
+
+    /// Runs the gates of a band in a function of its own.
+    #[inline(never)]
+    fn gates<S: Simd>(&mut self, s: S, at: At, band: Range<usize>, run: impl Run) {
+        s.vectorize(Gates { job: self, at, band, run });
+    }
+
+    /// One step of all rows.
+    fn step<S: Simd>(&mut self, s: S, at: At) {
+        let packed = self.packed;
+        let band = packed.band(self.rows.rows);
+        let tiles = self.tiles.clone();
+        let bands = move || {
+            tiles.clone().step_by(band).map({
+                let end = tiles.end;
+                move |t| t..(t + band).min(end)
+            })
+        };
+        match packed.kind {
+            CellKind::Lstm { coupled } => {
+                for band in bands() {
+                    self.sums::<S, 4>(s, &packed.w_hh, Of::H, band.clone());
+                    if packed.is_plain() {
+                        self.gates(s, at, band, lstm::Plain);
+                    } else {
+                        self.gates(s, at, band, lstm::Any { coupled });
+                    }
+                }
+                if packed.cell.projection.is_some() {
+                    self.sums::<S, 1>(s, &packed.w_hr, Of::Reset, 0..packed.width_tiles());
+                    self.gates(s, at, 0..packed.width_tiles(), lstm::Projected);
+                }
+            }
+            CellKind::Gru { reset_after: true } => {
+                for band in bands() {
+                    self.sums::<S, 3>(s, &packed.w_hh, Of::H, band.clone());
+                    if packed.is_plain() {
+                        self.gates(s, at, band, gru::PlainAfter);
+                    } else {
+                        self.gates(s, at, band, gru::After);
+                    }
+                }
+            }
+            // r ∘ h of every unit is needed before the candidate of any: two sweeps.
+            CellKind::Gru { reset_after: false } => {
+                for band in bands() {
+                    self.sums::<S, 2>(s, &packed.w_hh, Of::H, band.clone());
+                    self.gates(s, at, band, gru::Before);
+                }
+                for band in bands() {
+                    self.sums::<S, 1>(s, &packed.w_hn, Of::Reset, band.clone());
+                    self.gates(s, at, band, gru::Candidate);
+                }
+            }
+            CellKind::Rnn => {
+                for band in bands() {
+                    self.sums::<S, 1>(s, &packed.w_hh, Of::H, band.clone());
+                    self.gates(s, at, band, rnn::Rnn { plain: packed.is_plain() });
+                }
+            }
+            _ => self.gates(s, at, self.tiles.clone(), pointwise::Pointwise),
+        }
+    }
+
+    /// The sums of a row and tile of a band.
+    #[inline(always)]
+    fn raw<S: Simd, const G: usize>(&self, band: &Range<usize>, row: usize, tile: usize) -> [S::f32s; G] {
+        S::as_simd_f32s(self.rows.raw).0.as_chunks::<G>().0[row * band.len() + tile - band.start]
+    }
+
+    /// Layer normalization of the sums of a row, if the cell has it.
+    #[inline(always)]
+    fn normalize_sums<S: Simd>(&mut self, s: S, row: usize) {
+        let p = self.packed;
+        if let Some(norm) = &p.norm {
+            let raw = &mut self.rows.raw[row * p.columns()..][..p.columns()];
+            normalize(s, raw, p.kind.gates(), p.hidden, &norm.hh, norm.epsilon);
+        }
+    }
+
+    /// Stores what a row and tile became where everything is valid and nothing else is to be done.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
+        S::as_mut_simd_f32s(self.rows.next).0[row * self.packed.tiles + tile] = h;
+        self.show(s, at, row, tile, h);
+    }
+
+    /// Keeps the state of a row that is not valid at this timestep.
+    #[inline(always)]
+    fn keep<S: Simd>(&mut self, s: S, at: At, row: usize, band: Range<usize>) {
+        for tile in band {
+            let kept = S::as_simd_f32s(self.rows.h).0[row * self.packed.tiles + tile];
+            self.store(s, at, row, tile, kept);
         }
     }
 }
 
-/// Covers a range of tiles and all rows with blocks of V tiles and R rows. One row takes as many tiles at once as
-/// hide the latency of the multiply-add; several rows share a tile while it is in the nearest cache.
-macro_rules! blocks {
-    ($job:expr, $tiles:expr, $block:ident ($($arg:expr),*), one row $v1:literal, many rows $v:literal) => {{
-        let rows = $job.count;
-        let core::ops::Range { start: mut tile, end: tiles } = $tiles;
-        while tile < tiles {
-            macro_rules! over_rows {
-                ($width:literal) => {{
-                    let mut row = 0;
-                    while row < rows {
-                        match rows - row {
-                            1 => $block::<S, $width, 1>($job, $($arg,)* tile, row),
-                            2 | 3 => $block::<S, $width, 2>($job, $($arg,)* tile, row),
-                            4 | 5 => $block::<S, $width, 4>($job, $($arg,)* tile, row),
-                            _ => $block::<S, $width, 6>($job, $($arg,)* tile, row),
-                        }
-                        row += match rows - row {
-                            1 => 1,
-                            2 | 3 => 2,
-                            4 | 5 => 4,
-                            _ => 6,
-                        };
-                    }
-                    tile += $width;
-                }};
-            }
-            if rows == 1 && tiles - tile >= $v1 {
-                $block::<S, $v1, 1>($job, $($arg,)* tile, 0);
-                tile += $v1;
-            } else if tiles - tile >= $v {
-                over_rows!($v);
-            } else {
-                over_rows!(1);
-            }
-        }
-    }};
-}
-
-mod general;
 mod gru;
 mod lstm;
 mod pointwise;

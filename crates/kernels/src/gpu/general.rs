@@ -22,11 +22,11 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub(super) fn new(config: &RecurrentConfig<'_>, device: &Device) -> Result<Self> {
+    pub(super) fn new(config: &RecurrentConfig<'_>, dtype: DType, device: &Device) -> Result<Self> {
         let (cell, h) = (&config.cell, config.hidden_size);
         let (rows, width) = (cell.kind.gates() * h, cell.state_size(h));
         let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len()], device);
-        let weights = |data: &[f32]| tensor(data)?.to_dtype(config.weights);
+        let weights = |data: &[f32]| tensor(data)?.to_dtype(dtype);
         let all = |pick: fn(&DirectionWeights<f32>) -> &[f32]| -> Vec<&[f32]> {
             config.directions.iter().map(|(_, w)| pick(w)).collect()
         };

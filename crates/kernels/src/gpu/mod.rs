@@ -111,6 +111,7 @@ const MAX_WORK: u64 = 1 << 30;
 impl GpuLayer {
     pub(crate) fn new(config: &RecurrentConfig<'_>, gpu: &Gpu) -> Result<Self> {
         let device = Device::Gpu(gpu.clone());
+        let weights = config.weights.dtype(&gpu.summary().name)?;
         let (i, h, cell) = (config.input_size, config.hidden_size, &config.cell);
         let kind = cell.kind;
         let (g, width) = (kind.gates(), cell.state_size(h));
@@ -141,7 +142,7 @@ impl GpuLayer {
         }
         let kernels = match kind {
             _ if kind.is_pointwise() => Kernels::Pointwise,
-            _ if general => Kernels::General(Box::new(general::Weights::new(config, &device)?)),
+            _ if general => Kernels::General(Box::new(general::Weights::new(config, weights, &device)?)),
             _ => Kernels::Fused,
         };
         let w_hh = match kernels {
@@ -157,14 +158,14 @@ impl GpuLayer {
         }
         Ok(Self {
             gpu: gpu.clone(),
-            code: cell_code(cell, has_extra, config.weights)?,
+            code: cell_code(cell, has_extra, weights)?,
             gates: g,
             hidden: h,
             width,
             kernels,
-            w_ih: tensor(&w_ih)?.to_dtype(config.weights)?,
+            w_ih: tensor(&w_ih)?.to_dtype(weights)?,
             bias: tensor(&bias)?,
-            w_hh: tensor(&spare(w_hh))?.to_dtype(config.weights)?,
+            w_hh: tensor(&spare(w_hh))?.to_dtype(weights)?,
             extra: tensor(&spare(extra))?,
         })
     }

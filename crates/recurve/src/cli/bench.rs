@@ -5,8 +5,8 @@ use clap::ValueEnum;
 use plotters::prelude::*;
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Cell, CellKind, DType, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig,
-    Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor,
+    Cell, CellKind, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig,
+    Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor, WeightStorage,
 };
 use recurve_reference as reference;
 use serde_json::json;
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     shapes: Vec<[usize; 4]>,
     /// How weight matrices are stored; sums are f32 either way.
     #[arg(long, default_value = "f32")]
-    weights: WeightStorage,
+    weights: StorageName,
     /// Devices, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
     device: Vec<DeviceSelector>,
@@ -76,9 +76,10 @@ enum CellName {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum WeightStorage {
+enum StorageName {
     F32,
     F16,
+    Int8,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -233,8 +234,12 @@ fn measure(
     let w = weights(cell, i, h)?;
     let x: Vec<f32> = (0..b * t * i).map(|n| ((n * 7919 + 13) % 2003) as f32 / 1001.5 - 1.0).collect();
     let directions = [(Direction::Forward, &w)];
-    let dtype = if a.weights == WeightStorage::F16 { DType::F16 } else { DType::F32 };
-    let config = RecurrentConfig { weights: dtype, ..RecurrentConfig::new(cell, i, h, &directions) };
+    let stored = match a.weights {
+        StorageName::F32 => WeightStorage::F32,
+        StorageName::F16 => WeightStorage::F16,
+        StorageName::Int8 => WeightStorage::Int8,
+    };
+    let config = RecurrentConfig { weights: stored, ..RecurrentConfig::new(cell, i, h, &directions) };
     let layer = Recurrent::new(&config, device)?;
     let args = ForwardArgs { strategy, ..ForwardArgs::default() };
     let mut y = vec![f32::NAN; b * t * h];
@@ -272,8 +277,9 @@ fn measure(
         }
         None => None,
     };
-    let tolerance = match dtype {
-        DType::F16 => Tolerance::F16,
+    let tolerance = match stored {
+        WeightStorage::F16 => Tolerance::F16,
+        WeightStorage::Int8 => Tolerance::new(0.1),
         _ if matches!(cell.kind, CellKind::Rnn | CellKind::IndRnn) => Tolerance::new(1e-4),
         _ => Tolerance::F32,
     };
@@ -290,7 +296,7 @@ fn measure(
         driver: device.gpu().map_or_else(String::new, |g| g.summary().driver.clone()),
         cell: cell.kind.name(),
         shape,
-        dtype: if dtype == DType::F16 { "f16" } else { "f32" },
+        dtype: stored.name(),
         strategy: match (device, strategy) {
             (Device::Cpu, _) => "cpu",
             (_, Strategy::Auto) => layer.strategy(b, t).name(),

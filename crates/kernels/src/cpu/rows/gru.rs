@@ -1,74 +1,105 @@
-//! A GRU step, with the reset gate after or before the product.
+//! The gates of a GRU, with the reset gate after or before the product.
 
-use super::{At, Job, accumulate};
+use super::{At, Job, Run};
+use core::ops::Range;
 use pulp::Simd;
+use recurve_tensor::cpu::simd::tanh_ratio;
 
-#[inline(always)]
-pub(super) fn step_after<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, job.tiles.clone(), after(s, at), one row 3, many rows 1);
-}
+/// Reset gate after the product; sigmoids and tanh, nothing else.
+pub(super) struct PlainAfter;
 
-/// With the reset gate before the product, r ∘ h of every unit is needed before the candidate of
-/// any: two sweeps.
-#[inline(always)]
-pub(super) fn step_before<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, job.tiles.clone(), gates(s, at), one row 4, many rows 2);
-    blocks!(job, job.tiles.clone(), candidate(s, at), one row 8, many rows 4);
-}
-
-#[inline(always)]
-fn after<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
-    let p = job.packed;
-    let acc = accumulate::<S, 3, V, R>(s, p.w_hh(), p.hidden, tile, job.rows.h, job.rows.hp, row);
-    let b_hn = S::as_simd_f32s(p.extra()).0;
-    for (v, acc) in acc.iter().enumerate() {
-        let tile = tile + v;
-        for r in 0..R {
-            let row = row + r;
-            let reset = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 3));
-            let reset = job.act(s, p.cell.gates[0], reset);
-            let z = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 3));
-            let z = job.act(s, p.cell.gates[1], z);
-            let hidden = s.add_f32s(acc[2][r], b_hn[tile]);
-            let n = s.mul_add_f32s(reset, hidden, job.input::<S>(at.slot, row, tile, 2, 3));
-            let n = job.act(s, p.cell.candidate, n);
-            finish(job, s, at, tile, row, z, n);
+impl Run for PlainAfter {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let tiles = job.packed.tiles;
+        let half = s.splat_f32s(0.5);
+        let b_hn = S::as_simd_f32s(job.packed.extra()).0;
+        for row in 0..job.count {
+            if !job.alive(row, at.time) {
+                job.keep(s, at, row, band.clone());
+                continue;
+            }
+            for tile in band.clone() {
+                let [r, z, n] = job.raw::<S, 3>(&band, row, tile);
+                let r = s.add_f32s(r, job.input::<S>(at.slot, row, tile, 0, 3));
+                let z = s.add_f32s(z, job.input::<S>(at.slot, row, tile, 1, 3));
+                let n = s.add_f32s(n, b_hn[tile]);
+                let (pr, qr) = tanh_ratio(s, s.mul_f32s(half, r));
+                let (pz, qz) = tanh_ratio(s, s.mul_f32s(half, z));
+                let r = s.div_f32s(s.mul_f32s(half, s.add_f32s(qr, pr)), qr);
+                let n = s.mul_add_f32s(r, n, job.input::<S>(at.slot, row, tile, 2, 3));
+                let (pn, qn) = tanh_ratio(s, n);
+                // z alone, so that one of 1 keeps h as it is; (1 - sigmoid(z)) tanh(n) on one denominator.
+                let old = S::as_simd_f32s(job.rows.h).0[row * tiles + tile];
+                let z = s.div_f32s(s.mul_f32s(half, s.add_f32s(qz, pz)), qz);
+                let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.sub_f32s(qz, pz)), pn), s.mul_f32s(qz, qn));
+                let h = s.mul_add_f32s(z, old, new);
+                job.put(s, at, row, tile, h);
+            }
         }
     }
 }
 
-#[inline(always)]
-fn gates<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
-    let p = job.packed;
-    let acc = accumulate::<S, 2, V, R>(s, p.w_hh(), p.hidden, tile, job.rows.h, job.rows.hp, row);
-    for (v, acc) in acc.iter().enumerate() {
-        let tile = tile + v;
-        for r in 0..R {
-            let row = row + r;
-            let reset = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 3));
-            let reset = job.act(s, p.cell.gates[0], reset);
-            let z = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 3));
-            let z = job.act(s, p.cell.gates[1], z);
-            let place = row * p.tiles + tile;
-            let h = S::as_simd_f32s(job.rows.h).0[place];
-            S::as_mut_simd_f32s(job.rows.reset).0[place] = s.mul_f32s(reset, h);
-            S::as_mut_simd_f32s(job.rows.c).0[place] = z;
+/// Reset gate after the product; any activations and options, and layer normalization.
+pub(super) struct After;
+
+impl Run for After {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let p = job.packed;
+        let b_hn = S::as_simd_f32s(p.extra()).0;
+        for row in 0..job.count {
+            job.normalize_sums(s, row);
+            for tile in band.clone() {
+                let [r, z, n] = job.raw::<S, 3>(&band, row, tile);
+                let r = job.act(s, p.cell.gates[0], s.add_f32s(r, job.input::<S>(at.slot, row, tile, 0, 3)));
+                let z = job.act(s, p.cell.gates[1], s.add_f32s(z, job.input::<S>(at.slot, row, tile, 1, 3)));
+                // A normalised sum has this bias already.
+                let n = if p.norm.is_some() { n } else { s.add_f32s(n, b_hn[tile]) };
+                let n = s.mul_add_f32s(r, n, job.input::<S>(at.slot, row, tile, 2, 3));
+                let n = job.act(s, p.cell.candidate, n);
+                finish(job, s, at, tile, row, z, n);
+            }
         }
     }
 }
 
-#[inline(always)]
-fn candidate<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
-    let p = job.packed;
-    let acc = accumulate::<S, 1, V, R>(s, p.w_hn(), p.hidden, tile, job.rows.reset, job.rows.hp, row);
-    for (v, acc) in acc.iter().enumerate() {
-        let tile = tile + v;
-        for r in 0..R {
-            let row = row + r;
-            let pre = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 2, 3));
-            let n = job.act(s, p.cell.candidate, pre);
-            let z = S::as_simd_f32s(job.rows.c).0[row * p.tiles + tile];
-            finish(job, s, at, tile, row, z, n);
+/// Reset gate before the product: r ∘ h and z.
+pub(super) struct Before;
+
+impl Run for Before {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let p = job.packed;
+        for row in 0..job.count {
+            for tile in band.clone() {
+                let [r, z] = job.raw::<S, 2>(&band, row, tile);
+                let r = job.act(s, p.cell.gates[0], s.add_f32s(r, job.input::<S>(at.slot, row, tile, 0, 3)));
+                let z = job.act(s, p.cell.gates[1], s.add_f32s(z, job.input::<S>(at.slot, row, tile, 1, 3)));
+                let place = row * p.tiles + tile;
+                let h = S::as_simd_f32s(job.rows.h).0[place];
+                S::as_mut_simd_f32s(job.rows.reset).0[place] = s.mul_f32s(r, h);
+                S::as_mut_simd_f32s(job.rows.c).0[place] = z;
+            }
+        }
+    }
+}
+
+/// Reset gate before the product: the candidate, and h.
+pub(super) struct Candidate;
+
+impl Run for Candidate {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let p = job.packed;
+        for row in 0..job.count {
+            for tile in band.clone() {
+                let [n] = job.raw::<S, 1>(&band, row, tile);
+                let n = s.add_f32s(n, job.input::<S>(at.slot, row, tile, 2, 3));
+                let n = job.act(s, p.cell.candidate, n);
+                let z = S::as_simd_f32s(job.rows.c).0[row * p.tiles + tile];
+                finish(job, s, at, tile, row, z, n);
+            }
         }
     }
 }

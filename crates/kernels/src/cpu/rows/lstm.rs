@@ -1,53 +1,116 @@
-//! An LSTM step: gates i f g o of a tile in registers, c in place.
+//! The gates i f g o of an LSTM.
 //!
 //! Vector arithmetic stays out of closures here and in its neighbours: a closure that is not
 //! inlined loses the vector instructions of the function around it.
 
-use super::{At, Job, accumulate, act};
+use super::{At, Job, Run, act, normalize};
+use core::ops::Range;
 use pulp::Simd;
+use recurve_tensor::cpu::simd::tanh_ratio;
 
-#[inline(always)]
-pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At, coupled: bool) {
-    blocks!(job, job.tiles.clone(), block(s, at, coupled), one row 2, many rows 1);
+/// Sigmoids and tanh, nothing else.
+pub(super) struct Plain;
+
+impl Run for Plain {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let tiles = job.packed.tiles;
+        let half = s.splat_f32s(0.5);
+        for row in 0..job.count {
+            if !job.alive(row, at.time) {
+                job.keep(s, at, row, band.clone());
+                continue;
+            }
+            for tile in band.clone() {
+                let [i, f, g, o] = job.raw::<S, 4>(&band, row, tile);
+                let i = s.add_f32s(i, job.input::<S>(at.slot, row, tile, 0, 4));
+                let f = s.add_f32s(f, job.input::<S>(at.slot, row, tile, 1, 4));
+                let g = s.add_f32s(g, job.input::<S>(at.slot, row, tile, 2, 4));
+                let o = s.add_f32s(o, job.input::<S>(at.slot, row, tile, 3, 4));
+                let (pi, qi) = tanh_ratio(s, s.mul_f32s(half, i));
+                let (pf, qf) = tanh_ratio(s, s.mul_f32s(half, f));
+                let (pg, qg) = tanh_ratio(s, g);
+                let (po, qo) = tanh_ratio(s, s.mul_f32s(half, o));
+                let old = S::as_simd_f32s(job.rows.c).0[row * tiles + tile];
+                // f alone, so that one of 1 keeps c as it is; sigmoid(i) tanh(g) on one denominator.
+                let f = s.div_f32s(s.mul_f32s(half, s.add_f32s(qf, pf)), qf);
+                let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qi, pi)), pg), s.mul_f32s(qi, qg));
+                let c = s.mul_add_f32s(f, old, new);
+                let (pc, qc) = tanh_ratio(s, c);
+                let h = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qo, po)), pc), s.mul_f32s(qo, qc));
+                S::as_mut_simd_f32s(job.rows.c).0[row * tiles + tile] = c;
+                job.put(s, at, row, tile, h);
+            }
+        }
+    }
 }
 
-#[inline(always)]
-fn block<S: Simd, const V: usize, const R: usize>(
-    job: &mut Job<'_>,
-    s: S,
-    at: At,
-    coupled: bool,
-    tile: usize,
-    row: usize,
-) {
-    let p = job.packed;
-    let acc = accumulate::<S, 4, V, R>(s, p.w_hh(), p.hidden, tile, job.rows.h, job.rows.hp, row);
-    let peepholes = S::as_simd_f32s(p.extra()).0;
-    for (v, acc) in acc.iter().enumerate() {
-        let tile = tile + v;
-        for r in 0..R {
-            let row = row + r;
-            let place = row * p.tiles + tile;
-            let old = S::as_simd_f32s(job.rows.c).0[place];
-            let mut i = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 4));
-            let mut f = s.add_f32s(acc[1][r], job.input::<S>(at.slot, row, tile, 1, 4));
-            let g = s.add_f32s(acc[2][r], job.input::<S>(at.slot, row, tile, 2, 4));
-            let mut o = s.add_f32s(acc[3][r], job.input::<S>(at.slot, row, tile, 3, 4));
-            if p.has_peepholes {
-                i = s.mul_add_f32s(peepholes[tile * 3], old, i);
-                f = s.mul_add_f32s(peepholes[tile * 3 + 1], old, f);
+/// Any activations and options, layer normalization and what a projection is made of.
+pub(super) struct Any {
+    pub(super) coupled: bool,
+}
+
+impl Run for Any {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let p = job.packed;
+        let peepholes = S::as_simd_f32s(p.extra()).0;
+        for row in 0..job.count {
+            job.normalize_sums(s, row);
+            for tile in band.clone() {
+                let place = row * p.tiles + tile;
+                let old = S::as_simd_f32s(job.rows.c).0[place];
+                let [i, f, g, o] = job.raw::<S, 4>(&band, row, tile);
+                let mut i = s.add_f32s(i, job.input::<S>(at.slot, row, tile, 0, 4));
+                let mut f = s.add_f32s(f, job.input::<S>(at.slot, row, tile, 1, 4));
+                let g = s.add_f32s(g, job.input::<S>(at.slot, row, tile, 2, 4));
+                let mut o = s.add_f32s(o, job.input::<S>(at.slot, row, tile, 3, 4));
+                if p.has_peepholes {
+                    i = s.mul_add_f32s(peepholes[tile * 3], old, i);
+                    f = s.mul_add_f32s(peepholes[tile * 3 + 1], old, f);
+                }
+                let i = job.act(s, p.cell.gates[0], i);
+                let f = if self.coupled { s.sub_f32s(s.splat_f32s(1.0), i) } else { job.act(s, p.cell.gates[1], f) };
+                let g = job.act(s, p.cell.candidate, g);
+                let c = s.mul_add_f32s(f, old, s.mul_f32s(i, g));
+                if p.has_peepholes {
+                    o = s.mul_add_f32s(peepholes[tile * 3 + 2], c, o);
+                }
+                let o = job.act(s, p.cell.gates[2], o);
+                S::as_mut_simd_f32s(job.rows.raw).0[(row * band.len() + tile - band.start) * 4] = o;
+                S::as_mut_simd_f32s(job.rows.reset).0[place] = c;
+                job.store_c(s, at, row, tile, c);
             }
-            let i = job.act(s, p.cell.gates[0], i);
-            let f = if coupled { s.sub_f32s(s.splat_f32s(1.0), i) } else { job.act(s, p.cell.gates[1], f) };
-            let g = job.act(s, p.cell.candidate, g);
-            let c = s.mul_add_f32s(f, old, s.mul_f32s(i, g));
-            if p.has_peepholes {
-                o = s.mul_add_f32s(peepholes[tile * 3 + 2], c, o);
+            if let Some(norm) = &p.norm {
+                let seen = &mut job.rows.reset[row * job.rows.hp..][..job.rows.hp];
+                normalize(s, seen, 1, p.hidden, &norm.c, norm.epsilon);
             }
-            let o = job.act(s, p.cell.gates[2], o);
-            let h = s.mul_f32s(o, act(s, p.cell.output, None, c));
-            job.store_c(s, at, row, tile, c);
-            job.store(s, at, row, tile, h);
+            for tile in band.clone() {
+                let place = row * p.tiles + tile;
+                let c = S::as_simd_f32s(job.rows.reset).0[place];
+                let [o, ..] = job.raw::<S, 4>(&band, row, tile);
+                let h = s.mul_f32s(o, act(s, p.cell.output, None, c));
+                if p.cell.projection.is_some() {
+                    S::as_mut_simd_f32s(job.rows.reset).0[place] = h;
+                } else {
+                    job.store(s, at, row, tile, h);
+                }
+            }
+        }
+    }
+}
+
+/// h is what the sums of a projection are.
+pub(super) struct Projected;
+
+impl Run for Projected {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        for row in 0..job.count {
+            for tile in band.clone() {
+                let [h] = job.raw::<S, 1>(&band, row, tile);
+                job.store(s, at, row, tile, h);
+            }
         }
     }
 }

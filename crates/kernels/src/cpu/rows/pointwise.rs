@@ -1,39 +1,44 @@
 //! A step of the cells whose units do not read each other: IndRNN, minimal GRU and LSTM.
 
-use super::{At, Job};
+use super::{At, Job, Run};
 use crate::CellKind;
+use core::ops::Range;
 use pulp::Simd;
 
-#[inline(always)]
-pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    let p = job.packed;
-    for row in 0..job.count {
-        for tile in 0..p.tiles {
-            let old = S::as_simd_f32s(job.rows.h).0[row * p.tiles + tile];
-            let h = match p.kind {
-                CellKind::IndRnn => {
-                    let u = S::as_simd_f32s(p.extra()).0[tile];
-                    let pre = s.mul_add_f32s(u, old, job.input::<S>(at.slot, row, tile, 0, 1));
-                    job.act(s, p.cell.candidate, pre)
-                }
-                CellKind::MinGru => {
-                    let z = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 2));
-                    let n = job.act(s, p.cell.candidate, job.input::<S>(at.slot, row, tile, 1, 2));
-                    s.mul_add_f32s(s.sub_f32s(s.splat_f32s(1.0), z), old, s.mul_f32s(z, n))
-                }
-                _ => {
-                    let f = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 3));
-                    let i = job.act(s, p.cell.gates[1], job.input::<S>(at.slot, row, tile, 1, 3));
-                    let n = job.act(s, p.cell.candidate, job.input::<S>(at.slot, row, tile, 2, 3));
-                    // Both gates closed so far that f32 shows nothing of them: the quotient must not
-                    // be NaN. By selection, so that NaN stays NaN.
-                    let least = s.splat_f32s(1e-37);
-                    let sum = s.add_f32s(f, i);
-                    let sum = s.select_f32s(s.less_than_f32s(sum, least), least, sum);
-                    s.div_f32s(s.mul_add_f32s(f, old, s.mul_f32s(i, n)), sum)
-                }
-            };
-            job.store(s, at, row, tile, h);
+pub(super) struct Pointwise;
+
+impl Run for Pointwise {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        let p = job.packed;
+        for row in 0..job.count {
+            for tile in band.clone() {
+                let old = S::as_simd_f32s(job.rows.h).0[row * p.tiles + tile];
+                let h = match p.kind {
+                    CellKind::IndRnn => {
+                        let u = S::as_simd_f32s(p.extra()).0[tile];
+                        let pre = s.mul_add_f32s(u, old, job.input::<S>(at.slot, row, tile, 0, 1));
+                        job.act(s, p.cell.candidate, pre)
+                    }
+                    CellKind::MinGru => {
+                        let z = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 2));
+                        let n = job.act(s, p.cell.candidate, job.input::<S>(at.slot, row, tile, 1, 2));
+                        s.mul_add_f32s(s.sub_f32s(s.splat_f32s(1.0), z), old, s.mul_f32s(z, n))
+                    }
+                    _ => {
+                        let f = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 3));
+                        let i = job.act(s, p.cell.gates[1], job.input::<S>(at.slot, row, tile, 1, 3));
+                        let n = job.act(s, p.cell.candidate, job.input::<S>(at.slot, row, tile, 2, 3));
+                        // Both gates closed so far that f32 shows nothing of them: the quotient must not
+                        // be NaN. By selection, so that NaN stays NaN.
+                        let least = s.splat_f32s(1e-37);
+                        let sum = s.add_f32s(f, i);
+                        let sum = s.select_f32s(s.less_than_f32s(sum, least), least, sum);
+                        s.div_f32s(s.mul_add_f32s(f, old, s.mul_f32s(i, n)), sum)
+                    }
+                };
+                job.store(s, at, row, tile, h);
+            }
         }
     }
 }

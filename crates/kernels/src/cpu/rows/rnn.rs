@@ -1,24 +1,33 @@
-//! A SimpleRNN step.
+//! The activation of a SimpleRNN.
 
-use super::{At, Job, accumulate};
+use super::{At, Job, Run};
+use core::ops::Range;
 use pulp::Simd;
+use recurve_tensor::cpu::simd::tanh_ratio;
 
-#[inline(always)]
-pub(super) fn step<S: Simd>(job: &mut Job<'_>, s: S, at: At) {
-    blocks!(job, job.tiles.clone(), block(s, at), one row 8, many rows 4);
+pub(super) struct Rnn {
+    /// tanh, nothing else.
+    pub(super) plain: bool,
 }
 
-#[inline(always)]
-fn block<S: Simd, const V: usize, const R: usize>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize) {
-    let p = job.packed;
-    let acc = accumulate::<S, 1, V, R>(s, p.w_hh(), p.hidden, tile, job.rows.h, job.rows.hp, row);
-    for (v, acc) in acc.iter().enumerate() {
-        let tile = tile + v;
-        for r in 0..R {
-            let row = row + r;
-            let pre = s.add_f32s(acc[0][r], job.input::<S>(at.slot, row, tile, 0, 1));
-            let h = job.act(s, p.cell.candidate, pre);
-            job.store(s, at, row, tile, h);
+impl Run for Rnn {
+    #[inline(always)]
+    fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
+        for row in 0..job.count {
+            if self.plain && job.alive(row, at.time) {
+                for tile in band.clone() {
+                    let [pre] = job.raw::<S, 1>(&band, row, tile);
+                    let (p, q) = tanh_ratio(s, s.add_f32s(pre, job.input::<S>(at.slot, row, tile, 0, 1)));
+                    job.put(s, at, row, tile, s.div_f32s(p, q));
+                }
+                continue;
+            }
+            for tile in band.clone() {
+                let [pre] = job.raw::<S, 1>(&band, row, tile);
+                let pre = s.add_f32s(pre, job.input::<S>(at.slot, row, tile, 0, 1));
+                let h = job.act(s, job.packed.cell.candidate, pre);
+                job.store(s, at, row, tile, h);
+            }
         }
     }
 }

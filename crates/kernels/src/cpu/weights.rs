@@ -1,0 +1,269 @@
+//! Weight matrices in tiles as wide as a vector register, as f32, f16 or int8, and how a vector of them
+//! comes into a register.
+
+use super::pack::Line;
+use crate::WeightStorage;
+use core::any::Any;
+use half::f16;
+use pulp::Simd;
+
+/// A matrix `[G·units, K]` as `[tiles, K, G, lanes]`: a tile is `lanes` neighbouring units, the last is
+/// padded with zeros.
+#[derive(Debug, Default)]
+pub(super) struct Matrix {
+    /// K
+    pub(super) k: usize,
+    pub(super) elements: Elements,
+}
+
+#[derive(Debug)]
+pub(super) enum Elements {
+    F32(Vec<Line>),
+    F16(Vec<Line>),
+    /// Integers, and what one counts for in each row of the matrix, `[tiles, G, lanes]`.
+    Int8(Vec<Line>, Vec<Line>),
+}
+
+impl Default for Elements {
+    fn default() -> Self {
+        Self::F32(Vec::new())
+    }
+}
+
+/// The scale of a row of weights as int8: its largest magnitude is 127.
+fn int8_scale(row: &[f32]) -> f32 {
+    let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
+    // A row so small that its scale is nothing is a row of zeros.
+    if largest < f32::MIN_POSITIVE * 127.0 { 0.0 } else { largest / 127.0 }
+}
+
+/// A weight as int8.
+fn int8(v: f32, scale: f32) -> i8 {
+    if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
+}
+
+fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Vec<Line> {
+    let mut v = vec![Line::default(); (count * size_of::<T>()).div_ceil(size_of::<Line>())];
+    let data: &mut [T] = bytemuck::cast_slice_mut(&mut v);
+    data[..count].iter_mut().enumerate().for_each(|(i, o)| *o = f(i));
+    v
+}
+
+impl Matrix {
+    pub(super) fn new(m: &[f32], units: usize, k: usize, gates: usize, lanes: usize, weights: WeightStorage) -> Self {
+        let tiles = units.div_ceil(lanes);
+        let count = tiles * k * gates * lanes;
+        // The row and column of an element in packed order, unless it is padding.
+        let place = |n: usize| {
+            let (tile, rest) = (n / (k * gates * lanes), n % (k * gates * lanes));
+            let unit = tile * lanes + rest % lanes;
+            (unit < units).then_some((rest / lanes % gates * units + unit, rest / (gates * lanes)))
+        };
+        let elements = match weights {
+            WeightStorage::F32 => Elements::F32(memory(count, |n| place(n).map_or(0.0, |(r, c)| m[r * k + c]))),
+            WeightStorage::F16 => {
+                Elements::F16(memory(count, |n| place(n).map_or(f16::ZERO, |(r, c)| f16::from_f32(m[r * k + c]))))
+            }
+            WeightStorage::Int8 => {
+                let scales: Vec<f32> = m.chunks_exact(k).map(int8_scale).collect();
+                let values = memory(count, |n| place(n).map_or(0, |(r, c)| int8(m[r * k + c], scales[r])));
+                // A matrix of one column has the same order of rows.
+                let scale = Self::new(&scales, units, 1, gates, lanes, WeightStorage::F32);
+                let Elements::F32(scale) = scale.elements else { unreachable!("made as f32") };
+                Elements::Int8(values, scale)
+            }
+        };
+        Self { k, elements }
+    }
+}
+
+/// Elements of a matrix that come as vectors of `G` gates at a time.
+pub(super) trait Stored: Copy {
+    /// A tile's elements.
+    type Tile<S: Simd, const G: usize>: Copy;
+
+    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> Self::Tile<S, G>;
+
+    /// The weights of input `i`.
+    fn load<S: Simd, const G: usize>(s: S, tile: Self::Tile<S, G>, i: usize) -> [S::f32s; G];
+
+    /// Sums as they are, from sums of what was loaded.
+    fn finish<S: Simd>(self, _s: S, _tile: usize, _gate: usize, _gates: usize, sum: S::f32s) -> S::f32s {
+        sum
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct F32<'a>(pub(super) &'a [Line]);
+
+impl<'a> Stored for F32<'a> {
+    type Tile<S: Simd, const G: usize> = &'a [[S::f32s; G]];
+
+    #[inline(always)]
+    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> &'a [[S::f32s; G]] {
+        let (gates, _) = S::as_simd_f32s(bytemuck::cast_slice(self.0)).0.as_chunks::<G>();
+        &gates[tile * k..][..k]
+    }
+
+    #[inline(always)]
+    fn load<S: Simd, const G: usize>(_: S, tile: &'a [[S::f32s; G]], i: usize) -> [S::f32s; G] {
+        tile[i]
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct F16<'a>(pub(super) &'a [Line]);
+
+impl<'a> Stored for F16<'a> {
+    type Tile<S: Simd, const G: usize> = &'a [u16];
+
+    #[inline(always)]
+    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> &'a [u16] {
+        let size = k * G * S::F32_LANES;
+        &bytemuck::cast_slice::<_, u16>(self.0)[tile * size..][..size]
+    }
+
+    #[inline(always)]
+    fn load<S: Simd, const G: usize>(s: S, tile: &'a [u16], i: usize) -> [S::f32s; G] {
+        let row = &tile[i * G * S::F32_LANES..][..G * S::F32_LANES];
+        let mut out = [s.splat_f32s(0.0); G];
+        for g in 0..G {
+            out[g] = f16s(s, &row[g * S::F32_LANES..][..S::F32_LANES]);
+        }
+        out
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Int8<'a>(pub(super) &'a [Line], pub(super) &'a [Line]);
+
+impl<'a> Stored for Int8<'a> {
+    type Tile<S: Simd, const G: usize> = &'a [i8];
+
+    #[inline(always)]
+    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> &'a [i8] {
+        let size = k * G * S::F32_LANES;
+        &bytemuck::cast_slice::<_, i8>(self.0)[tile * size..][..size]
+    }
+
+    #[inline(always)]
+    fn load<S: Simd, const G: usize>(s: S, tile: &'a [i8], i: usize) -> [S::f32s; G] {
+        let row = &tile[i * G * S::F32_LANES..][..G * S::F32_LANES];
+        let mut out = [s.splat_f32s(0.0); G];
+        for g in 0..G {
+            out[g] = int8s(s, &row[g * S::F32_LANES..][..S::F32_LANES]);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(self, s: S, tile: usize, gate: usize, gates: usize, sum: S::f32s) -> S::f32s {
+        let scale: &[f32] = bytemuck::cast_slice(self.1);
+        s.mul_f32s(sum, S::as_simd_f32s(scale).0[tile * gates + gate])
+    }
+}
+
+/// The same instructions by their own name, if they are those of `T`.
+#[inline(always)]
+fn known<S: Simd, T: Copy + 'static>(s: S) -> Option<T> {
+    (&s as &dyn Any).downcast_ref::<T>().copied()
+}
+
+/// f16 to f32; exact.
+#[inline(always)]
+fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let (Some(v4), Some(v)) = (known::<S, pulp::x86::V4>(s), v.as_array::<16>()) {
+            let x: pulp::f32x16 = pulp::cast(v4.avx512f._mm512_cvtph_ps(pulp::cast(pulp::u16x16(
+                v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15],
+            ))));
+            return bytemuck::cast(x);
+        }
+        if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.as_array::<8>()) {
+            let x = v3.avx2._mm256_cvtepu16_epi32(pulp::cast(*v));
+            let x: S::u32s = bytemuck::cast(pulp::cast::<_, pulp::u32x8>(x));
+            // Exponent and mantissa in the places of an f32, whose exponent is then 112 too small.
+            let magnitude = s.wrapping_dyn_shl_u32s(s.and_u32s(x, s.splat_u32s(0x7fff)), s.splat_u32s(13));
+            let sign = s.wrapping_dyn_shl_u32s(s.and_u32s(x, s.splat_u32s(0x8000)), s.splat_u32s(16));
+            let value = s.mul_f32s(s.transmute_f32s_u32s(magnitude), s.splat_f32s(f32::from_bits((112 + 127) << 23)));
+            return s.transmute_f32s_u32s(s.or_u32s(s.transmute_u32s_f32s(value), sign));
+        }
+    }
+    let mut lanes = [0.0; 16];
+    for (o, v) in lanes.iter_mut().zip(v) {
+        *o = f16::from_bits(*v).to_f32();
+    }
+    s.partial_load_f32s(&lanes[..S::F32_LANES])
+}
+
+/// int8 to f32.
+#[inline(always)]
+fn int8s<S: Simd>(s: S, v: &[i8]) -> S::f32s {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let (Some(v4), Some(v)) = (known::<S, pulp::x86::V4>(s), v.as_array::<16>()) {
+            let x = v4.avx512f._mm512_cvtepi32_ps(v4.avx512f._mm512_cvtepi8_epi32(pulp::cast(*v)));
+            return bytemuck::cast(pulp::cast::<_, pulp::f32x16>(x));
+        }
+        if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.as_array::<8>()) {
+            let mut wide = [0i8; 16];
+            wide[..8].copy_from_slice(v);
+            let x = v3.avx._mm256_cvtepi32_ps(v3.avx2._mm256_cvtepi8_epi32(pulp::cast(wide)));
+            return bytemuck::cast(pulp::cast::<_, pulp::f32x8>(x));
+        }
+    }
+    let mut lanes = [0.0; 16];
+    for (o, v) in lanes.iter_mut().zip(v) {
+        *o = f32::from(*v);
+    }
+    s.partial_load_f32s(&lanes[..S::F32_LANES])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::{Arch, WithSimd};
+
+    fn archs() -> Vec<Arch> {
+        let mut all = vec![Arch::Scalar, Arch::new()];
+        #[cfg(target_arch = "x86_64")]
+        all.extend(pulp::x86::V3::try_new().map(Arch::V3));
+        all
+    }
+
+    #[test]
+    fn every_f16_and_int8_widens_exactly() {
+        struct Halves;
+        impl WithSimd for Halves {
+            type Output = ();
+            fn with_simd<S: Simd>(self, s: S) {
+                let all: Vec<u16> = (0..=u16::MAX).filter(|&b| f16::from_bits(b).is_finite()).collect();
+                for v in all.chunks_exact(S::F32_LANES) {
+                    let mut got = vec![f32::NAN; S::F32_LANES];
+                    s.partial_store_f32s(&mut got, f16s(s, v));
+                    for (&bits, got) in v.iter().zip(got) {
+                        assert_eq!(got.to_bits(), f16::from_bits(bits).to_f32().to_bits(), "{bits:#x}");
+                    }
+                }
+                let all: Vec<i8> = (i8::MIN..=i8::MAX).collect();
+                for v in all.chunks_exact(S::F32_LANES) {
+                    let mut got = vec![f32::NAN; S::F32_LANES];
+                    s.partial_store_f32s(&mut got, int8s(s, v));
+                    assert!(v.iter().zip(got).all(|(&v, got)| got == f32::from(v)));
+                }
+            }
+        }
+        for arch in archs() {
+            arch.dispatch(Halves);
+        }
+    }
+
+    #[test]
+    fn int8_rows_have_their_own_scale() {
+        assert_eq!(int8_scale(&[0.0, -2.54, 1.0]), 2.54 / 127.0);
+        assert_eq!(int8(-2.54, 2.54 / 127.0), -127);
+        assert_eq!(int8(0.5, int8_scale(&[0.0, 0.0])), 0);
+        assert_eq!(int8(1e-40, int8_scale(&[1e-40])), 0);
+    }
+}
