@@ -12,5 +12,6 @@ pub use compose::{ComposeError, Composed, Defines, Origin, Value, compose};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
 pub use variant::{
-    ActivationCode, CellCode, Element, Family, General, MatmulTile, Pointwise, Scan, Step, Valid, Variant, samples,
+    ActivationCode, CellCode, Element, Family, General, Grid, Kept, MatmulTile, Pointwise, Scan, Step, Valid, Variant,
+    samples,
 };

@@ -44,9 +44,18 @@ params! {
     /// `fill.wgsl`
     Fill { count: u32, groups_x: u32, value: f32, unused: u32 }
     /// `gather.wgsl`
-    Gather { count: u32, groups_x: u32, width: u32, unused: u32 }
+    Gather {
+        count: u32, groups_x: u32, width: u32, ids_offset: u32, out_offset: u32,
+        unused0: u32, unused1: u32, unused2: u32,
+    }
     /// `loop_probe.wgsl`
     LoopProbe { iterations: u32, unused0: u32, unused1: u32, unused2: u32 }
+    /// `grid_probe.wgsl`
+    GridProbe { groups: u32, rounds: u32, spin_limit: u32, unused: u32 }
+    /// `peak.wgsl`
+    Peak { iterations: u32, count: u32, lanes: u32, factor: f32 }
+    /// `subgroup_probe.wgsl`
+    SubgroupProbe { seed: u32, unused0: u32, unused1: u32, unused2: u32 }
     /// `layer_norm.wgsl`
     LayerNorm {
         rows: u32, width: u32, groups_x: u32, offset: u32, affine_offset: u32, epsilon: f32,

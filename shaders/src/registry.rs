@@ -38,6 +38,10 @@ registry! {
     GeneralScan = "general_scan",
     /// One timestep of a cell with layer normalization or a projection, behind its product.
     GeneralStep = "general_step",
+    /// Whether workgroups of a dispatch run at the same time.
+    GridProbe = "grid_probe",
+    /// A whole GRU sequence by workgroups that exchange h.
+    GruGrid = "gru_grid",
     /// A whole GRU sequence.
     GruScan = "gru_scan",
     /// One GRU timestep.
@@ -50,6 +54,8 @@ registry! {
     LinearScan = "linear_scan",
     /// Counts executed loop iterations.
     LoopProbe = "loop_probe",
+    /// A whole LSTM sequence by workgroups that exchange h.
+    LstmGrid = "lstm_grid",
     /// A whole LSTM sequence.
     LstmScan = "lstm_scan",
     /// One LSTM timestep.
@@ -58,10 +64,14 @@ registry! {
     Mask = "mask",
     /// Matrix product.
     Matmul = "matmul",
+    /// Multiply-adds or reads, as fast as they go.
+    Peak = "peak",
     /// Cells whose units do not read each other, a step after the other.
     PointwiseScan = "pointwise_scan",
     /// Reduction over one axis.
     Reduce = "reduce",
+    /// A whole SimpleRNN sequence by workgroups that exchange h.
+    RnnGrid = "rnn_grid",
     /// A whole SimpleRNN sequence.
     RnnScan = "rnn_scan",
     /// One SimpleRNN timestep.
@@ -70,6 +80,8 @@ registry! {
     Sample = "sample",
     /// Softmax over the last axis.
     Softmax = "softmax",
+    /// Whether neighbouring lanes are neighbours in their subgroup.
+    SubgroupProbe = "subgroup_probe",
     /// Activations and conversion.
     Unary = "unary",
 }
@@ -87,6 +99,10 @@ macro_rules! snippets {
 }
 
 snippets!(
+    "grid",
+    "grid_begin",
+    "grid_wait",
+    "joined",
     "activations",
     "elements",
     "general_cell",

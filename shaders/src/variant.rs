@@ -158,52 +158,96 @@ impl CellCode {
 pub struct Scan {
     /// H
     pub hidden: u32,
-    /// Padded vec4 of k per unit; a multiple of `k_unroll`.
+    /// Padded vec4 of k per unit; a multiple of `k_split * k_unroll`.
     pub k4: u32,
-    /// Lanes of a workgroup.
+    /// Lanes of a workgroup; a multiple of `k_split`.
     pub workgroup: u32,
     /// Batch rows of a workgroup.
     pub batch_tile: u32,
     /// vec4 of k per loop iteration.
     pub k_unroll: u32,
-    /// Each lane keeps its weights in an array of its own. Only for software rasterisers: on a GPU
-    /// an array indexed at run time spills to memory.
-    pub resident: bool,
+    /// Lanes that share the sums of a unit: 1, 2, 4 or 8. More than 1 only with one unit a lane, and not for
+    /// a GRU without reset_after.
+    pub k_split: u32,
+    /// Shared sums are added up by shuffles within a subgroup, not through workgroup memory.
+    pub subgroups: bool,
+    /// Where a lane keeps its weights.
+    pub kept: Kept,
+}
+
+/// Where a lane has its weights from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// From memory, in every step.
+    Memory,
+    /// In registers, loaded once. For one unit a lane, and not for a GRU without reset_after.
+    Registers,
+    /// In an array of its own, loaded once. Only for software rasterisers: on a GPU an array indexed at run
+    /// time spills to memory. Not with `k_split`.
+    Array,
 }
 
 impl Scan {
-    /// Hidden units of a lane.
-    pub const fn units(&self) -> u32 {
-        self.hidden.div_ceil(self.workgroup)
+    const fn unit_lanes(&self) -> u32 {
+        self.workgroup / self.k_split
     }
 
-    /// vec4s of workgroup memory.
+    /// Hidden units of a lane.
+    pub const fn units(&self) -> u32 {
+        self.hidden.div_ceil(self.unit_lanes())
+    }
+
+    /// vec4 of k of a lane.
+    pub const fn k_slice(&self) -> u32 {
+        self.k4 / self.k_split
+    }
+
+    /// vec4s of workgroup memory for h.
     pub const fn tile(&self, family: Family) -> u32 {
         let buffers = if matches!(family, Family::Gru { reset_after: false }) { 3 } else { 2 };
         buffers * self.batch_tile * self.k4
     }
 
+    /// Floats of workgroup memory for sums that are shared.
+    const fn partial(&self, gates: u32) -> u32 {
+        if self.k_split > 1 && !self.subgroups { gates * self.batch_tile * self.workgroup } else { 0 }
+    }
+
+    /// Bytes of workgroup memory.
+    pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
+        16 * self.tile(cell.family) + 4 * self.partial(cell.gates())
+    }
+
     /// Loop iterations of an invocation in one timestep, at most.
     pub const fn iterations_per_step(&self, family: Family) -> u32 {
         let products = if matches!(family, Family::Gru { reset_after: false }) { 2 } else { 1 };
-        1 + products * self.units() * (self.k4 / self.k_unroll)
+        1 + products * self.units() * (self.k_slice() / self.k_unroll)
     }
 
     /// Loop iterations of an invocation before the first timestep, at most.
     pub const fn iterations_at_start(&self, family: Family) -> u32 {
-        let own = if self.resident { self.units() * self.k4 } else { 0 };
+        let own = if matches!(self.kept, Kept::Array) { self.units() * self.k4 } else { 0 };
         self.tile(family).div_ceil(self.workgroup) + own
     }
 
     /// The variant for a cell.
     pub fn variant(&self, cell: &CellCode) -> Variant {
+        let partial = self.partial(cell.gates());
         let defines = cell
             .defines(self.hidden, self.k4, self.k_unroll)
             .with("WORKGROUP", self.workgroup)
             .with("BATCH_TILE", self.batch_tile)
             .with("UNITS", self.units())
+            .with("UNIT_LANES", self.unit_lanes())
+            .with("K_SPLIT", self.k_split)
+            .with("K_SLICE", self.k_slice())
+            .with("SPLIT", self.k_split > 1)
+            .with("SUBGROUPS", self.k_split > 1 && self.subgroups)
+            .with("PARTIAL", partial > 0)
+            .with("PARTIAL_SUMS", partial)
+            .with("REGISTERS", self.kept == Kept::Registers)
+            .with("RESIDENT", self.kept == Kept::Array)
             .with("H_TILE", self.tile(cell.family))
-            .with("RESIDENT", self.resident)
             .with("GATES", cell.gates())
             .with("OWN", self.units() * self.k4 * cell.gates());
         match cell.family {
@@ -213,6 +257,70 @@ impl Scan {
             }
             _ => Variant { shader: Shader::RnnScan, defines },
         }
+    }
+}
+
+/// Geometry of a `*_grid` kernel. Not for a GRU without reset_after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// H
+    pub hidden: u32,
+    /// Padded vec4 of k per unit; a multiple of `k_split`.
+    pub k4: u32,
+    /// Hidden units of a workgroup.
+    pub unit_tile: u32,
+    /// Slices of k of a workgroup; at least `batch_tile`.
+    pub k_split: u32,
+    /// Batch rows of a workgroup.
+    pub batch_tile: u32,
+    /// Each lane keeps its weights in registers.
+    pub registers: bool,
+    /// Loads of an h that is not there before giving up.
+    pub spin_limit: u32,
+}
+
+impl Grid {
+    /// Elements of the exchange buffer before the first h.
+    pub const HEAD: usize = 4;
+
+    /// Bytes of workgroup memory.
+    pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
+        4 * (4 * self.batch_tile * self.k4 + self.sums(cell) + 1)
+    }
+
+    const fn sums(&self, cell: &CellCode) -> u32 {
+        self.k_split * self.batch_tile * cell.gates() * self.unit_tile
+    }
+
+    /// vec4 of k of a lane.
+    pub const fn k_slice(&self) -> u32 {
+        self.k4 / self.k_split
+    }
+
+    /// Loop iterations of an invocation in one timestep that waits for nothing, at most.
+    pub const fn iterations_per_step(&self) -> u32 {
+        1 + (self.batch_tile * self.hidden).div_ceil(self.unit_tile * self.k_split) + self.k_slice()
+    }
+
+    /// The variant for a cell.
+    pub fn variant(&self, cell: &CellCode) -> Variant {
+        let defines = cell
+            .defines(self.hidden, self.k4, 1)
+            .with("WORKGROUP", self.unit_tile * self.k_split)
+            .with("UNIT_TILE", self.unit_tile)
+            .with("K_SPLIT", self.k_split)
+            .with("K_SLICE", self.k_slice())
+            .with("BATCH_TILE", self.batch_tile)
+            .with("H_TILE", 4 * self.batch_tile * self.k4)
+            .with("SUMS", self.sums(cell))
+            .with("REGISTERS", self.registers)
+            .with("SPIN_LIMIT", self.spin_limit);
+        let shader = match cell.family {
+            Family::Lstm { .. } => Shader::LstmGrid,
+            Family::Gru { .. } => Shader::GruGrid,
+            _ => Shader::RnnGrid,
+        };
+        Variant { shader, defines }
     }
 }
 
@@ -510,6 +618,21 @@ impl Variant {
         Self { shader: Shader::LoopProbe, defines: Defines::new() }
     }
 
+    /// `grid_probe.wgsl`
+    pub fn grid_probe() -> Self {
+        Self { shader: Shader::GridProbe, defines: Defines::new() }
+    }
+
+    /// `peak.wgsl`
+    pub fn peak(read: bool) -> Self {
+        Self { shader: Shader::Peak, defines: Defines::new().with("READ", read) }
+    }
+
+    /// `subgroup_probe.wgsl`
+    pub fn subgroup_probe() -> Self {
+        Self { shader: Shader::SubgroupProbe, defines: Defines::new() }
+    }
+
     /// The variant's module.
     ///
     /// # Errors
@@ -524,6 +647,10 @@ pub fn samples() -> Vec<Variant> {
     use Element::{F16, F32, U32};
     let mut out = vec![
         Variant::loop_probe(),
+        Variant::grid_probe(),
+        Variant::subgroup_probe(),
+        Variant::peak(false),
+        Variant::peak(true),
         Variant::argmax(F32),
         Variant::argmax(F16),
         Variant::layer_norm(),
@@ -582,8 +709,32 @@ pub fn samples() -> Vec<Variant> {
             let cell = cell(family, o);
             for (hidden, workgroup, batch_tile, k_unroll) in [(3, 32, 1, 1), (128, 128, 4, 4), (300, 128, 2, 2)] {
                 let k4 = CellCode::k4(hidden, k_unroll);
-                for resident in [false, true] {
-                    out.push(Scan { hidden, k4, workgroup, batch_tile, k_unroll, resident }.variant(&cell));
+                let scan = Scan {
+                    hidden,
+                    k4,
+                    workgroup,
+                    batch_tile,
+                    k_unroll,
+                    k_split: 1,
+                    subgroups: false,
+                    kept: Kept::Memory,
+                };
+                out.extend([Kept::Memory, Kept::Array].map(|kept| Scan { kept, ..scan }.variant(&cell)));
+                if family == (Family::Gru { reset_after: false }) {
+                    continue;
+                }
+                let k4 = CellCode::k4(hidden, 8);
+                for (k_split, subgroups) in [(2, true), (4, false), (8, true)] {
+                    let workgroup = (hidden * k_split).next_multiple_of(32).min(1024);
+                    let split = Scan { k4, workgroup, k_split, subgroups, k_unroll: 1, ..scan };
+                    if split.units() == 1 {
+                        out.push(split.variant(&cell));
+                        out.push(Scan { kept: Kept::Registers, ..split }.variant(&cell));
+                    }
+                }
+                for registers in [false, true] {
+                    let (unit_tile, k_split, spin_limit) = (16, 8, 100);
+                    out.push(Grid { hidden, k4, unit_tile, k_split, batch_tile, registers, spin_limit }.variant(&cell));
                 }
             }
             for (hidden, batch_tile) in [(3, 1), (130, 4)] {

@@ -24,7 +24,7 @@ fn checked() -> Vec<Checked> {
             let reflection = reflect(&composed.source).unwrap_or_else(|e| {
                 panic!("{name}: {e}\n{}", numbered(&composed.source));
             });
-            let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16)
+            let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP)
                 .validate(&reflection.module)
                 .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&composed.source)));
             Checked { name, shader: variant.shader, source: composed.source, module: reflection.module, info }
@@ -113,6 +113,9 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Copy => params::Copy::FIELDS,
             Shader::Fill => params::Fill::FIELDS,
             Shader::Gather => params::Gather::FIELDS,
+            Shader::Peak => params::Peak::FIELDS,
+            Shader::GridProbe => params::GridProbe::FIELDS,
+            Shader::SubgroupProbe => params::SubgroupProbe::FIELDS,
             Shader::LayerNorm => params::LayerNorm::FIELDS,
             Shader::LoopProbe => params::LoopProbe::FIELDS,
             Shader::Mask => params::Mask::FIELDS,
@@ -123,13 +126,16 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Unary => params::Unary::FIELDS,
             Shader::GeneralScan
             | Shader::GeneralStep
+            | Shader::GruGrid
             | Shader::GruScan
             | Shader::GruStep
             | Shader::LinearCarry
             | Shader::LinearScan
+            | Shader::LstmGrid
             | Shader::LstmScan
             | Shader::LstmStep
             | Shader::PointwiseScan
+            | Shader::RnnGrid
             | Shader::RnnScan
             | Shader::RnnStep => params::Recurrent::FIELDS,
         };

@@ -1,11 +1,16 @@
-// Rows of a table by id. The host has checked that every id is in range.
+// Rows of a table by id, for a span of ids. The host has checked that every id is in range.
 #import elements
 
 struct Params {
     count: u32,
     groups_x: u32,
     width: u32,
-    unused: u32,
+    // Where the span begins in `ids`, and its first row in `out`, in elements.
+    ids_offset: u32,
+    out_offset: u32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -17,6 +22,6 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let e = element_index(group, lane, p.groups_x);
     if e < p.count {
-        out[e] = table[ids[e / p.width] * p.width + e % p.width];
+        out[p.out_offset + e] = table[ids[p.ids_offset + e / p.width] * p.width + e % p.width];
     }
 }

@@ -2,6 +2,7 @@
 // per hidden unit (UNITS units a lane), h in workgroup memory. With RESET_AFTER one product a step;
 // without it r ∘ h is exchanged between two products.
 #import recurrent
+#import joined
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, 3·H]
@@ -20,10 +21,21 @@ var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
 #if RESIDENT
 var<private> own: array<vec4<f32>, OWN>;
 #end
+#if PARTIAL
+var<workgroup> partial: array<f32, PARTIAL_SUMS>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 #import scan_begin
+#if REGISTERS
+#unroll q K_SLICE
+    let w$q = (d * K4 + begin + $qu) * (3u * H) + jc0;
+    let rr$q = weights[w$q];
+    let rz$q = weights[w$q + H];
+    let rn$q = weights[w$q + 2u * H];
+#end
+#end
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
@@ -34,15 +46,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var z$u_$b = 0.0;
         var n$u_$b = 0.0;
 #end
+#if SPLIT
+        {
+#else
         if j$u < H {
-#unroll b BATCH_TILE
-            let x$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (3u * H) + j$u;
-            var r$b = projection[x$b];
-            var a$b = projection[x$b + H];
-            n$u_$b = projection[x$b + 2u * H];
-            var m$b = 0.0;
 #end
-            for (var k = 0u; k < K4; k += K_UNROLL) {
+#unroll b BATCH_TILE
+            var r$b = 0.0;
+            var a$b = 0.0;
+            var m$b = 0.0;
+            let x$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (3u * H) + jc$u;
+            n$u_$b = projection[x$b + 2u * H];
+            if slice == 0u {
+                r$b = projection[x$b];
+                a$b = projection[x$b + H];
+            }
+#end
+#if REGISTERS
+#unroll q K_SLICE
+            {
+                let wr = vec4<f32>(rr$q);
+                let wz = vec4<f32>(rz$q);
+                let wn = vec4<f32>(rn$q);
+#unroll b BATCH_TILE
+                {
+                    let h = h_tile[read + $bu * K4 + begin + $qu];
+                    r$b += dot(wr, h);
+                    a$b += dot(wz, h);
+                    m$b += dot(wn, h);
+                }
+#end
+            }
+#end
+#else
+            for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
 #if RESIDENT
@@ -53,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let wn = own[w + 2u];
 #end
 #else
-                    let w = (d * K4 + k + $qu) * (3u * H) + j$u;
+                    let w = (d * K4 + k + $qu) * (3u * H) + jc$u;
                     let wr = vec4<f32>(weights[w]);
                     let wz = vec4<f32>(weights[w + H]);
 #if RESET_AFTER
@@ -73,12 +110,45 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 }
 #end
             }
+#end
+#if SPLIT
+#if SUBGROUPS
+#unroll b BATCH_TILE
+            r$b = joined(r$b);
+            a$b = joined(a$b);
+            m$b = joined(m$b);
+#end
+#else
+#unroll b BATCH_TILE
+            {
+                let at = (slice * BATCH_TILE + $bu) * (3u * UNIT_LANES) + unit;
+                partial[at] = r$b;
+                partial[at + UNIT_LANES] = a$b;
+                partial[at + 2u * UNIT_LANES] = m$b;
+            }
+#end
+            workgroupBarrier();
+#unroll b BATCH_TILE
+            r$b = 0.0;
+            a$b = 0.0;
+            m$b = 0.0;
+#unroll q K_SPLIT
+            {
+                let at = ($qu * BATCH_TILE + $bu) * (3u * UNIT_LANES) + unit;
+                r$b += partial[at];
+                a$b += partial[at + UNIT_LANES];
+                m$b += partial[at + 2u * UNIT_LANES];
+            }
+#end
+#end
+#end
+#end
 #unroll b BATCH_TILE
             {
                 let r = gate0(r$b);
                 z$u_$b = gate1(a$b);
 #if RESET_AFTER
-                if HAS_EXTRA { m$b += extra[d * H + j$u]; }
+                if HAS_EXTRA { m$b += extra[d * H + jc$u]; }
                 n$u_$b += r * m$b;
 #else
                 let at = $bu * K4 + j$u / 4u;
@@ -111,7 +181,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #end
 #unroll u UNITS
-        if j$u < H {
+        if own$u {
 #unroll b BATCH_TILE
             {
                 let at = $bu * K4 + j$u / 4u;
@@ -134,7 +204,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
 #unroll u UNITS
-    if j$u < H {
+    if own$u {
 #unroll b BATCH_TILE
         if real$b {
             h_state[(d * p.batch + row$b) * H + j$u] =

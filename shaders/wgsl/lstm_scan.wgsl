@@ -1,6 +1,7 @@
 // A whole LSTM sequence in one dispatch: one workgroup per tile of batch rows and direction,
 // a lane per hidden unit (UNITS units a lane), h in workgroup memory, c in registers.
 #import recurrent
+#import joined
 #import lstm_cell
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,6 +22,9 @@ var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
 #if RESIDENT
 var<private> own: array<vec4<f32>, OWN>;
 #end
+#if PARTIAL
+var<workgroup> partial: array<f32, PARTIAL_SUMS>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -29,7 +33,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll u UNITS
 #unroll b BATCH_TILE
     var c$u_$b = 0.0;
-    if j$u < H && !from_c_zero { c$u_$b = c_state[(d * p.batch + row$b) * H + j$u]; }
+    if !from_c_zero { c$u_$b = c_state[(d * p.batch + row$b) * H + jc$u]; }
+#end
+#end
+#if REGISTERS
+#unroll q K_SLICE
+    let w$q = (d * K4 + begin + $qu) * (4u * H) + jc0;
+    let ri$q = weights[w$q];
+    let rf$q = weights[w$q + H];
+    let rg$q = weights[w$q + 2u * H];
+    let ro$q = weights[w$q + 3u * H];
 #end
 #end
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
@@ -38,15 +51,44 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let place = select(t, s, (p.flags & 2u) != 0u);
         let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
+#if SPLIT
+        {
+#else
         if j$u < H {
-#unroll b BATCH_TILE
-            let x$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (4u * H) + j$u;
-            var i$b = projection[x$b];
-            var f$b = projection[x$b + H];
-            var g$b = projection[x$b + 2u * H];
-            var o$b = projection[x$b + 3u * H];
 #end
-            for (var k = 0u; k < K4; k += K_UNROLL) {
+#unroll b BATCH_TILE
+            var i$b = 0.0;
+            var f$b = 0.0;
+            var g$b = 0.0;
+            var o$b = 0.0;
+            if slice == 0u {
+                let x = ((d * p.chunk_steps + slot) * p.batch + row$b) * (4u * H) + jc$u;
+                i$b = projection[x];
+                f$b = projection[x + H];
+                g$b = projection[x + 2u * H];
+                o$b = projection[x + 3u * H];
+            }
+#end
+#if REGISTERS
+#unroll q K_SLICE
+            {
+                let wi = vec4<f32>(ri$q);
+                let wf = vec4<f32>(rf$q);
+                let wg = vec4<f32>(rg$q);
+                let wo = vec4<f32>(ro$q);
+#unroll b BATCH_TILE
+                {
+                    let h = h_tile[read + $bu * K4 + begin + $qu];
+                    i$b += dot(wi, h);
+                    f$b += dot(wf, h);
+                    g$b += dot(wg, h);
+                    o$b += dot(wo, h);
+                }
+#end
+            }
+#end
+#else
+            for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
 #if RESIDENT
@@ -56,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let wg = own[w + 2u];
                     let wo = own[w + 3u];
 #else
-                    let w = (d * K4 + k + $qu) * (4u * H) + j$u;
+                    let w = (d * K4 + k + $qu) * (4u * H) + jc$u;
                     let wi = vec4<f32>(weights[w]);
                     let wf = vec4<f32>(weights[w + H]);
                     let wg = vec4<f32>(weights[w + 2u * H]);
@@ -74,25 +116,62 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 }
 #end
             }
+#end
+#if SPLIT
+#if SUBGROUPS
+#unroll b BATCH_TILE
+            i$b = joined(i$b);
+            f$b = joined(f$b);
+            g$b = joined(g$b);
+            o$b = joined(o$b);
+#end
+#else
+#unroll b BATCH_TILE
+            {
+                let at = (slice * BATCH_TILE + $bu) * (4u * UNIT_LANES) + unit;
+                partial[at] = i$b;
+                partial[at + UNIT_LANES] = f$b;
+                partial[at + 2u * UNIT_LANES] = g$b;
+                partial[at + 3u * UNIT_LANES] = o$b;
+            }
+#end
+            workgroupBarrier();
+#unroll b BATCH_TILE
+            i$b = 0.0;
+            f$b = 0.0;
+            g$b = 0.0;
+            o$b = 0.0;
+#unroll q K_SPLIT
+            {
+                let at = ($qu * BATCH_TILE + $bu) * (4u * UNIT_LANES) + unit;
+                i$b += partial[at];
+                f$b += partial[at + UNIT_LANES];
+                g$b += partial[at + 2u * UNIT_LANES];
+                o$b += partial[at + 3u * UNIT_LANES];
+            }
+#end
+#end
+#end
+#end
             var peephole = vec3<f32>();
             if HAS_EXTRA {
-                let e = d * 3u * H + j$u;
+                let e = d * 3u * H + jc$u;
                 peephole = vec3<f32>(extra[e], extra[e + H], extra[e + 2u * H]);
             }
 #unroll b BATCH_TILE
             {
-                let at = $bu * K4 + j$u / 4u;
+                let at = $bu * K4 + jc$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
                 let next = lstm_cell(vec4<f32>(i$b, f$b, g$b, o$b), c$u_$b, peephole);
                 var h = next.x;
-                if HAS_ZONEOUT { h = mix(next.x, h_tile[read + at][j$u % 4u], ZONEOUT_H); }
+                if HAS_ZONEOUT { h = mix(next.x, h_tile[read + at][jc$u % 4u], ZONEOUT_H); }
                 if !alive {
-                    h = h_tile[read + at][j$u % 4u];
+                    h = h_tile[read + at][jc$u % 4u];
                 } else {
                     c$u_$b = next.y;
                 }
-                h_tile[write + at][j$u % 4u] = h;
-                if real$b && (p.flags & 1u) != 0u {
+                if own$u { h_tile[write + at][jc$u % 4u] = h; }
+                if own$u && real$b && (p.flags & 1u) != 0u {
                     y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
                 }
             }
@@ -104,11 +183,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
 #unroll u UNITS
-    if j$u < H {
+    if own$u {
 #unroll b BATCH_TILE
         if real$b {
             let at = (d * p.batch + row$b) * H + j$u;
-            h_state[at] = h_tile[read + $bu * K4 + j$u / 4u][j$u % 4u];
+            h_state[at] = h_tile[read + $bu * K4 + j$u / 4u][jc$u % 4u];
             c_state[at] = c$u_$b;
         }
 #end

@@ -1,6 +1,7 @@
 // A whole SimpleRNN sequence in one dispatch: one workgroup per tile of batch rows and direction,
 // a lane per hidden unit (UNITS units a lane), h in workgroup memory.
 #import recurrent
+#import joined
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, H]
@@ -17,27 +18,50 @@ var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
 #if RESIDENT
 var<private> own: array<vec4<f32>, OWN>;
 #end
+#if PARTIAL
+var<workgroup> partial: array<f32, PARTIAL_SUMS>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 #import scan_begin
+#if REGISTERS
+#unroll q K_SLICE
+    let r$q = weights[(d * K4 + begin + $qu) * H + jc0];
+#end
+#end
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
         let place = select(t, s, (p.flags & 2u) != 0u);
         let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
+#if SPLIT
+        {
+#else
         if j$u < H {
-#unroll b BATCH_TILE
-            var a$b = projection[((d * p.chunk_steps + slot) * p.batch + row$b) * H + j$u];
 #end
-            for (var k = 0u; k < K4; k += K_UNROLL) {
+#unroll b BATCH_TILE
+            var a$b = 0.0;
+            if slice == 0u { a$b = projection[((d * p.chunk_steps + slot) * p.batch + row$b) * H + jc$u]; }
+#end
+#if REGISTERS
+#unroll q K_SLICE
+            {
+                let w = vec4<f32>(r$q);
+#unroll b BATCH_TILE
+                a$b += dot(w, h_tile[read + $bu * K4 + begin + $qu]);
+#end
+            }
+#end
+#else
+            for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
 #unroll q K_UNROLL
                 {
 #if RESIDENT
                     let w = own[$uu * K4 + k + $qu];
 #else
-                    let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + j$u]);
+                    let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + jc$u]);
 #end
 #unroll b BATCH_TILE
                     a$b += dot(w, h_tile[read + $bu * K4 + k + $qu]);
@@ -45,17 +69,36 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 }
 #end
             }
+#end
+#if SPLIT
+#if SUBGROUPS
+#unroll b BATCH_TILE
+            a$b = joined(a$b);
+#end
+#else
+#unroll b BATCH_TILE
+            partial[(slice * BATCH_TILE + $bu) * UNIT_LANES + unit] = a$b;
+#end
+            workgroupBarrier();
+#unroll b BATCH_TILE
+            a$b = 0.0;
+#unroll q K_SPLIT
+            a$b += partial[($qu * BATCH_TILE + $bu) * UNIT_LANES + unit];
+#end
+#end
+#end
+#end
 #unroll b BATCH_TILE
             {
-                let at = $bu * K4 + j$u / 4u;
+                let at = $bu * K4 + jc$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
                 var h = candidate_activation(a$b);
-                if HAS_ZONEOUT { h = mix(h, h_tile[read + at][j$u % 4u], ZONEOUT_H); }
+                if HAS_ZONEOUT { h = mix(h, h_tile[read + at][jc$u % 4u], ZONEOUT_H); }
                 if !alive {
-                    h = h_tile[read + at][j$u % 4u];
+                    h = h_tile[read + at][jc$u % 4u];
                 }
-                h_tile[write + at][j$u % 4u] = h;
-                if real$b && (p.flags & 1u) != 0u {
+                if own$u { h_tile[write + at][jc$u % 4u] = h; }
+                if own$u && real$b && (p.flags & 1u) != 0u {
                     y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
                 }
             }
@@ -67,11 +110,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
 
 #unroll u UNITS
-    if j$u < H {
+    if own$u {
 #unroll b BATCH_TILE
         if real$b {
             h_state[(d * p.batch + row$b) * H + j$u] =
-                h_tile[read + $bu * K4 + j$u / 4u][j$u % 4u];
+                h_tile[read + $bu * K4 + j$u / 4u][jc$u % 4u];
         }
 #end
     }

@@ -8,8 +8,8 @@ pub mod parity;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
-    Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent, RecurrentConfig,
-    Strategy, Tensor, WeightStorage,
+    Candidate, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent,
+    RecurrentConfig, Strategy, Tensor, WeightStorage,
 };
 use recurve_reference as reference;
 use std::collections::BTreeMap;
@@ -259,6 +259,17 @@ impl Case {
 
     /// The outputs on a device; `budget` bounds the projection of a chunk of timesteps.
     pub fn run(&self, device: &Device, strategy: Strategy, budget: usize) -> Outputs<f32> {
+        self.run_by(device, strategy, None, budget).0
+    }
+
+    /// The outputs by one way of running it, and the strategy that they came from.
+    pub fn run_by(
+        &self,
+        device: &Device,
+        strategy: Strategy,
+        candidate: Option<Candidate>,
+        budget: usize,
+    ) -> (Outputs<f32>, Strategy) {
         let [b, t, i, h] = self.sizes;
         let d = self.directions.len();
         let w = self.width();
@@ -276,15 +287,17 @@ impl Case {
             mask: mask.as_ref(),
             masked_output: self.masked_output,
             strategy,
+            candidate,
             projection_budget: budget,
             ..ForwardArgs::default()
         };
         let out = self.layer(device).forward(&x, &args).expect("a valid call");
-        Outputs {
+        let outputs = Outputs {
             y: out.y.expect("all outputs").to_vec().expect("read"),
             h: out.h.to_vec().expect("read"),
             c: out.c.map(|c| c.to_vec().expect("read")).unwrap_or_default(),
-        }
+        };
+        (outputs, out.strategy)
     }
 
     /// The outputs by the reference in f64.

@@ -4,9 +4,10 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
-    Strategy, Tensor, WeightStorage, Zoneout,
+    Activation, Candidate, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent,
+    RecurrentConfig, Strategy, Tensor, WeightStorage, Zoneout,
 };
+use recurve_shaders::{Grid, Kept, Scan};
 use recurve_tests::{Case, Random, compare_f32, gpu, paths, wide};
 
 const ALL: usize = 64 << 20;
@@ -121,6 +122,142 @@ fn f16_weights_are_rounded_and_summed_in_f32() {
         let error = compare(&case.run(&Device::Cpu, Strategy::Auto, ALL).y, &exact.reference().y, Tolerance::F16);
         let error = error.expect("within the bound of f16 storage").worst_error;
         assert!(error > 1e-6, "{cell:?}: nothing was rounded");
+    }
+}
+
+/// Every layout of `scan` and `step`, and `grid`, whatever the device would choose: sums shared by lanes
+/// with subgroups and without, weights in registers, tiles of rows.
+#[test]
+fn every_candidate_gives_the_same_result() {
+    let gpu = gpu();
+    let mut layouts = std::collections::BTreeSet::new();
+    let clipped = Cell { clip: Some(0.5), candidate: Activation::Softsign, ..Cell::LSTM };
+    for (n, cell) in [Cell::RNN, Cell::GRU, clipped, Cell::GRU_RESET_BEFORE, Cell::LSTM].into_iter().enumerate() {
+        let shapes = [([1, 7, 5, 32], false), ([9, 5, 3, 33], true), ([3, 4, 2, 70], false), ([2, 3, 4, 130], true)];
+        // Two of the shapes for each cell, and every third layout of those: compiling takes its time.
+        for (m, (sizes, half)) in shapes.into_iter().enumerate().filter(|(m, _)| m % 2 == n % 2) {
+            let case = Case::random(60 + n as u64, cell, &BOTH, sizes).with_states(61);
+            let case = match (n % 3, half) {
+                (0, false) => case.with_lengths(),
+                (1, _) => case.with_mask(5, MaskedOutput::Repeat),
+                _ => case,
+            };
+            let case = if half { case.with_f16_weights() } else { case };
+            let want = case.reference();
+            let layer = case.layer(&gpu);
+            let mut all = layer.candidates(sizes[0], sizes[1]).unwrap();
+            all.extend(all.clone().iter().filter_map(|c| match *c {
+                // On a GPU the default, on a software rasteriser never chosen.
+                Candidate::Scan(s) if s.units() == 1 && s.kept == Kept::Memory && s.k_slice() <= 8 => {
+                    let before = cell.kind == CellKind::Gru { reset_after: false };
+                    (!before).then_some(Candidate::Scan(Scan { kept: Kept::Registers, ..s }))
+                }
+                Candidate::Grid(g) => Some(Candidate::Grid(Grid { registers: !g.registers, ..g })),
+                _ => None,
+            }));
+            for candidate in all.into_iter().skip((n + m) / 2 % 3).step_by(3) {
+                layouts.insert(candidate.to_string());
+                // Chunks of two timesteps too.
+                let row = 4 * 2 * sizes[0] * cell.kind.gates() * sizes[3];
+                for budget in [ALL, 2 * row] {
+                    let (got, by) = case.run_by(&gpu, Strategy::Auto, Some(candidate), budget);
+                    assert!(by == candidate.strategy() || by == Strategy::Step, "{candidate}");
+                    for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
+                        if want.is_empty() {
+                            continue;
+                        }
+                        compare(got, want, bound(&cell))
+                            .unwrap_or_else(|e| panic!("{cell:?} {sizes:?} {candidate}: {e}"));
+                    }
+                }
+            }
+        }
+    }
+    for part in ["split 8", "rows 4", "registers", "step rows 1 units 32", "step rows 8"] {
+        assert!(layouts.iter().any(|l| l.contains(part)), "{part} not in {layouts:?}");
+    }
+}
+
+/// `lstm_grid`, `gru_grid`, `rnn_grid`: right whether or not the workgroups run at the same time. With more
+/// workgroups than a software rasteriser has threads they do not, and the call ends by `step`.
+#[test]
+fn grid_is_right_or_falls_back_to_step() {
+    let gpu = gpu();
+    let mut ways = Vec::new();
+    for (cell, h) in [(Cell::LSTM, 16), (Cell::GRU, 32), (Cell::RNN, 64), (Cell::LSTM, 600), (Cell::RNN, 1000)] {
+        let case = Case::random(70, cell, &[Direction::Forward], [2, 9, 3, h]).with_states(71);
+        let want = case.reference();
+        let (got, by) = case.run_by(&gpu, Strategy::Grid, None, ALL);
+        for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
+            if want.is_empty() {
+                continue;
+            }
+            compare(got, want, bound(&cell)).unwrap_or_else(|e| panic!("{cell:?} H={h} by {by:?}: {e}"));
+        }
+        ways.push(by);
+    }
+    // One workgroup never waits in vain.
+    assert_eq!(ways[0], Strategy::Grid, "{ways:?}");
+    let refused = Case::random(72, Cell::GRU_RESET_BEFORE, &[Direction::Forward], [1, 2, 3, 4]);
+    let x = Tensor::from_f32(&refused.x, &[1, 2, 3], &gpu).unwrap();
+    let args = ForwardArgs { strategy: Strategy::Grid, ..ForwardArgs::default() };
+    assert!(refused.layer(&gpu).forward(&x, &args).unwrap_err().to_string().contains("grid"));
+}
+
+/// A look-up in place of the input product: `gather` into the projection, with the bits of the product on the
+/// CPU, and within rounding on a GPU, by every cell and way.
+#[test]
+fn token_tables_stand_for_embedding_and_input_product() {
+    const VOCABULARY: usize = 11;
+    for (n, cell) in cells().into_iter().chain(projected(20)).enumerate() {
+        let [b, t, i, h] = [3, 6, 5, 20];
+        let mut case = Case::random(90 + n as u64, cell, &BOTH, [b, t, i, h]).with_states(91).with_lengths();
+        let embeddings = Random(92).floats(VOCABULARY * i, 1.0);
+        let ids: Vec<u32> = (0..b * t).map(|n| (n * 7 % VOCABULARY) as u32).collect();
+        case.x = ids.iter().flat_map(|&id| embeddings[id as usize * i..][..i].to_vec()).collect();
+        let want = case.reference();
+        for (device, strategy) in paths() {
+            let layer = case.layer(&device);
+            let tensor = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, &device).unwrap();
+            let table = layer.token_table(&tensor(&embeddings, &[VOCABULARY, i])).unwrap();
+            let lengths = Tensor::from_u32(case.lengths.as_ref().unwrap(), &[b], &device).unwrap();
+            let h0 = tensor(case.h0.as_ref().unwrap(), &[2, b, cell.state_size(h)]);
+            let c0 = case.c0.as_ref().map(|c| tensor(c, &[2, b, h]));
+            // Chunks of a timestep too, and time first.
+            for (time_major, projection_budget) in [(false, ALL), (false, 1), (true, ALL)] {
+                let args = ForwardArgs {
+                    h0: Some(&h0),
+                    c0: c0.as_ref(),
+                    lengths: Some(&lengths),
+                    strategy,
+                    time_major,
+                    projection_budget,
+                    ..ForwardArgs::default()
+                };
+                let tokens = Tensor::from_u32(&ids, &[b, t], &device).unwrap();
+                let tokens = if time_major { tokens.transpose(&[1, 0]).unwrap() } else { tokens };
+                let out = layer.forward_tokens(&tokens, &table, &args).unwrap();
+                let y = out.y.unwrap();
+                let y = if time_major { y.transpose(&[1, 0, 2]).unwrap() } else { y };
+                compare(&y.to_vec().unwrap(), &want.y, bound(&cell))
+                    .unwrap_or_else(|e| panic!("{cell:?} {device}: {e}"));
+                compare(&out.h.to_vec().unwrap(), &want.h, bound(&cell)).unwrap();
+                if device == Device::Cpu {
+                    let x = tensor(&case.x, &[b, t, i]);
+                    let plain = layer.forward(&x, &ForwardArgs { time_major: false, ..args }).unwrap();
+                    assert_eq!(y.to_vec().unwrap(), plain.y.unwrap().to_vec().unwrap(), "{cell:?}");
+                }
+            }
+            // What is wrong is said.
+            let args = ForwardArgs::default();
+            let outside = Tensor::from_u32(&[0, VOCABULARY as u32], &[1, 2], &device).unwrap();
+            assert!(layer.forward_tokens(&outside, &table, &args).unwrap_err().to_string().contains("11"));
+            let other = Case::random(1, cell, &[Direction::Forward], [1, 1, i, h]).layer(&device);
+            let one = Tensor::from_u32(&[0], &[1, 1], &device).unwrap();
+            assert!(other.forward_tokens(&one, &table, &args).unwrap_err().to_string().contains("another layer"));
+            assert!(layer.forward_tokens(&tensor(&[0.0], &[1, 1]), &table, &args).is_err());
+            assert!(layer.token_table(&tensor(&[0.0; 4], &[2, 2])).unwrap_err().to_string().contains("vocabulary"));
+        }
     }
 }
 

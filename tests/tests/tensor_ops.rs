@@ -358,3 +358,16 @@ fn sample_draws_the_same_on_every_device() {
     let differ = cpu.iter().zip(&gpu).filter(|(a, b)| a != b).count();
     assert!(differ <= 1, "{differ} of 500");
 }
+
+/// `peak`: rates that a device can have.
+#[test]
+fn peaks_are_rates_that_devices_can_have() {
+    for device in devices() {
+        let flops = device.peak_flops().unwrap();
+        assert!((1e7..1e16).contains(&flops), "{device}: {flops:e} operations a second");
+        for bytes in [1, 1 << 16, 8 << 20] {
+            let rate = device.peak_bandwidth(bytes).unwrap();
+            assert!((1e7..1e15).contains(&rate), "{device}: {rate:e} bytes a second from {bytes}");
+        }
+    }
+}

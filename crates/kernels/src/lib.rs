@@ -10,5 +10,8 @@ mod cpu;
 mod gpu;
 mod recurrent;
 
-pub use recurrent::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, WeightStorage};
+pub use recurrent::{
+    Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable, Tuning,
+    WeightStorage,
+};
 pub use recurve_reference::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Zoneout};

@@ -20,6 +20,12 @@ pub enum Strategy {
     /// One dispatch per timestep over tiles of hidden units, batch rows and directions. For large H
     /// and large batches.
     Step,
+    /// The whole sequence in one dispatch of several workgroups, each with its own hidden units, that
+    /// exchange h through memory after every step. No API promises that they run at the same time: they
+    /// wait a bounded time, and if in vain the same call ends by `step`, with the right result. A call waits
+    /// for the device. Never chosen by the default rule; by [`Tuning::Measure`] only where enough
+    /// workgroups were seen to run together.
+    Grid,
 }
 
 impl Strategy {
@@ -29,6 +35,70 @@ impl Strategy {
             Self::Auto => "auto",
             Self::Scan => "scan",
             Self::Step => "step",
+            Self::Grid => "grid",
+        }
+    }
+}
+
+/// How [`Strategy::Auto`] chooses on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tuning {
+    /// By a rule from the shape and the adapter.
+    #[default]
+    Rule,
+    /// The first call of a shape times every [`Candidate`] and takes the fastest. The choice is kept in a
+    /// file for this adapter, driver, version, layer size and shape (batch and timesteps up to the next
+    /// power of two): `recurve/tuning.tsv` in the user's cache folder, or `RECURVE_TUNING_FILE`, which may
+    /// be empty to keep nothing.
+    Measure,
+}
+
+/// One way to run a layer at some shape on a GPU: a strategy with a layout. They differ in speed only; their
+/// results agree within the bounds of the kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Candidate {
+    /// One workgroup a tile of rows.
+    Scan(recurve_shaders::Scan),
+    /// A dispatch a step.
+    Step(recurve_shaders::Step),
+    /// Workgroups that exchange h.
+    Grid(recurve_shaders::Grid),
+    /// The one layout of a strategy, for the cells that have no other.
+    Other(Strategy),
+}
+
+impl Candidate {
+    /// Its strategy.
+    pub const fn strategy(&self) -> Strategy {
+        match self {
+            Self::Scan(_) => Strategy::Scan,
+            Self::Step(_) => Strategy::Step,
+            Self::Grid(_) => Strategy::Grid,
+            Self::Other(s) => *s,
+        }
+    }
+}
+
+/// The strategy and what distinguishes its layouts, like `scan rows 1 split 4 subgroups registers`.
+impl core::fmt::Display for Candidate {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.strategy().name())?;
+        match self {
+            Self::Scan(s) => {
+                write!(f, " rows {} split {}", s.batch_tile, s.k_split)?;
+                f.write_str(if s.k_split > 1 && s.subgroups { " subgroups" } else { "" })?;
+                f.write_str(match s.kept {
+                    recurve_shaders::Kept::Memory => "",
+                    recurve_shaders::Kept::Registers => " registers",
+                    recurve_shaders::Kept::Array => " array",
+                })
+            }
+            Self::Step(s) => write!(f, " rows {} units {} split {}", s.batch_tile, s.unit_tile, s.k_split),
+            Self::Grid(g) => {
+                write!(f, " rows {} units {} split {}", g.batch_tile, g.unit_tile, g.k_split)?;
+                f.write_str(if g.registers { " registers" } else { "" })
+            }
+            Self::Other(_) => Ok(()),
         }
     }
 }
@@ -137,6 +207,10 @@ pub struct ForwardArgs<'a> {
     pub reading_order: bool,
     /// How a GPU runs the recurrence; without effect on the CPU.
     pub strategy: Strategy,
+    /// How [`Strategy::Auto`] chooses on a GPU.
+    pub tuning: Tuning,
+    /// One of [`Recurrent::candidates`] in place of a strategy.
+    pub candidate: Option<Candidate>,
     /// Bytes that the input projection of a chunk of timesteps may take.
     pub projection_budget: usize,
 }
@@ -153,6 +227,8 @@ impl Default for ForwardArgs<'_> {
             outputs: Outputs::All,
             reading_order: false,
             strategy: Strategy::Auto,
+            tuning: Tuning::Rule,
+            candidate: None,
             projection_budget: 64 << 20,
         }
     }
@@ -168,6 +244,35 @@ pub struct RecurrentOutput {
     pub h: Tensor,
     /// Final c, `[D, B, H]`; LSTM only.
     pub c: Option<Tensor>,
+    /// The strategy by which a GPU came to the result: `Step` also where `Grid` was asked for and had to be
+    /// given up. `Auto` on the CPU.
+    pub strategy: Strategy,
+}
+
+/// What every token of a vocabulary contributes to the gates: `E · W_ihᵀ + b` for an embedding `E` of
+/// `[V, I]`, so that sequences of ids need no input product. Made by [`Recurrent::token_table`], for that
+/// layer only.
+#[derive(Debug)]
+pub struct TokenTable {
+    pub(crate) vocabulary: usize,
+    pub(crate) rows: TableRows,
+}
+
+#[derive(Debug)]
+pub(crate) enum TableRows {
+    Cpu(crate::cpu::TokenRows),
+    /// `[V, G·H]` a direction.
+    Gpu(Vec<Tensor>),
+    Pair(Box<[TokenTable; 2]>),
+}
+
+/// What a layer reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// `[B, T, I]`, or with `time_major` `[T, B, I]`.
+    Features(&'a Tensor),
+    /// Ids `[B, T]`, or with `time_major` `[T, B]`.
+    Tokens(&'a Tensor, &'a TokenTable),
 }
 
 /// The sizes of one call.
@@ -233,6 +338,12 @@ enum Layer {
 
 const NEW: &str = "Recurrent::new";
 const FORWARD: &str = "Recurrent::forward";
+const TABLE: &str = "Recurrent::token_table";
+
+fn table_shape(got: &Tensor, input: usize) -> Error {
+    let expected = format!("[vocabulary, features] with {input} features");
+    Error::Shape { operation: TABLE, argument: "embeddings", expected, got: *got.shape() }
+}
 
 impl Recurrent {
     /// A layer with its weights packed for `device`.
@@ -312,13 +423,25 @@ impl Recurrent {
         }
     }
 
-    /// The strategy that [`Strategy::Auto`] stands for at this size; on the CPU always
+    /// The strategy that [`Strategy::Auto`] stands for at this size by the default rule; on the CPU always
     /// [`Strategy::Auto`] itself.
     pub fn strategy(&self, batch: usize, timesteps: usize) -> Strategy {
         match &self.layer {
             Layer::Cpu(_) => Strategy::Auto,
-            Layer::Gpu(l) => l.choose(Strategy::Auto, batch, timesteps).unwrap_or(Strategy::Step),
+            Layer::Gpu(l) => l.choose(Strategy::Auto, batch, timesteps).map_or(Strategy::Step, |c| c.strategy()),
             Layer::Pair(p) => p[0].strategy(batch, timesteps),
+        }
+    }
+
+    /// The ways in which a GPU can run this size, what the default rule takes first; none on the CPU, and
+    /// for two directions with cells of their own.
+    ///
+    /// # Errors
+    /// Those of the device, which is probed for what it can do.
+    pub fn candidates(&self, batch: usize, timesteps: usize) -> Result<Vec<Candidate>> {
+        match &self.layer {
+            Layer::Gpu(l) => l.candidates(batch, timesteps),
+            Layer::Cpu(_) | Layer::Pair(_) => Ok(Vec::new()),
         }
     }
 
@@ -330,16 +453,66 @@ impl Recurrent {
     /// another device; [`Error::Argument`] if a length exceeds T, a c is given to a cell without
     /// one, or the strategy asked for cannot run this size; errors of the device.
     pub fn forward(&self, x: &Tensor, args: &ForwardArgs<'_>) -> Result<RecurrentOutput> {
-        let sizes = self.check(x, args)?;
+        self.run(Input::Features(x), args)
+    }
+
+    /// The contribution of every token to the gates, for [`Self::forward_tokens`]: as many bytes as
+    /// V · D · G · H floats.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless `embeddings` is `[V, I]`, [`Error::DType`] unless it is f32,
+    /// [`Error::Device`] if it is on another device; errors of the device.
+    pub fn token_table(&self, embeddings: &Tensor) -> Result<TokenTable> {
+        let &[vocabulary, i] = embeddings.dims() else {
+            return Err(table_shape(embeddings, self.input_size));
+        };
+        if i != self.input_size {
+            return Err(table_shape(embeddings, self.input_size));
+        }
+        if embeddings.dtype() != DType::F32 {
+            let got = embeddings.dtype();
+            return Err(Error::DType { operation: TABLE, argument: "embeddings", expected: "f32", got });
+        }
+        if embeddings.device() != self.device() {
+            let (expected, got) = (self.device().to_string(), embeddings.device().to_string());
+            return Err(Error::Device { operation: TABLE, argument: "embeddings", expected, got });
+        }
+        let rows = match &self.layer {
+            Layer::Cpu(l) => TableRows::Cpu(l.token_rows(embeddings)),
+            Layer::Gpu(l) => TableRows::Gpu(l.token_rows(embeddings)?),
+            Layer::Pair(p) => TableRows::Pair(Box::new([p[0].token_table(embeddings)?, p[1].token_table(embeddings)?])),
+        };
+        Ok(TokenTable { vocabulary, rows })
+    }
+
+    /// [`Self::forward`] over ids `[B, T]`, or with `time_major` `[T, B]`, whose embeddings are in a table:
+    /// a look-up takes the place of the input product, with the same result up to rounding.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] and [`Error::DType`] unless `ids` are that, [`Error::Index`] if an id is not in the
+    /// table, [`Error::Argument`] if the table was made by another layer; otherwise as [`Self::forward`].
+    pub fn forward_tokens(&self, ids: &Tensor, table: &TokenTable, args: &ForwardArgs<'_>) -> Result<RecurrentOutput> {
+        self.run(Input::Tokens(ids, table), args)
+    }
+
+    fn run(&self, input: Input<'_>, args: &ForwardArgs<'_>) -> Result<RecurrentOutput> {
+        let sizes = self.check(input, args)?;
         match &self.layer {
-            Layer::Cpu(l) => l.forward(x, args, &sizes, &self.directions),
-            Layer::Gpu(l) => l.forward(x, args, &sizes, &self.directions),
+            Layer::Cpu(l) => l.forward(input, args, &sizes, &self.directions),
+            Layer::Gpu(l) => l.forward(input, args, &sizes, &self.directions),
             Layer::Pair(pair) => {
                 let mut out = Vec::with_capacity(2);
                 for (n, layer) in pair.iter().enumerate() {
                     let [h0, c0] = [args.h0, args.c0].map(|s| s.map(|s| s.slice(0, n..n + 1)).transpose());
                     let (h0, c0) = (h0?, c0?);
-                    out.push(layer.forward(x, &ForwardArgs { h0: h0.as_ref(), c0: c0.as_ref(), ..*args })?);
+                    let args = ForwardArgs { h0: h0.as_ref(), c0: c0.as_ref(), ..*args };
+                    let input = match input {
+                        Input::Tokens(ids, TokenTable { rows: TableRows::Pair(tables), .. }) => {
+                            Input::Tokens(ids, &tables[n])
+                        }
+                        other => other,
+                    };
+                    out.push(layer.run(input, &args)?);
                 }
                 let join = |parts: [Option<&Tensor>; 2], axis| match parts {
                     [Some(a), Some(b)] => concat(&[a, b], axis).map(Some),
@@ -349,12 +522,27 @@ impl Recurrent {
                     y: join([out[0].y.as_ref(), out[1].y.as_ref()], 2)?,
                     h: concat(&[&out[0].h, &out[1].h], 0)?,
                     c: join([out[0].c.as_ref(), out[1].c.as_ref()], 0)?,
+                    strategy: out[0].strategy,
                 })
             }
         }
     }
 
-    fn check(&self, x: &Tensor, args: &ForwardArgs<'_>) -> Result<Sizes> {
+    /// Whether a table was made by this layer, as far as its form tells.
+    fn fits_table(&self, table: &TokenTable) -> bool {
+        let columns = self.cell.kind.gates() * self.hidden_size;
+        match (&self.layer, &table.rows) {
+            (Layer::Cpu(l), TableRows::Cpu(rows)) => l.fits(rows),
+            (Layer::Gpu(_), TableRows::Gpu(t)) => {
+                t.len() == self.directions.len()
+                    && t.iter().all(|t| t.shape().last() == columns && t.device() == self.device())
+            }
+            (Layer::Pair(p), TableRows::Pair(t)) => p.iter().zip(&**t).all(|(l, t)| l.fits_table(t)),
+            _ => false,
+        }
+    }
+
+    fn check(&self, input: Input<'_>, args: &ForwardArgs<'_>) -> Result<Sizes> {
         let here = self.device();
         let device = |t: &Tensor, argument| {
             if t.device() == here {
@@ -373,18 +561,47 @@ impl Recurrent {
             Err(Error::Shape { operation: FORWARD, argument, expected, got: *t.shape() })
         };
         let layout = if args.time_major { "[timesteps, batch, features]" } else { "[batch, timesteps, features]" };
-        let (batch, timesteps) = match *x.dims() {
-            [a, b, i] if i == self.input_size => {
-                if args.time_major {
-                    (b, a)
-                } else {
-                    (a, b)
+        let (first, second) = match input {
+            Input::Features(x) => {
+                let &[a, b, i] = x.dims() else {
+                    return shape(x, "x", format!("{layout} with {} features", self.input_size));
+                };
+                if i != self.input_size {
+                    return shape(x, "x", format!("{layout} with {} features", self.input_size));
                 }
+                float(x, "x")?;
+                device(x, "x")?;
+                (a, b)
             }
-            _ => return shape(x, "x", format!("{layout} with {} features", self.input_size)),
+            Input::Tokens(ids, table) => {
+                let &[a, b] = ids.dims() else {
+                    let expected = if args.time_major { "[timesteps, batch]" } else { "[batch, timesteps]" };
+                    return shape(ids, "ids", expected.into());
+                };
+                if ids.dtype() != DType::U32 {
+                    return Err(Error::DType {
+                        operation: FORWARD,
+                        argument: "ids",
+                        expected: "u32",
+                        got: ids.dtype(),
+                    });
+                }
+                device(ids, "ids")?;
+                if !self.fits_table(table) {
+                    return Err(Error::Argument {
+                        operation: FORWARD,
+                        argument: "table",
+                        message: "was made by another layer".into(),
+                    });
+                }
+                if ids.bound() as usize >= table.vocabulary {
+                    let (index, len) = (ids.bound().into(), table.vocabulary);
+                    return Err(Error::Index { operation: FORWARD, argument: "ids", index, len });
+                }
+                (a, b)
+            }
         };
-        float(x, "x")?;
-        device(x, "x")?;
+        let (batch, timesteps) = if args.time_major { (second, first) } else { (first, second) };
         let sizes = Sizes {
             batch,
             timesteps,

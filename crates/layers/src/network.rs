@@ -7,6 +7,7 @@ use crate::{
     CallArgs, Dense, Error, LayerConfig, Merge, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights,
     init,
 };
+use recurve_kernels::{Cell, TokenTable};
 use recurve_tensor::{DType, Device, MatmulOptions, Tensor};
 use std::sync::Arc;
 
@@ -144,9 +145,24 @@ pub struct Network {
     configs: Vec<LayerConfig>,
     input_shape: Vec<Option<usize>>,
     layers: Vec<Layer>,
+    /// For each layer that is an embedding before a recurrent layer, what its ids contribute to the gates.
+    tables: Vec<Option<TokenTable>>,
     summaries: Vec<LayerSummary>,
     weights: Arc<Weights>,
     device: Device,
+}
+
+/// Bytes of a table that takes the place of an embedding and an input product, at most.
+const MAX_TABLE: usize = 32 << 20;
+
+/// The table of an embedding before a recurrent layer, unless it would be large.
+fn token_table(layers: &[Layer]) -> Result<Option<TokenTable>> {
+    let [Layer::Embedding { table, .. }, Layer::Recurrent(r), ..] = layers else { return Ok(None) };
+    let columns = Cell::from(r.spec().cell).kind.gates() * r.spec().units * r.spec().directions();
+    if table.dims()[0] * columns * size_of::<f32>() > MAX_TABLE {
+        return Ok(None);
+    }
+    Ok(Some(r.kernels()[0].token_table(table)?))
 }
 
 type Shape = [Option<usize>];
@@ -191,6 +207,7 @@ impl Network {
         Ok(Self {
             configs: configs.to_vec(),
             input_shape: input_shape.to_vec(),
+            tables: (0..layers.len()).map(|n| token_table(&layers[n..])).collect::<Result<_>>()?,
             layers,
             summaries,
             weights,
@@ -275,7 +292,7 @@ impl Network {
         state: Option<&NetworkState>,
     ) -> Result<(Vec<Tensor>, NetworkState)> {
         let mut values = Vec::new();
-        let end = self.run(x, args, state, |v| values = v)?;
+        let end = self.run(x, args, state, false, |v| values = v)?;
         Ok((values, end))
     }
 
@@ -286,7 +303,7 @@ impl Network {
     pub fn forward_traced(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
         let state = args.state.map(|s| NetworkState(vec![s.clone()]));
         let mut values = Vec::new();
-        self.run(x, args, state.as_ref(), |mut v| values.push(v.swap_remove(0)))?;
+        self.run(x, args, state.as_ref(), true, |mut v| values.push(v.swap_remove(0)))?;
         Ok(values)
     }
 
@@ -346,11 +363,14 @@ impl Network {
         })
     }
 
+    /// Runs the layers; `visit` sees what each returns, an embedding's rows only if it is to see `every`
+    /// layer's.
     fn run(
         &self,
         x: &Tensor,
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
+        every: bool,
         mut visit: impl FnMut(Vec<Tensor>),
     ) -> Result<NetworkState> {
         let levels: usize = self.layers.iter().map(Layer::levels).sum();
@@ -368,10 +388,13 @@ impl Network {
         let mut ends = Vec::with_capacity(levels);
         // What a layer finds to be padding, for those that follow.
         let mut found: Option<Tensor> = None;
-        for layer in &self.layers {
+        // The table of the ids that stand for an embedding's rows.
+        let mut tokens: Option<&TokenTable> = None;
+        for (layer, table_of_ids) in self.layers.iter().zip(&self.tables) {
             let (own, rest) = given.split_at(layer.levels().min(given.len()));
             given = rest;
-            let args = CallArgs { state: own.first(), mask: args.mask.or(found.as_ref()), ..*args };
+            let args =
+                CallArgs { state: own.first(), mask: args.mask.or(found.as_ref()), tokens: tokens.take(), ..*args };
             let states = (!own.is_empty()).then_some(own);
             let mut mask = found.clone();
             let values = match layer {
@@ -379,7 +402,8 @@ impl Network {
                     if *mask_zero {
                         mask = Some(self.batch_first(value.mask(0.0)?)?);
                     }
-                    vec![table.gather(&value)?]
+                    tokens = table_of_ids.as_ref().filter(|_| !every);
+                    vec![if tokens.is_some() { value.clone() } else { table.gather(&value)? }]
                 }
                 Layer::Masking { value: padding, factors } => {
                     let valid = value.mask(*padding)?;

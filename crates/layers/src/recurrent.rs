@@ -3,7 +3,7 @@
 use crate::{Bias, Error, Gru, Initializer, Lstm, Merge, RecurrentSpec, Result, SimpleRnn, Weights, init};
 use recurve_kernels::{
     Cell, CellKind, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
-    Strategy,
+    Strategy, TokenTable, Tuning,
 };
 use recurve_tensor::{Activation, Device, Error as TensorError, Tensor, concat};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -28,6 +28,11 @@ pub struct CallArgs<'a> {
     pub mask: Option<&'a Tensor>,
     /// How a GPU runs the recurrence.
     pub strategy: Strategy,
+    /// How [`Strategy::Auto`] chooses on a GPU.
+    pub tuning: Tuning,
+    /// The input is ids `[B, T]`, and this is their table, made by the first of [`RecurrentLayer::kernels`]. A
+    /// network sets it behind an embedding.
+    pub tokens: Option<&'a TokenTable>,
 }
 
 /// A recurrent layer on a device.
@@ -339,24 +344,26 @@ impl RecurrentLayer {
             let part = |s: &Tensor| if l == 1 { Ok(s.clone()) } else { s.slice(0, n * d..(n + 1) * d) };
             let h0 = args.state.map(|s| part(&s.h)).transpose()?;
             let c0 = args.state.and_then(|s| s.c.as_ref()).map(part).transpose()?;
-            let out = layer.forward(
-                y.as_ref().unwrap_or(x),
-                &ForwardArgs {
-                    h0: h0.as_ref(),
-                    c0: c0.as_ref(),
-                    lengths: args.lengths,
-                    mask: args.mask,
-                    masked_output: match self.spec.zero_output_for_mask {
-                        true => MaskedOutput::Zero,
-                        false => MaskedOutput::Repeat,
-                    },
-                    time_major: self.spec.time_major,
-                    outputs: if n + 1 < l { Outputs::All } else { outputs },
-                    reading_order: self.reading_order && n + 1 == l,
-                    strategy: args.strategy,
-                    ..ForwardArgs::default()
+            let forward = ForwardArgs {
+                h0: h0.as_ref(),
+                c0: c0.as_ref(),
+                lengths: args.lengths,
+                mask: args.mask,
+                masked_output: match self.spec.zero_output_for_mask {
+                    true => MaskedOutput::Zero,
+                    false => MaskedOutput::Repeat,
                 },
-            )?;
+                time_major: self.spec.time_major,
+                outputs: if n + 1 < l { Outputs::All } else { outputs },
+                reading_order: self.reading_order && n + 1 == l,
+                strategy: args.strategy,
+                tuning: args.tuning,
+                ..ForwardArgs::default()
+            };
+            let out = match (&y, args.tokens) {
+                (None, Some(table)) => layer.forward_tokens(x, table, &forward)?,
+                (y, _) => layer.forward(y.as_ref().unwrap_or(x), &forward)?,
+            };
             y = out.y;
             hs.push(out.h);
             cs.extend(out.c);

@@ -7,8 +7,8 @@ pub use recurve_formats::{
     TextSpec, read_array, write_array,
 };
 pub use recurve_kernels::{
-    Cell, CellKind, Direction, DirectionWeights, ForwardArgs, GateOrder, MaskedOutput, Outputs, Recurrent,
-    RecurrentConfig, RecurrentOutput, Strategy, WeightStorage, Zoneout,
+    Candidate, Cell, CellKind, Direction, DirectionWeights, ForwardArgs, GateOrder, MaskedOutput, Outputs, Recurrent,
+    RecurrentConfig, RecurrentOutput, Strategy, TokenTable, Tuning, WeightStorage, Zoneout,
 };
 pub use recurve_layers::{
     ActivationSpec, Array, Bias, Bidirectional, CallArgs, CellName, CellSpec, Dense, Dropout, Embedding,

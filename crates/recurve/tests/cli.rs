@@ -155,10 +155,10 @@ fn bench_writes_csv_and_a_plot() {
     let mut lines = csv.lines();
     assert_eq!(
         lines.next().unwrap(),
-        "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops"
+        "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops,roofline,layout"
     );
-    // Two lengths, three cells, the CPU and two strategies.
-    assert_eq!(lines.count(), 2 * 3 * 3);
+    // Two lengths, three cells, the CPU and three strategies.
+    assert_eq!(lines.count(), 2 * 3 * 4);
     let svg = std::fs::read_to_string(svg).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("timesteps T") && svg.contains("polyline"));
     let json: Value = serde_json::from_str(&good(&[
@@ -179,6 +179,68 @@ fn bench_writes_csv_and_a_plot() {
     ]))
     .unwrap();
     assert_eq!(json[0]["T"], 2);
+}
+
+/// The rows of a bench of one LSTM on the GPU, with these variables set.
+fn bench_rows(strategy: &str, hidden: &str, variables: &[(&str, &str)]) -> (Vec<Value>, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_recurve"))
+        .args(["bench", "--seq", "6", "--batch", "2", "--input", "3", "--hidden", hidden])
+        // A comma would begin another device.
+        .args(["--device", gpu().split(',').next().unwrap()])
+        .args(["--strategy", strategy, "--runs", "2", "--seconds", "0", "--json"])
+        .envs(variables.iter().copied())
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.success(), "{errors}");
+    (serde_json::from_slice(&out.stdout).unwrap(), errors)
+}
+
+/// A measured choice is made once and kept in a file, by adapter and shape; a choice that no longer exists
+/// and lines that are none do no harm.
+#[test]
+fn tuning_keeps_its_choice_on_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("deep/tuning.tsv");
+    let run = |hidden: &str| bench_rows("tuned", hidden, &[("RECURVE_TUNING_FILE", file.to_str().unwrap())]).0;
+    run("24");
+    let once = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<_> = once.lines().collect();
+    assert_eq!(lines.len(), 1);
+    let (key, choice) = lines[0].split_once('\t').unwrap();
+    for part in ["lstm f32 I3 H24 D1 B2 T8", env!("CARGO_PKG_VERSION")] {
+        assert!(key.contains(part), "{key}");
+    }
+    let kind = choice.split(' ').next().unwrap();
+    assert!(["scan", "step", "grid"].contains(&kind), "{choice}");
+    // The second process finds it, and adds nothing.
+    assert_eq!(run("24")[0]["strategy"], kind);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), once);
+    // Another size is another choice; what cannot be understood is measured again.
+    run("8");
+    std::fs::write(&file, format!("nonsense\n{key}\tscan rows 99 split 77\n")).unwrap();
+    run("24");
+    let again = std::fs::read_to_string(&file).unwrap();
+    assert!(again.starts_with("nonsense\n") && again.lines().count() == 3, "{again}");
+    // A measured choice can be one of another strategy than the rule's; the rule itself writes nothing.
+    bench_rows("auto", "24", &[("RECURVE_TUNING_FILE", file.to_str().unwrap())]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), again);
+    // No file, no harm.
+    bench_rows("tuned", "8", &[("RECURVE_TUNING_FILE", "")]);
+}
+
+/// Workgroups that wait for others which cannot run meanwhile give up, and the call ends by `step` with the
+/// right result, which the bench verifies. One thread runs lavapipe's workgroups one after another; other
+/// adapters do not know the variable, and may well run them together.
+#[test]
+fn grid_gives_up_and_ends_by_step() {
+    let (rows, _) = bench_rows("grid", "160", &[("LP_NUM_THREADS", "1")]);
+    let layout = rows[0]["layout"].as_str().unwrap();
+    let software = rows[0]["device"].as_str().unwrap().contains("llvmpipe");
+    match rows[0]["strategy"].as_str().unwrap() {
+        "step" => assert_eq!(layout, "grid gave up"),
+        by => assert!(by == "grid" && !software, "{rows:?}"),
+    }
 }
 
 #[test]

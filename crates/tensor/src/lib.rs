@@ -21,8 +21,8 @@ pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use ops::{
-    MatmulOptions, Reduction, Rows, SampleOptions, Span, StridedMatmul, activation_code, concat, layer_norm_rows,
-    strided_copy, strided_matmul,
+    MatmulOptions, Reduction, Rows, SampleOptions, Span, StridedMatmul, activation_code, concat, gather_rows,
+    layer_norm_rows, strided_copy, strided_matmul,
 };
 pub use recurve_reference::Activation;
 pub use shape::{MAX_RANK, Shape};

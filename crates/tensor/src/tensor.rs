@@ -377,6 +377,16 @@ impl Tensor {
         Ok(Self { shape, dtype, storage: Storage::Gpu(gpu.clone(), b), bound: 0 })
     }
 
+    /// The bits of a tensor on a GPU taken for another type of the same size.
+    ///
+    /// # Panics
+    /// If the sizes differ or it is not on a GPU.
+    #[must_use]
+    pub fn reinterpreted(self, dtype: DType) -> Self {
+        assert!(dtype.size() == self.dtype.size() && matches!(self.storage, Storage::Gpu(..)), "another size");
+        Self { dtype, ..self }
+    }
+
     fn gpu_upload(gpu: &Gpu, bytes: &[u8], shape: Shape, dtype: DType, bound: u32) -> Result<Self> {
         let b = gpu.upload(bytes, "upload")?;
         Ok(Self { shape, dtype, storage: Storage::Gpu(gpu.clone(), b), bound })

@@ -1,5 +1,8 @@
-// The beginning of a `*_scan` kernel, inside `main`: its rows and units, h into workgroup memory, and
-// for a software rasteriser the weights into the lane's own array.
+// The beginning of a `*_scan` kernel, inside `main`: its rows and units, its slice of k, h into workgroup
+// memory, and for a software rasteriser the weights into the lane's own array.
+//
+// With SPLIT the lanes of a unit share its k: K_SPLIT slices, in neighbouring lanes where a subgroup adds
+// them up (SUBGROUPS), else UNIT_LANES apart. Every lane of a unit then does the same with the sums.
     let d = group.y;
     let reverse = is_reverse(p.flags, d);
     let from_zero = (p.flags & 16u) != 0u && p.first_step == 0u;
@@ -13,9 +16,25 @@
         h_tile[v] = vec4<f32>();
     }
     workgroupBarrier();
+#if SPLIT
+#if SUBGROUPS
+    let unit = lane / K_SPLIT;
+    let slice = lane % K_SPLIT;
+#else
+    let unit = lane % UNIT_LANES;
+    let slice = lane / UNIT_LANES;
+#end
+#else
+    let unit = lane;
+    let slice = 0u;
+#end
+    let begin = slice * K_SLICE;
 #unroll u UNITS
-    let j$u = lane + $uu * WORKGROUP;
-    if j$u < H && !from_zero {
+    let j$u = unit + $uu * UNIT_LANES;
+    // Lanes without a unit run along with the last one where all lanes must meet, and write nothing.
+    let jc$u = min(j$u, H - 1u);
+    let own$u = j$u < H && slice == 0u;
+    if own$u && !from_zero {
 #unroll b BATCH_TILE
         h_tile[$bu * K4 + j$u / 4u][j$u % 4u] = h_state[(d * p.batch + row$b) * H + j$u];
 #end

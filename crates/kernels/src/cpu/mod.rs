@@ -6,8 +6,8 @@ mod rows;
 mod team;
 mod weights;
 
-use crate::recurrent::Sizes;
-use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput};
+use crate::recurrent::{Input, Sizes, TableRows};
+use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
 use pack::{Line, Packed};
 use rayon::prelude::*;
 use recurve_tensor::cpu::{simd_arch, simd_lanes};
@@ -29,6 +29,26 @@ struct Scratch {
     projection: Vec<Line>,
     tasks: Vec<Line>,
     team: Option<Team>,
+}
+
+/// The projections of a vocabulary, `[V, columns]` a direction.
+#[derive(Debug)]
+pub(crate) struct TokenRows {
+    columns: usize,
+    directions: Vec<Vec<Line>>,
+}
+
+impl TokenRows {
+    fn row(&self, direction: usize, id: usize, columns: usize) -> &[f32] {
+        &bytemuck::cast_slice(&self.directions[direction])[id * columns..][..columns]
+    }
+}
+
+/// What the projection of a chunk is made of.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Features(&'a [f32]),
+    Tokens(&'a [u32], &'a TokenRows),
 }
 
 /// Bytes of the projection of a chunk of timesteps: few enough to be read from a cache again.
@@ -55,30 +75,63 @@ impl CpuLayer {
         Self { directions, scratch: Mutex::new(Vec::new()) }
     }
 
+    /// `E · W_ihᵀ + b` for each direction, in packed order.
+    pub(crate) fn token_rows(&self, embeddings: &Tensor) -> TokenRows {
+        let e = embeddings.cpu_f32().expect("checked to be f32 on the CPU");
+        let (vocabulary, input) = (embeddings.dims()[0], embeddings.shape().last());
+        let rows = |packed: &Packed| {
+            let np = packed.columns();
+            let mut out = vec![Line::default(); (vocabulary * np).div_ceil(Line::FLOATS)];
+            let p: &mut [f32] = bytemuck::cast_slice_mut(&mut out);
+            let sizes = Sizes {
+                batch: 1,
+                timesteps: vocabulary,
+                input,
+                hidden: packed.hidden,
+                width: packed.width,
+                directions: 1,
+            };
+            product::project(packed, e, &sizes, false, 0, &mut p[..vocabulary * np]);
+            out
+        };
+        TokenRows { columns: self.directions[0].columns(), directions: self.directions.iter().map(rows).collect() }
+    }
+
+    /// Whether rows are those of such a layer.
+    pub(crate) fn fits(&self, rows: &TokenRows) -> bool {
+        rows.columns == self.directions[0].columns() && rows.directions.len() == self.directions.len()
+    }
+
     pub(crate) fn forward(
         &self,
-        x: &Tensor,
+        input: Input<'_>,
         args: &ForwardArgs<'_>,
         sizes: &Sizes,
         directions: &[Direction],
     ) -> Result<RecurrentOutput> {
         let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = lock().pop().unwrap_or_default();
-        let out = self.run(x, args, sizes, directions, &mut scratch);
+        let out = self.run(input, args, sizes, directions, &mut scratch);
         lock().push(scratch);
         out
     }
 
     fn run(
         &self,
-        x: &Tensor,
+        input: Input<'_>,
         args: &ForwardArgs<'_>,
         sizes: &Sizes,
         directions: &[Direction],
         scratch: &mut Scratch,
     ) -> Result<RecurrentOutput> {
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
-        let x = x.cpu_f32().expect("checked to be f32 on the CPU");
+        let source = match input {
+            Input::Features(x) => Source::Features(x.cpu_f32().expect("checked to be f32 on the CPU")),
+            Input::Tokens(ids, table) => match &table.rows {
+                TableRows::Cpu(rows) => Source::Tokens(ids.cpu_u32().expect("checked to be u32 on the CPU"), rows),
+                _ => unreachable!("checked to be this layer's"),
+            },
+        };
         let [h0, c0] = [args.h0, args.c0].map(|s| s.map(|s| s.cpu_f32().expect("checked to be f32 on the CPU")));
         let [lengths, mask] =
             [args.lengths, args.mask].map(|v| v.map(|v| v.cpu_u32().expect("checked to be u32 on the CPU")));
@@ -87,7 +140,8 @@ impl CpuLayer {
         let (np, hp, w) = (layout.columns(), layout.padded_hidden(), sizes.width);
 
         // Tasks: a direction and a span of batch rows each.
-        let work = d * b * t * np * (sizes.input + hp);
+        let inputs = if matches!(source, Source::Features(_)) { sizes.input } else { 0 };
+        let work = d * b * t * np * (inputs + hp);
         let threads = rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1);
         let parts = b.min(threads.div_ceil(d));
         let rows = b.div_ceil(parts);
@@ -148,7 +202,16 @@ impl CpuLayer {
                         Direction::Reverse => t - first - steps,
                     };
                     let p = &mut projection[dir * steps * b * np..][..steps * b * np];
-                    product::project(packed, x, sizes, args.time_major, from, p);
+                    match source {
+                        Source::Features(x) => product::project(packed, x, sizes, args.time_major, from, p),
+                        Source::Tokens(ids, rows) => {
+                            for (n, p) in p.chunks_exact_mut(np).enumerate() {
+                                let (time, row) = (from + n / b, n % b);
+                                let id = ids[if args.time_major { time * b + row } else { row * t + time }];
+                                p.copy_from_slice(rows.row(dir, id as usize, np));
+                            }
+                        }
+                    }
                 }
                 // Where the output of a direction's step stands in time.
                 let reversed = |dir: usize| directions[dir] == Direction::Reverse && !args.reading_order;
@@ -270,7 +333,7 @@ impl CpuLayer {
         };
         let h_last = last(sizes.h_shape(), w, |r| r.h)?;
         let c_last = if layout.kind.has_cell_state() { Some(last(sizes.c_shape(), h, |r| r.c)?) } else { None };
-        Ok(RecurrentOutput { y, h: h_last, c: c_last })
+        Ok(RecurrentOutput { y, h: h_last, c: c_last, strategy: Strategy::Auto })
     }
 }
 

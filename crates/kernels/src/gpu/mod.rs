@@ -1,19 +1,22 @@
 //! Recurrent layers on a GPU: packed weights, the input projection, and the choice of strategy.
 
 mod general;
+mod grid;
 mod pointwise;
 mod scan;
 mod step;
+mod tuning;
 
-use crate::recurrent::Sizes;
+use crate::recurrent::{Input, Sizes, TableRows};
 use crate::{
-    Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy,
+    Candidate, Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput,
+    Strategy, Tuning,
 };
-use recurve_shaders::{CellCode, Family, Valid, params};
+use recurve_shaders::{CellCode, Element, Family, Valid, params};
 use recurve_tensor::gpu::{Dispatch, Gpu};
 use recurve_tensor::{
-    AdapterKind, DType, Device, Error, Result, Rows, Shape, StridedMatmul, Tensor, activation_code, layer_norm_rows,
-    strided_matmul,
+    AdapterKind, DType, Device, Error, Result, Rows, Shape, StridedMatmul, Tensor, activation_code, gather_rows,
+    layer_norm_rows, strided_matmul,
 };
 
 /// A layer's weights as the kernels read them.
@@ -25,6 +28,7 @@ pub(crate) struct GpuLayer {
     hidden: usize,
     /// Elements of h.
     width: usize,
+    directions: usize,
     kernels: Kernels,
     /// `[D, G·H, I]`
     w_ih: Tensor,
@@ -162,6 +166,7 @@ impl GpuLayer {
             gates: g,
             hidden: h,
             width,
+            directions: config.directions.len(),
             kernels,
             w_ih: tensor(&w_ih)?.to_dtype(weights)?,
             bias: tensor(&bias)?,
@@ -185,46 +190,163 @@ impl GpuLayer {
         u64::from(by_loops).min(MAX_WORK / work).max(1) as usize
     }
 
-    /// The strategy for this size, or why the one asked for cannot run.
+    /// Whether the weights of a lane fit into registers beside everything else: a slice of `k_slice` vec4 of
+    /// every gate, in each of `lanes` lanes. A compute unit has 256 KiB of registers on most GPUs, and a
+    /// lane 255 of them at most.
+    fn fits_registers(&self, k_slice: u32, lanes: u32) -> bool {
+        let each = k_slice * self.gates as u32 * if self.code.weights == Element::F16 { 2 } else { 4 };
+        each <= 96 && each * lanes * 4 <= 160 << 10
+    }
+
+    /// The ways in which this shape can run, what the rule would take first. Those of cells that are not
+    /// fused are their strategies.
+    pub(crate) fn candidates(&self, batch: usize, timesteps: usize) -> Result<Vec<Candidate>> {
+        let mut all = vec![self.choose(Strategy::Auto, batch, timesteps)?];
+        let mut add = |c: Option<Candidate>| all.extend(c.filter(|c| !all.contains(c)));
+        if !matches!(self.kernels, Kernels::Fused) {
+            for s in [Strategy::Scan, Strategy::Step] {
+                add(self.choose(s, batch, timesteps).ok());
+            }
+            return Ok(all);
+        }
+        for scan in self.scan_geometries(batch, timesteps)? {
+            add(Some(Candidate::Scan(scan)));
+        }
+        for step in self.step_geometries(batch) {
+            add(Some(Candidate::Step(step)));
+        }
+        for unit_tile in [8, 16, 32] {
+            if let Some(grid) = self.grid_geometry(batch, unit_tile)
+                && self.grid_groups(&grid, batch).iter().product::<u32>() <= self.gpu.concurrent_workgroups()?
+            {
+                add(Some(Candidate::Grid(grid)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// How to run this size, or why what was asked for cannot run.
     ///
     /// The rule: `scan` while a step is short. One workgroup reads all of `W_hh` at every step, so
     /// on hardware its time grows with H² while a dispatch costs a few microseconds whatever its
-    /// size; a software rasteriser pays more for a dispatch and its barriers.
-    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Strategy> {
-        let scan = match self.kernels {
-            Kernels::Fused => self.scan_geometry(batch, timesteps).is_some(),
-            Kernels::General(_) => self.general_fits(),
-            Kernels::Pointwise => true,
+    /// size; a software rasteriser pays more for a dispatch and its barriers. `grid` is only taken if asked
+    /// for, or measured.
+    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Candidate> {
+        let cannot = |message: String| Error::Argument {
+            operation: "Recurrent::forward",
+            argument: "strategy",
+            message: format!("{message} on {}", self.gpu.summary().name),
         };
-        match (wanted, scan) {
-            (Strategy::Step, _) | (Strategy::Auto, false) => Ok(Strategy::Step),
-            (Strategy::Scan, true) => Ok(Strategy::Scan),
-            (Strategy::Scan, false) => Err(Error::Argument {
-                operation: "Recurrent::forward",
-                argument: "strategy",
-                message: format!(
-                    "`scan` cannot hold {} hidden units in one workgroup of {}",
-                    self.hidden,
-                    self.gpu.summary().name
-                ),
-            }),
-            (Strategy::Auto, true) if matches!(self.kernels, Kernels::Pointwise) => Ok(Strategy::Scan),
-            (Strategy::Auto, true) => {
-                let software = self.gpu.summary().kind == AdapterKind::Software;
-                let longest = if software { 512 } else { 256 };
-                Ok(if self.hidden <= longest { Strategy::Scan } else { Strategy::Step })
-            }
+        if !matches!(self.kernels, Kernels::Fused) {
+            let scan = matches!(self.kernels, Kernels::Pointwise) || self.general_fits();
+            return match wanted {
+                Strategy::Grid => Err(cannot("`grid` has no kernel for this cell".into())),
+                Strategy::Scan if !scan => {
+                    Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden)))
+                }
+                Strategy::Scan => Ok(Candidate::Other(Strategy::Scan)),
+                Strategy::Step => Ok(Candidate::Other(Strategy::Step)),
+                Strategy::Auto if matches!(self.kernels, Kernels::Pointwise) => Ok(Candidate::Other(Strategy::Scan)),
+                Strategy::Auto if scan && self.hidden <= self.longest_scan() => Ok(Candidate::Other(Strategy::Scan)),
+                Strategy::Auto => Ok(Candidate::Other(Strategy::Step)),
+            };
         }
+        let step = || Candidate::Step(self.step_geometry(batch));
+        match wanted {
+            Strategy::Step => Ok(step()),
+            Strategy::Grid => match self.grid_geometry(batch, 16) {
+                Some(grid) => Ok(Candidate::Grid(grid)),
+                None => Err(cannot("`grid` has no kernel for this cell or size".into())),
+            },
+            Strategy::Scan => match self.scan_geometry(batch, timesteps)? {
+                Some(scan) => Ok(Candidate::Scan(scan)),
+                None => Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden))),
+            },
+            Strategy::Auto if self.hidden > self.longest_scan() => Ok(step()),
+            Strategy::Auto => Ok(self.scan_geometry(batch, timesteps)?.map_or_else(step, Candidate::Scan)),
+        }
+    }
+
+    /// Hidden units up to which the rule takes `scan`.
+    fn longest_scan(&self) -> usize {
+        if self.gpu.summary().kind == AdapterKind::Software { 512 } else { 256 }
     }
 
     pub(crate) fn forward(
         &self,
-        x: &Tensor,
+        input: Input<'_>,
         args: &ForwardArgs<'_>,
         sizes: &Sizes,
         directions: &[Direction],
     ) -> Result<RecurrentOutput> {
-        let strategy = self.choose(args.strategy, sizes.batch, sizes.timesteps)?;
+        let candidate = match (args.candidate, args.strategy, args.tuning) {
+            (Some(c), ..) => c,
+            (None, Strategy::Auto, Tuning::Measure) => self.tuned(sizes, directions)?,
+            (None, wanted, _) => self.choose(wanted, sizes.batch, sizes.timesteps)?,
+        };
+        match self.forward_by(candidate, input, args, sizes, directions)? {
+            Some(out) => Ok(out),
+            // Workgroups that did not run at the same time: the dispatches of `step` need not.
+            None => {
+                let step = Candidate::Step(self.step_geometry(sizes.batch));
+                let out = self.forward_by(step, input, args, sizes, directions)?;
+                Ok(out.expect("only `grid` gives up"))
+            }
+        }
+    }
+
+    /// `E · W_ihᵀ + b` for each direction, normalised where the cell has that.
+    pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<Vec<Tensor>> {
+        let (row, i, v) = (self.gates * self.hidden, embeddings.shape().last(), embeddings.dims()[0]);
+        (0..self.directions)
+            .map(|n| {
+                let shape = Shape::new(&[v, row]).ok_or_else(|| Error::TooLarge {
+                    operation: "Recurrent::token_table",
+                    bytes: u64::MAX,
+                    limit: self.gpu.max_buffer_bytes(),
+                    device: self.gpu.summary().name.clone(),
+                })?;
+                let out = Tensor::gpu_uninit(&self.gpu, shape, DType::F32, "Recurrent::token_table")?;
+                strided_matmul(
+                    &self.gpu,
+                    &StridedMatmul {
+                        a: embeddings,
+                        m: v,
+                        k: i,
+                        a_inner: v,
+                        a_outer_stride: 0,
+                        a_inner_stride: i,
+                        a_offset: 0,
+                        w: &self.w_ih,
+                        w_offset: n * row * i,
+                        n: row,
+                        bias: &self.bias,
+                        bias_offset: n * row,
+                        out: &out,
+                        out_offset: 0,
+                    },
+                )?;
+                if let Kernels::General(weights) = &self.kernels
+                    && let Some((affine, epsilon)) = &weights.norm_ih
+                {
+                    let rows = Rows { first: 0, rows: v, width: row, affine_offset: n * 2 * row, epsilon: *epsilon };
+                    layer_norm_rows(&self.gpu, &rows, affine, &out)?;
+                }
+                Ok(out)
+            })
+            .collect()
+    }
+
+    /// `None` if `grid` gave up.
+    fn forward_by(
+        &self,
+        candidate: Candidate,
+        input: Input<'_>,
+        args: &ForwardArgs<'_>,
+        sizes: &Sizes,
+        directions: &[Direction],
+    ) -> Result<Option<RecurrentOutput>> {
+        let strategy = candidate.strategy();
         let gpu = &self.gpu;
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
         let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
@@ -288,11 +410,26 @@ impl GpuLayer {
                 ..Default::default()
             },
         };
+        // Ids in the order of the projection.
+        let by_time = match input {
+            Input::Tokens(ids, _) if !args.time_major && b > 1 => Some(ids.transpose(&[1, 0])?),
+            Input::Tokens(ids, _) => Some(ids.clone()),
+            Input::Features(_) => None,
+        };
         let mut project = |c: Chunk| {
             for (n, &direction) in directions.iter().enumerate() {
                 let from = match direction {
                     Direction::Forward => c.first,
                     Direction::Reverse => t - c.first - c.steps,
+                };
+                let x = match (input, &by_time) {
+                    (Input::Tokens(_, table), Some(ids)) => {
+                        let TableRows::Gpu(tables) = &table.rows else { unreachable!("checked to be this layer's") };
+                        let span = from * b..(from + c.steps) * b;
+                        gather_rows(gpu, &tables[n], ids, span, &projection, n * c.steps * b * row)?;
+                        continue;
+                    }
+                    (Input::Features(x) | Input::Tokens(x, _), _) => x,
                 };
                 let (sb, st) =
                     if args.time_major { (sizes.input, b * sizes.input) } else { (t * sizes.input, sizes.input) };
@@ -333,15 +470,32 @@ impl GpuLayer {
         let chunks = (0..t).step_by(chunk).map(|first| Chunk { first, steps: chunk.min(t - first) });
         let project: &mut dyn FnMut(Chunk) -> Result<()> = &mut project;
         let h0 = || state(args.h0, sizes.h_shape());
-        let h = match (&self.kernels, strategy) {
-            (Kernels::Fused, Strategy::Scan) => scan::run(&run, &projection, chunks, project, h0()?, &c)?,
-            (Kernels::Fused, _) => step::run(&run, &projection, chunks, project, args.h0, &c)?,
-            (Kernels::General(w), Strategy::Scan) => general::scan(&run, w, &projection, chunks, project, h0()?, &c)?,
-            (Kernels::General(w), _) => general::step(&run, w, &projection, chunks, project, h0()?, &c)?,
-            (Kernels::Pointwise, _) => pointwise::run(&run, strategy, &projection, chunks, project, h0()?)?,
+        let h = match (&self.kernels, candidate) {
+            (Kernels::Fused, Candidate::Scan(g)) => scan::run(&run, &g, &projection, chunks, project, h0()?, &c)?,
+            (Kernels::Fused, Candidate::Step(g)) => step::run(&run, &g, &projection, chunks, project, args.h0, &c)?,
+            (Kernels::Fused, Candidate::Grid(g)) => {
+                match grid::run(&run, &g, &projection, chunks, project, h0()?, &c)? {
+                    Some(h) => h,
+                    None => return Ok(None),
+                }
+            }
+            (Kernels::General(w), Candidate::Other(Strategy::Scan)) => {
+                general::scan(&run, w, &projection, chunks, project, h0()?, &c)?
+            }
+            (Kernels::General(w), Candidate::Other(_)) => {
+                general::step(&run, w, &projection, chunks, project, h0()?, &c)?
+            }
+            (Kernels::Pointwise, Candidate::Other(s)) => pointwise::run(&run, s, &projection, chunks, project, h0()?)?,
+            _ => {
+                return Err(Error::Argument {
+                    operation: "Recurrent::forward",
+                    argument: "candidate",
+                    message: format!("{candidate} is for another cell"),
+                });
+            }
         };
         let c = matches!(self.code.family, Family::Lstm { .. }).then_some(c);
-        Ok(RecurrentOutput { y, h, c })
+        Ok(Some(RecurrentOutput { y, h, c, strategy }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `scan`: the whole sequence in one dispatch (`lstm_scan.wgsl`, `gru_scan.wgsl`, `rnn_scan.wgsl`).
 
-use super::{Chunk, GpuLayer, Run};
-use recurve_shaders::{Family, Scan};
+use super::{Chunk, GpuLayer, K4_MULTIPLE, Run};
+use recurve_shaders::{Family, Kept, Scan};
 use recurve_tensor::gpu::Dispatch;
 use recurve_tensor::{AdapterKind, Result, Tensor};
 
@@ -15,16 +15,78 @@ const MIN_RESIDENT_STEPS: usize = 8;
 
 impl GpuLayer {
     /// How the kernel is laid out for this size, if H fits into a workgroup.
-    pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Option<Scan> {
+    ///
+    /// On a software rasteriser a lane has a unit for itself, with its weights in an array. On a GPU several
+    /// lanes share a unit while there are lanes, which hides the latency of their loads, and weights stay in
+    /// registers where they fit.
+    pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Result<Option<Scan>> {
+        if self.gpu.summary().kind == AdapterKind::Software {
+            return Ok(self.scan_with(batch, timesteps, 1, false, 4));
+        }
+        let subgroups = self.gpu.has_neighbour_sums()?;
+        let shared = [4, 2].into_iter().find_map(|split| self.scan_with(batch, timesteps, split, subgroups, 4));
+        Ok(shared.or_else(|| self.scan_with(batch, timesteps, 1, false, 4)))
+    }
+
+    /// Every layout for this size.
+    pub(super) fn scan_geometries(&self, batch: usize, timesteps: usize) -> Result<Vec<Scan>> {
+        let mut all = Vec::new();
+        let neighbours = self.gpu.has_neighbour_sums()?;
+        for k_split in [1, 2, 4, 8] {
+            for subgroups in [true, false] {
+                if (subgroups && !neighbours) || (k_split == 1 && subgroups) {
+                    continue;
+                }
+                for batch_tile in [1, 2, 4, 8] {
+                    if batch_tile > 1 && batch_tile as usize >= 2 * batch {
+                        continue;
+                    }
+                    if let Some(scan) = self.scan_with(batch, timesteps, k_split, subgroups, batch_tile)
+                        && scan.batch_tile == batch_tile
+                    {
+                        all.push(scan);
+                        if scan.kept != Kept::Memory {
+                            all.push(Scan { kept: Kept::Memory, ..scan });
+                        }
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn scan_with(
+        &self,
+        batch: usize,
+        timesteps: usize,
+        k_split: u32,
+        subgroups: bool,
+        batch_tile: u32,
+    ) -> Option<Scan> {
         let hidden = self.hidden as u32;
         let family = self.code.family;
+        let before = family == (Family::Gru { reset_after: false });
         let software = self.gpu.summary().kind == AdapterKind::Software;
-        let workgroup = hidden.next_multiple_of(32).min(self.gpu.max_workgroup_lanes());
+        let lanes = self.gpu.max_workgroup_lanes();
+        let workgroup = match k_split {
+            1 => hidden.next_multiple_of(32).min(lanes),
+            _ => (hidden * k_split).next_multiple_of(32),
+        };
+        if k_split > 1 && (before || workgroup > lanes) {
+            return None;
+        }
         let k_unroll = if software { 2 } else { 4 };
-        let mut scan = Scan { hidden, k4: self.k4(), workgroup, batch_tile: 4, k_unroll, resident: false };
+        let k_unroll = k_unroll.min(K4_MULTIPLE / k_split);
+        let kept = Kept::Memory;
+        let mut scan = Scan { hidden, k4: self.k4(), workgroup, batch_tile, k_unroll, k_split, subgroups, kept };
         let own = scan.units() * scan.k4 * self.gates as u32 * 16;
-        scan.resident = software && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS;
-        let fits = |s: &Scan| u64::from(s.tile(family)) * 16 <= u64::from(self.gpu.max_workgroup_bytes());
+        if software && k_split == 1 && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS {
+            scan.kept = Kept::Array;
+        }
+        if !software && !before && scan.units() == 1 && self.fits_registers(scan.k_slice(), workgroup) {
+            scan.kept = Kept::Registers;
+        }
+        let fits = |s: &Scan| s.workgroup_bytes(&self.code) <= self.gpu.max_workgroup_bytes();
         while scan.batch_tile > 1 && (scan.batch_tile as usize >= 2 * batch || !fits(&scan)) {
             scan.batch_tile /= 2;
         }
@@ -37,6 +99,7 @@ impl GpuLayer {
 
 pub(super) fn run(
     run: &Run<'_>,
+    scan: &Scan,
     projection: &Tensor,
     chunks: impl Iterator<Item = Chunk>,
     project: &mut dyn FnMut(Chunk) -> Result<()>,
@@ -45,7 +108,6 @@ pub(super) fn run(
 ) -> Result<Tensor> {
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
-    let scan = layer.scan_geometry(sizes.batch, sizes.timesteps).expect("the strategy was chosen because it fits");
     let code = run.code;
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
 

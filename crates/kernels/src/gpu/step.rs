@@ -6,7 +6,7 @@ use recurve_tensor::gpu::Dispatch;
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Span, Tensor, strided_copy};
 
 impl GpuLayer {
-    fn step_geometry(&self, batch: usize) -> Step {
+    pub(super) fn step_geometry(&self, batch: usize) -> Step {
         let batch_tile = match batch {
             1 => 1,
             2 => 2,
@@ -14,10 +14,28 @@ impl GpuLayer {
         };
         Step { hidden: self.hidden as u32, k4: self.k4(), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 }
     }
+
+    /// Every layout for this size.
+    pub(super) fn step_geometries(&self, batch: usize) -> impl Iterator<Item = Step> {
+        let base = self.step_geometry(batch);
+        let lanes = self.gpu.max_workgroup_lanes();
+        let bytes = self.gpu.max_workgroup_bytes() / (4 * self.gates as u32);
+        [(16, 8, 1), (32, 4, 2), (32, 8, 1), (64, 4, 2)]
+            .into_iter()
+            .flat_map(move |(unit_tile, k_split, k_unroll)| {
+                [base.batch_tile, 8].map(|batch_tile| Step { unit_tile, k_split, k_unroll, batch_tile, ..base })
+            })
+            .filter(move |s| {
+                let wide = s.batch_tile == base.batch_tile || batch >= s.batch_tile as usize;
+                let sums = s.k_split * s.batch_tile * s.unit_tile;
+                wide && s.unit_tile * s.k_split <= lanes && sums <= bytes
+            })
+    }
 }
 
 pub(super) fn run(
     run: &Run<'_>,
+    step: &Step,
     projection: &Tensor,
     chunks: impl Iterator<Item = Chunk>,
     project: &mut dyn FnMut(Chunk) -> Result<()>,
@@ -26,7 +44,6 @@ pub(super) fn run(
 ) -> Result<Tensor> {
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
-    let step = layer.step_geometry(sizes.batch);
     let code = run.code;
     let family = code.family;
     let phases = if family == (Family::Gru { reset_after: false }) { 1..3 } else { 0..1 };

@@ -212,6 +212,56 @@ pub fn activate_slice(f: Activation, out: &mut [f32]) {
     }
 }
 
+/// Runs `n` rounds of independent multiply-adds in registers, as fast as the instructions allow; returns the
+/// number of floating-point operations.
+pub fn fma_chain(n: usize) -> u64 {
+    struct Op(usize);
+    impl WithSimd for Op {
+        type Output = u64;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) -> u64 {
+            const SUMS: usize = 12;
+            let (half, one) = (s.splat_f32s(0.5), s.splat_f32s(1.0));
+            let mut a = [s.splat_f32s(1.0); SUMS];
+            for _ in 0..core::hint::black_box(self.0) {
+                for v in &mut a {
+                    *v = s.mul_add_e_f32s(*v, half, one);
+                }
+            }
+            for v in a {
+                core::hint::black_box(s.reduce_sum_f32s(v));
+            }
+            (2 * SUMS * S::F32_LANES * self.0) as u64
+        }
+    }
+    simd_arch().dispatch(Op(n))
+}
+
+/// The sum of all elements, as fast as they can be read.
+pub fn read_sum(x: &[f32]) -> f32 {
+    struct Op<'a>(&'a [f32]);
+    impl WithSimd for Op<'_> {
+        type Output = f32;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) -> f32 {
+            let (head, tail) = S::as_simd_f32s(self.0);
+            let (blocks, rest) = head.as_chunks::<8>();
+            let mut a = [s.splat_f32s(0.0); 8];
+            for b in blocks {
+                for n in 0..8 {
+                    a[n] = s.add_f32s(a[n], b[n]);
+                }
+            }
+            let mut sum = s.splat_f32s(0.0);
+            for v in a.iter().chain(rest) {
+                sum = s.add_f32s(sum, *v);
+            }
+            s.reduce_sum_f32s(sum) + tail.iter().sum::<f32>()
+        }
+    }
+    simd_arch().dispatch(Op(x))
+}
+
 /// One output of [`crate::cpu::gemm`] for a single row: `out[j] = dot(w[j], x)`, w row-major.
 pub fn matvec(w: &[f32], x: &[f32], out: &mut [f32]) {
     struct Op<'a>(&'a [f32], &'a [f32], &'a mut [f32]);

@@ -127,7 +127,7 @@ impl Gpu {
     }
 
     fn open_adapter(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Self> {
-        let useful = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let useful = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
         let features = adapter.features() & useful;
         let limits = adapter.limits();
         let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -168,6 +168,8 @@ impl Gpu {
             recorder: Mutex::new(recorder),
             staging: Mutex::new(Pool::new()),
             max_loop_iterations: OnceLock::new(),
+            neighbour_sums: OnceLock::new(),
+            concurrent_workgroups: OnceLock::new(),
             epoch: AtomicU64::new(0),
         }));
         if software {

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod pipeline;
+mod probe;
 mod read;
 mod recorder;
 
@@ -12,7 +13,7 @@ use crate::device::AdapterSummary;
 use crate::pool::Pool;
 use crate::{Error, Result};
 use recorder::Recorder;
-use recurve_shaders::{Variant, params};
+use recurve_shaders::Variant;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     recorder: Mutex<Recorder>,
     staging: Mutex<Pool<u64, wgpu::Buffer>>,
     max_loop_iterations: OnceLock<u32>,
+    neighbour_sums: OnceLock<bool>,
+    concurrent_workgroups: OnceLock<u32>,
     /// Submissions so far; a buffer remembers the last one that used it.
     epoch: AtomicU64,
 }
@@ -63,12 +66,6 @@ impl Gpu {
     /// Whether tensors may be stored as f16.
     pub fn has_f16(&self) -> bool {
         self.0.features.contains(wgpu::Features::SHADER_F16)
-    }
-
-    /// Loop iterations that an invocation may execute in one dispatch, all its loops together.
-    /// `u32::MAX` unless the adapter is a software rasteriser that was found to stop earlier.
-    pub fn max_loop_iterations(&self) -> u32 {
-        *self.0.max_loop_iterations.get().unwrap_or(&u32::MAX)
     }
 
     /// Lanes of a workgroup, at most.
@@ -130,26 +127,5 @@ impl Gpu {
     /// Bytes of buffers held for tensors, in use or idle.
     pub fn bytes_held(&self) -> u64 {
         lock(&self.0.recorder).bytes_held()
-    }
-
-    /// Finds out how many loop iterations this device really executes.
-    fn probe_loop_limit(&self) -> Result<()> {
-        let wanted = 1u32 << 17;
-        let pipeline = self.pipeline(&Variant::loop_probe())?;
-        let out = self.buffer(16, "loop_probe")?;
-        let p = params::LoopProbe { iterations: wanted, ..Default::default() };
-        self.record(Dispatch {
-            pipeline: &pipeline,
-            buffers: &[&out],
-            params: bytemuck::bytes_of(&p),
-            groups: [1, 1, 1],
-        })?;
-        let mut done = [0u32; 4];
-        self.read(&out, bytemuck::cast_slice_mut(&mut done))?;
-        // Iterations of nested loops count together, and compilers may add some of their own:
-        // a margin of one eighth below what was seen.
-        let limit = if done[1] >= wanted { u32::MAX } else { done[1] - done[1] / 8 };
-        let _ = self.0.max_loop_iterations.set(limit.max(1));
-        Ok(())
     }
 }

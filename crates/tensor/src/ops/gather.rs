@@ -1,7 +1,8 @@
 //! Rows of a table by id: the embedding look-up (`gather.wgsl`).
 
-use crate::gpu::Dispatch;
+use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use core::ops::Range;
 use recurve_shaders::{Variant, params};
 
 impl Tensor {
@@ -39,17 +40,42 @@ impl Tensor {
             }),
             Device::Gpu(gpu) => {
                 let out = Self::gpu_uninit(&gpu, shape, self.dtype(), "gather")?;
-                let pipeline = gpu.pipeline(&Variant::gather(self.dtype().element()))?;
-                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
-                let p = params::Gather { count: shape.count() as u32, groups_x, width: width as u32, unused: 0 };
-                gpu.record(Dispatch {
-                    pipeline: &pipeline,
-                    buffers: &[self.gpu_buffer(), ids.gpu_buffer(), out.gpu_buffer()],
-                    params: bytemuck::bytes_of(&p),
-                    groups,
-                })?;
+                gather_rows(&gpu, self, ids, 0..ids.shape().count(), &out, 0)?;
                 Ok(out)
             }
         }
     }
+}
+
+/// Records the look-up of a span of ids in a table `[V, W]`, into `out` from the element `out_offset` on. The
+/// caller has checked sizes, and that ids are below V.
+///
+/// # Errors
+/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+pub fn gather_rows(
+    gpu: &Gpu,
+    table: &Tensor,
+    ids: &Tensor,
+    span: Range<usize>,
+    out: &Tensor,
+    out_offset: usize,
+) -> Result<()> {
+    let pipeline = gpu.pipeline(&Variant::gather(table.dtype().element()))?;
+    let width = table.shape().last();
+    let count = span.len() * width;
+    let (groups, groups_x) = gpu.elementwise_groups(count);
+    let p = params::Gather {
+        count: count as u32,
+        groups_x,
+        width: width as u32,
+        ids_offset: span.start as u32,
+        out_offset: out_offset as u32,
+        ..Default::default()
+    };
+    gpu.record(Dispatch {
+        pipeline: &pipeline,
+        buffers: &[table.gpu_buffer(), ids.gpu_buffer(), out.gpu_buffer()],
+        params: bytemuck::bytes_of(&p),
+        groups,
+    })
 }

@@ -6,12 +6,14 @@ mod gather;
 mod layer_norm;
 mod mask;
 mod matmul;
+mod peak;
 mod reduce;
 mod sample;
 mod softmax;
 mod unary;
 
 pub use copy::{Span, concat, strided_copy};
+pub use gather::gather_rows;
 pub use layer_norm::{Rows, layer_norm_rows};
 pub use matmul::{MatmulOptions, StridedMatmul, strided_matmul};
 pub use reduce::Reduction;

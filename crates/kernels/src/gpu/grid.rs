@@ -1,0 +1,106 @@
+//! `grid`: the whole sequence in one dispatch by several workgroups (`lstm_grid.wgsl`, `gru_grid.wgsl`,
+//! `rnn_grid.wgsl`), each with its own units and their weights, that exchange h after every step.
+//!
+//! No API promises that the workgroups of a dispatch run at the same time. The kernels wait a bounded time
+//! and give up together; then [`run`] says so and the call goes another way. That needs to be known before
+//! the call returns, so this is the one strategy that waits for the device.
+
+use super::{Chunk, GpuLayer, Run};
+use recurve_shaders::{Family, Grid};
+use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Span, Tensor, strided_copy};
+
+/// Bits of an h that has not been stored, `NOT_YET` in `shared/grid.wgsl`, which f32 has exactly.
+const NOT_YET: f32 = 0xffff_ff00_u32 as f32;
+/// What stands at the head of the exchange buffer when somebody gave up.
+const GAVE_UP: u32 = 1;
+
+impl GpuLayer {
+    /// How the kernel is laid out for this size, if there is a `grid` kernel for the cell.
+    pub(super) fn grid_geometry(&self, batch: usize, unit_tile: u32) -> Option<Grid> {
+        if self.code.family == (Family::Gru { reset_after: false }) {
+            return None;
+        }
+        let lanes = 256.min(self.gpu.max_workgroup_lanes());
+        let k4 = self.k4();
+        let mut k_split = 32;
+        while k4 % k_split != 0 || k_split * unit_tile > lanes {
+            k_split /= 2;
+        }
+        let batch_tile = (batch.next_power_of_two() as u32).min(4).min(k_split);
+        let spin_limit = self.gpu.spin_limit();
+        let mut grid =
+            Grid { hidden: self.hidden as u32, k4, unit_tile, k_split, batch_tile, registers: false, spin_limit };
+        grid.registers = self.fits_registers(grid.k_slice(), unit_tile * k_split);
+        let fits = grid.workgroup_bytes(&self.code) <= self.gpu.max_workgroup_bytes()
+            && 2 * grid.iterations_per_step() + 64 < self.gpu.max_loop_iterations();
+        fits.then_some(grid)
+    }
+
+    /// Workgroups of a dispatch.
+    pub(super) fn grid_groups(&self, grid: &Grid, batch: usize) -> [u32; 3] {
+        [grid.hidden.div_ceil(grid.unit_tile), (batch as u32).div_ceil(grid.batch_tile), self.directions as u32]
+    }
+}
+
+/// Returns the last h, or `None` if the workgroups did not run at the same time; outputs and c are then
+/// anything.
+pub(super) fn run(
+    run: &Run<'_>,
+    grid: &Grid,
+    projection: &Tensor,
+    chunks: impl Iterator<Item = Chunk>,
+    project: &mut dyn FnMut(Chunk) -> Result<()>,
+    mut h: Tensor,
+    c: &Tensor,
+) -> Result<Option<Tensor>> {
+    let Run { layer, sizes, .. } = run;
+    let gpu = &layer.gpu;
+    let device = Device::Gpu(gpu.clone());
+    let family = run.code.family;
+    let pipeline = gpu.pipeline(&grid.variant(&run.code))?;
+    let row = sizes.directions * sizes.batch * sizes.hidden;
+    let span = |source: usize, target: usize| {
+        let mut strides = [0; MAX_RANK];
+        strides[0] = 1;
+        let shape = Shape::new(&[row]).expect("smaller than tensors that exist");
+        Span { shape, source, source_strides: strides, target, target_strides: strides }
+    };
+
+    let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(grid.batch_tile)
+        / u64::from(grid.hidden.div_ceil(grid.unit_tile));
+    // Some of the iterations of a dispatch are for waiting.
+    let most = layer.steps_per_dispatch(64, 2 * grid.iterations_per_step(), work);
+    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
+    let groups = layer.grid_groups(grid, sizes.batch);
+    for chunk in chunks {
+        project(chunk)?;
+        // As integers for the kernel, as f32 for the copies: the same bits.
+        let count = Grid::HEAD + (chunk.steps + 1) * row;
+        let shape = Shape::new(&[count]).expect("smaller than the projection");
+        let exchange = Tensor::full(&shape, NOT_YET, DType::U32, &device)?.reinterpreted(DType::F32);
+        strided_copy(gpu, &span(0, Grid::HEAD), &h, &exchange)?;
+        let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
+        let (xb, cb) = (exchange.gpu_buffer(), c.gpu_buffer());
+        let (yb, pb) = (run.y.gpu_buffer(), projection.gpu_buffer());
+        let lstm = [pb, weights, extra, valid, xb, cb, yb];
+        let gru = [pb, weights, extra, valid, xb, yb];
+        let rnn = [pb, weights, valid, xb, yb];
+        let buffers: &[_] = match family {
+            Family::Lstm { .. } => &lstm,
+            Family::Gru { .. } => &gru,
+            _ => &rnn,
+        };
+        for p in run.dispatches(chunk, most) {
+            gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
+        }
+        h = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
+        strided_copy(gpu, &span(Grid::HEAD + chunk.steps * row, 0), &exchange, &h)?;
+        let mut head = [0u32];
+        gpu.read(exchange.gpu_buffer(), bytemuck::cast_slice_mut(&mut head))?;
+        if head[0] == GAVE_UP {
+            return Ok(None);
+        }
+    }
+    Ok(Some(h))
+}

@@ -1,0 +1,133 @@
+//! Measured choice among the ways of running a shape, kept on disk.
+
+use super::GpuLayer;
+use crate::recurrent::{Input, Sizes};
+use crate::{Candidate, Direction, ForwardArgs, Outputs};
+use recurve_shaders::{Element, Family};
+use recurve_tensor::{Device, Result, Tensor};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Choices by what they are for, from the file and from this process.
+static CHOICES: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(|| Mutex::new(load()));
+
+/// Where choices are kept: `RECURVE_TUNING_FILE`, or a file in the user's cache folder; `None` if that is
+/// not known or the variable is empty.
+fn file() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(file) = std::env::var_os("RECURVE_TUNING_FILE") {
+        return Some(PathBuf::from(file)).filter(|f| !f.as_os_str().is_empty());
+    }
+    let folder = set("XDG_CACHE_HOME")
+        .or_else(|| set("LOCALAPPDATA"))
+        .or_else(|| set("HOME").map(|h| h.join(if cfg!(target_os = "macos") { "Library/Caches" } else { ".cache" })))?;
+    Some(folder.join("recurve").join("tuning.tsv"))
+}
+
+/// Lines of a key, a tab and a choice; the last of a key counts, and what is no such line is left alone.
+fn load() -> HashMap<String, String> {
+    let text = file().and_then(|f| std::fs::read_to_string(f).ok()).unwrap_or_default();
+    let pairs = text.lines().filter_map(|l| l.split_once('\t'));
+    pairs.map(|(k, c)| (k.to_owned(), c.to_owned())).collect()
+}
+
+/// Adds a line. Somebody who cannot write there measures again next time.
+fn keep(key: &str, choice: &str) {
+    use std::io::Write;
+    let Some(path) = file() else { return };
+    let _ = path.parent().map(std::fs::create_dir_all);
+    if let Ok(mut f) = std::fs::OpenOptions::new().append(true).create(true).open(path) {
+        // One write, so that two processes do not mix their lines.
+        let _ = f.write_all(format!("{key}\t{choice}\n").as_bytes());
+    }
+}
+
+/// Timesteps of a measurement, at most.
+const LONGEST: usize = 256;
+const ROUNDS: usize = 5;
+
+impl GpuLayer {
+    /// What a choice is for: the adapter, its driver, this version, the layer, and the shape, whose batch
+    /// and timesteps share a choice with all up to the next power of two.
+    fn tuning_key(&self, sizes: &Sizes) -> String {
+        let a = self.gpu.summary();
+        let clean = |s: &str| s.replace(['\t', '\n'], " ");
+        let family = match self.code.family {
+            Family::Lstm { .. } => "lstm",
+            Family::Gru { reset_after: true } => "gru",
+            Family::Gru { .. } => "gru_reset_before",
+            _ => "rnn",
+        };
+        let dtype = if self.code.weights == Element::F16 { "f16" } else { "f32" };
+        format!(
+            "{} {} {} recurve {} {family} {dtype} I{} H{} D{} B{} T{}",
+            clean(&a.name),
+            a.backend,
+            clean(&a.driver),
+            env!("CARGO_PKG_VERSION"),
+            sizes.input,
+            self.hidden,
+            self.directions,
+            sizes.batch.next_power_of_two(),
+            sizes.timesteps.next_power_of_two().min(4 * LONGEST),
+        )
+    }
+
+    /// The fastest candidate for this shape: known, or measured now.
+    pub(super) fn tuned(&self, sizes: &Sizes, directions: &[Direction]) -> Result<Candidate> {
+        let all = self.candidates(sizes.batch, sizes.timesteps)?;
+        let key = self.tuning_key(sizes);
+        let lock = || CHOICES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&key).cloned();
+        if let Some(c) = known.and_then(|name| all.iter().find(|c| c.to_string() == name)) {
+            return Ok(*c);
+        }
+        let best = self.measure(&all, sizes, directions)?;
+        lock().insert(key.clone(), best.to_string());
+        keep(&key, &best.to_string());
+        Ok(best)
+    }
+
+    /// Times every candidate in turn, round after round, and leaves out what fails or disagrees with the
+    /// first.
+    fn measure(&self, all: &[Candidate], sizes: &Sizes, directions: &[Direction]) -> Result<Candidate> {
+        let sizes = Sizes { timesteps: sizes.timesteps.min(LONGEST), ..*sizes };
+        let count = sizes.batch * sizes.timesteps * sizes.input;
+        let x: Vec<f32> = (0..count).map(|n| (n * 7919 % 2003) as f32 / 1001.5 - 1.0).collect();
+        let x = Tensor::from_f32(&x, &[sizes.batch, sizes.timesteps, sizes.input], &Device::Gpu(self.gpu.clone()))?;
+        let run = |candidate: Candidate| -> Result<(f64, Vec<f32>)> {
+            let args = ForwardArgs { candidate: Some(candidate), outputs: Outputs::All, ..ForwardArgs::default() };
+            let start = Instant::now();
+            let out = self.forward(Input::Features(&x), &args, &sizes, directions)?;
+            let h = out.h.to_vec()?;
+            Ok((start.elapsed().as_secs_f64(), h))
+        };
+        let mut times: Vec<(Candidate, Vec<f64>)> = Vec::new();
+        let mut first: Option<Vec<f32>> = None;
+        for &c in all {
+            // The first run compiles; it is not timed.
+            let Ok((_, h)) = run(c) else { continue };
+            let same = |a: &[f32]| a.iter().zip(&h).all(|(a, b)| (a - b).abs() <= 1e-3 + 1e-3 * a.abs());
+            if first.get_or_insert_with(|| h.clone()).len() == h.len() && first.as_deref().is_some_and(same) {
+                times.push((c, Vec::with_capacity(ROUNDS)));
+            }
+        }
+        for _ in 0..ROUNDS {
+            for (c, t) in &mut times {
+                t.push(run(*c)?.0);
+            }
+        }
+        let median = |t: &mut Vec<f64>| {
+            t.sort_by(f64::total_cmp);
+            t[t.len() / 2]
+        };
+        let best = times.iter_mut().map(|(c, t)| (*c, median(t))).min_by(|a, b| a.1.total_cmp(&b.1));
+        // Where nothing could be timed the first one's error is the answer.
+        match best {
+            Some((c, _)) => Ok(c),
+            None => run(all[0]).map(|_| all[0]),
+        }
+    }
+}

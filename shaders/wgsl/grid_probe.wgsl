@@ -1,0 +1,37 @@
+// Whether workgroups of one dispatch run at the same time: each hands a number to all others, round after
+// round, as the `*_grid` kernels hand h.
+struct Params {
+    groups: u32,
+    rounds: u32,
+    spin_limit: u32,
+    unused: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+// How many gave up, then [rounds + 1, groups], zero where not yet written but for the first round.
+@group(0) @binding(1) var<storage, read_write> exchange: array<atomic<u32>>;
+
+var<workgroup> missing: u32;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    var done = 0u;
+    for (var r = 0u; r < p.rounds; r++) {
+        if lane == 0u { missing = 0u; }
+        workgroupBarrier();
+        for (var g = lane; g < p.groups; g += 64u) {
+            let at = 1u + r * p.groups + g;
+            var seen = atomicLoad(&exchange[at]);
+            for (var spin = 0u; seen == 0u && r > 0u && spin < p.spin_limit; spin++) {
+                if spin % 64u == 63u && atomicLoad(&exchange[0]) != 0u { break; }
+                seen = atomicLoad(&exchange[at]);
+            }
+            if seen == 0u && r > 0u { missing = 1u; }
+        }
+        workgroupBarrier();
+        if workgroupUniformLoad(&missing) != 0u { break; }
+        if lane == 0u { atomicStore(&exchange[1u + (r + 1u) * p.groups + group.x], r + 1u); }
+        done++;
+    }
+    if lane == 0u && done != p.rounds { atomicAdd(&exchange[0], 1u); }
+}
