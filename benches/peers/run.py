@@ -202,7 +202,7 @@ def main():
                     for round in range(a.rounds):
                         def us():
                             for r in recurve(a.program, cell, shape, count, a.seconds, a.device, dtype, a.strategy):
-                                ours.setdefault(r["strategy"], []).append(r)
+                                ours.setdefault((r["strategy"] + " " + r["layout"]).strip(), []).append(r)
 
                         def they():
                             for n in wanted:

@@ -3,7 +3,7 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    CallArgs, Dense, Device, Dropout, Embedding, GenerateOptions, Gru, Lstm, Network, Sampling, Sequential,
+    CallArgs, Dense, Device, Dropout, Embedding, GenerateOptions, Gru, Lstm, Network, Replicas, Sampling, Sequential,
     StackedRnnCells, StreamId, Streams, Tensor,
 };
 use recurve_tests::{Random, devices, fixtures};
@@ -287,4 +287,41 @@ fn streams_refuse_what_is_wrong_and_go_on() {
         let ids = Sequential::new().add(Embedding::new(3, 2)).add(Gru::new(2)).build(&[None, None], &device).unwrap();
         assert!(Streams::new(&ids).is_err());
     }
+}
+
+/// One batch on the CPU and the GPU at once, and on two copies of the CPU, is what one device makes of it.
+#[test]
+fn replicas_share_a_batch() {
+    let [cpu, gpu] = devices();
+    let network = Sequential::new()
+        .add(Embedding::new(30, 6))
+        .add(Lstm::new(9).return_sequences(true))
+        .add(Gru::new(5))
+        .add(Dense::new(2))
+        .seed(4)
+        .build(&[None, None], &cpu)
+        .unwrap();
+    let ids: Vec<u32> = (0..23 * 8).map(|n| n * 7 % 30).collect();
+    let x = Tensor::from_u32(&ids, &[23, 8], &cpu).unwrap();
+    let want = network.forward(&x).unwrap().to_vec().unwrap();
+    for devices in [vec![cpu.clone(), gpu.clone()], vec![cpu.clone(); 3], vec![gpu.clone()]] {
+        let replicas = Replicas::new(&network, &devices).unwrap();
+        // The shares change from call to call.
+        for _ in 0..4 {
+            let y = replicas.forward(&x).unwrap();
+            assert_eq!(y.dims(), [23, 2]);
+            for (a, b) in y.to_vec().unwrap().iter().zip(&want) {
+                assert!((a - b).abs() < 1e-5, "{a} and {b}");
+            }
+        }
+        // Fewer sequences than devices; and what cannot be is said.
+        let one = Tensor::from_u32(&ids[..8], &[1, 8], &cpu).unwrap();
+        assert_eq!(replicas.forward(&one).unwrap().dims(), [1, 2]);
+        let outside = Tensor::from_u32(&[30], &[1, 1], &cpu).unwrap();
+        assert!(replicas.forward(&outside).unwrap_err().to_string().contains("30"));
+        assert!(replicas.forward(&x.to_device(&gpu).unwrap()).is_err());
+    }
+    assert!(Replicas::new(&network, &[]).unwrap_err().to_string().contains("at least one"));
+    let stateful = Sequential::new().add(Lstm::new(2).stateful(true)).build(&[None, None, Some(3)], &cpu).unwrap();
+    assert!(Replicas::new(&stateful, &[cpu]).unwrap_err().to_string().contains("stateful"));
 }

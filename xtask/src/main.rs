@@ -1,6 +1,9 @@
 //! `cargo xtask test`: sets up what the tests need and runs them all.
 //! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
 //! `cargo xtask docs`: writes the generated pages of `docs/`.
+//! `cargo xtask compare`: the CPU beside ONNX Runtime and PyTorch; a table, and CSV and SVG in
+//! `benches/results`.
+//! `cargo xtask gpu`: everything to be run on a machine with a GPU: the tests on it, then its benches.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied.
 
 use std::env;
@@ -18,8 +21,13 @@ fn main() -> ExitCode {
             c.args(["docs", "docs"]);
             run(c)
         }),
+        Some("compare") => compare(&env::args().skip(2).collect::<Vec<_>>()),
+        Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
-        _ => Err("usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | lint".into()),
+        _ => Err(
+            "usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | compare | gpu | lint"
+                .into(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,6 +164,68 @@ fn has_adapter() -> Outcome<bool> {
     }
     let text = String::from_utf8_lossy(&out.stdout);
     Ok(text.contains("\"adapters\":[{"))
+}
+
+/// The program as users have it.
+fn build() -> Outcome {
+    let mut c = cargo();
+    c.args(["build", "--release", "--package", "recurve"]);
+    run(c)
+}
+
+/// The peers' script, with arguments that the caller's own come behind.
+fn peers(defaults: &[&str], arguments: &[String]) -> Outcome {
+    let mut c = command(env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
+    c.arg("benches/peers/run.py").args(defaults).args(arguments);
+    run(c).map_err(|e| {
+        format!("{e}; it needs Python with the peers: pip install numpy onnx onnxruntime torch matplotlib (PYTHON names another python3)")
+    })
+}
+
+/// Beside the peers in one run, on the CPU unless `--device` says otherwise.
+fn compare(arguments: &[String]) -> Outcome {
+    build()?;
+    peers(&["--out", "benches/results/cpu_peers"], arguments)
+}
+
+/// Tests first, for a fast wrong answer is none; then every strategy over the shapes that people have, beside
+/// cuDNN where torch has it, and every layout of a few of them.
+fn gpu(arguments: &[String]) -> Outcome {
+    build()?;
+    let mut devices = command("target/release/recurve");
+    devices.args(["devices", "--json", "--device", "gpu"]);
+    let out = devices.output().map_err(|e| e.to_string())?;
+    if !out.status.success() {
+        return Err(format!("there is no GPU: {}", String::from_utf8_lossy(&out.stderr).trim()));
+    }
+    let mut tests = cargo();
+    tests.args(["test", "--release", "--workspace"]).env("RECURVE_TEST_DEVICE", "gpu");
+    run(tests)?;
+    let folder = "benches/results";
+    let mut candidates = command("target/release/recurve");
+    candidates.args(["bench", "--device", "gpu", "--strategy", "candidates", "--cell", "lstm,gru,rnn"]);
+    candidates.args(["--seq", "256", "--batch", "1,16", "--input", "128", "--hidden", "64,128,256,512,768,1024"]);
+    candidates.args(["--seconds", "0.1", "--csv", &format!("{folder}/gpu_candidates.csv")]);
+    run(candidates)?;
+    let out = format!("{folder}/gpu_peers");
+    peers(
+        &[
+            "--device",
+            "gpu",
+            "--grid",
+            "--weights",
+            "f32,f16",
+            "--strategy",
+            "all",
+            "--rounds",
+            "3",
+            "--seconds",
+            "0.05",
+            "--out",
+            &out,
+        ],
+        arguments,
+    )
 }
 
 fn lint() -> Outcome {

@@ -355,7 +355,15 @@ impl Network {
         Ok((y.reshape(&dims)?, state))
     }
 
-    fn time_major(&self) -> bool {
+    pub(crate) fn is_stateful(&self) -> bool {
+        self.configs.iter().any(|c| match c {
+            LayerConfig::Recurrent(r) => r.stateful,
+            LayerConfig::StackedRnnCells(s) => s.stateful,
+            _ => false,
+        })
+    }
+
+    pub(crate) fn time_major(&self) -> bool {
         self.configs.iter().any(|c| match c {
             LayerConfig::Recurrent(r) => r.time_major,
             LayerConfig::StackedRnnCells(s) => s.time_major,

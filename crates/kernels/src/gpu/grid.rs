@@ -24,7 +24,7 @@ impl GpuLayer {
         let lanes = 256.min(self.gpu.max_workgroup_lanes());
         let k4 = self.k4();
         let mut k_split = 32;
-        while k4 % k_split != 0 || k_split * unit_tile > lanes {
+        while !k4.is_multiple_of(k_split) || k_split * unit_tile > lanes {
             k_split /= 2;
         }
         let batch_tile = (batch.next_power_of_two() as u32).min(4).min(k_split);

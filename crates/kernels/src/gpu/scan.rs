@@ -34,7 +34,7 @@ impl GpuLayer {
         let neighbours = self.gpu.has_neighbour_sums()?;
         for k_split in [1, 2, 4, 8] {
             for subgroups in [true, false] {
-                if (subgroups && !neighbours) || (k_split == 1 && subgroups) {
+                if subgroups && (!neighbours || k_split == 1) {
                     continue;
                 }
                 for batch_tile in [1, 2, 4, 8] {
