@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p recurve-benches -- accuracy    worst error per cell, device and T, as CSV
 //! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
+//! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
 //! ```
 
 use recurve::testing::Tolerance;
@@ -50,8 +51,9 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("accuracy") => accuracy(),
         Some("steady") => steady(),
+        Some("encode") => encode(),
         _ => {
-            eprintln!("usage: recurve-benches accuracy | steady");
+            eprintln!("usage: recurve-benches accuracy | steady | encode");
             return ExitCode::from(2);
         }
     }
@@ -117,4 +119,41 @@ fn measure(cell: Cell, device: &Device, strategy: Strategy) {
         after.2 - before.2,
         after.3 - before.3
     );
+}
+
+/// Where the host's time goes for T dispatches of `step`: our own recording, wgpu's calls, closing the command
+/// buffer, handing it over. Microseconds a dispatch, medians.
+fn encode() {
+    println!("device,T,B,I,H,dispatches,record_us,calls_us,finish_us,submit_us,encode_us,gpu_us");
+    for (device, _) in paths().into_iter().filter(|(d, s)| d.gpu().is_some() && *s == Strategy::Step) {
+        let gpu = device.gpu().expect("filtered");
+        gpu.set_profiling(true);
+        for t in [64, 256, 1024] {
+            let case = Case::random(1, Cell::LSTM, &[Direction::Forward], [1, t, 128, 128]);
+            let layer = case.layer(&device);
+            let x = Tensor::from_f32(&case.x, &[1, t, 128], &device).expect("memory for a bench");
+            let args = ForwardArgs { strategy: Strategy::Step, ..ForwardArgs::default() };
+            let mut rows = Vec::new();
+            let mut dispatches = 0;
+            for _ in 0..15 {
+                let before = gpu.work_counts().0;
+                let start = std::time::Instant::now();
+                let out = layer.forward(&x, &args).expect("a valid call");
+                let record = start.elapsed().as_secs_f64() * 1e3;
+                dispatches = gpu.work_counts().0 - before;
+                out.h.to_vec().expect("a working device");
+                let p = gpu.take_profile().expect("a working device");
+                rows.push([record, p.calls_ms, p.finish_ms, p.submit_ms, p.encode_ms(), p.gpu_ms]);
+            }
+            let medians: Vec<_> = (0..6)
+                .map(|n| {
+                    let mut v: Vec<_> = rows.iter().map(|r| r[n]).collect();
+                    v.sort_by(f64::total_cmp);
+                    format!("{:.3}", v[v.len() / 2] * 1e3 / dispatches as f64)
+                })
+                .collect();
+            println!("{},{t},1,128,128,{dispatches},{}", device.backend(), medians.join(","));
+        }
+        gpu.set_profiling(false);
+    }
 }

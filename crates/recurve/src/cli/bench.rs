@@ -307,9 +307,9 @@ impl Run<'_> {
         self.call(x)?;
         self.times.push(one.elapsed().as_secs_f64() * 1e3);
         if let Some(gpu) = self.device.gpu() {
-            let (gpu_ms, encode_ms) = gpu.take_profile()?;
-            self.gpu_ms.push(gpu_ms);
-            self.encode_ms.push(encode_ms);
+            let spent = gpu.take_profile()?;
+            self.gpu_ms.push(spent.gpu_ms);
+            self.encode_ms.push(spent.encode_ms());
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ mod read;
 mod recorder;
 
 pub use pipeline::Pipeline;
-pub use recorder::{Dispatch, GpuBuffer};
+pub use recorder::{Dispatch, GpuBuffer, Profile};
 
 use crate::device::AdapterSummary;
 use crate::pool::Pool;

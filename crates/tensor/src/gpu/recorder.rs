@@ -56,18 +56,38 @@ pub(crate) struct Recorder {
     bind_groups_made: u64,
     dispatches: u64,
     next_id: u64,
-    profile: Option<Profile>,
+    profile: Option<Profiler>,
+}
+
+/// Milliseconds that work on a GPU took; see [`Gpu::take_profile`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// The GPU's own time, from the beginning of each pass to its end.
+    pub gpu_ms: f64,
+    /// The host's time for calls that name pipelines, bind groups and dispatches.
+    pub calls_ms: f64,
+    /// The host's time for closing command buffers: wgpu checks what was called and puts barriers between.
+    pub finish_ms: f64,
+    /// The host's time for handing them to the driver.
+    pub submit_ms: f64,
+}
+
+impl Profile {
+    /// The host's time in all.
+    pub fn encode_ms(&self) -> f64 {
+        self.calls_ms + self.finish_ms + self.submit_ms
+    }
 }
 
 #[derive(Debug)]
-struct Profile {
+struct Profiler {
     queries: wgpu::QuerySet,
     resolve: wgpu::Buffer,
     period_ns: f32,
     on: bool,
     /// Passes measured since profiling began, as staging buffers with two timestamps each.
     measured: Vec<wgpu::Buffer>,
-    encode_ns: u64,
+    spent: Profile,
 }
 
 /// A copy of the beginning of a buffer to a staging buffer: source, target, bytes.
@@ -93,7 +113,7 @@ impl Recorder {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let profile = features.contains(wgpu::Features::TIMESTAMP_QUERY).then(|| Profile {
+        let profile = features.contains(wgpu::Features::TIMESTAMP_QUERY).then(|| Profiler {
             queries: device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("pass times"),
                 ty: wgpu::QueryType::Timestamp,
@@ -108,7 +128,7 @@ impl Recorder {
             period_ns: queue.get_timestamp_period(),
             on: false,
             measured: Vec::new(),
-            encode_ns: 0,
+            spent: Profile::default(),
         });
         Self {
             pool: Pool::new(),
@@ -362,9 +382,15 @@ impl Gpu {
         for (source, target, bytes) in copies {
             encoder.copy_buffer_to_buffer(&source.raw, 0, target, 0, *bytes);
         }
-        inner.queue.submit([encoder.finish()]);
+        let called = std::time::Instant::now();
+        let buffer = encoder.finish();
+        let finished = std::time::Instant::now();
+        inner.queue.submit([buffer]);
         if let Some(p) = profile.as_mut().filter(|p| p.on) {
-            p.encode_ns += started.elapsed().as_nanos() as u64;
+            let ms = |from: std::time::Instant, to: std::time::Instant| (to - from).as_secs_f64() * 1e3;
+            p.spent.calls_ms += ms(started, called);
+            p.spent.finish_ms += ms(called, finished);
+            p.spent.submit_ms += ms(finished, std::time::Instant::now());
         }
         inner.epoch.fetch_add(1, Ordering::Relaxed);
         commands.clear();
@@ -423,23 +449,21 @@ impl Gpu {
         }
     }
 
-    /// Milliseconds of GPU time and of host time spent encoding and submitting, since the last
-    /// call, over everything submitted while profiling was on.
+    /// The times since the last call, over everything submitted while profiling was on.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`] if the times cannot be read.
-    pub fn take_profile(&self) -> Result<(f64, f64)> {
-        let (measured, period, encode) = match &mut lock(&self.inner().recorder).profile {
-            Some(p) => (std::mem::take(&mut p.measured), p.period_ns, std::mem::take(&mut p.encode_ns)),
-            None => return Ok((0.0, 0.0)),
+    pub fn take_profile(&self) -> Result<Profile> {
+        let (measured, period, mut spent) = match &mut lock(&self.inner().recorder).profile {
+            Some(p) => (std::mem::take(&mut p.measured), p.period_ns, std::mem::take(&mut p.spent)),
+            None => return Ok(Profile::default()),
         };
-        let mut ns = 0.0;
         for b in measured {
             let mut t = [0u64; 2];
             self.read_mapped(&b, 16, bytemuck::cast_slice_mut(&mut t))?;
-            ns += t[1].saturating_sub(t[0]) as f64 * f64::from(period);
+            spent.gpu_ms += t[1].saturating_sub(t[0]) as f64 * f64::from(period) * 1e-6;
         }
-        Ok((ns * 1e-6, encode as f64 * 1e-6))
+        Ok(spent)
     }
 }
 
