@@ -64,6 +64,8 @@ registry! {
     Mask = "mask",
     /// Matrix product.
     Matmul = "matmul",
+    /// Matrix product with few rows.
+    Matvec = "matvec",
     /// Multiply-adds or reads, as fast as they go.
     Peak = "peak",
     /// Cells whose units do not read each other, a step after the other.

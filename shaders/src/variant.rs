@@ -598,6 +598,24 @@ impl Variant {
         Self { shader: Shader::Matmul, defines }
     }
 
+    /// `matvec.wgsl`; `wide` reads vec4s, which k, offsets and strides must be multiples of.
+    pub fn matvec(element: Element, weights: Element, bias: bool, activation: u32, wide: bool) -> Self {
+        let defines = Defines::new()
+            .with("ELEMENT", element.alias())
+            .with("WEIGHT", weights.alias())
+            .with("HAS_BIAS", bias)
+            .with("ACTIVATION", activation)
+            .with("WIDE", wide)
+            .with("WORKGROUP", Self::MATVEC_LANES)
+            .with("LANES_K", Self::MATVEC_LANES / Self::MATVEC_COLUMNS);
+        Self { shader: Shader::Matvec, defines }
+    }
+
+    /// Lanes of a workgroup of `matvec.wgsl`, and the results that they make.
+    const MATVEC_LANES: u32 = 128;
+    /// See [`Self::matvec`].
+    pub const MATVEC_COLUMNS: u32 = 8;
+
     /// `layer_norm.wgsl`
     pub fn layer_norm() -> Self {
         Self { shader: Shader::LayerNorm, defines: Defines::new().with("WORKGROUP", 64) }
@@ -667,6 +685,7 @@ pub fn samples() -> Vec<Variant> {
             out.extend((0..13).map(|a| Variant::unary(e, r, a)));
         }
         for w in [F32, F16] {
+            out.extend([false, true].map(|wide| Variant::matvec(e, w, wide, 2, wide)));
             for (transposed, bias) in [(false, false), (true, true)] {
                 for tile in [MatmulTile::FLAT, MatmulTile::WIDE, MatmulTile::SMALL, MatmulTile::LARGE] {
                     out.extend([0, 2].map(|a| Variant::matmul(e, w, transposed, bias, a, tile)));

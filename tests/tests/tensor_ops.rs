@@ -38,6 +38,34 @@ fn matmul_against_the_reference_at_sizes_around_its_tiles() {
     }
 }
 
+/// `matvec`: one row, of whole vec4s and not, in batches, and of more columns than a dispatch has workgroups.
+#[test]
+fn products_of_one_row_against_the_reference() {
+    let mut r = Random(3);
+    for device in devices() {
+        for (batch, k, c) in [(1, 64, 5), (1, 7, 9), (3, 12, 33), (1, 130, 64), (1, 4, 8 * 65_535 + 3)] {
+            let (a, b) = (r.floats(batch * k, 1.0), r.floats(batch * c * k, 1.0));
+            let bias = r.floats(c, 1.0);
+            let want: Vec<f64> = (0..batch)
+                .flat_map(|n| {
+                    let (a, b) = (wide(&a[n * k..][..k]), wide(&b[n * c * k..][..c * k]));
+                    reference::matmul(&a, &b, &wide(&bias), [1, k, c], Activation::Tanh)
+                })
+                .collect();
+            poison(&device, &[batch * c]);
+            let bias = t(&bias, &[c], &device);
+            let options = MatmulOptions { transpose_rhs: true, bias: Some(&bias), activation: Activation::Tanh };
+            let (x, w) = match batch {
+                1 => (t(&a, &[1, k], &device), t(&b, &[c, k], &device)),
+                _ => (t(&a, &[batch, 1, k], &device), t(&b, &[batch, c, k], &device)),
+            };
+            let y = x.matmul_with(&w, &options).unwrap();
+            compare(&y.to_vec().unwrap(), &want, Tolerance::new(1e-5))
+                .unwrap_or_else(|e| panic!("{batch}×{k}×{c} on {device}: {e}"));
+        }
+    }
+}
+
 #[test]
 fn matmul_of_batches() {
     let mut r = Random(2);

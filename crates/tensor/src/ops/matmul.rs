@@ -110,20 +110,23 @@ impl Tensor {
                     c_batch: (m * n) as u32,
                     ..Default::default()
                 };
-                let act = activation_code(options.activation)?;
-                record(
-                    &gpu,
-                    &Product {
-                        a: self,
-                        b: rhs,
-                        transposed: options.transpose_rhs,
-                        bias: options.bias,
-                        act,
-                        out: &out,
-                        batch,
-                    },
-                    p,
-                )?;
+                let product = Product {
+                    a: self,
+                    b: rhs,
+                    transposed: options.transpose_rhs,
+                    bias: options.bias,
+                    act: activation_code(options.activation)?,
+                    out: &out,
+                    batch,
+                };
+                // A software rasteriser loads an element a lane at a time, so that reuse counts from two
+                // rows on.
+                let few = if gpu.summary().kind == AdapterKind::Software { 1 } else { FEW_ROWS };
+                if options.transpose_rhs && m <= few {
+                    super::matvec::record(&gpu, &product, p)?;
+                } else {
+                    record(&gpu, &product, p)?;
+                }
                 Ok(out)
             }
         }
@@ -146,14 +149,14 @@ fn product(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], transposed: bool, bias: 
     cpu::gemm(Gemm { m, n, k, a: (a, k, 1), b, c_row: n, accumulate: bias.is_some(), threads }, out);
 }
 
-struct Product<'a> {
-    a: &'a Tensor,
-    b: &'a Tensor,
+pub(super) struct Product<'a> {
+    pub(super) a: &'a Tensor,
+    pub(super) b: &'a Tensor,
     transposed: bool,
-    bias: Option<&'a Tensor>,
-    act: ActivationCode,
-    out: &'a Tensor,
-    batch: usize,
+    pub(super) bias: Option<&'a Tensor>,
+    pub(super) act: ActivationCode,
+    pub(super) out: &'a Tensor,
+    pub(super) batch: usize,
 }
 
 /// The tile shape for a product: large ones once they make enough workgroups to fill the device.
@@ -168,6 +171,10 @@ fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
         MatmulTile::SMALL
     }
 }
+
+/// Rows up to which a product goes row by row. Beyond it a tile's reuse of B is worth more than reading
+/// nothing twice.
+const FEW_ROWS: usize = 4;
 
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
     let shape = tile_for(gpu, &p);
@@ -243,7 +250,8 @@ pub struct StridedMatmul<'a> {
     pub out_offset: usize,
 }
 
-/// Records a [`StridedMatmul`].
+/// Records a [`StridedMatmul`], in tiles however few its rows are: a row's bits do not depend on how many
+/// there are, so that a sequence step by step is what it is as a whole.
 ///
 /// # Errors
 /// [`Error::DeviceLost`] and others of [`Gpu::record`].

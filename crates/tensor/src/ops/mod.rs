@@ -6,6 +6,7 @@ mod gather;
 mod layer_norm;
 mod mask;
 mod matmul;
+mod matvec;
 mod peak;
 mod reduce;
 mod sample;
