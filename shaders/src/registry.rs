@@ -82,6 +82,8 @@ registry! {
     Sample = "sample",
     /// Softmax over the last axis.
     Softmax = "softmax",
+    /// One wave through stacked layers.
+    StackWave = "stack_wave",
     /// Whether neighbouring lanes are neighbours in their subgroup.
     SubgroupProbe = "subgroup_probe",
     /// Activations and conversion.

@@ -361,6 +361,31 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The variant of `stack_wave.wgsl` for a cell, not a GRU without reset_after. `k4` is a multiple of
+    /// `k_split`, and `k_unroll` is 1.
+    pub fn wave(&self, cell: &CellCode) -> Variant {
+        let gates = cell.gates();
+        let gru = matches!(cell.family, Family::Gru { .. });
+        // A GRU's candidate keeps the sums of the input and of h apart.
+        let (parts, added) = if gru { (4, 2) } else { (gates, gates) };
+        let defines = cell
+            .defines(self.hidden, self.k4, self.k_unroll)
+            .with("WORKGROUP", self.unit_tile * self.k_split)
+            .with("UNIT_TILE", self.unit_tile)
+            .with("K_SPLIT", self.k_split)
+            .with("K_SLICE", self.k4 / self.k_split)
+            .with("BATCH_TILE", self.batch_tile)
+            .with("GATES", gates)
+            .with("ADDED", added)
+            .with("SUM_PARTS", parts)
+            .with("SUMS", self.k_split * self.batch_tile * parts * self.unit_tile)
+            .with("LSTM", matches!(cell.family, Family::Lstm { .. }))
+            .with("GRU", gru);
+        Variant { shader: Shader::StackWave, defines }
+    }
+}
+
 /// Geometry of the `general_*` kernels: LSTM and GRU with layer normalization or a projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct General {
@@ -761,6 +786,9 @@ pub fn samples() -> Vec<Variant> {
                     Step { hidden, k4: CellCode::k4(hidden, 8), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 };
                 let split = family == Family::Gru { reset_after: false };
                 out.extend((if split { 1..3 } else { 0..1 }).map(|phase| step.variant(&cell, phase)));
+                if !split {
+                    out.push(Step { k_unroll: 1, ..step }.wave(&cell));
+                }
             }
         }
     }

@@ -137,7 +137,8 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             | Shader::PointwiseScan
             | Shader::RnnGrid
             | Shader::RnnScan
-            | Shader::RnnStep => params::Recurrent::FIELDS,
+            | Shader::RnnStep
+            | Shader::StackWave => params::Recurrent::FIELDS,
         };
         let (_, ty) = c.module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).unwrap();
         let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };

@@ -5,7 +5,7 @@
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Candidate, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent,
-    RecurrentConfig, Strategy, Tensor, WeightStorage, Zoneout,
+    RecurrentConfig, RecurrentStack, Strategy, Tensor, WeightStorage, Zoneout,
 };
 use recurve_shaders::{Grid, Kept, Scan};
 use recurve_tests::{Case, Random, compare_f32, gpu, paths, wide};
@@ -259,6 +259,92 @@ fn token_tables_stand_for_embedding_and_input_product() {
             assert!(layer.token_table(&tensor(&[0.0; 4], &[2, 2])).unwrap_err().to_string().contains("vocabulary"));
         }
     }
+}
+
+/// `stack_wave`: stacked layers as a wavefront give what they give one after the other, and the reference, in
+/// T + L - 1 dispatches and those around them.
+#[test]
+fn stacked_layers_run_as_a_wavefront() {
+    let gpu = gpu();
+    let options = Cell { clip: Some(0.8), zoneout: Some(Zoneout { h: 0.1, c: 0.2 }), ..Cell::LSTM };
+    for (n, cell) in [Cell::LSTM, Cell::GRU, Cell::RNN, options].into_iter().enumerate() {
+        for (b, t, i, h, half) in [(1, 7, 5, 33, false), (5, 4, 20, 20, true), (2, 1, 3, 64, false)] {
+            const LAYERS: usize = 3;
+            let cases: Vec<_> = (0..LAYERS)
+                .map(|l| {
+                    let input = if l == 0 { i } else { h };
+                    let case = Case::random(100 + l as u64, cell, &[Direction::Forward], [b, t, input, h])
+                        .with_states(l as u64);
+                    let case = if n == 0 { case.with_peepholes(9) } else { case };
+                    if half { case.with_f16_weights() } else { case }
+                })
+                .collect();
+            let mut want = Vec::new();
+            for (l, case) in cases.iter().enumerate() {
+                let mut case = case.clone();
+                if l > 0 {
+                    let below: &recurve_tests::Outputs<f64> = &want[l - 1];
+                    case.x = below.y.iter().map(|&v| v as f32).collect();
+                }
+                case.lengths = Some((0..b).map(|n| ((n + 1) * 3 % (t + 1)) as u32).collect());
+                want.push(case.reference());
+            }
+            let pairs: Vec<_> = cases.iter().map(|c| [(Direction::Forward, &c.directions[0].1)]).collect();
+            let config = |(l, p)| RecurrentConfig {
+                weights: cases[0].weights,
+                ..RecurrentConfig::new(cell, if l == 0 { i } else { h }, h, p)
+            };
+            let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
+            assert!(RecurrentStack::new(&configs, &Device::Cpu).unwrap().is_none());
+            let stack = RecurrentStack::new(&configs, &gpu).unwrap().expect("such layers are a wavefront");
+            let first = Recurrent::new(&configs[0], &gpu).unwrap();
+            let all = |pick: fn(&Case) -> &Option<Vec<f32>>| -> Vec<f32> {
+                cases.iter().flat_map(|c| pick(c).clone().unwrap_or_default()).collect()
+            };
+            let (h0, c0) = (all(|c| &c.h0), all(|c| &c.c0));
+            let tensor = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, &gpu).unwrap();
+            let h0 = tensor(&h0, &[LAYERS, b, h]);
+            let c0 = (!c0.is_empty()).then(|| tensor(&c0, &[LAYERS, b, h]));
+            let lengths: Vec<u32> = (0..b).map(|n| ((n + 1) * 3 % (t + 1)) as u32).collect();
+            let lengths = Tensor::from_u32(&lengths, &[b], &gpu).unwrap();
+            let x = tensor(&cases[0].x, &[b, t, i]);
+            for (projection_budget, time_major) in [(ALL, false), (1, false), (ALL, true)] {
+                let args = ForwardArgs {
+                    h0: Some(&h0),
+                    c0: c0.as_ref(),
+                    lengths: Some(&lengths),
+                    strategy: Strategy::Step,
+                    projection_budget,
+                    time_major,
+                    ..ForwardArgs::default()
+                };
+                let x = if time_major { x.transpose(&[1, 0, 2]).unwrap() } else { x.clone() };
+                let out = stack.forward(&first, &x, &args).unwrap().expect("by step");
+                let y = out.y.unwrap();
+                let y = if time_major { y.transpose(&[1, 0, 2]).unwrap() } else { y };
+                let said = |e| panic!("{cell:?} B={b} T={t} H={h}: {e}");
+                compare(&y.to_vec().unwrap(), &want[LAYERS - 1].y, bound(&cell)).unwrap_or_else(said);
+                let h: Vec<f64> = want.iter().flat_map(|w| w.h.clone()).collect();
+                compare(&out.h.to_vec().unwrap(), &h, bound(&cell)).unwrap_or_else(said);
+                let c: Vec<f64> = want.iter().flat_map(|w| w.c.clone()).collect();
+                if let Some(got) = out.c {
+                    compare(&got.to_vec().unwrap(), &c, bound(&cell)).unwrap_or_else(said);
+                }
+            }
+            let scan = ForwardArgs { strategy: Strategy::Scan, ..ForwardArgs::default() };
+            assert!(stack.forward(&first, &x, &scan).unwrap().is_none());
+            let wrong = ForwardArgs { h0: Some(&x), strategy: Strategy::Step, ..ForwardArgs::default() };
+            assert!(stack.forward(&first, &x, &wrong).unwrap_err().to_string().contains("h0"));
+        }
+    }
+    // What is none: other sizes, directions, cells.
+    let case = Case::random(1, Cell::LSTM, &BOTH, [1, 1, 4, 4]);
+    let pairs: Vec<_> = case.directions.iter().map(|(d, w)| (*d, w)).collect();
+    let both = RecurrentConfig::new(Cell::LSTM, 4, 4, &pairs);
+    assert!(RecurrentStack::new(&[both.clone(), both], &gpu).unwrap().is_none());
+    let one = RecurrentConfig::new(Cell::LSTM, 4, 4, &pairs[..1]);
+    assert!(RecurrentStack::new(std::slice::from_ref(&one), &gpu).unwrap().is_none());
+    assert!(RecurrentStack::new(&[one.clone(), one], &gpu).unwrap().is_some());
 }
 
 #[test]
@@ -599,6 +685,24 @@ fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() 
     assert_eq!(count(1000, Strategy::Scan).1, 1);
     assert_eq!(count(1000, Strategy::Step).1, 1);
     assert_eq!(count(110, Strategy::Step).0 - count(10, Strategy::Step).0, 100);
+
+    // A wavefront through three layers: T + 2 waves, where one layer after the other would be 3 T.
+    let network = |layers: usize| {
+        let lstm = recurve::Lstm::new(32).num_layers(layers).return_sequences(true);
+        recurve::Sequential::new().add(lstm).build(&[None, None, Some(32)], &gpu).unwrap()
+    };
+    let waves = |layers: usize, t: usize| {
+        let (network, x) = (network(layers), Tensor::zeros(&[1, t, 32], recurve::DType::F32, &gpu).unwrap());
+        gpu.synchronize().unwrap();
+        let before = gpu.gpu().unwrap().work_counts();
+        let args = recurve::CallArgs { strategy: Strategy::Step, ..recurve::CallArgs::default() };
+        network.forward_all(&x, &args).unwrap()[0].to_vec().unwrap();
+        let after = gpu.gpu().unwrap().work_counts();
+        assert_eq!(after.1 - before.1, 1);
+        after.0 - before.0
+    };
+    assert_eq!(waves(3, 110) - waves(3, 10), 100);
+    assert_eq!(waves(4, 10) - waves(3, 10), 1);
 }
 
 /// One long sequence is shared by threads, each with its own hidden units.

@@ -80,6 +80,7 @@ fn every_kernel_has_its_host_file_and_its_test() {
                 let twin = if cell == "general" { "lstm" } else { cell };
                 vec![kernels(&format!("gpu/{cell}.rs")), kernels(&format!("cpu/rows/{twin}.rs"))]
             }
+            Some(("stack", _)) => vec![kernels("gpu/stack.rs")],
             // The cells of a strategy differ only in their shader and their CPU twin.
             Some((cell, strategy @ ("scan" | "step" | "grid"))) => {
                 vec![kernels(&format!("gpu/{strategy}.rs")), kernels(&format!("cpu/rows/{cell}.rs"))]

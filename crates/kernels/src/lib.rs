@@ -11,7 +11,7 @@ mod gpu;
 mod recurrent;
 
 pub use recurrent::{
-    Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable, Tuning,
-    WeightStorage,
+    Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, RecurrentStack, Strategy, TokenTable,
+    Tuning, WeightStorage,
 };
 pub use recurve_reference::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Zoneout};

@@ -768,3 +768,70 @@ fn stored(w: &DirectionWeights<f32>, weights: WeightStorage) -> Result<Cow<'_, D
         ..w.clone()
     }))
 }
+
+/// Stacked layers of one direction on a GPU, run as a wavefront: all layers at once, each a timestep behind
+/// the one below, in T + L - 1 dispatches. What [`Recurrent`]s by `step` would do one after the other in
+/// L · T.
+#[derive(Debug)]
+pub struct RecurrentStack {
+    stack: crate::gpu::GpuStack,
+    /// The first layer's checks serve the stack.
+    input_size: usize,
+    hidden_size: usize,
+    layers: usize,
+}
+
+impl RecurrentStack {
+    /// The stack of these layers, or `None` where there is no wavefront: on the CPU, for a single layer, for
+    /// layers that differ in cell, size or storage or read backwards, and for cells other than a
+    /// SimpleRNN, LSTM or GRU with the reset gate after the product, without projection and layer
+    /// normalization. The weights must be those of layers that [`Recurrent::new`] took.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn new(layers: &[RecurrentConfig<'_>], device: &Device) -> Result<Option<Self>> {
+        let Device::Gpu(gpu) = device else { return Ok(None) };
+        if layers.is_empty() || !crate::gpu::GpuStack::fits(layers) {
+            return Ok(None);
+        }
+        let weights: Vec<_> = layers.iter().map(|l| stored(l.directions[0].1, l.weights)).collect::<Result<_>>()?;
+        let pairs: Vec<_> = weights.iter().map(|w| [(Direction::Forward, &**w)]).collect();
+        let rounded: Vec<_> =
+            layers.iter().zip(&pairs).map(|(l, p)| RecurrentConfig { directions: p, ..l.clone() }).collect();
+        Ok(Some(Self {
+            stack: crate::gpu::GpuStack::new(&rounded, gpu)?,
+            input_size: layers[0].input_size,
+            hidden_size: layers[0].hidden_size,
+            layers: layers.len(),
+        }))
+    }
+
+    /// The outputs of the last layer and the states of all, `[L, B, H]`, or `None` if the layers should run
+    /// one after the other: where that is not by `step`. `first` is the first layer, which checks the
+    /// arguments; h0 and c0 are `[L, B, H]` and have been checked to be that.
+    ///
+    /// # Errors
+    /// As [`Recurrent::forward`].
+    pub fn forward(&self, first: &Recurrent, x: &Tensor, args: &ForwardArgs<'_>) -> Result<Option<RecurrentOutput>> {
+        let sizes = first.check(Input::Features(x), &ForwardArgs { h0: None, c0: None, ..*args })?;
+        for (state, argument) in [(args.h0, "h0"), (args.c0, "c0")] {
+            let want = [self.layers, sizes.batch, self.hidden_size];
+            if let Some(s) = state
+                && s.dims() != want
+            {
+                let expected = format!("[layers, batch, hidden] = {want:?}");
+                return Err(Error::Shape { operation: FORWARD, argument, expected, got: *s.shape() });
+            }
+            if let Some(s) = state
+                && (s.device() != first.device() || s.dtype() != DType::F32)
+            {
+                let (expected, got) = (first.device().to_string(), s.device().to_string());
+                return Err(Error::Device { operation: FORWARD, argument, expected, got });
+            }
+        }
+        if first.input_size() != self.input_size || !self.stack.is_chosen(args, &sizes) {
+            return Ok(None);
+        }
+        self.stack.forward(x, args, &sizes).map(Some)
+    }
+}

@@ -3,7 +3,7 @@
 use crate::{Bias, Error, Gru, Initializer, Lstm, Merge, RecurrentSpec, Result, SimpleRnn, Weights, init};
 use recurve_kernels::{
     Cell, CellKind, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
-    Strategy, TokenTable, Tuning,
+    RecurrentStack, Strategy, TokenTable, Tuning,
 };
 use recurve_tensor::{Activation, Device, Error as TensorError, Tensor, concat};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,8 @@ pub struct RecurrentLayer {
     spec: RecurrentSpec,
     input_size: usize,
     layers: Vec<Recurrent>,
+    /// The same layers as one wavefront, where there is one.
+    stack: Option<RecurrentStack>,
     /// Outputs come in the order in which they were computed, as Keras's `go_backwards` has them.
     reading_order: bool,
     /// What a stateful layer remembers.
@@ -137,18 +139,19 @@ impl RecurrentLayer {
             (None, false) => &[Direction::Forward],
             (None, true) => &[Direction::Reverse],
         };
-        let layers = (0..spec.num_layers)
-            .map(|l| {
-                let w = spec.direction_weights(input_size, weights, prefix, l)?;
-                let pairs: Vec<_> = directions.iter().copied().zip(&w).collect();
-                let config = RecurrentConfig {
-                    weights: spec.weight_storage,
-                    ..RecurrentConfig::new(spec.cell.into(), layer_input(spec, input_size, l), spec.units, &pairs)
-                };
-                Ok(Recurrent::new(&config, device)?)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, reading_order, kept: Mutex::new(None) })
+        let all = (0..spec.num_layers)
+            .map(|l| spec.direction_weights(input_size, weights, prefix, l))
+            .collect::<Result<Vec<_>>>()?;
+        let pairs: Vec<Vec<_>> = all.iter().map(|w| directions.iter().copied().zip(w).collect()).collect();
+        let config = |(l, pairs)| RecurrentConfig {
+            weights: spec.weight_storage,
+            ..RecurrentConfig::new(spec.cell.into(), layer_input(spec, input_size, l), spec.units, pairs)
+        };
+        let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
+        let layers = configs.iter().map(|c| Recurrent::new(c, device)).collect::<Result<Vec<_>, _>>()?;
+        let stack = RecurrentStack::new(&configs, device)?;
+        let kept = Mutex::new(None);
+        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, stack, reading_order, kept })
     }
 
     /// The description.
@@ -338,6 +341,27 @@ impl RecurrentLayer {
                 }
             }
         }
+        let forward = ForwardArgs {
+            lengths: args.lengths,
+            mask: args.mask,
+            masked_output: match self.spec.zero_output_for_mask {
+                true => MaskedOutput::Zero,
+                false => MaskedOutput::Repeat,
+            },
+            time_major: self.spec.time_major,
+            strategy: args.strategy,
+            tuning: args.tuning,
+            ..ForwardArgs::default()
+        };
+        if let (Some(stack), None) = (&self.stack, args.tokens) {
+            let (h0, c0) = (args.state.map(|s| &s.h), args.state.and_then(|s| s.c.as_ref()));
+            let reading_order = self.reading_order;
+            if let Some(out) =
+                stack.forward(&self.layers[0], x, &ForwardArgs { h0, c0, outputs, reading_order, ..forward })?
+            {
+                return Ok((out.y, State { h: out.h, c: out.c }));
+            }
+        }
         let (mut hs, mut cs) = (Vec::with_capacity(l), Vec::with_capacity(l));
         let mut y = None;
         for (n, layer) in self.layers.iter().enumerate() {
@@ -347,18 +371,9 @@ impl RecurrentLayer {
             let forward = ForwardArgs {
                 h0: h0.as_ref(),
                 c0: c0.as_ref(),
-                lengths: args.lengths,
-                mask: args.mask,
-                masked_output: match self.spec.zero_output_for_mask {
-                    true => MaskedOutput::Zero,
-                    false => MaskedOutput::Repeat,
-                },
-                time_major: self.spec.time_major,
                 outputs: if n + 1 < l { Outputs::All } else { outputs },
                 reading_order: self.reading_order && n + 1 == l,
-                strategy: args.strategy,
-                tuning: args.tuning,
-                ..ForwardArgs::default()
+                ..forward
             };
             let out = match (&y, args.tokens) {
                 (None, Some(table)) => layer.forward_tokens(x, table, &forward)?,

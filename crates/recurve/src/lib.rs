@@ -8,7 +8,7 @@ pub use recurve_formats::{
 };
 pub use recurve_kernels::{
     Candidate, Cell, CellKind, Direction, DirectionWeights, ForwardArgs, GateOrder, MaskedOutput, Outputs, Recurrent,
-    RecurrentConfig, RecurrentOutput, Strategy, TokenTable, Tuning, WeightStorage, Zoneout,
+    RecurrentConfig, RecurrentOutput, RecurrentStack, Strategy, TokenTable, Tuning, WeightStorage, Zoneout,
 };
 pub use recurve_layers::{
     ActivationSpec, Array, Bias, Bidirectional, CallArgs, CellName, CellSpec, Dense, Dropout, Embedding,

@@ -4,8 +4,11 @@ mod general;
 mod grid;
 mod pointwise;
 mod scan;
+mod stack;
 mod step;
 mod tuning;
+
+pub(crate) use stack::GpuStack;
 
 use crate::recurrent::{Input, Sizes, TableRows};
 use crate::{

@@ -1,0 +1,225 @@
+//! Stacked layers as a wavefront (`stack_wave.wgsl`): in T + L - 1 dispatches, layer l a timestep behind the
+//! one below, where one after the other they would take L · T.
+
+use super::{GpuLayer, Kernels, cell_code, packed};
+use crate::recurrent::Sizes;
+use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
+use recurve_shaders::{CellCode, Step, Valid, params};
+use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::{
+    DType, Device, MAX_RANK, Result, Shape, Span, StridedMatmul, Tensor, strided_copy, strided_matmul,
+};
+
+/// Layers of one direction, each reading what the one below returns.
+#[derive(Debug)]
+pub(crate) struct GpuStack {
+    /// The first layer, for its input product.
+    first: GpuLayer,
+    layers: usize,
+    code: CellCode,
+    /// `[L, 2, K4, G, H, 4]`
+    weights: Tensor,
+    /// `[L, G, H]`
+    bias: Tensor,
+    /// `[L, 3, H]`, or one zero.
+    extra: Tensor,
+}
+
+/// Vec4s of k are padded to this, which the slices divide.
+const K_SPLIT: u32 = 4;
+const UNIT_TILE: u32 = 16;
+
+impl GpuStack {
+    /// Whether these layers can run as a wavefront: forwards, all of one fused cell and size.
+    pub(crate) fn fits(layers: &[RecurrentConfig<'_>]) -> bool {
+        let first = &layers[0];
+        let cell = first.cell;
+        let fused = match cell.kind {
+            CellKind::Rnn | CellKind::Lstm { .. } => true,
+            CellKind::Gru { reset_after } => reset_after,
+            _ => false,
+        };
+        fused
+            && layers.len() > 1
+            && cell.projection.is_none()
+            && cell.layer_norm.is_none()
+            && layers.iter().enumerate().all(|(n, l)| {
+                l.cell == cell
+                    && l.second_cell.is_none()
+                    && l.hidden_size == first.hidden_size
+                    && l.weights == first.weights
+                    && (n == 0 || l.input_size == l.hidden_size)
+                    && matches!(l.directions, [(Direction::Forward, _)])
+            })
+    }
+
+    pub(crate) fn new(layers: &[RecurrentConfig<'_>], gpu: &recurve_tensor::gpu::Gpu) -> Result<Self> {
+        let first = GpuLayer::new(&layers[0], gpu)?;
+        let device = Device::Gpu(gpu.clone());
+        let (h, g) = (layers[0].hidden_size, first.gates);
+        let k4 = CellCode::k4(h as u32, K_SPLIT) as usize;
+        let (mut weights, mut bias, mut extra) = (Vec::new(), Vec::new(), Vec::new());
+        for (n, layer) in layers.iter().enumerate() {
+            let w = layer.directions[0].1;
+            let zeros = vec![0.0; if n == 0 { g * h * h } else { 0 }];
+            weights.extend(packed(&[if n == 0 { &zeros } else { &w.w_ih }], g * h, h, k4));
+            weights.extend(packed(&[&w.w_hh], g * h, h, k4));
+            let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
+            let gru = matches!(layer.cell.kind, CellKind::Gru { .. });
+            // The recurrent bias of a GRU's candidate is inside its reset gate.
+            let inside = |r: usize| gru && r >= 2 * h;
+            bias.extend((0..g * h).map(|r| at(&w.b_ih, r) + if inside(r) { 0.0 } else { at(&w.b_hh, r) }));
+            extra.extend((0..3 * h).map(|r| match gru {
+                true if r < h => at(&w.b_hh, 2 * h + r),
+                true => 0.0,
+                false => at(&w.peepholes, r),
+            }));
+        }
+        let has_extra = extra.iter().any(|&v| v != 0.0);
+        if !has_extra {
+            extra = vec![0.0];
+        }
+        let tensor = |v: &[f32]| Tensor::from_f32(v, &[v.len()], &device);
+        let dtype = layers[0].weights.dtype(&gpu.summary().name)?;
+        Ok(Self {
+            layers: layers.len(),
+            code: cell_code(&layers[0].cell, has_extra, dtype)?,
+            weights: tensor(&weights)?.to_dtype(dtype)?,
+            bias: tensor(&bias)?,
+            extra: tensor(&extra)?,
+            first,
+        })
+    }
+
+    /// Whether the layers would run by `step` one after the other.
+    pub(crate) fn is_chosen(&self, args: &ForwardArgs<'_>, sizes: &Sizes) -> bool {
+        debug_assert!(matches!(self.first.kernels, Kernels::Fused));
+        let by_rule =
+            |s| self.first.choose(s, sizes.batch, sizes.timesteps).is_ok_and(|c| c.strategy() == Strategy::Step);
+        args.candidate.is_none() && args.tuning == crate::Tuning::Rule && !args.reading_order && by_rule(args.strategy)
+    }
+
+    /// States are `[L, B, H]`.
+    pub(crate) fn forward(&self, x: &Tensor, args: &ForwardArgs<'_>, sizes: &Sizes) -> Result<RecurrentOutput> {
+        let gpu = &self.first.gpu;
+        let device = Device::Gpu(gpu.clone());
+        let Sizes { batch: b, timesteps: t, hidden: h, input: i, .. } = *sizes;
+        let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
+        let uninit = |shape: Shape| Tensor::gpu_uninit(gpu, shape, DType::F32, "RecurrentStack::forward");
+        let y = match args.outputs {
+            Outputs::Last => None,
+            Outputs::All => Some(uninit(shape)?),
+        };
+        let spare = uninit(Shape::new(&[1]).expect("one element"))?;
+        let batch_tile = b.next_power_of_two().min(4) as u32;
+        let k4 = CellCode::k4(h as u32, K_SPLIT);
+        let step = Step { hidden: h as u32, k4, unit_tile: UNIT_TILE, k_split: K_SPLIT, batch_tile, k_unroll: 1 };
+        let code = CellCode {
+            valid: match (args.lengths, args.mask) {
+                (Some(_), _) => Valid::Lengths,
+                (None, Some(_)) => Valid::Mask,
+                (None, None) => Valid::All,
+            },
+            ..self.code
+        };
+        let pipeline = gpu.pipeline(&step.wave(&code))?;
+
+        let rows = self.layers * b;
+        let width = 4 * k4 as usize;
+        let state = Shape::new(&[self.layers, b, h]).expect("smaller than tensors that exist");
+        let dense = Shape::new(&[rows, h]).expect("smaller than tensors that exist");
+        let strides = |row: usize| {
+            let mut s = [0; MAX_RANK];
+            s[..2].copy_from_slice(&[row, 1]);
+            s
+        };
+        let h_state = Tensor::zeros(&[2, rows, width], DType::F32, &device)?;
+        if let Some(h0) = args.h0 {
+            let span =
+                Span { shape: dense, source: 0, source_strides: strides(h), target: 0, target_strides: strides(width) };
+            strided_copy(gpu, &span, h0, &h_state)?;
+        }
+        let is_lstm = matches!(self.code.family, recurve_shaders::Family::Lstm { .. });
+        let c = match args.c0 {
+            // A copy, for the kernel updates it in place.
+            Some(c) => c.slice(0, 0..self.layers)?,
+            None if is_lstm => Tensor::zeros(&state, DType::F32, &device)?,
+            None => spare.clone(),
+        };
+
+        let row = self.first.gates * h;
+        let budget = (args.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
+        let chunk = (budget / (b * row * 4)).clamp(1, t);
+        let shape = Shape::new(&[chunk, b, row]).ok_or_else(|| recurve_tensor::Error::TooLarge {
+            operation: "RecurrentStack::forward",
+            bytes: (b * row * 4) as u64,
+            limit: gpu.max_buffer_bytes(),
+            device: gpu.summary().name.clone(),
+        })?;
+        let projection = uninit(shape)?;
+        let (sb, st) = if args.time_major { (i, b * i) } else { (t * i, i) };
+        let valid = args.lengths.or(args.mask).unwrap_or(&self.extra);
+        let buffers = [
+            projection.gpu_buffer(),
+            self.weights.gpu_buffer(),
+            self.bias.gpu_buffer(),
+            self.extra.gpu_buffer(),
+            valid.gpu_buffer(),
+            h_state.gpu_buffer(),
+            c.gpu_buffer(),
+            y.as_ref().unwrap_or(&spare).gpu_buffer(),
+        ];
+        let groups = [step.hidden.div_ceil(UNIT_TILE), (b as u32).div_ceil(batch_tile), self.layers as u32];
+        let waves = t + self.layers - 1;
+        for s in 0..waves {
+            let first = s / chunk * chunk;
+            if s < t && s == first {
+                strided_matmul(
+                    gpu,
+                    &StridedMatmul {
+                        a: x,
+                        m: chunk.min(t - first) * b,
+                        k: i,
+                        a_inner: b,
+                        a_outer_stride: st,
+                        a_inner_stride: sb,
+                        a_offset: first * st,
+                        w: &self.first.w_ih,
+                        w_offset: 0,
+                        n: row,
+                        bias: &self.first.bias,
+                        bias_offset: 0,
+                        out: &projection,
+                        out_offset: 0,
+                    },
+                )?;
+            }
+            let p = params::Recurrent {
+                steps: 1,
+                first_step: s as u32,
+                timesteps: t as u32,
+                batch: b as u32,
+                chunk_first: first as u32,
+                chunk_steps: chunk as u32,
+                y_batch: y_batch as u32,
+                y_time: y_time as u32,
+                flags: u32::from(y.is_some())
+                    | u32::from(args.mask.is_some() && args.masked_output == MaskedOutput::Repeat) << 6,
+                parity: (s % 2) as u32,
+                directions: self.layers as u32,
+                ..Default::default()
+            };
+            gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
+        }
+        let last = uninit(state)?;
+        let span = Span {
+            shape: dense,
+            source: (waves % 2) * rows * width,
+            source_strides: strides(width),
+            target: 0,
+            target_strides: strides(h),
+        };
+        strided_copy(gpu, &span, &h_state, &last)?;
+        Ok(RecurrentOutput { y, h: last, c: is_lstm.then_some(c), strategy: Strategy::Step })
+    }
+}

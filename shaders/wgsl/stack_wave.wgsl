@@ -1,0 +1,151 @@
+// One wave through stacked layers: layer l runs timestep s - l, for all layers at once, because each needs
+// of the layer below only the h that the wave before left. A workgroup per tile of hidden units, tile of
+// batch rows and layer. The first layer's input product is in `projection`; those above make theirs here,
+// beside the recurrent one. Lanes sum slices of k, which meet in workgroup memory.
+#import recurrent
+#if LSTM
+#import lstm_cell
+#end
+
+@group(0) @binding(0) var<uniform> p: Params;
+// Of the first layer, [chunk, B, G·H]
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [L, 2, K4, G, H] of four neighbouring k: of the input, zeros for the first layer, and of h
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// What is added to the input product, [L, G, H]; of the first layer it is in the projection
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+// LSTM: peepholes, GRU: b_hn and nothing else, [L, 3, H]
+@group(0) @binding(4) var<storage, read> extra: array<f32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(5) var<storage, read> valid: array<u32>;
+// [2, L, B, K4] of four neighbouring units: the current and the next h
+@group(0) @binding(6) var<storage, read_write> h_state: array<vec4<f32>>;
+// [L, B, H]
+@group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
+
+// [K_SPLIT, BATCH_TILE, SUM_PARTS, UNIT_TILE]
+var<workgroup> sums: array<f32, SUMS>;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let layer = group.z;
+    let unit = lane % UNIT_TILE;
+    let slice = lane / UNIT_TILE;
+    let j = group.x * UNIT_TILE + unit;
+    let jc = min(j, H - 1u);
+    let first_row = group.y * BATCH_TILE;
+    let half = p.directions * p.batch * K4;
+    let now = p.parity * half;
+    // Before a layer's first and behind its last timestep its state stands still.
+    let running = p.first_step >= layer && p.first_step - layer < p.timesteps;
+    let t = select(0u, p.first_step - layer, running);
+    let slot = select(0u, p.first_step - p.chunk_first, running && layer == 0u);
+#unroll b BATCH_TILE
+    let row$b = min(first_row + $bu, p.batch - 1u);
+    let h$b = now + (layer * p.batch + row$b) * K4;
+#unroll g GATES
+    var a$g_$b = 0.0;
+#end
+    var x_$b = 0.0;
+#end
+    if layer > 0u {
+        for (var k = slice * K_SLICE; k < (slice + 1u) * K_SLICE; k++) {
+            let w = (layer * 2u * K4 + k) * (GATES * H) + jc;
+#unroll g GATES
+            let w$g = vec4<f32>(weights[w + $gu * H]);
+#end
+#unroll b BATCH_TILE
+            {
+                let v = h_state[h$b - p.batch * K4 + k];
+#unroll g ADDED
+                a$g_$b += dot(w$g, v);
+#end
+#if GRU
+                x_$b += dot(w2, v);
+#end
+            }
+#end
+        }
+    }
+    for (var k = slice * K_SLICE; k < (slice + 1u) * K_SLICE; k++) {
+        let w = ((layer * 2u + 1u) * K4 + k) * (GATES * H) + jc;
+#unroll g GATES
+        let w$g = vec4<f32>(weights[w + $gu * H]);
+#end
+#unroll b BATCH_TILE
+        {
+            let v = h_state[h$b + k];
+#unroll g GATES
+            a$g_$b += dot(w$g, v);
+#end
+        }
+#end
+    }
+#unroll b BATCH_TILE
+    {
+        let at = (slice * BATCH_TILE + $bu) * (SUM_PARTS * UNIT_TILE) + unit;
+#unroll g GATES
+        sums[at + $gu * UNIT_TILE] = a$g_$b;
+#end
+#if GRU
+        sums[at + 3u * UNIT_TILE] = x_$b;
+#end
+    }
+#end
+    workgroupBarrier();
+
+    for (var b = slice; b < BATCH_TILE; b += K_SPLIT) {
+        let row = first_row + b;
+        if row < p.batch && j < H {
+            var pre = vec4<f32>();
+#unroll q K_SPLIT
+            {
+                let at = ($qu * BATCH_TILE + b) * (SUM_PARTS * UNIT_TILE) + unit;
+#unroll g SUM_PARTS
+                pre[$g] += sums[at + $gu * UNIT_TILE];
+#end
+            }
+#end
+            var input = vec4<f32>();
+            if layer == 0u {
+                let x = (slot * p.batch + row) * (GATES * H) + j;
+#unroll g GATES
+                input[$g] = projection[x + $gu * H];
+#end
+            } else {
+#unroll g GATES
+                input[$g] = bias[(layer * GATES + $gu) * H + j];
+#end
+            }
+            let alive = running && is_alive(row, t, p.timesteps);
+            let at = (layer * p.batch + row) * K4 + j / 4u;
+            let old = h_state[now + at][j % 4u];
+            let e = layer * 3u * H + j;
+#if LSTM
+            let flat = (layer * p.batch + row) * H + j;
+            var peephole = vec3<f32>();
+            if HAS_EXTRA { peephole = vec3<f32>(extra[e], extra[e + H], extra[e + 2u * H]); }
+            let next = lstm_cell(input + pre, c_state[flat], peephole);
+            var h = next.x;
+            if alive { c_state[flat] = next.y; }
+#else
+#if GRU
+            // Sums r z n of h, and n of the input.
+            if HAS_EXTRA { pre.z += extra[e]; }
+            let z = gate1(input.y + pre.y);
+            let n = candidate_activation(input.z + pre.w + gate0(input.x + pre.x) * pre.z);
+            var h = (1.0 - z) * n + z * old;
+#else
+            var h = candidate_activation(input.x + pre.x);
+#end
+#end
+            if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
+            if !alive { h = old; }
+            h_state[half - now + at][j % 4u] = h;
+            if running && layer == p.directions - 1u && (p.flags & 1u) != 0u {
+                y[row * p.y_batch + t * p.y_time + j] = shown(h, alive, p.flags);
+            }
+        }
+    }
+}
