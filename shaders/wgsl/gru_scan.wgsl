@@ -43,44 +43,43 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
 #unroll b BATCH_TILE
+        // Sums of r, z and, with RESET_AFTER, of n; z itself, and n.
+        var r$u_$b = 0.0;
+        var a$u_$b = 0.0;
+        var m$u_$b = 0.0;
         var z$u_$b = 0.0;
-        var n$u_$b = 0.0;
+        let x$u_$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (3u * H) + jc$u;
+        var n$u_$b = projection[x$u_$b + 2u * H];
+        if slice == 0u {
+            r$u_$b = projection[x$u_$b];
+            a$u_$b = projection[x$u_$b + H];
+        }
 #end
-#if SPLIT
-        {
-#else
-        if j$u < H {
-#end
-#unroll b BATCH_TILE
-            var r$b = 0.0;
-            var a$b = 0.0;
-            var m$b = 0.0;
-            let x$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (3u * H) + jc$u;
-            n$u_$b = projection[x$b + 2u * H];
-            if slice == 0u {
-                r$b = projection[x$b];
-                a$b = projection[x$b + H];
-            }
 #end
 #if REGISTERS
 #unroll q K_SLICE
-            {
-                let wr = vec4<f32>(rr$q);
-                let wz = vec4<f32>(rz$q);
-                let wn = vec4<f32>(rn$q);
+        {
+            let wr = vec4<f32>(rr$q);
+            let wz = vec4<f32>(rz$q);
+            let wn = vec4<f32>(rn$q);
 #unroll b BATCH_TILE
-                {
-                    let h = h_tile[read + $bu * K4 + begin + $qu];
-                    r$b += dot(wr, h);
-                    a$b += dot(wz, h);
-                    m$b += dot(wn, h);
-                }
-#end
+            {
+                let h = h_tile[read + $bu * K4 + begin + $qu];
+                r0_$b += dot(wr, h);
+                a0_$b += dot(wz, h);
+                m0_$b += dot(wn, h);
             }
 #end
+        }
+#end
 #else
-            for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
+        for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
 #unroll q K_UNROLL
+            {
+#unroll b BATCH_TILE
+                let h$b = h_tile[read + $bu * K4 + k + $qu];
+#end
+#unroll u UNITS
                 {
 #if RESIDENT
                     let w = ($uu * K4 + k + $qu) * 3u;
@@ -98,58 +97,63 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #end
 #unroll b BATCH_TILE
-                    {
-                        let h = h_tile[read + $bu * K4 + k + $qu];
-                        r$b += dot(wr, h);
-                        a$b += dot(wz, h);
+                    r$u_$b += dot(wr, h$b);
+                    a$u_$b += dot(wz, h$b);
 #if RESET_AFTER
-                        m$b += dot(wn, h);
+                    m$u_$b += dot(wn, h$b);
 #end
-                    }
 #end
                 }
 #end
             }
 #end
+        }
+#end
 #if SPLIT
 #if SUBGROUPS
 #unroll b BATCH_TILE
-            r$b = joined(r$b);
-            a$b = joined(a$b);
-            m$b = joined(m$b);
+        r0_$b = joined(r0_$b);
+        a0_$b = joined(a0_$b);
+        m0_$b = joined(m0_$b);
 #end
 #else
 #unroll b BATCH_TILE
-            {
-                let at = (slice * BATCH_TILE + $bu) * (3u * UNIT_LANES) + unit;
-                partial[at] = r$b;
-                partial[at + UNIT_LANES] = a$b;
-                partial[at + 2u * UNIT_LANES] = m$b;
-            }
+        {
+            let at = (slice * BATCH_TILE + $bu) * (3u * UNIT_LANES) + unit;
+            partial[at] = r0_$b;
+            partial[at + UNIT_LANES] = a0_$b;
+            partial[at + 2u * UNIT_LANES] = m0_$b;
+        }
 #end
-            workgroupBarrier();
+        workgroupBarrier();
 #unroll b BATCH_TILE
-            r$b = 0.0;
-            a$b = 0.0;
-            m$b = 0.0;
+        r0_$b = 0.0;
+        a0_$b = 0.0;
+        m0_$b = 0.0;
 #unroll q K_SPLIT
-            {
-                let at = ($qu * BATCH_TILE + $bu) * (3u * UNIT_LANES) + unit;
-                r$b += partial[at];
-                a$b += partial[at + UNIT_LANES];
-                m$b += partial[at + 2u * UNIT_LANES];
-            }
+        {
+            let at = ($qu * BATCH_TILE + $bu) * (3u * UNIT_LANES) + unit;
+            r0_$b += partial[at];
+            a0_$b += partial[at + UNIT_LANES];
+            m0_$b += partial[at + 2u * UNIT_LANES];
+        }
 #end
 #end
 #end
+#end
+#unroll u UNITS
+#if SPLIT
+        {
+#else
+        if j$u < H {
 #end
 #unroll b BATCH_TILE
             {
-                let r = gate0(r$b);
-                z$u_$b = gate1(a$b);
+                let r = gate0(r$u_$b);
+                z$u_$b = gate1(a$u_$b);
 #if RESET_AFTER
-                if HAS_EXTRA { m$b += extra[d * H + jc$u]; }
-                n$u_$b += r * m$b;
+                if HAS_EXTRA { m$u_$b += extra[d * H + jc$u]; }
+                n$u_$b += r * m$u_$b;
 #else
                 let at = $bu * K4 + j$u / 4u;
                 h_tile[2u * BATCH_TILE * K4 + at][j$u % 4u] = r * h_tile[read + at][j$u % 4u];

@@ -51,45 +51,46 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let place = select(t, s, (p.flags & 2u) != 0u);
         let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
-#if SPLIT
-        {
-#else
-        if j$u < H {
-#end
 #unroll b BATCH_TILE
-            var i$b = 0.0;
-            var f$b = 0.0;
-            var g$b = 0.0;
-            var o$b = 0.0;
-            if slice == 0u {
-                let x = ((d * p.chunk_steps + slot) * p.batch + row$b) * (4u * H) + jc$u;
-                i$b = projection[x];
-                f$b = projection[x + H];
-                g$b = projection[x + 2u * H];
-                o$b = projection[x + 3u * H];
-            }
+        var i$u_$b = 0.0;
+        var f$u_$b = 0.0;
+        var g$u_$b = 0.0;
+        var o$u_$b = 0.0;
+        if slice == 0u {
+            let x = ((d * p.chunk_steps + slot) * p.batch + row$b) * (4u * H) + jc$u;
+            i$u_$b = projection[x];
+            f$u_$b = projection[x + H];
+            g$u_$b = projection[x + 2u * H];
+            o$u_$b = projection[x + 3u * H];
+        }
+#end
 #end
 #if REGISTERS
 #unroll q K_SLICE
-            {
-                let wi = vec4<f32>(ri$q);
-                let wf = vec4<f32>(rf$q);
-                let wg = vec4<f32>(rg$q);
-                let wo = vec4<f32>(ro$q);
+        {
+            let wi = vec4<f32>(ri$q);
+            let wf = vec4<f32>(rf$q);
+            let wg = vec4<f32>(rg$q);
+            let wo = vec4<f32>(ro$q);
 #unroll b BATCH_TILE
-                {
-                    let h = h_tile[read + $bu * K4 + begin + $qu];
-                    i$b += dot(wi, h);
-                    f$b += dot(wf, h);
-                    g$b += dot(wg, h);
-                    o$b += dot(wo, h);
-                }
-#end
+            {
+                let h = h_tile[read + $bu * K4 + begin + $qu];
+                i0_$b += dot(wi, h);
+                f0_$b += dot(wf, h);
+                g0_$b += dot(wg, h);
+                o0_$b += dot(wo, h);
             }
 #end
+        }
+#end
 #else
-            for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
+        for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
 #unroll q K_UNROLL
+            {
+#unroll b BATCH_TILE
+                let h$b = h_tile[read + $bu * K4 + k + $qu];
+#end
+#unroll u UNITS
                 {
 #if RESIDENT
                     let w = ($uu * K4 + k + $qu) * 4u;
@@ -105,53 +106,58 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let wo = vec4<f32>(weights[w + 3u * H]);
 #end
 #unroll b BATCH_TILE
-                    {
-                        let h = h_tile[read + $bu * K4 + k + $qu];
-                        i$b += dot(wi, h);
-                        f$b += dot(wf, h);
-                        g$b += dot(wg, h);
-                        o$b += dot(wo, h);
-                    }
+                    i$u_$b += dot(wi, h$b);
+                    f$u_$b += dot(wf, h$b);
+                    g$u_$b += dot(wg, h$b);
+                    o$u_$b += dot(wo, h$b);
 #end
                 }
 #end
             }
 #end
+        }
+#end
 #if SPLIT
 #if SUBGROUPS
 #unroll b BATCH_TILE
-            i$b = joined(i$b);
-            f$b = joined(f$b);
-            g$b = joined(g$b);
-            o$b = joined(o$b);
+        i0_$b = joined(i0_$b);
+        f0_$b = joined(f0_$b);
+        g0_$b = joined(g0_$b);
+        o0_$b = joined(o0_$b);
 #end
 #else
 #unroll b BATCH_TILE
-            {
-                let at = (slice * BATCH_TILE + $bu) * (4u * UNIT_LANES) + unit;
-                partial[at] = i$b;
-                partial[at + UNIT_LANES] = f$b;
-                partial[at + 2u * UNIT_LANES] = g$b;
-                partial[at + 3u * UNIT_LANES] = o$b;
-            }
+        {
+            let at = (slice * BATCH_TILE + $bu) * (4u * UNIT_LANES) + unit;
+            partial[at] = i0_$b;
+            partial[at + UNIT_LANES] = f0_$b;
+            partial[at + 2u * UNIT_LANES] = g0_$b;
+            partial[at + 3u * UNIT_LANES] = o0_$b;
+        }
 #end
-            workgroupBarrier();
+        workgroupBarrier();
 #unroll b BATCH_TILE
-            i$b = 0.0;
-            f$b = 0.0;
-            g$b = 0.0;
-            o$b = 0.0;
+        i0_$b = 0.0;
+        f0_$b = 0.0;
+        g0_$b = 0.0;
+        o0_$b = 0.0;
 #unroll q K_SPLIT
-            {
-                let at = ($qu * BATCH_TILE + $bu) * (4u * UNIT_LANES) + unit;
-                i$b += partial[at];
-                f$b += partial[at + UNIT_LANES];
-                g$b += partial[at + 2u * UNIT_LANES];
-                o$b += partial[at + 3u * UNIT_LANES];
-            }
+        {
+            let at = ($qu * BATCH_TILE + $bu) * (4u * UNIT_LANES) + unit;
+            i0_$b += partial[at];
+            f0_$b += partial[at + UNIT_LANES];
+            g0_$b += partial[at + 2u * UNIT_LANES];
+            o0_$b += partial[at + 3u * UNIT_LANES];
+        }
 #end
 #end
 #end
+#end
+#unroll u UNITS
+#if SPLIT
+        {
+#else
+        if j$u < H {
 #end
             var peephole = vec3<f32>();
             if HAS_EXTRA {
@@ -162,7 +168,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             {
                 let at = $bu * K4 + jc$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
-                let next = lstm_cell(vec4<f32>(i$b, f$b, g$b, o$b), c$u_$b, peephole);
+                let next = lstm_cell(vec4<f32>(i$u_$b, f$u_$b, g$u_$b, o$u_$b), c$u_$b, peephole);
                 var h = next.x;
                 if HAS_ZONEOUT { h = mix(next.x, h_tile[read + at][jc$u % 4u], ZONEOUT_H); }
                 if !alive {

@@ -36,27 +36,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let place = select(t, s, (p.flags & 2u) != 0u);
         let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
-#if SPLIT
-        {
-#else
-        if j$u < H {
-#end
 #unroll b BATCH_TILE
-            var a$b = 0.0;
-            if slice == 0u { a$b = projection[((d * p.chunk_steps + slot) * p.batch + row$b) * H + jc$u]; }
+        var a$u_$b = 0.0;
+        if slice == 0u { a$u_$b = projection[((d * p.chunk_steps + slot) * p.batch + row$b) * H + jc$u]; }
+#end
 #end
 #if REGISTERS
 #unroll q K_SLICE
-            {
-                let w = vec4<f32>(r$q);
+        {
+            let w = vec4<f32>(r$q);
 #unroll b BATCH_TILE
-                a$b += dot(w, h_tile[read + $bu * K4 + begin + $qu]);
+            a0_$b += dot(w, h_tile[read + $bu * K4 + begin + $qu]);
 #end
-            }
+        }
 #end
 #else
-            for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
+        for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
 #unroll q K_UNROLL
+            {
+#unroll b BATCH_TILE
+                let h$b = h_tile[read + $bu * K4 + k + $qu];
+#end
+#unroll u UNITS
                 {
 #if RESIDENT
                     let w = own[$uu * K4 + k + $qu];
@@ -64,35 +65,43 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + jc$u]);
 #end
 #unroll b BATCH_TILE
-                    a$b += dot(w, h_tile[read + $bu * K4 + k + $qu]);
+                    a$u_$b += dot(w, h$b);
 #end
                 }
 #end
             }
 #end
+        }
+#end
 #if SPLIT
 #if SUBGROUPS
 #unroll b BATCH_TILE
-            a$b = joined(a$b);
+        a0_$b = joined(a0_$b);
 #end
 #else
 #unroll b BATCH_TILE
-            partial[(slice * BATCH_TILE + $bu) * UNIT_LANES + unit] = a$b;
+        partial[(slice * BATCH_TILE + $bu) * UNIT_LANES + unit] = a0_$b;
 #end
-            workgroupBarrier();
+        workgroupBarrier();
 #unroll b BATCH_TILE
-            a$b = 0.0;
+        a0_$b = 0.0;
 #unroll q K_SPLIT
-            a$b += partial[($qu * BATCH_TILE + $bu) * UNIT_LANES + unit];
+        a0_$b += partial[($qu * BATCH_TILE + $bu) * UNIT_LANES + unit];
 #end
 #end
 #end
+#end
+#unroll u UNITS
+#if SPLIT
+        {
+#else
+        if j$u < H {
 #end
 #unroll b BATCH_TILE
             {
                 let at = $bu * K4 + jc$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
-                var h = candidate_activation(a$b);
+                var h = candidate_activation(a$u_$b);
                 if HAS_ZONEOUT { h = mix(h, h_tile[read + at][jc$u % 4u], ZONEOUT_H); }
                 if !alive {
                     h = h_tile[read + at][jc$u % 4u];

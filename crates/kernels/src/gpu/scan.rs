@@ -69,6 +69,12 @@ impl GpuLayer {
         let software = self.gpu.summary().kind == AdapterKind::Software;
         let lanes = self.gpu.max_workgroup_lanes();
         let workgroup = match k_split {
+            // There a lane loads h once for all its units.
+            1 if software => {
+                let own = |units: u32| units * self.k4() * self.gates as u32 * 16;
+                let units = [4, 2].into_iter().find(|&u| own(u) <= MAX_RESIDENT).unwrap_or(1);
+                hidden.div_ceil(units).next_multiple_of(8).min(lanes)
+            }
             1 => hidden.next_multiple_of(32).min(lanes),
             _ => (hidden * k_split).next_multiple_of(32),
         };
