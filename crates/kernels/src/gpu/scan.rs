@@ -72,7 +72,9 @@ impl GpuLayer {
             // There a lane loads h once for all its units.
             1 if software => {
                 let own = |units: u32| units * self.k4() * self.gates as u32 * 16;
-                let units = [4, 2].into_iter().find(|&u| own(u) <= MAX_RESIDENT).unwrap_or(1);
+                // Units and rows unroll each other: more of both, and the driver compiles for minutes.
+                let rows = batch_tile.min(batch.next_power_of_two() as u32);
+                let units = [4, 2].into_iter().find(|&u| u * rows <= 4 && own(u) <= MAX_RESIDENT).unwrap_or(1);
                 hidden.div_ceil(units).next_multiple_of(8).min(lanes)
             }
             1 => hidden.next_multiple_of(32).min(lanes),
