@@ -3,6 +3,7 @@
 
 use super::pack::Line;
 use crate::WeightStorage;
+#[cfg(target_arch = "x86_64")]
 use core::any::Any;
 use half::f16;
 use pulp::Simd;
@@ -164,6 +165,7 @@ impl<'a> Stored for Int8<'a> {
 }
 
 /// The same instructions by their own name, if they are those of `T`.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn known<S: Simd, T: Copy + 'static>(s: S) -> Option<T> {
     (&s as &dyn Any).downcast_ref::<T>().copied()
