@@ -24,15 +24,17 @@ fn accumulate<S: Simd, W: Stored, const G: usize, const V: usize, const R: usize
     let x: [&[f32]; R] = core::array::from_fn(|r| &x.data[x.offset(row + r)..][..k]);
     let mut acc = [[[s.splat_f32s(0.0); R]; G]; V];
     for i in 0..k {
-        let mut xs = [s.splat_f32s(0.0); R];
-        for r in 0..R {
-            xs[r] = s.splat_f32s(x[r][i]);
-        }
+        // Weights in registers and a row's value at a time: with the rows' values in registers instead, a
+        // GRU's eight rows leave none for the weights.
+        let mut ws = [[s.splat_f32s(0.0); G]; V];
         for v in 0..V {
-            let ws = W::load::<S, G>(s, w[v], i);
-            for g in 0..G {
-                for r in 0..R {
-                    acc[v][g][r] = s.mul_add_e_f32s(ws[g], xs[r], acc[v][g][r]);
+            ws[v] = W::load::<S, G>(s, w[v], i);
+        }
+        for r in 0..R {
+            let x = s.splat_f32s(x[r][i]);
+            for v in 0..V {
+                for g in 0..G {
+                    acc[v][g][r] = s.mul_add_e_f32s(ws[v][g], x, acc[v][g][r]);
                 }
             }
         }
