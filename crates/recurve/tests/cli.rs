@@ -214,7 +214,9 @@ fn tuning_keeps_its_choice_on_disk() {
     let kind = choice.split(' ').next().unwrap();
     assert!(["scan", "step", "grid"].contains(&kind), "{choice}");
     // The second process finds it, and adds nothing.
-    assert_eq!(run("24")[0]["strategy"], kind);
+    let by = run("24")[0]["strategy"].as_str().unwrap().to_owned();
+    // Workgroups that ran together when they were measured need not do so again.
+    assert!(by == kind || (kind == "grid" && by == "step"), "{by} in place of {choice}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), once);
     // Another size is another choice; what cannot be understood is measured again.
     run("8");
