@@ -107,6 +107,7 @@ snippets!(
     "grid_begin",
     "grid_wait",
     "joined",
+    "product",
     "activations",
     "elements",
     "general_cell",

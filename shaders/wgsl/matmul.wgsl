@@ -1,28 +1,8 @@
 // C = act(A · B + bias), tiled: 64 lanes, LANES_M × LANES_N of them, each with 4·ROW_VECS rows of
-// 4·COLUMN_VECS results; K in steps of TILE_K through workgroup memory. B is [k, n], or [n, k] with TRANSPOSED. The rows of A may be spread over two
-// strides, so that a span of timesteps of a [B, T, I] tensor is read in place.
+// 4·COLUMN_VECS results; K in steps of TILE_K through workgroup memory. B is [k, n], or [n, k]
+// with TRANSPOSED.
 #import activations
-
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    // Row r of A starts at a_offset + (r / a_inner) * a_outer_stride + (r % a_inner) * a_inner_stride.
-    a_inner: u32,
-    a_outer_stride: u32,
-    a_inner_stride: u32,
-    a_offset: u32,
-    b_offset: u32,
-    c_offset: u32,
-    // Strides between the matrices of a batch (workgroup z).
-    a_batch: u32,
-    b_batch: u32,
-    c_batch: u32,
-    bias_offset: u32,
-    alpha: f32,
-    beta: f32,
-    unused: u32,
-}
+#import product
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> a: array<ELEMENT>;

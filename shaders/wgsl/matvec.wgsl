@@ -1,26 +1,9 @@
 // C = act(A · Bᵀ + bias) for few rows of A, B [n, k]: a matrix-vector product a row. LANES_K lanes share a
 // result's sum over k, so that neighbouring lanes read neighbouring elements of B, and nothing is read
-// twice. Elements of A and B are VEC wide. Parameters as `matmul.wgsl`, offsets and strides in elements.
+// twice. With WIDE they are read four at a time; offsets
+// and strides are in elements.
 #import activations
-
-struct Params {
-    m: u32,
-    n: u32,
-    k: u32,
-    a_inner: u32,
-    a_outer_stride: u32,
-    a_inner_stride: u32,
-    a_offset: u32,
-    b_offset: u32,
-    c_offset: u32,
-    a_batch: u32,
-    b_batch: u32,
-    c_batch: u32,
-    bias_offset: u32,
-    alpha: f32,
-    beta: f32,
-    unused: u32,
-}
+#import product
 
 @group(0) @binding(0) var<uniform> p: Params;
 #if WIDE

@@ -1,6 +1,6 @@
 //! Weights in tiles as wide as a vector register.
 
-use super::weights::Matrix;
+use super::weights::{Matrix, memory};
 use crate::{Cell, CellKind, DirectionWeights, WeightStorage};
 
 /// A cache line of floats: the unit of memory for everything the kernels stream, so that no vector
@@ -69,14 +69,6 @@ impl Affine {
     }
 }
 
-/// Memory filled through `f`, which is given the index of each float.
-fn lines(floats: usize, f: impl Fn(usize) -> f32) -> Vec<Line> {
-    let mut v = vec![Line::default(); floats.div_ceil(Line::FLOATS)];
-    let data: &mut [f32] = bytemuck::cast_slice_mut(&mut v);
-    data[..floats].iter_mut().enumerate().for_each(|(i, o)| *o = f(i));
-    v
-}
-
 impl Packed {
     pub(super) fn new(
         cell: &Cell,
@@ -104,13 +96,13 @@ impl Packed {
         };
         let has_peepholes = !w.peepholes.is_empty();
         let extra = match cell.kind {
-            CellKind::Lstm { .. } if has_peepholes => lines(tiles * 3 * lanes, |n| {
+            CellKind::Lstm { .. } if has_peepholes => memory(tiles * 3 * lanes, |n| {
                 let (j, _, p) = place(n, 1, 3);
                 if j < hidden { w.peepholes[p * hidden + j] } else { 0.0 }
             }),
-            CellKind::IndRnn => lines(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 }),
+            CellKind::IndRnn => memory(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 }),
             CellKind::Gru { reset_after: true } => {
-                lines(tiles * lanes, |j| if j < hidden { at(&w.b_hh, 2 * hidden + j) } else { 0.0 })
+                memory(tiles * lanes, |j| if j < hidden { at(&w.b_hh, 2 * hidden + j) } else { 0.0 })
             }
             _ => Vec::new(),
         };
@@ -118,7 +110,7 @@ impl Packed {
         let affine = |values: &[f32], bias: &[f32], gates: usize| {
             let (gain, offset) = values.split_at(values.len() / 2);
             let pick = |v: &[f32], bias: &[f32]| {
-                lines(tiles * gates * lanes, |n| {
+                memory(tiles * gates * lanes, |n| {
                     let (j, _, gate) = place(n, 1, gates);
                     if j < hidden { at(v, gate * hidden + j) + at(bias, gate * hidden + j) } else { 0.0 }
                 })
@@ -150,7 +142,7 @@ impl Packed {
                 Some(_) => matrix(&w.w_hr, width, hidden, 1, 0),
                 None => Matrix::default(),
             },
-            bias: lines(np, |n| {
+            bias: memory(np, |n| {
                 let (j, _, gate) = place(n, 1, g);
                 let row = gate * hidden + j;
                 // With reset_after the recurrent bias of the candidate is inside the reset gate.

@@ -43,7 +43,8 @@ fn int8(v: f32, scale: f32) -> i8 {
     if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
 }
 
-fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Vec<Line> {
+/// Memory filled through `f`, which is given the index of each element.
+pub(super) fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Vec<Line> {
     let mut v = vec![Line::default(); (count * size_of::<T>()).div_ceil(size_of::<Line>())];
     let data: &mut [T] = bytemuck::cast_slice_mut(&mut v);
     data[..count].iter_mut().enumerate().for_each(|(i, o)| *o = f(i));

@@ -389,14 +389,7 @@ impl GpuLayer {
             layer: self,
             sizes,
             valid: args.lengths.or(args.mask),
-            code: CellCode {
-                valid: match (args.lengths, args.mask) {
-                    (Some(_), _) => Valid::Lengths,
-                    (None, Some(_)) => Valid::Mask,
-                    (None, None) => Valid::All,
-                },
-                ..self.code
-            },
+            code: CellCode { valid: valid_by(args), ..self.code },
             y: y.as_ref().unwrap_or(&spare),
             params: params::Recurrent {
                 timesteps: t as u32,
@@ -499,6 +492,15 @@ impl GpuLayer {
         };
         let c = matches!(self.code.family, Family::Lstm { .. }).then_some(c);
         Ok(Some(RecurrentOutput { y, h, c, strategy }))
+    }
+}
+
+/// What says which timesteps of a call are valid.
+fn valid_by(args: &ForwardArgs<'_>) -> Valid {
+    match (args.lengths, args.mask) {
+        (Some(_), _) => Valid::Lengths,
+        (None, Some(_)) => Valid::Mask,
+        (None, None) => Valid::All,
     }
 }
 

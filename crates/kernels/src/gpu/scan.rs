@@ -16,7 +16,7 @@ const MIN_RESIDENT_STEPS: usize = 8;
 impl GpuLayer {
     /// How the kernel is laid out for this size, if H fits into a workgroup.
     ///
-    /// On a software rasteriser a lane has a unit for itself, with its weights in an array. On a GPU several
+    /// On a software rasteriser a lane has a unit or several for itself, with their weights in an array. On a GPU several
     /// lanes share a unit while there are lanes, which hides the latency of their loads, and weights stay in
     /// registers where they fit.
     pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Result<Option<Scan>> {

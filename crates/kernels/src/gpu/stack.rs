@@ -1,10 +1,10 @@
 //! Stacked layers as a wavefront (`stack_wave.wgsl`): in T + L - 1 dispatches, layer l a timestep behind the
 //! one below, where one after the other they would take L · T.
 
-use super::{GpuLayer, Kernels, cell_code, packed};
+use super::{GpuLayer, Kernels, cell_code, packed, valid_by};
 use crate::recurrent::Sizes;
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
-use recurve_shaders::{CellCode, Step, Valid, params};
+use recurve_shaders::{CellCode, Step, params};
 use recurve_tensor::gpu::Dispatch;
 use recurve_tensor::{
     DType, Device, MAX_RANK, Result, Shape, Span, StridedMatmul, Tensor, strided_copy, strided_matmul,
@@ -114,14 +114,7 @@ impl GpuStack {
         let batch_tile = b.next_power_of_two().min(4) as u32;
         let k4 = CellCode::k4(h as u32, K_SPLIT);
         let step = Step { hidden: h as u32, k4, unit_tile: UNIT_TILE, k_split: K_SPLIT, batch_tile, k_unroll: 1 };
-        let code = CellCode {
-            valid: match (args.lengths, args.mask) {
-                (Some(_), _) => Valid::Lengths,
-                (None, Some(_)) => Valid::Mask,
-                (None, None) => Valid::All,
-            },
-            ..self.code
-        };
+        let code = CellCode { valid: valid_by(args), ..self.code };
         let pipeline = gpu.pipeline(&step.wave(&code))?;
 
         let rows = self.layers * b;

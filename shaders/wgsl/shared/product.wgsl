@@ -1,0 +1,22 @@
+// The parameters of a product A · B. The rows of A may be spread over two strides, so that a span of
+// timesteps of a [B, T, I] tensor is read in place.
+struct Params {
+    m: u32,
+    n: u32,
+    k: u32,
+    // Row r of A starts at a_offset + (r / a_inner) * a_outer_stride + (r % a_inner) * a_inner_stride.
+    a_inner: u32,
+    a_outer_stride: u32,
+    a_inner_stride: u32,
+    a_offset: u32,
+    b_offset: u32,
+    c_offset: u32,
+    // Strides between the matrices of a batch (workgroup z).
+    a_batch: u32,
+    b_batch: u32,
+    c_batch: u32,
+    bias_offset: u32,
+    alpha: f32,
+    beta: f32,
+    unused: u32,
+}
