@@ -173,6 +173,13 @@ fn every_candidate_gives_the_same_result() {
             }
         }
     }
+    // A layout of another size is refused.
+    let [small, large] = [16, 300].map(|h| Case::random(1, Cell::LSTM, &[Direction::Forward], [1, 1, 2, h]));
+    let x = Tensor::from_f32(&small.x, &[1, 1, 2], &gpu).unwrap();
+    for candidate in large.layer(&gpu).candidates(1, 1).unwrap() {
+        let args = ForwardArgs { candidate: Some(candidate), ..ForwardArgs::default() };
+        assert!(small.layer(&gpu).forward(&x, &args).unwrap_err().to_string().contains("another layer"));
+    }
     for part in ["split 8", "rows 4", "registers", "step rows 1 units 32", "step rows 8"] {
         assert!(layouts.iter().any(|l| l.contains(part)), "{part} not in {layouts:?}");
     }

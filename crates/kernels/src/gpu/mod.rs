@@ -270,6 +270,17 @@ impl GpuLayer {
         }
     }
 
+    /// Whether a layout is for this size: the kernels index by it unchecked.
+    fn is_own(&self, c: &Candidate) -> bool {
+        let size = match c {
+            Candidate::Scan(s) => (s.hidden, s.k4),
+            Candidate::Step(s) => (s.hidden, s.k4),
+            Candidate::Grid(g) => (g.hidden, g.k4),
+            Candidate::Other(_) => return true,
+        };
+        size == (self.hidden as u32, self.k4())
+    }
+
     /// Hidden units up to which the rule takes `scan`.
     fn longest_scan(&self) -> usize {
         if self.gpu.summary().kind == AdapterKind::Software { 512 } else { 256 }
@@ -283,7 +294,14 @@ impl GpuLayer {
         directions: &[Direction],
     ) -> Result<RecurrentOutput> {
         let candidate = match (args.candidate, args.strategy, args.tuning) {
-            (Some(c), ..) => c,
+            (Some(c), ..) if self.is_own(&c) => c,
+            (Some(c), ..) => {
+                return Err(Error::Argument {
+                    operation: "Recurrent::forward",
+                    argument: "candidate",
+                    message: format!("{c} is for another layer"),
+                });
+            }
             (None, Strategy::Auto, Tuning::Measure) => self.tuned(sizes, directions)?,
             (None, wanted, _) => self.choose(wanted, sizes.batch, sizes.timesteps)?,
         };
