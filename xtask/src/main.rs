@@ -55,6 +55,12 @@ fn cargo() -> Command {
     command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// The `recurve` program that was built last.
+fn program() -> Command {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
+    command(target.join("release").join(format!("recurve{}", env::consts::EXE_SUFFIX)))
+}
+
 fn run(mut c: Command) -> Outcome {
     eprintln!("xtask: {}", show(&c));
     match c.status() {
@@ -70,7 +76,12 @@ fn show(c: &Command) -> String {
 
 /// Everything: unit tests, doc tests, cross-checks, golden values, conformance, the command line.
 fn test(arguments: &[String]) -> Outcome {
-    setup()?;
+    // The tests' own build has the program too; asking for the program alone would compile most dependencies
+    // a second time, because the tests switch on more of their features.
+    let mut c = cargo();
+    c.args(["test", "--release", "--workspace", "--no-run"]);
+    run(c)?;
+    setup_with(program)?;
     let mut c = cargo();
     // Optimised, because the f64 reference and the software rasteriser are slow enough as it is.
     c.args(["test", "--release", "--workspace"]).args(arguments);
@@ -122,9 +133,18 @@ fn conformance() -> ExitCode {
     }
 }
 
-/// A GPU adapter, a software one if need be.
+/// A GPU adapter, a software one if need be, with the program built as users have it.
 fn setup() -> Outcome {
-    if has_adapter()? {
+    setup_with(|| {
+        let mut c = cargo();
+        c.args(["run", "--quiet", "--release", "--package", "recurve", "--"]);
+        c
+    })
+}
+
+/// A GPU adapter, a software one if need be; `recurve` is the program that lists what there is.
+fn setup_with(recurve: impl Fn() -> Command) -> Outcome {
+    if has_adapter(recurve())? {
         return Ok(());
     }
     let packages = ["mesa-vulkan-drivers", "libvulkan1"];
@@ -150,12 +170,11 @@ fn setup() -> Outcome {
     let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].into_iter().chain(packages).collect();
     let installed = apt(&["update"]).and_then(|()| apt(&install)).or_else(|_| apt(&install));
     installed.map_err(|e| format!("{e}; {hint}"))?;
-    if has_adapter()? { Ok(()) } else { Err(hint) }
+    if has_adapter(recurve())? { Ok(()) } else { Err(hint) }
 }
 
-fn has_adapter() -> Outcome<bool> {
-    let mut c = cargo();
-    c.args(["run", "--quiet", "--release", "--package", "recurve", "--", "devices", "--json"]);
+fn has_adapter(mut c: Command) -> Outcome<bool> {
+    c.args(["devices", "--json"]);
     eprintln!("xtask: {}", show(&c));
     // Standard error stays the user's, to show the progress of a first build.
     let out = c.stderr(std::process::Stdio::inherit()).output().map_err(|e| e.to_string())?;
@@ -192,7 +211,7 @@ fn compare(arguments: &[String]) -> Outcome {
 /// cuDNN where torch has it, and every layout of a few of them.
 fn gpu(arguments: &[String]) -> Outcome {
     build()?;
-    let mut devices = command("target/release/recurve");
+    let mut devices = program();
     devices.args(["devices", "--json", "--device", "gpu"]);
     let out = devices.output().map_err(|e| e.to_string())?;
     if !out.status.success() {
@@ -202,7 +221,7 @@ fn gpu(arguments: &[String]) -> Outcome {
     tests.args(["test", "--release", "--workspace"]).env("RECURVE_TEST_DEVICE", "gpu");
     run(tests)?;
     let folder = "benches/results";
-    let mut candidates = command("target/release/recurve");
+    let mut candidates = program();
     candidates.args(["bench", "--device", "gpu", "--strategy", "candidates", "--cell", "lstm,gru,rnn"]);
     candidates.args(["--seq", "256", "--batch", "1,16", "--input", "128", "--hidden", "64,128,256,512,768,1024"]);
     candidates.args(["--seconds", "0.1", "--csv", &format!("{folder}/gpu_candidates.csv")]);
