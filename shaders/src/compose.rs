@@ -5,11 +5,13 @@
 //! | `#import NAME` | the text of `wgsl/shared/NAME.wgsl`, once per module |
 //! | `#if NAME` … `#else` … `#end` | one of two texts, by a constant that is a `bool` |
 //! | `#unroll v COUNT` … `#end` | the text COUNT times, `$v` replaced by 0, 1, …; COUNT is a number or a constant |
+//! | `#subgroups` | what follows calls functions of subgroups |
 //!
 //! Constants become `const` or `alias` declarations at the head of the module. They take the place
 //! of WGSL's `override`, which can neither size a private array nor choose a type.
 
 use arrayvec::ArrayVec;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// The value of a constant.
@@ -79,13 +81,34 @@ pub struct Origin {
     pub line: u32,
 }
 
+/// Who reads a composed module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// naga, which allows functions of subgroups without `enable subgroups;` and does not know that line.
+    Naga,
+    /// A browser, which wants the line.
+    Browser,
+}
+
 /// A composed module.
 #[derive(Clone, Debug)]
 pub struct Composed {
-    /// WGSL.
+    /// WGSL for naga.
     pub source: String,
     /// Origin of each line of `source`.
     pub lines: Vec<Origin>,
+    /// Whether it calls functions of subgroups: the device must have them.
+    pub subgroups: bool,
+}
+
+impl Composed {
+    /// The module for a target.
+    pub fn wgsl(&self, target: Target) -> Cow<'_, str> {
+        match target {
+            Target::Browser if self.subgroups => format!("enable subgroups;\n{}", self.source).into(),
+            _ => (&self.source).into(),
+        }
+    }
 }
 
 /// What is wrong with a kernel's source.
@@ -142,8 +165,8 @@ pub fn compose(
     defines: &Defines,
     imports: fn(&str) -> Option<(&'static str, &'static str)>,
 ) -> Result<Composed, ComposeError> {
-    let mut c =
-        Composer { defines, imports, imported: Vec::new(), out: Composed { source: String::new(), lines: Vec::new() } };
+    let out = Composed { source: String::new(), lines: Vec::new(), subgroups: false };
+    let mut c = Composer { defines, imports, imported: Vec::new(), out };
     if defines.0.iter().any(|(_, v)| *v == Value::TypeF16) {
         c.emit("enable f16;", Origin { file: "", line: 0 });
     }
@@ -236,6 +259,10 @@ impl Composer<'_> {
                     }
                     i = end + 1;
                 }
+                Some("#subgroups") => {
+                    self.out.subgroups = true;
+                    i += 1;
+                }
                 Some("#else" | "#end") => return Err(ComposeError::Unbalanced { file, line }),
                 Some(w) if w.starts_with('#') => return Err(bad()),
                 _ => {
@@ -311,6 +338,19 @@ mod tests {
         let source = "#if A\nyes\n#else\nno\n#end";
         assert!(run(source, &Defines::new().with("A", true)).unwrap().ends_with("yes\n"));
         assert!(run(source, &Defines::new().with("A", false)).unwrap().ends_with("no\n"));
+    }
+
+    #[test]
+    fn subgroups_are_enabled_where_they_are_used_and_for_browsers_only() {
+        let d = Defines::new().with("T", Value::TypeF16).with("A", true);
+        let c = compose("t", "#if A\n#subgroups\nx\n#end", &d, imports).unwrap();
+        assert!(c.subgroups);
+        assert_eq!(c.source, "enable f16;\nalias T = f16;\nconst A: bool = true;\nx\n");
+        assert_eq!(c.wgsl(Target::Naga), c.source);
+        assert_eq!(c.wgsl(Target::Browser), format!("enable subgroups;\n{}", c.source));
+        let off = compose("t", "#if A\n#subgroups\n#end\nx", &Defines::new().with("A", false), imports).unwrap();
+        assert!(!off.subgroups);
+        assert_eq!(off.wgsl(Target::Browser), off.source);
     }
 
     #[test]

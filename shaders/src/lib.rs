@@ -8,7 +8,7 @@ mod reflect;
 mod registry;
 mod variant;
 
-pub use compose::{ComposeError, Composed, Defines, Origin, Value, compose};
+pub use compose::{ComposeError, Composed, Defines, Origin, Target, Value, compose};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
 pub use variant::{

@@ -2,13 +2,15 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use recurve_shaders::{BindingKind, SHADERS, Shader, Variant, params, reflect, samples};
+use recurve_shaders::{BindingKind, SHADERS, Shader, Target, Variant, params, reflect, samples};
 use std::collections::BTreeSet;
 use std::process::Command;
 
 struct Checked {
     name: String,
+    variant: Variant,
     shader: Shader,
+    subgroups: bool,
     source: String,
     module: naga::Module,
     info: ModuleInfo,
@@ -27,7 +29,8 @@ fn checked() -> Vec<Checked> {
             let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP)
                 .validate(&reflection.module)
                 .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&composed.source)));
-            Checked { name, shader: variant.shader, source: composed.source, module: reflection.module, info }
+            let (shader, subgroups) = (variant.shader, composed.subgroups);
+            Checked { name, variant, shader, subgroups, source: composed.source, module: reflection.module, info }
         })
         .collect()
 }
@@ -171,4 +174,42 @@ fn a_broken_module_is_refused_with_its_line() {
     assert!(e.to_string().starts_with("line 2:"), "{e}");
     assert!(reflect("@compute @workgroup_size(1) fn other() {}").is_err());
     let _ = Variant::loop_probe();
+}
+
+/// Whether a module calls a function of subgroups.
+fn calls_subgroups(module: &naga::Module) -> bool {
+    let functions = module.functions.iter().map(|(_, f)| f);
+    let mut bodies: Vec<_> =
+        functions.chain(module.entry_points.iter().map(|e| &e.function)).map(|f| &f.body).collect();
+    while let Some(block) = bodies.pop() {
+        for statement in block.iter() {
+            use naga::Statement as S;
+            match statement {
+                S::SubgroupBallot { .. } | S::SubgroupGather { .. } | S::SubgroupCollectiveOperation { .. } => {
+                    return true;
+                }
+                S::Block(b) => bodies.push(b),
+                S::If { accept, reject, .. } => bodies.extend([accept, reject]),
+                S::Switch { cases, .. } => bodies.extend(cases.iter().map(|c| &c.body)),
+                S::Loop { body, continuing, .. } => bodies.extend([body, continuing]),
+                _ => {}
+            }
+        }
+    }
+    false
+}
+
+#[test]
+fn modules_say_whether_they_use_subgroups_and_tell_browsers() {
+    let mut with = 0;
+    for c in checked() {
+        assert_eq!(c.subgroups, calls_subgroups(&c.module), "{}", c.name);
+        let composed = c.variant.compose().unwrap();
+        assert_eq!(composed.wgsl(Target::Naga), c.source, "{}", c.name);
+        let browser = composed.wgsl(Target::Browser);
+        assert_eq!(browser.starts_with("enable subgroups;\n"), c.subgroups, "{}", c.name);
+        assert_eq!(browser.trim_start_matches("enable subgroups;\n"), c.source, "{}", c.name);
+        with += usize::from(c.subgroups);
+    }
+    assert!(with > 1 && with < samples().len() / 2, "{with}");
 }

@@ -1,5 +1,6 @@
 // Whether neighbouring invocations of a workgroup are neighbours in their subgroup, in groups of eight:
 // what a sum over neighbouring lanes by shuffles relies on and WGSL does not promise.
+#subgroups
 struct Params {
     seed: u32,
     unused0: u32,

@@ -1,5 +1,6 @@
 // A sum over the K_SPLIT neighbouring lanes of a unit, the same in each of them.
 #if SUBGROUPS
+#subgroups
 fn joined(x: f32) -> f32 {
     var sum = x + subgroupShuffleXor(x, 1u);
     if K_SPLIT > 2u { sum += subgroupShuffleXor(sum, 2u); }

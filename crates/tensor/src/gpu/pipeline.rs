@@ -2,7 +2,7 @@
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
-use recurve_shaders::{BindingKind, ReflectError, Variant, reflect};
+use recurve_shaders::{BindingKind, ReflectError, Target, Variant, reflect};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -58,12 +58,18 @@ impl Gpu {
             return Err(unsupported("workgroups of this many lanes"));
         }
 
+        if composed.subgroups && !self.inner().features.contains(wgpu::Features::SUBGROUP) {
+            return Err(unsupported("functions of subgroups"));
+        }
+
+        // A browser reads WGSL itself and wants extensions enabled that naga takes for granted.
+        let target = if self.summary().backend == "webgpu" { Target::Browser } else { Target::Naga };
         let device = &self.inner().device;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(stem),
-            source: wgpu::ShaderSource::Wgsl(composed.source.into()),
+            source: wgpu::ShaderSource::Wgsl(composed.wgsl(target).into_owned().into()),
         };
         // SAFETY: the kernels index only within the sizes in their parameters, which the host has
         // checked against the buffers before recording, and every loop's bound is a constant or
