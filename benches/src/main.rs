@@ -13,6 +13,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 mod counting {
     //! The system's allocator, counted.
 

@@ -67,7 +67,7 @@ impl Defines {
         self
     }
 
-    fn get(&self, name: &str) -> Option<Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<Value> {
         self.0.iter().find(|(n, _)| *n == name).map(|&(_, v)| v)
     }
 }

@@ -2,13 +2,17 @@
 //! structs of their parameters, and what naga reflects of them. There is no GPU API here, so all
 //! of it is checked on any machine.
 
+#![forbid(unsafe_code)]
+
 mod compose;
 pub mod params;
+mod reach;
 mod reflect;
 mod registry;
 mod variant;
 
 pub use compose::{ComposeError, Composed, Defines, Origin, Target, Value, compose};
+pub use reach::{Bounds, Reach};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
 pub use variant::{

@@ -45,8 +45,8 @@ params! {
     Fill { count: u32, groups_x: u32, value: f32, unused: u32 }
     /// `gather.wgsl`
     Gather {
-        count: u32, groups_x: u32, width: u32, ids_offset: u32, out_offset: u32,
-        unused0: u32, unused1: u32, unused2: u32,
+        count: u32, groups_x: u32, width: u32, ids_offset: u32, out_offset: u32, rows: u32,
+        unused0: u32, unused1: u32,
     }
     /// `loop_probe.wgsl`
     LoopProbe { iterations: u32, unused0: u32, unused1: u32, unused2: u32 }
@@ -72,6 +72,6 @@ params! {
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
         chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, parity: u32, directions: u32,
-        unused: u32,
+        unused: u32, first_row: u32, unused0: u32, unused1: u32, unused2: u32,
     }
 }

@@ -5,10 +5,8 @@ use crate::{ComposeError, Composed, Defines, Shader, Value, compose, snippet};
 /// A kernel with its constants: what one pipeline is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
-    /// The kernel.
-    pub shader: Shader,
-    /// Its constants.
-    pub defines: Defines,
+    pub(crate) shader: Shader,
+    pub(crate) defines: Defines,
 }
 
 /// How an element is stored.
@@ -231,7 +229,11 @@ impl Scan {
     }
 
     /// The variant for a cell.
+    ///
+    /// # Panics
+    /// If the fields are not what they are documented to be.
     pub fn variant(&self, cell: &CellCode) -> Variant {
+        self.assert_sound(cell);
         let partial = self.partial(cell.gates());
         let defines = cell
             .defines(self.hidden, self.k4, self.k_unroll)
@@ -303,7 +305,11 @@ impl Grid {
     }
 
     /// The variant for a cell.
+    ///
+    /// # Panics
+    /// If the fields are not what they are documented to be.
     pub fn variant(&self, cell: &CellCode) -> Variant {
+        self.assert_sound();
         let defines = cell
             .defines(self.hidden, self.k4, 1)
             .with("WORKGROUP", self.unit_tile * self.k_split)
@@ -344,7 +350,11 @@ pub struct Step {
 impl Step {
     /// The variant for a cell. `phase` is 0, or 1 and 2 for the two dispatches of a GRU without
     /// `reset_after`.
+    ///
+    /// # Panics
+    /// If the fields are not what they are documented to be.
     pub fn variant(&self, cell: &CellCode, phase: u32) -> Variant {
+        self.assert_sound();
         let defines = cell
             .defines(self.hidden, self.k4, self.k_unroll)
             .with("WORKGROUP", self.unit_tile * self.k_split)
@@ -364,7 +374,11 @@ impl Step {
 impl Step {
     /// The variant of `stack_wave.wgsl` for a cell, not a GRU without reset_after. `k4` is a multiple of
     /// `k_split`, and `k_unroll` is 1.
+    ///
+    /// # Panics
+    /// If the fields are not what they are documented to be.
     pub fn wave(&self, cell: &CellCode) -> Variant {
+        self.assert_sound();
         let gates = cell.gates();
         let gru = matches!(cell.family, Family::Gru { .. });
         // A GRU's candidate keeps the sums of the input and of h apart.
@@ -427,6 +441,7 @@ impl General {
     }
 
     fn defines(&self, cell: &CellCode) -> Defines {
+        self.assert_sound();
         cell.defines(self.hidden, self.k4, 1)
             .with("WORKGROUP", self.workgroup)
             .with("W", self.width)
@@ -534,6 +549,11 @@ impl MatmulTile {
 const LANES: u32 = 256;
 
 impl Variant {
+    /// The kernel.
+    pub const fn shader(&self) -> Shader {
+        self.shader
+    }
+
     /// Lanes of a workgroup of the elementwise kernels.
     pub const ELEMENTWISE_LANES: u32 = LANES;
 

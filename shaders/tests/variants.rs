@@ -21,7 +21,7 @@ fn checked() -> Vec<Checked> {
         .into_iter()
         .enumerate()
         .map(|(i, variant)| {
-            let name = format!("{}#{i}", variant.shader.stem());
+            let name = format!("{}#{i}", variant.shader().stem());
             let composed = variant.compose().unwrap_or_else(|e| panic!("{name}: {e}"));
             let reflection = reflect(&composed.source).unwrap_or_else(|e| {
                 panic!("{name}: {e}\n{}", numbered(&composed.source));
@@ -29,7 +29,7 @@ fn checked() -> Vec<Checked> {
             let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | Capabilities::SUBGROUP)
                 .validate(&reflection.module)
                 .unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&composed.source)));
-            let (shader, subgroups) = (variant.shader, composed.subgroups);
+            let (shader, subgroups) = (variant.shader(), composed.subgroups);
             Checked { name, variant, shader, subgroups, source: composed.source, module: reflection.module, info }
         })
         .collect()
@@ -41,7 +41,7 @@ fn numbered(source: &str) -> String {
 
 #[test]
 fn every_kernel_has_a_sample() {
-    let have: BTreeSet<_> = samples().iter().map(|v| v.shader).collect();
+    let have: BTreeSet<_> = samples().iter().map(|v| v.shader()).collect();
     assert_eq!(have, SHADERS.iter().copied().collect());
 }
 

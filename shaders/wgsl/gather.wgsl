@@ -1,4 +1,5 @@
-// Rows of a table by id, for a span of ids. The host has checked that every id is in range.
+// Rows of a table by id, for a span of ids. The host has checked that every id is in range, as far as it knows
+// them; no id reads beyond the table in any case.
 #import elements
 
 struct Params {
@@ -8,9 +9,10 @@ struct Params {
     // Where the span begins in `ids`, and its first row in `out`, in elements.
     ids_offset: u32,
     out_offset: u32,
+    // Of the table.
+    rows: u32,
     unused0: u32,
     unused1: u32,
-    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -22,6 +24,7 @@ struct Params {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let e = element_index(group, lane, p.groups_x);
     if e < p.count {
-        out[p.out_offset + e] = table[ids[p.ids_offset + e / p.width] * p.width + e % p.width];
+        let row = min(ids[p.ids_offset + e / p.width], p.rows - 1u);
+        out[p.out_offset + e] = table[row * p.width + e % p.width];
     }
 }

@@ -26,7 +26,7 @@ var<workgroup> partial: array<f32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.x;
+    let row = p.first_row + group.x;
     let d = group.y;
     let reverse = is_reverse(p.flags, d);
     let s = p.first_step;

@@ -17,7 +17,7 @@
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let row = group.y;
+    let row = p.first_row + group.y;
     let d = group.z;
     let j = group.x * WORKGROUP + lane;
     if j >= H { return; }

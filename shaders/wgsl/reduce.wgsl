@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let base = (e / p.inner) * p.axis * p.inner + e % p.inner;
 #if ARGMAX
     var best = 0u;
-    if p.first > 0u { best = out[e]; }
+    if p.first > 0u { best = min(out[e], p.axis - 1u); }
     var highest = f32(x[base + best * p.inner]);
     for (var i = p.first; i < p.first + p.count; i++) {
         let v = f32(x[base + i * p.inner]);

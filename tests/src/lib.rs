@@ -1,6 +1,8 @@
 //! What Recurve's tests share: the devices they run on, random layers with their f64 reference, and
 //! readers of fixtures.
 
+#![forbid(unsafe_code)]
+
 pub mod conformance;
 pub mod numerics;
 pub mod onnx;
@@ -259,17 +261,18 @@ impl Case {
 
     /// The outputs on a device; `budget` bounds the projection of a chunk of timesteps.
     pub fn run(&self, device: &Device, strategy: Strategy, budget: usize) -> Outputs<f32> {
-        self.run_by(device, strategy, None, budget).0
+        self.run_with(&self.layer(device), strategy, None, budget).0
     }
 
-    /// The outputs by one way of running it, and the strategy that they came from.
-    pub fn run_by(
+    /// The outputs of a layer made before, to which a candidate belongs, and the strategy that they came from.
+    pub fn run_with(
         &self,
-        device: &Device,
+        layer: &Recurrent,
         strategy: Strategy,
         candidate: Option<Candidate>,
         budget: usize,
     ) -> (Outputs<f32>, Strategy) {
+        let device = &layer.device();
         let [b, t, i, h] = self.sizes;
         let d = self.directions.len();
         let w = self.width();
@@ -291,7 +294,7 @@ impl Case {
             projection_budget: budget,
             ..ForwardArgs::default()
         };
-        let out = self.layer(device).forward(&x, &args).expect("a valid call");
+        let out = layer.forward(&x, &args).expect("a valid call");
         let outputs = Outputs {
             y: out.y.expect("all outputs").to_vec().expect("read"),
             h: out.h.to_vec().expect("read"),

@@ -4,10 +4,9 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Candidate, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent,
-    RecurrentConfig, RecurrentStack, Strategy, Tensor, WeightStorage, Zoneout,
+    Activation, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
+    RecurrentStack, Strategy, Tensor, WeightStorage, Zoneout,
 };
-use recurve_shaders::{Grid, Kept, Scan};
 use recurve_tests::{Case, Random, compare_f32, gpu, paths, wide};
 
 const ALL: usize = 64 << 20;
@@ -145,22 +144,13 @@ fn every_candidate_gives_the_same_result() {
             let case = if half { case.with_f16_weights() } else { case };
             let want = case.reference();
             let layer = case.layer(&gpu);
-            let mut all = layer.candidates(sizes[0], sizes[1]).unwrap();
-            all.extend(all.clone().iter().filter_map(|c| match *c {
-                // On a GPU the default, on a software rasteriser never chosen.
-                Candidate::Scan(s) if s.units() == 1 && s.kept == Kept::Memory && s.k_slice() <= 8 => {
-                    let before = cell.kind == CellKind::Gru { reset_after: false };
-                    (!before).then_some(Candidate::Scan(Scan { kept: Kept::Registers, ..s }))
-                }
-                Candidate::Grid(g) => Some(Candidate::Grid(Grid { registers: !g.registers, ..g })),
-                _ => None,
-            }));
+            let all = layer.candidates(sizes[0], sizes[1]).unwrap();
             for candidate in all.into_iter().skip((n + m) / 2 % 3).step_by(3) {
                 layouts.insert(candidate.to_string());
                 // Chunks of two timesteps too.
                 let row = 4 * 2 * sizes[0] * cell.kind.gates() * sizes[3];
                 for budget in [ALL, 2 * row] {
-                    let (got, by) = case.run_by(&gpu, Strategy::Auto, Some(candidate), budget);
+                    let (got, by) = case.run_with(&layer, Strategy::Auto, Some(candidate), budget);
                     assert!(by == candidate.strategy() || by == Strategy::Step, "{candidate}");
                     for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
                         if want.is_empty() {
@@ -194,7 +184,7 @@ fn grid_is_right_or_falls_back_to_step() {
     for (cell, h) in [(Cell::LSTM, 16), (Cell::GRU, 32), (Cell::RNN, 64), (Cell::LSTM, 600), (Cell::RNN, 1000)] {
         let case = Case::random(70, cell, &[Direction::Forward], [2, 9, 3, h]).with_states(71);
         let want = case.reference();
-        let (got, by) = case.run_by(&gpu, Strategy::Grid, None, ALL);
+        let (got, by) = case.run_with(&case.layer(&gpu), Strategy::Grid, None, ALL);
         for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
             if want.is_empty() {
                 continue;
@@ -304,7 +294,6 @@ fn stacked_layers_run_as_a_wavefront() {
             let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
             assert!(RecurrentStack::new(&configs, &Device::Cpu).unwrap().is_none());
             let stack = RecurrentStack::new(&configs, &gpu).unwrap().expect("such layers are a wavefront");
-            let first = Recurrent::new(&configs[0], &gpu).unwrap();
             let all = |pick: fn(&Case) -> &Option<Vec<f32>>| -> Vec<f32> {
                 cases.iter().flat_map(|c| pick(c).clone().unwrap_or_default()).collect()
             };
@@ -326,7 +315,7 @@ fn stacked_layers_run_as_a_wavefront() {
                     ..ForwardArgs::default()
                 };
                 let x = if time_major { x.transpose(&[1, 0, 2]).unwrap() } else { x.clone() };
-                let out = stack.forward(&first, &x, &args).unwrap().expect("by step");
+                let out = stack.forward(&x, &args).unwrap().expect("by step");
                 let y = out.y.unwrap();
                 let y = if time_major { y.transpose(&[1, 0, 2]).unwrap() } else { y };
                 let said = |e| panic!("{cell:?} B={b} T={t} H={h}: {e}");
@@ -339,9 +328,9 @@ fn stacked_layers_run_as_a_wavefront() {
                 }
             }
             let scan = ForwardArgs { strategy: Strategy::Scan, ..ForwardArgs::default() };
-            assert!(stack.forward(&first, &x, &scan).unwrap().is_none());
+            assert!(stack.forward(&x, &scan).unwrap().is_none());
             let wrong = ForwardArgs { h0: Some(&x), strategy: Strategy::Step, ..ForwardArgs::default() };
-            assert!(stack.forward(&first, &x, &wrong).unwrap_err().to_string().contains("h0"));
+            assert!(stack.forward(&x, &wrong).unwrap_err().to_string().contains("h0"));
         }
     }
     // What is none: other sizes, directions, cells.

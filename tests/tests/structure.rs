@@ -68,6 +68,62 @@ fn the_reference_depends_on_nothing_and_the_shaders_on_no_gpu_api() {
     assert!(!shaders.iter().any(|d| d.starts_with("wgpu") || d.starts_with("recurve")), "{shaders:?}");
 }
 
+/// `unsafe` is denied everywhere, forbidden where there is none, and expected at the modules that have some.
+#[test]
+fn unsafe_stands_where_it_is_said_to_stand() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    assert!(read("Cargo.toml").contains("unsafe_code = \"deny\""));
+    let has_some = ["crates/tensor/src/lib.rs", "crates/recurve/src/main.rs", "benches/src/main.rs"];
+    let mut roots = 0;
+    for path in sources() {
+        let text = std::fs::read_to_string(root().join(&path)).unwrap();
+        let is_root = path.ends_with("src/lib.rs") || path.ends_with("src/main.rs") || path.contains("src/bin/");
+        if is_root && !has_some.contains(&path.as_str()) {
+            roots += 1;
+            assert!(text.contains("#![forbid(unsafe_code)]"), "{path} forbids nothing");
+        }
+        assert!(!text.contains(concat!("allow(", "unsafe_code")), "{path}");
+    }
+    assert!(roots >= 9, "{roots} crates were looked at");
+    // The modules, so that a new one is a decision.
+    let expecting: Vec<_> = sources()
+        .into_iter()
+        .filter(|p| std::fs::read_to_string(root().join(p)).unwrap().contains(concat!("expect(", "unsafe_code")))
+        .collect();
+    let want = [
+        "benches/src/main.rs",
+        "crates/recurve/src/cli/mod.rs",
+        "crates/tensor/src/cpu/mod.rs",
+        "crates/tensor/src/gpu/mod.rs",
+    ];
+    assert_eq!(expecting, want);
+    for member in ["shaders", "tests", "benches", "xtask"].into_iter().chain(CRATES) {
+        assert!(read(&format!("{member}/Cargo.toml")).contains("[lints]\nworkspace = true"), "{member}");
+    }
+}
+
+const CRATES: [&str; 6] =
+    ["crates/reference", "crates/tensor", "crates/kernels", "crates/layers", "crates/formats", "crates/recurve"];
+
+/// Every Rust file of the packages, relative to the root, sorted.
+fn sources() -> Vec<String> {
+    let mut folders: Vec<PathBuf> =
+        ["shaders", "crates", "tests", "benches", "xtask"].iter().map(|f| root().join(f)).collect();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                found.push(path.strip_prefix(root()).unwrap().to_str().unwrap().replace('\\', "/"));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
 #[test]
 fn every_kernel_has_its_host_file_and_its_test() {
     let host = |stem: &str| -> Vec<PathBuf> {

@@ -6,6 +6,8 @@
 //! `cargo xtask gpu`: everything to be run on a machine with a GPU: the tests on it, then its benches.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied.
 
+#![forbid(unsafe_code)]
+
 use std::env;
 use std::ffi::OsStr;
 use std::path::Path;

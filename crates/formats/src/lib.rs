@@ -1,5 +1,7 @@
 //! Files: Recurve's native model file, and arrays in `.npy` and `.npz`.
 
+#![forbid(unsafe_code)]
+
 mod arrays;
 mod error;
 mod model;

@@ -6,6 +6,8 @@
 //! (in chunks of time, so that the product stays within a budget), then runs the recurrence with
 //! the gates fused.
 
+#![forbid(unsafe_code)]
+
 mod cpu;
 mod gpu;
 mod recurrent;

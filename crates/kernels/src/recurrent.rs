@@ -4,8 +4,10 @@ use crate::cpu::CpuLayer;
 use crate::gpu::GpuLayer;
 use crate::{Cell, CellKind, Direction, DirectionWeights, MaskedOutput};
 use half::f16;
+use recurve_tensor::cpu::host;
 use recurve_tensor::{DType, Device, Error, Result, Shape, Tensor, concat};
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How a GPU runs the recurrence. Results agree within the bounds of the kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -53,10 +55,35 @@ pub enum Tuning {
     Measure,
 }
 
-/// One way to run a layer at some shape on a GPU: a strategy with a layout. They differ in speed only; their
-/// results agree within the bounds of the kernels.
+/// One way to run a layer at some shape on a GPU: a strategy with a layout, as [`Recurrent::candidates`] lists
+/// them. They differ in speed only; their results agree within the bounds of the kernels.
+///
+/// A candidate belongs to the layer and the shape it was listed for, and is refused by every other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Candidate {
+pub struct Candidate {
+    pub(crate) layout: Layout,
+    layer: LayerId,
+    batch: usize,
+    timesteps: usize,
+}
+
+impl Candidate {
+    /// Its strategy.
+    pub const fn strategy(&self) -> Strategy {
+        self.layout.strategy()
+    }
+}
+
+/// The strategy and what distinguishes its layouts, like `scan rows 1 split 4 subgroups registers`.
+impl core::fmt::Display for Candidate {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.layout.fmt(f)
+    }
+}
+
+/// A strategy with its layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
     /// One workgroup a tile of rows.
     Scan(recurve_shaders::Scan),
     /// A dispatch a step.
@@ -67,9 +94,8 @@ pub enum Candidate {
     Other(Strategy),
 }
 
-impl Candidate {
-    /// Its strategy.
-    pub const fn strategy(&self) -> Strategy {
+impl Layout {
+    pub(crate) const fn strategy(&self) -> Strategy {
         match self {
             Self::Scan(_) => Strategy::Scan,
             Self::Step(_) => Strategy::Step,
@@ -79,8 +105,7 @@ impl Candidate {
     }
 }
 
-/// The strategy and what distinguishes its layouts, like `scan rows 1 split 4 subgroups registers`.
-impl core::fmt::Display for Candidate {
+impl core::fmt::Display for Layout {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.strategy().name())?;
         match self {
@@ -100,6 +125,17 @@ impl core::fmt::Display for Candidate {
             }
             Self::Other(_) => Ok(()),
         }
+    }
+}
+
+/// Tells the layers of a process apart, so that what was made for one is not used with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LayerId(u64);
+
+impl LayerId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -254,7 +290,8 @@ pub struct RecurrentOutput {
 /// layer only.
 #[derive(Debug)]
 pub struct TokenTable {
-    pub(crate) vocabulary: usize,
+    layer: LayerId,
+    vocabulary: usize,
     pub(crate) rows: TableRows,
 }
 
@@ -321,6 +358,7 @@ impl Sizes {
 /// because the gates contract, which a SimpleRNN's tanh does least.
 #[derive(Debug)]
 pub struct Recurrent {
+    id: LayerId,
     cell: Cell,
     input_size: usize,
     hidden_size: usize,
@@ -354,21 +392,7 @@ impl Recurrent {
     /// an option or a weight that its kind does not know; [`Error::Unsupported`] for f16 weights on
     /// an adapter without f16; errors of the device.
     pub fn new(config: &RecurrentConfig<'_>, device: &Device) -> Result<Self> {
-        let (i, h) = (config.input_size, config.hidden_size);
-        if i == 0 || h == 0 {
-            return Err(bad("input_size, hidden_size", format!("must be at least 1, but they are {i} and {h}")));
-        }
-        if !matches!(config.directions.len(), 1 | 2) {
-            return Err(bad("directions", format!("must be one or two, but there are {}", config.directions.len())));
-        }
-        let cells = [config.cell, config.second_cell.unwrap_or(config.cell)];
-        if cells[0].kind != cells[1].kind || cells[0].projection != cells[1].projection {
-            return Err(bad("second_cell", "must be of the first one's kind and state size".into()));
-        }
-        for (cell, (_, w)) in cells.iter().zip(config.directions) {
-            check_cell(cell, h)?;
-            check_weights(cell, w, i, h)?;
-        }
+        let cells = check_config(config)?;
         let layer = if config.directions.len() == 2 && cells[0] != cells[1] {
             let one = |n: usize| {
                 let directions = &config.directions[n..=n];
@@ -381,14 +405,15 @@ impl Recurrent {
             let directions: Vec<_> = config.directions.iter().zip(&weights).map(|((d, _), w)| (*d, &**w)).collect();
             let config = RecurrentConfig { directions: &directions, ..*config };
             match device {
-                Device::Cpu => Layer::Cpu(CpuLayer::new(&config)),
+                Device::Cpu => Layer::Cpu(CpuLayer::new(&config)?),
                 Device::Gpu(gpu) => Layer::Gpu(Box::new(GpuLayer::new(&config, gpu)?)),
             }
         };
         Ok(Self {
+            id: LayerId::next(),
             cell: config.cell,
-            input_size: i,
-            hidden_size: h,
+            input_size: config.input_size,
+            hidden_size: config.hidden_size,
             directions: config.directions.iter().map(|d| d.0).collect(),
             layer,
         })
@@ -426,6 +451,7 @@ impl Recurrent {
     /// The strategy that [`Strategy::Auto`] stands for at this size by the default rule; on the CPU always
     /// [`Strategy::Auto`] itself.
     pub fn strategy(&self, batch: usize, timesteps: usize) -> Strategy {
+        let [batch, timesteps] = [batch, timesteps].map(|n| n.clamp(1, u32::MAX as usize));
         match &self.layer {
             Layer::Cpu(_) => Strategy::Auto,
             Layer::Gpu(l) => l.choose(Strategy::Auto, batch, timesteps).map_or(Strategy::Step, |c| c.strategy()),
@@ -437,12 +463,16 @@ impl Recurrent {
     /// for two directions with cells of their own.
     ///
     /// # Errors
-    /// Those of the device, which is probed for what it can do.
+    /// [`Error::Argument`] if a size is zero or not below 2^32; those of the device, which is probed for what it can do.
     pub fn candidates(&self, batch: usize, timesteps: usize) -> Result<Vec<Candidate>> {
-        match &self.layer {
-            Layer::Gpu(l) => l.candidates(batch, timesteps),
-            Layer::Cpu(_) | Layer::Pair(_) => Ok(Vec::new()),
+        let counted = 1..=u32::MAX as usize;
+        if !counted.contains(&batch) || !counted.contains(&timesteps) {
+            let message = format!("must be at least 1 and below 2^32, but they are {batch} and {timesteps}");
+            return Err(Error::Argument { operation: "Recurrent::candidates", argument: "batch, timesteps", message });
         }
+        let Layer::Gpu(l) = &self.layer else { return Ok(Vec::new()) };
+        let layouts = l.every_layout(batch, timesteps)?;
+        Ok(layouts.into_iter().map(|layout| Candidate { layout, layer: self.id, batch, timesteps }).collect())
     }
 
     /// Runs the layer over `x`, `[B, T, I]` or with `time_major` `[T, B, I]`.
@@ -474,15 +504,14 @@ impl Recurrent {
             return Err(Error::DType { operation: TABLE, argument: "embeddings", expected: "f32", got });
         }
         if embeddings.device() != self.device() {
-            let (expected, got) = (self.device().to_string(), embeddings.device().to_string());
-            return Err(Error::Device { operation: TABLE, argument: "embeddings", expected, got });
+            return Err(Error::device(TABLE, "embeddings", &self.device(), &embeddings.device()));
         }
         let rows = match &self.layer {
-            Layer::Cpu(l) => TableRows::Cpu(l.token_rows(embeddings)),
+            Layer::Cpu(l) => TableRows::Cpu(l.token_rows(embeddings)?),
             Layer::Gpu(l) => TableRows::Gpu(l.token_rows(embeddings)?),
             Layer::Pair(p) => TableRows::Pair(Box::new([p[0].token_table(embeddings)?, p[1].token_table(embeddings)?])),
         };
-        Ok(TokenTable { vocabulary, rows })
+        Ok(TokenTable { layer: self.id, vocabulary, rows })
     }
 
     /// [`Self::forward`] over ids `[B, T]`, or with `time_major` `[T, B]`, whose embeddings are in a table:
@@ -528,28 +557,18 @@ impl Recurrent {
         }
     }
 
-    /// Whether a table was made by this layer, as far as its form tells.
-    fn fits_table(&self, table: &TokenTable) -> bool {
-        let columns = self.cell.kind.gates() * self.hidden_size;
-        match (&self.layer, &table.rows) {
-            (Layer::Cpu(l), TableRows::Cpu(rows)) => l.fits(rows),
-            (Layer::Gpu(_), TableRows::Gpu(t)) => {
-                t.len() == self.directions.len()
-                    && t.iter().all(|t| t.shape().last() == columns && t.device() == self.device())
-            }
-            (Layer::Pair(p), TableRows::Pair(t)) => p.iter().zip(&**t).all(|(l, t)| l.fits_table(t)),
-            _ => false,
-        }
+    fn check(&self, input: Input<'_>, args: &ForwardArgs<'_>) -> Result<Sizes> {
+        self.check_with(input, args, self.directions.len())
     }
 
-    fn check(&self, input: Input<'_>, args: &ForwardArgs<'_>) -> Result<Sizes> {
+    /// Everything that is asked of a call; h0 and c0 have `states` parts, one a direction or stacked layer.
+    fn check_with(&self, input: Input<'_>, args: &ForwardArgs<'_>, states: usize) -> Result<Sizes> {
         let here = self.device();
         let device = |t: &Tensor, argument| {
             if t.device() == here {
                 return Ok(());
             }
-            let (expected, got) = (here.to_string(), t.device().to_string());
-            Err(Error::Device { operation: FORWARD, argument, expected, got })
+            Err(Error::device(FORWARD, argument, &here, &t.device()))
         };
         let float = |t: &Tensor, argument| {
             if t.dtype() == DType::F32 {
@@ -587,7 +606,7 @@ impl Recurrent {
                     });
                 }
                 device(ids, "ids")?;
-                if !self.fits_table(table) {
+                if table.layer != self.id {
                     return Err(Error::Argument {
                         operation: FORWARD,
                         argument: "table",
@@ -610,14 +629,32 @@ impl Recurrent {
             width: self.cell.state_size(self.hidden_size),
             directions: self.directions.len(),
         };
+        // A timestep of all gates can be counted, and so can all states.
+        let gates = 4 * self.cell.kind.gates() * self.hidden_size;
+        if Shape::new(&[states.max(sizes.directions), batch, gates]).is_none() {
+            return Err(Error::Argument {
+                operation: FORWARD,
+                argument: "x",
+                message: format!("has a batch of {batch}, whose states are too large to be counted"),
+            });
+        }
+        if let Some(c) = args.candidate
+            && (c.layer, c.batch, c.timesteps) != (self.id, batch, timesteps)
+        {
+            let whose = if c.layer == self.id { "shape" } else { "layer" };
+            let message = format!("`{c}` was listed for another {whose}");
+            return Err(Error::Argument { operation: FORWARD, argument: "candidate", message });
+        }
         if args.c0.is_some() && !self.cell.kind.has_cell_state() {
             let message = format!("belongs to an LSTM, but the cell is a {}", self.cell.kind.name());
             return Err(Error::Argument { operation: FORWARD, argument: "c0", message });
         }
-        for (state, argument, want) in [(args.h0, "h0", sizes.h_shape()), (args.c0, "c0", sizes.c_shape())] {
+        let parts = if states == sizes.directions { "directions" } else { "layers" };
+        for (state, argument, width) in [(args.h0, "h0", sizes.width), (args.c0, "c0", sizes.hidden)] {
             if let Some(t) = state {
-                if *t.shape() != want {
-                    return shape(t, argument, format!("[directions, batch, hidden] = {want}"));
+                let want = [states, batch, width];
+                if t.dims() != want {
+                    return shape(t, argument, format!("[{parts}, batch, hidden] = {want:?}"));
                 }
                 float(t, argument)?;
                 device(t, argument)?;
@@ -660,6 +697,30 @@ fn bad(argument: &'static str, message: String) -> Error {
     Error::Argument { operation: NEW, argument, message }
 }
 
+/// Everything that [`Recurrent::new`] asks of its description; returns the cell of each direction.
+fn check_config(config: &RecurrentConfig<'_>) -> Result<[Cell; 2]> {
+    let (i, h) = (config.input_size, config.hidden_size);
+    if i == 0 || h == 0 {
+        return Err(bad("input_size, hidden_size", format!("must be at least 1, but they are {i} and {h}")));
+    }
+    if !matches!(config.directions.len(), 1 | 2) {
+        return Err(bad("directions", format!("must be one or two, but there are {}", config.directions.len())));
+    }
+    // No product of sizes below overflows: not that of the largest matrix, nor that of all its gates.
+    if i.max(h).checked_mul(h).and_then(|n| n.checked_mul(64)).is_none() {
+        return Err(bad("input_size, hidden_size", format!("are too large to be counted: {i} and {h}")));
+    }
+    let cells = [config.cell, config.second_cell.unwrap_or(config.cell)];
+    if cells[0].kind != cells[1].kind || cells[0].projection != cells[1].projection {
+        return Err(bad("second_cell", "must be of the first one's kind and state size".into()));
+    }
+    for (cell, (_, w)) in cells.iter().zip(config.directions) {
+        check_cell(cell, h)?;
+        check_weights(cell, w, i, h)?;
+    }
+    Ok(cells)
+}
+
 fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     let name = cell.kind.name();
     if let Some(clip) = cell.clip
@@ -668,7 +729,7 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
         return Err(bad("clip", format!("must be finite and above 0, but it is {clip}")));
     }
     for f in cell.gates.into_iter().chain([cell.candidate, cell.output]) {
-        recurve_tensor::activation_code(f)?;
+        recurve_tensor::kernel::activation_code(f)?;
     }
     let lstm = matches!(cell.kind, CellKind::Lstm { .. });
     match cell.projection {
@@ -754,18 +815,25 @@ fn stored(w: &DirectionWeights<f32>, weights: WeightStorage) -> Result<Cow<'_, D
         WeightStorage::F16 => {}
     }
     let round = |v: &[f32]| -> Result<Vec<f32>> {
-        v.iter()
-            .map(|&v| match f16::from_f32(v).to_f32() {
-                f if f.is_finite() => Ok(f),
-                _ => Err(bad("weights", format!("cannot be f16: the largest number is 65504, but one is {v}"))),
-            })
-            .collect()
+        let mut out = host(NEW, v.len())?;
+        for (out, &v) in out.iter_mut().zip(v) {
+            *out = f16::from_f32(v).to_f32();
+            if !out.is_finite() {
+                return Err(bad("weights", format!("cannot be f16: the largest number is 65504, but one is {v}")));
+            }
+        }
+        Ok(out)
     };
     Ok(Cow::Owned(DirectionWeights {
         w_ih: round(&w.w_ih)?,
         w_hh: round(&w.w_hh)?,
         w_hr: round(&w.w_hr)?,
-        ..w.clone()
+        b_ih: w.b_ih.clone(),
+        b_hh: w.b_hh.clone(),
+        peepholes: w.peepholes.clone(),
+        norm_ih: w.norm_ih.clone(),
+        norm_hh: w.norm_hh.clone(),
+        norm_c: w.norm_c.clone(),
     }))
 }
 
@@ -774,10 +842,9 @@ fn stored(w: &DirectionWeights<f32>, weights: WeightStorage) -> Result<Cow<'_, D
 /// L · T.
 #[derive(Debug)]
 pub struct RecurrentStack {
+    /// Checks the arguments of a call and makes the input product.
+    first: Recurrent,
     stack: crate::gpu::GpuStack,
-    /// The first layer's checks serve the stack.
-    input_size: usize,
-    hidden_size: usize,
     layers: usize,
 }
 
@@ -785,12 +852,15 @@ impl RecurrentStack {
     /// The stack of these layers, or `None` where there is no wavefront: on the CPU, for a single layer, for
     /// layers that differ in cell, size or storage or read backwards, and for cells other than a
     /// SimpleRNN, LSTM or GRU with the reset gate after the product, without projection and layer
-    /// normalization. The weights must be those of layers that [`Recurrent::new`] took.
+    /// normalization.
     ///
     /// # Errors
-    /// Those of the device.
+    /// As [`Recurrent::new`], for the first layer that it would refuse.
     pub fn new(layers: &[RecurrentConfig<'_>], device: &Device) -> Result<Option<Self>> {
         let Device::Gpu(gpu) = device else { return Ok(None) };
+        for layer in layers {
+            check_config(layer)?;
+        }
         if layers.is_empty() || !crate::gpu::GpuStack::fits(layers) {
             return Ok(None);
         }
@@ -799,39 +869,23 @@ impl RecurrentStack {
         let rounded: Vec<_> =
             layers.iter().zip(&pairs).map(|(l, p)| RecurrentConfig { directions: p, ..l.clone() }).collect();
         Ok(Some(Self {
+            first: Recurrent::new(&layers[0], device)?,
             stack: crate::gpu::GpuStack::new(&rounded, gpu)?,
-            input_size: layers[0].input_size,
-            hidden_size: layers[0].hidden_size,
             layers: layers.len(),
         }))
     }
 
     /// The outputs of the last layer and the states of all, `[L, B, H]`, or `None` if the layers should run
-    /// one after the other: where that is not by `step`. `first` is the first layer, which checks the
-    /// arguments; h0 and c0 are `[L, B, H]` and have been checked to be that.
+    /// one after the other: where that is not by `step`. h0 and c0 are `[L, B, H]`.
     ///
     /// # Errors
     /// As [`Recurrent::forward`].
-    pub fn forward(&self, first: &Recurrent, x: &Tensor, args: &ForwardArgs<'_>) -> Result<Option<RecurrentOutput>> {
-        let sizes = first.check(Input::Features(x), &ForwardArgs { h0: None, c0: None, ..*args })?;
-        for (state, argument) in [(args.h0, "h0"), (args.c0, "c0")] {
-            let want = [self.layers, sizes.batch, self.hidden_size];
-            if let Some(s) = state
-                && s.dims() != want
-            {
-                let expected = format!("[layers, batch, hidden] = {want:?}");
-                return Err(Error::Shape { operation: FORWARD, argument, expected, got: *s.shape() });
-            }
-            if let Some(s) = state
-                && (s.device() != first.device() || s.dtype() != DType::F32)
-            {
-                let (expected, got) = (first.device().to_string(), s.device().to_string());
-                return Err(Error::Device { operation: FORWARD, argument, expected, got });
-            }
-        }
-        if first.input_size() != self.input_size || !self.stack.is_chosen(args, &sizes) {
+    pub fn forward(&self, x: &Tensor, args: &ForwardArgs<'_>) -> Result<Option<RecurrentOutput>> {
+        let sizes = self.first.check_with(Input::Features(x), args, self.layers)?;
+        let Layer::Gpu(first) = &self.first.layer else { unreachable!("made on a GPU, in one direction") };
+        if !self.stack.is_chosen(first, args, &sizes) {
             return Ok(None);
         }
-        self.stack.forward(x, args, &sizes).map(Some)
+        self.stack.forward(first, x, args, &sizes).map(Some)
     }
 }

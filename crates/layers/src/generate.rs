@@ -68,7 +68,7 @@ impl Network {
             _ => return bad("network", "must end in logits [batch, vocabulary] or [batch, timesteps, vocabulary]"),
         };
         let batch = logits.dims()[0];
-        let mut tokens = Vec::with_capacity(options.max_new_tokens);
+        let mut tokens = Vec::new();
         for n in 0..options.max_new_tokens {
             let ids = match options.sampling {
                 Sampling::Greedy => logits.argmax(1)?.reshape(&[batch])?,

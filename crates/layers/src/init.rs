@@ -2,6 +2,8 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use recurve_tensor::Result;
+use recurve_tensor::cpu::host;
 use serde::{Deserialize, Serialize};
 
 /// How a weight matrix is filled before training.
@@ -32,26 +34,42 @@ pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
 impl Initializer {
     /// A matrix `[fan_out, fan_in]`, the layout of PyTorch's weights. `hidden` is H, for
     /// [`Self::TorchUniform`].
-    pub(crate) fn matrix(self, fan_out: usize, fan_in: usize, hidden: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-        let n = fan_out * fan_in;
+    ///
+    /// # Errors
+    /// [`recurve_tensor::Error::OutOfMemory`], also where the elements cannot be counted.
+    pub(crate) fn matrix(self, fan_out: usize, fan_in: usize, hidden: usize, rng: &mut ChaCha8Rng) -> Result<Vec<f32>> {
+        let mut out = zeros(&[fan_out, fan_in])?;
         let limit = match self {
-            Self::Zeros => return vec![0.0; n],
-            Self::Orthogonal => return orthogonal(fan_out, fan_in, rng),
+            Self::Zeros => return Ok(out),
+            Self::Orthogonal => {
+                orthogonal(fan_out, fan_in, rng, &mut out)?;
+                return Ok(out);
+            }
             Self::GlorotUniform => (6.0 / (fan_in + fan_out) as f32).sqrt(),
             Self::TorchUniform => 1.0 / (hidden as f32).sqrt(),
             Self::Uniform { limit } => limit,
         };
-        (0..n).map(|_| (rng.random::<f32>() * 2.0 - 1.0) * limit).collect()
+        out.iter_mut().for_each(|o| *o = (rng.random::<f32>() * 2.0 - 1.0) * limit);
+        Ok(out)
     }
+}
+
+/// Zeros of this shape.
+///
+/// # Errors
+/// [`recurve_tensor::Error::OutOfMemory`], also where they cannot be counted.
+pub(crate) fn zeros(dims: &[usize]) -> Result<Vec<f32>> {
+    host("build", dims.iter().fold(1, |n: usize, &d| n.saturating_mul(d)))
 }
 
 /// A random matrix `[rows, columns]` whose shorter side is orthonormal, by modified Gram-Schmidt
 /// over normally distributed vectors.
-fn orthogonal(rows: usize, columns: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+fn orthogonal(rows: usize, columns: usize, rng: &mut ChaCha8Rng, out: &mut [f32]) -> Result<()> {
     let (count, width) = (rows.min(columns), rows.max(columns));
-    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(count);
+    let mut basis: Vec<Vec<f64>> = Vec::new();
     while basis.len() < count {
-        let mut v: Vec<f64> = (0..width).map(|_| normal(rng)).collect();
+        let mut v: Vec<f64> = host("build", width)?;
+        v.iter_mut().for_each(|v| *v = normal(rng));
         // Twice, because once loses orthogonality to rounding.
         for _ in 0..2 {
             for b in &basis {
@@ -65,12 +83,11 @@ fn orthogonal(rows: usize, columns: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
             basis.push(v);
         }
     }
-    (0..rows * columns)
-        .map(|i| {
-            let (r, c) = (i / columns, i % columns);
-            (if rows <= columns { basis[r][c] } else { basis[c][r] }) as f32
-        })
-        .collect()
+    for (i, out) in out.iter_mut().enumerate() {
+        let (r, c) = (i / columns, i % columns);
+        *out = (if rows <= columns { basis[r][c] } else { basis[c][r] }) as f32;
+    }
+    Ok(())
 }
 
 /// A normally distributed number (Box-Muller).
@@ -86,7 +103,7 @@ mod tests {
     #[test]
     fn orthogonal_is_orthonormal_on_its_short_side() {
         for (r, c) in [(4, 4), (3, 7), (12, 5)] {
-            let m = Initializer::Orthogonal.matrix(r, c, c, &mut rng(3));
+            let m = Initializer::Orthogonal.matrix(r, c, c, &mut rng(3)).unwrap();
             let at =
                 |long: usize, short: usize| f64::from(if r <= c { m[short * c + long] } else { m[long * c + short] });
             let (short, long) = (r.min(c), r.max(c));
@@ -102,14 +119,14 @@ mod tests {
 
     #[test]
     fn limits_and_seeds() {
-        let m = Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(1));
+        let m = Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(1)).unwrap();
         let limit = (6.0f32 / 50.0).sqrt();
         assert!(m.iter().all(|v| v.abs() <= limit) && m.iter().any(|v| v.abs() > 0.9 * limit));
         let mean: f32 = m.iter().sum::<f32>() / 600.0;
         assert!(mean.abs() < 0.05, "{mean}");
-        assert_eq!(m, Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(1)));
-        assert_ne!(m, Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(2)));
-        let t = Initializer::TorchUniform.matrix(8, 8, 16, &mut rng(1));
+        assert_eq!(m, Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(1)).unwrap());
+        assert_ne!(m, Initializer::GlorotUniform.matrix(30, 20, 30, &mut rng(2)).unwrap());
+        let t = Initializer::TorchUniform.matrix(8, 8, 16, &mut rng(1)).unwrap();
         assert!(t.iter().all(|v| v.abs() <= 0.25));
     }
 }

@@ -4,6 +4,8 @@
 //! [`RecurrentLayer`] is what [`SimpleRnn`], [`Lstm`] and [`Gru`] build; on its own it behaves like
 //! a PyTorch module: weights by name, state in and out.
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod error;
 mod generate;

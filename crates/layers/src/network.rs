@@ -87,10 +87,10 @@ fn fresh(layer: &LayerConfig, input: usize, prefix: &str, seed: u64, weights: &m
         let data = match (layer, &dims[..]) {
             (LayerConfig::Embedding(_), &[r, c]) => {
                 // Keras's default for embeddings: uniform in ±0.05.
-                init::Initializer::Uniform { limit: 0.05 }.matrix(r, c, c, &mut rng)
+                init::Initializer::Uniform { limit: 0.05 }.matrix(r, c, c, &mut rng)?
             }
-            (_, &[r, c]) => init::Initializer::GlorotUniform.matrix(r, c, c, &mut rng),
-            _ => vec![0.0; dims.iter().product()],
+            (_, &[r, c]) => init::Initializer::GlorotUniform.matrix(r, c, c, &mut rng)?,
+            _ => init::zeros(&dims)?,
         };
         weights.insert(name, &dims, data)?;
     }

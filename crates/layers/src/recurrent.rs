@@ -356,9 +356,7 @@ impl RecurrentLayer {
         if let (Some(stack), None) = (&self.stack, args.tokens) {
             let (h0, c0) = (args.state.map(|s| &s.h), args.state.and_then(|s| s.c.as_ref()));
             let reading_order = self.reading_order;
-            if let Some(out) =
-                stack.forward(&self.layers[0], x, &ForwardArgs { h0, c0, outputs, reading_order, ..forward })?
-            {
+            if let Some(out) = stack.forward(x, &ForwardArgs { h0, c0, outputs, reading_order, ..forward })? {
                 return Ok((out.y, State { h: out.h, c: out.c }));
             }
         }
@@ -434,14 +432,15 @@ fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
 
 /// I of a stacked layer.
 pub(crate) fn layer_input(spec: &RecurrentSpec, input_size: usize, layer: usize) -> usize {
-    if layer == 0 { input_size } else { spec.directions() * spec.state_size() }
+    if layer == 0 { input_size } else { spec.directions().saturating_mul(spec.state_size()) }
 }
 
 /// The parts of one direction's weights, by name and shape, in PyTorch's order.
 fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static str, Vec<usize>)> {
     let cell = Cell::from(spec.cell);
     let (units, width) = (spec.units, spec.state_size());
-    let rows = cell.kind.gates() * units;
+    // A number that cannot be counted is as good as the largest: there is no memory for either.
+    let rows = cell.kind.gates().saturating_mul(units);
     let mut all = vec![("weight_ih", vec![rows, layer_input(spec, input_size, layer)])];
     match cell.kind {
         CellKind::MinGru | CellKind::MinLstm => {}
@@ -492,7 +491,9 @@ pub(crate) fn layer_weights(
                     "norm_hh" => &mut w.norm_hh,
                     _ => &mut w.norm_c,
                 };
-                *place = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?.to_vec();
+                let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
+                *place = init::zeros(&[weight.len()])?;
+                place.copy_from_slice(weight);
             }
             Ok(w)
         })
@@ -526,13 +527,17 @@ pub(crate) fn initialize(
                 let columns = shape.get(1).copied().unwrap_or(1);
                 let mut fill = |how: Initializer| how.matrix(shape[0], columns, spec.units, &mut rng);
                 let data = match part {
-                    "weight_ih" | "weight_hr" => fill(spec.kernel_initializer),
-                    "weight_hh" => fill(spec.recurrent_initializer),
-                    "weight_peephole" => fill(Initializer::Zeros),
+                    "weight_ih" | "weight_hr" => fill(spec.kernel_initializer)?,
+                    "weight_hh" => fill(spec.recurrent_initializer)?,
+                    "weight_peephole" => fill(Initializer::Zeros)?,
                     // Gain 1, offset 0.
-                    "norm_ih" | "norm_hh" | "norm_c" => [vec![1.0; columns], vec![0.0; columns]].concat(),
+                    "norm_ih" | "norm_hh" | "norm_c" => {
+                        let mut affine = init::zeros(&shape)?;
+                        affine[..columns].fill(1.0);
+                        affine
+                    }
                     _ => {
-                        let mut b = fill(spec.bias_initializer);
+                        let mut b = fill(spec.bias_initializer)?;
                         if lstm && spec.unit_forget_bias && part == "bias_ih" {
                             b[spec.units..2 * spec.units].fill(1.0);
                         }

@@ -1,4 +1,5 @@
 #![doc = include_str!("../../../README.md")]
+#![forbid(unsafe_code)]
 
 pub mod testing;
 
@@ -22,3 +23,90 @@ pub use recurve_tensor::{
     Activation, AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions,
     Reduction, SampleOptions, Shape, Tensor, concat,
 };
+
+/// What no program can write, each beside what it can.
+///
+/// Tensors are what their makers say they are: elements and bounds cannot be set from outside.
+/// ```
+/// use recurve::{DType, Device, Tensor};
+/// let t = Tensor::from_f32(&[f32::from_bits(!0)], &[1], &Device::Cpu)?;
+/// let u = Tensor::from_u32(&[3], &[1], &Device::Cpu)?;
+/// assert_eq!((t.dtype(), u.bound()), (DType::F32, 3));
+/// # Ok::<(), recurve::TensorError>(())
+/// ```
+/// ```compile_fail,E0624
+/// # use recurve::{DType, Device, Tensor};
+/// # let t = Tensor::from_f32(&[f32::from_bits(!0)], &[1], &Device::Cpu)?;
+/// let u = t.reinterpreted(DType::U32)?;
+/// # Ok::<(), recurve::TensorError>(())
+/// ```
+/// ```compile_fail,E0624
+/// # use recurve::{DType, Device, Tensor};
+/// # let u = Tensor::from_u32(&[3], &[1], &Device::Cpu)?;
+/// let u = u.with_bound(0);
+/// # Ok::<(), recurve::TensorError>(())
+/// ```
+/// ```compile_fail,E0624
+/// # use recurve::{Device, Shape, Tensor};
+/// let t = Tensor::cpu_write(Shape::new(&[1]).unwrap(), |_| Ok(()))?;
+/// # Ok::<(), recurve::TensorError>(())
+/// ```
+/// ```compile_fail,E0624
+/// # use recurve::{DType, Device, Gpu, Shape, Tensor};
+/// # fn f(gpu: &Gpu) -> Result<(), recurve::TensorError> {
+/// let t = Tensor::gpu_uninit(gpu, Shape::new(&[1]).unwrap(), DType::U32, "mine")?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A GPU tells what it can do, and runs nothing but tensors' operations.
+/// ```
+/// # use recurve::Gpu;
+/// # fn f(gpu: &Gpu) {
+/// let most = gpu.max_buffer_bytes();
+/// # }
+/// ```
+/// ```compile_fail,E0624
+/// # use recurve::Gpu;
+/// # fn f(gpu: &Gpu) {
+/// let b = gpu.buffer(16, "mine");
+/// # }
+/// ```
+/// ```compile_fail,E0624
+/// # use recurve::{Gpu, Tensor};
+/// # fn f(t: &Tensor) {
+/// let b = t.gpu_buffer();
+/// # }
+/// ```
+/// ```compile_fail,E0432
+/// use recurve::kernel::GpuKernels;
+/// ```
+/// ```compile_fail,E0432
+/// use recurve::{gather_rows, strided_copy};
+/// ```
+///
+/// Candidates are listed by their layer, and show their strategy.
+/// ```
+/// # use recurve::Candidate;
+/// # fn f(c: Candidate) {
+/// let (s, text) = (c.strategy(), c.to_string());
+/// # }
+/// ```
+/// ```compile_fail,E0616
+/// # use recurve::Candidate;
+/// # fn f(c: Candidate) {
+/// let l = c.layout;
+/// # }
+/// ```
+/// ```compile_fail,E0616
+/// # use recurve::{Candidate, Strategy};
+/// # fn f(mut c: Candidate) {
+/// c.batch = 7;
+/// # }
+/// ```
+/// ```compile_fail,E0599
+/// # use recurve::{Candidate, Strategy};
+/// let c = Candidate::Other(Strategy::Scan);
+/// ```
+#[cfg(doctest)]
+pub struct WhatCannotBeWritten;

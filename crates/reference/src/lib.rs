@@ -4,6 +4,8 @@
 //! can never be the kernel. The vocabulary of the project ([`Activation`], [`Cell`]) is defined
 //! here too, because the definitions need it and everyone else may depend on this crate.
 
+#![forbid(unsafe_code)]
+
 mod activation;
 mod cell;
 mod dense;

@@ -1,6 +1,6 @@
 //! What can go wrong with devices and tensors.
 
-use crate::{DType, Shape};
+use crate::{DType, Device, Shape};
 
 /// The result of a tensor operation.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -81,6 +81,20 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// An operation would take more workgroups in one dimension of a dispatch than the device can count.
+    #[error(
+        "{operation}: needs {workgroups} workgroups in one dimension of a dispatch, but {device} runs at most {limit}"
+    )]
+    Workgroups {
+        /// The operation.
+        operation: &'static str,
+        /// Workgroups wanted.
+        workgroups: u64,
+        /// Most workgroups in one dimension.
+        limit: u32,
+        /// The device.
+        device: String,
+    },
     /// No adapter fits the request.
     #[error("no device matches `{wanted}`; {available}")]
     NoDevice {
@@ -127,6 +141,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// An operand that is on another device than the others.
+    pub fn device(operation: &'static str, argument: &'static str, expected: &Device, got: &Device) -> Self {
+        let (expected, mut got) = (expected.to_string(), got.to_string());
+        if expected == got {
+            got.push_str(", opened a second time");
+        }
+        Self::Device { operation, argument, expected, got }
+    }
+
     pub(crate) fn shape(
         operation: &'static str,
         argument: &'static str,

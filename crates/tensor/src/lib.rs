@@ -12,6 +12,7 @@ mod device;
 mod dtype;
 mod error;
 pub mod gpu;
+pub mod kernel;
 mod ops;
 mod pool;
 mod shape;
@@ -20,10 +21,7 @@ mod tensor;
 pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use ops::{
-    MatmulOptions, Reduction, Rows, SampleOptions, Span, StridedMatmul, activation_code, concat, gather_rows,
-    layer_norm_rows, strided_copy, strided_matmul,
-};
+pub use ops::{MatmulOptions, Reduction, SampleOptions, concat};
 pub use recurve_reference::Activation;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;

@@ -5,7 +5,7 @@ use core::{fmt, ops::Deref};
 /// Most dimensions of a tensor.
 pub const MAX_RANK: usize = 6;
 
-/// The dimensions of a tensor, outermost first.
+/// The dimensions of a tensor, outermost first. None is zero, and the bytes of so many elements can be counted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: [usize; MAX_RANK],
@@ -13,16 +13,18 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape with these dimensions, or `None` if there are more than [`MAX_RANK`] or their
-    /// product overflows.
+    /// The shape with these dimensions, or `None` if there are more than [`MAX_RANK`], one is zero, or the
+    /// bytes of so many elements cannot be counted.
     pub fn new(dims: &[usize]) -> Option<Self> {
-        if dims.len() > MAX_RANK {
+        if dims.len() > MAX_RANK || dims.contains(&0) {
             return None;
         }
         // Padding with 1 keeps comparison by value, and makes the product of all six the count.
         let mut padded = [1; MAX_RANK];
         padded[..dims.len()].copy_from_slice(dims);
-        padded.iter().try_fold(4usize, |n, &d| n.checked_mul(d))?;
+        let bytes = padded.iter().try_fold(4usize, |n, &d| n.checked_mul(d))?;
+        // No allocation may be larger.
+        isize::try_from(bytes).ok()?;
         Some(Self { dims: padded, rank: dims.len() as u8 })
     }
 

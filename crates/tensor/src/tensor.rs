@@ -1,6 +1,6 @@
 //! Tensors: elements on a device, with a shape.
 
-use crate::cpu::{self, CpuBuffer};
+use crate::cpu::{self, CpuBuffer, host};
 use crate::gpu::{Dispatch, Gpu, GpuBuffer};
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape};
 use half::f16;
@@ -52,7 +52,7 @@ impl Tensor {
         let shape = shape_of("Tensor::from_f16", dims, data.len())?;
         check_f16(device, "Tensor::from_f16")?;
         match device {
-            Device::Cpu => Ok(Self::cpu_f16_write(shape, |out| out.copy_from_slice(data))),
+            Device::Cpu => Self::cpu_f16_write(shape, |out| out.copy_from_slice(data)),
             Device::Gpu(gpu) => Self::gpu_upload(gpu, bytemuck::cast_slice(data), shape, DType::F16, 0),
         }
     }
@@ -65,7 +65,7 @@ impl Tensor {
         let shape = shape_of("Tensor::from_u32", dims, data.len())?;
         let bound = data.iter().copied().max().unwrap_or(0);
         match device {
-            Device::Cpu => Ok(Self::cpu_u32_write(shape, bound, |out| out.copy_from_slice(data))),
+            Device::Cpu => Self::cpu_u32_write(shape, bound, |out| out.copy_from_slice(data)),
             Device::Gpu(gpu) => Self::gpu_upload(gpu, bytemuck::cast_slice(data), shape, DType::U32, bound),
         }
     }
@@ -81,9 +81,12 @@ impl Tensor {
     /// A tensor with one value everywhere. For U32 the value is rounded towards zero.
     ///
     /// # Errors
-    /// As [`Self::from_f32`].
+    /// As [`Self::from_f32`]; [`Error::Argument`] for U32 if the value is not one of its numbers.
     pub fn full(dims: &[usize], value: f32, dtype: DType, device: &Device) -> Result<Self> {
         let shape = shape_of("Tensor::full", dims, usize::MAX)?;
+        if dtype == DType::U32 {
+            check_u32("Tensor::full", value)?;
+        }
         if dtype == DType::F16 {
             check_f16(device, "Tensor::full")?;
         }
@@ -93,12 +96,11 @@ impl Tensor {
                     out.fill(value);
                     Ok(())
                 }),
-                DType::F16 => Ok(Self::cpu_f16_write(shape, |out| out.fill(f16::from_f32(value)))),
-                DType::U32 => Ok(Self::cpu_u32_write(shape, value as u32, |out| out.fill(value as u32))),
+                DType::F16 => Self::cpu_f16_write(shape, |out| out.fill(f16::from_f32(value))),
+                DType::U32 => Self::cpu_u32_write(shape, value as u32, |out| out.fill(value as u32)),
             },
             Device::Gpu(gpu) => {
-                let mut out = Self::gpu_uninit(gpu, shape, dtype, "full")?;
-                out.bound = value as u32;
+                let out = Self::gpu_uninit(gpu, shape, dtype, "full")?.with_bound(value as u32);
                 let pipeline = gpu.pipeline(&Variant::fill(dtype.element()))?;
                 let (groups, groups_x) = gpu.elementwise_groups(shape.count());
                 let p = params::Fill { count: shape.count() as u32, groups_x, value, unused: 0 };
@@ -141,7 +143,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::DType`] for U32; on a GPU whatever went wrong in what was recorded.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; self.shape.count()];
+        let mut out = host("Tensor::to_vec", self.shape.count())?;
         self.read_into(&mut out)?;
         Ok(out)
     }
@@ -158,7 +160,7 @@ impl Tensor {
                 Ok(())
             }
             Storage::Gpu(g, b) if self.dtype == DType::F16 => {
-                let mut half = vec![f16::ZERO; out.len()];
+                let mut half: Vec<f16> = host("Tensor::to_vec", out.len())?;
                 g.read(b, bytemuck::cast_slice_mut(&mut half))?;
                 half.convert_to_f32_slice(out);
                 Ok(())
@@ -192,12 +194,12 @@ impl Tensor {
     /// # Errors
     /// As [`Self::to_vec`].
     pub async fn to_vec_async(&self) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; self.shape.count()];
+        let mut out = host("Tensor::to_vec", self.shape.count())?;
         self.check_read(out.len())?;
         match &self.storage {
             Storage::Cpu(b) => read_cpu(b, &mut out),
             Storage::Gpu(g, b) if self.dtype == DType::F16 => {
-                let mut half = vec![f16::ZERO; out.len()];
+                let mut half: Vec<f16> = host("Tensor::to_vec", out.len())?;
                 g.read_async(b, bytemuck::cast_slice_mut(&mut half)).await?;
                 half.convert_to_f32_slice(&mut out);
             }
@@ -233,11 +235,15 @@ impl Tensor {
         self.check_dtype("Tensor::to_vec_u32", "self", "u32", self.dtype == DType::U32)?;
         match &self.storage {
             Storage::Cpu(b) => match &**b {
-                CpuBuffer::U32(v) => Ok(v.clone()),
+                CpuBuffer::U32(v) => {
+                    let mut out = host("Tensor::to_vec_u32", v.len())?;
+                    out.copy_from_slice(v);
+                    Ok(out)
+                }
                 _ => unreachable!("a U32 tensor has U32 storage"),
             },
             Storage::Gpu(g, b) => {
-                let mut out = vec![0; self.shape.count()];
+                let mut out: Vec<u32> = host("Tensor::to_vec_u32", self.shape.count())?;
                 g.read(b, bytemuck::cast_slice_mut(&mut out))?;
                 Ok(out)
             }
@@ -256,7 +262,9 @@ impl Tensor {
             DType::F32 => Self::from_f32(&self.to_vec()?, self.dims(), device),
             DType::U32 => Self::from_u32(&self.to_vec_u32()?, self.dims(), device),
             DType::F16 => {
-                let half: Vec<f16> = self.to_vec()?.into_iter().map(f16::from_f32).collect();
+                let wide = self.to_vec()?;
+                let mut half: Vec<f16> = host("Tensor::to_device", wide.len())?;
+                half.convert_from_f32_slice(&wide);
                 Self::from_f16(&half, self.dims(), device)
             }
         }
@@ -291,8 +299,7 @@ impl Tensor {
         if self.device() == other.device() {
             return Ok(());
         }
-        let (expected, got) = (self.device().to_string(), other.device().to_string());
-        Err(Error::Device { operation, argument, expected, got })
+        Err(Error::device(operation, argument, &self.device(), &other.device()))
     }
 
     /// For U32: an upper bound of the elements, known without reading them back.
@@ -300,6 +307,7 @@ impl Tensor {
         self.bound
     }
 
+    /// Only for whoever has written the elements, or knows who has.
     pub(crate) fn with_bound(mut self, bound: u32) -> Self {
         self.bound = bound;
         self
@@ -327,64 +335,53 @@ impl Tensor {
         }
     }
 
-    /// The buffer of a tensor on a GPU.
-    ///
-    /// # Panics
-    /// If the tensor is on the CPU; callers have matched the device.
-    pub fn gpu_buffer(&self) -> &Arc<GpuBuffer> {
+    /// See [`crate::kernel::TensorKernels`].
+    pub(crate) fn gpu_buffer(&self) -> &Arc<GpuBuffer> {
         match &self.storage {
             Storage::Gpu(_, b) => b,
             Storage::Cpu(_) => panic!("the tensor is on the CPU"),
         }
     }
 
-    /// An f32 tensor on the CPU whose elements `write` sets, every one of them.
-    ///
-    /// # Errors
-    /// What `write` returns.
-    pub fn cpu_write<E>(shape: Shape, write: impl FnOnce(&mut [f32]) -> Result<(), E>) -> Result<Self, E> {
+    /// See [`crate::kernel::TensorKernels`].
+    pub(crate) fn cpu_write(shape: Shape, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<Self> {
         let (b, result) = cpu::make(DType::F32, shape.count(), |b| match b {
             CpuBuffer::F32(v) => write(v),
             _ => unreachable!("the pool gives what was asked for"),
-        });
+        })?;
         result?;
         Ok(Self { shape, dtype: DType::F32, storage: Storage::Cpu(b), bound: 0 })
     }
 
-    pub(crate) fn cpu_f16_write(shape: Shape, write: impl FnOnce(&mut [f16])) -> Self {
+    pub(crate) fn cpu_f16_write(shape: Shape, write: impl FnOnce(&mut [f16])) -> Result<Self> {
         let (b, ()) = cpu::make(DType::F16, shape.count(), |b| match b {
             CpuBuffer::F16(v) => write(v),
             _ => unreachable!("the pool gives what was asked for"),
-        });
-        Self { shape, dtype: DType::F16, storage: Storage::Cpu(b), bound: 0 }
+        })?;
+        Ok(Self { shape, dtype: DType::F16, storage: Storage::Cpu(b), bound: 0 })
     }
 
-    pub(crate) fn cpu_u32_write(shape: Shape, bound: u32, write: impl FnOnce(&mut [u32])) -> Self {
+    /// `write` sets every element, to no more than `bound`.
+    pub(crate) fn cpu_u32_write(shape: Shape, bound: u32, write: impl FnOnce(&mut [u32])) -> Result<Self> {
         let (b, ()) = cpu::make(DType::U32, shape.count(), |b| match b {
             CpuBuffer::U32(v) => write(v),
             _ => unreachable!("the pool gives what was asked for"),
-        });
-        Self { shape, dtype: DType::U32, storage: Storage::Cpu(b), bound }
+        })?;
+        Ok(Self { shape, dtype: DType::U32, storage: Storage::Cpu(b), bound })
     }
 
-    /// A tensor on a GPU with unspecified contents, for a kernel to fill.
-    ///
-    /// # Errors
-    /// As [`Gpu::buffer`].
-    pub fn gpu_uninit(gpu: &Gpu, shape: Shape, dtype: DType, operation: &'static str) -> Result<Self> {
+    /// See [`crate::kernel::TensorKernels`].
+    pub(crate) fn gpu_uninit(gpu: &Gpu, shape: Shape, dtype: DType, operation: &'static str) -> Result<Self> {
         let bytes = shape.count() as u64 * dtype.size() as u64;
         let b = gpu.buffer(bytes, operation)?;
-        Ok(Self { shape, dtype, storage: Storage::Gpu(gpu.clone(), b), bound: 0 })
+        Ok(Self { shape, dtype, storage: Storage::Gpu(gpu.clone(), b), bound: unknown_bound(dtype) })
     }
 
-    /// The bits of a tensor on a GPU taken for another type of the same size.
-    ///
-    /// # Panics
-    /// If the sizes differ or it is not on a GPU.
-    #[must_use]
-    pub fn reinterpreted(self, dtype: DType) -> Self {
-        assert!(dtype.size() == self.dtype.size() && matches!(self.storage, Storage::Gpu(..)), "another size");
-        Self { dtype, ..self }
+    /// See [`crate::kernel::TensorKernels`].
+    pub(crate) fn reinterpreted(self, dtype: DType) -> Result<Self> {
+        let same = dtype.size() == self.dtype.size() && matches!(self.storage, Storage::Gpu(..));
+        self.check_dtype("reinterpreted", "self", "of the same size, on a GPU", same)?;
+        Ok(Self { dtype, bound: unknown_bound(dtype), ..self })
     }
 
     fn gpu_upload(gpu: &Gpu, bytes: &[u8], shape: Shape, dtype: DType, bound: u32) -> Result<Self> {
@@ -401,14 +398,28 @@ fn read_cpu(b: &CpuBuffer, out: &mut [f32]) {
     }
 }
 
+/// The bound of elements that nobody has looked at.
+fn unknown_bound(dtype: DType) -> u32 {
+    if dtype == DType::U32 { u32::MAX } else { 0 }
+}
+
+/// Fails unless a number rounds towards zero to a U32.
+pub(crate) fn check_u32(operation: &'static str, value: f32) -> Result<()> {
+    if value > -1.0 && value < 4_294_967_296.0 {
+        return Ok(());
+    }
+    let message = format!("must be at least 0 and below 2^32 for u32, but it is {value}");
+    Err(Error::Argument { operation, argument: "value", message })
+}
+
 /// The shape `dims`, which must hold `count` elements (any number if `usize::MAX`), at least one.
 fn shape_of(operation: &'static str, dims: &[usize], count: usize) -> Result<Shape> {
     let bad = |message: String| Error::Argument { operation, argument: "dims", message };
-    let shape = Shape::new(dims)
-        .ok_or_else(|| bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements")))?;
-    if shape.count() == 0 {
+    if dims.contains(&0) {
         return Err(bad(format!("{dims:?} has no elements; every dimension must be at least 1")));
     }
+    let shape = Shape::new(dims)
+        .ok_or_else(|| bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements")))?;
     if count != usize::MAX && shape.count() != count {
         return Err(bad(format!("{dims:?} has {} elements, but the data has {count}", shape.count())));
     }

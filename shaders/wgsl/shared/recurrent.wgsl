@@ -24,6 +24,11 @@ struct Params {
     parity: u32,
     directions: u32,
     unused: u32,
+    // The row of the first workgroup, in kernels with a workgroup a row.
+    first_row: u32,
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
 }
 
 fn is_reverse(p_flags: u32, d: u32) -> bool {

@@ -1,6 +1,8 @@
 //! `recurve-conformance onnx [DIR]` runs ONNX cases, `recurve-conformance docs DIR` writes the
 //! generated pages. `cargo xtask conformance` and `cargo xtask docs` call it.
 
+#![forbid(unsafe_code)]
+
 use recurve_tests::onnx::{CaseError, OnnxCase, TOLERANCE, cases};
 use recurve_tests::{conformance, fixtures, numerics, paths};
 use std::path::{Path, PathBuf};

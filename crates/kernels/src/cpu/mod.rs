@@ -10,7 +10,8 @@ use crate::recurrent::{Input, Sizes, TableRows};
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
 use pack::{Line, Packed};
 use rayon::prelude::*;
-use recurve_tensor::cpu::{simd_arch, simd_lanes};
+use recurve_tensor::cpu::{host, simd_arch, simd_lanes};
+use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Error, Result, Shape, Tensor};
 use rows::{Member, Output, Rows, Valid};
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +35,6 @@ struct Scratch {
 /// The projections of a vocabulary, `[V, columns]` a direction.
 #[derive(Debug)]
 pub(crate) struct TokenRows {
-    columns: usize,
     directions: Vec<Vec<Line>>,
 }
 
@@ -65,23 +65,24 @@ const WORTH_A_MEMBER: usize = 24_000;
 const WORTH_A_TEAM: usize = 1 << 21;
 
 impl CpuLayer {
-    pub(crate) fn new(config: &RecurrentConfig<'_>) -> Self {
+    pub(crate) fn new(config: &RecurrentConfig<'_>) -> Result<Self> {
         let lanes = simd_lanes();
         let directions = config
             .directions
             .iter()
             .map(|(_, w)| Packed::new(&config.cell, w, config.input_size, config.hidden_size, lanes, config.weights))
-            .collect();
-        Self { directions, scratch: Mutex::new(Vec::new()) }
+            .collect::<Result<_>>()?;
+        Ok(Self { directions, scratch: Mutex::new(Vec::new()) })
     }
 
     /// `E · W_ihᵀ + b` for each direction, in packed order.
-    pub(crate) fn token_rows(&self, embeddings: &Tensor) -> TokenRows {
+    pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<TokenRows> {
         let e = embeddings.cpu_f32().expect("checked to be f32 on the CPU");
         let (vocabulary, input) = (embeddings.dims()[0], embeddings.shape().last());
         let rows = |packed: &Packed| {
             let np = packed.columns();
-            let mut out = vec![Line::default(); (vocabulary * np).div_ceil(Line::FLOATS)];
+            let lines = vocabulary.saturating_mul(np).div_ceil(Line::FLOATS);
+            let mut out = host::<Line>("Recurrent::token_table", lines)?;
             let p: &mut [f32] = bytemuck::cast_slice_mut(&mut out);
             let sizes = Sizes {
                 batch: 1,
@@ -92,14 +93,9 @@ impl CpuLayer {
                 directions: 1,
             };
             product::project(packed, e, &sizes, false, 0, &mut p[..vocabulary * np]);
-            out
+            Ok(out)
         };
-        TokenRows { columns: self.directions[0].columns(), directions: self.directions.iter().map(rows).collect() }
-    }
-
-    /// Whether rows are those of such a layer.
-    pub(crate) fn fits(&self, rows: &TokenRows) -> bool {
-        rows.columns == self.directions[0].columns() && rows.directions.len() == self.directions.len()
+        Ok(TokenRows { directions: self.directions.iter().map(rows).collect::<Result<_>>()? })
     }
 
     pub(crate) fn forward(
@@ -171,9 +167,9 @@ impl CpuLayer {
         let direct = d == 1 && (!args.time_major || b == 1);
         let task_floats = Rows::floats(rows, layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
-        grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS));
+        grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS))?;
         let count = if members > 1 { members } else { d * parts };
-        grow(&mut scratch.tasks, count * stride);
+        grow(&mut scratch.tasks, count * stride)?;
         let (tasks, helpers) = scratch.tasks[..count * stride].split_at_mut(d * parts * stride);
         if members > 1 && !scratch.team.as_ref().is_some_and(|t| t.fits(members, hp)) {
             scratch.team = Some(Team::new(members, hp));
@@ -356,8 +352,11 @@ fn together(
     rayon::join(|| body(task, member), || together(team, tiles, index + 1, (next, None), rest, stride, body));
 }
 
-fn grow(v: &mut Vec<Line>, len: usize) {
+fn grow(v: &mut Vec<Line>, len: usize) -> Result<()> {
     if v.len() < len {
-        v.resize(len, Line::default());
+        // What is there need not be kept, and no more than one of them is needed at a time.
+        *v = Vec::new();
+        *v = host("Recurrent::forward", len)?;
     }
+    Ok(())
 }

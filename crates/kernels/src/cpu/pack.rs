@@ -2,6 +2,7 @@
 
 use super::weights::{Matrix, memory};
 use crate::{Cell, CellKind, DirectionWeights, WeightStorage};
+use recurve_tensor::{Error, Result};
 
 /// A cache line of floats: the unit of memory for everything the kernels stream, so that no vector
 /// load straddles two lines.
@@ -77,7 +78,7 @@ impl Packed {
         hidden: usize,
         lanes: usize,
         weights: WeightStorage,
-    ) -> Self {
+    ) -> Result<Self> {
         let g = cell.kind.gates();
         let tiles = hidden.div_ceil(lanes);
         let width = cell.state_size(hidden);
@@ -99,10 +100,10 @@ impl Packed {
             CellKind::Lstm { .. } if has_peepholes => memory(tiles * 3 * lanes, |n| {
                 let (j, _, p) = place(n, 1, 3);
                 if j < hidden { w.peepholes[p * hidden + j] } else { 0.0 }
-            }),
-            CellKind::IndRnn => memory(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 }),
+            })?,
+            CellKind::IndRnn => memory(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 })?,
             CellKind::Gru { reset_after: true } => {
-                memory(tiles * lanes, |j| if j < hidden { at(&w.b_hh, 2 * hidden + j) } else { 0.0 })
+                memory(tiles * lanes, |j| if j < hidden { at(&w.b_hh, 2 * hidden + j) } else { 0.0 })?
             }
             _ => Vec::new(),
         };
@@ -115,31 +116,34 @@ impl Packed {
                     if j < hidden { at(v, gate * hidden + j) + at(bias, gate * hidden + j) } else { 0.0 }
                 })
             };
-            Affine { gain: pick(gain, &[]), offset: pick(offset, bias) }
+            Ok::<_, Error>(Affine { gain: pick(gain, &[])?, offset: pick(offset, bias)? })
         };
-        let norm = cell.layer_norm.map(|epsilon| Norm {
-            epsilon,
-            ih: affine(&w.norm_ih, &w.b_ih, g),
-            hh: affine(&w.norm_hh, &w.b_hh, g),
-            c: affine(&w.norm_c, &[], 1),
-        });
+        let norm = match cell.layer_norm {
+            Some(epsilon) => Some(Norm {
+                epsilon,
+                ih: affine(&w.norm_ih, &w.b_ih, g)?,
+                hh: affine(&w.norm_hh, &w.b_hh, g)?,
+                c: affine(&w.norm_c, &[], 1)?,
+            }),
+            None => None,
+        };
         // Normalised sums get their biases behind the normalization.
         let (b_ih, b_hh): (&[f32], &[f32]) = if norm.is_some() { (&[], &[]) } else { (&w.b_ih, &w.b_hh) };
-        Self {
+        Ok(Self {
             cell: *cell,
             kind: cell.kind,
             hidden,
             width,
             tiles,
             lanes,
-            w_ih: matrix(&w.w_ih, hidden, input, g, 0),
+            w_ih: matrix(&w.w_ih, hidden, input, g, 0)?,
             w_hh: match cell.kind {
                 _ if pointwise => Matrix::default(),
-                _ => matrix(&w.w_hh, hidden, width, if separate { 2 } else { g }, 0),
+                _ => matrix(&w.w_hh, hidden, width, if separate { 2 } else { g }, 0)?,
             },
-            w_hn: if separate { matrix(&w.w_hh, hidden, hidden, 1, 2) } else { Matrix::default() },
+            w_hn: if separate { matrix(&w.w_hh, hidden, hidden, 1, 2)? } else { Matrix::default() },
             w_hr: match cell.projection {
-                Some(_) => matrix(&w.w_hr, width, hidden, 1, 0),
+                Some(_) => matrix(&w.w_hr, width, hidden, 1, 0)?,
                 None => Matrix::default(),
             },
             bias: memory(np, |n| {
@@ -148,11 +152,11 @@ impl Packed {
                 // With reset_after the recurrent bias of the candidate is inside the reset gate.
                 let inside = cell.kind == CellKind::Gru { reset_after: true } && gate == 2;
                 if j < hidden { at(b_ih, row) + if inside { 0.0 } else { at(b_hh, row) } } else { 0.0 }
-            }),
+            })?,
             extra,
             has_peepholes,
             norm,
-        }
+        })
     }
 
     /// Whether all sums of a row are needed before the gates of any unit.

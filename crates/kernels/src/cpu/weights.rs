@@ -7,6 +7,8 @@ use crate::WeightStorage;
 use core::any::Any;
 use half::f16;
 use pulp::Simd;
+use recurve_tensor::Result;
+use recurve_tensor::cpu::host;
 
 /// A matrix `[G·units, K]` as `[tiles, K, G, lanes]`: a tile is `lanes` neighbouring units, the last is
 /// padded with zeros.
@@ -44,15 +46,22 @@ fn int8(v: f32, scale: f32) -> i8 {
 }
 
 /// Memory filled through `f`, which is given the index of each element.
-pub(super) fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Vec<Line> {
-    let mut v = vec![Line::default(); (count * size_of::<T>()).div_ceil(size_of::<Line>())];
+pub(super) fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Result<Vec<Line>> {
+    let mut v = host::<Line>("Recurrent::new", (count * size_of::<T>()).div_ceil(size_of::<Line>()))?;
     let data: &mut [T] = bytemuck::cast_slice_mut(&mut v);
     data[..count].iter_mut().enumerate().for_each(|(i, o)| *o = f(i));
-    v
+    Ok(v)
 }
 
 impl Matrix {
-    pub(super) fn new(m: &[f32], units: usize, k: usize, gates: usize, lanes: usize, weights: WeightStorage) -> Self {
+    pub(super) fn new(
+        m: &[f32],
+        units: usize,
+        k: usize,
+        gates: usize,
+        lanes: usize,
+        weights: WeightStorage,
+    ) -> Result<Self> {
         let tiles = units.div_ceil(lanes);
         let count = tiles * k * gates * lanes;
         // The row and column of an element in packed order, unless it is padding.
@@ -62,20 +71,20 @@ impl Matrix {
             (unit < units).then_some((rest / lanes % gates * units + unit, rest / (gates * lanes)))
         };
         let elements = match weights {
-            WeightStorage::F32 => Elements::F32(memory(count, |n| place(n).map_or(0.0, |(r, c)| m[r * k + c]))),
+            WeightStorage::F32 => Elements::F32(memory(count, |n| place(n).map_or(0.0, |(r, c)| m[r * k + c]))?),
             WeightStorage::F16 => {
-                Elements::F16(memory(count, |n| place(n).map_or(f16::ZERO, |(r, c)| f16::from_f32(m[r * k + c]))))
+                Elements::F16(memory(count, |n| place(n).map_or(f16::ZERO, |(r, c)| f16::from_f32(m[r * k + c])))?)
             }
             WeightStorage::Int8 => {
                 let scales: Vec<f32> = m.chunks_exact(k).map(int8_scale).collect();
-                let values = memory(count, |n| place(n).map_or(0, |(r, c)| int8(m[r * k + c], scales[r])));
+                let values = memory(count, |n| place(n).map_or(0, |(r, c)| int8(m[r * k + c], scales[r])))?;
                 // A matrix of one column has the same order of rows.
-                let scale = Self::new(&scales, units, 1, gates, lanes, WeightStorage::F32);
+                let scale = Self::new(&scales, units, 1, gates, lanes, WeightStorage::F32)?;
                 let Elements::F32(scale) = scale.elements else { unreachable!("made as f32") };
                 Elements::Int8(values, scale)
             }
         };
-        Self { k, elements }
+        Ok(Self { k, elements })
     }
 }
 

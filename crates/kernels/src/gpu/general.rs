@@ -3,8 +3,8 @@
 use super::{Chunk, GpuLayer, K4_MULTIPLE, Kernels, Run, packed};
 use crate::{CellKind, DirectionWeights, RecurrentConfig};
 use recurve_shaders::{CellCode, General};
-use recurve_tensor::gpu::Dispatch;
-use recurve_tensor::{DType, Device, Error, Result, StridedMatmul, Tensor, strided_matmul};
+use recurve_tensor::kernel::{Dispatch, GpuKernels, StridedMatmul, TensorKernels, strided_matmul};
+use recurve_tensor::{DType, Device, Error, Result, Tensor};
 
 /// What these cells have beside the weights of all.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Weights {
         };
         let w_hr = all(|w| &w.w_hr);
         let (w_hr, w_hr_rows) = match cell.projection {
-            Some(_) => (packed(&w_hr, width, h, h.div_ceil(4)), Some(weights(&w_hr.concat())?)),
+            Some(_) => (packed(&w_hr, width, h, h.div_ceil(4))?, Some(weights(&w_hr.concat())?)),
             None => (vec![0.0; 4], None),
         };
         Ok(Self {
@@ -98,19 +98,6 @@ impl GpuLayer {
         general.workgroup_bytes(gates) <= self.gpu.max_workgroup_bytes()
             && general.iterations_per_step(gates) + general.iterations_at_start() < self.gpu.max_loop_iterations()
     }
-
-    /// The batch as a number of workgroups.
-    pub(super) fn row_groups(&self, batch: usize) -> Result<u32> {
-        let most = self.gpu.max_workgroups();
-        match u32::try_from(batch) {
-            Ok(b) if b <= most => Ok(b),
-            _ => Err(Error::Argument {
-                operation: "Recurrent::forward",
-                argument: "x",
-                message: format!("has a batch of {batch}, but this cell runs at most {most} sequences at once"),
-            }),
-        }
-    }
 }
 
 pub(super) fn scan(
@@ -139,8 +126,14 @@ pub(super) fn scan(
         c.gpu_buffer(),
         run.y.gpu_buffer(),
     ];
-    let groups = [layer.row_groups(sizes.batch)?, sizes.directions as u32, 1];
-    run.record(&Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups }, most, chunks, project)?;
+    let kernel =
+        Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups: [0, sizes.directions as u32, 1] };
+    for chunk in chunks {
+        project(chunk)?;
+        for p in run.dispatches(chunk, most) {
+            run.record_rows(&kernel, 0, p)?;
+        }
+    }
     Ok(h)
 }
 
@@ -192,7 +185,7 @@ pub(super) fn step(
         }
         Ok::<_, Error>(())
     };
-    let groups = [layer.row_groups(b)?, d as u32, 1];
+    let groups = [0, d as u32, 1];
     let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
     let (pb, hb, cb, yb) = (projection.gpu_buffer(), h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer());
     for chunk in chunks {
@@ -202,7 +195,7 @@ pub(super) fn step(
             for (n, pipeline) in pipelines.iter().enumerate() {
                 let product = if n == 0 { &sums } else { &projected };
                 let buffers = [pb, product.gpu_buffer(), layer.extra.gpu_buffer(), valid, hb, cb, m.gpu_buffer(), yb];
-                gpu.record(Dispatch { pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
+                run.record_rows(&Dispatch { pipeline, buffers: &buffers, params: &[], groups }, 0, p)?;
                 if n == 0
                     && let Some(w_hr) = &weights.w_hr_rows
                 {

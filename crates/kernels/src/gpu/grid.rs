@@ -7,8 +7,8 @@
 
 use super::{Chunk, GpuLayer, Run};
 use recurve_shaders::{Family, Grid};
-use recurve_tensor::gpu::Dispatch;
-use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Span, Tensor, strided_copy};
+use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
+use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
 /// Bits of an h that has not been stored, `NOT_YET` in `shared/grid.wgsl`, which f32 has exactly.
 const NOT_YET: f32 = 0xffff_ff00_u32 as f32;
@@ -27,7 +27,7 @@ impl GpuLayer {
         while !k4.is_multiple_of(k_split) || k_split * unit_tile > lanes {
             k_split /= 2;
         }
-        let batch_tile = (batch.next_power_of_two() as u32).min(4).min(k_split);
+        let batch_tile = (batch.min(4).next_power_of_two() as u32).min(k_split);
         let spin_limit = self.gpu.spin_limit();
         let mut grid =
             Grid { hidden: self.hidden as u32, k4, unit_tile, k_split, batch_tile, registers: false, spin_limit };
@@ -78,7 +78,7 @@ pub(super) fn run(
         // As integers for the kernel, as f32 for the copies: the same bits.
         let count = Grid::HEAD + (chunk.steps + 1) * row;
         let shape = Shape::new(&[count]).expect("smaller than the projection");
-        let exchange = Tensor::full(&shape, NOT_YET, DType::U32, &device)?.reinterpreted(DType::F32);
+        let exchange = Tensor::full(&shape, NOT_YET, DType::U32, &device)?.reinterpreted(DType::F32)?;
         strided_copy(gpu, &span(0, Grid::HEAD), &h, &exchange)?;
         let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
         let (xb, cb) = (exchange.gpu_buffer(), c.gpu_buffer());
@@ -97,7 +97,7 @@ pub(super) fn run(
         h = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
         strided_copy(gpu, &span(Grid::HEAD + chunk.steps * row, 0), &exchange, &h)?;
         let mut head = [0u32];
-        gpu.read(exchange.gpu_buffer(), bytemuck::cast_slice_mut(&mut head))?;
+        gpu.read_head(&exchange, bytemuck::cast_slice_mut(&mut head))?;
         if head[0] == GAVE_UP {
             return Ok(None);
         }

@@ -10,17 +10,18 @@ mod tuning;
 
 pub(crate) use stack::GpuStack;
 
-use crate::recurrent::{Input, Sizes, TableRows};
+use crate::recurrent::{Input, Layout, Sizes, TableRows};
 use crate::{
-    Candidate, Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput,
-    Strategy, Tuning,
+    Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy, Tuning,
 };
-use recurve_shaders::{CellCode, Element, Family, Valid, params};
-use recurve_tensor::gpu::{Dispatch, Gpu};
-use recurve_tensor::{
-    AdapterKind, DType, Device, Error, Result, Rows, Shape, StridedMatmul, Tensor, activation_code, gather_rows,
-    layer_norm_rows, strided_matmul,
+use recurve_shaders::{CellCode, Element, Family, Grid, Kept, Scan, Valid, params};
+use recurve_tensor::cpu::host;
+use recurve_tensor::gpu::Gpu;
+use recurve_tensor::kernel::{
+    Dispatch, GpuKernels, Rows, StridedMatmul, TensorKernels, activation_code, gather_rows, layer_norm_rows,
+    strided_matmul,
 };
+use recurve_tensor::{AdapterKind, DType, Device, Error, Result, Shape, Tensor};
 
 /// A layer's weights as the kernels read them.
 #[derive(Debug)]
@@ -109,6 +110,20 @@ impl Run<'_> {
         }
         Ok(())
     }
+
+    /// Records a kernel that has a workgroup a row, counted along `axis`: more rows than the device counts
+    /// workgroups for go in several dispatches.
+    fn record_rows(&self, kernel: &Dispatch<'_>, axis: usize, p: params::Recurrent) -> Result<()> {
+        let gpu = &self.layer.gpu;
+        let most = gpu.max_workgroups();
+        for first_row in (0..p.batch).step_by(most as usize) {
+            let mut groups = kernel.groups;
+            groups[axis] = most.min(p.batch - first_row);
+            let p = params::Recurrent { first_row, ..p };
+            gpu.record(Dispatch { params: bytemuck::bytes_of(&p), groups, ..*kernel })?;
+        }
+        Ok(())
+    }
 }
 
 /// Multiply-adds of one workgroup in one dispatch. A slow integrated GPU does some 2e9 a second in
@@ -125,11 +140,13 @@ impl GpuLayer {
         let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len().max(1)], &device);
         let spare = |v: Vec<f32>| if v.is_empty() { vec![0.0] } else { v };
         let general = cell.projection.is_some() || cell.layer_norm.is_some();
-        let mut w_ih = Vec::with_capacity(config.directions.len() * g * h * i);
+        let mut w_ih = host::<f32>("Recurrent::new", config.directions.len() * g * h * i)?;
+        for (part, (_, w)) in w_ih.chunks_exact_mut(g * h * i).zip(config.directions) {
+            part.copy_from_slice(&w.w_ih);
+        }
         let mut bias = Vec::with_capacity(config.directions.len() * g * h);
         let mut extra = Vec::new();
         for (_, w) in config.directions {
-            w_ih.extend_from_slice(&w.w_ih);
             let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
             if cell.layer_norm.is_some() {
                 // The biases come behind the normalization, as part of its offset.
@@ -156,11 +173,12 @@ impl GpuLayer {
             Kernels::Pointwise => Vec::new(),
             _ => {
                 let all: Vec<_> = config.directions.iter().map(|(_, w)| &w.w_hh[..]).collect();
-                packed(&all, g * h, width, CellCode::k4(width as u32, K4_MULTIPLE) as usize)
+                packed(&all, g * h, width, CellCode::k4(width as u32, K4_MULTIPLE) as usize)?
             }
         };
         let has_extra = extra.iter().any(|&v| v != 0.0);
-        if !has_extra && !general {
+        // Kernels of these read it whatever is in it.
+        if !has_extra && !general && kind != CellKind::IndRnn {
             extra.clear();
         }
         Ok(Self {
@@ -201,11 +219,11 @@ impl GpuLayer {
         each <= 96 && each * lanes * 4 <= 160 << 10
     }
 
-    /// The ways in which this shape can run, what the rule would take first. Those of cells that are not
-    /// fused are their strategies.
-    pub(crate) fn candidates(&self, batch: usize, timesteps: usize) -> Result<Vec<Candidate>> {
+    /// The ways of running this shape that may be the fastest here, what the rule would take first. Cells that
+    /// are not fused have one a strategy.
+    pub(crate) fn layouts(&self, batch: usize, timesteps: usize) -> Result<Vec<Layout>> {
         let mut all = vec![self.choose(Strategy::Auto, batch, timesteps)?];
-        let mut add = |c: Option<Candidate>| all.extend(c.filter(|c| !all.contains(c)));
+        let mut add = |c: Option<Layout>| all.extend(c.filter(|c| !all.contains(c)));
         if !matches!(self.kernels, Kernels::Fused) {
             for s in [Strategy::Scan, Strategy::Step] {
                 add(self.choose(s, batch, timesteps).ok());
@@ -213,16 +231,39 @@ impl GpuLayer {
             return Ok(all);
         }
         for scan in self.scan_geometries(batch, timesteps)? {
-            add(Some(Candidate::Scan(scan)));
+            add(Some(Layout::Scan(scan)));
         }
         for step in self.step_geometries(batch) {
-            add(Some(Candidate::Step(step)));
+            add(Some(Layout::Step(step)));
         }
         for unit_tile in [8, 16, 32] {
             if let Some(grid) = self.grid_geometry(batch, unit_tile)
-                && self.grid_groups(&grid, batch).iter().product::<u32>() <= self.gpu.concurrent_workgroups()?
+                && self.grid_groups(&grid, batch).iter().map(|&n| u64::from(n)).product::<u64>()
+                    <= self.gpu.concurrent_workgroups()?.into()
             {
-                add(Some(Candidate::Grid(grid)));
+                add(Some(Layout::Grid(grid)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// [`Self::layouts`], and those that are right here but never fast: weights in registers on a software
+    /// rasteriser, or in memory where registers would hold them. Tests run them all.
+    pub(crate) fn every_layout(&self, batch: usize, timesteps: usize) -> Result<Vec<Layout>> {
+        let mut all = self.layouts(batch, timesteps)?;
+        let before = self.code.family == (Family::Gru { reset_after: false });
+        for layout in all.clone() {
+            let other = match layout {
+                Layout::Scan(s) if !before && s.units() == 1 && s.kept == Kept::Memory && s.k_slice() <= 8 => {
+                    Layout::Scan(Scan { kept: Kept::Registers, ..s })
+                }
+                Layout::Grid(g) if g.registers || g.k_slice() <= 8 => {
+                    Layout::Grid(Grid { registers: !g.registers, ..g })
+                }
+                _ => continue,
+            };
+            if !all.contains(&other) {
+                all.push(other);
             }
         }
         Ok(all)
@@ -234,7 +275,7 @@ impl GpuLayer {
     /// on hardware its time grows with H² while a dispatch costs a few microseconds whatever its
     /// size; a software rasteriser pays more for a dispatch and its barriers. `grid` is only taken if asked
     /// for, or measured.
-    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Candidate> {
+    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Layout> {
         let cannot = |message: String| Error::Argument {
             operation: "Recurrent::forward",
             argument: "strategy",
@@ -247,38 +288,27 @@ impl GpuLayer {
                 Strategy::Scan if !scan => {
                     Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden)))
                 }
-                Strategy::Scan => Ok(Candidate::Other(Strategy::Scan)),
-                Strategy::Step => Ok(Candidate::Other(Strategy::Step)),
-                Strategy::Auto if matches!(self.kernels, Kernels::Pointwise) => Ok(Candidate::Other(Strategy::Scan)),
-                Strategy::Auto if scan && self.hidden <= self.longest_scan() => Ok(Candidate::Other(Strategy::Scan)),
-                Strategy::Auto => Ok(Candidate::Other(Strategy::Step)),
+                Strategy::Scan => Ok(Layout::Other(Strategy::Scan)),
+                Strategy::Step => Ok(Layout::Other(Strategy::Step)),
+                Strategy::Auto if matches!(self.kernels, Kernels::Pointwise) => Ok(Layout::Other(Strategy::Scan)),
+                Strategy::Auto if scan && self.hidden <= self.longest_scan() => Ok(Layout::Other(Strategy::Scan)),
+                Strategy::Auto => Ok(Layout::Other(Strategy::Step)),
             };
         }
-        let step = || Candidate::Step(self.step_geometry(batch));
+        let step = || Layout::Step(self.step_geometry(batch));
         match wanted {
             Strategy::Step => Ok(step()),
             Strategy::Grid => match self.grid_geometry(batch, 16) {
-                Some(grid) => Ok(Candidate::Grid(grid)),
+                Some(grid) => Ok(Layout::Grid(grid)),
                 None => Err(cannot("`grid` has no kernel for this cell or size".into())),
             },
             Strategy::Scan => match self.scan_geometry(batch, timesteps)? {
-                Some(scan) => Ok(Candidate::Scan(scan)),
+                Some(scan) => Ok(Layout::Scan(scan)),
                 None => Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden))),
             },
             Strategy::Auto if self.hidden > self.longest_scan() => Ok(step()),
-            Strategy::Auto => Ok(self.scan_geometry(batch, timesteps)?.map_or_else(step, Candidate::Scan)),
+            Strategy::Auto => Ok(self.scan_geometry(batch, timesteps)?.map_or_else(step, Layout::Scan)),
         }
-    }
-
-    /// Whether a layout is for this size: the kernels index by it unchecked.
-    fn is_own(&self, c: &Candidate) -> bool {
-        let size = match c {
-            Candidate::Scan(s) => (s.hidden, s.k4),
-            Candidate::Step(s) => (s.hidden, s.k4),
-            Candidate::Grid(g) => (g.hidden, g.k4),
-            Candidate::Other(_) => return true,
-        };
-        size == (self.hidden as u32, self.k4())
     }
 
     /// Hidden units up to which the rule takes `scan`.
@@ -293,23 +323,28 @@ impl GpuLayer {
         sizes: &Sizes,
         directions: &[Direction],
     ) -> Result<RecurrentOutput> {
-        let candidate = match (args.candidate, args.strategy, args.tuning) {
-            (Some(c), ..) if self.is_own(&c) => c,
-            (Some(c), ..) => {
-                return Err(Error::Argument {
-                    operation: "Recurrent::forward",
-                    argument: "candidate",
-                    message: format!("{c} is for another layer"),
-                });
-            }
+        let layout = match (args.candidate, args.strategy, args.tuning) {
+            (Some(c), ..) => c.layout,
             (None, Strategy::Auto, Tuning::Measure) => self.tuned(sizes, directions)?,
             (None, wanted, _) => self.choose(wanted, sizes.batch, sizes.timesteps)?,
         };
-        match self.forward_by(candidate, input, args, sizes, directions)? {
+        self.forward_as(layout, input, args, sizes, directions)
+    }
+
+    /// [`Self::forward`] by one layout, whatever the arguments ask for.
+    pub(crate) fn forward_as(
+        &self,
+        layout: Layout,
+        input: Input<'_>,
+        args: &ForwardArgs<'_>,
+        sizes: &Sizes,
+        directions: &[Direction],
+    ) -> Result<RecurrentOutput> {
+        match self.forward_by(layout, input, args, sizes, directions)? {
             Some(out) => Ok(out),
             // Workgroups that did not run at the same time: the dispatches of `step` need not.
             None => {
-                let step = Candidate::Step(self.step_geometry(sizes.batch));
+                let step = Layout::Step(self.step_geometry(sizes.batch));
                 let out = self.forward_by(step, input, args, sizes, directions)?;
                 Ok(out.expect("only `grid` gives up"))
             }
@@ -361,13 +396,13 @@ impl GpuLayer {
     /// `None` if `grid` gave up.
     fn forward_by(
         &self,
-        candidate: Candidate,
+        layout: Layout,
         input: Input<'_>,
         args: &ForwardArgs<'_>,
         sizes: &Sizes,
         directions: &[Direction],
     ) -> Result<Option<RecurrentOutput>> {
-        let strategy = candidate.strategy();
+        let strategy = layout.strategy();
         let gpu = &self.gpu;
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
         let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
@@ -484,29 +519,19 @@ impl GpuLayer {
         let chunks = (0..t).step_by(chunk).map(|first| Chunk { first, steps: chunk.min(t - first) });
         let project: &mut dyn FnMut(Chunk) -> Result<()> = &mut project;
         let h0 = || state(args.h0, sizes.h_shape());
-        let h = match (&self.kernels, candidate) {
-            (Kernels::Fused, Candidate::Scan(g)) => scan::run(&run, &g, &projection, chunks, project, h0()?, &c)?,
-            (Kernels::Fused, Candidate::Step(g)) => step::run(&run, &g, &projection, chunks, project, args.h0, &c)?,
-            (Kernels::Fused, Candidate::Grid(g)) => {
-                match grid::run(&run, &g, &projection, chunks, project, h0()?, &c)? {
-                    Some(h) => h,
-                    None => return Ok(None),
-                }
-            }
-            (Kernels::General(w), Candidate::Other(Strategy::Scan)) => {
+        let h = match (&self.kernels, layout) {
+            (Kernels::Fused, Layout::Scan(g)) => scan::run(&run, &g, &projection, chunks, project, h0()?, &c)?,
+            (Kernels::Fused, Layout::Step(g)) => step::run(&run, &g, &projection, chunks, project, args.h0, &c)?,
+            (Kernels::Fused, Layout::Grid(g)) => match grid::run(&run, &g, &projection, chunks, project, h0()?, &c)? {
+                Some(h) => h,
+                None => return Ok(None),
+            },
+            (Kernels::General(w), Layout::Other(Strategy::Scan)) => {
                 general::scan(&run, w, &projection, chunks, project, h0()?, &c)?
             }
-            (Kernels::General(w), Candidate::Other(_)) => {
-                general::step(&run, w, &projection, chunks, project, h0()?, &c)?
-            }
-            (Kernels::Pointwise, Candidate::Other(s)) => pointwise::run(&run, s, &projection, chunks, project, h0()?)?,
-            _ => {
-                return Err(Error::Argument {
-                    operation: "Recurrent::forward",
-                    argument: "candidate",
-                    message: format!("{candidate} is for another cell"),
-                });
-            }
+            (Kernels::General(w), Layout::Other(_)) => general::step(&run, w, &projection, chunks, project, h0()?, &c)?,
+            (Kernels::Pointwise, Layout::Other(s)) => pointwise::run(&run, s, &projection, chunks, project, h0()?)?,
+            _ => unreachable!("a layer lists layouts of its own kernels"),
         };
         let c = matches!(self.code.family, Family::Lstm { .. }).then_some(c);
         Ok(Some(RecurrentOutput { y, h, c, strategy }))
@@ -523,8 +548,8 @@ fn valid_by(args: &ForwardArgs<'_>) -> Valid {
 }
 
 /// A matrix `[rows, k]` per direction as `[D, K4, rows]` of four neighbouring k, padded with zeros.
-fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Vec<f32> {
-    let mut out = vec![0.0; matrices.len() * k4 * rows * 4];
+fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Result<Vec<f32>> {
+    let mut out = host("Recurrent::new", matrices.len() * k4 * rows * 4)?;
     for (n, matrix) in matrices.iter().enumerate() {
         for (row, values) in matrix.chunks_exact(k).enumerate() {
             for (k, &v) in values.iter().enumerate() {
@@ -532,7 +557,7 @@ fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Vec<f32> {
             }
         }
     }
-    out
+    Ok(out)
 }
 
 fn cell_code(cell: &Cell, extra: bool, weights: DType) -> Result<CellCode> {

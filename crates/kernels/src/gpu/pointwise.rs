@@ -5,7 +5,7 @@
 use super::{Chunk, GpuLayer, Kernels, Run};
 use crate::Strategy;
 use recurve_shaders::{Family, Pointwise, params};
-use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
 use recurve_tensor::{DType, Result, Shape, Tensor};
 
 impl GpuLayer {
@@ -48,8 +48,14 @@ pub(super) fn run(
         h.gpu_buffer(),
         run.y.gpu_buffer(),
     ];
-    let groups = [pointwise.hidden.div_ceil(Pointwise::LANES), layer.row_groups(sizes.batch)?, sizes.directions as u32];
-    run.record(&Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups }, most, chunks, project)?;
+    let groups = [pointwise.hidden.div_ceil(Pointwise::LANES), 0, sizes.directions as u32];
+    let kernel = Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups };
+    for chunk in chunks {
+        project(chunk)?;
+        for p in run.dispatches(chunk, most) {
+            run.record_rows(&kernel, 1, p)?;
+        }
+    }
     Ok(h)
 }
 

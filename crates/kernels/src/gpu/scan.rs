@@ -2,7 +2,7 @@
 
 use super::{Chunk, GpuLayer, K4_MULTIPLE, Run};
 use recurve_shaders::{Family, Kept, Scan};
-use recurve_tensor::gpu::Dispatch;
+use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
 use recurve_tensor::{AdapterKind, Result, Tensor};
 
 /// Hidden units of a lane, at most: beyond that a workgroup is slower than many.
@@ -38,7 +38,7 @@ impl GpuLayer {
                     continue;
                 }
                 for batch_tile in [1, 2, 4, 8] {
-                    if batch_tile > 1 && batch_tile as usize >= 2 * batch {
+                    if batch_tile > 1 && batch_tile as usize >= batch.saturating_mul(2) {
                         continue;
                     }
                     if let Some(scan) = self.scan_with(batch, timesteps, k_split, subgroups, batch_tile)
@@ -73,7 +73,7 @@ impl GpuLayer {
             1 if software => {
                 let own = |units: u32| units * self.k4() * self.gates as u32 * 16;
                 // Units and rows unroll each other: more of both, and the driver compiles for minutes.
-                let rows = batch_tile.min(batch.next_power_of_two() as u32);
+                let rows = batch_tile.min(batch.min(8).next_power_of_two() as u32);
                 let units = [4, 2].into_iter().find(|&u| u * rows <= 4 && own(u) <= MAX_RESIDENT).unwrap_or(1);
                 hidden.div_ceil(units).next_multiple_of(8).min(lanes)
             }
@@ -95,7 +95,7 @@ impl GpuLayer {
             scan.kept = Kept::Registers;
         }
         let fits = |s: &Scan| s.workgroup_bytes(&self.code) <= self.gpu.max_workgroup_bytes();
-        while scan.batch_tile > 1 && (scan.batch_tile as usize >= 2 * batch || !fits(&scan)) {
+        while scan.batch_tile > 1 && (scan.batch_tile as usize >= batch.saturating_mul(2) || !fits(&scan)) {
             scan.batch_tile /= 2;
         }
         let possible = scan.units() <= MAX_UNITS

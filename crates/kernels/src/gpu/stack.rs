@@ -5,16 +5,13 @@ use super::{GpuLayer, Kernels, cell_code, packed, valid_by};
 use crate::recurrent::Sizes;
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
 use recurve_shaders::{CellCode, Step, params};
-use recurve_tensor::gpu::Dispatch;
-use recurve_tensor::{
-    DType, Device, MAX_RANK, Result, Shape, Span, StridedMatmul, Tensor, strided_copy, strided_matmul,
-};
+use recurve_tensor::cpu::host;
+use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, StridedMatmul, TensorKernels, strided_copy, strided_matmul};
+use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
 /// Layers of one direction, each reading what the one below returns.
 #[derive(Debug)]
 pub(crate) struct GpuStack {
-    /// The first layer, for its input product.
-    first: GpuLayer,
     layers: usize,
     code: CellCode,
     /// `[L, 2, K4, G, H, 4]`
@@ -54,16 +51,19 @@ impl GpuStack {
     }
 
     pub(crate) fn new(layers: &[RecurrentConfig<'_>], gpu: &recurve_tensor::gpu::Gpu) -> Result<Self> {
-        let first = GpuLayer::new(&layers[0], gpu)?;
         let device = Device::Gpu(gpu.clone());
-        let (h, g) = (layers[0].hidden_size, first.gates);
+        let (h, g) = (layers[0].hidden_size, layers[0].cell.kind.gates());
         let k4 = CellCode::k4(h as u32, K_SPLIT) as usize;
-        let (mut weights, mut bias, mut extra) = (Vec::new(), Vec::new(), Vec::new());
+        // Zeros where the first layer's input weights would stand.
+        let mut weights = host::<f32>("RecurrentStack::new", layers.len() * 2 * 4 * k4 * g * h)?;
+        let (mut bias, mut extra) = (Vec::new(), Vec::new());
         for (n, layer) in layers.iter().enumerate() {
             let w = layer.directions[0].1;
-            let zeros = vec![0.0; if n == 0 { g * h * h } else { 0 }];
-            weights.extend(packed(&[if n == 0 { &zeros } else { &w.w_ih }], g * h, h, k4));
-            weights.extend(packed(&[&w.w_hh], g * h, h, k4));
+            let part = 4 * k4 * g * h;
+            if n > 0 {
+                weights[2 * n * part..][..part].copy_from_slice(&packed(&[&w.w_ih], g * h, h, k4)?);
+            }
+            weights[(2 * n + 1) * part..][..part].copy_from_slice(&packed(&[&w.w_hh], g * h, h, k4)?);
             let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
             let gru = matches!(layer.cell.kind, CellKind::Gru { .. });
             // The recurrent bias of a GRU's candidate is inside its reset gate.
@@ -87,21 +87,25 @@ impl GpuStack {
             weights: tensor(&weights)?.to_dtype(dtype)?,
             bias: tensor(&bias)?,
             extra: tensor(&extra)?,
-            first,
         })
     }
 
     /// Whether the layers would run by `step` one after the other.
-    pub(crate) fn is_chosen(&self, args: &ForwardArgs<'_>, sizes: &Sizes) -> bool {
-        debug_assert!(matches!(self.first.kernels, Kernels::Fused));
-        let by_rule =
-            |s| self.first.choose(s, sizes.batch, sizes.timesteps).is_ok_and(|c| c.strategy() == Strategy::Step);
+    pub(crate) fn is_chosen(&self, bottom: &GpuLayer, args: &ForwardArgs<'_>, sizes: &Sizes) -> bool {
+        debug_assert!(matches!(bottom.kernels, Kernels::Fused));
+        let by_rule = |s| bottom.choose(s, sizes.batch, sizes.timesteps).is_ok_and(|c| c.strategy() == Strategy::Step);
         args.candidate.is_none() && args.tuning == crate::Tuning::Rule && !args.reading_order && by_rule(args.strategy)
     }
 
-    /// States are `[L, B, H]`.
-    pub(crate) fn forward(&self, x: &Tensor, args: &ForwardArgs<'_>, sizes: &Sizes) -> Result<RecurrentOutput> {
-        let gpu = &self.first.gpu;
+    /// States are `[L, B, H]`. `bottom` is the first layer, for its input product.
+    pub(crate) fn forward(
+        &self,
+        bottom: &GpuLayer,
+        x: &Tensor,
+        args: &ForwardArgs<'_>,
+        sizes: &Sizes,
+    ) -> Result<RecurrentOutput> {
+        let gpu = &bottom.gpu;
         let device = Device::Gpu(gpu.clone());
         let Sizes { batch: b, timesteps: t, hidden: h, input: i, .. } = *sizes;
         let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
@@ -110,7 +114,8 @@ impl GpuStack {
             Outputs::Last => None,
             Outputs::All => Some(uninit(shape)?),
         };
-        let spare = uninit(Shape::new(&[1]).expect("one element"))?;
+        // What is bound where nothing is read or written; no buffer that a kernel may write is bound twice.
+        let spare = || uninit(Shape::new(&[1]).expect("one element"));
         let batch_tile = b.next_power_of_two().min(4) as u32;
         let k4 = CellCode::k4(h as u32, K_SPLIT);
         let step = Step { hidden: h as u32, k4, unit_tile: UNIT_TILE, k_split: K_SPLIT, batch_tile, k_unroll: 1 };
@@ -137,10 +142,10 @@ impl GpuStack {
             // A copy, for the kernel updates it in place.
             Some(c) => c.slice(0, 0..self.layers)?,
             None if is_lstm => Tensor::zeros(&state, DType::F32, &device)?,
-            None => spare.clone(),
+            None => spare()?,
         };
 
-        let row = self.first.gates * h;
+        let row = bottom.gates * h;
         let budget = (args.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
         let chunk = (budget / (b * row * 4)).clamp(1, t);
         let shape = Shape::new(&[chunk, b, row]).ok_or_else(|| recurve_tensor::Error::TooLarge {
@@ -152,6 +157,10 @@ impl GpuStack {
         let projection = uninit(shape)?;
         let (sb, st) = if args.time_major { (i, b * i) } else { (t * i, i) };
         let valid = args.lengths.or(args.mask).unwrap_or(&self.extra);
+        let written = match &y {
+            Some(y) => y.clone(),
+            None => spare()?,
+        };
         let buffers = [
             projection.gpu_buffer(),
             self.weights.gpu_buffer(),
@@ -160,7 +169,7 @@ impl GpuStack {
             valid.gpu_buffer(),
             h_state.gpu_buffer(),
             c.gpu_buffer(),
-            y.as_ref().unwrap_or(&spare).gpu_buffer(),
+            written.gpu_buffer(),
         ];
         let groups = [step.hidden.div_ceil(UNIT_TILE), (b as u32).div_ceil(batch_tile), self.layers as u32];
         let waves = t + self.layers - 1;
@@ -177,10 +186,10 @@ impl GpuStack {
                         a_outer_stride: st,
                         a_inner_stride: sb,
                         a_offset: first * st,
-                        w: &self.first.w_ih,
+                        w: &bottom.w_ih,
                         w_offset: 0,
                         n: row,
-                        bias: &self.first.bias,
+                        bias: &bottom.bias,
                         bias_offset: 0,
                         out: &projection,
                         out_offset: 0,

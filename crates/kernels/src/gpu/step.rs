@@ -2,8 +2,8 @@
 
 use super::{Chunk, GpuLayer, Run};
 use recurve_shaders::{Family, Step};
-use recurve_tensor::gpu::Dispatch;
-use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Span, Tensor, strided_copy};
+use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
+use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
 impl GpuLayer {
     pub(super) fn step_geometry(&self, batch: usize) -> Step {

@@ -1,8 +1,8 @@
 //! Measured choice among the ways of running a shape, kept on disk.
 
 use super::GpuLayer;
-use crate::recurrent::{Input, Sizes};
-use crate::{Candidate, Direction, ForwardArgs, Outputs};
+use crate::recurrent::{Input, Layout, Sizes};
+use crate::{Direction, ForwardArgs, Outputs};
 use recurve_shaders::{Element, Family};
 use recurve_tensor::{Device, Result, Tensor};
 use std::collections::HashMap;
@@ -76,8 +76,8 @@ impl GpuLayer {
     }
 
     /// The fastest candidate for this shape: known, or measured now.
-    pub(super) fn tuned(&self, sizes: &Sizes, directions: &[Direction]) -> Result<Candidate> {
-        let all = self.candidates(sizes.batch, sizes.timesteps)?;
+    pub(super) fn tuned(&self, sizes: &Sizes, directions: &[Direction]) -> Result<Layout> {
+        let all = self.layouts(sizes.batch, sizes.timesteps)?;
         let key = self.tuning_key(sizes);
         let lock = || CHOICES.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().get(&key).cloned();
@@ -92,19 +92,19 @@ impl GpuLayer {
 
     /// Times every candidate in turn, round after round, and leaves out what fails or disagrees with the
     /// first.
-    fn measure(&self, all: &[Candidate], sizes: &Sizes, directions: &[Direction]) -> Result<Candidate> {
+    fn measure(&self, all: &[Layout], sizes: &Sizes, directions: &[Direction]) -> Result<Layout> {
         let sizes = Sizes { timesteps: sizes.timesteps.min(LONGEST), ..*sizes };
         let count = sizes.batch * sizes.timesteps * sizes.input;
         let x: Vec<f32> = (0..count).map(|n| (n * 7919 % 2003) as f32 / 1001.5 - 1.0).collect();
         let x = Tensor::from_f32(&x, &[sizes.batch, sizes.timesteps, sizes.input], &Device::Gpu(self.gpu.clone()))?;
-        let run = |candidate: Candidate| -> Result<(f64, Vec<f32>)> {
-            let args = ForwardArgs { candidate: Some(candidate), outputs: Outputs::All, ..ForwardArgs::default() };
+        let run = |layout: Layout| -> Result<(f64, Vec<f32>)> {
+            let args = ForwardArgs { outputs: Outputs::All, ..ForwardArgs::default() };
             let start = Instant::now();
-            let out = self.forward(Input::Features(&x), &args, &sizes, directions)?;
+            let out = self.forward_as(layout, Input::Features(&x), &args, &sizes, directions)?;
             let h = out.h.to_vec()?;
             Ok((start.elapsed().as_secs_f64(), h))
         };
-        let mut times: Vec<(Candidate, Vec<f64>)> = Vec::new();
+        let mut times: Vec<(Layout, Vec<f64>)> = Vec::new();
         let mut first: Option<Vec<f32>> = None;
         for &c in all {
             // The first run compiles; it is not timed.

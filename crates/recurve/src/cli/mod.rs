@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod devices;
 pub(crate) mod picture;
 pub(crate) mod plot;
+#[expect(unsafe_code, reason = "one environment variable is set before there are threads")]
 pub(crate) mod quiet;
 pub(crate) mod run;
 pub(crate) mod summary;

@@ -1,9 +1,10 @@
 //! Memory and helpers of the CPU device.
 
+#[expect(unsafe_code, reason = "the GEMM crate takes pointers")]
 pub mod simd;
 
-use crate::DType;
 use crate::pool::Pool;
+use crate::{DType, Error, Result};
 use half::f16;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -17,13 +18,26 @@ pub(crate) enum CpuBuffer {
     U32(Vec<u32>),
 }
 
+/// `count` zeros in host memory, for sizes that come from outside: lack of memory is an error, not an abort.
+///
+/// # Errors
+/// [`Error::OutOfMemory`].
+pub fn host<T: bytemuck::Zeroable>(operation: &'static str, count: usize) -> Result<Vec<T>> {
+    bytemuck::allocation::try_zeroed_vec(count).map_err(|()| Error::OutOfMemory {
+        operation,
+        bytes: (count as u64).saturating_mul(size_of::<T>() as u64),
+        device: "the CPU".into(),
+    })
+}
+
 impl CpuBuffer {
-    fn new(dtype: DType, count: usize) -> Self {
-        match dtype {
-            DType::F32 => Self::F32(vec![0.0; count]),
-            DType::F16 => Self::F16(vec![f16::ZERO; count]),
-            DType::U32 => Self::U32(vec![0; count]),
-        }
+    fn new(dtype: DType, count: usize) -> Result<Self> {
+        const NEW: &str = "Tensor";
+        Ok(match dtype {
+            DType::F32 => Self::F32(host(NEW, count)?),
+            DType::F16 => Self::F16(host(NEW, count)?),
+            DType::U32 => Self::U32(host(NEW, count)?),
+        })
     }
 
     fn bytes(&self) -> u64 {
@@ -44,11 +58,22 @@ fn pool() -> std::sync::MutexGuard<'static, Pool<(DType, usize), CpuBuffer>> {
 
 /// A buffer of `count` elements with unspecified contents, filled by `write` before anyone else
 /// can see it.
-pub(crate) fn make<R>(dtype: DType, count: usize, write: impl FnOnce(&mut CpuBuffer) -> R) -> (Arc<CpuBuffer>, R) {
+pub(crate) fn make<R>(
+    dtype: DType,
+    count: usize,
+    write: impl FnOnce(&mut CpuBuffer) -> R,
+) -> Result<(Arc<CpuBuffer>, R)> {
     let class = (dtype, count);
     let taken = pool().take(class, |_| true);
     let reused = taken.is_some();
-    let mut buffer = taken.unwrap_or_else(|| Arc::new(CpuBuffer::new(dtype, count)));
+    let mut buffer = match taken {
+        Some(buffer) => buffer,
+        None => Arc::new(match CpuBuffer::new(dtype, count) {
+            // What is idle may be what is missing.
+            Err(_) if pool().trim(CpuBuffer::bytes) => CpuBuffer::new(dtype, count)?,
+            other => other?,
+        }),
+    };
     let result = write(Arc::get_mut(&mut buffer).expect("taken from the pool, so not shared"));
     let mut pool = pool();
     if reused {
@@ -59,7 +84,7 @@ pub(crate) fn make<R>(dtype: DType, count: usize, write: impl FnOnce(&mut CpuBuf
         }
         pool.put_new(class, buffer.clone(), buffer.bytes());
     }
-    (buffer, result)
+    Ok((buffer, result))
 }
 
 pub(crate) fn trim() {
@@ -100,18 +125,65 @@ pub struct Gemm<'a> {
 /// Runs a [`Gemm`].
 ///
 /// # Panics
-/// If a slice is too short for its strides.
+/// If a slice is too short for its strides, a stride is no offset into any slice, or rows of the result overlap.
 pub fn gemm(g: Gemm<'_>, c: &mut [f32]) {
     if g.m == 0 || g.n == 0 {
         return;
     }
-    let reach = |rows: usize, cols: usize, (_, rs, cs): (&[f32], usize, usize)| {
-        if rows == 0 || cols == 0 { 0 } else { (rows - 1) * rs + (cols - 1) * cs + 1 }
+    // Saturated, a sum is longer than any slice.
+    let reach = |rows: usize, cols: usize, rs: usize, cs: usize| match (rows, cols) {
+        (0, _) | (_, 0) => 0,
+        _ => (rows - 1).saturating_mul(rs).saturating_add((cols - 1).saturating_mul(cs)).saturating_add(1),
     };
-    assert!(g.a.0.len() >= reach(g.m, g.k, g.a), "a too short");
-    assert!(g.b.0.len() >= reach(g.k, g.n, g.b), "b too short");
-    assert!(c.len() >= (g.m - 1) * g.c_row + g.n, "c too short");
+    let strides = [g.a.1, g.a.2, g.b.1, g.b.2, g.c_row];
+    assert!(strides.iter().all(|&s| isize::try_from(s).is_ok()), "a stride too long");
+    assert!(g.a.0.len() >= reach(g.m, g.k, g.a.1, g.a.2), "a too short");
+    assert!(g.b.0.len() >= reach(g.k, g.n, g.b.1, g.b.2), "b too short");
+    assert!(c.len() >= reach(g.m, g.n, g.c_row, 1), "c too short");
+    assert!(g.m == 1 || g.c_row >= g.n, "rows of c overlap");
     let parallelism =
         if g.threads > 1 { gemm_common::Parallelism::Rayon(g.threads) } else { gemm_common::Parallelism::None };
     simd::gemm(&g, c, parallelism);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What would address memory outside a slice, or the same memory twice, panics before it does.
+    #[test]
+    fn gemm_refuses_what_does_not_fit_its_slices() {
+        let (a, b) = ([1.0f32; 6], [1.0f32; 6]);
+        let run = |change: fn(&mut Gemm<'_>), c_len: usize| {
+            let mut g = Gemm {
+                m: 2,
+                n: 2,
+                k: 3,
+                a: (&a[..], 3, 1),
+                b: (&b[..], 2, 1),
+                c_row: 2,
+                accumulate: false,
+                threads: 1,
+            };
+            change(&mut g);
+            let mut c = vec![0.0; c_len];
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gemm(g, &mut c))).map(|()| c).ok()
+        };
+        assert_eq!(run(|_| {}, 4), Some(vec![3.0; 4]));
+        assert_eq!(run(|_| {}, 3), None);
+        assert_eq!(run(|g| g.a.1 = 4, 4), None);
+        assert_eq!(run(|g| g.a.1 = usize::MAX, 4), None);
+        // Products that are small if they wrap.
+        assert_eq!(run(|g| (g.m, g.a.1, g.c_row) = (1 << 32, 1 << 32, 1 << 32), 4), None);
+        assert_eq!(run(|g| g.b.2 = usize::MAX / 2 + 2, 4), None);
+        assert_eq!(run(|g| g.c_row = 1, 4), None, "rows that overlap");
+    }
+
+    #[test]
+    fn lack_of_memory_says_how_much() {
+        let e = host::<f32>("test", 1 << 60).unwrap_err();
+        assert_eq!(e, Error::OutOfMemory { operation: "test", bytes: 1 << 62, device: "the CPU".into() });
+        assert!(host::<f32>("test", usize::MAX).is_err());
+        assert_eq!(host::<u32>("test", 3).unwrap(), [0; 3]);
+    }
 }

@@ -6,7 +6,7 @@ use crate::pool::Pool;
 use crate::{Error, Result};
 use pollster::block_on;
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own because
@@ -156,7 +156,9 @@ impl Gpu {
         });
         let software = summary.kind == AdapterKind::Software;
         let recorder = Recorder::new(&device, &queue, &limits, features);
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let gpu = Self(Arc::new(Inner {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             device,
             queue,
             limits,

@@ -1,6 +1,8 @@
 //! GPUs through wgpu: opening an adapter, buffers, pipelines, recording and reading back.
 
 mod adapter;
+mod check;
+#[expect(unsafe_code, reason = "kernels are compiled without run-time checks")]
 mod pipeline;
 mod probe;
 mod read;
@@ -24,6 +26,8 @@ pub struct Gpu(Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// Tells open devices apart.
+    id: u64,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) limits: wgpu::Limits,
@@ -84,9 +88,10 @@ impl Gpu {
         self.0.limits.max_compute_workgroups_per_dimension
     }
 
-    /// Bytes of one buffer, at most.
+    /// Bytes of one buffer, at most; always below 4 GiB, because kernels count elements and bytes in 32 bits.
     pub fn max_buffer_bytes(&self) -> u64 {
-        self.0.limits.max_storage_buffer_binding_size.min(self.0.limits.max_buffer_size)
+        let l = &self.0.limits;
+        l.max_storage_buffer_binding_size.min(l.max_buffer_size).min((u32::MAX & !255).into())
     }
 
     /// Destroys the device, as an unplugged or reset GPU would be. Everything on it is lost and

@@ -2,7 +2,7 @@
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
-use recurve_shaders::{BindingKind, ReflectError, Target, Variant, reflect};
+use recurve_shaders::{BindingKind, Bounds, ReflectError, Target, Variant, reflect};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Pipeline {
     /// Distinguishes pipelines in the cache of bind groups.
     pub(crate) id: u32,
+    /// The device it was compiled for.
+    pub(crate) device: u64,
+    /// How far its dispatches reach.
+    pub(crate) bounds: Bounds,
     pub(crate) stem: &'static str,
     pub(crate) pipeline: wgpu::ComputePipeline,
     pub(crate) layout: wgpu::BindGroupLayout,
@@ -21,12 +25,8 @@ pub struct Pipeline {
 }
 
 impl Gpu {
-    /// The pipeline of a variant, compiled on first use.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] if the variant needs more workgroup memory or lanes than there are;
-    /// [`Error::Gpu`] if the driver refuses it.
-    pub fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+    /// See [`crate::kernel::GpuKernels`].
+    pub(crate) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
         if let Some(p) = lock(&self.inner().pipelines).get(variant) {
             return Ok(p.clone());
         }
@@ -38,7 +38,7 @@ impl Gpu {
 
     fn compile(&self, variant: &Variant) -> Result<Pipeline> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let stem = variant.shader.stem();
+        let stem = variant.shader().stem();
         let gpu_error = |message: String| Error::Gpu { operation: stem, message };
         let composed = variant.compose().map_err(|e| gpu_error(e.to_string()))?;
         let reflection = reflect(&composed.source).map_err(|e| match e {
@@ -71,9 +71,23 @@ impl Gpu {
             label: Some(stem),
             source: wgpu::ShaderSource::Wgsl(composed.wgsl(target).into_owned().into()),
         };
-        // SAFETY: the kernels index only within the sizes in their parameters, which the host has
-        // checked against the buffers before recording, and every loop's bound is a constant or
-        // one of those sizes, so that no loop is endless.
+        // SAFETY: no kernel may index outside its memory or loop without end.
+        //
+        // Buffers: `Gpu::record` is the only way to run a kernel, and refuses a dispatch whose reach, which
+        // `Bounds` (`reach.rs` beside the kernels) gives for every kernel from parameters, constants and
+        // workgroups, is longer than a buffer. Every index is a sum of products of what stands there: of
+        // lanes and workgroups that are compared with a size or clamped to it, of steps that lie in the
+        // sequence and in its projected chunk, and of strides. Only two are data: `gather` clamps an id to the
+        // table's rows, and `reduce` an index that it goes on from to the axis. Buffers are shorter than
+        // 4 GiB, so no index below their end wraps.
+        //
+        // Workgroup memory and a lane's own arrays: their indices are made of constants, of which a `Variant`
+        // has only those that its geometry gives, and `Scan`, `Grid`, `Step` and `General` assert that they
+        // fit each other.
+        //
+        // Loops: each counts up to a constant or to a parameter, by steps that cannot pass it by wrapping,
+        // because all sizes are below the length of a buffer; `record` refuses sizes of zero where a kernel
+        // subtracts one from it or divides by it. Waiting is counted too.
         let module = unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         let entries: Vec<_> = reflection
             .bindings
@@ -119,6 +133,8 @@ impl Gpu {
         }
         Ok(Pipeline {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            device: self.inner().id,
+            bounds: variant.bounds(),
             stem,
             pipeline,
             layout,

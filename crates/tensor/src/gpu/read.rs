@@ -20,7 +20,7 @@ impl Gpu {
     ///
     /// # Errors
     /// Whatever went wrong in what was recorded, [`Error::OutOfMemory`], [`Error::DeviceLost`].
-    pub fn read(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
         self.read_many([(buffer, out)])
     }
 
@@ -28,7 +28,7 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn read_many<const N: usize>(&self, reads: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
+    pub(crate) fn read_many<const N: usize>(&self, reads: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
         let mut staged = arrayvec::ArrayVec::<_, N>::new();
         for (_, out) in &reads {
             staged.push(self.staging(out.len())?);
@@ -46,7 +46,7 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn read_async(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
+    pub(crate) async fn read_async(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
         let (staging, bytes) = self.staging(out.len())?;
         self.flush(&[(buffer, &staging, bytes)])?;
         let shared = map(&staging, bytes);

@@ -17,9 +17,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct GpuBuffer {
     pub(crate) raw: wgpu::Buffer,
+    pub(super) device: u64,
     id: u64,
     /// The submission that last uses it.
     used: AtomicU64,
+}
+
+impl GpuBuffer {
+    /// Whether both are the same memory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.device, self.id) == (other.device, other.id)
+    }
 }
 
 /// One kernel launch.
@@ -178,7 +186,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
-    pub fn buffer(&self, bytes: u64, operation: &'static str) -> Result<Arc<GpuBuffer>> {
+    pub(crate) fn buffer(&self, bytes: u64, operation: &'static str) -> Result<Arc<GpuBuffer>> {
         self.buffer_where(bytes, operation, |_| true)
     }
 
@@ -211,7 +219,7 @@ impl Gpu {
             other => other?,
         };
         r.next_id += 1;
-        let b = Arc::new(GpuBuffer { raw, id: r.next_id, used: AtomicU64::new(0) });
+        let b = Arc::new(GpuBuffer { raw, device: self.inner().id, id: r.next_id, used: AtomicU64::new(0) });
         r.pool.put_new(class, b.clone(), class);
         Ok(b)
     }
@@ -241,7 +249,7 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Self::buffer`].
-    pub fn upload(&self, data: &[u8], operation: &'static str) -> Result<Arc<GpuBuffer>> {
+    pub(crate) fn upload(&self, data: &[u8], operation: &'static str) -> Result<Arc<GpuBuffer>> {
         // The write takes effect before everything that is recorded but not yet submitted, so the
         // buffer must be one that none of that uses.
         let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
@@ -256,23 +264,10 @@ impl Gpu {
         Ok(b)
     }
 
-    /// Records a dispatch; nothing runs yet.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] if there are more workgroups than the device can count;
-    /// [`Error::DeviceLost`]; or what an earlier recording did wrong, if the ring was full.
-    pub fn record(&self, d: Dispatch<'_>) -> Result<()> {
+    /// See [`crate::kernel::GpuKernels`].
+    pub(crate) fn record(&self, d: Dispatch<'_>) -> Result<()> {
         self.check_alive()?;
-        debug_assert_eq!(d.params.len(), d.pipeline.params_size as usize, "{}", d.pipeline.stem);
-        debug_assert_eq!(d.buffers.len(), d.pipeline.writes.len(), "{}", d.pipeline.stem);
-        if let Some(&n) = d.groups.iter().find(|&&n| n > self.max_workgroups()) {
-            return Err(Error::TooLarge {
-                operation: d.pipeline.stem,
-                bytes: n.into(),
-                limit: self.max_workgroups().into(),
-                device: format!("{} (workgroups)", self.summary().name),
-            });
-        }
+        self.check(&d)?;
         if d.groups.contains(&0) {
             return Ok(());
         }

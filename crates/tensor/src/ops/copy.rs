@@ -121,11 +121,11 @@ fn assemble(shape: Shape, sources: &[&Tensor], spans: &[Span], operation: &'stat
                 }
                 Ok(())
             }),
-            DType::U32 => Ok(Tensor::cpu_u32_write(shape, bound, |out| {
+            DType::U32 => Tensor::cpu_u32_write(shape, bound, |out| {
                 for (t, s) in sources.iter().zip(spans) {
                     copy(s, t.cpu_u32().expect("u32 on the CPU"), out);
                 }
-            })),
+            }),
             DType::F16 => {
                 let wide: Vec<_> = sources.iter().map(|t| t.to_dtype(DType::F32)).collect::<Result<_>>()?;
                 let wide: Vec<_> = wide.iter().collect();
@@ -154,11 +154,12 @@ fn copy<T: Copy>(s: &Span, source: &[T], out: &mut [T]) {
     }
 }
 
-/// Records a copy between two tensors on one GPU, which must hold what the span addresses.
+/// Records a copy between two tensors on one GPU.
 ///
 /// # Errors
-/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+/// [`Error::DType`] if they differ; those of [`crate::kernel::GpuKernels::record`].
 pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
+    out.check_dtype("copy", "out", "of the type of the source", source.dtype() == out.dtype())?;
     let pipeline = gpu.pipeline(&Variant::copy(source.dtype().element()))?;
     let (groups, groups_x) = gpu.elementwise_groups(s.shape.count());
     let p = params::Copy {

@@ -51,7 +51,7 @@ impl Tensor {
 /// caller has checked sizes, and that ids are below V.
 ///
 /// # Errors
-/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+/// Those of [`crate::kernel::GpuKernels::record`].
 pub fn gather_rows(
     gpu: &Gpu,
     table: &Tensor,
@@ -70,6 +70,7 @@ pub fn gather_rows(
         width: width as u32,
         ids_offset: span.start as u32,
         out_offset: out_offset as u32,
+        rows: (table.shape().count() / width) as u32,
         ..Default::default()
     };
     gpu.record(Dispatch {

@@ -10,13 +10,16 @@ impl Tensor {
     /// `[2, n]`.
     ///
     /// # Errors
-    /// [`Error::DType`] unless both are f32; [`Error::Shape`] if `affine` has another shape;
+    /// [`Error::DType`] unless both are f32; [`Error::Shape`] if `self` has no dimension or `affine` another shape;
     /// [`Error::Argument`] unless epsilon is finite and above 0; [`Error::Device`] if they are on
     /// different devices.
     pub fn layer_norm(&self, affine: &Self, epsilon: f32) -> Result<Self> {
         self.check_dtype("layer_norm", "self", "f32", self.dtype() == DType::F32)?;
         affine.check_dtype("layer_norm", "affine", "f32", affine.dtype() == DType::F32)?;
         self.check_same_device(affine, "layer_norm", "affine")?;
+        if self.shape().rank() == 0 {
+            return Err(Error::shape("layer_norm", "self", "[…, n]", self.shape()));
+        }
         let width = self.shape().last();
         if affine.dims() != [2, width] {
             return Err(Error::shape("layer_norm", "affine", format!("[2, {width}]"), affine.shape()));
@@ -45,7 +48,7 @@ impl Tensor {
             }),
             Device::Gpu(gpu) => {
                 // A copy, for the kernel works in place.
-                let out = self.slice(0, 0..self.dims().first().copied().unwrap_or(1))?;
+                let out = self.slice(0, 0..self.dims()[0])?;
                 let rows = Rows { first: 0, rows: self.shape().count() / width, width, affine_offset: 0, epsilon };
                 layer_norm_rows(&gpu, &rows, affine, &out)?;
                 Ok(out)
@@ -72,7 +75,7 @@ pub struct Rows {
 /// Records the normalization of some rows in place.
 ///
 /// # Errors
-/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+/// Those of [`crate::kernel::GpuKernels::record`].
 pub fn layer_norm_rows(gpu: &Gpu, r: &Rows, affine: &Tensor, x: &Tensor) -> Result<()> {
     let pipeline = gpu.pipeline(&Variant::layer_norm())?;
     let groups_x = (r.rows as u32).min(gpu.max_workgroups());

@@ -1,6 +1,7 @@
 //! Which rows differ from a value: Keras's masks (`mask.wgsl`).
 
 use crate::gpu::Dispatch;
+use crate::tensor::check_u32;
 use crate::{DType, Device, Error, Result, Tensor};
 use recurve_shaders::{Variant, params};
 
@@ -10,9 +11,13 @@ impl Tensor {
     /// `Embedding(mask_zero=True)` and `Masking(mask_value)` compute.
     ///
     /// # Errors
-    /// [`Error::Shape`] for floats without dimensions; errors of the device.
+    /// [`Error::Shape`] for floats without dimensions; [`Error::Argument`] for ids if the value is not one of
+    /// their numbers; errors of the device.
     pub fn mask(&self, value: f32) -> Result<Self> {
         let ids = self.dtype() == DType::U32;
+        if ids {
+            check_u32("mask", value)?;
+        }
         let rank = self.shape().rank();
         if !ids && rank == 0 {
             return Err(Error::shape("mask", "self", "[…, features]", self.shape()));
@@ -20,18 +25,18 @@ impl Tensor {
         let width = if ids { 1 } else { self.shape().last() };
         let shape = if ids { *self.shape() } else { self.shape().leading(rank - 1) };
         match self.device() {
-            Device::Cpu if ids => Ok(Self::cpu_u32_write(shape, 1, |out| {
+            Device::Cpu if ids => Self::cpu_u32_write(shape, 1, |out| {
                 let x = self.cpu_u32().expect("u32 on the CPU");
                 out.iter_mut().zip(x).for_each(|(o, &v)| *o = u32::from(v != value as u32));
-            })),
+            }),
             Device::Cpu => {
                 let wide = self.to_dtype(DType::F32)?;
                 let x = wide.cpu_f32().expect("f32 on the CPU");
-                Ok(Self::cpu_u32_write(shape, 1, |out| {
+                Self::cpu_u32_write(shape, 1, |out| {
                     out.iter_mut()
                         .zip(x.chunks_exact(width))
                         .for_each(|(o, row)| *o = u32::from(row.iter().any(|&v| v != value)));
-                }))
+                })
             }
             Device::Gpu(gpu) => {
                 let most = gpu.max_loop_iterations();

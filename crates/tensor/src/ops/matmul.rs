@@ -117,15 +117,25 @@ impl Tensor {
                     bias: options.bias,
                     act: activation_code(options.activation)?,
                     out: &out,
-                    batch,
                 };
                 // A software rasteriser loads an element a lane at a time, so that reuse counts from two
                 // rows on.
                 let few = if gpu.summary().kind == AdapterKind::Software { 1 } else { FEW_ROWS };
-                if options.transpose_rhs && m <= few {
-                    super::matvec::record(&gpu, &product, p)?;
-                } else {
-                    record(&gpu, &product, p)?;
+                // More products than the device counts workgroups for go in several dispatches.
+                let most = gpu.max_workgroups() as usize;
+                for first in (0..batch).step_by(most) {
+                    let p = params::Matmul {
+                        a_offset: (first * m * k) as u32,
+                        b_offset: (first * k * n) as u32,
+                        c_offset: (first * m * n) as u32,
+                        ..p
+                    };
+                    let batch = most.min(batch - first) as u32;
+                    if options.transpose_rhs && m <= few {
+                        super::matvec::record(&gpu, &product, p, batch)?;
+                    } else {
+                        record(&gpu, &product, p, batch)?;
+                    }
                 }
                 Ok(out)
             }
@@ -145,7 +155,7 @@ fn product(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], transposed: bool, bias: 
         out.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(bias));
     }
     let b = if transposed { (b, 1, k) } else { (b, n, 1) };
-    let threads = cpu::threads_for(m * n * k);
+    let threads = cpu::threads_for(m.saturating_mul(n).saturating_mul(k));
     cpu::gemm(Gemm { m, n, k, a: (a, k, 1), b, c_row: n, accumulate: bias.is_some(), threads }, out);
 }
 
@@ -156,7 +166,6 @@ pub(super) struct Product<'a> {
     pub(super) bias: Option<&'a Tensor>,
     pub(super) act: ActivationCode,
     pub(super) out: &'a Tensor,
-    pub(super) batch: usize,
 }
 
 /// The tile shape for a product: large ones once they make enough workgroups to fill the device.
@@ -176,7 +185,8 @@ fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
 /// nothing twice.
 const FEW_ROWS: usize = 4;
 
-fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
+/// Records `batch` products, each a group of workgroups.
+fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
     let shape = tile_for(gpu, &p);
     let variant = Variant::matmul(
         x.a.dtype().element(),
@@ -190,7 +200,7 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
     let (tile, tile_n) = shape.size();
     // Rows go along y; more row tiles than the device can count are done in several dispatches,
     // which begin at whole groups of a_inner rows or stay inside one.
-    let most = gpu.max_workgroups() * tile;
+    let most = gpu.max_workgroups().saturating_mul(tile);
     let mut first = 0;
     while first < p.m {
         let rows =
@@ -209,7 +219,7 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
             // Without a bias the left operand stands in for it, unread.
             buffers: &[x.a.gpu_buffer(), x.b.gpu_buffer(), x.bias.unwrap_or(x.a).gpu_buffer(), x.out.gpu_buffer()],
             params: bytemuck::bytes_of(&q),
-            groups: [p.n.div_ceil(tile_n), rows.div_ceil(tile), x.batch as u32],
+            groups: [p.n.div_ceil(tile_n), rows.div_ceil(tile), batch],
         })?;
         first += rows;
     }
@@ -254,7 +264,7 @@ pub struct StridedMatmul<'a> {
 /// there are, so that a sequence step by step is what it is as a whole.
 ///
 /// # Errors
-/// [`Error::DeviceLost`] and others of [`Gpu::record`].
+/// Those of [`crate::kernel::GpuKernels::record`].
 pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
     let p = params::Matmul {
         m: s.m as u32,
@@ -270,5 +280,5 @@ pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
         ..Default::default()
     };
     let act = ActivationCode { code: 0, alpha: 0.0, beta: 0.0 };
-    record(gpu, &Product { a: s.a, b: s.w, transposed: true, bias: Some(s.bias), act, out: s.out, batch: 1 }, p)
+    record(gpu, &Product { a: s.a, b: s.w, transposed: true, bias: Some(s.bias), act, out: s.out }, p, 1)
 }

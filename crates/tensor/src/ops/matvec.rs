@@ -5,15 +5,15 @@ use crate::Result;
 use crate::gpu::{Dispatch, Gpu};
 use recurve_shaders::{Variant, params};
 
-/// Records a product whose right operand is `[n, k]`, a row of workgroups for each row.
-pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()> {
+/// Records `batch` products whose right operand is `[n, k]`, a row of workgroups for each row.
+pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
     let wide = [p.k, p.a_offset, p.a_outer_stride, p.a_inner_stride, p.b_offset, p.a_batch, p.b_batch]
         .iter()
         .all(|v| v.is_multiple_of(4));
     let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
     let pipeline = gpu.pipeline(&Variant::matvec(a, b, x.bias.is_some(), x.act.code, wide))?;
     // More columns than the device counts workgroups for are done in several dispatches.
-    let most = gpu.max_workgroups() * Variant::MATVEC_COLUMNS;
+    let most = gpu.max_workgroups().saturating_mul(Variant::MATVEC_COLUMNS);
     let mut first = 0;
     while first < p.n {
         let n = most.min(p.n - first);
@@ -37,7 +37,7 @@ pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul) -> Result<()
                 // Without a bias the right operand stands in for it, unread.
                 buffers: &[x.a.gpu_buffer(), x.b.gpu_buffer(), x.bias.unwrap_or(x.b).gpu_buffer(), x.out.gpu_buffer()],
                 params: bytemuck::bytes_of(&part),
-                groups: [n.div_ceil(Variant::MATVEC_COLUMNS), part.m, x.batch as u32],
+                groups: [n.div_ceil(Variant::MATVEC_COLUMNS), part.m, batch],
             })?;
         }
         first += n;

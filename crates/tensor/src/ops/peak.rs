@@ -1,6 +1,7 @@
 //! What a device can do at most, measured: multiply-adds (`peak.wgsl` without READ) and reads from memory
 //! of some size (with READ).
 
+use crate::cpu::host;
 use crate::cpu::simd::{fma_chain, read_sum};
 use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Device, Result, Shape, Tensor};
@@ -47,7 +48,8 @@ impl Device {
         match self {
             Self::Cpu => {
                 let part = floats.div_ceil(rayon::current_num_threads()).next_multiple_of(256);
-                let data = vec![1.0f32; floats];
+                let mut data = host::<f32>("peak_bandwidth", floats)?;
+                data.fill(1.0);
                 rate(|n| {
                     let read = data.par_chunks(part).map(|d| {
                         (0..n).for_each(|_| {

@@ -1,7 +1,7 @@
 //! Reductions over one axis (`reduce.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
-use crate::{DType, Device, Result, Shape, Tensor};
+use crate::{DType, Device, Error, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 /// What a reduction computes.
@@ -64,12 +64,14 @@ impl Tensor {
         self.check_float("argmax", "self")?;
         self.check_axis("argmax", axis)?;
         let a = Axis::of(self, axis);
-        let bound = (a.len - 1) as u32;
+        let Ok(bound) = u32::try_from(a.len - 1) else {
+            return Err(Error::shape("argmax", "self", "of at most 2^32 elements along the axis", self.shape()));
+        };
         match self.device() {
             Device::Cpu => {
                 let wide = self.to_dtype(DType::F32)?;
                 let x = wide.cpu_f32().expect("f32 on the CPU");
-                Ok(Self::cpu_u32_write(a.result, bound, |out| {
+                Self::cpu_u32_write(a.result, bound, |out| {
                     for (e, o) in out.iter_mut().enumerate() {
                         let mut best = (0, f32::NEG_INFINITY);
                         for (n, i) in a.values(e).enumerate() {
@@ -79,7 +81,7 @@ impl Tensor {
                         }
                         *o = best.0;
                     }
-                }))
+                })
             }
             Device::Gpu(gpu) => {
                 let out = Self::gpu_uninit(&gpu, a.result, DType::U32, "argmax")?;

@@ -42,12 +42,19 @@ impl Tensor {
         }
         let (top_k, inverse_temperature) = (top_k.min(width), 1.0 / o.temperature);
         let shape = self.shape().leading(1);
-        let bound = (width - 1) as u32;
+        let Ok(bound) = u32::try_from(width - 1) else {
+            return Err(Error::shape(
+                "sample",
+                "self",
+                "logits [B, V] with at most 2^32 of them in a row",
+                self.shape(),
+            ));
+        };
         match self.device() {
             Device::Cpu => {
                 let logits = self.cpu_f32().expect("f32 on the CPU");
                 let mut sorted = Vec::new();
-                Ok(Self::cpu_u32_write(shape, bound, |out| {
+                Self::cpu_u32_write(shape, bound, |out| {
                     for (row, (logits, out)) in logits.chunks_exact(width).zip(out).enumerate() {
                         let mut least = f32::NEG_INFINITY;
                         if top_k < width {
@@ -65,7 +72,7 @@ impl Tensor {
                         }
                         *out = best.0;
                     }
-                }))
+                })
             }
             Device::Gpu(gpu) => {
                 let out = Self::gpu_uninit(&gpu, shape, DType::U32, "sample")?;

@@ -1,0 +1,379 @@
+//! How far a dispatch of each kernel reads and writes, from its parameters alone.
+//!
+//! Kernels index without checks. This is what makes that sound: before a dispatch is recorded, the bytes
+//! that it may touch of each buffer are held against the buffer. Whoever changes an index in a kernel
+//! changes its arm here.
+
+use crate::params::{
+    Binary, Copy, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Softmax, Unary,
+};
+use crate::{CellCode, Family, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
+use arrayvec::ArrayVec;
+
+/// Bytes of each storage buffer, in order of binding, that a dispatch may touch, counted from its beginning.
+pub type Reach = ArrayVec<u64, 8>;
+
+/// The constants of a variant that say how far it reaches.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    shader: Shader,
+    /// Bytes of ELEMENT, RESULT and WEIGHT.
+    element: u64,
+    result: u64,
+    weight: u64,
+    /// H
+    hidden: u64,
+    /// K4
+    k4: u64,
+    /// Elements of h.
+    width: u64,
+    gates: u64,
+    /// `extra` of one direction, if it is read.
+    extra: u64,
+    lengths: bool,
+    mask: bool,
+    /// HAS_BIAS, READ, FROM_GATES, APPLY, PROJECTION, LSTM: what the kernel's own switch says.
+    switch: bool,
+    phase: u64,
+}
+
+/// What the parameters of a dispatch may not be.
+const EMPTY: &str = "a size of zero";
+const TIMELINE: &str = "steps outside the sequence or its projected chunk";
+const GROUPS: &str = "more workgroups than rows, directions or layers";
+
+/// A product that cannot wrap.
+fn times<const N: usize>(factors: [u64; N]) -> u64 {
+    factors.into_iter().fold(1, u64::saturating_mul)
+}
+
+/// A sum that cannot wrap.
+fn plus<const N: usize>(terms: [u64; N]) -> u64 {
+    terms.into_iter().fold(0, u64::saturating_add)
+}
+
+fn reach<const N: usize>(bytes: [u64; N]) -> Result<Reach, &'static str> {
+    Ok(bytes.into_iter().collect())
+}
+
+fn positive<const N: usize>(sizes: [u32; N]) -> Result<(), &'static str> {
+    if sizes.contains(&0) { Err(EMPTY) } else { Ok(()) }
+}
+
+/// The parameter struct, from bytes of any alignment.
+fn read<P: bytemuck::AnyBitPattern>(params: &[u8]) -> Result<P, &'static str> {
+    bytemuck::try_pod_read_unaligned(params).map_err(|_| "parameters of another size")
+}
+
+/// Elements up to the last that `dims`, of (size, first stride, second stride), reach from an offset.
+fn strided(dims: &[[u32; 4]; 6], stride: usize, offset: u32) -> u64 {
+    dims.iter()
+        .fold(plus([offset.into(), 1]), |end, d| end.saturating_add(times([(d[0] - 1).into(), d[stride].into()])))
+}
+
+impl Variant {
+    /// How far dispatches of this variant reach.
+    pub fn bounds(&self) -> Bounds {
+        let number = |name| match self.defines.get(name) {
+            Some(Value::U32(v)) => u64::from(v),
+            _ => 0,
+        };
+        let flag = |name| matches!(self.defines.get(name), Some(Value::Bool(true)));
+        let bytes = |name| match self.defines.get(name) {
+            Some(Value::TypeF16) => 2,
+            _ => 4,
+        };
+        let gates = match self.shader {
+            Shader::LstmScan | Shader::LstmStep | Shader::LstmGrid => 4,
+            Shader::GruScan | Shader::GruStep | Shader::GruGrid => 3,
+            Shader::RnnScan | Shader::RnnStep | Shader::RnnGrid => 1,
+            _ => number("GATES"),
+        };
+        let hidden = number("H");
+        let extra = match self.shader {
+            Shader::GeneralScan | Shader::GeneralStep => number("EXTRA"),
+            Shader::PointwiseScan if number("KIND") == 0 => hidden,
+            Shader::StackWave if flag("HAS_EXTRA") => 3 * hidden,
+            _ if !flag("HAS_EXTRA") => 0,
+            _ if gates == 4 => 3 * hidden,
+            _ => hidden,
+        };
+        let switches = ["HAS_BIAS", "READ", "FROM_GATES", "APPLY", "PROJECTION", "LSTM"];
+        Bounds {
+            shader: self.shader,
+            element: bytes("ELEMENT"),
+            result: bytes("RESULT"),
+            weight: bytes("WEIGHT"),
+            hidden,
+            k4: number("K4"),
+            width: if self.defines.get("W").is_some() { number("W") } else { hidden },
+            gates,
+            extra,
+            lengths: flag("HAS_LENGTHS"),
+            mask: flag("HAS_MASK"),
+            switch: switches.into_iter().any(flag),
+            phase: number("PHASE"),
+        }
+    }
+}
+
+// Geometries that keep every index of workgroup memory and of a lane's own arrays inside them. They are
+// made in few places and used in many; a wrong one is a defect of ours.
+impl Scan {
+    pub(crate) fn assert_sound(&self, cell: &CellCode) {
+        let Self { hidden, k4, workgroup, batch_tile, k_unroll, k_split, .. } = *self;
+        let before = cell.family == (Family::Gru { reset_after: false });
+        let sound = hidden > 0
+            && batch_tile > 0
+            && matches!(k_split, 1 | 2 | 4 | 8)
+            && workgroup > 0
+            && workgroup.is_multiple_of(k_split)
+            && slices(hidden, k4, k_split, k_unroll)
+            && (k_split == 1 || (self.units() == 1 && !before))
+            && match self.kept {
+                Kept::Memory => true,
+                Kept::Registers => self.units() == 1 && !before,
+                Kept::Array => k_split == 1,
+            };
+        assert!(sound, "{self:?}");
+    }
+}
+
+impl Grid {
+    pub(crate) fn assert_sound(&self) {
+        let tiles = self.hidden > 0 && self.unit_tile > 0 && self.batch_tile > 0 && self.batch_tile <= self.k_split;
+        assert!(tiles && slices(self.hidden, self.k4, self.k_split, 1), "{self:?}");
+    }
+}
+
+impl Step {
+    pub(crate) fn assert_sound(&self) {
+        let tiles = self.hidden > 0 && self.unit_tile > 0 && self.batch_tile > 0;
+        assert!(tiles && slices(self.hidden, self.k4, self.k_split, self.k_unroll), "{self:?}");
+    }
+}
+
+impl General {
+    pub(crate) fn assert_sound(&self) {
+        let widths = self.width > 0 && self.width <= self.hidden && (self.projection || self.width == self.hidden);
+        assert!(widths && slices(self.width, self.k4, 1, 1) && self.workgroup.is_power_of_two(), "{self:?}");
+    }
+}
+
+/// Whether so many slices of whole unrolled iterations make up `k4` vec4s, which hold `width` elements.
+fn slices(width: u32, k4: u32, k_split: u32, k_unroll: u32) -> bool {
+    let parts = u64::from(k_split) * u64::from(k_unroll);
+    parts > 0 && u64::from(k4).is_multiple_of(parts) && 4 * u64::from(k4) >= u64::from(width)
+}
+
+impl Bounds {
+    /// What a dispatch of `groups` workgroups with these parameters may touch.
+    ///
+    /// # Errors
+    /// What is wrong with the parameters: sizes of zero, by which kernels divide; steps that are not in the
+    /// sequence; more workgroups than the kernel has rows for. No sum or product of parameters that passes
+    /// wraps in the kernel, as long as every buffer is shorter than 4 GiB.
+    pub fn reach(&self, params: &[u8], groups: [u32; 3]) -> Result<Reach, &'static str> {
+        let [gx, gy, gz] = groups.map(u64::from);
+        let e = self.element;
+        match self.shader {
+            Shader::Binary => {
+                let p: Binary = read(params)?;
+                positive(p.dims.map(|d| d[0]))?;
+                let [x, y] = [1, 2].map(|stride| strided(&p.dims, stride, 0));
+                reach([times([x, e]), times([y, e]), u64::from(p.count) * e])
+            }
+            Shader::Copy => {
+                let p: Copy = read(params)?;
+                positive(p.dims.map(|d| d[0]))?;
+                let (source, target) = (strided(&p.dims, 1, p.source_offset), strided(&p.dims, 2, p.target_offset));
+                reach([times([source, e]), times([target, e])])
+            }
+            Shader::Fill => reach([u64::from(read::<Fill>(params)?.count) * e]),
+            Shader::Unary => {
+                let count = u64::from(read::<Unary>(params)?.count);
+                reach([count * e, count * self.result])
+            }
+            Shader::Gather => {
+                let p: Gather = read(params)?;
+                positive([p.rows, p.width, p.count])?;
+                let (count, width) = (u64::from(p.count), u64::from(p.width));
+                let ids = u64::from(p.ids_offset) + (count - 1) / width + 1;
+                // Ids beyond the table are read as its last row.
+                reach([times([p.rows.into(), width, e]), ids * 4, (u64::from(p.out_offset) + count) * e])
+            }
+            Shader::LayerNorm => {
+                let p: LayerNorm = read(params)?;
+                positive([p.rows, p.width])?;
+                let (rows, width) = (u64::from(p.rows), u64::from(p.width));
+                let affine = u64::from(p.affine_offset) + 2 * width;
+                reach([affine * 4, times([plus([p.offset.into(), times([rows, width])]), 4])])
+            }
+            Shader::Mask => {
+                let p: Mask = read(params)?;
+                reach([times([p.count.into(), p.width.into(), e]), u64::from(p.count) * 4])
+            }
+            Shader::Matmul | Shader::Matvec => {
+                let p: Matmul = read(params)?;
+                positive([p.m, p.n, p.k, p.a_inner])?;
+                // `matvec` has a workgroup a row, `matmul` clamps its rows to m.
+                let m = if self.shader == Shader::Matvec { gy } else { p.m.into() };
+                let (n, k) = (u64::from(p.n), u64::from(p.k));
+                let inner = u64::from(p.a_inner);
+                let row = |r: u64| {
+                    plus([times([r / inner, p.a_outer_stride.into()]), times([r % inner, p.a_inner_stride.into()])])
+                };
+                // The last row, or the last of the last whole group of rows.
+                let last = m.saturating_sub(1);
+                let rows = row(last).max(if last < inner { 0 } else { row(last / inner * inner - 1) });
+                let batch = |stride: u32| times([gz.saturating_sub(1), stride.into()]);
+                let bias = if self.switch { u64::from(p.bias_offset) + n } else { 0 };
+                reach([
+                    times([plus([p.a_offset.into(), batch(p.a_batch), rows, k]), e]),
+                    times([plus([p.b_offset.into(), batch(p.b_batch), times([n, k])]), self.weight]),
+                    bias * e,
+                    times([plus([p.c_offset.into(), batch(p.c_batch), times([m, n])]), e]),
+                ])
+            }
+            Shader::Reduce => {
+                let p: Reduce = read(params)?;
+                positive([p.results, p.axis, p.inner])?;
+                if u64::from(p.first) + u64::from(p.count) > p.axis.into() {
+                    return Err("elements beyond the axis");
+                }
+                let outer = u64::from((p.results - 1) / p.inner) + 1;
+                reach([times([outer, p.axis.into(), p.inner.into(), e]), u64::from(p.results) * self.result])
+            }
+            Shader::Softmax => {
+                let p: Softmax = read(params)?;
+                positive([p.rows, p.width])?;
+                let bytes = times([p.rows.into(), p.width.into(), e]);
+                reach([bytes, bytes])
+            }
+            Shader::Sample => {
+                let p: Sample = read(params)?;
+                positive([p.rows, p.width])?;
+                reach([times([p.rows.into(), p.width.into(), 4]), u64::from(p.rows) * 4])
+            }
+            Shader::LoopProbe => reach([12]),
+            Shader::SubgroupProbe => reach([256 * 4]),
+            Shader::GridProbe => {
+                let p: GridProbe = read(params)?;
+                if gx > p.groups.into() {
+                    return Err(GROUPS);
+                }
+                reach([times([plus([1, times([u64::from(p.rounds) + 1, p.groups.into()])]), 4])])
+            }
+            Shader::Peak => {
+                let p: Peak = read(params)?;
+                positive([p.count])?;
+                reach([if self.switch { u64::from(p.count) * 16 } else { 16 }, times([gx, 256, 4])])
+            }
+            _ => self.recurrent(&read(params)?, groups),
+        }
+    }
+
+    fn recurrent(&self, p: &Recurrent, groups: [u32; 3]) -> Result<Reach, &'static str> {
+        let [gx, gy, gz] = groups.map(u64::from);
+        positive([p.timesteps, p.batch, p.directions, p.chunk_steps])?;
+        let &Self { hidden: h, k4, width: w, gates: g, .. } = self;
+        let (batch, timesteps) = (u64::from(p.batch), u64::from(p.timesteps));
+        let (first, chunk) = (u64::from(p.first_step), u64::from(p.chunk_first));
+        let (end, chunk_end) = (first + u64::from(p.steps), chunk + u64::from(p.chunk_steps));
+        let inside = first >= chunk && end <= chunk_end && end <= timesteps;
+        let on_time = |running: bool| if running && !inside { Err(TIMELINE) } else { Ok(()) };
+        // Directions, and the rows of kernels that have a workgroup each.
+        let (d, rows) = match self.shader {
+            Shader::LstmScan | Shader::GruScan | Shader::RnnScan => (gy, 0),
+            Shader::GeneralScan | Shader::GeneralStep => (gy, u64::from(p.first_row) + gx),
+            Shader::PointwiseScan => (gz, u64::from(p.first_row) + gy),
+            _ => (gz, 0),
+        };
+        if d > p.directions.into() || rows > batch {
+            return Err(GROUPS);
+        }
+        let valid = match (self.lengths, self.mask) {
+            (true, _) => batch * 4,
+            (_, true) => times([batch, timesteps, 4]),
+            _ => 0,
+        };
+        let y = match p.flags & 1 {
+            0 => 0,
+            _ => {
+                let parts = if self.shader == Shader::StackWave { 1 } else { d };
+                let last = [times([batch - 1, p.y_batch.into()]), times([timesteps - 1, p.y_time.into()])];
+                times([plus([last[0], last[1], times([parts, w])]), 4])
+            }
+        };
+        let projection = times([d, p.chunk_steps.into(), batch, g * h, 4]);
+        let weights = times([d, k4, g * h, 4 * self.weight]);
+        let extra = times([d, self.extra, 4]);
+        // One element of h or c a row, and h in vec4s, twice or three times.
+        let state = |width: u64| times([d, batch, width, 4]);
+        let halves = |copies: u64| times([copies, p.directions.into(), batch, k4, 16]);
+        let exchange = || {
+            let slots = plus([times([end - chunk, p.directions.into()]), d]);
+            times([plus([Grid::HEAD as u64, times([slots, batch, h])]), 4])
+        };
+        match self.shader {
+            Shader::LstmStep | Shader::GruStep | Shader::RnnStep | Shader::StackWave if p.parity > 1 => {
+                return Err("a parity above 1");
+            }
+            Shader::LinearScan if !self.switch => {}
+            Shader::LinearCarry if !self.switch => {}
+            // Waves behind the first layer's end read no projection.
+            Shader::StackWave => on_time(first < timesteps)?,
+            Shader::LstmStep | Shader::GruStep | Shader::RnnStep | Shader::GeneralStep if p.steps != 1 => {
+                return Err(TIMELINE);
+            }
+            _ => on_time(true)?,
+        }
+        match self.shader {
+            Shader::LstmScan => reach([projection, weights, extra, valid, state(h), state(h), y]),
+            Shader::GruScan => reach([projection, weights, extra, valid, state(h), y]),
+            Shader::RnnScan => reach([projection, weights, valid, state(h), y]),
+            Shader::LstmStep => reach([projection, weights, extra, valid, halves(2), state(h), y]),
+            Shader::GruStep => {
+                let (copies, z) = if self.phase == 0 { (2, 0) } else { (3, state(h)) };
+                reach([projection, weights, extra, valid, halves(copies), z, y])
+            }
+            Shader::RnnStep => reach([projection, weights, valid, halves(2), y]),
+            Shader::LstmGrid => reach([projection, weights, extra, valid, exchange(), state(h), y]),
+            Shader::GruGrid => reach([projection, weights, extra, valid, exchange(), y]),
+            Shader::RnnGrid => reach([projection, weights, valid, exchange(), y]),
+            Shader::StackWave => {
+                // Of the first layer only.
+                let projection = times([p.chunk_steps.into(), batch, g * h, 4]);
+                let c = if self.switch { state(h) } else { 0 };
+                reach([projection, times([2, weights]), times([d, g * h, 4]), extra, valid, halves(2), c, y])
+            }
+            Shader::GeneralScan => {
+                let w_hr = if self.switch { times([d, h.div_ceil(4), w, 4 * self.weight]) } else { 0 };
+                reach([projection, weights, w_hr, extra, valid, state(w), state(h), y])
+            }
+            Shader::GeneralStep => {
+                let product = if self.phase == 2 { state(w) } else { state(g * h) };
+                let m = if self.phase == 1 { state(h) } else { 0 };
+                reach([projection, product, extra, valid, state(w), state(h), m, y])
+            }
+            Shader::PointwiseScan => reach([projection, extra, valid, state(h), y]),
+            Shader::LinearScan | Shader::LinearCarry => {
+                let columns = times([batch, h]);
+                let steps = u64::from(p.steps);
+                let maps = |items: u64| times([d, items, columns, 8]);
+                let blocks = maps(steps.div_ceil(Pointwise::BLOCK.into()));
+                let all = maps(steps);
+                match (self.shader, self.switch) {
+                    (Shader::LinearScan, true) => reach([all, blocks, valid, projection]),
+                    (Shader::LinearScan, false) => reach([all, blocks, 0, all]),
+                    (_, apply) => {
+                        // What came before a block is read where there is more than one.
+                        let above = if gy > 1 { blocks } else { 0 };
+                        if apply { reach([above, all, valid, state(h), state(h), y]) } else { reach([above, all, 0]) }
+                    }
+                }
+            }
+            other => unreachable!("{} has an arm of its own", other.stem()),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The door that only kernels have: a dispatch that would leave its buffers is refused before it is recorded,
+//! whoever made it.
+
+use recurve::{DType, Device, Shape, Tensor, TensorError as E};
+use recurve_shaders::{Element, MatmulTile, Shader, Variant, params, reflect, samples};
+use recurve_tensor::gpu::Gpu;
+use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, gather_rows, strided_copy};
+use recurve_tests::gpu;
+
+/// Floats on the GPU: exactly one size class of buffers, so that one element more is beyond the buffer.
+const COUNT: usize = 1024;
+
+fn tensor(gpu: &Device) -> Tensor {
+    Tensor::zeros(&[COUNT], DType::F32, gpu).unwrap()
+}
+
+fn record(gpu: &Gpu, v: &Variant, buffers: &[&Tensor], params: &[u8], groups: [u32; 3]) -> Result<(), E> {
+    let pipeline = gpu.pipeline(v)?;
+    let buffers: Vec<_> = buffers.iter().map(|t| t.gpu_buffer()).collect();
+    gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params, groups })
+}
+
+fn refused(result: Result<(), E>, what: &str) {
+    let e = result.expect_err(what);
+    assert!(matches!(e, E::Argument { argument: "dispatch", .. }), "{e}");
+    assert!(e.to_string().contains(what), "{e} does not say {what}");
+}
+
+/// Every kernel says how far it reaches into each of the buffers that its module binds.
+#[test]
+fn every_kernel_says_how_far_it_reaches() {
+    let size = |s: Shader| match s {
+        Shader::Binary => size_of::<params::Binary>(),
+        Shader::Copy => size_of::<params::Copy>(),
+        Shader::Matmul | Shader::Matvec => size_of::<params::Matmul>(),
+        _ => 0,
+    };
+    for (n, v) in samples().iter().enumerate() {
+        let module = reflect(&v.compose().unwrap().source).unwrap();
+        let (uniform, buffers) = (&module.bindings[0], &module.bindings[1..]);
+        assert!(size(v.shader()) == 0 || uniform.size as usize == size(v.shader()));
+        // All sizes one, one step of one timestep; flags ask for outputs. Words that are floats become tiny.
+        let mut ones: Vec<u8> = (0..uniform.size / 4).flat_map(|_| 1u32.to_le_bytes()).collect();
+        if uniform.size as usize == size_of::<params::Recurrent>() && v.compose().unwrap().source.contains("is_reverse")
+        {
+            let p = params::Recurrent {
+                steps: 1,
+                timesteps: 1,
+                batch: 1,
+                chunk_steps: 1,
+                y_batch: 1,
+                y_time: 1,
+                flags: 1,
+                directions: 1,
+                ..params::Recurrent::default()
+            };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
+        if v.shader() == Shader::Reduce {
+            let p = params::Reduce { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
+        let reach = v.bounds().reach(&ones, [1, 1, 1]).unwrap_or_else(|e| panic!("{}#{n}: {e}", v.shader().stem()));
+        assert_eq!(reach.len(), buffers.len(), "{}#{n}", v.shader().stem());
+        for (b, reach) in buffers.iter().zip(&reach) {
+            // What is written is reached, and nothing far away is.
+            assert!(*reach < 1 << 24, "{}#{n}: {} {reach}", v.shader().stem(), b.name);
+        }
+        assert!(reach.iter().any(|&r| r > 0), "{}#{n}", v.shader().stem());
+        // Parameters of another size are an error, not a panic.
+        assert!(v.bounds().reach(&ones[..ones.len() - 4], [1, 1, 1]).is_err() || reach.iter().all(|&r| r <= 1024));
+        // The largest parameters reach far or are refused; nothing wraps.
+        let most = vec![0xff; ones.len()];
+        if let Ok(reach) = v.bounds().reach(&most, [u32::MAX; 3]) {
+            let fixed = matches!(v.shader(), Shader::LoopProbe | Shader::SubgroupProbe);
+            assert!(fixed || reach.iter().any(|&r| r >= u32::MAX.into()), "{}#{n}: {reach:?}", v.shader().stem());
+        }
+    }
+}
+
+#[test]
+fn elementwise_kernels_stay_inside() {
+    let device = gpu();
+    let g = device.gpu().unwrap();
+    let (a, b, c) = (tensor(&device), tensor(&device), tensor(&device));
+    let n = COUNT as u32;
+    let fill = |count| params::Fill { count, groups_x: 1 << 10, value: 1.0, unused: 0 };
+    let v = Variant::fill(Element::F32);
+    record(g, &v, &[&a], bytemuck::bytes_of(&fill(n)), [4, 1, 1]).unwrap();
+    refused(record(g, &v, &[&a], bytemuck::bytes_of(&fill(n + 1)), [5, 1, 1]), "reaches");
+    refused(record(g, &v, &[&a], bytemuck::bytes_of(&fill(u32::MAX)), [5, 1, 1]), "reaches");
+    // Another number of buffers, other parameters.
+    refused(record(g, &v, &[&a, &b], bytemuck::bytes_of(&fill(n)), [4, 1, 1]), "2 buffers");
+    refused(record(g, &v, &[&a], &[0; 4], [4, 1, 1]), "4 bytes");
+    let e = record(g, &v, &[&a], bytemuck::bytes_of(&fill(n)), [u32::MAX, 1, 1]).unwrap_err();
+    assert!(matches!(e, E::Workgroups { workgroups: 4_294_967_295, .. }), "{e}");
+
+    let binary = |stride: u32, size: u32| {
+        let mut dims = [[1, 0, 0, 0]; 6];
+        dims[5] = [size, stride, 1, 0];
+        params::Binary { count: n, groups_x: 1 << 10, dims, ..Default::default() }
+    };
+    let v = Variant::binary(Element::F32, 0);
+    record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(1, n)), [4, 1, 1]).unwrap();
+    refused(record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(2, n)), [4, 1, 1]), "reaches");
+    refused(record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(u32::MAX, n)), [4, 1, 1]), "reaches");
+    refused(record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(1, 0)), [4, 1, 1]), "zero");
+    // What is written may not be bound twice; what is read may.
+    record(g, &v, &[&a, &a, &c], bytemuck::bytes_of(&binary(1, n)), [4, 1, 1]).unwrap();
+    refused(record(g, &v, &[&a, &b, &a], bytemuck::bytes_of(&binary(1, n)), [4, 1, 1]), "twice");
+    assert_eq!(c.to_vec().unwrap(), vec![2.0; COUNT]);
+}
+
+#[test]
+fn strided_kernels_stay_inside() {
+    let device = gpu();
+    let g = device.gpu().unwrap();
+    let (a, b) = (tensor(&device), tensor(&device));
+    let span = |count, source, target| Span {
+        shape: Shape::new(&[count]).unwrap(),
+        source,
+        source_strides: [1, 0, 0, 0, 0, 0],
+        target,
+        target_strides: [1, 0, 0, 0, 0, 0],
+    };
+    strided_copy(g, &span(COUNT - 1, 1, 0), &a, &b).unwrap();
+    refused(strided_copy(g, &span(COUNT, 1, 0), &a, &b), "reaches");
+    refused(strided_copy(g, &span(COUNT, 0, 1), &a, &b), "reaches");
+    refused(strided_copy(g, &span(COUNT, 0, 0), &a, &a), "twice");
+    let ids = Tensor::zeros(&[4], DType::U32, &device).unwrap();
+    assert!(matches!(strided_copy(g, &span(4, 0, 0), &a, &ids), Err(E::DType { .. })));
+    let second = Device::by_name(&format!("{}:{}", device.backend(), device.name())).unwrap();
+    let far = Tensor::zeros(&[COUNT], DType::F32, &second);
+    assert!(matches!(strided_copy(g, &span(4, 0, 0), &a, &far.unwrap()), Err(E::Device { .. })));
+
+    let v = Variant::matmul(Element::F32, Element::F32, true, false, 0, MatmulTile::SMALL);
+    let right = params::Matmul { m: 32, n: 32, k: 32, a_inner: 32, a_inner_stride: 32, ..Default::default() };
+    let c = tensor(&device);
+    let run = |p: params::Matmul, groups| record(g, &v, &[&a, &b, &a, &c], bytemuck::bytes_of(&p), groups);
+    run(right, [1, 1, 1]).unwrap();
+    for (wrong, what) in [
+        (params::Matmul { m: 33, ..right }, "reaches"),
+        (params::Matmul { k: 33, ..right }, "reaches"),
+        (params::Matmul { n: 33, ..right }, "reaches"),
+        (params::Matmul { a_offset: 1, ..right }, "reaches"),
+        (params::Matmul { b_offset: 1, ..right }, "reaches"),
+        (params::Matmul { c_offset: 1, ..right }, "reaches"),
+        (params::Matmul { a_inner_stride: 33, ..right }, "reaches"),
+        (params::Matmul { a_inner: 31, a_outer_stride: 1000, ..right }, "reaches"),
+        (params::Matmul { a_inner: 0, ..right }, "zero"),
+        (params::Matmul { m: 0, ..right }, "zero"),
+        (params::Matmul { k: 0, ..right }, "zero"),
+    ] {
+        refused(run(wrong, [1, 1, 1]), what);
+    }
+    refused(run(params::Matmul { c_batch: 1, ..right }, [1, 1, 2]), "reaches");
+    // A product of rows is as long as its last row, not as its longest stride: the last half group of rows.
+    let rows = params::Matmul { m: 3, n: 1, k: 1, a_inner: 2, a_outer_stride: 1023, a_inner_stride: 5, ..right };
+    run(rows, [1, 1, 1]).unwrap();
+    device.synchronize().unwrap();
+}
+
+/// An id beyond the table reads its last row, though the host knows nothing of it.
+#[test]
+fn ids_that_nobody_checked_stay_in_the_table() {
+    let device = gpu();
+    let g = device.gpu().unwrap();
+    let table = Tensor::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &device).unwrap();
+    let bits = Tensor::from_f32(&[f32::from_bits(!0), f32::from_bits(0), f32::from_bits(7)], &[3], &device).unwrap();
+    let ids = bits.reinterpreted(DType::U32).unwrap();
+    // And what is reinterpreted says that nothing is known.
+    assert_eq!(ids.bound(), u32::MAX);
+    assert!(matches!(table.gather(&ids), Err(E::Index { index: 0xffff_ffff, .. })));
+    let out = Tensor::zeros(&[3, 2], DType::F32, &device).unwrap();
+    gather_rows(g, &table, &ids, 0..3, &out, 0).unwrap();
+    assert_eq!(out.to_vec().unwrap(), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
+    refused(gather_rows(g, &table, &ids, 0..1000, &out, 0), "reaches");
+    refused(gather_rows(g, &table, &ids, 0..3, &out, 1 << 20), "reaches");
+    // The same of what is not written yet, and of other sizes.
+    let shape = Shape::new(&[4]).unwrap();
+    assert_eq!(Tensor::gpu_uninit(g, shape, DType::U32, "test").unwrap().bound(), u32::MAX);
+    assert!(matches!(table.clone().to_device(&Device::Cpu).unwrap().reinterpreted(DType::U32), Err(E::DType { .. })));
+    if g.has_f16() {
+        assert!(matches!(table.reinterpreted(DType::F16), Err(E::DType { .. })));
+    }
+}
