@@ -101,10 +101,13 @@ impl GateOrder {
         }
     }
 
-    /// Reorders `rows` (G blocks of equal length) from this order to Recurve's.
+    /// Reorders `rows` (G blocks of equal length) from this order to Recurve's. What is left where they are not
+    /// G blocks stays at the end, for whoever checks the length.
     pub fn to_native<T: Copy>(self, kind: CellKind, rows: &[T]) -> Vec<T> {
         let block = rows.len() / kind.gates();
-        self.places(kind).iter().flat_map(|&g| rows[g * block..(g + 1) * block].iter().copied()).collect()
+        let (blocks, rest) = rows.split_at(block * kind.gates());
+        let gates = self.places(kind).iter().flat_map(|&g| &blocks[g * block..(g + 1) * block]);
+        gates.chain(rest).copied().collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Chunk, GpuLayer, K4_MULTIPLE, Kernels, Run, packed};
 use crate::{CellKind, DirectionWeights, RecurrentConfig};
 use recurve_shaders::{CellCode, General};
+use recurve_tensor::cpu::host;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, StridedMatmul, TensorKernels, strided_matmul};
 use recurve_tensor::{DType, Device, Error, Result, Tensor};
 
@@ -42,17 +43,29 @@ impl Weights {
         };
         let w_hr = all(|w| &w.w_hr);
         let (w_hr, w_hr_rows) = match cell.projection {
-            Some(_) => (packed(&w_hr, width, h, h.div_ceil(4))?, Some(weights(&w_hr.concat())?)),
+            Some(_) => (packed(&w_hr, width, h, h.div_ceil(4))?, Some(weights(&joined(&w_hr)?)?)),
             None => (vec![0.0; 4], None),
         };
         Ok(Self {
             norm_ih,
-            w_hh: weights(&all(|w| &w.w_hh).concat())?,
+            w_hh: weights(&joined(&all(|w| &w.w_hh))?)?,
             w_hr: weights(&w_hr)?,
             w_hr_rows,
             zeros: Tensor::zeros(&[rows], DType::F32, device)?,
         })
     }
+}
+
+/// Matrices one after the other.
+fn joined(matrices: &[&[f32]]) -> Result<Vec<f32>> {
+    let mut out = host("Recurrent::new", matrices.iter().map(|m| m.len()).sum())?;
+    let mut rest = &mut out[..];
+    for m in matrices {
+        let (own, behind) = rest.split_at_mut(m.len());
+        own.copy_from_slice(m);
+        rest = behind;
+    }
+    Ok(out)
 }
 
 /// Gain and offset `[2, n]`, with a bias, if there is one, added to the offset.
