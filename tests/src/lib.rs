@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod numerics;
 pub mod onnx;
 pub mod parity;
+pub mod skips;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
@@ -43,6 +44,15 @@ pub fn paths() -> Vec<(Device, Strategy)> {
         return vec![cpu];
     }
     vec![cpu, (gpu(), Strategy::Scan), (gpu(), Strategy::Step)]
+}
+
+/// The GPU, unless `RECURVE_TEST_PATHS=cpu` leaves the CPU alone; then the test is noted as skipped.
+pub fn wanted_gpu() -> Option<Device> {
+    let gpu = paths().into_iter().map(|(device, _)| device).find(|d| d.gpu().is_some());
+    if gpu.is_none() {
+        skips::skip("a GPU among RECURVE_TEST_PATHS");
+    }
+    gpu
 }
 
 /// The CPU and the GPU.
@@ -249,14 +259,29 @@ impl Case {
         self
     }
 
+    /// Whether a device has what the case needs. If not, that is noted as a skip, and the layer must be
+    /// refused by a name that says why.
+    pub fn runs_on(&self, device: &Device) -> bool {
+        if self.weights != WeightStorage::F16 || skips::has_f16(device) {
+            return true;
+        }
+        let refused = self.build(device).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(refused.contains("f16"), "f16 weights on a device without f16: {refused:?}");
+        false
+    }
+
     /// The layer on a device.
     pub fn layer(&self, device: &Device) -> Recurrent {
+        self.build(device).expect("a valid layer")
+    }
+
+    fn build(&self, device: &Device) -> Result<Recurrent, recurve::TensorError> {
         let pairs: Vec<_> = self.directions.iter().map(|(d, w)| (*d, w)).collect();
         let config = RecurrentConfig {
             weights: self.weights,
             ..RecurrentConfig::new(self.cell, self.sizes[2], self.sizes[3], &pairs)
         };
-        Recurrent::new(&config, device).expect("a valid layer")
+        Recurrent::new(&config, device)
     }
 
     /// The outputs on a device; `budget` bounds the projection of a chunk of timesteps.
@@ -341,7 +366,8 @@ impl Case {
         out
     }
 
-    /// Runs on a device and holds everything against the reference; returns the worst error.
+    /// Runs on a device and holds everything against the reference; returns the worst error, which is 0 for
+    /// a case that does not [run there](Self::runs_on).
     pub fn check(
         &self,
         want: &Outputs<f64>,
@@ -350,6 +376,9 @@ impl Case {
         budget: usize,
         tolerance: Tolerance,
     ) -> f64 {
+        if !self.runs_on(device) {
+            return 0.0;
+        }
         let got = self.run(device, strategy, budget);
         let mut worst = 0.0f64;
         for (name, got, want) in [("y", &got.y, &want.y), ("h", &got.h, &want.h), ("c", &got.c, &want.c)] {

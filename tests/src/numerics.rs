@@ -94,11 +94,11 @@ impl Row {
     }
 
     /// The worst error over all outputs, by every strategy, against the f64 reference with the weights
-    /// as given.
+    /// as given; none if the device lacks what the row needs.
     ///
     /// # Panics
     /// If it exceeds the bound.
-    pub fn measure(&self) -> f64 {
+    pub fn measure(&self) -> Option<f64> {
         let exact = Case::random(11, self.cell, &[Direction::Forward], SIZES);
         let want = exact.reference();
         let case = match self.weights {
@@ -106,6 +106,9 @@ impl Row {
             WeightStorage::F16 => exact.with_f16_weights(),
             WeightStorage::Int8 => exact.with_int8_weights(),
         };
+        if !case.runs_on(&self.device()) {
+            return None;
+        }
         let strategies: &[Strategy] = match self.place {
             Place::Cpu => &[Strategy::Auto],
             Place::Gpu => &[Strategy::Scan, Strategy::Step],
@@ -122,7 +125,15 @@ impl Row {
                 }
             }
         }
-        worst
+        Some(worst)
+    }
+
+    /// The worst error as the page shows it.
+    ///
+    /// # Panics
+    /// As [`Row::measure`].
+    pub fn worst_seen(&self) -> String {
+        self.measure().map_or_else(|| "not run".into(), |worst| format!("{worst:.1e}"))
     }
 
     /// The row's columns but for the measured one.

@@ -7,7 +7,8 @@ use recurve::{
     Activation, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
     RecurrentStack, Strategy, Tensor, WeightStorage, Zoneout,
 };
-use recurve_tests::{Case, Random, compare_f32, gpu, paths, wide};
+use recurve_tests::skips::has_f16;
+use recurve_tests::{Case, Random, compare_f32, paths, wanted_gpu, wide};
 
 const ALL: usize = 64 << 20;
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Reverse];
@@ -128,7 +129,8 @@ fn f16_weights_are_rounded_and_summed_in_f32() {
 /// with subgroups and without, weights in registers, tiles of rows.
 #[test]
 fn every_candidate_gives_the_same_result() {
-    let gpu = gpu();
+    let Some(gpu) = wanted_gpu() else { return };
+    let f16 = has_f16(&gpu);
     let mut layouts = std::collections::BTreeSet::new();
     let clipped = Cell { clip: Some(0.5), candidate: Activation::Softsign, ..Cell::LSTM };
     for (n, cell) in [Cell::RNN, Cell::GRU, clipped, Cell::GRU_RESET_BEFORE, Cell::LSTM].into_iter().enumerate() {
@@ -141,7 +143,7 @@ fn every_candidate_gives_the_same_result() {
                 (1, _) => case.with_mask(5, MaskedOutput::Repeat),
                 _ => case,
             };
-            let case = if half { case.with_f16_weights() } else { case };
+            let case = if half && f16 { case.with_f16_weights() } else { case };
             let want = case.reference();
             let layer = case.layer(&gpu);
             let all = layer.candidates(sizes[0], sizes[1]).unwrap();
@@ -179,7 +181,7 @@ fn every_candidate_gives_the_same_result() {
 /// workgroups than a software rasteriser has threads they do not, and the call ends by `step`.
 #[test]
 fn grid_is_right_or_falls_back_to_step() {
-    let gpu = gpu();
+    let Some(gpu) = wanted_gpu() else { return };
     let mut ways = Vec::new();
     for (cell, h) in [(Cell::LSTM, 16), (Cell::GRU, 32), (Cell::RNN, 64), (Cell::LSTM, 600), (Cell::RNN, 1000)] {
         let case = Case::random(70, cell, &[Direction::Forward], [2, 9, 3, h]).with_states(71);
@@ -262,7 +264,8 @@ fn token_tables_stand_for_embedding_and_input_product() {
 /// T + L - 1 dispatches and those around them.
 #[test]
 fn stacked_layers_run_as_a_wavefront() {
-    let gpu = gpu();
+    let Some(gpu) = wanted_gpu() else { return };
+    let f16 = has_f16(&gpu);
     let options = Cell { clip: Some(0.8), zoneout: Some(Zoneout { h: 0.1, c: 0.2 }), ..Cell::LSTM };
     for (n, cell) in [Cell::LSTM, Cell::GRU, Cell::RNN, options].into_iter().enumerate() {
         for (b, t, i, h, half) in [(1, 7, 5, 33, false), (5, 4, 20, 20, true), (2, 1, 3, 64, false)] {
@@ -273,7 +276,7 @@ fn stacked_layers_run_as_a_wavefront() {
                     let case = Case::random(100 + l as u64, cell, &[Direction::Forward], [b, t, input, h])
                         .with_states(l as u64);
                     let case = if n == 0 { case.with_peepholes(9) } else { case };
-                    if half { case.with_f16_weights() } else { case }
+                    if half && f16 { case.with_f16_weights() } else { case }
                 })
                 .collect();
             let mut want = Vec::new();
@@ -391,6 +394,7 @@ fn two_directions_may_have_two_cells() {
 
 #[test]
 fn minimal_cells_scan_any_number_of_blocks() {
+    let Some(gpu) = wanted_gpu() else { return };
     // Blocks of 32 timesteps: one, several, several levels of them, and chunks that end within one.
     for cell in [Cell::MINGRU, Cell::MINLSTM] {
         for t in [31, 32, 33, 1024, 1100, 2500] {
@@ -398,19 +402,20 @@ fn minimal_cells_scan_any_number_of_blocks() {
             let want = case.reference();
             let budgets = [ALL, 700 * 2 * 2 * (cell.kind.gates() * 5 * 4 + 5 * 9)];
             for budget in budgets {
-                case.check(&want, &gpu(), Strategy::Scan, budget, Tolerance::new(3e-6));
+                case.check(&want, &gpu, Strategy::Scan, budget, Tolerance::new(3e-6));
             }
             case = case.with_lengths();
-            case.check(&case.reference(), &gpu(), Strategy::Scan, ALL, Tolerance::new(3e-6));
+            case.check(&case.reference(), &gpu, Strategy::Scan, ALL, Tolerance::new(3e-6));
         }
     }
 }
 
 #[test]
 fn minimal_cells_run_more_columns_than_a_dispatch_counts() {
+    let Some(gpu) = wanted_gpu() else { return };
     // 4096 · 140 / 8 workgroups along x, of which there may be 65,535.
     let case = Case::random(63, Cell::MINGRU, &[Direction::Forward], [4096, 2, 1, 140]);
-    case.check(&case.reference(), &gpu(), Strategy::Scan, ALL, Tolerance::new(3e-6));
+    case.check(&case.reference(), &gpu, Strategy::Scan, ALL, Tolerance::new(3e-6));
 }
 
 #[test]
@@ -487,10 +492,11 @@ fn long_sequences_stay_within_the_stated_bound() {
 
 #[test]
 fn the_loop_limit_of_a_software_rasteriser_is_respected() {
+    let Some(gpu) = wanted_gpu() else { return };
     // 2000 steps of 32 or more iterations exceed what lavapipe executes in a dispatch (65,535).
     let case = Case::random(12, Cell::GRU_RESET_BEFORE, &[Direction::Forward], [1, 2000, 1, 130]);
     let want = case.reference();
-    case.check(&want, &gpu(), Strategy::Scan, ALL, Tolerance::new(2e-5));
+    case.check(&want, &gpu, Strategy::Scan, ALL, Tolerance::new(2e-5));
 }
 
 #[test]
@@ -665,7 +671,8 @@ fn a_second_forward_makes_no_buffer_and_no_bind_group() {
 
 #[test]
 fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() {
-    let gpu = Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).unwrap();
+    let Some(gpu) = wanted_gpu() else { return };
+    let gpu = Device::by_name(&format!("{}:{}", gpu.backend(), gpu.name())).unwrap();
     let count = |t: usize, strategy: Strategy| {
         let case = Case::random(29, Cell::LSTM, &[Direction::Forward], [1, t, 4, 32]);
         let layer = case.layer(&gpu);
@@ -752,7 +759,7 @@ fn many_callers_with_long_sequences_all_end() {
 
 #[test]
 fn many_threads_share_a_device() {
-    let device = gpu();
+    let Some(device) = wanted_gpu() else { return };
     std::thread::scope(|s| {
         for n in 0..4 {
             let device = device.clone();
@@ -771,7 +778,7 @@ fn many_threads_share_a_device() {
 
 #[test]
 fn an_upload_never_overtakes_a_recorded_reader_of_its_buffer() {
-    let device = gpu();
+    let Some(device) = wanted_gpu() else { return };
     let mut r = Random(31);
     let inputs: Vec<Vec<f32>> = (0..20).map(|_| r.floats(64, 1.0)).collect();
     // Each input's tensor is dropped before its operation has run; the next upload may get its

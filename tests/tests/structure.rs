@@ -170,3 +170,29 @@ fn every_kernel_has_its_host_file_and_its_test() {
         }
     }
 }
+
+/// Clippy holds our own code to `rust-version`; this holds the packages that it is built from.
+#[test]
+fn no_dependency_needs_a_younger_compiler_than_we_say() {
+    let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output().unwrap();
+    let rustc = String::from_utf8(rustc.stdout).unwrap();
+    let host = rustc.lines().find_map(|l| l.strip_prefix("host: ")).unwrap();
+    // Packages of other targets may not have been downloaded.
+    let out = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", host])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let metadata: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let version = |p: &Value| -> Option<Vec<u32>> {
+        Some(p["rust_version"].as_str()?.split('.').take(2).map(|n| n.parse().unwrap()).collect())
+    };
+    let ours = packages.iter().find(|p| p["name"] == "recurve").and_then(version).unwrap();
+    assert!(packages.iter().filter(|p| version(p).is_some()).count() > 50, "few packages say what they need");
+    for p in packages {
+        let needs = version(p).unwrap_or_default();
+        assert!(needs <= ours, "{} needs Rust {needs:?}, and we say {ours:?}", p["name"]);
+    }
+}

@@ -1,17 +1,23 @@
-//! `cargo xtask test`: sets up what the tests need and runs them all.
+//! `cargo xtask test`: sets up what the tests need and runs them all, and says what was skipped.
+//! `cargo xtask test --driver swiftshader`: those that use a GPU, on another Vulkan driver than lavapipe.
 //! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
 //! `cargo xtask docs`: writes the generated pages of `docs/`.
 //! `cargo xtask compare`: the CPU beside ONNX Runtime and PyTorch; a table, and CSV and SVG in
 //! `benches/results`.
 //! `cargo xtask gpu`: everything to be run on a machine with a GPU: the tests on it, then its benches.
+//! `cargo xtask portability [PART...]`: targets, shader compilers and drivers that are not at hand.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied.
 
 #![forbid(unsafe_code)]
 
+mod drivers;
+mod portability;
+
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
     let task = env::args().nth(1);
@@ -25,9 +31,11 @@ fn main() -> ExitCode {
         }),
         Some("compare") => compare(&env::args().skip(2).collect::<Vec<_>>()),
         Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
+        Some("portability") => portability::portability(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
         _ => Err(
-            "usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | compare | gpu | lint"
+            "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | compare | gpu \
+             | portability [PARTS] | lint"
                 .into(),
         ),
     };
@@ -42,10 +50,15 @@ fn main() -> ExitCode {
 
 type Outcome<T = ()> = Result<T, String>;
 
+/// The workspace's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").into()
+}
+
 /// A command in the workspace's root.
 fn command(program: impl AsRef<OsStr>) -> Command {
     let mut c = Command::new(program);
-    c.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    c.current_dir(root());
     // Without a session, Mesa's device selection complains about that for every instance.
     if env::var_os("XDG_RUNTIME_DIR").is_none() {
         c.env("NODEVICE_SELECT", "1");
@@ -78,16 +91,20 @@ fn show(c: &Command) -> String {
 
 /// Everything: unit tests, doc tests, cross-checks, golden values, conformance, the command line.
 fn test(arguments: &[String]) -> Outcome {
-    // The tests' own build has the program too; asking for the program alone would compile most dependencies
-    // a second time, because the tests switch on more of their features.
-    let mut c = cargo();
-    c.args(["test", "--release", "--workspace", "--no-run"]);
-    run(c)?;
+    if let [option, driver, rest @ ..] = arguments
+        && option == "--driver"
+    {
+        return match driver.as_str() {
+            "swiftshader" => test_on_swiftshader(rest),
+            _ => Err(format!("--driver: expected swiftshader, got {driver:?}")),
+        };
+    }
+    build_tests()?;
     setup_with(program)?;
     let mut c = cargo();
     // Optimised, because the f64 reference and the software rasteriser are slow enough as it is.
     c.args(["test", "--release", "--workspace"]).args(arguments);
-    run(c)?;
+    run_tests(c)?;
     if !arguments.is_empty() {
         return Ok(());
     }
@@ -98,25 +115,96 @@ fn test(arguments: &[String]) -> Outcome {
         c.args(["test", "--release", "--workspace", "--test", "kernels", "--test", "golden"]);
         eprintln!("xtask: RECURVE_SIMD={simd} RECURVE_TEST_PATHS=cpu");
         c.env("RECURVE_SIMD", simd).env("RECURVE_TEST_PATHS", "cpu");
-        run(c)?;
+        run_tests(c)?;
     }
     Ok(())
+}
+
+/// The tests' own build has the program too; asking for the program alone would compile most dependencies
+/// a second time, because the tests switch on more of their features.
+fn build_tests() -> Outcome {
+    let mut c = cargo();
+    c.args(["test", "--release", "--workspace", "--no-run"]);
+    run(c)
+}
+
+/// The tests that use a GPU, on SwiftShader.
+fn test_on_swiftshader(arguments: &[String]) -> Outcome {
+    let icd = drivers::swiftshader()?;
+    build_tests()?;
+    setup_with(|| {
+        let mut c = program();
+        c.env("VK_DRIVER_FILES", &icd);
+        c
+    })?;
+    let mut c = cargo();
+    c.env("VK_DRIVER_FILES", &icd);
+    c.args(["test", "--release", "--workspace", "--no-fail-fast"]);
+    if arguments.is_empty() {
+        for test in ["kernels", "tensor_ops", "golden", "onnx", "options", "forms", "errors", "seeds"] {
+            c.args(["--test", test]);
+        }
+    }
+    c.args(arguments).env("RECURVE_TEST_DEVICE", "vulkan:SwiftShader");
+    run_tests(c)
+}
+
+/// Runs tests, then says which parts of them were left out because the device lacks something.
+fn run_tests(mut c: Command) -> Outcome {
+    let file = root().join("target/test-skips.txt");
+    match std::fs::remove_file(&file) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(format!("{}: {e}", file.display())),
+        _ => {}
+    }
+    c.env("RECURVE_TEST_SKIPS", &file);
+    let outcome = run(c);
+    let skips = match std::fs::read_to_string(&file) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        skips => skips.map_err(|e| format!("{}: {e}", file.display()))?,
+    };
+    let mut counts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for (test, what) in skips.lines().filter_map(|l| l.split_once('\t')) {
+        *counts.entry(what).or_default().entry(test).or_default() += 1;
+    }
+    if counts.is_empty() {
+        eprintln!("xtask: nothing was skipped");
+    }
+    for (what, tests) in counts {
+        let parts: usize = tests.values().sum();
+        eprintln!("xtask: skipped for want of {what}: {parts} parts of {} tests:", tests.len());
+        for (test, parts) in tests {
+            eprintln!("xtask:   {test}: {parts}");
+        }
+    }
+    outcome
 }
 
 /// The program of the suites, built with the whole workspace so that what the tests built serves.
 fn suites() -> Outcome<Command> {
     let mut c = cargo();
     c.args(["build", "--release", "--workspace", "--bin", "recurve-conformance", "--message-format", "json"]);
+    Ok(command(built(c, "recurve-conformance")?))
+}
+
+/// The path of the program that Cargo built last of those whose file's name begins like this, from what Cargo
+/// says as JSON, one object a line.
+fn built(mut c: Command, name: &str) -> Outcome<PathBuf> {
+    c.stderr(Stdio::inherit());
+    let text = output(c)?;
+    let paths = text.split("\"executable\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let paths = paths.map(|p| PathBuf::from(p.replace("\\\\", "\\")));
+    let ours = paths.filter(|p| p.file_name().is_some_and(|f| f.to_string_lossy().starts_with(name)));
+    ours.last().ok_or(format!("{name} was not built"))
+}
+
+/// What a command writes to standard output, if it succeeds.
+fn output(mut c: Command) -> Outcome<String> {
     eprintln!("xtask: {}", show(&c));
-    let out = c.stderr(std::process::Stdio::inherit()).output().map_err(|e| e.to_string())?;
-    if !out.status.success() {
-        return Err(format!("{} ended with {}", show(&c), out.status));
+    let out = c.output().map_err(|e| format!("{}: {e}", show(&c)))?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
     }
-    // One JSON object a line; only the path of the program matters.
-    let text = String::from_utf8_lossy(&out.stdout);
-    let path = text.split("\"executable\":\"").skip(1).filter_map(|rest| rest.split('"').next());
-    let path = path.filter(|p| p.contains("recurve-conformance")).last().ok_or("the suites were not built")?;
-    Ok(command(path.replace("\\\\", "\\")))
+    Err(format!("{} ended with {}: {}", show(&c), out.status, String::from_utf8_lossy(&out.stderr).trim()))
 }
 
 /// ONNX cases. The exit code is that of the suites: 1 if a case failed or there was none.
@@ -156,22 +244,7 @@ fn setup_with(recurve: impl Fn() -> Command) -> Outcome {
          mesa-vulkan-drivers; Windows has WARP built in)",
         packages.join(" ")
     );
-    if command("apt-get").arg("--version").output().is_err() {
-        return Err(hint);
-    }
-    let root = command("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0");
-    let apt = |arguments: &[&str]| {
-        let mut c = if root { command("apt-get") } else { command("sudo") };
-        if !root {
-            c.arg("apt-get");
-        }
-        c.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
-        run(c)
-    };
-    // Lists may be fresh enough already, and a machine without a network may have a cache.
-    let install: Vec<&str> = ["install", "-y", "--no-install-recommends"].into_iter().chain(packages).collect();
-    let installed = apt(&["update"]).and_then(|()| apt(&install)).or_else(|_| apt(&install));
-    installed.map_err(|e| format!("{e}; {hint}"))?;
+    drivers::install(&packages).map_err(|e| format!("{e}; {hint}"))?;
     if has_adapter(recurve())? { Ok(()) } else { Err(hint) }
 }
 
@@ -179,7 +252,7 @@ fn has_adapter(mut c: Command) -> Outcome<bool> {
     c.args(["devices", "--json"]);
     eprintln!("xtask: {}", show(&c));
     // Standard error stays the user's, to show the progress of a first build.
-    let out = c.stderr(std::process::Stdio::inherit()).output().map_err(|e| e.to_string())?;
+    let out = c.stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
     if !out.status.success() {
         return Err(format!("{} ended with {}", show(&c), out.status));
     }
@@ -221,7 +294,7 @@ fn gpu(arguments: &[String]) -> Outcome {
     }
     let mut tests = cargo();
     tests.args(["test", "--release", "--workspace"]).env("RECURVE_TEST_DEVICE", "gpu");
-    run(tests)?;
+    run_tests(tests)?;
     let folder = "benches/results";
     let mut candidates = program();
     candidates.args(["bench", "--device", "gpu", "--strategy", "candidates", "--cell", "lstm,gru,rnn"]);

@@ -3,12 +3,14 @@
 
 use super::pack::Line;
 use crate::WeightStorage;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::any::Any;
 use half::f16;
 use pulp::Simd;
 use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
+#[cfg(target_arch = "aarch64")]
+use recurve_tensor::cpu::simd;
 
 /// A matrix `[G·units, K]` as `[tiles, K, G, lanes]`: a tile is `lanes` neighbouring units, the last is
 /// padded with zeros.
@@ -175,10 +177,17 @@ impl<'a> Stored for Int8<'a> {
 }
 
 /// The same instructions by their own name, if they are those of `T`.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn known<S: Simd, T: Copy + 'static>(s: S) -> Option<T> {
     (&s as &dyn Any).downcast_ref::<T>().copied()
+}
+
+/// NEON, with or without instructions for complex numbers.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn neon<S: Simd>(s: S) -> Option<pulp::aarch64::Neon> {
+    known::<S, pulp::aarch64::Neon>(s).or_else(|| known::<S, pulp::aarch64::NeonFcma>(s).map(|n| *n))
 }
 
 /// f16 to f32; exact.
@@ -186,13 +195,13 @@ fn known<S: Simd, T: Copy + 'static>(s: S) -> Option<T> {
 fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
     #[cfg(target_arch = "x86_64")]
     {
-        if let (Some(v4), Some(v)) = (known::<S, pulp::x86::V4>(s), v.as_array::<16>()) {
+        if let (Some(v4), Some(v)) = (known::<S, pulp::x86::V4>(s), v.first_chunk::<16>()) {
             let x: pulp::f32x16 = pulp::cast(v4.avx512f._mm512_cvtph_ps(pulp::cast(pulp::u16x16(
                 v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7], v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15],
             ))));
             return bytemuck::cast(x);
         }
-        if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.as_array::<8>()) {
+        if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.first_chunk::<8>()) {
             let x = v3.avx2._mm256_cvtepu16_epi32(pulp::cast(*v));
             let x: S::u32s = bytemuck::cast(pulp::cast::<_, pulp::u32x8>(x));
             // Exponent and mantissa in the places of an f32, whose exponent is then 112 too small.
@@ -201,6 +210,10 @@ fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
             let value = s.mul_f32s(s.transmute_f32s_u32s(magnitude), s.splat_f32s(f32::from_bits((112 + 127) << 23)));
             return s.transmute_f32s_u32s(s.or_u32s(s.transmute_u32s_f32s(value), sign));
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let (Some(neon), Some(v)) = (neon(s), v.first_chunk::<4>()) {
+        return bytemuck::cast(simd::widen_f16(neon, *v));
     }
     let mut lanes = [0.0; 16];
     for (o, v) in lanes.iter_mut().zip(v) {
@@ -214,16 +227,23 @@ fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
 fn int8s<S: Simd>(s: S, v: &[i8]) -> S::f32s {
     #[cfg(target_arch = "x86_64")]
     {
-        if let (Some(v4), Some(v)) = (known::<S, pulp::x86::V4>(s), v.as_array::<16>()) {
+        if let (Some(v4), Some(v)) = (known::<S, pulp::x86::V4>(s), v.first_chunk::<16>()) {
             let x = v4.avx512f._mm512_cvtepi32_ps(v4.avx512f._mm512_cvtepi8_epi32(pulp::cast(*v)));
             return bytemuck::cast(pulp::cast::<_, pulp::f32x16>(x));
         }
-        if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.as_array::<8>()) {
+        if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.first_chunk::<8>()) {
             let mut wide = [0i8; 16];
             wide[..8].copy_from_slice(v);
             let x = v3.avx._mm256_cvtepi32_ps(v3.avx2._mm256_cvtepi8_epi32(pulp::cast(wide)));
             return bytemuck::cast(pulp::cast::<_, pulp::f32x8>(x));
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let (Some(neon), Some(v)) = (neon(s), v.first_chunk::<4>()) {
+        let neon = neon.neon;
+        let narrow: core::arch::aarch64::int8x8_t = bytemuck::cast([v[0], v[1], v[2], v[3], 0, 0, 0, 0]);
+        let [x, _]: [core::arch::aarch64::int16x4_t; 2] = bytemuck::cast(neon.vmovl_s8(narrow));
+        return bytemuck::cast(neon.vcvtq_f32_s32(neon.vmovl_s16(x)));
     }
     let mut lanes = [0.0; 16];
     for (o, v) in lanes.iter_mut().zip(v) {
@@ -238,10 +258,13 @@ mod tests {
     use pulp::{Arch, WithSimd};
 
     fn archs() -> Vec<Arch> {
-        let mut all = vec![Arch::Scalar, Arch::new()];
         #[cfg(target_arch = "x86_64")]
-        all.extend(pulp::x86::V3::try_new().map(Arch::V3));
-        all
+        let less = pulp::x86::V3::try_new().map(Arch::V3);
+        #[cfg(target_arch = "aarch64")]
+        let less = pulp::aarch64::Neon::try_new().map(Arch::Neon);
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        let less = None;
+        [Arch::Scalar, Arch::new()].into_iter().chain(less).collect()
     }
 
     #[test]

@@ -71,6 +71,26 @@ pub(super) fn gemm(g: &Gemm<'_>, c: &mut [f32], parallelism: gemm_common::Parall
     }
 }
 
+/// Four f16, by their bits, as f32; exact.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+pub fn widen_f16(_: pulp::aarch64::Neon, v: [u16; 4]) -> core::arch::aarch64::float32x4_t {
+    let v: core::arch::aarch64::uint16x4_t = bytemuck::cast(v);
+    let wide;
+    // The intrinsic for this instruction is younger than the compilers that this crate allows.
+    // SAFETY: there is a `Neon` only where the CPU has NEON, which the instruction is a part of. It reads one
+    // register and writes another, nothing else.
+    unsafe {
+        core::arch::asm!(
+            "fcvtl {0:v}.4s, {1:v}.4h",
+            lateout(vreg) wide,
+            in(vreg) v,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    wide
+}
+
 /// `e^x` on a vector. Valid for every x; relative error below 2 ULP where the result is normal;
 /// 0 below -87.3, infinity above 88.37, NaN for NaN.
 #[inline(always)]
