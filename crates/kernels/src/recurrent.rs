@@ -494,7 +494,7 @@ impl Recurrent {
     ///
     /// # Errors
     /// [`Error::Argument`] if `x` is empty or no multiple of I, a state has another size, or the layer has two
-    /// directions; [`Error::Unsupported`] if the layer is on a GPU.
+    /// directions; [`Error::Unsupported`] if the layer is on a GPU; [`Error::OutOfMemory`] for lack of memory.
     pub fn step_in_place(&self, x: &[f32], h: &mut [f32], c: &mut [f32]) -> Result<()> {
         let bad = |argument, message| Error::Argument { operation: STEP, argument, message };
         let layer = match &self.layer {
