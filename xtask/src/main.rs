@@ -1,5 +1,6 @@
 //! `cargo xtask test`: sets up what the tests need and runs them all.
 //! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
+//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files: npy, npz, model, text.
 //! `cargo xtask docs`: writes the generated pages of `docs/`.
 //! `cargo xtask compare`: the CPU beside ONNX Runtime and PyTorch; a table, and CSV and SVG in
 //! `benches/results`.
@@ -8,12 +9,17 @@
 
 #![forbid(unsafe_code)]
 
+mod readers;
+
 use std::env;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
+    if let Some(code) = readers::as_compiler() {
+        return code;
+    }
     let task = env::args().nth(1);
     let outcome = match task.as_deref() {
         Some("test") => test(&env::args().skip(2).collect::<Vec<_>>()),
@@ -26,8 +32,9 @@ fn main() -> ExitCode {
         Some("compare") => compare(&env::args().skip(2).collect::<Vec<_>>()),
         Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
+        Some("fuzz") => fuzz(&env::args().skip(2).collect::<Vec<_>>()),
         _ => Err(
-            "usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | compare | gpu | lint"
+            "usage: cargo xtask test [ARGUMENTS FOR CARGO TEST] | setup | conformance | fuzz | docs | compare | gpu | lint"
                 .into(),
         ),
     };
@@ -132,6 +139,14 @@ fn conformance() -> ExitCode {
             eprintln!("xtask: {e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Random input for what is named first.
+fn fuzz(arguments: &[String]) -> Outcome {
+    match arguments.split_first() {
+        Some((target, rest)) if readers::READERS.contains(&target.as_str()) => readers::fuzz(target, rest),
+        _ => Err(format!("usage: cargo xtask fuzz {} [--runs N] [--seed S]", readers::READERS.join("|"))),
     }
 }
 

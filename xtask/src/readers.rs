@@ -48,7 +48,9 @@ pub(crate) fn as_compiler() -> Option<ExitCode> {
         rustc.args(COVERAGE);
     }
     let status = rustc.args(arguments).status();
-    Some(status.ok().and_then(|s| s.code()).and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    Some(
+        status.ok().and_then(|s| s.code()).and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
+    )
 }
 
 /// Builds the target, instrumented, and runs it. What it finds is left in `fuzz/artifacts`.

@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(ints(of("<i2", "(1,)", &[254, 255]).unwrap()), [-2]);
         assert_eq!(ints(of(">u2", "(1,)", &[1, 2]).unwrap()), [258]);
         assert_eq!(ints(of("<i4", "(1,)", &(-7i32).to_le_bytes()).unwrap()), [-7]);
-        assert_eq!(ints(of(">u4", "(1,)", &u32::MAX.to_be_bytes()).unwrap()), [u32::MAX.into()]);
+        assert_eq!(ints(of(">u4", "(1,)", &u32::MAX.to_be_bytes()).unwrap()), [i64::from(u32::MAX)]);
         assert_eq!(ints(of(">i8", "(1,)", &i64::MIN.to_be_bytes()).unwrap()), [i64::MIN]);
         assert_eq!(ints(of("<u8", "(1,)", &7u64.to_le_bytes()).unwrap()), [7]);
         assert!(of("<u8", "(1,)", &u64::MAX.to_le_bytes()).unwrap_err().contains("18446744073709551615"));
