@@ -1,6 +1,7 @@
 //! `cargo xtask test`: sets up what the tests need and runs them all, and says what was skipped.
 //! `cargo xtask test --driver swiftshader`: those that use a GPU, on another Vulkan driver than lavapipe.
 //! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
+//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files: npy, npz, model, text.
 //! `cargo xtask docs`: writes the generated pages of `docs/`.
 //! `cargo xtask compare`: the CPU beside ONNX Runtime and PyTorch; a table, and CSV and SVG in
 //! `benches/results`.
@@ -12,6 +13,7 @@
 
 mod drivers;
 mod portability;
+mod readers;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -20,6 +22,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 fn main() -> ExitCode {
+    if let Some(code) = readers::as_compiler() {
+        return code;
+    }
     let task = env::args().nth(1);
     let outcome = match task.as_deref() {
         Some("test") => test(&env::args().skip(2).collect::<Vec<_>>()),
@@ -33,8 +38,9 @@ fn main() -> ExitCode {
         Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
         Some("portability") => portability::portability(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
+        Some("fuzz") => fuzz(&env::args().skip(2).collect::<Vec<_>>()),
         _ => Err(
-            "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | docs | compare | gpu \
+            "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | fuzz | docs | compare | gpu \
              | portability [PARTS] | lint"
                 .into(),
         ),
@@ -220,6 +226,14 @@ fn conformance() -> ExitCode {
             eprintln!("xtask: {e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Random input for what is named first.
+fn fuzz(arguments: &[String]) -> Outcome {
+    match arguments.split_first() {
+        Some((target, rest)) if readers::READERS.contains(&target.as_str()) => readers::fuzz(target, rest),
+        _ => Err(format!("usage: cargo xtask fuzz {} [--runs N] [--seed S]", readers::READERS.join("|"))),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Arrays in `.npy` and `.npz` files.
 
-use crate::{Error, Result};
-use npyz::{DType as NpyType, NpyFile, TypeChar, WriterBuilder};
+use crate::files::{self, short, some_names};
+use crate::{Error, Result, npy};
+use flate2::bufread::DeflateDecoder;
+use rawzip::{CompressionMethod, ReaderAt, ZipArchiveEntryWayfinder, ZipArchiveWriter, ZipLocator};
 use recurve_tensor::{DType, Device, Tensor};
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read};
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,103 +56,212 @@ impl HostArray {
     }
 }
 
+/// Bytes of memory that a compressed array may take: 1 GiB. What is not compressed is bounded by its file.
+const MAX_INFLATED: u64 = 1 << 30;
+
+/// Deflate makes at most this many bytes out of one.
+const MAX_RATIO: u64 = 1032;
+
+/// Arrays of a `.npz` file and bytes of a name, at most.
+const MAX_ARRAYS: usize = 1 << 16;
+const MAX_NAME: usize = 1 << 10;
+
+/// Which array of a `.npz` file is wanted.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// The one with this name.
+    Named(&'a str),
+    /// The one with this name, or the only one there is.
+    NamedOrOnly(&'a str),
+}
+
 /// Reads a `.npy` file, or the array `name` of a `.npz` file (its only one if there is one).
+///
+/// Read are f2, f4, f8 (as f32), i1 to i8, u1 to u8 and b1 (as i64), in both byte orders and both orders of
+/// the dimensions. A compressed array may take up to 1 GiB of memory; the data must be exactly what the header
+/// says.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Array`] if it is not what it should be.
 pub fn read_array(path: &Path, name: &str) -> Result<HostArray> {
-    let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
-    let bad = |message: String| Error::Array { path: path.into(), message };
-    let file = BufReader::new(File::open(path).map_err(io)?);
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
-        let mut zip = npyz::npz::NpzArchive::new(file).map_err(|e| bad(format!("not a .npz file ({e})")))?;
-        let names: Vec<String> = zip.array_names().map(str::to_owned).collect();
-        let pick = match &names[..] {
-            [only] => only.clone(),
-            _ if names.iter().any(|n| n == name) => name.to_owned(),
-            _ => return Err(bad(format!("has no array `{name}`; it has {}", names.join(", ")))),
-        };
-        let npy = zip.by_name(&pick).map_err(|e| bad(e.to_string()))?;
-        decode(npy.ok_or_else(|| bad(format!("has no array `{pick}`")))?).map_err(bad)
-    } else {
-        decode(NpyFile::new(file).map_err(|e| bad(format!("not a .npy file ({e})")))?).map_err(bad)
-    }
+    read_wanted(path, Wanted::NamedOrOnly(name))
 }
 
-fn decode<R: Read>(npy: NpyFile<R>) -> Result<HostArray, String> {
-    let shape: Vec<usize> = npy
-        .shape()
-        .iter()
-        .map(|&d| usize::try_from(d).map_err(|_| format!("dimension {d} is too large")))
-        .collect::<Result<_, _>>()?;
-    if npy.order() != npyz::Order::C && shape.len() > 1 {
-        return Err("is in Fortran order; save it with numpy.ascontiguousarray".into());
-    }
-    let NpyType::Plain(t) = npy.dtype() else {
-        return Err("holds records, but plain numbers are needed".into());
-    };
-    let e = |e: std::io::Error| e.to_string();
-    let data = match (t.type_char(), t.size_field()) {
-        (TypeChar::Float, 4) => HostData::Float(npy.into_vec::<f32>().map_err(e)?),
-        (TypeChar::Float, 8) => {
-            HostData::Float(npy.into_vec::<f64>().map_err(e)?.into_iter().map(|v| v as f32).collect())
-        }
-        (TypeChar::Int, 1) => ints(npy.into_vec::<i8>().map_err(e)?),
-        (TypeChar::Int, 2) => ints(npy.into_vec::<i16>().map_err(e)?),
-        (TypeChar::Int, 4) => ints(npy.into_vec::<i32>().map_err(e)?),
-        (TypeChar::Int, 8) => HostData::Int(npy.into_vec::<i64>().map_err(e)?),
-        (TypeChar::Uint, 1) => ints(npy.into_vec::<u8>().map_err(e)?),
-        (TypeChar::Uint, 2) => ints(npy.into_vec::<u16>().map_err(e)?),
-        (TypeChar::Uint, 4) => ints(npy.into_vec::<u32>().map_err(e)?),
-        _ => return Err(format!("has element type {t}, but f4, f8, i1 to i8 or u1 to u4 is needed")),
-    };
-    Ok(HostArray { shape, data })
-}
-
-fn ints<T: Into<i64>>(v: Vec<T>) -> HostData {
-    HostData::Int(v.into_iter().map(Into::into).collect())
-}
-
-/// Writes floats as a `.npy` file, or as the array `name` of a `.npz` file.
+/// Reads the array `name` of a `.npz` file, and no other; of a `.npy` file, which has no names, its array.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be written.
-pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
-    let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
-    let shape: Vec<u64> = shape.iter().map(|&d| d as u64).collect();
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz")) {
-        let mut zip = npyz::npz::NpzWriter::create(path).map_err(io)?;
-        let mut array = zip
-            .array(name, npyz::zip::write::FileOptions::default())
-            .map_err(io)?
-            .default_dtype()
-            .shape(&shape)
-            .begin_nd()
-            .map_err(io)?;
-        array.extend(data.iter().copied()).map_err(io)?;
-        array.finish().map_err(io)
+/// As [`read_array`].
+pub fn read_named_array(path: &Path, name: &str) -> Result<HostArray> {
+    read_wanted(path, Wanted::Named(name))
+}
+
+/// Reads the bytes of a `.npy` file.
+///
+/// # Errors
+/// [`Error::Array`].
+pub fn npy_from_bytes(bytes: &[u8]) -> Result<HostArray> {
+    npy::read(&mut &bytes[..], bytes.len() as u64, u64::MAX).map_err(in_memory)
+}
+
+/// Reads the array `name` out of the bytes of a `.npz` file.
+///
+/// # Errors
+/// [`Error::Array`].
+pub fn npz_from_bytes(bytes: &[u8], name: &str) -> Result<HostArray> {
+    read_npz(bytes, bytes.len() as u64, Wanted::Named(name)).map_err(in_memory)
+}
+
+fn in_memory(message: String) -> Error {
+    Error::Array { path: files::MEMORY.into(), message }
+}
+
+fn read_wanted(path: &Path, wanted: Wanted<'_>) -> Result<HostArray> {
+    let (file, len) = files::open(path).map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })?;
+    let array = if is_npz(path) {
+        read_npz(rawzip::FileReader::from(file), len, wanted)
     } else {
-        let file = BufWriter::new(File::create(path).map_err(io)?);
-        let mut array = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd().map_err(io)?;
-        array.extend(data.iter().copied()).map_err(io)?;
-        array.finish().map_err(io)
+        npy::read(&mut BufReader::new(file), len, u64::MAX)
+    };
+    array.map_err(|message| Error::Array { path: path.into(), message })
+}
+
+fn is_npz(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
+}
+
+/// An array of an archive of `len` bytes.
+fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArray, String> {
+    let damaged = |e: rawzip::Error| format!("is no .npz file, or a damaged one ({e})");
+    let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
+    let archive = ZipLocator::new().locate_in_reader(file, &mut buffer, len).map_err(|(_, e)| damaged(e))?;
+
+    struct Entry {
+        place: ZipArchiveEntryWayfinder,
+        method: CompressionMethod,
+        encrypted: bool,
     }
+    let mut arrays: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut entries = archive.entries(&mut buffer);
+    let mut count = 0;
+    while let Some(entry) = entries.next_entry().map_err(damaged)? {
+        count += 1;
+        let path = entry.file_path();
+        if count > MAX_ARRAYS || path.as_ref().len() > MAX_NAME {
+            return Err(format!("has more than {MAX_ARRAYS} files in it, or a name of more than {MAX_NAME} bytes"));
+        }
+        let path = String::from_utf8_lossy(path.as_ref());
+        // As numpy, which reads other files as plain bytes.
+        let Some(name) = path.strip_suffix(".npy") else { continue };
+        let (method, encrypted) = (entry.compression_method(), entry.flags().is_encrypted());
+        let entry = Entry { place: entry.wayfinder(), method, encrypted };
+        if arrays.insert(name.to_owned(), entry).is_some() {
+            return Err(format!("has the array `{}` twice", short(name)));
+        }
+    }
+    let found = match wanted {
+        Wanted::Named(name) => arrays.get_key_value(name),
+        Wanted::NamedOrOnly(name) => {
+            arrays.get_key_value(name).or_else(|| arrays.iter().next().filter(|_| arrays.len() == 1))
+        }
+    };
+    let (Wanted::Named(name) | Wanted::NamedOrOnly(name)) = wanted;
+    let Some((name, Entry { place, method, encrypted })) = found else {
+        let there = some_names(arrays.keys().map(String::as_str));
+        return Err(format!("has no array `{}`; it has {there}", short(name)));
+    };
+    let at = |message: String| format!("array `{}`: {message}", short(name));
+    let entry = archive.get_entry(*place).map_err(|e| at(damaged(e)))?;
+    let (begin, end) = entry.compressed_data_range();
+    let (stored, size) = (end.saturating_sub(begin), place.uncompressed_size_hint());
+    let raw = BufReader::new(entry.reader());
+    match *method {
+        _ if *encrypted => Err("is encrypted".into()),
+        CompressionMethod::STORE if size != stored => Err(format!("should have {size} bytes, but has {stored}")),
+        CompressionMethod::STORE => whole(entry.verifying_reader(raw), size, u64::MAX),
+        CompressionMethod::DEFLATE if size / MAX_RATIO > stored => {
+            Err(format!("should have {size} bytes, which no {stored} bytes can hold"))
+        }
+        CompressionMethod::DEFLATE => whole(entry.verifying_reader(DeflateDecoder::new(raw)), size, MAX_INFLATED),
+        other => Err(format!("is compressed by method {other}, but stored and deflated arrays are read")),
+    }
+    .map_err(at)
+}
+
+/// An array of which `r` has every byte and nothing else.
+fn whole(mut r: impl Read, size: u64, limit: u64) -> Result<HostArray, String> {
+    let array = npy::read(&mut r, size, limit)?;
+    // The end is where the checksum is compared.
+    match r.read(&mut [0]) {
+        Ok(0) => Ok(array),
+        Ok(_) => Err("goes on after its end".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Writes floats as a `.npy` file, or as the one array `name` of a `.npz` file. What stood there before is lost
+/// only once the new file is complete.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be written, [`Error::Array`] if `data` is not of this shape or no array of
+/// a `.npz` file can have this name.
+pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
+    let bad = |message: String| Error::Array { path: path.into(), message };
+    if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(data.len()) {
+        return Err(bad(format!("{} elements are no array of shape {shape:?}", data.len())));
+    }
+    let written = if is_npz(path) {
+        let entry = format!("{name}.npy");
+        // A name that the archive would hold in another form could not be found again.
+        if entry.len() > MAX_NAME || rawzip::path::ZipFilePath::from_str(&entry).as_str() != entry {
+            return Err(bad(format!("`{}` cannot be the name of an array in a .npz file", short(name))));
+        }
+        files::write_file(path, |w| write_npz(w, &entry, shape, data))
+    } else {
+        files::write_file(path, |w| npy::write(w, shape, data))
+    };
+    written.map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })
+}
+
+/// An archive of one array, not compressed, as `numpy.savez` makes it.
+fn write_npz(w: &mut dyn Write, entry: &str, shape: &[usize], data: &[f32]) -> io::Result<()> {
+    let system = |e: rawzip::Error| match e.into_kind() {
+        rawzip::ErrorKind::IO(e) => e,
+        other => io::Error::other(other.to_string()),
+    };
+    let mut archive = ZipArchiveWriter::new(w);
+    let (mut file, config) = archive.new_file(entry).start().map_err(system)?;
+    let mut body = config.wrap(&mut file);
+    npy::write(&mut body, shape, data)?;
+    let (_, descriptor) = body.finish().map_err(system)?;
+    file.finish(descriptor).map_err(system)?;
+    archive.finish().map(drop).map_err(system)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::{Compression, write::DeflateEncoder};
 
     #[test]
     fn arrays_survive_both_kinds_of_file() {
         let dir = tempfile::tempdir().unwrap();
         for file in ["a.npy", "a.npz"] {
             let path = dir.path().join(file);
-            write_array(&path, "x", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.5]).unwrap();
-            let a = read_array(&path, "x").unwrap();
+            write_array(&path, "x/了", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.5]).unwrap();
+            let a = read_array(&path, "x/了").unwrap();
             assert_eq!(a.shape, [2, 3]);
             assert_eq!(a.data, HostData::Float(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5]));
+            assert_eq!(read_named_array(&path, "x/了").unwrap(), a);
+            assert_eq!(read_array(&path, "y").unwrap(), a);
         }
+        let npz = dir.path().join("a.npz");
+        let e = read_named_array(&npz, "y").unwrap_err().to_string();
+        assert!(e.contains("has no array `y`; it has x/了"), "{e}");
+        for name in ["../x", "/x", "a//b", "c:\\x", &"x".repeat(2000)] {
+            assert!(matches!(write_array(&npz, name, &[1], &[0.0]), Err(Error::Array { .. })), "{name}");
+        }
+        assert!(matches!(write_array(&npz, "x", &[2], &[0.0]), Err(Error::Array { .. })));
+        assert!(read_named_array(&npz, "x/了").is_ok(), "what could not be written left the file alone");
     }
 
     #[test]
@@ -163,5 +274,101 @@ mod tests {
         let zip = dir.path().join("a.npz");
         std::fs::write(&zip, b"PK no zip").unwrap();
         assert!(matches!(read_array(&zip, "x"), Err(Error::Array { .. })));
+        assert!(matches!(read_array(dir.path(), "x"), Err(Error::Io { .. })));
+    }
+
+    /// An archive of these files, deflated or stored.
+    fn archive(deflated: bool, files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut archive = ZipArchiveWriter::new(&mut bytes);
+        for (name, data) in files {
+            let method = if deflated { CompressionMethod::DEFLATE } else { CompressionMethod::STORE };
+            let (mut file, config) = archive.new_file(*name).compression_method(method).start().unwrap();
+            let descriptor = if deflated {
+                let mut body = config.wrap(DeflateEncoder::new(&mut file, Compression::default()));
+                body.write_all(data).unwrap();
+                let (encoder, descriptor) = body.finish().unwrap();
+                encoder.finish().unwrap();
+                descriptor
+            } else {
+                let mut body = config.wrap(&mut file);
+                body.write_all(data).unwrap();
+                body.finish().unwrap().1
+            };
+            file.finish(descriptor).unwrap();
+        }
+        archive.finish().unwrap();
+        bytes
+    }
+
+    fn floats(values: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        npy::write(&mut bytes, &[values.len()], values).unwrap();
+        bytes
+    }
+
+    fn named(bytes: &[u8], name: &str) -> Result<HostArray, String> {
+        read_npz(bytes, bytes.len() as u64, Wanted::Named(name))
+    }
+
+    #[test]
+    fn archives_are_held_to_what_they_say() {
+        let (a, b) = (floats(&[1.0, 2.0]), floats(&[3.0]));
+        for deflated in [false, true] {
+            let good = archive(deflated, &[("a.npy", &a), ("readme", b"no array"), ("b.npy", &b)]);
+            assert_eq!(named(&good, "b").unwrap().data, HostData::Float(vec![3.0]));
+            assert!(named(&good, "readme").unwrap_err().ends_with("it has a, b"));
+            assert!(named(&archive(deflated, &[("a.npy", &a), ("a.npy", &b)]), "a").unwrap_err().contains("twice"));
+            let long = [&a[..], b"more"].concat();
+            assert!(named(&archive(deflated, &[("a.npy", &long)]), "a").unwrap_err().contains("12 follow"));
+            // A changed element is found by the checksum; every other change of a byte is harmless or found.
+            let at = good.windows(a.len()).position(|w| w == a);
+            for n in 0..good.len() {
+                let mut bad = good.clone();
+                bad[n] ^= 0x10;
+                let read = named(&bad, "a");
+                if at.is_some_and(|at| (at..at + a.len()).contains(&n)) {
+                    assert!(read.is_err(), "{n}");
+                } else if let Ok(read) = read {
+                    assert_eq!(read.data, HostData::Float(vec![1.0, 2.0]), "{n}");
+                }
+            }
+            for len in 0..good.len() {
+                assert!(named(&good[..len], "a").is_err(), "{len}");
+            }
+        }
+        assert!(named(&archive(false, &[]), "a").unwrap_err().ends_with("it has nothing"));
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        // 256 MiB of bytes, which as i64 would take 2 GiB.
+        let n = 1usize << 28;
+        let mut bomb = Vec::new();
+        npy::write(&mut bomb, &[n], &[]).unwrap();
+        let text = String::from_utf8_lossy(&bomb[10..]).replace("<f4", "|u1");
+        bomb.truncate(10);
+        bomb.extend(text.as_bytes());
+        bomb.resize(bomb.len() + n, 0);
+        let zip = archive(true, &[("a.npy", &bomb)]);
+        assert!(zip.len() < n / 900);
+        let e = named(&zip, "a").unwrap_err();
+        assert!(e.contains("2147483648 bytes of memory, but at most 1073741824"), "{e}");
+        // One that claims more than can be in it.
+        let mut zip = archive(true, &[("a.npy", &floats(&[0.0; 1000]))]);
+        let directory = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+        zip[directory + 24..directory + 28].copy_from_slice(&0xf000_0000u32.to_le_bytes());
+        let e = named(&zip, "a").unwrap_err();
+        assert!(e.contains("which no"), "{e}");
+    }
+
+    #[test]
+    fn many_names_do_not_make_a_long_message() {
+        let names: Vec<String> = (0..500).map(|n| format!("{n}{}.npy", "x".repeat(900))).collect();
+        let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b""[..])).collect();
+        let e = named(&archive(false, &files), "none").unwrap_err();
+        assert!(e.len() < 2500 && e.ends_with("and 492 more"), "{e}");
+        let long = "x".repeat(2000) + ".npy";
+        assert!(named(&archive(false, &[(&long, b"")]), "x").unwrap_err().contains("1024 bytes"));
     }
 }

@@ -26,6 +26,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// Two tensors, or two entries of the metadata, have one name.
+    #[error("{path}: `{name}` is there twice")]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// The file carries no description of a Recurve model.
     #[error(
         "{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first"

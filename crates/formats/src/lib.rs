@@ -4,12 +4,15 @@
 
 mod arrays;
 mod error;
+mod files;
 mod model;
 mod native;
+mod npy;
 mod text;
 
-pub use arrays::{HostArray, HostData, read_array, write_array};
+pub use arrays::{HostArray, HostData, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array};
 pub use error::{Error, Result};
+pub use files::{check_writable, write_file};
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
 pub use text::{Reading, TextSpec};

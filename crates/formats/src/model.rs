@@ -1,6 +1,7 @@
 //! A model: a network with the names and the text handling that its file gives it.
 
 use crate::arrays::{HostArray, HostData};
+use crate::files::{MEMORY, short};
 use crate::native::{self, FORMAT_VERSION, ModelInfo};
 use crate::{Error, Reading, Result};
 use recurve_layers::{CallArgs, Network};
@@ -89,6 +90,15 @@ impl Model {
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 
+    /// Opens the bytes of a native model file, such as those that `include_bytes!` puts into a program.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; they name "bytes in memory" as their file.
+    pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
+        let (info, network) = native::read_from(&mut &bytes[..], bytes.len() as u64, Path::new(MEMORY), device)?;
+        Ok(Self { info, network, ids: OnceLock::new() })
+    }
+
     /// A model out of a network, with the input named `input` and the output `output`.
     pub fn new(name: &str, network: Network) -> Self {
         let info = ModelInfo {
@@ -105,10 +115,11 @@ impl Model {
         Self { info, network, ids: OnceLock::new() }
     }
 
-    /// Writes the native model file.
+    /// Writes the native model file. A file that stood there before is lost only once the new one is
+    /// complete.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written.
+    /// [`Error::Io`] if it cannot be written, [`Error::Absurd`] if it could not be opened again.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         native::write(path.as_ref(), &self.info, &self.network)
     }
@@ -145,8 +156,8 @@ impl Model {
     /// timesteps of each sequence, or `mask`, which timesteps are valid.
     ///
     /// # Errors
-    /// [`Error::Input`] if an input is missing, unknown or of the wrong kind; errors of the layers
-    /// and the device.
+    /// [`Error::Input`] if an input is missing, unknown, given twice or of the wrong kind; errors of
+    /// the layers and the device.
     pub fn run<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<Tensor> {
         let inputs = self.inputs(inputs)?;
         Ok(self.network.forward_all(&inputs.x, &inputs.args())?.swap_remove(0))
@@ -170,8 +181,11 @@ impl Model {
                     "this model has no such input; it has `{}` and, optionally, `lengths` or `mask`",
                     self.info.input
                 );
-                return Err(Error::Input { name: name.into(), message });
+                return Err(Error::Input { name: short(name), message });
             };
+            if place.is_some() {
+                return Err(Error::Input { name: name.into(), message: "is given twice".into() });
+            }
             *place = Some(match input.into_input() {
                 Input::Device(t) => t,
                 Input::Host(a) => a.to_tensor(name, dtype, self.device())?,

@@ -1,7 +1,8 @@
 //! Text in, labels out.
 
+use crate::files::short;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How a model reads text: a token a character, between a beginning and an end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,13 @@ impl TextSpec {
             if id as usize >= n {
                 return Err(format!("text.{field} is {id}, but the vocabulary has {n} tokens"));
             }
+        }
+        if self.labels.iter().any(|l| l.chars().any(char::is_control)) {
+            return Err("text.labels has control characters in it".into());
+        }
+        let mut seen = HashSet::with_capacity(n);
+        if let Some(token) = self.vocabulary.iter().find(|t| !seen.insert(t.as_str())) {
+            return Err(format!("text.vocabulary has the token `{}` twice", short(token)));
         }
         Ok(())
     }
@@ -106,5 +114,7 @@ mod tests {
     fn ids_outside_the_vocabulary_are_refused() {
         let bad = TextSpec { end: 5, ..spec() };
         assert_eq!(bad.check().unwrap_err(), "text.end is 5, but the vocabulary has 5 tokens");
+        let bad = TextSpec { vocabulary: vec!["a".into(), "b".into(), "a".into()], ..spec() };
+        assert_eq!(bad.check().unwrap_err(), "text.vocabulary has the token `a` twice");
     }
 }

@@ -215,6 +215,22 @@ impl Network {
         })
     }
 
+    /// Names and shapes of the weights that such layers need, layer by layer, before there are any.
+    /// An error of `visit` ends it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] and [`Error::Option`] as [`Self::new`]; those of `visit`.
+    pub fn visit_weights(
+        configs: &[LayerConfig],
+        input_shape: &Shape,
+        mut visit: impl FnMut(&str, &[usize]) -> Result<()>,
+    ) -> Result<()> {
+        walk(configs, input_shape, |name, prefix, config, shape| {
+            let needed = shapes_of(name, config, prefix, shape)?;
+            needed.iter().try_for_each(|(name, dims)| visit(name, dims))
+        })
+    }
+
     /// The same network on another device.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ pub mod testing;
 
 pub use recurve_formats::{
     Error, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, Model, ModelInfo, ModelInputs, Reading, Result,
-    TextSpec, read_array, write_array,
+    TextSpec, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array,
 };
 pub use recurve_kernels::{
     Candidate, Cell, CellKind, Direction, DirectionWeights, ForwardArgs, GateOrder, MaskedOutput, Outputs, Recurrent,

@@ -31,19 +31,21 @@ enum Command {
 
 fn main() -> ExitCode {
     cli::quiet::no_session_no_complaint();
-    let outcome = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(a) => a,
+        Err(e) => return cli::usage(&e),
+    };
+    // Whatever the command: a setting that is not understood is not passed over.
+    let outcome = recurve::Device::Cpu.check().map_err(Into::into).and_then(|()| match arguments.command {
         Command::Devices(a) => cli::devices::run(&a),
         Command::Run(a) => cli::run::run(&a),
         Command::Check(a) => cli::check::run(&a),
         Command::Summary(a) => cli::summary::run(&a),
         Command::Plot(a) => cli::plot::run(&a),
         Command::Bench(a) => cli::bench::run(&a),
-    };
-    match outcome {
-        Ok(code) => code,
-        Err(e) => {
-            eprintln!("error: {e}");
-            ExitCode::from(cli::BAD_INPUT)
-        }
-    }
+    });
+    outcome.unwrap_or_else(|e| {
+        cli::complain(format_args!("error: {e}"));
+        ExitCode::from(cli::BAD_INPUT)
+    })
 }

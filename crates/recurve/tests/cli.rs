@@ -229,6 +229,11 @@ fn tuning_keeps_its_choice_on_disk() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), again);
     // No file, no harm.
     bench_rows("tuned", "8", &[("RECURVE_TUNING_FILE", "")]);
+    // Nor what is no file, which may have no end.
+    #[cfg(unix)]
+    for other in ["/dev/zero", "/dev/full", "/"] {
+        bench_rows("tuned", "8", &[("RECURVE_TUNING_FILE", other)]);
+    }
 }
 
 /// Workgroups that wait for others which cannot run meanwhile give up, and the call ends by `step` with the
@@ -259,4 +264,279 @@ fn wrong_use_and_bad_input_exit_with_2_and_help() {
     let junk = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(junk.path(), b"not a model").unwrap();
     assert!(bad(&["summary", junk.path().to_str().unwrap()], 2).contains("safetensors"));
+}
+
+/// What a refused call says: one line, and nothing else.
+fn refused(args: &[&str]) -> String {
+    let text = bad(args, 2);
+    let shown: Vec<_> = args.iter().map(|a| a.chars().take(60).collect::<String>()).collect();
+    assert!(text.starts_with("error: ") && text.ends_with('\n'), "{shown:?}: {text}");
+    assert_eq!(text.lines().count(), 1, "{shown:?}: {text}");
+    assert!(text.len() < 1500 && !text.contains("panicked"), "{shown:?}: {text}");
+    text
+}
+
+/// The options of a command that take a value, as its help lists them.
+fn options(command: &str) -> Vec<String> {
+    let help = good(&[command, "--help"]);
+    let lines = help.lines().filter(|l| l.trim_start().starts_with('-') && l.contains('<'));
+    lines.map(|l| l.split("--").nth(1).unwrap().split(' ').next().unwrap().to_owned()).collect()
+}
+
+const SIZES: [&str; 18] = [
+    "0",
+    "-1",
+    "1.5",
+    "1e3",
+    "0x10",
+    "1_000",
+    "nan",
+    "inf",
+    "",
+    " ",
+    "x",
+    "\u{ff11}",
+    "4294967296",
+    "99999999999",
+    "18446744073709551615",
+    "18446744073709551616",
+    "-9223372036854775808",
+    "\u{1b}[31m",
+];
+const NUMBERS: [&str; 9] = ["-1", "-0.1", "nan", "inf", "-inf", "1e999", "", "x", "1,5"];
+
+/// Every option is looked at, every number is tried with values that no machine can take, and every one of
+/// them is refused at once.
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let model = model();
+    let long = "9".repeat(50_000);
+    // What the options take, of each command that has one which takes a number.
+    let kinds: [(&str, &[&str], &[(&str, &[&str])]); 6] = [
+        ("devices", &[], &[("", &["device"])]),
+        ("run", &[&model], &[("", &["input", "output", "text", "device"])]),
+        ("summary", &[&model], &[("", &["device"])]),
+        ("plot", &[&model], &[("", &["output", "device"])]),
+        (
+            "check",
+            &[&model, "--device", "cpu"],
+            &[("size", &["batch", "seq"]), ("number", &["tolerance"]), ("", &["input", "device"])],
+        ),
+        (
+            "bench",
+            &["--device", "cpu"],
+            &[
+                ("size", &["seq", "batch", "input", "hidden", "runs"]),
+                ("number", &["seconds"]),
+                ("shape", &["shape"]),
+                ("", &["cell", "weights", "device", "strategy", "csv", "svg"]),
+            ],
+        ),
+    ];
+    for (command, first, kinds) in kinds {
+        let mut listed: Vec<_> = kinds.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let mut there = options(command);
+        listed.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(there, listed, "the options of {command}");
+        for (kind, names) in kinds {
+            let values: Vec<String> = match *kind {
+                "size" => SIZES.iter().map(|v| (*v).to_owned()).chain([long.clone()]).collect(),
+                "number" => NUMBERS.iter().map(|v| (*v).to_owned()).collect(),
+                "shape" => SIZES
+                    .iter()
+                    .map(|v| format!("4,{v},4,4"))
+                    .chain(["1,2,3", "1,2,3,4,5", "", ",,,", "16777216,1,16777216,1"].map(String::from))
+                    .collect(),
+                _ => continue,
+            };
+            for name in *names {
+                for value in &values {
+                    let option = format!("--{name}={value}");
+                    refused(&[&[command], first, &[option.as_str()]].concat());
+                }
+                refused(&[&[command], first, &[&format!("--{name}"), "-1"]].concat());
+            }
+        }
+    }
+    // Each possible alone, and impossible together.
+    let most = "16777216";
+    assert!(refused(&["bench", "--seq", most, "--batch", most]).contains("at most 536870912"));
+    assert!(refused(&["bench", "--hidden", most]).contains("weights"));
+    assert!(refused(&["check", &model, "--batch", most, "--seq", most, "--device", "cpu"]).contains("outputs"));
+    let many = vec!["1"; 2000].join(",");
+    assert!(refused(&["bench", "--seq", &many, "--batch", &many]).contains("4000000 combinations"));
+}
+
+#[test]
+fn what_is_given_twice_or_not_there_is_refused() {
+    let input = golden();
+    let input = input.to_str().unwrap();
+    let ids = format!("tokens={input}:ids");
+    for command in ["run", "check"] {
+        let twice = refused(&[command, &model(), "--device", "cpu", "--input", &ids, "--input", &ids]);
+        assert!(twice.contains("`tokens` is given twice"), "{twice}");
+        let none = refused(&[command, &model(), "--device", "cpu", "--input", &format!("tokens={input}:none")]);
+        assert!(none.contains("no array `none`; it has ids, lengths, logits"), "{none}");
+    }
+    let e = refused(&["bench", "--csv", "a", "--svg", "a"]);
+    assert!(e.contains("same file"), "{e}");
+}
+
+#[test]
+fn simd_that_this_processor_has_not_is_refused() {
+    for (value, model_too) in [("bogus", true), ("AVX2", true), ("neon,avx2", false)] {
+        let model = model();
+        for args in [&["devices"][..], &["summary", &model], &["bench"]] {
+            let out =
+                Command::new(env!("CARGO_BIN_EXE_recurve")).args(args).env("RECURVE_SIMD", value).output().unwrap();
+            let text = String::from_utf8(out.stderr).unwrap();
+            assert_eq!((out.status.code(), text.lines().count()), (Some(2), 1), "{args:?}: {text}");
+            assert!(text.contains(&format!("`RECURVE_SIMD` is `{value}`")) && text.contains("scalar"), "{text}");
+            if !model_too {
+                break;
+            }
+        }
+    }
+    let out = Command::new(env!("CARGO_BIN_EXE_recurve")).arg("devices").env("RECURVE_SIMD", "").output().unwrap();
+    assert!(out.status.success());
+}
+
+/// Errors quote names and arguments, but not at any length, and not as commands to a terminal.
+#[test]
+fn messages_are_short_and_plain() {
+    let long = "x".repeat(100_000);
+    refused(&["summary", &long]);
+    refused(&["devices", "--device", &format!("gpu:{long}")]);
+    refused(&["run", &model(), "--text", "a", "--output", &format!("{long}=f.npy")]);
+    refused(&["summary", "a\u{1b}[31m\nb"]);
+    for unknown in [vec![long.as_str()], vec!["bench", "--cell", &long], vec!["devices", &long]] {
+        let text = bad(&unknown, 2);
+        assert!(text.len() < 4000, "{} bytes", text.len());
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("m.safetensors");
+    let layers = format!(r#"{{\"version\":1,\"{long}\u001b\":[{long}"#);
+    let header = format!(r#"{{"__metadata__":{{"recurve":"{layers}"}}}}"#);
+    std::fs::write(&file, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    let text = refused(&["summary", file.to_str().unwrap()]);
+    assert!(text.contains("bad model description") && !text.contains('\u{1b}'), "{text}");
+}
+
+#[cfg(unix)]
+mod unix {
+    use super::*;
+    use std::io::Read;
+    use std::process::Stdio;
+
+    /// Files that never end, never begin or take a disk for themselves.
+    #[test]
+    fn only_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (pipe, sparse, npy, npz) = (at("pipe"), at("sparse"), at("sparse.npy"), at("sparse.npz"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for file in [&sparse, &npy, &npz] {
+            std::fs::File::create(file).unwrap().set_len(1 << 40).unwrap();
+        }
+        let folder = dir.path().to_str().unwrap();
+        for path in [&pipe, folder, "/dev/zero", "/dev/stdin", "/dev/null", &sparse, &npy, &npz, ""] {
+            refused(&["summary", path]);
+            let input = format!("tokens={path}");
+            let text = bad(&["run", &model(), "--device", "cpu", "--input", &input], 2);
+            assert!(text.starts_with("error: ") && text.len() < 1500, "{path}: {text}");
+        }
+    }
+
+    /// `recurve` with standard output on a full disk.
+    #[cfg(target_os = "linux")]
+    fn onto_a_full_disk(args: &[&str]) -> (Option<i32>, String) {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let out = Command::new(env!("CARGO_BIN_EXE_recurve")).args(args).stdout(full).output().unwrap();
+        (out.status.code(), String::from_utf8(out.stderr).unwrap())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (model, svg) = (model(), at("m.svg"));
+        let bench = ["bench", "--seq", "2", "--input", "2", "--hidden", "2", "--device", "cpu", "--runs", "1"];
+        let bench = [&bench[..], &["--seconds", "0"]].concat();
+        for args in [
+            &["summary", &model][..],
+            &["summary", &model, "--json"],
+            &["run", &model, "--device", "cpu", "--text", "a"],
+            &["run", &model, "--device", "cpu", "--text", "a", "--json"],
+            &["devices"],
+            &["devices", "--json"],
+            &["plot", &model, "-o", &svg],
+            &["check", &model, "--device", "cpu", "--seq", "2"],
+            &["check", &model, "--device", "cpu", "--seq", "2", "--json"],
+            &bench,
+            &[&bench[..], &["--json"]].concat(),
+            &["--help"],
+            &["--version"],
+        ] {
+            let (code, text) = onto_a_full_disk(args);
+            assert_eq!((code, text.lines().count()), (Some(2), 1), "{args:?}: {text}");
+            assert!(text.contains("standard output"), "{args:?}: {text}");
+        }
+        // Files too, and what cannot be written at all before anything is measured.
+        for option in ["--csv", "--svg"] {
+            let text = bad(&[&bench[..], &[option, "/dev/full"]].concat(), 2);
+            assert!(text.contains("/dev/full"), "{text}");
+            let out = recurve(&[&bench[..], &[option, &at("none/a")]].concat());
+            assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
+        }
+        assert!(bad(&["plot", &model, "-o", &at("none/a.svg")], 2).contains("none/a.svg"));
+        // Where there is nobody to complain to, the exit code still tells.
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let status = Command::new(env!("CARGO_BIN_EXE_recurve")).args(["summary", "none"]).stderr(full).status();
+        assert_eq!(status.unwrap().code(), Some(2));
+    }
+
+    /// `recurve summary | head -1`
+    #[test]
+    fn a_reader_that_goes_away_is_no_error() {
+        for args in [&["summary", &model()][..], &["run", &model(), "--device", "cpu", "--text", "行", "--json"]] {
+            let mut child = Command::new(env!("CARGO_BIN_EXE_recurve"))
+                .args(args)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            drop(child.stdout.take());
+            let mut text = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+            assert!(child.wait().unwrap().success() && text.is_empty(), "{args:?}: {text}");
+        }
+    }
+
+    /// What could not be written whole leaves the file that was there, and nothing beside it.
+    #[test]
+    fn a_failed_output_leaves_the_earlier_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let input = golden();
+        let tokens = format!("tokens={}:ids", input.display());
+        for name in ["a.npy", "a.npz"] {
+            let file = dir.path().join(name);
+            std::fs::write(&file, b"precious").unwrap();
+            let output = format!("logits={}", file.display());
+            // A limit on the size of files stands for a full disk.
+            let out = Command::new("sh")
+                .args(["-c", r#"trap "" XFSZ; ulimit -f 8; exec "$0" "$@""#, env!("CARGO_BIN_EXE_recurve")])
+                .args(["run", &model(), "--device", "cpu", "--input", &tokens, "--output", &output])
+                .output()
+                .unwrap();
+            let text = String::from_utf8(out.stderr).unwrap();
+            assert_eq!((out.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+            assert!(text.contains(name), "{text}");
+            assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+            good(&["run", &model(), "--device", "cpu", "--input", &tokens, "--output", &output]);
+            assert_eq!(recurve::read_array(&file, "logits").unwrap().shape, [5, 25, 876]);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
 }

@@ -122,7 +122,7 @@ impl Device {
     /// code is many times faster.
     ///
     /// # Errors
-    /// None today; a GPU that cannot be opened counts as none.
+    /// Those of [`Self::check`]; a GPU that cannot be opened counts as none.
     pub fn best() -> Result<Self> {
         Self::open(&DeviceSelector::Auto)
     }
@@ -138,12 +138,27 @@ impl Device {
     /// The device that `selector` describes.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] if nothing matches, naming what there is.
+    /// [`Error::NoDevice`] if nothing matches, naming what there is; those of [`Self::check`].
     pub fn open(selector: &DeviceSelector) -> Result<Self> {
-        match selector {
-            DeviceSelector::Cpu => Ok(Self::Cpu),
-            DeviceSelector::Auto => Ok(Gpu::open(None, None).map_or(Self::Cpu, Self::Gpu)),
-            DeviceSelector::Gpu { backend, name } => Gpu::open(*backend, name.as_deref()).map(Self::Gpu),
+        let device = match selector {
+            DeviceSelector::Cpu => Self::Cpu,
+            DeviceSelector::Auto => Gpu::open(None, None).map_or(Self::Cpu, Self::Gpu),
+            DeviceSelector::Gpu { backend, name } => Gpu::open(*backend, name.as_deref()).map(Self::Gpu)?,
+        };
+        device.check()?;
+        Ok(device)
+    }
+
+    /// Whether the device can be used as the environment wants it. On the CPU `RECURVE_SIMD` may name fewer
+    /// vector instructions than there are (`avx512`, `avx2`, `neon`, `scalar`; empty is as unset), and a name
+    /// that this processor does not know is refused. Opening a device and making a tensor check this too.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for such a name.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Cpu => crate::cpu::check_simd(),
+            Self::Gpu(_) => Ok(()),
         }
     }
 

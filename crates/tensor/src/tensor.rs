@@ -31,9 +31,10 @@ impl Tensor {
     /// A tensor of these f32 elements.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `dims` is not the shape of `data` or has a zero; [`Error::TooLarge`],
-    /// [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the device.
+    /// [`Error::Argument`] if `dims` is not the shape of `data` or has a zero, or as [`Device::check`];
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the device.
     pub fn from_f32(data: &[f32], dims: &[usize], device: &Device) -> Result<Self> {
+        device.check()?;
         let shape = shape_of("Tensor::from_f32", dims, data.len())?;
         match device {
             Device::Cpu => Self::cpu_write(shape, |out| {
@@ -49,6 +50,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::from_f32`]; [`Error::Unsupported`] if the adapter has no f16.
     pub fn from_f16(data: &[f16], dims: &[usize], device: &Device) -> Result<Self> {
+        device.check()?;
         let shape = shape_of("Tensor::from_f16", dims, data.len())?;
         check_f16(device, "Tensor::from_f16")?;
         match device {
@@ -62,6 +64,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::from_f32`].
     pub fn from_u32(data: &[u32], dims: &[usize], device: &Device) -> Result<Self> {
+        device.check()?;
         let shape = shape_of("Tensor::from_u32", dims, data.len())?;
         let bound = data.iter().copied().max().unwrap_or(0);
         match device {
@@ -83,6 +86,7 @@ impl Tensor {
     /// # Errors
     /// As [`Self::from_f32`]; [`Error::Argument`] for U32 if the value is not one of its numbers.
     pub fn full(dims: &[usize], value: f32, dtype: DType, device: &Device) -> Result<Self> {
+        device.check()?;
         let shape = shape_of("Tensor::full", dims, usize::MAX)?;
         if dtype == DType::U32 {
             check_u32("Tensor::full", value)?;

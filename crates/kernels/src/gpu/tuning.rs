@@ -6,6 +6,7 @@ use crate::{Direction, ForwardArgs, Outputs};
 use recurve_shaders::{Element, Family};
 use recurve_tensor::{Device, Result, Tensor};
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
@@ -26,18 +27,36 @@ fn file() -> Option<PathBuf> {
     Some(folder.join("recurve").join("tuning.tsv"))
 }
 
-/// Lines of a key, a tab and a choice; the last of a key counts, and what is no such line is left alone.
+/// Bytes of the file that are read, at most; a line has some hundred.
+const MAX_FILE: u64 = 1 << 22;
+
+/// What the file holds. A device or a pipe in its place, which may never end, is as no file.
 fn load() -> HashMap<String, String> {
-    let text = file().and_then(|f| std::fs::read_to_string(f).ok()).unwrap_or_default();
+    let mut text = Vec::new();
+    if let Some(path) = file()
+        && std::fs::metadata(&path).is_ok_and(|m| m.is_file())
+        && let Ok(file) = std::fs::File::open(path)
+        && file.take(MAX_FILE).read_to_end(&mut text).is_err()
+    {
+        text.clear();
+    }
+    parse(&text)
+}
+
+/// Lines of a key, a tab and a choice; the last of a key counts, and what is no such line is left alone.
+fn parse(text: &[u8]) -> HashMap<String, String> {
+    let text = String::from_utf8_lossy(text);
     let pairs = text.lines().filter_map(|l| l.split_once('\t'));
     pairs.map(|(k, c)| (k.to_owned(), c.to_owned())).collect()
 }
 
 /// Adds a line. Somebody who cannot write there measures again next time.
 fn keep(key: &str, choice: &str) {
-    use std::io::Write;
     let Some(path) = file() else { return };
     let _ = path.parent().map(std::fs::create_dir_all);
+    if std::fs::metadata(&path).is_ok_and(|m| !m.is_file()) {
+        return;
+    }
     if let Ok(mut f) = std::fs::OpenOptions::new().append(true).create(true).open(path) {
         // One write, so that two processes do not mix their lines.
         let _ = f.write_all(format!("{key}\t{choice}\n").as_bytes());
@@ -128,6 +147,31 @@ impl GpuLayer {
         match best {
             Some((c, _)) => Ok(c),
             None => run(all[0]).map(|_| all[0]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last of a key counts; nothing that a file can hold is more than a choice that is not found.
+    #[test]
+    fn any_file_is_read() {
+        let known = parse(b"nonsense\nkey a\tscan\n\xff\xfe\tstep\nkey a\tgrid\tmore\n\t\nkey b");
+        assert_eq!(known.get("key a").map(String::as_str), Some("grid\tmore"));
+        assert_eq!(known.len(), 3);
+        assert!(parse(&[0; 1 << 16]).is_empty());
+        // Bytes from a seed, most of them those that mean something.
+        let mut state = 1u64;
+        for _ in 0..2000 {
+            let mut bytes = Vec::new();
+            for _ in 0..200 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                bytes.push(*b"\t\n\r abc\xff\0".get((state >> 60) as usize).unwrap_or(&(state >> 40).to_le_bytes()[0]));
+            }
+            let lines = bytes.split(|&b| b == b'\n').filter(|l| l.contains(&b'\t')).count();
+            assert!(parse(&bytes).len() <= lines);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `recurve bench`
 
-use super::{FAILED, Outcome, parse_device, print_json, progress, say};
+use super::{
+    FAILED, Outcome, check_output, complain, parse_device, parse_size, print_json, progress, say, write_output,
+};
 use clap::ValueEnum;
 use plotters::prelude::*;
 use recurve::testing::{Tolerance, compare};
@@ -13,7 +15,7 @@ use recurve_reference as reference;
 use serde_json::json;
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -23,19 +25,43 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "lstm")]
     cell: Vec<CellName>,
     /// Timesteps T.
-    #[arg(long, value_delimiter = ',', default_value = "16,64,256,1024")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "16,64,256,1024",
+        value_parser = parse_size,
+        allow_negative_numbers = true
+    )]
     seq: Vec<usize>,
     /// Sequences B.
-    #[arg(long, value_delimiter = ',', default_value = "1")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1",
+        value_parser = parse_size,
+        allow_negative_numbers = true
+    )]
     batch: Vec<usize>,
     /// Input features I.
-    #[arg(long, value_delimiter = ',', default_value = "128")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "128",
+        value_parser = parse_size,
+        allow_negative_numbers = true
+    )]
     input: Vec<usize>,
     /// Hidden units H.
-    #[arg(long, value_delimiter = ',', default_value = "128")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "128",
+        value_parser = parse_size,
+        allow_negative_numbers = true
+    )]
     hidden: Vec<usize>,
     /// One shape T,B,I,H in place of the combinations of the four lists; may be repeated.
-    #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape)]
+    #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape, allow_negative_numbers = true)]
     shapes: Vec<[usize; 4]>,
     /// How weight matrices are stored; sums are f32 either way.
     #[arg(long, default_value = "f32")]
@@ -47,10 +73,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "auto")]
     strategy: StrategyName,
     /// Timed runs of each row, at least.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value = "15", value_parser = parse_size, allow_negative_numbers = true)]
     runs: usize,
     /// Seconds spent on each row, at least; the rows of a shape and cell are run in turn.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value = "0.5", value_parser = parse_seconds, allow_negative_numbers = true)]
     seconds: f64,
     /// Write the rows as CSV.
     #[arg(long, value_name = "FILE")]
@@ -99,12 +125,36 @@ enum StrategyName {
 }
 
 fn parse_shape(s: &str) -> Result<[usize; 4], String> {
-    let n: Vec<usize> = s
-        .split(',')
-        .map(|v| v.trim().parse())
-        .collect::<Result<_, _>>()
-        .map_err(|_| format!("`{s}` is not T,B,I,H"))?;
-    n.try_into().map_err(|_| format!("`{s}` is not T,B,I,H"))
+    let n: Vec<usize> = s.split(',').map(parse_size).collect::<Result<_, _>>()?;
+    n.try_into().map_err(|_| "four numbers T,B,I,H are needed".into())
+}
+
+/// A day at most.
+fn parse_seconds(s: &str) -> Result<f64, String> {
+    match s.trim().parse() {
+        Ok(v) if (0.0..=86400.0).contains(&v) => Ok(v),
+        _ => Err("a number of seconds from 0 to 86400 is needed".into()),
+    }
+}
+
+/// Combinations of shapes and cells, at most.
+const MAX_ROWS: usize = 100_000;
+
+/// Elements of the input, the outputs and the weights of a shape, at most: 2 GiB.
+const MAX_ELEMENTS: u128 = 1 << 29;
+
+/// Fails if a shape would not fit into memory.
+fn check_shape(shape: [usize; 4]) -> Result<(), String> {
+    let [t, b, i, h] = shape.map(|n| n as u128);
+    // Four gates, of which no cell has more.
+    let elements = t * b * (i + h) + 4 * h * (i + h);
+    if elements <= MAX_ELEMENTS {
+        return Ok(());
+    }
+    Err(format!(
+        "T={t} B={b} I={i} H={h} needs {elements} numbers for the input, the outputs and the weights, but at most \
+         {MAX_ELEMENTS} are used"
+    ))
 }
 
 /// The columns of the CSV, in order.
@@ -139,10 +189,19 @@ struct Way {
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
-    let shapes = if a.shapes.is_empty() { combinations(a) } else { a.shapes.clone() };
-    if shapes.iter().flatten().any(|&n| n == 0) || a.runs == 0 {
-        return Err("T, B, I, H and `--runs` must be at least 1".into());
+    let lists = [&a.seq, &a.batch, &a.input, &a.hidden].map(Vec::len);
+    let count = if a.shapes.is_empty() { lists.iter().fold(1, |n, &l| n.saturating_mul(l)) } else { a.shapes.len() };
+    let rows = count.saturating_mul(a.cell.len());
+    if rows > MAX_ROWS {
+        return Err(format!("that is {rows} combinations, but at most {MAX_ROWS} are run").into());
     }
+    let shapes = if a.shapes.is_empty() { combinations(a) } else { a.shapes.clone() };
+    shapes.iter().copied().try_for_each(check_shape)?;
+    if a.csv.is_some() && a.csv == a.svg {
+        return Err("`--csv` and `--svg` name the same file".into());
+    }
+    // Hours of measuring are not to end in a name that was wrong from the beginning.
+    [&a.csv, &a.svg].into_iter().flatten().try_for_each(|path| check_output(path))?;
     let devices = a.device.iter().map(Device::open).collect::<Result<Vec<_>, _>>()?;
     let mut cases = Vec::new();
     for &shape in &shapes {
@@ -157,14 +216,14 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
             Ok(made) => made,
             Err(Failure::Wrong(message)) => {
                 bar.finish_and_clear();
-                eprintln!("error: the result is wrong, so it was not timed: {message}");
+                complain(format_args!("error: the result is wrong, so it was not timed: {message}"));
                 return Ok(ExitCode::from(FAILED));
             }
             Err(Failure::Cannot(e)) => return Err(e),
         };
         for row in made {
             if !a.json {
-                bar.suspend(|| print_row(&row, rows.is_empty()));
+                bar.suspend(|| print_row(&row, rows.is_empty()))?;
             }
             rows.push(row);
         }
@@ -172,13 +231,13 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     }
     bar.finish_and_clear();
     if let Some(path) = &a.csv {
-        std::fs::write(path, csv(&rows)).map_err(|e| format!("{}: {e}", path.display()))?;
+        write_output(path, csv(&rows).as_bytes())?;
     }
     if let Some(path) = &a.svg {
-        draw(path, &rows)?;
+        write_output(path, draw(&rows)?.as_bytes())?;
     }
     if a.json {
-        print_json(&json!(rows.iter().map(Row::json).collect::<Vec<_>>()));
+        print_json(&json!(rows.iter().map(Row::json).collect::<Vec<_>>()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -390,7 +449,7 @@ fn measure(
             match run.call(&x) {
                 Ok(()) => {}
                 Err(e) if several => {
-                    eprintln!("left out: {e}");
+                    complain(format_args!("left out: {e}"));
                     continue;
                 }
                 Err(e) => return Err(e.into()),
@@ -405,7 +464,7 @@ fn measure(
         }
     }
     let started = Instant::now();
-    let least = Duration::from_secs_f64(a.seconds.max(0.0) * runs.len() as f64);
+    let least = Duration::from_secs_f64(a.seconds * runs.len() as f64);
     let mut rounds = 0;
     while rounds < a.runs || (started.elapsed() < least && rounds < 100_000) {
         for run in &mut runs {
@@ -525,12 +584,12 @@ impl Row {
     }
 }
 
-fn print_row(r: &Row, first: bool) {
+fn print_row(r: &Row, first: bool) -> Result<(), Box<dyn Error>> {
     if first {
         say(format_args!(
             "{:7} {:>6} {:>4} {:>5} {:>5}  {:8} {:>10} {:>10} {:>10} {:>9} {:>8}  device",
             "cell", "T", "B", "I", "H", "strategy", "ms median", "p10", "p90", "GFLOP/s", "roofline"
-        ));
+        ))?;
     }
     let [t, b, i, h] = r.shape;
     say(format_args!(
@@ -545,11 +604,11 @@ fn print_row(r: &Row, first: bool) {
         r.device,
         r.backend,
         r.layout
-    ));
+    ))
 }
 
 /// Time against T, both logarithmic, a line for every other combination.
-fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
+fn draw(rows: &[Row]) -> Result<String, Box<dyn Error>> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for r in rows {
         let [t, b, i, h] = r.shape;
@@ -569,7 +628,8 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
     let (x, mut y) = (range(|p| p.0), range(|p| p.1));
     // Room for the legend above the lines.
     y.end *= 1.4f64.powi(lines.len() as i32);
-    let area = SVGBackend::new(path, (900, 560)).into_drawing_area();
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
         .caption("Forward pass: time against sequence length", ("sans-serif", 22))
@@ -603,5 +663,6 @@ fn draw(path: &Path, rows: &[Row]) -> Result<(), Box<dyn Error>> {
         .label_font(("sans-serif", 13))
         .draw()?;
     area.present()?;
-    Ok(())
+    drop((chart, area));
+    Ok(svg)
 }

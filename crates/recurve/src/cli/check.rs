@@ -1,6 +1,6 @@
 //! `recurve check`
 
-use super::{FAILED, NamedFile, Outcome, parse_device, print_json, progress, read_inputs, say};
+use super::{FAILED, NamedFile, Outcome, parse_device, parse_size, print_json, progress, read_inputs, say};
 use recurve::testing::{CheckError, CrossCheck, Tolerance, cross_check};
 use recurve::{DType, Device, DeviceSelector, HostArray, HostData, LayerConfig, Model};
 use serde_json::json;
@@ -18,17 +18,43 @@ pub(crate) struct Arguments {
     #[arg(long = "device", value_delimiter = ',', value_parser = parse_device)]
     devices: Vec<DeviceSelector>,
     /// Sequences of the made-up input.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value = "2", value_parser = parse_size, allow_negative_numbers = true)]
     batch: usize,
     /// Timesteps of the made-up input.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value = "32", value_parser = parse_size, allow_negative_numbers = true)]
     seq: usize,
     /// Error allowed, absolute and relative.
-    #[arg(long, default_value_t = 2e-5)]
+    #[arg(long, default_value = "2e-5", value_parser = parse_tolerance, allow_negative_numbers = true)]
     tolerance: f64,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn parse_tolerance(s: &str) -> Result<f64, String> {
+    match s.trim().parse::<f64>() {
+        Ok(v) if v.is_finite() && v >= 0.0 => Ok(v),
+        _ => Err("a finite number of at least 0 is needed".into()),
+    }
+}
+
+/// Elements of all layers' outputs together, at most: the reference keeps every one as f64.
+const MAX_ELEMENTS: u128 = 1 << 28;
+
+/// Fails if the outputs of all layers for an input of this batch and length would not fit into memory.
+fn check_size(model: &Model, shape: &[usize]) -> Result<(), String> {
+    let any = |n: usize, d: Option<usize>| d.unwrap_or_else(|| shape.get(n).copied().unwrap_or(1)) as u128;
+    let elements =
+        |dims: &Vec<Option<usize>>| dims.iter().enumerate().fold(1u128, |all, (n, d)| all.saturating_mul(any(n, *d)));
+    let summary = model.summary();
+    let outputs = summary.layers.iter().flat_map(|l| &l.output_shapes).map(elements);
+    let all = outputs.fold(0u128, u128::saturating_add);
+    if all <= MAX_ELEMENTS {
+        return Ok(());
+    }
+    Err(format!(
+        "an input of shape {shape:?} makes {all} outputs in all layers, but at most {MAX_ELEMENTS} are checked at once"
+    ))
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
@@ -38,6 +64,9 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     } else {
         read_inputs(&a.inputs)?
     };
+    if let Some((_, x)) = inputs.iter().find(|(n, _)| *n == model.info().input) {
+        check_size(&model, &x.shape)?;
+    }
     let named: Vec<_> = inputs.iter().map(|(n, x)| (n.as_str(), x.clone())).collect();
     let devices = if a.devices.is_empty() {
         Device::all()
@@ -77,10 +106,10 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
                 json!({ "device": d.device, "layers": layers })
             })
             .collect();
-        print_json(&json!({ "model": model.info().name, "passed": all.passed(), "devices": devices }));
+        print_json(&json!({ "model": model.info().name, "passed": all.passed(), "devices": devices }))?;
     } else {
-        say(&all);
-        say(if all.passed() { "every device agrees with the f64 reference" } else { "FAILED" });
+        say(&all)?;
+        say(if all.passed() { "every device agrees with the f64 reference" } else { "FAILED" })?;
     }
     Ok(if all.passed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
@@ -91,9 +120,10 @@ fn made_up(model: &Model, batch: usize, seq: usize) -> Result<HostArray, String>
     let any = [batch, seq];
     let shape: Vec<usize> =
         network.input_shape().iter().enumerate().map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1))).collect();
-    let count: usize = shape.iter().product();
-    if count == 0 {
-        return Err("`--batch` and `--seq` must be at least 1".into());
+    check_size(model, &shape)?;
+    let count = shape.iter().fold(1u128, |all, &d| all.saturating_mul(d as u128));
+    if count > MAX_ELEMENTS {
+        return Err(format!("an input of shape {shape:?} is larger than the {MAX_ELEMENTS} elements that are made up"));
     }
     // A multiplicative sequence (Lehmer); any spread of values does.
     let mut state = 0x2545_F491u64;

@@ -36,14 +36,14 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
                 })
             })
             .collect();
-        print_json(&json!({ "cpu": cpu.then(|| Device::Cpu.name()), "adapters": list, "auto": best.to_string() }));
+        print_json(&json!({ "cpu": cpu.then(|| Device::Cpu.name()), "adapters": list, "auto": best.to_string() }))?;
         return Ok(ExitCode::SUCCESS);
     }
     if cpu {
-        say(format_args!("cpu        {}", Device::Cpu.name()));
+        say(format_args!("cpu        {}", Device::Cpu.name()))?;
     }
     for s in &adapters {
-        say(format_args!("{:10} {} ({}, {})", s.backend, s.name, s.kind, s.driver));
+        say(format_args!("{:10} {} ({}, {})", s.backend, s.name, s.kind, s.driver))?;
         say(format_args!(
             "           bindings {} MiB, workgroups {} lanes and {} KiB, subgroups {} to {}, f16 {}, timestamps {}",
             s.max_binding_bytes >> 20,
@@ -53,11 +53,11 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
             s.subgroup.1,
             if s.f16 { "yes" } else { "no" },
             if s.timestamps { "yes" } else { "no" },
-        ));
+        ))?;
     }
     if adapters.is_empty() && a.device.is_none() {
-        say("no GPU adapter (Vulkan, Metal, DX12)");
+        say("no GPU adapter (Vulkan, Metal, DX12)")?;
     }
-    say(format_args!("--device auto picks {best}"));
+    say(format_args!("--device auto picks {best}"))?;
     Ok(ExitCode::SUCCESS)
 }

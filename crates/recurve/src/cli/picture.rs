@@ -95,7 +95,13 @@ pub(crate) fn png(svg: &str) -> Result<Vec<u8>, String> {
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| e.to_string())?;
     let scale = 2.0;
     let size = tree.size();
-    let mut pixels = tiny_skia::Pixmap::new((size.width() * scale) as u32, (size.height() * scale) as u32)
+    let (width, height) = ((size.width() * scale) as u32, (size.height() * scale) as u32);
+    // Half a gigabyte; viewers of pictures give up before.
+    const MAX_PIXELS: u64 = 1 << 27;
+    let fits = u64::from(width) * u64::from(height) <= MAX_PIXELS;
+    let mut pixels = fits
+        .then(|| tiny_skia::Pixmap::new(width, height))
+        .flatten()
         .ok_or("the model has too many layers for a PNG; write an .svg")?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
     pixels.encode_png().map_err(|e| e.to_string())

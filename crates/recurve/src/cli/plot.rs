@@ -1,6 +1,6 @@
 //! `recurve plot`
 
-use super::{Outcome, parse_device, picture, print_json, say};
+use super::{Outcome, check_output, parse_device, picture, print_json, say, write_output};
 use recurve::{Device, DeviceSelector, Model};
 use serde_json::json;
 use std::path::PathBuf;
@@ -22,19 +22,19 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
+    let extension = a.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    if !["svg", "png"].contains(&extension.as_str()) {
+        return Err(format!("{}: the name must end in .svg or .png", a.output.display()).into());
+    }
+    check_output(&a.output)?;
     let model = Model::open(&a.model, &Device::open(&a.device)?)?;
     let svg = picture::svg(&model.summary(), model.network().input_dtype());
-    let extension = a.output.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let bytes = match extension.as_str() {
-        "svg" => svg.into_bytes(),
-        "png" => picture::png(&svg)?,
-        _ => return Err(format!("{}: the name must end in .svg or .png", a.output.display()).into()),
-    };
-    std::fs::write(&a.output, bytes).map_err(|e| format!("{}: {e}", a.output.display()))?;
+    let bytes = if extension == "png" { picture::png(&svg)? } else { svg.into_bytes() };
+    write_output(&a.output, &bytes)?;
     if a.json {
-        print_json(&json!({ "model": model.info().name, "output": a.output }));
+        print_json(&json!({ "model": model.info().name, "output": a.output }))?;
     } else {
-        say(format_args!("wrote {}", a.output.display()));
+        say(format_args!("wrote {}", a.output.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

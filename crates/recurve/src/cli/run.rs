@@ -1,6 +1,6 @@
 //! `recurve run`
 
-use super::{NamedFile, Outcome, parse_device, print_json, read_inputs, say};
+use super::{NamedFile, Outcome, check_output, parse_device, print_json, read_inputs, say};
 use recurve::{Device, DeviceSelector, Input, Model, Reading, write_array};
 use serde_json::json;
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
+    a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
     let device = Device::open(&a.device)?;
     let model = Model::open(&a.model, &device)?;
     if let Some(f) = a.outputs.iter().find(|f| f.name != model.info().output) {
@@ -62,19 +63,19 @@ fn read_text(a: &Arguments, model: &Model, text: &str) -> Outcome {
         print_json(&json!({
             "model": model.info().name, "device": model.device().to_string(), "text": text,
             "readings": list, "ms": ms,
-        }));
+        }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    say(format_args!("device: {}", model.device()));
-    say(format_args!("model:  {}", model.info().name));
-    say(annotated(text, &readings));
+    say(format_args!("device: {}", model.device()))?;
+    say(format_args!("model:  {}", model.info().name))?;
+    say(annotated(text, &readings))?;
     for r in &readings {
-        say(format_args!("{:4}  {}  {:8} {:5.1} %", r.index + 1, r.character, r.label, r.probability * 100.0));
+        say(format_args!("{:4}  {}  {:8} {:5.1} %", r.index + 1, r.character, r.label, r.probability * 100.0))?;
     }
     if readings.is_empty() {
-        say("no character in this text is ambiguous to the model");
+        say("no character in this text is ambiguous to the model")?;
     }
-    say(format_args!("{ms:.2} ms for {} characters", text.chars().count()));
+    say(format_args!("{ms:.2} ms for {} characters", text.chars().count()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,16 +116,16 @@ fn arrays(a: &Arguments, model: &Model) -> Outcome {
             "model": model.info().name, "device": model.device().to_string(), "output": output,
             "shape": y.dims(), "data": if a.outputs.is_empty() { json!(data) } else { json!(null) },
             "ms": ms,
-        }));
+        }))?;
     } else {
-        say(format_args!("device: {}", model.device()));
-        say(format_args!("model:  {}", model.info().name));
-        say(format_args!("{output}: shape {}", y.shape()));
+        say(format_args!("device: {}", model.device()))?;
+        say(format_args!("model:  {}", model.info().name))?;
+        say(format_args!("{output}: shape {}", y.shape()))?;
         if a.outputs.is_empty() {
             let shown: Vec<_> = data.iter().take(8).map(|v| format!("{v:.6}")).collect();
-            say(format_args!("  {}{}", shown.join(" "), if data.len() > 8 { " …" } else { "" }));
+            say(format_args!("  {}{}", shown.join(" "), if data.len() > 8 { " …" } else { "" }))?;
         }
-        say(format_args!("{ms:.2} ms"));
+        say(format_args!("{ms:.2} ms"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

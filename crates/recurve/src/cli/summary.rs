@@ -35,9 +35,9 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         print_json(&json!({
             "model": summary.name, "license": model.info().license, "source": model.info().source,
             "layers": layers, "total_params": summary.total_params,
-        }));
+        }))?;
     } else {
-        say(summary);
+        say(summary)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use crate::{DType, Error, Result};
 use half::f16;
 use std::sync::{Arc, LazyLock, Mutex};
 
-pub use simd::{simd_arch, simd_lanes, simd_name};
+pub use simd::{check_simd, simd_arch, simd_lanes, simd_name};
 
 /// Elements in host memory.
 #[derive(Debug)]

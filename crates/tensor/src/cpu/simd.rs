@@ -2,33 +2,73 @@
 //! crate's CPU code.
 
 use super::Gemm;
-use crate::Activation;
+use crate::{Activation, Error, Result};
 use pulp::{Arch, Simd, WithSimd};
+use std::ffi::OsStr;
 use std::sync::LazyLock;
 
-/// The vector instructions in use: the widest that the CPU has, or fewer if the environment
-/// variable `RECURVE_SIMD` says `avx512`, `avx2` or `scalar`. A choice that the CPU lacks, or an
-/// unknown one, is as if unset.
+/// The vector instructions that `RECURVE_SIMD` chooses, or why it cannot; nothing or the empty text chooses
+/// the widest that there are.
+fn choice(text: Option<&OsStr>) -> Result<Arch> {
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(Arch::new()) };
+    let choices = choices();
+    let found = choices.iter().find(|(name, _)| text == *name);
+    found.map(|(_, arch)| *arch).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let shown: String = text.to_string_lossy().chars().take(40).collect();
+        Error::Argument {
+            operation: "environment",
+            argument: "RECURVE_SIMD",
+            message: format!("is `{shown}`, but this processor can do {}", names.join(", ")),
+        }
+    })
+}
+
+/// What this processor can do, by the name in `RECURVE_SIMD`.
+fn choices() -> Vec<(&'static str, Arch)> {
+    let mut all = vec![("scalar", Arch::Scalar)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        all.extend(pulp::x86::V3::try_new().map(|v| ("avx2", Arch::V3(v))));
+        all.extend(pulp::x86::V4::try_new().map(|v| ("avx512", Arch::V4(v))));
+    }
+    #[cfg(target_arch = "aarch64")]
+    if !matches!(Arch::new(), Arch::Scalar) {
+        all.push(("neon", Arch::new()));
+    }
+    all
+}
+
+static CHOICE: LazyLock<Result<Arch>> = LazyLock::new(|| choice(std::env::var_os("RECURVE_SIMD").as_deref()));
+
+/// The vector instructions in use: the widest that the CPU has, or those that the environment variable
+/// `RECURVE_SIMD` names: `avx512`, `avx2`, `neon` or `scalar`. Where [`check_simd`] refuses the name nothing
+/// is computed on the CPU.
 pub fn simd_arch() -> Arch {
-    static ARCH: LazyLock<Arch> = LazyLock::new(|| match std::env::var("RECURVE_SIMD").as_deref() {
-        Ok("scalar") => Arch::Scalar,
-        #[cfg(target_arch = "x86_64")]
-        Ok("avx2") => pulp::x86::V3::try_new().map_or_else(Arch::new, Arch::V3),
-        _ => Arch::new(),
-    });
-    *ARCH
+    CHOICE.as_ref().map_or_else(|_| Arch::new(), |arch| *arch)
+}
+
+/// Whether `RECURVE_SIMD` names vector instructions that this processor has. Every tensor that is made on the
+/// CPU asks.
+///
+/// # Errors
+/// [`Error::Argument`] if it is something else.
+pub fn check_simd() -> Result<()> {
+    CHOICE.as_ref().map(|_| ()).map_err(Clone::clone)
 }
 
 /// f32 lanes of a vector register of [`simd_arch`].
 pub fn simd_lanes() -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
-        }
-    }
     simd_arch().dispatch(Lanes)
+}
+
+struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
 }
 
 /// The name of [`simd_arch`].
@@ -330,6 +370,22 @@ mod tests {
         #[cfg(target_arch = "x86_64")]
         all.extend(pulp::x86::V3::try_new().map(Arch::V3));
         all
+    }
+
+    #[test]
+    fn a_choice_that_there_is_not_is_refused() {
+        let lanes = |text: &str| choice(Some(OsStr::new(text))).map(|arch| arch.dispatch(Lanes));
+        assert_eq!(lanes("scalar"), Ok(1));
+        assert_eq!(lanes(""), Ok(Arch::new().dispatch(Lanes)));
+        for bad in ["bogus", "AVX2", "avx2 ", "1", &"x".repeat(100_000)] {
+            let e = lanes(bad).unwrap_err().to_string();
+            assert!(e.contains("RECURVE_SIMD") && e.contains("scalar") && e.len() < 200, "{e}");
+        }
+        // Those of other processors, and of better ones, are no choice either.
+        let here: Vec<_> = choices().iter().map(|(name, _)| *name).collect();
+        for name in ["avx2", "avx512", "neon"] {
+            assert_eq!(lanes(name).is_ok(), here.contains(&name), "{name}");
+        }
     }
 
     struct Run<'a>(fn(f64) -> f64, u8, &'a [f32]);

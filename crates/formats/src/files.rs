@@ -1,0 +1,269 @@
+//! Opening and writing files so that a bad one does no harm.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What errors name in place of a file for bytes in memory.
+pub(crate) const MEMORY: &str = "bytes in memory";
+
+/// Characters of a text from a file that are shown in an error, at most.
+const SHOWN: usize = 200;
+
+/// The beginning of a text that came from a file, for an error message.
+pub(crate) fn short(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+    }
+}
+
+/// A message that may quote a text from a file at any length: its beginning, and its end, which says where.
+pub(crate) fn short_message(message: &str) -> String {
+    const END: usize = 150;
+    let count = message.chars().count();
+    if count <= 2 * SHOWN + END {
+        return message.to_owned();
+    }
+    let cut = |n: usize| message.char_indices().nth(n).map_or(message.len(), |(at, _)| at);
+    format!("{} … {}", &message[..cut(2 * SHOWN)], &message[cut(count - END)..])
+}
+
+/// The first few of a list of names, for an error message.
+pub(crate) fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const FEW: usize = 8;
+    let count = names.len();
+    let list: Vec<_> = names.take(FEW).map(short).collect();
+    match count {
+        0 => "nothing".into(),
+        n if n > FEW => format!("{} and {} more", list.join(", "), n - FEW),
+        _ => list.join(", "),
+    }
+}
+
+/// Memory for `count` elements, or an error where there is none.
+pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, String> {
+    let mut v = Vec::new();
+    match v.try_reserve_exact(count) {
+        Ok(()) => Ok(v),
+        Err(_) => Err(format!("needs memory for {count} elements, which there is not")),
+    }
+}
+
+/// Reads `count` elements of N bytes, which `decode` understands.
+pub(crate) fn elements<T, const N: usize>(
+    r: &mut dyn Read,
+    count: usize,
+    decode: impl Fn([u8; N]) -> Result<T, String>,
+) -> Result<Vec<T>, String> {
+    let mut out = room(count)?;
+    let mut buffer = [0; 1 << 14];
+    while out.len() < count {
+        let bytes = &mut buffer[..((count - out.len()) * N).min(1 << 14)];
+        r.read_exact(bytes).map_err(cut)?;
+        for element in bytes.as_chunks::<N>().0 {
+            out.push(decode(*element)?);
+        }
+    }
+    Ok(out)
+}
+
+/// What to say of data that ends too early, or cannot be read.
+pub(crate) fn cut(e: io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::UnexpectedEof => "is cut short".into(),
+        _ => e.to_string(),
+    }
+}
+
+/// A file for reading, and its length. Only a regular file has a length that its contents can be held against;
+/// reading a pipe or a device may never end.
+pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
+    // Asked before opening too, because opening a pipe waits for somebody who writes into it.
+    regular(&fs::metadata(path)?)?;
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    regular(&metadata)?;
+    Ok((file, metadata.len()))
+}
+
+fn regular(metadata: &Metadata) -> io::Result<()> {
+    match metadata {
+        m if m.is_file() => Ok(()),
+        m if m.is_dir() => Err(io::Error::other("is a folder, but a file is needed")),
+        _ => Err(io::Error::other("is a pipe or a device, but a regular file is needed")),
+    }
+}
+
+/// A file that is written beside the one whose place it takes once it is whole. Dropped before, it is gone.
+pub(crate) struct Beside {
+    temporary: PathBuf,
+    /// `None` for a pipe or a device, which is written to at once.
+    place: Option<PathBuf>,
+}
+
+impl Beside {
+    /// An empty file beside `path`.
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
+        let old = match fs::metadata(path) {
+            Ok(m) if m.is_dir() => return Err(io::Error::other("is a folder, but a file is to be written")),
+            Ok(m) if !m.is_file() => return Ok(Self { temporary: path.into(), place: None }),
+            Ok(m) if m.permissions().readonly() => return Err(io::ErrorKind::PermissionDenied.into()),
+            Ok(m) => Some(m),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        // A link stays one; what it points to is replaced.
+        let place = if old.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
+        let name = place.file_name().ok_or_else(|| io::Error::other("names no file"))?.to_string_lossy();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        loop {
+            let n = COUNT.fetch_add(1, Ordering::Relaxed);
+            // Cut short, because names of files have a limit, which the addition must not pass.
+            let stem: String = name.chars().take(40).collect();
+            let temporary = place.with_file_name(format!(".{stem}.{}.{n}.part", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).open(&temporary) {
+                Ok(file) => {
+                    let this = Self { temporary, place: Some(place) };
+                    if let Some(old) = old {
+                        file.set_permissions(old.permissions())?;
+                    }
+                    return Ok(this);
+                }
+                // Left by a process of the same number that was killed.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Where to write.
+    pub(crate) fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// The file is whole: it takes its place.
+    pub(crate) fn keep(mut self) -> io::Result<()> {
+        if let Some(place) = &self.place {
+            // Else the name could reach the disk before the contents.
+            OpenOptions::new().write(true).open(&self.temporary)?.sync_all()?;
+            fs::rename(&self.temporary, place)?;
+            self.place = None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+/// Writes a file whole or not at all: beside `path`, to the disk, then in its place. What stood there before
+/// is lost only once the new file is complete. A pipe or a device is written to at once.
+///
+/// # Errors
+/// Those of the system.
+pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let beside = Beside::create(path)?;
+    let mut file = io::BufWriter::new(OpenOptions::new().write(true).open(beside.path())?);
+    write(&mut file)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    beside.keep()
+}
+
+/// Fails if [`write_file`] could not even begin to write `path`, so that this is known before the work whose
+/// result goes there. Leaves nothing behind.
+///
+/// # Errors
+/// Those of the system.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    let beside = Beside::create(path)?;
+    OpenOptions::new().write(true).open(beside.path()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.txt");
+        write_file(&path, |w| w.write_all(b"first")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        let failed = write_file(&path, |w| {
+            w.write_all(&[b'x'; 100_000])?;
+            Err(io::Error::other("the disk is full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        check_writable(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        write_file(&path, |w| w.write_all(b"second")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        // Nothing is left beside it, and what cannot be written is known before.
+        assert_eq!(names(dir.path()), ["a.txt"]);
+        assert!(check_writable(&dir.path().join("none/a.txt")).is_err());
+        assert!(check_writable(dir.path()).is_err());
+        check_writable(&dir.path().join("b.txt")).unwrap();
+        assert_eq!(names(dir.path()), ["a.txt"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_permissions_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("a"), dir.path().join("l"));
+        write_file(&path, |w| w.write_all(b"1")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("a", &link).unwrap();
+        write_file(&link, |w| w.write_all(b"2")).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        let null = Path::new("/dev/null");
+        write_file(null, |w| w.write_all(b"3")).unwrap();
+        assert!(!fs::metadata(null).unwrap().is_file());
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(dir.path()).unwrap_err().to_string().contains("folder"));
+        assert_eq!(open(&dir.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        if cfg!(unix) {
+            assert!(open(Path::new("/dev/zero")).unwrap_err().to_string().contains("device"));
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(short("a\nb"), "a\nb");
+        let long = "了".repeat(1000);
+        assert_eq!(short(&long), format!("{}… (3000 bytes)", "了".repeat(200)));
+        let message = format!("unknown field `{long}`, expected `a` at line 1 column 2");
+        let shown = short_message(&message);
+        assert!(
+            shown.starts_with("unknown field `了") && shown.ends_with("expected `a` at line 1 column 2"),
+            "{shown}"
+        );
+        assert_eq!(shown.chars().count(), 400 + 3 + 150);
+        assert_eq!(short_message("bad"), "bad");
+        assert_eq!(some_names([].into_iter()), "nothing");
+        assert_eq!(some_names(["a", "b"].into_iter()), "a, b");
+        assert_eq!(some_names(["n"; 10].into_iter()), "n, n, n, n, n, n, n, n and 2 more");
+    }
+}

@@ -1,0 +1,165 @@
+"""Makes the corpora of the fuzz targets, which the tests read too: arrays by numpy, model files by hand.
+
+    python3 fuzz/make_corpus.py        # numpy 1.24 or later
+
+Every array named after its type holds 0, 1, 2, … in row-major order (booleans: odd or not).
+"""
+
+import io
+import json
+import os
+import struct
+import zipfile
+
+import numpy as np
+from numpy.lib import format as npy
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+SHAPE = (2, 3, 2)
+
+
+def put(reader, name, data):
+    os.makedirs(os.path.join(ROOT, reader), exist_ok=True)
+    with open(os.path.join(ROOT, reader, name), "wb") as f:
+        f.write(data)
+
+
+def saved(array, version=None):
+    out = io.BytesIO()
+    npy.write_array(out, array, version=version)
+    return out.getvalue()
+
+
+def header(text, data=b"", version=1):
+    text = text.encode()
+    size = struct.pack("<H" if version == 1 else "<I", len(text))
+    return b"\x93NUMPY" + bytes([version, 0]) + size + text + data
+
+
+def arrays():
+    for order in "<>":
+        for kind in ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8"]:
+            name = kind + ("" if order == "<" else "_big")
+            put("npy", f"{name}.npy", saved(np.arange(12).astype(order + kind).reshape(SHAPE)))
+    flags = (np.arange(12) % 2 == 1).reshape(SHAPE)
+    put("npy", "b1.npy", saved(flags))
+    ramp = np.arange(12, dtype="<f4").reshape(SHAPE)
+    put("npy", "f4_fortran.npy", saved(np.asfortranarray(ramp)))
+    put("npy", "i8_fortran.npy", saved(np.asfortranarray(np.arange(12, dtype="<i8").reshape(SHAPE))))
+    put("npy", "f4_version2.npy", saved(ramp, (2, 0)))
+    put("npy", "f4_version3.npy", saved(ramp, (3, 0)))
+    put("npy", "f4_scalar.npy", saved(np.array(0, dtype="<f4")))
+    put("npy", "f4_flat.npy", saved(np.arange(7, dtype="<f4")))
+    put("npy", "bad_empty.npy", saved(np.zeros((0, 3), dtype="<f4")))
+    put("npy", "bad_records.npy", saved(np.zeros(2, dtype=[("a", "<f4"), ("b", "<i4")])))
+    put("npy", "bad_complex.npy", saved(np.zeros(2, dtype="<c8")))
+    put("npy", "bad_nested.npy", header("{'descr': " + "[" * 20))
+    put("npy", "bad_deep.npy", header("(" * 5000))
+    put("npy", "bad_huge_header.npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff")
+    big = "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296), }"
+    put("npy", "bad_huge_shape.npy", header(big))
+    put("npy", "bad_cut.npy", saved(ramp)[:-1])
+
+    def archive(save, **named):
+        out = io.BytesIO()
+        save(out, **named)
+        return out.getvalue()
+
+    put("npz", "stored.npz", archive(np.savez, x=ramp, y=np.arange(3)))
+    put("npz", "deflated.npz", archive(np.savez_compressed, x=ramp, y=np.arange(3)))
+    put("npz", "fortran.npz", archive(np.savez_compressed, x=np.asfortranarray(ramp)))
+
+    def zipped(files, method=zipfile.ZIP_STORED):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as z:
+            for name, data in files:
+                z.writestr(zipfile.ZipInfo(name), data, method)
+        return out.getvalue()
+
+    put("npz", "with_other_files.npz", zipped([("readme", b"no array"), ("x.npy", saved(ramp))]))
+    put("npz", "bad_twice.npz", zipped([("x.npy", saved(ramp)), ("x.npy", saved(ramp + 1))]))
+    put("npz", "bad_bzip2.npz", zipped([("x.npy", saved(ramp))], zipfile.ZIP_BZIP2))
+    put("npz", "bad_empty.npz", zipped([]))
+
+
+def model(description, tensors, metadata=None):
+    """A safetensors file; each tensor is (name, shape)."""
+    entries, data = [], b""
+    for name, shape in tensors:
+        count = int(np.prod(shape))
+        begin = len(data)
+        data += (np.arange(count) % 7 / 10 - 0.3).astype("<f4").tobytes()
+        info = {"dtype": "F32", "shape": shape, "data_offsets": [begin, len(data)]}
+        entries.append(f"{json.dumps(name)}:{json.dumps(info)}")
+    meta = metadata or json.dumps({"recurve": json.dumps(description)})
+    text = ("{" + ",".join([f'"__metadata__":{meta}', *entries]) + "}").encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def models():
+    def described(layers, shape=(None, None), **more):
+        return {"version": 1, "name": "m", "input": "x", "input_shape": list(shape), "output": "y",
+                "layers": layers, **more}
+
+    tanh, sigmoid = {"name": "tanh"}, {"name": "sigmoid"}
+    cell = {"kind": "lstm", "activation": tanh, "recurrent_activation": sigmoid, "output_activation": tanh}
+    embedding = {"type": "embedding", "input_dim": 5, "output_dim": 2}
+    lstm = {"type": "recurrent", "cell": cell, "units": 2, "bias": "double", "bidirectional": "concat",
+            "return_sequences": True}
+    dense = {"type": "dense", "units": 3, "activation": {"name": "relu"}, "use_bias": True}
+    tensors = [("layers.0.weight", [5, 2])]
+    for end in ["", "_reverse"]:
+        tensors += [(f"layers.1.weight_ih_l0{end}", [8, 2]), (f"layers.1.weight_hh_l0{end}", [8, 2]),
+                    (f"layers.1.bias_ih_l0{end}", [8]), (f"layers.1.bias_hh_l0{end}", [8])]
+    tensors += [("layers.2.weight", [3, 4]), ("layers.2.bias", [3])]
+    good = described([embedding, lstm, dense])
+    put("model", "tagger.safetensors", model(good, tensors))
+
+    gru = {"type": "recurrent", "cell": {**cell, "kind": "gru", "reset_after": False}, "units": 2, "bias": "single"}
+    small = described([{"type": "masking", "mask_value": 0.0}, gru, {"type": "dropout", "rate": 0.5}], (None, None, 2))
+    put("model", "gru.safetensors", model(small, [
+        ("layers.1.weight_ih_l0", [6, 2]), ("layers.1.weight_hh_l0", [6, 2]), ("layers.1.bias_ih_l0", [6])]))
+    rnn = {"type": "recurrent", "cell": {**cell, "kind": "rnn"}, "units": 1, "bias": "none", "num_layers": 2}
+    put("model", "rnn.safetensors", model(
+        described([rnn, {"type": "time_distributed", "layer": {**dense, "units": 1, "use_bias": False}}][:1],
+                  (1, 3, 1)),
+        [(f"layers.0.weight_{k}_l{n}", [1, 1]) for n in range(2) for k in ["ih", "hh"]]))
+    cells = {"type": "stacked_rnn_cells", "cells": [dict(gru), dict(gru)], "return_sequences": True}
+    for c in cells["cells"]:
+        del c["type"]
+    put("model", "cells.safetensors", model(described([cells], (None, None, 2)), [
+        (f"layers.0.cells.{m}.{name}", shape) for m in range(2)
+        for name, shape in [("weight_ih_l0", [6, 2]), ("weight_hh_l0", [6, 2]), ("bias_ih_l0", [6])]]))
+
+    twice = described([dense], (None, 2))
+    put("model", "bad_twice.safetensors", model(twice, [
+        ("layers.0.weight", [3, 2]), ("layers.0.weight", [3, 2]), ("layers.0.bias", [3])]))
+    text = json.dumps({"recurve": json.dumps(twice)})
+    put("model", "bad_metadata_twice.safetensors", model(
+        None, [("layers.0.weight", [3, 2]), ("layers.0.bias", [3])], text[:-1] + "," + text[1:]))
+    put("model", "bad_header.safetensors", struct.pack("<Q", 1 << 63) + b"{}")
+    deep = dense
+    for _ in range(100):
+        deep = {"type": "time_distributed", "layer": deep}
+    put("model", "bad_deep.safetensors", model(described([deep]), []))
+    put("model", "bad_brackets.safetensors", model(None, [], '{"recurve":"' + "[" * 3000 + '"}'))
+
+
+def texts():
+    spec = {"vocabulary": ["?", "<", ">", "a", "了"], "unknown": 0, "begin": 1, "end": 2,
+            "labels": ["le5", "liao3"], "ambiguous": "了"}
+    for name, change, text in [
+        ("good", {}, "a了b"),
+        ("all", {"ambiguous": "a了"}, "了" * 40),
+        ("none", {"labels": [], "ambiguous": ""}, ""),
+        ("bad_id", {"end": 5}, "a"),
+        ("bad_twice", {"vocabulary": ["a", "a", "b"]}, "a"),
+        ("bad_field", {"more": 1}, "a"),
+    ]:
+        data = json.dumps({**spec, **change}, ensure_ascii=False) + "\0" + text
+        put("text", name, data.encode())
+
+
+arrays()
+models()
+texts()

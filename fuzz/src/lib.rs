@@ -1,0 +1,97 @@
+//! What is done with the bytes of each fuzz target: read them, and use what was read. The ordinary tests
+//! include this file too and do the same with the corpora and with changes of them
+//! (`tests/tests/readers.rs`).
+
+use recurve_formats::{Error, HostArray, HostData, Input, Model, TextSpec, npy_from_bytes, npz_from_bytes};
+use recurve_tensor::{DType, Device};
+use serde_json::json;
+
+/// An error must say something, and not repeat a file in it.
+fn check<T>(read: Result<T, Error>) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(e) => {
+            let message = e.to_string();
+            assert!((10..4000).contains(&message.len()), "{} bytes: {message}", message.len());
+            None
+        }
+    }
+}
+
+fn whole(array: &HostArray) {
+    let count = match &array.data {
+        HostData::Float(v) => v.len(),
+        HostData::Int(v) => v.len(),
+    };
+    assert_eq!(Some(count), array.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
+    for dtype in [DType::F32, DType::U32] {
+        check(array.to_tensor("x", dtype, &Device::Cpu));
+    }
+}
+
+/// A `.npy` file.
+pub fn npy(data: &[u8]) {
+    if let Some(array) = check(npy_from_bytes(data)) {
+        whole(&array);
+    }
+}
+
+/// A `.npz` file with an array `x`.
+pub fn npz(data: &[u8]) {
+    if let Some(array) = check(npz_from_bytes(data, "x")) {
+        whole(&array);
+    }
+}
+
+/// A native model file. One that can be opened must be able to run or say why not.
+pub fn model(data: &[u8]) {
+    let Some(model) = check(Model::from_bytes(data, &Device::Cpu)) else { return };
+    assert!(!model.summary().to_string().is_empty());
+    let network = model.network();
+    let shape: Vec<usize> = network.input_shape().iter().map(|d| d.unwrap_or(2)).collect();
+    let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
+    if count > 1 << 12 {
+        return;
+    }
+    let data = match network.input_dtype() {
+        DType::U32 => HostData::Int((0..count as i64).collect()),
+        _ => HostData::Float((0..count).map(|v| v as f32 * 0.1 - 1.0).collect()),
+    };
+    let input = Input::Host(HostArray { shape, data });
+    check(model.run([(model.info().input.as_str(), input)]));
+}
+
+/// What a model says of text, as JSON, then a zero, then a text.
+pub fn text(data: &[u8]) {
+    let (spec, text) = match data.iter().position(|&b| b == 0) {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (data, &b"abc"[..]),
+    };
+    let (Ok(spec), Ok(text)) = (std::str::from_utf8(spec), std::str::from_utf8(text)) else { return };
+    let sizes = serde_json::from_str::<TextSpec>(spec).map(|s| (s.vocabulary.len(), s.labels.len()));
+    let (tokens, labels) = sizes.unwrap_or((1, 1));
+    let (tokens, labels) = (tokens.clamp(1, 300), labels.clamp(1, 20));
+    if text.len() > 1000 {
+        return;
+    }
+    let tensor = |shape: &[usize], begin: usize| json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, begin + 4 * shape.iter().product::<usize>()] });
+    let description = format!(
+        r#"{{"version":1,"name":"n","input":"tokens","input_shape":[null,null],"output":"y","layers":[
+        {{"type":"embedding","input_dim":{tokens},"output_dim":2}},
+        {{"type":"dense","units":{labels},"activation":{{"name":"linear"}},"use_bias":false}}],"text":{spec}}}"#
+    );
+    let header = json!({
+        "__metadata__": { "recurve": description },
+        "layers.0.weight": tensor(&[tokens, 2], 0),
+        "layers.1.weight": tensor(&[labels, 2], 8 * tokens),
+    })
+    .to_string();
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend(header.as_bytes());
+    file.extend((0..2 * (tokens + labels)).flat_map(|v| (v as f32 * 0.01).to_le_bytes()));
+    let Some(model) = check(Model::from_bytes(&file, &Device::Cpu)) else { return };
+    let count = text.chars().count();
+    if let Some(readings) = check(model.read_text(text)) {
+        assert!(readings.iter().all(|r| r.index < count && (0.0..=1.0001).contains(&r.probability)));
+    }
+}

@@ -1,0 +1,85 @@
+//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files, beginning with its corpus.
+
+use crate::{Outcome, cargo, command, run};
+use std::env;
+use std::process::{Command, ExitCode};
+
+/// The targets of `fuzz/`.
+pub(crate) const READERS: [&str; 4] = ["npy", "npz", "model", "text"];
+
+/// What is instrumented, and with it tells libFuzzer which way a run took: what looks at the bytes of a file.
+const INSTRUMENTED: [&str; 11] = [
+    "recurve_formats",
+    "recurve_layers",
+    "recurve_fuzz_readers",
+    "rawzip",
+    "flate2",
+    "miniz_oxide",
+    "safetensors",
+    "npy",
+    "npz",
+    "model",
+    "text",
+];
+
+/// These are no secrets of a nightly compiler; what is missing beside `cargo fuzz` is the address sanitizer,
+/// and there is no unsafe code in a reader.
+const COVERAGE: [&str; 6] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+];
+
+/// Set for the build, whose compiler this program then is.
+const AS_COMPILER: &str = "RECURVE_XTASK_IS_RUSTC";
+
+/// The exit code of the compiler, if this program was called in its place: with the flags for a package that
+/// is instrumented, else as it is.
+pub(crate) fn as_compiler() -> Option<ExitCode> {
+    env::var_os(AS_COMPILER)?;
+    let mut arguments = env::args_os().skip(1);
+    let mut rustc = Command::new(arguments.next()?);
+    let arguments: Vec<_> = arguments.collect();
+    let name = arguments.iter().position(|a| a == "--crate-name").and_then(|at| arguments.get(at + 1));
+    if name.is_some_and(|name| INSTRUMENTED.iter().any(|i| name == i)) {
+        rustc.args(COVERAGE);
+    }
+    let status = rustc.args(arguments).status();
+    Some(
+        status.ok().and_then(|s| s.code()).and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
+    )
+}
+
+/// Builds the target, instrumented, and runs it. What it finds is left in `fuzz/artifacts`.
+pub(crate) fn fuzz(reader: &str, arguments: &[String]) -> Outcome {
+    let usage = || format!("usage: cargo xtask fuzz {reader} [--runs N] [--seed S]");
+    let (mut runs, mut seed) = (100_000, 1);
+    for pair in arguments.chunks(2) {
+        let number = || pair.get(1).and_then(|v| v.parse::<u32>().ok()).ok_or_else(usage);
+        match pair[0].as_str() {
+            "--runs" => runs = number()?,
+            "--seed" => seed = number()?,
+            _ => return Err(usage()),
+        }
+    }
+    let this = env::current_exe().map_err(|e| e.to_string())?;
+    let mut build = cargo();
+    build.args(["build", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "fuzz/target"]);
+    build.args(["--bin", reader]).env("RUSTC_WRAPPER", this).env(AS_COMPILER, "1");
+    run(build)?;
+    let (work, corpus) = (format!("fuzz/work/{reader}"), format!("fuzz/corpus/{reader}"));
+    let root = command("").get_current_dir().map(std::path::Path::to_owned).unwrap_or_default();
+    for folder in [&work, "fuzz/artifacts"] {
+        std::fs::create_dir_all(root.join(folder)).map_err(|e| format!("{folder}: {e}"))?;
+    }
+    // By its path from the root, where it is also run.
+    let mut target = command(root.join("fuzz/target/release").join(reader));
+    // What is found new goes into the first folder.
+    target.args([&work, &corpus]).args([format!("-runs={runs}"), format!("-seed={seed}")]);
+    target.args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"]);
+    target.arg(format!("-artifact_prefix=fuzz/artifacts/{reader}-"));
+    run(target)
+}
