@@ -3,7 +3,7 @@
 
 use crate::{Error, Result, TextSpec};
 use recurve_layers::{LayerConfig, Network, RecurrentSpec, Weights};
-use recurve_tensor::Device;
+use recurve_tensor::{DType, Device};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize_to_file};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -124,7 +124,33 @@ pub(crate) fn read(path: &Path, device: &Device) -> Result<(ModelInfo, Network)>
         weights.insert(name, view.shape(), data).map_err(fits)?;
     }
     let network = Network::new(&info.layers, &info.input_shape, Arc::new(weights), device).map_err(fits)?;
+    if let Some(t) = &info.text {
+        check_text(t, &network).map_err(|message| Error::Description { path: path.into(), message })?;
+    }
     Ok((info, network))
+}
+
+/// Whether a network gives a label's worth of logits for every id of a text.
+fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
+    let (labels, tokens) = (text.labels.len(), text.vocabulary.len());
+    if network.input_dtype() != DType::U32 || network.input_shape().len() != 2 {
+        return Err("`text` needs a network that takes ids [batch, timesteps]".into());
+    }
+    let summary = network.summary();
+    let output = summary.layers.last().and_then(|l| l.output_shapes.first());
+    match output.map(|shape| &shape[..]) {
+        Some(&[_, _, Some(width)]) if width == labels => {}
+        Some(&[_, _, Some(width)]) => {
+            return Err(format!("text.labels has {labels} labels, but the network has {width} outputs"));
+        }
+        _ => return Err("`text` needs a network that gives [batch, timesteps, labels]".into()),
+    }
+    if let Some(LayerConfig::Embedding(e)) = network.configs().first()
+        && tokens > e.input_dim
+    {
+        return Err(format!("text.vocabulary has {tokens} tokens, but the embedding only {} ids", e.input_dim));
+    }
+    Ok(())
 }
 
 /// Writes a model file.
