@@ -1,5 +1,7 @@
 //! A step of a stream on the CPU takes no memory from the heap once it has run a few times.
 
+#![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
+
 use recurve::{
     CallArgs, Dense, Device, Embedding, Gru, IndRnn, Lstm, Masking, MinLstm, Network, RecurrentLayer, RecurrentSpec,
     Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed,
