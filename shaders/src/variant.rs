@@ -89,6 +89,8 @@ pub struct CellCode {
     pub output: ActivationCode,
     /// Clip of activation inputs.
     pub clip: Option<f32>,
+    /// The clip is for the input of the output activation too.
+    pub clip_output: bool,
     /// LSTM: peepholes; GRU with reset_after: a recurrent bias.
     pub extra: bool,
     /// Zoneout of h and c.
@@ -113,6 +115,7 @@ impl CellCode {
             .with("ZONEOUT_C", self.zoneout.map_or(0.0, |z| z[1]))
             .with("HAS_CLIP", self.clip.is_some())
             .with("CLIP", self.clip.unwrap_or(0.0))
+            .with("CLIP_OUTPUT", self.clip_output)
             .with("GATE0_CODE", self.gates[0].code)
             .with("GATE0_ALPHA", self.gates[0].alpha)
             .with("GATE0_BETA", self.gates[0].beta)
@@ -758,6 +761,7 @@ pub fn samples() -> Vec<Variant> {
             candidate: plain(2),
             output: plain(2),
             clip: options.then_some(3.0),
+            clip_output: options,
             extra,
             zoneout: options.then_some([0.1, 0.2]),
             valid,

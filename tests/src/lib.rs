@@ -203,12 +203,15 @@ impl Case {
         self
     }
 
-    /// With weights stored as f16, and rounded so that the reference knows what is stored.
+    /// With weights stored as f16, and the matrices rounded so that the reference knows what is stored. The
+    /// u of an IndRNN is a vector.
     #[must_use]
     pub fn with_f16_weights(mut self) -> Self {
         self.weights = WeightStorage::F16;
+        let pointwise = self.cell.kind.is_pointwise();
         for (_, w) in &mut self.directions {
-            for v in [&mut w.w_ih, &mut w.w_hh, &mut w.w_hr].into_iter().flatten() {
+            let recurrent = if pointwise { &mut [][..] } else { &mut w.w_hh };
+            for v in [&mut w.w_ih, recurrent, &mut w.w_hr].into_iter().flatten() {
                 *v = half::f16::from_f32(*v).to_f32();
             }
         }

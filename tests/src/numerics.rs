@@ -4,6 +4,7 @@
 use crate::{Case, gpu};
 use recurve::testing::{Tolerance, compare};
 use recurve::{Activation, Cell, CellKind, Device, Direction, Strategy, WeightStorage, Zoneout};
+use recurve_tensor::bounds;
 use std::fmt::Write as _;
 
 /// Where results come from.
@@ -35,8 +36,8 @@ pub struct Row {
 /// B, T, I, H of the measurement.
 pub const SIZES: [usize; 4] = [2, 1024, 16, 64];
 
-const GATED: &str = "sums of 64 products, 3e-7 an activation; the gates contract, so errors do not add up over T";
-const PLAIN: &str = "sums of 64 products, 3e-7 an activation; tanh contracts less than gates do";
+const GATED: &str = "sums of 64 products, and the activations; the gates contract, so errors do not add up over T";
+const PLAIN: &str = "sums of 64 products, and the activations; tanh contracts less than gates do";
 const IND: &str = "a ReLU does not contract where |u| is near 1: errors add up over some 1/(1 - |u|) steps";
 const MINIMAL: &str = "gates do not see h, so errors do not feed back; `scan` composes the steps in another order";
 const NORM: &str = "division by a deviation, which magnifies rounding where it is small";
@@ -162,7 +163,9 @@ pub fn document(measure: impl Fn(&Row) -> String) -> String {
         writeln!(text, "| {name} | {place} | {dtype} | {bound} | {worst} | {} |", row.reason)
             .expect("a string takes any text");
     }
-    text.push_str(
+    let activations: String = activations();
+    write!(
+        text,
         "\n## Between runs and between calls\n\
          - The same input on the same device by the same strategy gives the same bits; tested over 100 runs for every \
          cell.\n\
@@ -172,13 +175,31 @@ pub fn document(measure: impl Fn(&Row) -> String) -> String {
          within the sum of their bounds of each other.\n\
          - A batch row's result does not depend on the other rows (tested within 1e-6; a device may pick another tile).\n\n\
          ## Activations\n\
-         | function | absolute error | valid range |\n|---|---|---|\n\
-         | sigmoid, tanh | 3e-7 | all x; saturate without NaN |\n\
-         | softplus, elu, scaled_tanh, positive | 6e-7, relative above 1 | all x |\n\
-         | the others | rounding of f32 | all x |\n\n\
+         Largest errors over every f32 (`recurve_tensor::bounds`; `cargo run --release -p recurve-benches -- functions` \
+         finds them again). All are valid for every x and saturate without NaN.\n\n\
+         | function | where | absolute error |\n|---|---|---|\n\
+         {activations}\
+         | softplus, elu, scaled_tanh, positive | everywhere | 6e-7, relative above 1 |\n\
+         | the others | everywhere | rounding of f32 |\n\n\
          On the CPU a NaN stays NaN. On a GPU, WGSL lets drivers assume that there is none.\n\n\
          A minLSTM divides by f + i. Where both gates are shut below 1e-37 the sum is held there, so the state fades \
          to zero and never to NaN.\n",
-    );
+    )
+    .expect("a string takes any text");
     text
+}
+
+/// The rows of sigmoid and tanh.
+fn activations() -> String {
+    let gates = "gates of a SimpleRNN, LSTM or GRU without options, CPU";
+    let other = "everything else on the CPU";
+    let rows = [
+        ("sigmoid", gates, bounds::RATIO_SIGMOID),
+        ("tanh", gates, bounds::RATIO_TANH),
+        ("sigmoid(x) tanh(y)", gates, bounds::RATIO_PRODUCT),
+        ("sigmoid", other, bounds::SIGMOID),
+        ("tanh", other, bounds::TANH),
+        ("sigmoid, tanh", "GPU, by what WGSL demands of `exp` and of divisions", bounds::GPU),
+    ];
+    rows.iter().map(|(function, place, bound)| format!("| {function} | {place} | {bound:e} |\n")).collect()
 }

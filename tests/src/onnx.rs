@@ -111,6 +111,18 @@ fn failed(message: impl Into<String>) -> CaseError {
     CaseError::Failed(message.into())
 }
 
+/// What `run` says, a panic being a failure like any other: the cases behind it shall run too.
+///
+/// # Errors
+/// Those of `run`, or [`CaseError::Failed`] with the message of the panic.
+pub fn caught<T>(run: impl FnOnce() -> Result<T, CaseError>) -> Result<T, CaseError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(failed(format!("panicked: {text}")))
+    })
+}
+
 impl Array {
     fn read(path: &Path) -> Result<Self, CaseError> {
         let at = |e: &dyn std::fmt::Display| failed(format!("{}: {e}", path.display()));
@@ -127,16 +139,34 @@ impl Array {
             (6, true) => t.int32_data.iter().map(|&v| v as f32).collect(),
             (other, _) => return refused(format!("element type {other} is neither float nor int32")),
         };
-        let dims: Vec<usize> = t.dims.iter().map(|&d| d as usize).collect();
-        if dims.iter().product::<usize>() != data.len() {
-            return Err(failed(format!("a tensor of shape {dims:?} has {} elements", data.len())));
+        if t.dims.contains(&0) {
+            return refused(format!(
+                "`{}` has shape {:?}: a dimension of 0, and there are no tensors without elements",
+                t.name, t.dims
+            ));
         }
-        Ok(Self { dims, data })
+        let dims = t.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+        match dims {
+            Ok(dims) if dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) == Some(data.len()) => {
+                Ok(Self { dims, data })
+            }
+            _ => Err(failed(format!("`{}` of shape {:?} has {} elements", t.name, t.dims, data.len()))),
+        }
     }
 }
 
+/// How `clip` and ThresholdedRelu are read, where the text of the operators and ONNX Runtime differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// `clip` leaves the input of an LSTM's output activation alone; ThresholdedRelu is 0 at its alpha.
+    #[default]
+    OnnxRuntime,
+    /// `clip` is for the inputs of all activations; ThresholdedRelu is alpha at its alpha.
+    Specification,
+}
+
 /// A node with its inputs and expected outputs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OnnxCase {
     cells: [Cell; 2],
     layout: i64,
@@ -230,7 +260,12 @@ impl OnnxCase {
         let mut directions = vec![Direction::Forward];
         for a in &node.attribute {
             match (a.name.as_str(), &mut kind) {
-                ("hidden_size", _) => hidden = a.i as usize,
+                ("hidden_size", _) => {
+                    hidden = match usize::try_from(a.i) {
+                        Ok(h) if h > 0 => h,
+                        _ => return refused(format!("attribute `hidden_size` is {}", a.i)),
+                    };
+                }
                 ("layout", _) if matches!(a.i, 0 | 1) => layout = a.i,
                 ("clip", _) => clip = Some(a.f),
                 ("direction", _) => {
@@ -284,7 +319,7 @@ impl OnnxCase {
         }
 
         // A value comes from a file or, where it is part of the model, from there.
-        let mut constants: Vec<TensorProto> = graph.initializer;
+        let constants = &graph.initializer;
         let fed: Vec<&str> =
             graph.input.iter().map(|i| i.name.as_str()).filter(|n| constants.iter().all(|c| c.name != *n)).collect();
         let mut inputs = [const { None }; 8];
@@ -293,8 +328,9 @@ impl OnnxCase {
             *slot = Some(match fed.iter().position(|i| i == name) {
                 Some(at) => Array::read(&data.join(format!("input_{at}.pb")))?,
                 None => {
-                    let at = constants.iter().position(|c| c.name == *name);
-                    Array::of(constants.swap_remove(at.ok_or_else(|| failed(format!("`{name}` has no value")))?))?
+                    // Several inputs may be the same one.
+                    let constant = constants.iter().find(|c| c.name == *name);
+                    Array::of(constant.ok_or_else(|| failed(format!("`{name}` has no value")))?.clone())?
                 }
             });
         }
@@ -319,6 +355,9 @@ impl OnnxCase {
         };
         if self.hidden == 0 {
             self.hidden = hidden;
+        }
+        if self.hidden != hidden {
+            return refused(format!("attribute `hidden_size` is {}, but R has shape {:?}", self.hidden, r.dims));
         }
         let (d, h, kind) = (self.directions.len(), self.hidden, self.cells[0].kind);
         let (rows, batch) = (kind.gates() * h, if self.layout == 1 { x0 } else { x1 });
@@ -345,6 +384,45 @@ impl OnnxCase {
             return refused("input sequence_lens has a negative length");
         }
         Ok(self)
+    }
+
+    /// The same case by another reading of the operators; `None` if it makes no difference to this one.
+    pub fn read_as(&self, reading: Reading) -> Option<Self> {
+        let mut other = self.clone();
+        if reading == Reading::Specification {
+            for cell in &mut other.cells {
+                cell.clip_output = cell.clip.is_some() && matches!(cell.kind, CellKind::Lstm { .. });
+                let functions = cell.gates.iter_mut().chain([&mut cell.candidate, &mut cell.output]);
+                for f in functions {
+                    if let Activation::ThresholdedRelu { alpha } = *f {
+                        *f = Activation::thresholded_relu_from(alpha);
+                    }
+                }
+            }
+        }
+        (other.cells != self.cells).then_some(other)
+    }
+
+    /// [`Self::check`] by ONNX Runtime's reading, and if the values are others, by that of the
+    /// specification where there is one. Never panics. The worst error, and by which reading.
+    ///
+    /// # Errors
+    /// As [`Self::check`] by ONNX Runtime's reading; [`CaseError::Failed`] for a panic.
+    pub fn check_readings(
+        &self,
+        device: &Device,
+        strategy: Strategy,
+        tolerance: Tolerance,
+    ) -> Result<(f64, Reading), CaseError> {
+        let check = |case: &Self| caught(|| case.check(device, strategy, tolerance));
+        match check(self) {
+            Ok(worst) => Ok((worst, Reading::OnnxRuntime)),
+            Err(CaseError::Failed(why)) => match self.read_as(Reading::Specification).map(|c| check(&c)) {
+                Some(Ok(worst)) => Ok((worst, Reading::Specification)),
+                _ => Err(CaseError::Failed(why)),
+            },
+            Err(e) => Err(e),
+        }
     }
 
     /// What the case exercises, for tables.

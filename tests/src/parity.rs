@@ -5,9 +5,9 @@ use crate::onnx::{self, CaseError, OnnxCase};
 use crate::{Arrays, Golden, fixtures, golden, poison, wide};
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, GateOrder, Gru, LayerConfig, Lstm, Masking,
-    Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells, State, Strategy, Tensor,
-    TimeDistributed, Weights,
+    Activation, ActivationSpec, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, GateOrder, Gru, LayerConfig,
+    Lstm, Masking, Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells, State,
+    Strategy, Tensor, TimeDistributed, Weights,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Parity {
         match &self.subject {
             Subject::Layer(c) => c.check(device, strategy, change),
             Subject::Network(c) => c.check(device, strategy, change),
-            Subject::Onnx(folder) => OnnxCase::read(folder)?.check(device, strategy, onnx::TOLERANCE),
+            Subject::Onnx(folder) => Ok(OnnxCase::read(folder)?.check_readings(device, strategy, onnx::TOLERANCE)?.0),
         }
     }
 }
@@ -187,7 +187,7 @@ impl NetworkCase {
             tensor(&Golden { shape: [&[all.len()], &all[0].shape[..]].concat(), data }, device)
         };
         let c = if per == 2 { Some(part(1)?) } else { None };
-        Ok(Some(NetworkState(vec![State { h: part(0)?, c }])))
+        Ok(Some(vec![State { h: part(0)?, c }].into()))
     }
 }
 
@@ -245,8 +245,18 @@ pub fn pytorch() -> Vec<Parity> {
 
 /// Cells that no framework has, from their papers.
 pub fn cells() -> Vec<Parity> {
-    let all = golden("cells.safetensors");
-    described("cells.safetensors")
+    layers("cells.safetensors")
+}
+
+/// `clip` and ThresholdedRelu as ONNX Runtime has them and by the letter of the ONNX operators.
+pub fn readings() -> Vec<Parity> {
+    layers("clip.safetensors")
+}
+
+/// Layers described as a model file describes them.
+fn layers(file: &str) -> Vec<Parity> {
+    let all = golden(file);
+    described(file)
         .into_iter()
         .map(|(name, case)| {
             let spec: RecurrentSpec = serde_json::from_value(case).expect("a description of a layer");
@@ -263,6 +273,9 @@ pub fn cells() -> Vec<Parity> {
             let listed = [
                 (c.layer_norm.is_some(), "layer normalization"),
                 (c.zoneout.is_some(), "zoneout"),
+                (c.clip.is_some(), "clip"),
+                (c.clip_output, "clip of the output activation"),
+                (matches!(c.activation, ActivationSpec::ThresholdedRelu { .. }), "activations"),
                 (c.proj_size.is_some(), "proj_size"),
                 (c.peepholes, "peepholes"),
                 (spec.bidirectional.is_some(), "bidirectional"),
@@ -506,8 +519,17 @@ pub fn keras() -> Vec<Parity> {
 
 /// ONNX's nodes: its own tests, and random ones on which ONNX Runtime and numpy agree.
 pub fn onnx() -> Vec<Parity> {
+    nodes(&["onnx_node", "onnx_random"])
+}
+
+/// Nodes made from public reports.
+pub fn reports() -> Vec<Parity> {
+    nodes(&["onnx_reports"])
+}
+
+fn nodes(suites: &[&str]) -> Vec<Parity> {
     let mut all = Vec::new();
-    for suite in ["onnx_node", "onnx_random"] {
+    for suite in suites {
         for folder in onnx::cases(&fixtures().join(suite)).expect("the fixtures are in the repository") {
             let case = OnnxCase::read(&folder).expect("a case that can be read");
             let name = folder.parent().and_then(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
@@ -523,5 +545,12 @@ pub fn onnx() -> Vec<Parity> {
 
 /// Every framework's cases, by its name.
 pub fn all() -> BTreeMap<&'static str, Vec<Parity>> {
-    BTreeMap::from([("ONNX", onnx()), ("PyTorch", pytorch()), ("Keras", keras()), ("papers", cells())])
+    BTreeMap::from([
+        ("ONNX", onnx()),
+        ("reports", reports()),
+        ("ONNX readings", readings()),
+        ("PyTorch", pytorch()),
+        ("Keras", keras()),
+        ("papers", cells()),
+    ])
 }

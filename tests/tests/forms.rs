@@ -194,7 +194,7 @@ fn a_network_steps_as_it_runs() {
             state = Some(next);
         }
         // A state of another network is no state of this one.
-        let short = recurve::NetworkState(state.unwrap().0[..2].to_vec());
+        let short = state.unwrap().states()[..2].iter().cloned().collect();
         let frame = Tensor::zeros(&[2, 3], recurve::DType::F32, &device).unwrap();
         assert!(network.step(&frame, Some(&short)).unwrap_err().to_string().contains("4 states"));
     }

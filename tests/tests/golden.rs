@@ -1,8 +1,8 @@
 //! PyTorch's and Keras's own numbers, and those of cells from papers.
 
-use recurve::{Bias, CellKind, GateOrder, RecurrentSpec, Weights};
+use recurve::{ActivationSpec, Bias, CellKind, GateOrder, RecurrentSpec, Weights};
 use recurve_tests::onnx::CaseError;
-use recurve_tests::parity::{Parity, cells, keras, pytorch};
+use recurve_tests::parity::{Parity, cells, keras, pytorch, readings};
 use recurve_tests::paths;
 
 fn run(cases: &[Parity], at_least: usize) {
@@ -34,6 +34,21 @@ fn all_keras_cases() {
 #[test]
 fn all_cells_of_papers() {
     run(&cells(), 48);
+}
+
+#[test]
+fn both_readings_of_clip_and_thresholded_relu() {
+    run(&readings(), 22);
+    caught("the clip of the output activation exchanged", &readings(), |spec, _| {
+        let clipped = spec.cell.clip.is_some();
+        spec.cell.clip_output = clipped && !spec.cell.clip_output;
+        clipped
+    });
+    caught("the threshold exchanged", &readings(), |spec, _| {
+        let ActivationSpec::ThresholdedRelu { alpha } = &mut spec.cell.activation else { return false };
+        *alpha = if *alpha == 0.5 { 0.5f32.next_down() } else { 0.5 };
+        true
+    });
 }
 
 /// A wrong reading must be caught by some case, else the suite proves nothing about it.

@@ -126,6 +126,46 @@ fn each_kind_of_damage_has_its_own_error() {
     assert!(matches!(e, Error::Absurd { field: "num_layers", .. }), "{e}");
 }
 
+/// A model that reads text has as many outputs at each timestep as it has labels.
+#[test]
+fn text_must_fit_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    let open = |layers: Sequential, shape: &[Option<usize>], tokens: usize, labels: usize| {
+        let network = layers.build(shape, &Device::Cpu).unwrap();
+        Model::new("text", network).save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let mut d: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["recurve"]).unwrap();
+        let words = |n: usize| (0..n).map(|n| format!("w{n}")).collect::<Vec<_>>();
+        d["text"] = json!({
+            "vocabulary": words(tokens), "unknown": 0, "begin": 1, "end": 2, "labels": words(labels), "ambiguous": "a",
+        });
+        let all = SafeTensors::deserialize(&bytes).unwrap();
+        let meta = HashMap::from([("recurve".to_owned(), d.to_string())]);
+        std::fs::write(&path, serialize(all.tensors(), Some(meta)).unwrap()).unwrap();
+        Model::open(&path, &Device::Cpu)
+    };
+    let tagger =
+        || Sequential::new().add(Embedding::new(5, 3)).add(Gru::new(4).return_sequences(true)).add(Dense::new(7));
+    let ids = [None, None];
+    let model = open(tagger(), &ids, 5, 7).unwrap();
+    assert_eq!(model.read_text("xay").unwrap().len(), 1);
+    for (labels, message) in [(6, "text.labels has 6 labels"), (8, "text.labels has 8 labels")] {
+        let e = open(tagger(), &ids, 5, labels).unwrap_err();
+        assert!(matches!(&e, Error::Description { message: m, .. } if m.contains(message)), "{e}");
+        assert!(e.to_string().contains("the network has 7 outputs"), "{e}");
+    }
+    let e = open(tagger(), &ids, 6, 7).unwrap_err();
+    assert!(e.to_string().contains("text.vocabulary has 6 tokens"), "{e}");
+    let last = Sequential::new().add(Embedding::new(5, 3)).add(Gru::new(7));
+    let e = open(last, &ids, 5, 7).unwrap_err();
+    assert!(e.to_string().contains("[batch, timesteps, labels]"), "{e}");
+    let features = Sequential::new().add(Gru::new(7).return_sequences(true));
+    let e = open(features, &[None, None, Some(3)], 5, 7).unwrap_err();
+    assert!(e.to_string().contains("takes ids"), "{e}");
+}
+
 /// A field that is not understood must not be ignored: it may change the numbers.
 #[test]
 fn unknown_fields_are_refused_wherever_they_stand() {

@@ -1,9 +1,9 @@
 //! ONNX's own node tests, and random nodes on which ONNX Runtime and numpy agree.
 
 use recurve::{CellKind, Direction};
-use recurve_tests::onnx::{OnnxCase, TOLERANCE, cases};
+use recurve_tests::onnx::{CaseError, OnnxCase, Reading, TOLERANCE, cases};
 use recurve_tests::{fixtures, paths};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 fn folders(suite: &str, count: usize) -> Vec<PathBuf> {
     let all = cases(&fixtures().join(suite)).unwrap();
@@ -30,6 +30,90 @@ fn all_18_onnx_node_cases() {
 #[test]
 fn all_19_onnx_random_cases() {
     run("onnx_random", 19);
+}
+
+/// All but two by ONNX Runtime's reading; those two hold the values of the specification's text, which must
+/// differ.
+#[test]
+fn all_71_cases_of_reports() {
+    for (device, strategy) in paths() {
+        let mut by_the_letter = Vec::new();
+        for folder in folders("onnx_reports", 71) {
+            let case = OnnxCase::read(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+            match case.check_readings(&device, strategy, TOLERANCE) {
+                Ok((_, Reading::OnnxRuntime)) => {}
+                Ok((_, Reading::Specification)) => {
+                    by_the_letter.push(folder.parent().unwrap().file_name().unwrap().to_owned());
+                }
+                Err(e) => panic!("{} on {device} by {}: {e}", folder.display(), strategy.name()),
+            }
+        }
+        assert_eq!(by_the_letter, ["onnx_thresholded_relu_at_alpha", "ort27224_clip_h_too"]);
+    }
+}
+
+/// A case with one of its arrays replaced.
+fn changed(into: &Path, case: &str, file: &str, bytes: &[u8]) -> PathBuf {
+    let from = fixtures().join("onnx_node").join(case);
+    let to = into.join(case);
+    let data = to.join("test_data_set_0");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::copy(from.join("model.onnx"), to.join("model.onnx")).unwrap();
+    for entry in std::fs::read_dir(from.join("test_data_set_0")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), data.join(entry.file_name())).unwrap();
+    }
+    std::fs::write(data.join(file), bytes).unwrap();
+    data
+}
+
+/// The fields `dims` and `data_type` (float) of a TensorProto, without data.
+fn empty_tensor(dims: &[u8]) -> Vec<u8> {
+    let mut bytes: Vec<u8> = dims.iter().flat_map(|&d| [8, d]).collect();
+    bytes.extend([16, 1]);
+    bytes
+}
+
+#[test]
+fn no_timesteps_and_no_sequences_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for dims in [[0, 3, 2], [1, 0, 2], [1, 3, 0]] {
+        let data = changed(dir.path(), "test_lstm_defaults", "input_0.pb", &empty_tensor(&dims));
+        let e = OnnxCase::read(&data).unwrap_err();
+        assert!(matches!(&e, CaseError::Refused(why) if why.contains("dimension of 0")), "{e}");
+    }
+    // Sizes that are negative or cannot be multiplied.
+    let minus = [8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 8, 3, 8, 2, 16, 1];
+    let data = changed(dir.path(), "test_lstm_defaults", "input_0.pb", &minus);
+    let e = OnnxCase::read(&data).unwrap_err();
+    assert!(matches!(&e, CaseError::Failed(why) if why.contains("-1")), "{e}");
+    let huge = [8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 8, 3, 8, 2, 16, 1];
+    let data = changed(dir.path(), "test_lstm_defaults", "input_0.pb", &huge);
+    assert!(matches!(OnnxCase::read(&data), Err(CaseError::Failed(_))));
+}
+
+/// The runner tells every case on every path, whatever one of them holds.
+#[test]
+fn cases_behind_a_bad_one_are_run() {
+    let dir = tempfile::tempdir().unwrap();
+    changed(&dir.path().join("a"), "test_lstm_defaults", "input_0.pb", &empty_tensor(&[0, 3, 2]));
+    changed(&dir.path().join("b"), "test_lstm_defaults", "input_0.pb", b"no tensor");
+    let whole = std::fs::read(fixtures().join("onnx_node/test_gru_defaults/test_data_set_0/input_0.pb")).unwrap();
+    changed(&dir.path().join("c"), "test_gru_defaults", "input_0.pb", &whole);
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_recurve-conformance"))
+        .arg("onnx")
+        .arg(dir.path())
+        .env("RECURVE_TEST_PATHS", "cpu")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert!(text.contains("refused  a/test_lstm_defaults/test_data_set_0 on cpu"), "{text}");
+    assert!(text.contains("FAILED   b/test_lstm_defaults/test_data_set_0 on cpu"), "{text}");
+    assert!(text.contains("passed   c/test_gru_defaults/test_data_set_0 on cpu"), "{text}");
+    assert!(text.ends_with("1 passed, 1 refused, 1 failed\n"), "{text}");
+    let panicked = recurve_tests::onnx::caught::<()>(|| panic!("at case {}", 7));
+    assert_eq!(panicked, Err(CaseError::Failed("panicked: at case 7".into())));
 }
 
 /// A wrong reading of a node must be caught by some case, else the suite proves nothing about it.

@@ -3,7 +3,7 @@
 
 use crate::{Error, Result, TextSpec, files};
 use recurve_layers::{Error as LayerError, LayerConfig, Network, RecurrentSpec, Weights};
-use recurve_tensor::Device;
+use recurve_tensor::{DType, Device};
 use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView, serialize_to_file};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -159,6 +159,9 @@ pub(crate) fn read_from(r: &mut dyn Read, len: u64, path: &Path, device: &Device
         weights.insert(name, &tensor.shape, data).map_err(fits)?;
     }
     let network = Network::new(&info.layers, &info.input_shape, Arc::new(weights), device).map_err(fits)?;
+    if let Some(t) = &info.text {
+        check_text(t, &network).map_err(|message| Error::Description { path: path.into(), message })?;
+    }
     Ok((info, network))
 }
 
@@ -261,6 +264,29 @@ fn describe(text: &str, path: &Path) -> Result<ModelInfo> {
     let info: ModelInfo = serde_json::from_str(text).map_err(bad)?;
     info.check(path)?;
     Ok(info)
+}
+
+/// Whether a network gives a label's worth of logits for every id of a text.
+fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
+    let (labels, tokens) = (text.labels.len(), text.vocabulary.len());
+    if network.input_dtype() != DType::U32 || network.input_shape().len() != 2 {
+        return Err("`text` needs a network that takes ids [batch, timesteps]".into());
+    }
+    let summary = network.summary();
+    let output = summary.layers.last().and_then(|l| l.output_shapes.first());
+    match output.map(|shape| &shape[..]) {
+        Some(&[_, _, Some(width)]) if width == labels => {}
+        Some(&[_, _, Some(width)]) => {
+            return Err(format!("text.labels has {labels} labels, but the network has {width} outputs"));
+        }
+        _ => return Err("`text` needs a network that gives [batch, timesteps, labels]".into()),
+    }
+    if let Some(LayerConfig::Embedding(e)) = network.configs().first()
+        && tokens > e.input_dim
+    {
+        return Err(format!("text.vocabulary has {tokens} tokens, but the embedding only {} ids", e.input_dim));
+    }
+    Ok(())
 }
 
 /// Writes a model file. What stood there before is lost only once the new file is complete.

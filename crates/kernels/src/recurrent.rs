@@ -139,8 +139,8 @@ impl LayerId {
     }
 }
 
-/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 whatever it is. Biases,
-/// peepholes and normalizations stay f32.
+/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 whatever it is. Vectors stay
+/// f32: biases, peepholes, normalizations and the u of an IndRNN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WeightStorage {
     /// As they are.
@@ -354,7 +354,7 @@ impl Sizes {
 /// The equations, gate order and sources are those of [`recurve_reference::recurrence`]. Bounds
 /// against the f64 definition, for weights of usual scale (uniform in ±1/√H) and T up to 1024: 2e-5
 /// for LSTM and GRU, 1e-4 for a SimpleRNN, on every device and by every strategy. The error of a
-/// step is a few ULP of sums of H products, plus 3e-7 of the activation; it does not grow with T
+/// step is a few ULP of sums of H products, plus that of the activation ([`recurve_tensor::bounds`]); it does not grow with T
 /// because the gates contract, which a SimpleRNN's tanh does least.
 #[derive(Debug)]
 pub struct Recurrent {
@@ -401,8 +401,11 @@ impl Recurrent {
             };
             Layer::Pair(Box::new([one(0)?, one(1)?]))
         } else {
-            let weights: Vec<_> =
-                config.directions.iter().map(|(_, w)| stored(w, config.weights)).collect::<Result<_>>()?;
+            let weights: Vec<_> = config
+                .directions
+                .iter()
+                .map(|(_, w)| stored(w, config.cell.kind, config.weights))
+                .collect::<Result<_>>()?;
             let directions: Vec<_> = config.directions.iter().zip(&weights).map(|((d, _), w)| (*d, &**w)).collect();
             let config = RecurrentConfig { directions: &directions, ..*config };
             match device {
@@ -763,6 +766,12 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     {
         return Err(bad("clip", format!("must be finite and above 0, but it is {clip}")));
     }
+    if cell.clip_output && !matches!(cell.kind, CellKind::Lstm { .. }) {
+        return Err(bad("clip_output", format!("belongs to an LSTM, but the cell is a {name}")));
+    }
+    if cell.clip_output && cell.clip.is_none() {
+        return Err(bad("clip_output", "needs a `clip`, but there is none".into()));
+    }
     for f in cell.gates.into_iter().chain([cell.candidate, cell.output]) {
         recurve_tensor::kernel::activation_code(f)?;
     }
@@ -837,12 +846,15 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize) -> 
     check("norm_c", w.norm_c.len(), c, "[2, H] with layer normalization of an LSTM")
 }
 
-/// The weights as they are packed: rounded to f16 if they are stored so, and known to fit their storage.
-fn stored(w: &DirectionWeights<f32>, weights: WeightStorage) -> Result<Cow<'_, DirectionWeights<f32>>> {
+/// The weights as they are packed: matrices rounded to f16 if they are stored so, and known to fit their
+/// storage.
+fn stored(w: &DirectionWeights<f32>, kind: CellKind, weights: WeightStorage) -> Result<Cow<'_, DirectionWeights<f32>>> {
+    // The u of an IndRNN is a vector.
+    let recurrent = if kind.is_pointwise() { &[][..] } else { &w.w_hh };
     match weights {
         WeightStorage::F32 => return Ok(Cow::Borrowed(w)),
         WeightStorage::Int8 => {
-            return match [&w.w_ih, &w.w_hh, &w.w_hr].into_iter().flatten().find(|v| !v.is_finite()) {
+            return match [&w.w_ih, recurrent, &w.w_hr].into_iter().flatten().find(|v| !v.is_finite()) {
                 None => Ok(Cow::Borrowed(w)),
                 Some(v) => Err(bad("weights", format!("cannot be int8: they must be finite, but one is {v}"))),
             };
@@ -861,7 +873,7 @@ fn stored(w: &DirectionWeights<f32>, weights: WeightStorage) -> Result<Cow<'_, D
     };
     Ok(Cow::Owned(DirectionWeights {
         w_ih: round(&w.w_ih)?,
-        w_hh: round(&w.w_hh)?,
+        w_hh: if kind.is_pointwise() { w.w_hh.clone() } else { round(&w.w_hh)? },
         w_hr: round(&w.w_hr)?,
         b_ih: w.b_ih.clone(),
         b_hh: w.b_hh.clone(),
@@ -899,7 +911,8 @@ impl RecurrentStack {
         if layers.is_empty() || !crate::gpu::GpuStack::fits(layers) {
             return Ok(None);
         }
-        let weights: Vec<_> = layers.iter().map(|l| stored(l.directions[0].1, l.weights)).collect::<Result<_>>()?;
+        let weights: Vec<_> =
+            layers.iter().map(|l| stored(l.directions[0].1, l.cell.kind, l.weights)).collect::<Result<_>>()?;
         let pairs: Vec<_> = weights.iter().map(|w| [(Direction::Forward, &**w)]).collect();
         let rounded: Vec<_> =
             layers.iter().zip(&pairs).map(|(l, p)| RecurrentConfig { directions: p, ..l.clone() }).collect();

@@ -88,6 +88,9 @@ pub struct CellSpec {
     /// Clip of activation inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip: Option<f32>,
+    /// LSTM: the clip is for the input of the output activation too.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub clip_output: bool,
     /// LSTM: h is projected to this many elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proj_size: Option<usize>,
@@ -148,6 +151,7 @@ impl From<CellSpec> for Cell {
             candidate: s.activation.into(),
             output: s.output_activation.into(),
             clip: s.clip,
+            clip_output: s.clip_output,
             projection: s.proj_size,
             layer_norm: s.layer_norm,
             zoneout: s.zoneout.map(|[h, c]| Zoneout { h, c }),
@@ -176,6 +180,7 @@ impl From<Cell> for CellSpec {
             activation: c.candidate.into(),
             output_activation: c.output.into(),
             clip: c.clip,
+            clip_output: c.clip_output,
             proj_size: c.projection,
             layer_norm: c.layer_norm,
             zoneout: c.zoneout.map(|z| [z.h, z.c]),
@@ -598,6 +603,12 @@ impl Lstm {
     #[must_use]
     pub fn input_forget(mut self, on: bool) -> Self {
         self.0.cell.input_forget = on;
+        self
+    }
+    /// The clip clamps the input of the output activation too, as the text of the ONNX operator has it.
+    #[must_use]
+    pub fn clip_output(mut self, on: bool) -> Self {
+        self.0.cell.clip_output = on;
         self
     }
     /// The gates see c (Gers & Schmidhuber 2000).

@@ -39,7 +39,7 @@ pub enum Error {
         available: String,
     },
     /// A weight that no layer uses.
-    #[error("weight `{name}` belongs to no layer of the description")]
+    #[error("weight `{name}` belongs to no layer")]
     ExtraWeight {
         /// Its name.
         name: String,
@@ -51,6 +51,16 @@ pub enum Error {
         name: String,
         /// The shape wanted.
         expected: Vec<usize>,
+        /// The shape that came.
+        got: Vec<usize>,
+    },
+    /// A weight has another number of dimensions than its layer needs.
+    #[error("weight `{name}` must have {expected} dimensions, but its shape is {got:?}")]
+    WeightRank {
+        /// Its name.
+        name: String,
+        /// The number of dimensions wanted.
+        expected: usize,
         /// The shape that came.
         got: Vec<usize>,
     },

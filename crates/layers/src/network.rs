@@ -1,14 +1,15 @@
 //! Layers one after another.
 
 use crate::config::CellName;
-use crate::recurrent::{initialize, weight_shapes};
+use crate::recurrent::{Values, initialize, weight_shapes};
 use crate::summary::{LayerSummary, Summary, show};
 use crate::{
     CallArgs, Dense, Error, LayerConfig, Merge, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights,
     init,
 };
 use recurve_kernels::{Cell, TokenTable};
-use recurve_tensor::{DType, Device, MatmulOptions, Tensor};
+use recurve_tensor::{DType, Device, MAX_RANK, MatmulOptions, Tensor};
+use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
 /// A stack of layers to be built, as Keras's `Sequential`.
@@ -135,9 +136,34 @@ pub enum Layer {
 }
 
 /// The states of a network's recurrent layers, first to last; a layer of stacked cells has one a
-/// cell.
+/// cell. Those of a layer inside a [`TimeDistributed`] are not among them.
 #[derive(Clone, Debug)]
-pub struct NetworkState(pub Vec<State>);
+pub struct NetworkState(States);
+
+/// States in place, so that a step of a stream takes no memory from the heap.
+pub(crate) type States = SmallVec<[State; 4]>;
+
+impl NetworkState {
+    /// The states.
+    pub fn states(&self) -> &[State] {
+        &self.0
+    }
+}
+
+impl From<Vec<State>> for NetworkState {
+    fn from(states: Vec<State>) -> Self {
+        Self(states.into())
+    }
+}
+
+impl FromIterator<State> for NetworkState {
+    fn from_iter<I: IntoIterator<Item = State>>(states: I) -> Self {
+        Self(states.into_iter().collect())
+    }
+}
+
+/// Dimensions in place.
+type Dims = SmallVec<[usize; MAX_RANK]>;
 
 /// Layers with weights, on a device.
 #[derive(Debug)]
@@ -292,7 +318,7 @@ impl Network {
     /// As [`Self::forward`]; [`Error::Option`] if a state is given and there is not exactly one
     /// recurrent layer for it.
     pub fn forward_all(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
-        let state = args.state.map(|s| NetworkState(vec![s.clone()]));
+        let state = args.state.map(|s| NetworkState(smallvec![s.clone()]));
         Ok(self.forward_from(x, args, state.as_ref())?.0)
     }
 
@@ -307,9 +333,9 @@ impl Network {
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
     ) -> Result<(Vec<Tensor>, NetworkState)> {
-        let mut values = Vec::new();
+        let mut values = Values::new();
         let end = self.run(x, args, state, false, |v| values = v)?;
-        Ok((values, end))
+        Ok((values.into_vec(), end))
     }
 
     /// The first output of every layer, in order.
@@ -317,7 +343,7 @@ impl Network {
     /// # Errors
     /// As [`Self::forward_all`].
     pub fn forward_traced(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
-        let state = args.state.map(|s| NetworkState(vec![s.clone()]));
+        let state = args.state.map(|s| NetworkState(smallvec![s.clone()]));
         let mut values = Vec::new();
         self.run(x, args, state.as_ref(), true, |mut v| values.push(v.swap_remove(0)))?;
         Ok(values)
@@ -343,15 +369,9 @@ impl Network {
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
     ) -> Result<(Tensor, NetworkState)> {
-        for layer in &self.layers {
-            match layer {
-                Layer::Recurrent(r) => r.check_streams()?,
-                Layer::Stacked(s) => s.layers().iter().try_for_each(RecurrentLayer::check_streams)?,
-                _ => {}
-            }
-        }
+        self.check_steps()?;
         let time = usize::from(!self.time_major());
-        let mut dims = x.dims().to_vec();
+        let mut dims = Dims::from_slice(x.dims());
         if dims.len() + 1 != self.input_shape.len() {
             return Err(Error::Input {
                 layer: self.summaries.first().map_or("input", |l| &l.name).into(),
@@ -360,23 +380,67 @@ impl Network {
             });
         }
         dims.insert(time, 1);
-        let (mut out, state) = self.forward_from(&x.reshape(&dims)?, args, state)?;
-        let y = out.swap_remove(0);
+        let mut y = None;
+        let state = self.run(&x.reshape(&dims)?, args, state, false, |mut v| y = Some(v.swap_remove(0)))?;
+        let y = y.expect("a network has at least one layer");
         // A layer that returns only its last output has dropped the time dimension already.
         if !self.configs.iter().all(keeps_time) {
             return Ok((y, state));
         }
-        let mut dims = y.dims().to_vec();
+        let mut dims = Dims::from_slice(y.dims());
         dims.remove(time);
         Ok((y.reshape(&dims)?, state))
     }
 
+    /// Whether a single timestep can run.
+    fn check_steps(&self) -> Result<()> {
+        for layer in &self.layers {
+            match layer {
+                Layer::Recurrent(r) => r.check_streams()?,
+                Layer::Stacked(s) => s.layers().iter().try_for_each(RecurrentLayer::check_streams)?,
+                _ => {}
+            }
+        }
+        match self.input_shape.get(usize::from(!self.time_major())) {
+            Some(&Some(steps)) if steps != 1 => Err(Error::Option {
+                layer: self.summaries[0].name.clone(),
+                argument: "input_shape",
+                message: format!("fixes the number of timesteps at {steps}, so that no single one can run"),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether rows of a batch can be streams of their own, whose states the caller keeps: what
+    /// [`Self::check_steps`] asks, any number of rows, no layer that finds padding by itself, and none that
+    /// remembers states which are not in a [`NetworkState`].
+    pub(crate) fn check_streams(&self) -> Result<()> {
+        self.check_steps()?;
+        let bad = |n: usize, argument, message: String| {
+            Err(Error::Option { layer: self.summaries[n].name.clone(), argument, message })
+        };
+        if let Some(&Some(rows)) = self.input_shape.get(usize::from(self.time_major())) {
+            return bad(0, "input_shape", format!("fixes the number of sequences at {rows}, but streams come and go"));
+        }
+        for (n, config) in self.configs.iter().enumerate() {
+            match config {
+                LayerConfig::Masking(_) => {
+                    return bad(n, "mask_value", "finds padding, but streams say which rows have a frame".into());
+                }
+                LayerConfig::Embedding(e) if e.mask_zero => {
+                    return bad(n, "mask_zero", "finds padding, but streams say which rows have a frame".into());
+                }
+                LayerConfig::TimeDistributed(_) if is_stateful(config) => {
+                    return bad(n, "stateful", "remembers a row of the batch, but streams move among rows".into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn is_stateful(&self) -> bool {
-        self.configs.iter().any(|c| match c {
-            LayerConfig::Recurrent(r) => r.stateful,
-            LayerConfig::StackedRnnCells(s) => s.stateful,
-            _ => false,
-        })
+        self.configs.iter().any(is_stateful)
     }
 
     pub(crate) fn time_major(&self) -> bool {
@@ -387,15 +451,15 @@ impl Network {
         })
     }
 
-    /// Runs the layers; `visit` sees what each returns, an embedding's rows only if it is to see `every`
-    /// layer's.
+    /// Runs the layers; `visit` sees what each returns. Where ids stand for an embedding's rows, it sees the
+    /// rows only if it is to see `every` layer's; what runs is the same.
     fn run(
         &self,
         x: &Tensor,
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
         every: bool,
-        mut visit: impl FnMut(Vec<Tensor>),
+        mut visit: impl FnMut(Values),
     ) -> Result<NetworkState> {
         let levels: usize = self.layers.iter().map(Layer::levels).sum();
         if let Some(s) = state
@@ -409,7 +473,7 @@ impl Network {
         }
         let mut value = self.checked(x)?;
         let mut given = state.map_or(&[][..], |s| &s.0);
-        let mut ends = Vec::with_capacity(levels);
+        let mut ends = States::new();
         // What a layer finds to be padding, for those that follow.
         let mut found: Option<Tensor> = None;
         // The table of the ids that stand for an embedding's rows.
@@ -426,17 +490,22 @@ impl Network {
                     if *mask_zero {
                         mask = Some(self.batch_first(value.mask(0.0)?)?);
                     }
-                    tokens = table_of_ids.as_ref().filter(|_| !every);
-                    vec![if tokens.is_some() { value.clone() } else { table.gather(&value)? }]
+                    tokens = table_of_ids.as_ref();
+                    if tokens.is_some() {
+                        found = mask;
+                        visit(smallvec![if every { table.gather(&value)? } else { value.clone() }]);
+                        continue;
+                    }
+                    smallvec![table.gather(&value)?]
                 }
                 Layer::Masking { value: padding, factors } => {
                     let valid = value.mask(*padding)?;
                     let out = value.mul(&factors.gather(&valid)?)?;
                     mask = Some(self.batch_first(valid)?);
-                    vec![out]
+                    smallvec![out]
                 }
                 Layer::Recurrent(r) => {
-                    let (values, end) = r.outputs(&value, &args)?;
+                    let (values, end) = r.values(&value, &args)?;
                     ends.push(end);
                     if !r.spec().return_sequences {
                         mask = None;
@@ -444,14 +513,13 @@ impl Network {
                     values
                 }
                 Layer::Stacked(s) => {
-                    let (values, states) = s.outputs(&value, &args, states)?;
-                    ends.extend(states);
+                    let values = s.values(&value, &args, states, &mut ends)?;
                     if values[0].shape().rank() < 3 {
                         mask = None;
                     }
                     values
                 }
-                other => vec![other.pointwise(&value)?],
+                other => smallvec![other.pointwise(&value, args.ignore_memory)?],
             };
             value = values[0].clone();
             found = mask;
@@ -467,13 +535,7 @@ impl Network {
 
     /// Makes every stateful layer forget.
     pub fn reset_states(&self) {
-        for layer in &self.layers {
-            match layer {
-                Layer::Recurrent(r) => r.reset_states(),
-                Layer::Stacked(s) => s.layers().iter().for_each(RecurrentLayer::reset_states),
-                _ => {}
-            }
-        }
+        self.layers.iter().for_each(Layer::reset_states);
     }
 
     fn checked(&self, x: &Tensor) -> Result<Tensor> {
@@ -538,18 +600,32 @@ impl Layer {
         }
     }
 
+    /// Forgets what it and the layers inside it remember.
+    fn reset_states(&self) {
+        match self {
+            Self::Recurrent(r) => r.reset_states(),
+            Self::Stacked(s) => s.layers().iter().for_each(RecurrentLayer::reset_states),
+            Self::TimeDistributed(inner) => inner.reset_states(),
+            Self::Embedding { .. } | Self::Masking { .. } | Self::Dense { .. } | Self::Dropout => {}
+        }
+    }
+
     /// The first output of a layer that neither begins with a state nor passes one on.
-    fn pointwise(&self, x: &Tensor) -> Result<Tensor> {
+    fn pointwise(&self, x: &Tensor, ignore_memory: bool) -> Result<Tensor> {
+        let args = CallArgs { ignore_memory, ..CallArgs::default() };
         Ok(match self {
             Self::Embedding { table, .. } => table.gather(x)?,
             Self::Masking { value, factors } => x.mul(&factors.gather(&x.mask(*value)?)?)?,
-            Self::Recurrent(r) => r.call(x, &CallArgs::default())?.swap_remove(0),
-            Self::Stacked(s) => s.outputs(x, &CallArgs::default(), None)?.0.swap_remove(0),
+            Self::Recurrent(r) => r.values(x, &args)?.0.swap_remove(0),
+            Self::Stacked(s) => s.values(x, &args, None, &mut States::new())?.swap_remove(0),
             Self::TimeDistributed(inner) => {
                 let dims = x.dims();
-                let flat = [&[dims[0] * dims[1]], &dims[2..]].concat();
-                let y = inner.pointwise(&x.reshape(&flat)?)?;
-                y.reshape(&[&dims[..2], &y.dims()[1..]].concat())?
+                let mut flat = Dims::from_slice(&dims[1..]);
+                flat[0] *= dims[0];
+                let y = inner.pointwise(&x.reshape(&flat)?, ignore_memory)?;
+                let mut whole = Dims::from_slice(&dims[..2]);
+                whole.extend_from_slice(&y.dims()[1..]);
+                y.reshape(&whole)?
             }
             Self::Dense { weight, bias, config } => {
                 let options =
@@ -558,6 +634,16 @@ impl Layer {
             }
             Self::Dropout => x.clone(),
         })
+    }
+}
+
+/// Whether it or a layer inside it begins with the state of the call before.
+fn is_stateful(config: &LayerConfig) -> bool {
+    match config {
+        LayerConfig::Recurrent(r) => r.stateful,
+        LayerConfig::StackedRnnCells(s) => s.stateful,
+        LayerConfig::TimeDistributed(t) => is_stateful(&t.layer),
+        LayerConfig::Embedding(_) | LayerConfig::Masking(_) | LayerConfig::Dense(_) | LayerConfig::Dropout(_) => false,
     }
 }
 
@@ -740,4 +826,33 @@ fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<
             std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect()
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Embedding, Gru};
+
+    /// What the cross-check compares is what runs: a token table that is not the embedding's shows in the
+    /// trace as it does in a call.
+    #[test]
+    fn a_wrong_token_table_shows_in_a_trace() {
+        let layers =
+            Sequential::new().add(Embedding::new(5, 3)).add(Gru::new(4).return_sequences(true)).add(Dense::new(2));
+        let mut network = layers.build(&[None, None], &Device::Cpu).expect("a network");
+        let ids = Tensor::from_u32(&[1, 4, 0, 2], &[2, 2], &Device::Cpu).expect("memory");
+        let last = |n: &Network| {
+            let trace = n.forward_traced(&ids, &CallArgs::default()).expect("a call");
+            assert_eq!(*trace[0].shape(), [2, 2, 3], "the rows of the embedding, not ids");
+            let traced = trace.last().expect("layers").to_vec().expect("a read");
+            assert_eq!(traced, n.forward(&ids).expect("a call").to_vec().expect("a read"));
+            traced
+        };
+        let right = last(&network);
+        let other = Tensor::from_f32(&[0.5; 15], &[5, 3], &Device::Cpu).expect("memory");
+        let Layer::Recurrent(gru) = &network.layers[1] else { panic!("the second layer") };
+        let wrong = gru.kernels()[0].token_table(&other).expect("a table");
+        network.tables[0] = Some(wrong);
+        assert_ne!(last(&network), right);
+    }
 }

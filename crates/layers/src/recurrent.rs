@@ -6,6 +6,7 @@ use recurve_kernels::{
     RecurrentStack, Strategy, TokenTable, Tuning,
 };
 use recurve_tensor::{Activation, Device, Error as TensorError, Tensor, concat};
+use smallvec::{SmallVec, smallvec};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The state of a recurrent layer.
@@ -30,6 +31,8 @@ pub struct CallArgs<'a> {
     pub strategy: Strategy,
     /// How [`Strategy::Auto`] chooses on a GPU.
     pub tuning: Tuning,
+    /// Stateful layers begin with `state` or zeros, and what they remember stays as it is.
+    pub ignore_memory: bool,
     /// The input is ids `[B, T]`, and this is their table, made by the first of [`RecurrentLayer::kernels`]. A
     /// network sets it behind an embedding.
     pub tokens: Option<&'a TokenTable>,
@@ -56,10 +59,12 @@ pub struct RecurrentLayer {
 macro_rules! pytorch {
     ($name:ident, $cell:expr, $module:literal) => {
         impl $name {
-            #[doc = concat!("The layer stored as a PyTorch `", $module, "` under `prefix`: `{prefix}.weight_ih_l0`, …, stacked and bidirectional as the names say, with or without biases.")]
+            #[doc = concat!("The layer stored as a PyTorch `", $module, "` under `prefix`: `{prefix}.weight_ih_l0`, …, stacked and bidirectional as the names say, with or without biases. Every weight under the prefix is used, and every one that the names ask for must be there: all layers up to the highest, both directions of each if one has them, both biases of each if there is any bias.")]
             ///
             /// # Errors
-            /// [`Error::MissingWeight`], [`Error::WeightShape`]; errors of the device.
+            /// [`Error::MissingWeight`], [`Error::ExtraWeight`], [`Error::WeightShape`],
+            /// [`Error::WeightRank`] and [`Error::Unsupported`], each with the name of the weight; errors of
+            /// the device.
             pub fn from_weights(weights: &Weights, prefix: &str, device: &Device) -> Result<RecurrentLayer> {
                 RecurrentLayer::from_pytorch($cell, weights, prefix, device)
             }
@@ -77,31 +82,68 @@ fn name_of(prefix: &str, part: &str, layer: usize, reverse: bool) -> String {
     format!("{prefix}{dot}{part}_l{layer}{end}")
 }
 
+/// The parts of a weight's name behind the prefix, if it is one of a PyTorch module:
+/// `weight_hh_l1_reverse` is part `weight_hh` of layer 1, backwards.
+fn parse(name: &str) -> Option<(&str, usize, bool)> {
+    let (name, reverse) = name.strip_suffix("_reverse").map_or((name, false), |n| (n, true));
+    let (part, layer) = name.rsplit_once("_l")?;
+    Some((part, layer.parse().ok()?, reverse))
+}
+
 impl RecurrentLayer {
+    /// What the names under `prefix` say of layers, directions, biases and projection; then every name that
+    /// this asks for must be there, and no other.
     fn from_pytorch(cell: Cell, weights: &Weights, prefix: &str, device: &Device) -> Result<Self> {
-        let name = |part: &str| name_of(prefix, part, 0, false);
-        let rank2 = |name: &str| -> Result<(usize, usize)> {
-            let a = weights.require(name)?;
-            match a.shape[..] {
-                [r, c] => Ok((r, c)),
-                _ => Err(Error::WeightShape { name: name.into(), expected: vec![0, 0], got: a.shape.clone() }),
+        let lstm = matches!(cell.kind, CellKind::Lstm { .. });
+        let start = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
+        let under = || weights.iter().filter_map(|(name, _)| Some((name, name.strip_prefix(&start)?)));
+        let (mut top, mut reverse, mut bias, mut projected) = (0, false, false, false);
+        for (name, own) in under() {
+            let Some((part, layer, backwards)) = parse(own) else {
+                return Err(Error::ExtraWeight { name: name.into() });
+            };
+            match part {
+                "weight_ih" | "weight_hh" => {}
+                "bias_ih" | "bias_hh" => bias = true,
+                "weight_hr" if lstm => projected = true,
+                "weight_hr" => {
+                    return Err(Error::Unsupported {
+                        name: name.into(),
+                        feature: "a projection of h (`proj_size`), which only an LSTM has",
+                    });
+                }
+                _ => return Err(Error::ExtraWeight { name: name.into() }),
             }
-        };
-        let (_, input_size) = rank2(&name("weight_ih"))?;
-        let (_, width) = rank2(&name("weight_hh"))?;
-        let projection = weights.get(&name("weight_hr")).map(|_| rank2(&name("weight_hr"))).transpose()?;
-        if projection.is_some() && !matches!(cell.kind, CellKind::Lstm { .. }) {
-            return Err(Error::Unsupported {
-                name: name("weight_hr"),
-                feature: "a projection of h (`proj_size`), which only an LSTM has",
-            });
+            top = top.max(layer);
+            reverse |= backwards;
         }
-        let units = projection.map_or(width, |(_, units)| units);
-        let mut spec = RecurrentSpec::new(Cell { projection: projection.map(|p| p.0), ..cell }, units);
-        spec.num_layers = (0..).take_while(|&l| weights.get(&name_of(prefix, "weight_hh", l, false)).is_some()).count();
-        spec.bidirectional = weights.get(&name_of(prefix, "weight_hh", 0, true)).map(|_| Merge::Concat);
-        spec.bias = if weights.get(&name("bias_ih")).is_some() { Bias::Double } else { Bias::None };
+        let matrix = |part: &str| -> Result<[usize; 2]> {
+            let name = name_of(prefix, part, 0, false);
+            let a = weights.require(&name)?;
+            a.shape[..].try_into().map_err(|_| Error::WeightRank { name, expected: 2, got: a.shape.clone() })
+        };
+        let [_, input_size] = matrix("weight_ih")?;
+        let [_, width] = matrix("weight_hh")?;
+        let projection = if projected { Some(matrix("weight_hr")?) } else { None };
+        let units = projection.map_or(width, |[_, units]| units);
+        let mut spec = RecurrentSpec::new(Cell { projection: projection.map(|[p, _]| p), ..cell }, units);
+        spec.bidirectional = reverse.then_some(Merge::Concat);
+        spec.bias = if bias { Bias::Double } else { Bias::None };
         spec.return_sequences = true;
+        // A layer that is not there ends this, so that no number in a name makes it long.
+        for layer in 0..=top {
+            for backwards in [false, true].into_iter().take(spec.directions()) {
+                for (part, _) in parts(&spec, input_size, layer) {
+                    weights.require(&name_of(prefix, part, layer, backwards))?;
+                }
+            }
+        }
+        spec.num_layers = top + 1;
+        let expected = weight_shapes(&spec, input_size, prefix);
+        let extra = under().count() > expected.len();
+        if let Some((name, _)) = under().find(|(name, _)| extra && expected.iter().all(|(e, _)| e != name)) {
+            return Err(Error::ExtraWeight { name: name.into() });
+        }
         Self::new(prefix, &spec, input_size, weights, prefix, device)
     }
 
@@ -245,8 +287,15 @@ impl RecurrentLayer {
     /// # Errors
     /// As [`Self::call`].
     pub fn outputs(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Vec<Tensor>, State)> {
+        let (values, state) = self.values(x, args)?;
+        Ok((values.into_vec(), state))
+    }
+
+    /// [`Self::outputs`] without memory from the heap.
+    pub(crate) fn values(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Values, State)> {
         let mut kept = None;
-        if self.spec.stateful && args.state.is_none() {
+        let remembers = self.spec.stateful && !args.ignore_memory;
+        if remembers && args.state.is_none() {
             kept = self.kept().clone();
             let batch = x.dims().get(usize::from(self.spec.time_major)).copied();
             if let Some(s) = &kept
@@ -291,11 +340,11 @@ impl RecurrentLayer {
                 None => part(&state.h, n),
             }
         };
-        let mut results = match (&y, self.spec.bidirectional) {
-            (_, None) => vec![output(0)?],
-            (Some(y), Some(Merge::Concat)) if self.spec.return_sequences => vec![y.clone()],
-            (_, Some(Merge::None)) => vec![output(0)?, output(1)?],
-            (_, Some(merge)) => vec![join(merge, &output(0)?, &output(1)?)?],
+        let mut results: Values = match (&y, self.spec.bidirectional) {
+            (_, None) => smallvec![output(0)?],
+            (Some(y), Some(Merge::Concat)) if self.spec.return_sequences => smallvec![y.clone()],
+            (_, Some(Merge::None)) => smallvec![output(0)?, output(1)?],
+            (_, Some(merge)) => smallvec![join(merge, &output(0)?, &output(1)?)?],
         };
         if self.spec.return_state {
             for n in 0..d {
@@ -305,7 +354,7 @@ impl RecurrentLayer {
                 }
             }
         }
-        if self.spec.stateful {
+        if remembers {
             *self.kept() = Some(state.clone());
         }
         Ok((results, state))
@@ -360,7 +409,7 @@ impl RecurrentLayer {
                 return Ok((out.y, State { h: out.h, c: out.c }));
             }
         }
-        let (mut hs, mut cs) = (Vec::with_capacity(l), Vec::with_capacity(l));
+        let (mut hs, mut cs) = (Parts::new(), Parts::new());
         let mut y = None;
         for (n, layer) in self.layers.iter().enumerate() {
             let part = |s: &Tensor| if l == 1 { Ok(s.clone()) } else { s.slice(0, n * d..(n + 1) * d) };
@@ -381,14 +430,22 @@ impl RecurrentLayer {
             hs.push(out.h);
             cs.extend(out.c);
         }
-        Ok((y, State { h: stack(&mut hs)?, c: if cs.is_empty() { None } else { Some(stack(&mut cs)?) } }))
+        let c = if cs.is_empty() { None } else { Some(stack(cs)?) };
+        Ok((y, State { h: stack(hs)?, c }))
     }
 }
 
-fn stack(parts: &mut Vec<Tensor>) -> Result<Tensor> {
+/// A tensor a stacked layer. A step of a stream takes no memory from the heap, unless there are more layers
+/// than this holds in place.
+type Parts = SmallVec<[Tensor; 4]>;
+
+/// What a layer returns: its output, and whatever comes with it.
+pub(crate) type Values = SmallVec<[Tensor; 3]>;
+
+fn stack(mut parts: Parts) -> Result<Tensor> {
     match parts.len() {
         1 => Ok(parts.remove(0)),
-        _ => Ok(concat(&parts.iter().collect::<Vec<_>>(), 0)?),
+        _ => Ok(concat(&parts.iter().collect::<SmallVec<[&Tensor; 4]>>(), 0)?),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Several cells in one layer.
 
-use crate::recurrent::{initialize, weight_shapes};
+use crate::network::States;
+use crate::recurrent::{Values, initialize, weight_shapes};
 use crate::{CallArgs, Error, RecurrentLayer, RecurrentSpec, Result, StackedRnnCells, State, Weights};
 use recurve_tensor::{Device, Tensor};
+use smallvec::smallvec;
 
 /// A [`StackedRnnCells`] layer on a device.
 #[derive(Debug)]
@@ -106,21 +108,34 @@ impl StackedLayer {
         args: &CallArgs<'_>,
         states: Option<&[State]>,
     ) -> Result<(Vec<Tensor>, Vec<State>)> {
+        let mut ends = States::new();
+        let results = self.values(x, args, states, &mut ends)?;
+        Ok((results.into_vec(), ends.into_vec()))
+    }
+
+    /// [`Self::outputs`] without memory from the heap; the states go to the end of `ends`.
+    pub(crate) fn values(
+        &self,
+        x: &Tensor,
+        args: &CallArgs<'_>,
+        states: Option<&[State]>,
+        ends: &mut States,
+    ) -> Result<Values> {
+        let first = ends.len();
         let mut y = x.clone();
-        let mut ends = Vec::with_capacity(self.layers.len());
         for (n, layer) in self.layers.iter().enumerate() {
-            let (mut out, end) = layer.outputs(&y, &CallArgs { state: states.map(|s| &s[n]), ..*args })?;
+            let (mut out, end) = layer.values(&y, &CallArgs { state: states.map(|s| &s[n]), ..*args })?;
             y = out.swap_remove(0);
             ends.push(end);
         }
-        let mut results = vec![y];
+        let mut results: Values = smallvec![y];
         if self.return_state {
-            for s in &ends {
+            for s in &ends[first..] {
                 for t in [Some(&s.h), s.c.as_ref()].into_iter().flatten() {
                     results.push(t.reshape(&t.dims()[1..])?);
                 }
             }
         }
-        Ok((results, ends))
+        Ok(results)
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::{CallArgs, Error, Network, NetworkState, Result, State};
 use recurve_tensor::{DType, Tensor, concat};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A stream of a [`Streams`]; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +45,10 @@ pub struct Streams<'n> {
     state: Option<NetworkState>,
     frame: Vec<f32>,
     active: Vec<u32>,
+    /// The shape of a step's input.
+    dims: Vec<usize>,
+    /// The `rows` of steps whose outputs may still be held.
+    rows: Vec<Arc<Vec<usize>>>,
 }
 
 /// The outputs of one step.
@@ -51,7 +57,7 @@ pub struct StreamOutputs {
     /// A row a slot, `[slots, …]`, on the device. Rows that are in no `rows` mean nothing.
     pub tensor: Tensor,
     /// For each frame, in the order given, its row.
-    pub rows: Vec<usize>,
+    pub rows: Arc<Vec<usize>>,
 }
 
 impl StreamOutputs {
@@ -68,13 +74,20 @@ impl StreamOutputs {
 
 /// Slots are made and given up by factors, so that shapes, and with them buffers, seldom change.
 const FEWEST_SLOTS: usize = 8;
+/// Lists of rows that are kept for later steps.
+const MAX_ROWS: usize = 8;
 
 impl<'n> Streams<'n> {
-    /// No streams yet, through a network that takes features and reads forwards.
+    /// No streams yet, through a network that takes features and reads forwards. What its stateful layers
+    /// remember is neither used nor changed: each stream has a state of its own, which begins with zeros.
     ///
     /// # Errors
-    /// [`Error::Option`] if the network takes ids, or a feature's size is not known.
+    /// [`Error::Option`] with the name of the layer if the network takes ids, a feature's size is not
+    /// known, or no step can run: a layer reads backwards, finds padding by itself
+    /// ([`crate::Masking`]) or is stateful inside a [`crate::TimeDistributed`], or the input's shape fixes
+    /// the number of sequences or timesteps.
     pub fn new(network: &'n Network) -> Result<Self> {
+        network.check_streams()?;
         let known: Option<Vec<usize>> = network.input_shape().iter().skip(2).copied().collect();
         match known {
             Some(features) if network.input_dtype() == DType::F32 && !features.is_empty() => Ok(Self {
@@ -87,6 +100,8 @@ impl<'n> Streams<'n> {
                 state: None,
                 frame: Vec::new(),
                 active: Vec::new(),
+                dims: Vec::new(),
+                rows: Vec::new(),
             }),
             _ => Err(Error::Option {
                 layer: "streams".into(),
@@ -173,7 +188,8 @@ impl<'n> Streams<'n> {
         self.frame.resize(slots * size, 0.0);
         self.active.clear();
         self.active.resize(slots, 0);
-        let mut rows = Vec::with_capacity(frames.len());
+        let mut shared = self.free_rows();
+        let rows = Arc::get_mut(&mut shared).expect("free");
         for (id, frame) in frames {
             let slot = *self.slots.get(id).ok_or_else(|| unknown(*id))?;
             if frame.len() != size {
@@ -187,23 +203,37 @@ impl<'n> Streams<'n> {
             rows.push(slot);
         }
         let device = self.network.device();
-        let dims = [&[slots], &self.features[..]].concat();
-        let x = Tensor::from_f32(&self.frame, &dims, device)?;
+        self.dims.clear();
+        self.dims.push(slots);
+        self.dims.extend(&self.features);
+        let x = Tensor::from_f32(&self.frame, &self.dims, device)?;
         let lengths = Tensor::from_u32(&self.active, &[slots], device)?;
         let moved = self.moved()?;
-        let args = CallArgs { lengths: Some(&lengths), ..CallArgs::default() };
-        let (tensor, state) = self.network.step_with(&x, &args, moved.as_ref())?;
+        let args = CallArgs { lengths: Some(&lengths), ignore_memory: true, ..CallArgs::default() };
+        let (tensor, state) = self.network.step_with(&x, &args, moved.as_deref())?;
+        drop(moved);
         self.state = Some(state);
         self.sources.iter_mut().enumerate().for_each(|(n, s)| *s = Some(n));
-        Ok(StreamOutputs { tensor, rows })
+        if self.rows.len() < MAX_ROWS {
+            self.rows.push(shared.clone());
+        }
+        Ok(StreamOutputs { tensor, rows: shared })
+    }
+
+    /// An empty list of rows: one whose step nobody holds any more, else a new one.
+    fn free_rows(&mut self) -> Arc<Vec<usize>> {
+        let free = self.rows.iter_mut().position(|r| Arc::get_mut(r).is_some());
+        let mut rows = free.map(|n| self.rows.swap_remove(n)).unwrap_or_default();
+        Arc::get_mut(&mut rows).expect("free").clear();
+        rows
     }
 
     /// The state with every slot's source in its place.
-    fn moved(&self) -> Result<Option<NetworkState>> {
+    fn moved(&self) -> Result<Option<Cow<'_, NetworkState>>> {
         let Some(state) = &self.state else { return Ok(None) };
-        let old = state.0.first().map_or(0, |s| s.h.dims()[1]);
+        let old = state.states().first().map_or(0, |s| s.h.dims()[1]);
         if old == self.sources.len() && self.sources.iter().enumerate().all(|(n, s)| *s == Some(n)) {
-            return Ok(Some(state.clone()));
+            return Ok(Some(Cow::Borrowed(state)));
         }
         // A row of zeros stands behind the states, for slots that begin.
         let ids: Vec<u32> = self.sources.iter().map(|s| s.unwrap_or(old) as u32).collect();
@@ -216,11 +246,11 @@ impl<'n> Streams<'n> {
             Ok(picked.reshape(&[ids.dims()[0], levels, width])?.transpose(&[1, 0, 2])?)
         };
         let states = state
-            .0
+            .states()
             .iter()
             .map(|s| Ok(State { h: gather(&s.h)?, c: s.c.as_ref().map(gather).transpose()? }))
-            .collect::<Result<_>>()?;
-        Ok(Some(NetworkState(states)))
+            .collect::<Result<NetworkState>>()?;
+        Ok(Some(Cow::Owned(states)))
     }
 }
 

@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{
-    Cell, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec, Tensor, WeightStorage,
-    Weights,
+    Cell, DType, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec, Tensor,
+    WeightStorage, Weights,
 };
 use half::f16;
 use recurve_reference as reference;
@@ -235,8 +235,8 @@ pub enum CheckError {
     Run(#[from] Error),
 }
 
-/// Runs `model` on every device and holds every layer's output against the f64 reference.
-/// Inputs are given by name, as to [`Model::run`].
+/// Runs `model` on every device, the way [`Model::run`] runs it, and holds every layer's output against the
+/// f64 reference. Inputs are given by name, as to [`Model::run`].
 ///
 /// # Errors
 /// [`CheckError::Mismatch`] with the whole report if anything disagrees, or there was no device to
@@ -299,9 +299,11 @@ struct Values {
 
 fn evaluate(network: &Network, input: &HostArray, lengths: Option<&[usize]>, mask: Option<Vec<bool>>) -> Vec<Vec<f64>> {
     let mut v = Values { shape: input.shape.clone(), x: Vec::new(), ids: Vec::new(), mask: None };
-    match &input.data {
-        HostData::Float(x) => v.x = x.iter().map(|&x| x.into()).collect(),
-        HostData::Int(x) => v.ids = x.iter().map(|&x| x as u32).collect(),
+    match (&input.data, network.input_dtype()) {
+        (HostData::Int(x), DType::U32) => v.ids = x.iter().map(|&x| x as u32).collect(),
+        // Through f32, as a run has them.
+        (HostData::Int(x), _) => v.x = x.iter().map(|&x| f64::from(x as f32)).collect(),
+        (HostData::Float(x), _) => v.x = x.iter().map(|&x| x.into()).collect(),
     }
     let layers = network.configs().iter().enumerate();
     layers
@@ -382,7 +384,7 @@ fn rounded(w: &reference::DirectionWeights<f32>, spec: &RecurrentSpec) -> refere
                 .collect(),
         }
     };
-    // What is no matrix is kept as it is.
+    // What is no matrix is kept as it is, the u of an IndRNN among them.
     let pointwise = Cell::from(spec.cell).kind.is_pointwise();
     let rows = Cell::from(spec.cell).kind.gates() * spec.units;
     reference::DirectionWeights {

@@ -38,7 +38,8 @@ pub enum Activation {
         /// Slope below zero.
         alpha: f32,
     },
-    /// `x` if `x > alpha` (ONNX: `>=`; equal up to the value at the threshold), else `0`
+    /// `x` if `x > alpha`, else `0`: the operator `ThresholdedRelu`, and ONNX Runtime in recurrent
+    /// operators. Their own text says `x >= alpha`: [`Self::thresholded_relu_from`].
     ThresholdedRelu {
         /// Threshold.
         alpha: f32,
@@ -69,6 +70,12 @@ impl Activation {
     pub const HARD_SIGMOID_KERAS2: Self = Self::HardSigmoid { alpha: 0.2, beta: 0.5 };
     /// Keras 3's and PyTorch's `hard_sigmoid`: `clamp(x / 6 + 0.5, 0, 1)`.
     pub const HARD_SIGMOID_KERAS3: Self = Self::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
+
+    /// `x` if `x >= alpha`, else `0`: ThresholdedRelu by the letter of ONNX's recurrent operators. It is
+    /// the one whose threshold is the next lower f32, which is the same for every f32 x.
+    pub const fn thresholded_relu_from(alpha: f32) -> Self {
+        Self::ThresholdedRelu { alpha: alpha.next_down() }
+    }
 
     /// The value of the function at `x`.
     pub fn apply<R: Real>(self, x: R) -> R {
@@ -140,7 +147,7 @@ mod tests {
 
     #[test]
     fn values_by_hand() {
-        let cases: [(Activation, f64, f64); 18] = [
+        let cases: [(Activation, f64, f64); 21] = [
             (Linear, -1.5, -1.5),
             (Sigmoid, 0.0, 0.5),
             (Sigmoid, 2.0, 0.880_797_077_977_882_3),
@@ -153,6 +160,9 @@ mod tests {
             (LeakyRelu { alpha: 0.5 }, -2.0, -1.0),
             (ThresholdedRelu { alpha: 1.0 }, 0.9, 0.0),
             (ThresholdedRelu { alpha: 1.0 }, 1.5, 1.5),
+            (ThresholdedRelu { alpha: 0.75 }, 0.75, 0.0),
+            (Activation::thresholded_relu_from(0.75), 0.75, 0.75),
+            (Activation::thresholded_relu_from(0.75), f64::from(0.75f32.next_down()), 0.0),
             (ScaledTanh { alpha: 2.0, beta: 0.5 }, 1.0, 0.924_234_314_520_019_5),
             (Elu { alpha: 1.0 }, -1.0, -0.632_120_558_828_557_7),
             (Softsign, -3.0, -0.75),

@@ -135,10 +135,12 @@ pub struct Cell {
     pub candidate: Activation,
     /// Activation of the cell state on its way out (LSTM only).
     pub output: Activation,
-    /// Clamps the inputs of the gates and of the candidate to `[-clip, clip]`, ONNX Runtime's
-    /// reading of ONNX's `clip`. The cell state is never clamped, nor is what the output activation
-    /// makes of it.
+    /// Clamps the inputs of the gates and of the candidate to `[-clip, clip]`, which is what ONNX
+    /// Runtime does with ONNX's `clip`. The cell state that is carried on is never clamped.
     pub clip: Option<f32>,
+    /// LSTM: `clip` clamps the input of the output activation too, as the text of the ONNX operator
+    /// has it ("applied to the input of activations") and ONNX Runtime does not.
+    pub clip_output: bool,
     /// LSTM: h is `W_hr` times what the cell puts out, of this many elements (PyTorch's `proj_size`;
     /// Sak et al. 2014).
     pub projection: Option<usize>,
@@ -172,6 +174,7 @@ impl Cell {
             candidate: Activation::Tanh,
             output: Activation::Tanh,
             clip: None,
+            clip_output: false,
             projection: None,
             layer_norm: None,
             zoneout: None,

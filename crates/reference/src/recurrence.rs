@@ -133,8 +133,8 @@ pub struct RecurrenceOutput<R> {
 ///         h = f / (f + i) ∘ h + i / (f + i) ∘ n
 /// ```
 ///
-/// With `clip`, the inputs of σ and φ are clamped first; c is not, neither when it is carried on
-/// nor on its way into ψ. With layer normalization, `W_ih x` and `W_hh h` stand for
+/// With `clip`, the inputs of σ and φ are clamped first, and with `clip_output` that of ψ too; the c
+/// that is carried on is not. With layer normalization, `W_ih x` and `W_hh h` stand for
 /// `LN(W_ih x)` and `LN(W_hh h)`, each normalised over all its G·H elements, and `ψ(c)` for
 /// `ψ(LN(c))`; the c that is carried on is not normalised. With zoneout a share of the old state is
 /// mixed into the new one.
@@ -207,7 +207,13 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                     if let Some(epsilon) = a.cell.layer_norm {
                         layer_norm(&mut seen, &w.norm_c, epsilon);
                     }
-                    let m: Vec<R> = o.iter().zip(&seen).map(|(&o, &c)| o * a.cell.output.apply(c)).collect();
+                    let m: Vec<R> = o
+                        .iter()
+                        .zip(&seen)
+                        .map(|(&o, &c)| {
+                            o * a.cell.output.apply(if a.cell.clip_output { clip(a.cell.clip, c) } else { c })
+                        })
+                        .collect();
                     if let Some(z) = a.cell.zoneout {
                         mix(z.c, &old, c);
                     }

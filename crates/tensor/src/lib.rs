@@ -7,6 +7,7 @@
 //! NaN: on the CPU a NaN in an operand comes out as NaN. On a GPU, WGSL lets drivers assume that
 //! NaN and infinity do not occur, so there a NaN may come out as any value.
 
+pub mod bounds;
 pub mod cpu;
 mod device;
 mod dtype;

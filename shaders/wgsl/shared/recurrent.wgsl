@@ -81,6 +81,8 @@ fn candidate_activation(x: f32) -> f32 {
 }
 
 fn output_activation(x: f32) -> f32 {
-    // c is not clipped.
+    if CLIP_OUTPUT {
+        return activate(OUTPUT_CODE, OUTPUT_ALPHA, OUTPUT_BETA, clipped(x));
+    }
     return activate(OUTPUT_CODE, OUTPUT_ALPHA, OUTPUT_BETA, x);
 }

@@ -582,6 +582,7 @@ fn cell_code(cell: &Cell, extra: bool, weights: DType) -> Result<CellCode> {
         candidate: activation_code(cell.candidate)?,
         output: activation_code(cell.output)?,
         clip: cell.clip,
+        clip_output: cell.clip_output,
         extra,
         zoneout: cell.zoneout.map(|z| [z.h, z.c]),
         valid: Valid::All,

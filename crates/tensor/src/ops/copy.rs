@@ -41,7 +41,7 @@ impl Tensor {
             target: 0,
             target_strides: shape.strides(),
         };
-        assemble(shape, &[self], &[span], "slice")
+        assemble(shape, &[self], [span].into_iter(), "slice")
     }
 
     /// The dimensions in another order: dimension `d` of the result is dimension `axes[d]`.
@@ -64,7 +64,7 @@ impl Tensor {
         }
         let shape = Shape::new(&dims[..rank]).expect("as many elements as before");
         let span = Span { shape, source: 0, source_strides: strides, target: 0, target_strides: shape.strides() };
-        assemble(shape, &[self], &[span], "transpose")
+        assemble(shape, &[self], [span].into_iter(), "transpose")
     }
 }
 
@@ -96,34 +96,35 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
     dims[axis] = size;
     let shape = Shape::new(&dims[..rank]).ok_or_else(|| Error::shape(operation, argument, "smaller", first.shape()))?;
     let target_strides = shape.strides();
-    let mut at = 0;
-    let spans: Vec<Span> = tensors
-        .iter()
-        .map(|t| {
-            let target = at * target_strides[axis];
-            at += t.dims()[axis];
-            Span { shape: *t.shape(), source: 0, source_strides: t.shape().strides(), target, target_strides }
-        })
-        .collect();
+    let spans = tensors.iter().scan(0, |at, t| {
+        let target = *at * target_strides[axis];
+        *at += t.dims()[axis];
+        Some(Span { shape: *t.shape(), source: 0, source_strides: t.shape().strides(), target, target_strides })
+    });
     let bound = tensors.iter().map(|t| t.bound()).max().unwrap_or(0);
-    Ok(assemble(shape, tensors, &spans, operation)?.with_bound(bound))
+    Ok(assemble(shape, tensors, spans, operation)?.with_bound(bound))
 }
 
-/// A tensor of which `spans[i]`, taken from `sources[i]`, make up every element.
-fn assemble(shape: Shape, sources: &[&Tensor], spans: &[Span], operation: &'static str) -> Result<Tensor> {
+/// A tensor of which the spans, one of each of `sources`, make up every element.
+fn assemble(
+    shape: Shape,
+    sources: &[&Tensor],
+    spans: impl Iterator<Item = Span>,
+    operation: &'static str,
+) -> Result<Tensor> {
     let dtype = sources[0].dtype();
     let bound = sources[0].bound();
     match sources[0].device() {
         Device::Cpu => match dtype {
             DType::F32 => Tensor::cpu_write(shape, |out| {
                 for (t, s) in sources.iter().zip(spans) {
-                    copy(s, t.cpu_f32().expect("f32 on the CPU"), out);
+                    copy(&s, t.cpu_f32().expect("f32 on the CPU"), out);
                 }
                 Ok(())
             }),
             DType::U32 => Tensor::cpu_u32_write(shape, bound, |out| {
                 for (t, s) in sources.iter().zip(spans) {
-                    copy(s, t.cpu_u32().expect("u32 on the CPU"), out);
+                    copy(&s, t.cpu_u32().expect("u32 on the CPU"), out);
                 }
             }),
             DType::F16 => {
@@ -135,7 +136,7 @@ fn assemble(shape: Shape, sources: &[&Tensor], spans: &[Span], operation: &'stat
         Device::Gpu(gpu) => {
             let out = Tensor::gpu_uninit(&gpu, shape, dtype, operation)?;
             for (t, s) in sources.iter().zip(spans) {
-                strided_copy(&gpu, s, t, &out)?;
+                strided_copy(&gpu, &s, t, &out)?;
             }
             Ok(out.with_bound(bound))
         }

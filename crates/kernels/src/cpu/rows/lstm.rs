@@ -93,7 +93,7 @@ impl Run for Any {
                 let place = row * p.tiles + tile;
                 let c = S::as_simd_f32s(job.rows.reset).0[place];
                 let [o, ..] = job.raw::<S, 4>(&band, row, tile);
-                let h = s.mul_f32s(o, act(s, p.cell.output, None, c));
+                let h = s.mul_f32s(o, act(s, p.cell.output, p.cell.clip.filter(|_| p.cell.clip_output), c));
                 if p.cell.projection.is_some() {
                     S::as_mut_simd_f32s(job.rows.reset).0[place] = h;
                 } else {

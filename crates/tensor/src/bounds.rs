@@ -1,0 +1,31 @@
+//! How far the activation functions may be from the truth. This is the one place that says so: tests hold
+//! the functions to it, `docs/numerics.md` is made from it, and comments elsewhere refer to it.
+//!
+//! Each bound was found by evaluating the function at every f32 there is, beside f64:
+//! `cargo run --release -p recurve-benches -- functions` does it again, and `benches/results` has its
+//! output. The tests evaluate a part of them, and the neighbourhood of the worst.
+
+/// `e^x` on the CPU ([`crate::cpu::simd::exp`]), relative. Found: 7.90e-8 at x = -5.891124.
+pub const EXP_RELATIVE: f64 = 1e-7;
+
+/// `sigmoid(x)` by `e^x` on the CPU ([`crate::cpu::simd::sigmoid`]), absolute. Found: 8.94e-8 at x = 7.859211.
+pub const SIGMOID: f64 = 1e-7;
+
+/// `tanh(x)` by `e^x` on the CPU ([`crate::cpu::simd::tanh`]), absolute. Found: 1.79e-7 at x = -3.9296055.
+pub const TANH: f64 = 2e-7;
+
+/// `tanh(x)` as a quotient of polynomials ([`crate::cpu::simd::tanh_ratio`]), absolute and relative. Found:
+/// 2.99e-7 at x = 5.903596.
+pub const RATIO_TANH: f64 = 3e-7;
+
+/// `sigmoid(x)` as a quotient of polynomials, absolute. Found: 2.14e-7 at x = 14.103169.
+pub const RATIO_SIGMOID: f64 = 2.2e-7;
+
+/// `sigmoid(x) tanh(y)` on one denominator, absolute, for any x and y. There are too many pairs to evaluate:
+/// the bound is the sum of the relative errors of the two quotients before their division, each found by
+/// every float, and of the three roundings that follow. Found at x = y: 4.19e-7 at 6.6701937.
+pub const RATIO_PRODUCT: f64 = 6.5e-7;
+
+/// `sigmoid(x)` and `tanh(x)` on a GPU, absolute, where `exp` and the division are as exact as WGSL demands
+/// (3 + 2 |x| ULP and 2.5 ULP). Drivers are more exact.
+pub const GPU: f64 = 5e-7;

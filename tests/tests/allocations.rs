@@ -1,0 +1,128 @@
+//! A step of a stream on the CPU takes no memory from the heap once it has run a few times.
+
+#![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
+
+use recurve::{
+    CallArgs, Dense, Device, Embedding, Gru, IndRnn, Lstm, Masking, MinLstm, Network, RecurrentLayer, RecurrentSpec,
+    Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed,
+};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The system's allocator, counted.
+struct Counting;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of ten calls after ten others: the least of five times, because the test harness has threads
+/// of its own.
+fn of_ten(mut call: impl FnMut()) -> u64 {
+    (0..5)
+        .map(|_| {
+            (0..10).for_each(|_| call());
+            let before = CALLS.load(Ordering::Relaxed);
+            (0..10).for_each(|_| call());
+            CALLS.load(Ordering::Relaxed) - before
+        })
+        .min()
+        .expect("five times")
+}
+
+fn networks() -> Vec<(&'static str, Network)> {
+    let build = |layers: Sequential, shape: &[Option<usize>]| layers.build(shape, &Device::Cpu).unwrap();
+    let any = [None, None, Some(4)];
+    let seq = Sequential::new;
+    vec![
+        ("lstm", build(seq().add(Lstm::new(16)), &any)),
+        ("gru, dense", build(seq().add(Gru::new(16).return_sequences(true)).add(Dense::new(3)), &any)),
+        (
+            "four layers",
+            build(
+                seq()
+                    .add(Gru::new(8).return_sequences(true))
+                    .add(Lstm::new(8).return_sequences(true).clip(2.0))
+                    .add(SimpleRnn::new(8).return_sequences(true))
+                    .add(IndRnn::new(8).return_sequences(true))
+                    .add(TimeDistributed::new(Dense::new(3))),
+                &any,
+            ),
+        ),
+        ("stacked in one module", build(seq().add(Lstm::new(8).num_layers(3)).add(Dense::new(2)), &any)),
+        (
+            "cells in one layer",
+            build(seq().add(StackedRnnCells::new().add(Gru::new(8)).add(MinLstm::new(8))).add(Dense::new(2)), &any),
+        ),
+        ("time major", build(seq().add(Gru::new(8).time_major(true)), &any)),
+    ]
+}
+
+// One test, because everything in this process is counted.
+#[test]
+fn a_steady_step_allocates_nothing() {
+    // The counter counts.
+    assert!(of_ten(|| drop(std::hint::black_box(vec![1u8; 100]))) >= 10);
+
+    for (name, batch) in [("alone", 1), ("three rows", 3)] {
+        let spec: RecurrentSpec = Lstm::new(16).into();
+        let weights = {
+            let network = Sequential::new().add(Lstm::new(16)).build(&[None, None, Some(4)], &Device::Cpu).unwrap();
+            network.weights().clone()
+        };
+        let layer = RecurrentLayer::new("lstm", &spec, 4, &weights, "layers.0", &Device::Cpu).unwrap();
+        let x = Tensor::from_f32(&vec![0.5; batch * 4], &[batch, 4], &Device::Cpu).unwrap();
+        let mut state = None;
+        let count = of_ten(|| state = Some(layer.step(&x, state.take()).unwrap().1));
+        assert_eq!(count, 0, "RecurrentLayer::step, {name}");
+    }
+
+    for (name, network) in networks() {
+        for batch in [1, 3] {
+            let x = Tensor::from_f32(&vec![0.5; batch * 4], &[batch, 4], &Device::Cpu).unwrap();
+            let mut state = None;
+            let count = of_ten(|| state = Some(network.step(&x, state.as_ref()).unwrap().1));
+            assert_eq!(count, 0, "Network::step, {name}, {batch} rows");
+        }
+        let mut streams = Streams::new(&network).unwrap();
+        let frames = [0.1, 0.2, 0.3].map(|v| (streams.join(), [v; 4]));
+        let frames = frames.each_ref().map(|(id, f)| (*id, &f[..]));
+        let mut out = vec![0.0; 8 * 16];
+        let count = of_ten(|| {
+            let y = streams.step(&frames).unwrap();
+            let n = y.tensor.shape().count();
+            y.tensor.read_into(&mut out[..n]).unwrap();
+        });
+        assert_eq!(count, 0, "Streams::step, {name}");
+    }
+
+    // What only a step without streams can do.
+    let layers = Sequential::new().add(Masking::new(0.0)).add(Gru::new(8));
+    let masked = layers.build(&[None, None, Some(4)], &Device::Cpu).unwrap();
+    let x = Tensor::from_f32(&[0.5; 12], &[3, 4], &Device::Cpu).unwrap();
+    let mut state = None;
+    assert_eq!(of_ten(|| state = Some(masked.step(&x, state.as_ref()).unwrap().1)), 0, "Masking");
+    for zero in [false, true] {
+        let layers = Sequential::new().add(Embedding::new(9, 4).mask_zero(zero)).add(Gru::new(8)).add(Dense::new(9));
+        let ids = layers.build(&[None, None], &Device::Cpu).unwrap();
+        let x = Tensor::from_u32(&[3, 0, 8], &[3], &Device::Cpu).unwrap();
+        let args = CallArgs::default();
+        let mut state = None;
+        let count = of_ten(|| state = Some(ids.step_with(&x, &args, state.as_ref()).unwrap().1));
+        assert_eq!(count, 0, "Embedding, mask_zero {zero}");
+    }
+}
