@@ -106,6 +106,7 @@ snippets!(
     "grid",
     "grid_begin",
     "grid_wait",
+    "h_tile",
     "joined",
     "product",
     "activations",
