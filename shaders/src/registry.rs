@@ -114,6 +114,7 @@ snippets!(
     "general_cell",
     "lstm_cell",
     "minimal_cell",
+    "nan",
     "recurrent",
     "scan_begin",
     "step_begin",

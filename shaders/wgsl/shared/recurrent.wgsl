@@ -46,7 +46,7 @@ fn slot_of(s: u32, first: u32, count: u32, reverse: bool) -> u32 {
 
 fn clipped(x: f32) -> f32 {
     if HAS_CLIP {
-        return clamp(x, -CLIP, CLIP);
+        return unless_nan(x, clamp(x, -CLIP, CLIP));
     }
     return x;
 }
