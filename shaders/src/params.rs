@@ -71,7 +71,7 @@ params! {
     /// `*_scan.wgsl`, `*_step.wgsl` and `linear_carry.wgsl`
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
-        chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, parity: u32, directions: u32,
-        unused: u32, first_row: u32, unused0: u32, unused1: u32, unused2: u32,
+        chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, directions: u32, unused: u32,
+        first_row: u32, unused0: u32, unused1: u32, unused2: u32, unused3: u32,
     }
 }

@@ -93,7 +93,6 @@ impl Variant {
         let extra = match self.shader {
             Shader::GeneralScan | Shader::GeneralStep => number("EXTRA"),
             Shader::PointwiseScan if number("KIND") == 0 => hidden,
-            Shader::StackWave if flag("HAS_EXTRA") => 3 * hidden,
             _ if !flag("HAS_EXTRA") => 0,
             _ if gates == 4 => 3 * hidden,
             _ => hidden,
@@ -112,7 +111,13 @@ impl Variant {
             lengths: flag("HAS_LENGTHS"),
             mask: flag("HAS_MASK"),
             switch: switches.into_iter().any(flag),
-            phase: number("PHASE"),
+            phase: if flag("FIRST") {
+                1
+            } else if flag("SECOND") {
+                2
+            } else {
+                number("PHASE")
+            },
         }
     }
 }
@@ -308,17 +313,14 @@ impl Bounds {
         let projection = times([d, p.chunk_steps.into(), batch, g * h, 4]);
         let weights = times([d, k4, g * h, 4 * self.weight]);
         let extra = times([d, self.extra, 4]);
-        // One element of h or c a row, and h in vec4s, twice or three times.
+        // One element of h or c a row, and h in vec4s.
         let state = |width: u64| times([d, batch, width, 4]);
-        let halves = |copies: u64| times([copies, p.directions.into(), batch, k4, 16]);
+        let tile = times([d, batch, k4, 16]);
         let exchange = || {
             let slots = plus([times([end - chunk, p.directions.into()]), d]);
             times([plus([Grid::HEAD as u64, times([slots, batch, h])]), 4])
         };
         match self.shader {
-            Shader::LstmStep | Shader::GruStep | Shader::RnnStep | Shader::StackWave if p.parity > 1 => {
-                return Err("a parity above 1");
-            }
             Shader::LinearScan if !self.switch => {}
             Shader::LinearCarry if !self.switch => {}
             // Waves behind the first layer's end read no projection.
@@ -332,12 +334,13 @@ impl Bounds {
             Shader::LstmScan => reach([projection, weights, extra, valid, state(h), state(h), y]),
             Shader::GruScan => reach([projection, weights, extra, valid, state(h), y]),
             Shader::RnnScan => reach([projection, weights, valid, state(h), y]),
-            Shader::LstmStep => reach([projection, weights, extra, valid, halves(2), state(h), y]),
-            Shader::GruStep => {
-                let (copies, z) = if self.phase == 0 { (2, 0) } else { (3, state(h)) };
-                reach([projection, weights, extra, valid, halves(copies), z, y])
-            }
-            Shader::RnnStep => reach([projection, weights, valid, halves(2), y]),
+            Shader::LstmStep => reach([projection, weights, extra, valid, tile, tile, state(h), y]),
+            Shader::GruStep => match self.phase {
+                0 => reach([projection, weights, valid, tile, extra, tile, y]),
+                1 => reach([projection, weights, 0, tile, tile, state(h)]),
+                _ => reach([projection, weights, valid, tile, tile, state(h), tile, y]),
+            },
+            Shader::RnnStep => reach([projection, weights, valid, tile, tile, y]),
             Shader::LstmGrid => reach([projection, weights, extra, valid, exchange(), state(h), y]),
             Shader::GruGrid => reach([projection, weights, extra, valid, exchange(), y]),
             Shader::RnnGrid => reach([projection, weights, valid, exchange(), y]),
@@ -345,7 +348,7 @@ impl Bounds {
                 // Of the first layer only.
                 let projection = times([p.chunk_steps.into(), batch, g * h, 4]);
                 let c = if self.switch { state(h) } else { 0 };
-                reach([projection, times([2, weights]), times([d, g * h, 4]), extra, valid, halves(2), c, y])
+                reach([projection, times([2, weights]), times([d, (g + 3) * h, 4]), valid, tile, tile, c, y])
             }
             Shader::GeneralScan => {
                 let w_hr = if self.switch { times([d, h.div_ceil(4), w, 4 * self.weight]) } else { 0 };

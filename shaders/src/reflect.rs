@@ -1,5 +1,6 @@
 //! What a composed module declares, read off by naga.
 
+use crate::variant::counted;
 use naga::{AddressSpace, ShaderStage, StorageAccess};
 
 /// How a binding is used.
@@ -33,7 +34,7 @@ pub struct Reflection {
     pub bindings: Vec<Binding>,
     /// Size of the workgroup of `main`.
     pub workgroup_size: [u32; 3],
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory, as WebGPU counts them against the limit.
     pub workgroup_bytes: u32,
     /// The parsed module.
     pub module: naga::Module,
@@ -78,7 +79,7 @@ pub fn reflect(source: &str) -> Result<Reflection, ReflectError> {
     for (_, v) in module.global_variables.iter() {
         let size = module.types[v.ty].inner.size(module.to_ctx());
         if v.space == AddressSpace::WorkGroup {
-            workgroup_bytes += size;
+            workgroup_bytes += counted(size);
         }
         let kind = match v.space {
             AddressSpace::Uniform => BindingKind::Uniform,

@@ -7,6 +7,14 @@ use crate::{ComposeError, Composed, Defines, Shader, Value, compose, snippet};
 pub struct Variant {
     pub(crate) shader: Shader,
     pub(crate) defines: Defines,
+    /// Bytes of workgroup memory by which hosts choose the layout. `None` for kernels whose layout nobody
+    /// chooses, which fit into the [`Variant::LEAST_WORKGROUP_BYTES`] that every device has.
+    pub workgroup_bytes: Option<u32>,
+}
+
+/// Bytes of a workgroup variable, as WebGPU counts them against the limit.
+pub(crate) const fn counted(bytes: u32) -> u32 {
+    bytes.next_multiple_of(16)
 }
 
 /// How an element is stored.
@@ -203,10 +211,9 @@ impl Scan {
         self.k4 / self.k_split
     }
 
-    /// vec4s of workgroup memory for h.
-    pub const fn tile(&self, family: Family) -> u32 {
-        let buffers = if matches!(family, Family::Gru { reset_after: false }) { 3 } else { 2 };
-        buffers * self.batch_tile * self.k4
+    /// vec4s of h. Workgroup memory holds them and as many floats.
+    const fn tile(&self) -> u32 {
+        self.batch_tile * self.k4
     }
 
     /// Floats of workgroup memory for sums that are shared.
@@ -216,19 +223,29 @@ impl Scan {
 
     /// Bytes of workgroup memory.
     pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
-        16 * self.tile(cell.family) + 4 * self.partial(cell.gates())
+        32 * self.tile() + counted(4 * self.partial(cell.gates()))
+    }
+
+    /// The layout with as many rows fewer as it takes to fit into `bytes` of workgroup memory. Even one row may
+    /// not fit.
+    #[must_use]
+    pub const fn within(mut self, bytes: u32, cell: &CellCode) -> Self {
+        while self.batch_tile > 1 && self.workgroup_bytes(cell) > bytes {
+            self.batch_tile /= 2;
+        }
+        self
     }
 
     /// Loop iterations of an invocation in one timestep, at most.
     pub const fn iterations_per_step(&self, family: Family) -> u32 {
         let products = if matches!(family, Family::Gru { reset_after: false }) { 2 } else { 1 };
-        1 + products * self.units() * (self.k_slice() / self.k_unroll)
+        1 + products * (self.units() * (self.k_slice() / self.k_unroll) + self.tile().div_ceil(self.workgroup))
     }
 
     /// Loop iterations of an invocation before the first timestep, at most.
-    pub const fn iterations_at_start(&self, family: Family) -> u32 {
+    pub const fn iterations_at_start(&self) -> u32 {
         let own = if matches!(self.kept, Kept::Array) { self.units() * self.k4 } else { 0 };
-        self.tile(family).div_ceil(self.workgroup) + own
+        5 * self.tile().div_ceil(self.workgroup) + own
     }
 
     /// The variant for a cell.
@@ -252,16 +269,16 @@ impl Scan {
             .with("PARTIAL_SUMS", partial)
             .with("REGISTERS", self.kept == Kept::Registers)
             .with("RESIDENT", self.kept == Kept::Array)
-            .with("H_TILE", self.tile(cell.family))
+            .with("H_TILE", self.tile())
+            .with("H_FLOATS", 4 * self.tile())
             .with("GATES", cell.gates())
             .with("OWN", self.units() * self.k4 * cell.gates());
-        match cell.family {
-            Family::Lstm { .. } => Variant { shader: Shader::LstmScan, defines },
-            Family::Gru { reset_after } => {
-                Variant { shader: Shader::GruScan, defines: defines.with("RESET_AFTER", reset_after) }
-            }
-            _ => Variant { shader: Shader::RnnScan, defines },
-        }
+        let (shader, defines) = match cell.family {
+            Family::Lstm { .. } => (Shader::LstmScan, defines),
+            Family::Gru { reset_after } => (Shader::GruScan, defines.with("RESET_AFTER", reset_after)),
+            _ => (Shader::RnnScan, defines),
+        };
+        Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
 
@@ -290,7 +307,7 @@ impl Grid {
 
     /// Bytes of workgroup memory.
     pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
-        4 * (4 * self.batch_tile * self.k4 + self.sums(cell) + 1)
+        counted(16 * self.batch_tile * self.k4) + counted(4 * self.sums(cell)) + counted(4)
     }
 
     const fn sums(&self, cell: &CellCode) -> u32 {
@@ -329,7 +346,7 @@ impl Grid {
             Family::Gru { .. } => Shader::GruGrid,
             _ => Shader::RnnGrid,
         };
-        Variant { shader, defines }
+        Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
 
@@ -351,6 +368,15 @@ pub struct Step {
 }
 
 impl Step {
+    const fn sums(&self, parts: u32) -> u32 {
+        self.k_split * self.batch_tile * parts * self.unit_tile
+    }
+
+    /// Bytes of workgroup memory.
+    pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
+        counted(4 * self.sums(cell.gates()))
+    }
+
     /// The variant for a cell. `phase` is 0, or 1 and 2 for the two dispatches of a GRU without
     /// `reset_after`.
     ///
@@ -365,12 +391,16 @@ impl Step {
             .with("K_SPLIT", self.k_split)
             .with("K_SLICE", self.k4 / self.k_split)
             .with("BATCH_TILE", self.batch_tile)
-            .with("SUMS", self.k_split * self.batch_tile * cell.gates() * self.unit_tile);
-        match cell.family {
-            Family::Lstm { .. } => Variant { shader: Shader::LstmStep, defines },
-            Family::Gru { .. } => Variant { shader: Shader::GruStep, defines: defines.with("PHASE", phase) },
-            _ => Variant { shader: Shader::RnnStep, defines },
-        }
+            .with("SUMS", self.sums(cell.gates()));
+        let (shader, defines) = match cell.family {
+            Family::Lstm { .. } => (Shader::LstmStep, defines),
+            Family::Gru { .. } => {
+                let defines = defines.with("RESET_AFTER", phase == 0).with("FIRST", phase == 1);
+                (Shader::GruStep, defines.with("SECOND", phase == 2))
+            }
+            _ => (Shader::RnnStep, defines),
+        };
+        Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
 
@@ -396,10 +426,10 @@ impl Step {
             .with("GATES", gates)
             .with("ADDED", added)
             .with("SUM_PARTS", parts)
-            .with("SUMS", self.k_split * self.batch_tile * parts * self.unit_tile)
+            .with("SUMS", self.sums(parts))
             .with("LSTM", matches!(cell.family, Family::Lstm { .. }))
             .with("GRU", gru);
-        Variant { shader: Shader::StackWave, defines }
+        Variant { shader: Shader::StackWave, defines, workgroup_bytes: Some(counted(4 * self.sums(parts))) }
     }
 }
 
@@ -428,19 +458,26 @@ impl General {
 
     /// Bytes of workgroup memory of `general_scan`.
     pub const fn workgroup_bytes(&self, gates: u32) -> u32 {
-        16 * (self.k4 + self.hidden.div_ceil(4)) + 4 * (gates * self.hidden + self.workgroup)
+        let projected = if self.projection { 16 * self.hidden.div_ceil(4) } else { 0 };
+        32 * self.k4 + projected + self.step_workgroup_bytes(gates)
+    }
+
+    /// Bytes of workgroup memory of `general_step`.
+    pub const fn step_workgroup_bytes(&self, gates: u32) -> u32 {
+        counted(4 * gates * self.hidden) + counted(4 * self.workgroup)
     }
 
     /// Loop iterations of an invocation of `general_scan` in one timestep, at most.
     pub const fn iterations_per_step(&self, gates: u32) -> u32 {
         let (rows, units) = ((gates * self.hidden).div_ceil(self.workgroup), self.hidden.div_ceil(self.workgroup));
         let sums = 2 * (rows + units) + 4 * 32;
-        1 + rows * (1 + self.k4) + units * (3 + self.hidden.div_ceil(4)) + sums
+        let packs = self.k4.div_ceil(self.workgroup) + self.hidden.div_ceil(4 * self.workgroup);
+        1 + rows * (1 + self.k4) + units * (3 + self.hidden.div_ceil(4)) + packs + sums
     }
 
     /// Loop iterations of an invocation of `general_scan` before and after the timesteps, at most.
     pub const fn iterations_at_start(&self) -> u32 {
-        5 * self.hidden.div_ceil(self.workgroup) + 5
+        5 * self.k4.div_ceil(self.workgroup) + 3 * self.hidden.div_ceil(self.workgroup) + 5
     }
 
     fn defines(&self, cell: &CellCode) -> Defines {
@@ -464,13 +501,17 @@ impl General {
 
     /// `general_scan.wgsl` for a cell.
     pub fn scan(&self, cell: &CellCode) -> Variant {
-        let defines = self.complete(cell).with("H4", self.hidden.div_ceil(4)).with("PROJECTION", self.projection);
-        Variant { shader: Shader::GeneralScan, defines }
+        let h4 = self.hidden.div_ceil(4);
+        let defines = self.complete(cell).with("H_TILE", self.k4).with("H_FLOATS", 4 * self.k4).with("H4", h4);
+        let defines = defines.with("PROJECTION", self.projection);
+        Variant { shader: Shader::GeneralScan, defines, workgroup_bytes: Some(self.workgroup_bytes(cell.gates())) }
     }
 
     /// `general_step.wgsl` for a cell. `phase` is 0, or 1 and 2 around the projection.
     pub fn step(&self, cell: &CellCode, phase: u32) -> Variant {
-        Variant { shader: Shader::GeneralStep, defines: self.complete(cell).with("PHASE", phase) }
+        let defines = self.complete(cell).with("PHASE", phase);
+        let bytes = self.step_workgroup_bytes(cell.gates());
+        Variant { shader: Shader::GeneralStep, defines, workgroup_bytes: Some(bytes) }
     }
 }
 
@@ -506,17 +547,17 @@ impl Pointwise {
 
     /// `pointwise_scan.wgsl` for a cell.
     pub fn scan(&self, cell: &CellCode) -> Variant {
-        Variant { shader: Shader::PointwiseScan, defines: self.defines(cell, Self::LANES) }
+        Variant::fixed(Shader::PointwiseScan, self.defines(cell, Self::LANES))
     }
 
     /// `linear_scan.wgsl` for a cell; `from_gates` at the first level.
     pub fn linear_scan(&self, cell: &CellCode, from_gates: bool) -> Variant {
-        Variant { shader: Shader::LinearScan, defines: self.blocks(cell).with("FROM_GATES", from_gates) }
+        Variant::fixed(Shader::LinearScan, self.blocks(cell).with("FROM_GATES", from_gates))
     }
 
     /// `linear_carry.wgsl` for a cell; `apply` at the first level.
     pub fn linear_carry(&self, cell: &CellCode, apply: bool) -> Variant {
-        Variant { shader: Shader::LinearCarry, defines: self.blocks(cell).with("APPLY", apply) }
+        Variant::fixed(Shader::LinearCarry, self.blocks(cell).with("APPLY", apply))
     }
 }
 
@@ -546,6 +587,15 @@ impl MatmulTile {
     pub const fn size(self) -> (u32, u32) {
         (self.lanes_m * 4 * self.row_vecs, 64 / self.lanes_m * 4 * self.column_vecs)
     }
+
+    /// Elements of k that are in workgroup memory at once.
+    const K: u32 = 16;
+
+    /// Bytes of workgroup memory.
+    pub const fn workgroup_bytes(&self) -> u32 {
+        let (m, n) = self.size();
+        4 * Self::K * (m + n)
+    }
 }
 
 /// Lanes of a workgroup of the elementwise kernels.
@@ -560,9 +610,17 @@ impl Variant {
     /// Lanes of a workgroup of the elementwise kernels.
     pub const ELEMENTWISE_LANES: u32 = LANES;
 
+    /// Bytes of workgroup memory that Direct3D allows. No sample takes more.
+    pub const DIRECT3D_WORKGROUP_BYTES: u32 = 32 << 10;
+    /// Bytes of workgroup memory that every device has; it is what WebGPU guarantees.
+    pub const LEAST_WORKGROUP_BYTES: u32 = 16 << 10;
+
+    const fn fixed(shader: Shader, defines: Defines) -> Self {
+        Self { shader, defines, workgroup_bytes: None }
+    }
+
     fn elementwise(shader: Shader, element: Element) -> Self {
-        let defines = Defines::new().with("WORKGROUP", LANES).with("ELEMENT", element.alias());
-        Self { shader, defines }
+        Self::fixed(shader, Defines::new().with("WORKGROUP", LANES).with("ELEMENT", element.alias()))
     }
 
     fn and(mut self, name: &'static str, value: impl Into<Value>) -> Self {
@@ -611,7 +669,7 @@ impl Variant {
     /// `softmax.wgsl`
     pub fn softmax(element: Element) -> Self {
         let defines = Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias());
-        Self { shader: Shader::Softmax, defines }
+        Self::fixed(Shader::Softmax, defines)
     }
 
     /// `matmul.wgsl`; `weights` is the storage of B.
@@ -623,7 +681,7 @@ impl Variant {
         activation: u32,
         tile: MatmulTile,
     ) -> Self {
-        let tile_k = 16;
+        let tile_k = MatmulTile::K;
         let (m, n) = tile.size();
         let defines = Defines::new()
             .with("ELEMENT", element.alias())
@@ -639,11 +697,11 @@ impl Variant {
             .with("ROW_VECS", tile.row_vecs)
             .with("COLUMN_VECS", tile.column_vecs)
             .with("LINES", 64 / tile_k)
-            .with("A_LOADS", m * tile_k / 64)
-            .with("B_LOADS", n * tile_k / 64)
+            .with("A_LOADS", m * tile_k / 256)
+            .with("B_LOADS", n * tile_k / 256)
             .with("A_TILE", tile_k * m / 4)
             .with("B_TILE", tile_k * n / 4);
-        Self { shader: Shader::Matmul, defines }
+        Self { shader: Shader::Matmul, defines, workgroup_bytes: Some(tile.workgroup_bytes()) }
     }
 
     /// `matvec.wgsl`; `wide` reads vec4s, which k, offsets and strides must be multiples of.
@@ -656,7 +714,7 @@ impl Variant {
             .with("WIDE", wide)
             .with("WORKGROUP", Self::MATVEC_LANES)
             .with("LANES_K", Self::MATVEC_LANES / Self::MATVEC_COLUMNS);
-        Self { shader: Shader::Matvec, defines }
+        Self::fixed(Shader::Matvec, defines)
     }
 
     /// Lanes of a workgroup of `matvec.wgsl`, and the results that they make.
@@ -666,7 +724,7 @@ impl Variant {
 
     /// `layer_norm.wgsl`
     pub fn layer_norm() -> Self {
-        Self { shader: Shader::LayerNorm, defines: Defines::new().with("WORKGROUP", 64) }
+        Self::fixed(Shader::LayerNorm, Defines::new().with("WORKGROUP", 64))
     }
 
     /// `mask.wgsl`
@@ -676,27 +734,27 @@ impl Variant {
 
     /// `sample.wgsl`
     pub fn sample() -> Self {
-        Self { shader: Shader::Sample, defines: Defines::new().with("WORKGROUP", 64) }
+        Self::fixed(Shader::Sample, Defines::new().with("WORKGROUP", 64))
     }
 
     /// `loop_probe.wgsl`
     pub fn loop_probe() -> Self {
-        Self { shader: Shader::LoopProbe, defines: Defines::new() }
+        Self::fixed(Shader::LoopProbe, Defines::new())
     }
 
     /// `grid_probe.wgsl`
     pub fn grid_probe() -> Self {
-        Self { shader: Shader::GridProbe, defines: Defines::new() }
+        Self::fixed(Shader::GridProbe, Defines::new())
     }
 
     /// `peak.wgsl`
     pub fn peak(read: bool) -> Self {
-        Self { shader: Shader::Peak, defines: Defines::new().with("READ", read) }
+        Self::fixed(Shader::Peak, Defines::new().with("READ", read))
     }
 
     /// `subgroup_probe.wgsl`
     pub fn subgroup_probe() -> Self {
-        Self { shader: Shader::SubgroupProbe, defines: Defines::new() }
+        Self::fixed(Shader::SubgroupProbe, Defines::new())
     }
 
     /// The variant's module.
@@ -795,6 +853,7 @@ pub fn samples() -> Vec<Variant> {
                 for (k_split, subgroups) in [(2, true), (4, false), (8, true)] {
                     let workgroup = (hidden * k_split).next_multiple_of(32).min(1024);
                     let split = Scan { k4, workgroup, k_split, subgroups, k_unroll: 1, ..scan };
+                    let split = split.within(Variant::DIRECT3D_WORKGROUP_BYTES, &cell);
                     if split.units() == 1 {
                         out.push(split.variant(&cell));
                         out.push(Scan { kept: Kept::Registers, ..split }.variant(&cell));

@@ -176,6 +176,33 @@ fn a_broken_module_is_refused_with_its_line() {
     let _ = Variant::loop_probe();
 }
 
+/// Bytes of workgroup memory by naga's layouter, as WebGPU counts them: each variable on its own, in
+/// sixteens.
+fn workgroup_bytes(module: &naga::Module) -> u32 {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).unwrap();
+    let variables = module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
+    variables.map(|(_, v)| layouter[v.ty].size.next_multiple_of(16)).sum()
+}
+
+#[test]
+fn workgroup_memory_is_what_hosts_reckon_with_and_direct3d_has() {
+    let (mut chosen, mut most) = (0, 0);
+    for c in checked() {
+        let bytes = workgroup_bytes(&c.module);
+        match c.variant.workgroup_bytes {
+            Some(stated) => {
+                assert_eq!(bytes, stated, "{}", c.name);
+                chosen += 1;
+            }
+            None => assert!(bytes <= Variant::LEAST_WORKGROUP_BYTES, "{}: {bytes}", c.name),
+        }
+        assert!(bytes <= Variant::DIRECT3D_WORKGROUP_BYTES, "{}: {bytes}", c.name);
+        most = most.max(bytes);
+    }
+    assert!(chosen > 100 && most > Variant::LEAST_WORKGROUP_BYTES, "{chosen} layouts of up to {most} bytes");
+}
+
 /// Whether a module calls a function of subgroups.
 fn calls_subgroups(module: &naga::Module) -> bool {
     let functions = module.functions.iter().map(|(_, f)| f);

@@ -2,6 +2,7 @@
 // in one dispatch: one workgroup per batch row and direction.
 #import recurrent
 #import general_cell
+#import h_tile
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, G·H], normalised if the cell is
@@ -20,8 +21,10 @@
 @group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
-var<workgroup> h_tile: array<vec4<f32>, K4>;
+#if PROJECTION
+// What W_hr projects, padded with zeros.
 var<workgroup> m_tile: array<vec4<f32>, H4>;
+#end
 var<workgroup> raw: array<f32, RAW>;
 var<workgroup> partial: array<f32, WORKGROUP>;
 
@@ -33,15 +36,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let state = (d * p.batch + row) * W;
     let cell = (d * p.batch + row) * H;
     let e = d * EXTRA;
-    for (var v = lane; v < K4; v += WORKGROUP) { h_tile[v] = vec4<f32>(); }
-    for (var v = lane; v < H4; v += WORKGROUP) { m_tile[v] = vec4<f32>(); }
+    for (var v = lane; v < H_FLOATS; v += WORKGROUP) { h_floats[v] = 0.0; }
     workgroupBarrier();
     if !((p.flags & 16u) != 0u && p.first_step == 0u) {
-        for (var j = lane; j < W; j += WORKGROUP) { h_tile[j / 4u][j % 4u] = h_state[state + j]; }
+        for (var j = lane; j < W; j += WORKGROUP) { h_floats[j] = h_state[state + j]; }
     }
     if IS_LSTM && (p.flags & 32u) != 0u && p.first_step == 0u {
         for (var j = lane; j < H; j += WORKGROUP) { c_state[cell + j] = 0.0; }
     }
+    workgroupBarrier();
+    pack(lane);
     workgroupBarrier();
 
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
@@ -61,35 +65,44 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var norm = vec2<f32>(0.0, 1.0);
         if LAYER_NORM { norm = statistics(lane, GATES * H); }
         for (var j = lane; j < H; j += WORKGROUP) {
-            gates(e, x, cell, j, h_tile[min(j / 4u, K4 - 1u)][j % 4u], norm, alive);
+            gates(e, x, cell, j, h_floats[min(j, H_FLOATS - 1u)], norm, alive);
         }
         workgroupBarrier();
         if IS_LSTM {
             if LAYER_NORM { norm = statistics(lane, H); }
-            for (var j = lane; j < H; j += WORKGROUP) { m_tile[j / 4u][j % 4u] = cell_output(e, j, norm); }
-            workgroupBarrier();
+            // Lane and unit are one here too.
+            for (var j = lane; j < H; j += WORKGROUP) { raw[j] = cell_output(e, j, norm); }
         }
+#if PROJECTION
+        workgroupBarrier();
+        for (var v = lane; v < H4; v += WORKGROUP) {
+            let last = H - 1u;
+            let m = vec4<f32>(raw[4u * v], raw[min(4u * v + 1u, last)], raw[min(4u * v + 2u, last)], raw[min(4u * v + 3u, last)]);
+            m_tile[v] = select(vec4<f32>(), m, vec4<u32>(4u * v) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(H));
+        }
+        workgroupBarrier();
+#end
         for (var j = lane; j < W; j += WORKGROUP) {
-            let old = h_tile[j / 4u][j % 4u];
+            let old = h_floats[j];
+#if PROJECTION
             var h = 0.0;
-            if PROJECTION {
-                for (var k = 0u; k < H4; k++) {
-                    h += dot(vec4<f32>(w_hr[(d * H4 + k) * W + j]), m_tile[k]);
-                }
-            } else if IS_LSTM {
-                h = m_tile[j / 4u][j % 4u];
-            } else {
-                h = raw[j];
+            for (var k = 0u; k < H4; k++) {
+                h += dot(vec4<f32>(w_hr[(d * H4 + k) * W + j]), m_tile[k]);
             }
+#else
+            var h = raw[j];
+#end
             if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
             if !alive { h = old; }
-            h_tile[j / 4u][j % 4u] = h;
+            h_floats[j] = h;
             if (p.flags & 1u) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * W + j] = shown(h, alive, p.flags);
             }
         }
         workgroupBarrier();
+        pack(lane);
+        workgroupBarrier();
     }
 
-    for (var j = lane; j < W; j += WORKGROUP) { h_state[state + j] = h_tile[j / 4u][j % 4u]; }
+    for (var j = lane; j < W; j += WORKGROUP) { h_state[state + j] = h_floats[j]; }
 }

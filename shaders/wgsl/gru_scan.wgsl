@@ -1,8 +1,9 @@
 // A whole GRU sequence in one dispatch: one workgroup per tile of batch rows and direction, a lane
-// per hidden unit (UNITS units a lane), h in workgroup memory. With RESET_AFTER one product a step;
+// per hidden unit (UNITS units a lane) with its h in a register, all h in workgroup memory. With RESET_AFTER one product a step;
 // without it r ∘ h is exchanged between two products.
 #import recurrent
 #import joined
+#import h_tile
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, 3·H]
@@ -17,7 +18,6 @@
 @group(0) @binding(5) var<storage, read_write> h_state: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
-var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
 #if RESIDENT
 var<private> own: array<vec4<f32>, OWN>;
 #end
@@ -40,7 +40,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
         let place = select(t, s, (p.flags & 2u) != 0u);
-        let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
 #unroll b BATCH_TILE
         // Sums of r, z and, with RESET_AFTER, of n; z itself, and n.
@@ -64,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let wn = vec4<f32>(rn$q);
 #unroll b BATCH_TILE
             {
-                let h = h_tile[read + $bu * K4 + begin + $qu];
+                let h = h_tile[$bu * K4 + begin + $qu];
                 r0_$b += dot(wr, h);
                 a0_$b += dot(wz, h);
                 m0_$b += dot(wn, h);
@@ -77,7 +76,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll q K_UNROLL
             {
 #unroll b BATCH_TILE
-                let h$b = h_tile[read + $bu * K4 + k + $qu];
+                let h$b = h_tile[$bu * K4 + k + $qu];
 #end
 #unroll u UNITS
                 {
@@ -155,8 +154,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 if HAS_EXTRA { m$u_$b += extra[d * H + jc$u]; }
                 n$u_$b += r * m$u_$b;
 #else
-                let at = $bu * K4 + j$u / 4u;
-                h_tile[2u * BATCH_TILE * K4 + at][j$u % 4u] = r * h_tile[read + at][j$u % 4u];
+                h_floats[$bu * H_ROW + j$u] = r * h$u_$b;
 #end
             }
 #end
@@ -164,6 +162,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #if RESET_AFTER
 #else
+        workgroupBarrier();
+        pack(lane);
         workgroupBarrier();
 #unroll u UNITS
         if j$u < H {
@@ -176,7 +176,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                     let wn = vec4<f32>(weights[(d * K4 + k + $qu) * (3u * H) + 2u * H + j$u]);
 #end
 #unroll b BATCH_TILE
-                    n$u_$b += dot(wn, h_tile[2u * BATCH_TILE * K4 + $bu * K4 + k + $qu]);
+                    n$u_$b += dot(wn, h_tile[$bu * K4 + k + $qu]);
 #end
                 }
 #end
@@ -188,22 +188,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if own$u {
 #unroll b BATCH_TILE
             {
-                let at = $bu * K4 + j$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
-                let old = h_tile[read + at][j$u % 4u];
                 let n = candidate_activation(n$u_$b);
-                var h = (1.0 - z$u_$b) * n + z$u_$b * old;
-                if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
-                if !alive { h = old; }
-                h_tile[write + at][j$u % 4u] = h;
+                var next = (1.0 - z$u_$b) * n + z$u_$b * h$u_$b;
+                if HAS_ZONEOUT { next = mix(next, h$u_$b, ZONEOUT_H); }
+                if alive { h$u_$b = next; }
+                h_floats[$bu * H_ROW + j$u] = h$u_$b;
                 if real$b && (p.flags & 1u) != 0u {
-                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h$u_$b, alive, p.flags);
                 }
             }
 #end
         }
 #end
-        read = write;
+        workgroupBarrier();
+        pack(lane);
         workgroupBarrier();
     }
 
@@ -211,8 +210,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if own$u {
 #unroll b BATCH_TILE
         if real$b {
-            h_state[(d * p.batch + row$b) * H + j$u] =
-                h_tile[read + $bu * K4 + j$u / 4u][j$u % 4u];
+            h_state[(d * p.batch + row$b) * H + j$u] = h$u_$b;
         }
 #end
     }

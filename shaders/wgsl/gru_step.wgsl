@@ -1,5 +1,5 @@
-// One GRU timestep, tiled like the other step kernels. With RESET_AFTER one dispatch does it all
-// (PHASE 0); without it PHASE 1 makes z and r ∘ h, PHASE 2 multiplies r ∘ h and finishes.
+// One GRU timestep, tiled like the other step kernels. With RESET_AFTER one dispatch does it all; without
+// it the first (FIRST) makes z and r ∘ h, the second multiplies r ∘ h and finishes.
 #import recurrent
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -7,25 +7,39 @@
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
 // [D, K4, 3, H] of four neighbouring k
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// b_hn, [D, H]
-@group(0) @binding(3) var<storage, read> extra: array<f32>;
 // lengths [B] or mask [B, T]
-@group(0) @binding(4) var<storage, read> valid: array<u32>;
-// [3, D, B, K4] of four neighbouring units: the current and the next h, and r ∘ h
-@group(0) @binding(5) var<storage, read_write> h_state: array<vec4<f32>>;
-// [D, B, H]: z between the phases
-@group(0) @binding(6) var<storage, read_write> z_state: array<f32>;
+@group(0) @binding(3) var<storage, read> valid: array<u32>;
+// The current h, [D, B, K4] of four neighbouring units
+@group(0) @binding(4) var<storage, read> h_now: array<vec4<f32>>;
+#if RESET_AFTER
+// b_hn, [D, H]
+@group(0) @binding(5) var<storage, read> extra: array<f32>;
+// The next h, [D, B, 4·K4]
+@group(0) @binding(6) var<storage, read_write> h_next: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
+#else
+#if FIRST
+// r ∘ h, [D, B, 4·K4], and z, [D, B, H]
+@group(0) @binding(5) var<storage, read_write> reset_h: array<f32>;
+@group(0) @binding(6) var<storage, read_write> z_state: array<f32>;
+#else
+// r ∘ h, [D, B, K4] of four neighbouring units, and z, [D, B, H]
+@group(0) @binding(5) var<storage, read> reset_h: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read> z_state: array<f32>;
+// The next h, [D, B, 4·K4]
+@group(0) @binding(7) var<storage, read_write> h_next: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
+#end
+#end
 
 var<workgroup> sums: array<f32, SUMS>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 #import step_begin
-    let source = select(now, 2u * half, PHASE == 2u);
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
-    let h$b = source + (d * p.batch + row$b) * K4;
+    let h$b = (d * p.batch + row$b) * K4;
     var r$b = 0.0;
     var z$b = 0.0;
     var n$b = 0.0;
@@ -35,22 +49,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         {
             let w = (d * K4 + k + $qu) * (3u * H) + jc;
 #unroll b BATCH_TILE
-            let v$b = h_state[h$b + k + $qu];
+#if SECOND
+            let v$b = reset_h[h$b + k + $qu];
+#else
+            let v$b = h_now[h$b + k + $qu];
 #end
-            if PHASE != 2u {
-                let wr = vec4<f32>(weights[w]);
-                let wz = vec4<f32>(weights[w + H]);
+#end
+#if SECOND
+#else
+            let wr = vec4<f32>(weights[w]);
+            let wz = vec4<f32>(weights[w + H]);
 #unroll b BATCH_TILE
-                r$b += dot(wr, v$b);
-                z$b += dot(wz, v$b);
+            r$b += dot(wr, v$b);
+            z$b += dot(wz, v$b);
 #end
-            }
-            if PHASE != 1u {
-                let wn = vec4<f32>(weights[w + 2u * H]);
+#end
+#if FIRST
+#else
+            let wn = vec4<f32>(weights[w + 2u * H]);
 #unroll b BATCH_TILE
-                n$b += dot(wn, v$b);
+            n$b += dot(wn, v$b);
 #end
-            }
+#end
         }
 #end
     }
@@ -75,35 +95,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
 #end
             let x = ((d * p.chunk_steps + slot) * p.batch + row) * (3u * H) + j;
-            let at = (d * p.batch + row) * K4 + j / 4u;
+            let at = (d * p.batch + row) * K4;
             let flat = (d * p.batch + row) * H + j;
-            let old = h_state[now + at][j % 4u];
-            var z = 0.0;
-            if PHASE == 2u {
-                z = z_state[flat];
-            } else {
-                z = gate1(projection[x + H] + sum.y);
+            let old = h_now[at + j / 4u][j % 4u];
+#if FIRST
+            z_state[flat] = gate1(projection[x + H] + sum.y);
+            reset_h[4u * at + j] = gate0(projection[x] + sum.x) * old;
+#else
+            var recurrent = sum.z;
+#if RESET_AFTER
+            let z = gate1(projection[x + H] + sum.y);
+            if HAS_EXTRA { recurrent += extra[d * H + j]; }
+            recurrent *= gate0(projection[x] + sum.x);
+#else
+            let z = z_state[flat];
+#end
+            let n = candidate_activation(projection[x + 2u * H] + recurrent);
+            let alive = is_alive(row, t, p.timesteps);
+            var h = (1.0 - z) * n + z * old;
+            if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
+            if !alive { h = old; }
+            h_next[4u * at + j] = h;
+            if (p.flags & 1u) != 0u {
+                y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }
-            if PHASE == 1u {
-                let r = gate0(projection[x] + sum.x);
-                z_state[flat] = z;
-                h_state[2u * half + at][j % 4u] = r * old;
-            } else {
-                var recurrent = sum.z;
-                if PHASE == 0u {
-                    if HAS_EXTRA { recurrent += extra[d * H + j]; }
-                    recurrent *= gate0(projection[x] + sum.x);
-                }
-                let n = candidate_activation(projection[x + 2u * H] + recurrent);
-                let alive = is_alive(row, t, p.timesteps);
-                var h = (1.0 - z) * n + z * old;
-                if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
-                if !alive { h = old; }
-                h_state[half - now + at][j % 4u] = h;
-                if (p.flags & 1u) != 0u {
-                    y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
-                }
-            }
+#end
         }
     }
 }

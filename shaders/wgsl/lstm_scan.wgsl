@@ -1,7 +1,8 @@
 // A whole LSTM sequence in one dispatch: one workgroup per tile of batch rows and direction,
-// a lane per hidden unit (UNITS units a lane), h in workgroup memory, c in registers.
+// a lane per hidden unit (UNITS units a lane) with its h and c in registers, all h in workgroup memory.
 #import recurrent
 #import joined
+#import h_tile
 #import lstm_cell
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,7 +19,6 @@
 @group(0) @binding(6) var<storage, read_write> c_state: array<f32>;
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;
 
-var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
 #if RESIDENT
 var<private> own: array<vec4<f32>, OWN>;
 #end
@@ -49,7 +49,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
         let place = select(t, s, (p.flags & 2u) != 0u);
-        let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
 #unroll b BATCH_TILE
         var i$u_$b = 0.0;
@@ -74,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let wo = vec4<f32>(ro$q);
 #unroll b BATCH_TILE
             {
-                let h = h_tile[read + $bu * K4 + begin + $qu];
+                let h = h_tile[$bu * K4 + begin + $qu];
                 i0_$b += dot(wi, h);
                 f0_$b += dot(wf, h);
                 g0_$b += dot(wg, h);
@@ -88,7 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll q K_UNROLL
             {
 #unroll b BATCH_TILE
-                let h$b = h_tile[read + $bu * K4 + k + $qu];
+                let h$b = h_tile[$bu * K4 + k + $qu];
 #end
 #unroll u UNITS
                 {
@@ -166,25 +165,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
 #unroll b BATCH_TILE
             {
-                let at = $bu * K4 + jc$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
                 let next = lstm_cell(vec4<f32>(i$u_$b, f$u_$b, g$u_$b, o$u_$b), c$u_$b, peephole);
-                var h = next.x;
-                if HAS_ZONEOUT { h = mix(next.x, h_tile[read + at][jc$u % 4u], ZONEOUT_H); }
-                if !alive {
-                    h = h_tile[read + at][jc$u % 4u];
-                } else {
+                if alive {
+                    if HAS_ZONEOUT { h$u_$b = mix(next.x, h$u_$b, ZONEOUT_H); } else { h$u_$b = next.x; }
                     c$u_$b = next.y;
                 }
-                if own$u { h_tile[write + at][jc$u % 4u] = h; }
+                if own$u { h_floats[$bu * H_ROW + j$u] = h$u_$b; }
                 if own$u && real$b && (p.flags & 1u) != 0u {
-                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h$u_$b, alive, p.flags);
                 }
             }
 #end
         }
 #end
-        read = write;
+        workgroupBarrier();
+        pack(lane);
         workgroupBarrier();
     }
 
@@ -193,7 +189,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll b BATCH_TILE
         if real$b {
             let at = (d * p.batch + row$b) * H + j$u;
-            h_state[at] = h_tile[read + $bu * K4 + j$u / 4u][jc$u % 4u];
+            h_state[at] = h$u_$b;
             c_state[at] = c$u_$b;
         }
 #end

@@ -12,11 +12,12 @@
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(4) var<storage, read> valid: array<u32>;
-// [2, D, B, K4] of four neighbouring units: the current and the next h
-@group(0) @binding(5) var<storage, read_write> h_state: array<vec4<f32>>;
+// The current h, [D, B, K4] of four neighbouring units, and the next, [D, B, 4·K4]
+@group(0) @binding(5) var<storage, read> h_now: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> h_next: array<f32>;
 // [D, B, H]
-@group(0) @binding(6) var<storage, read_write> c_state: array<f32>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
+@group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
 var<workgroup> sums: array<f32, SUMS>;
 
@@ -25,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #import step_begin
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
-    let h$b = now + (d * p.batch + row$b) * K4;
+    let h$b = (d * p.batch + row$b) * K4;
     var i$b = 0.0;
     var f$b = 0.0;
     var g$b = 0.0;
@@ -41,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let wo = vec4<f32>(weights[w + 3u * H]);
 #unroll b BATCH_TILE
             {
-                let h = h_state[h$b + k + $qu];
+                let h = h_now[h$b + k + $qu];
                 i$b += dot(wi, h);
                 f$b += dot(wf, h);
                 g$b += dot(wg, h);
@@ -79,16 +80,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 peephole = vec3<f32>(extra[e], extra[e + H], extra[e + 2u * H]);
             }
             let alive = is_alive(row, t, p.timesteps);
-            let at = (d * p.batch + row) * K4 + j / 4u;
+            let at = (d * p.batch + row) * K4;
+            let old = h_now[at + j / 4u][j % 4u];
             let next = lstm_cell(pre, c_state[(d * p.batch + row) * H + j], peephole);
             var h = next.x;
-            if HAS_ZONEOUT { h = mix(next.x, h_state[now + at][j % 4u], ZONEOUT_H); }
+            if HAS_ZONEOUT { h = mix(next.x, old, ZONEOUT_H); }
             if alive {
                 c_state[(d * p.batch + row) * H + j] = next.y;
             } else {
-                h = h_state[now + at][j % 4u];
+                h = old;
             }
-            h_state[half - now + at][j % 4u] = h;
+            h_next[4u * at + j] = h;
             if (p.flags & 1u) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }

@@ -1,5 +1,6 @@
 // 1 for each row of `width` elements of which any differs from `value`, else 0.
 #import elements
+#import nan
 
 struct Params {
     count: u32,
@@ -18,7 +19,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if row >= p.count { return; }
     var differs = 0u;
     for (var i = 0u; i < p.width; i++) {
-        if x[row * p.width + i] != ELEMENT(p.value) { differs = 1u; }
+        let v = x[row * p.width + i];
+        if v != ELEMENT(p.value) || is_nan(f32(v)) { differs = 1u; }
     }
     out[row] = differs;
 }

@@ -10,7 +10,9 @@
 @group(0) @binding(3) var<storage, read> bias: array<ELEMENT>;
 @group(0) @binding(4) var<storage, read_write> c: array<ELEMENT>;
 
-// [TILE_K][TILE_M] and [TILE_K][TILE_N]
+// [TILE_K][TILE_M / 4] of four neighbouring rows, and [TILE_K][TILE_N / 4] of four columns TILE_N / 4 apart, so
+// that neighbouring lanes both load and store neighbouring columns. A lane stores whole vectors: a store to
+// one component may write the others too.
 var<workgroup> a_tile: array<vec4<f32>, A_TILE>;
 var<workgroup> b_tile: array<vec4<f32>, B_TILE>;
 
@@ -33,16 +35,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let ka = lane % TILE_K;
     let line = lane / TILE_K;
 #unroll q A_LOADS
-    let row$q = min(m0 + line + $qu * LINES, p.m - 1u);
-    let a$q = a_matrix + (row$q / p.a_inner) * p.a_outer_stride + (row$q % p.a_inner) * p.a_inner_stride;
+#unroll s 4
+    let row$q_$s = min(m0 + (line + $qu * LINES) * 4u + $su, p.m - 1u);
+    let a$q_$s = a_matrix + (row$q_$s / p.a_inner) * p.a_outer_stride + (row$q_$s % p.a_inner) * p.a_inner_stride;
+#end
 #end
     for (var k0 = 0u; k0 < p.k; k0 += TILE_K) {
 #unroll q A_LOADS
         {
             // Loaded from a valid place in any case: a selection is cheaper than a branch.
-            let v = f32(a[a$q + min(k0 + ka, p.k - 1u)]);
-            let at = line + $qu * LINES;
-            a_tile[(ka * TILE_M + at) / 4u][at % 4u] = select(0.0, v, k0 + ka < p.k);
+            let k = min(k0 + ka, p.k - 1u);
+            let v = vec4<f32>(f32(a[a$q_0 + k]), f32(a[a$q_1 + k]), f32(a[a$q_2 + k]), f32(a[a$q_3 + k]));
+            a_tile[ka * (TILE_M / 4u) + line + $qu * LINES] = select(vec4<f32>(), v, k0 + ka < p.k);
         }
 #end
 #unroll q B_LOADS
@@ -50,15 +54,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #if TRANSPOSED
             let kb = ka;
             let at = line + $qu * LINES;
-            let place = min(n0 + at, p.n - 1u) * p.k + min(k0 + kb, p.k - 1u);
+            let first = b_matrix + min(k0 + kb, p.k - 1u);
+            let stride = p.k;
 #else
             let e = lane + $qu * 64u;
-            let kb = e / TILE_N;
-            let at = e % TILE_N;
-            let place = min(k0 + kb, p.k - 1u) * p.n + min(n0 + at, p.n - 1u);
+            let kb = e / (TILE_N / 4u);
+            let at = e % (TILE_N / 4u);
+            let first = b_matrix + min(k0 + kb, p.k - 1u) * p.n;
+            let stride = 1u;
 #end
-            let v = f32(b[b_matrix + place]);
-            b_tile[(kb * TILE_N + at) / 4u][at % 4u] = select(0.0, v, k0 + kb < p.k);
+#unroll s 4
+            let v$s = f32(b[first + min(n0 + at + $su * (TILE_N / 4u), p.n - 1u) * stride]);
+#end
+            let v = vec4<f32>(v0, v1, v2, v3);
+            b_tile[kb * (TILE_N / 4u) + at] = select(vec4<f32>(), v, k0 + kb < p.k);
         }
 #end
         workgroupBarrier();
@@ -87,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll c COLUMN_VECS
 #unroll v 4
             {
-                let column = n0 + ($cu * LANES_N + tn) * 4u + $vu;
+                let column = n0 + $vu * (TILE_N / 4u) + $cu * LANES_N + tn;
                 if column < p.n {
                     var value = sum$i_$s_$c[$v];
                     if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }

@@ -1,6 +1,7 @@
 // Reduction over one axis of [outer, axis, inner]: a lane per result. A long axis is done in
 // several dispatches (`first` to `first + count`), each starting from the result so far.
 #import elements
+#import nan
 
 struct Params {
     results: u32,
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var highest = f32(x[base + best * p.inner]);
     for (var i = p.first; i < p.first + p.count; i++) {
         let v = f32(x[base + i * p.inner]);
-        if v > highest {
+        if is_above(v, highest) {
             highest = v;
             best = i;
         }
@@ -45,9 +46,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (; i < p.first + p.count; i++) {
         let v = f32(x[base + i * p.inner]);
         if OPERATION == 2u {
-            value = max(value, v);
+            value = unless_nan(value, unless_nan(v, max(value, v)));
         } else if OPERATION == 3u {
-            value = min(value, v);
+            value = unless_nan(value, unless_nan(v, min(value, v)));
         } else {
             value += v;
         }

@@ -1,7 +1,8 @@
 // A whole SimpleRNN sequence in one dispatch: one workgroup per tile of batch rows and direction,
-// a lane per hidden unit (UNITS units a lane), h in workgroup memory.
+// a lane per hidden unit (UNITS units a lane) with its h in a register, all h in workgroup memory.
 #import recurrent
 #import joined
+#import h_tile
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, H]
@@ -14,7 +15,6 @@
 @group(0) @binding(4) var<storage, read_write> h_state: array<f32>;
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;
 
-var<workgroup> h_tile: array<vec4<f32>, H_TILE>;
 #if RESIDENT
 var<private> own: array<vec4<f32>, OWN>;
 #end
@@ -34,7 +34,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
         let place = select(t, s, (p.flags & 2u) != 0u);
-        let write = BATCH_TILE * K4 - read;
 #unroll u UNITS
 #unroll b BATCH_TILE
         var a$u_$b = 0.0;
@@ -46,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         {
             let w = vec4<f32>(r$q);
 #unroll b BATCH_TILE
-            a0_$b += dot(w, h_tile[read + $bu * K4 + begin + $qu]);
+            a0_$b += dot(w, h_tile[$bu * K4 + begin + $qu]);
 #end
         }
 #end
@@ -55,7 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll q K_UNROLL
             {
 #unroll b BATCH_TILE
-                let h$b = h_tile[read + $bu * K4 + k + $qu];
+                let h$b = h_tile[$bu * K4 + k + $qu];
 #end
 #unroll u UNITS
                 {
@@ -99,22 +98,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #unroll b BATCH_TILE
             {
-                let at = $bu * K4 + jc$u / 4u;
                 let alive = is_alive(row$b, t, p.timesteps);
-                var h = candidate_activation(a$u_$b);
-                if HAS_ZONEOUT { h = mix(h, h_tile[read + at][jc$u % 4u], ZONEOUT_H); }
-                if !alive {
-                    h = h_tile[read + at][jc$u % 4u];
-                }
-                if own$u { h_tile[write + at][jc$u % 4u] = h; }
+                var next = candidate_activation(a$u_$b);
+                if HAS_ZONEOUT { next = mix(next, h$u_$b, ZONEOUT_H); }
+                if alive { h$u_$b = next; }
+                if own$u { h_floats[$bu * H_ROW + j$u] = h$u_$b; }
                 if own$u && real$b && (p.flags & 1u) != 0u {
-                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h, alive, p.flags);
+                    y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h$u_$b, alive, p.flags);
                 }
             }
 #end
         }
 #end
-        read = write;
+        workgroupBarrier();
+        pack(lane);
         workgroupBarrier();
     }
 
@@ -122,8 +119,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if own$u {
 #unroll b BATCH_TILE
         if real$b {
-            h_state[(d * p.batch + row$b) * H + j$u] =
-                h_tile[read + $bu * K4 + j$u / 4u][jc$u % 4u];
+            h_state[(d * p.batch + row$b) * H + j$u] = h$u_$b;
         }
 #end
     }

@@ -9,9 +9,10 @@
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(3) var<storage, read> valid: array<u32>;
-// [2, D, B, K4] of four neighbouring units: the current and the next h
-@group(0) @binding(4) var<storage, read_write> h_state: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;
+// The current h, [D, B, K4] of four neighbouring units, and the next, [D, B, 4·K4]
+@group(0) @binding(4) var<storage, read> h_now: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read_write> h_next: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
 
 var<workgroup> sums: array<f32, SUMS>;
 
@@ -20,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #import step_begin
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
-    let h$b = now + (d * p.batch + row$b) * K4;
+    let h$b = (d * p.batch + row$b) * K4;
     var a$b = 0.0;
 #end
     for (var k = slice * K_SLICE; k < (slice + 1u) * K_SLICE; k += K_UNROLL) {
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         {
             let w = vec4<f32>(weights[(d * K4 + k + $qu) * H + jc]);
 #unroll b BATCH_TILE
-            a$b += dot(w, h_state[h$b + k + $qu]);
+            a$b += dot(w, h_now[h$b + k + $qu]);
 #end
         }
 #end
@@ -46,11 +47,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             pre += sums[($qu * BATCH_TILE + b) * UNIT_TILE + unit];
 #end
             let alive = is_alive(row, t, p.timesteps);
-            let at = (d * p.batch + row) * K4 + j / 4u;
+            let at = (d * p.batch + row) * K4;
+            let old = h_now[at + j / 4u][j % 4u];
             var h = candidate_activation(pre);
-            if HAS_ZONEOUT { h = mix(h, h_state[now + at][j % 4u], ZONEOUT_H); }
-            if !alive { h = h_state[now + at][j % 4u]; }
-            h_state[half - now + at][j % 4u] = h;
+            if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
+            if !alive { h = old; }
+            h_next[4u * at + j] = h;
             if (p.flags & 1u) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }

@@ -1,5 +1,8 @@
 // One token a row out of logits: the largest of `logit / temperature + noise` among the `top_k` largest
-// logits, the noise Gumbel's (Gumbel 1954), which draws from the softmax. A workgroup per row.
+// logits, the noise Gumbel's (Gumbel 1954), which draws from the softmax. The first NaN, if there is one. A
+// workgroup per row.
+#import nan
+
 struct Params {
     rows: u32,
     width: u32,
@@ -67,9 +70,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var at = 0xffffffffu;
     for (var i = lane; i < p.width; i += WORKGROUP) {
         let x = logits[base + i];
-        if ordered(x) >= least {
-            let noisy = x * p.inverse_temperature - log(-log(uniform_of(row, i)));
-            if noisy > value || at == 0xffffffffu {
+        if ordered(x) >= least || is_nan(x) {
+            let noisy = unless_nan(x, x * p.inverse_temperature - log(-log(uniform_of(row, i))));
+            if at == 0xffffffffu || is_above(noisy, value) {
                 value = noisy;
                 at = i;
             }
@@ -82,8 +85,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if lane < offset {
             let other = place[lane + offset];
             if other != 0xffffffffu
-                && (place[lane] == 0xffffffffu || best[lane + offset] > best[lane]
-                    || (best[lane + offset] == best[lane] && other < place[lane])) {
+                && (place[lane] == 0xffffffffu || is_above(best[lane + offset], best[lane])
+                    || (!is_above(best[lane], best[lane + offset]) && other < place[lane])) {
                 best[lane] = best[lane + offset];
                 place[lane] = other;
             }

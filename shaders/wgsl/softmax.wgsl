@@ -1,4 +1,7 @@
-// Softmax over the last axis: a workgroup per row, three sweeps (maximum, sum, quotient).
+// Softmax over the last axis: a workgroup per row, three sweeps (maximum, sum, quotient). A NaN makes all of
+// its row NaN, by way of the sum.
+#import nan
+
 struct Params {
     rows: u32,
     width: u32,
@@ -30,7 +33,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     var sum = 0.0;
     for (var i = lane; i < p.width; i += WORKGROUP) {
-        sum += exp(f32(x[base + i]) - highest);
+        let v = f32(x[base + i]);
+        sum += unless_nan(v, exp(v - highest));
     }
     partial[lane] = sum;
     workgroupBarrier();
@@ -41,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let total = partial[0];
     if row < p.rows {
         for (var i = lane; i < p.width; i += WORKGROUP) {
-            out[base + i] = ELEMENT(exp(f32(x[base + i]) - highest) / total);
+            out[base + i] = ELEMENT(unless_nan(total, exp(f32(x[base + i]) - highest) / total));
         }
     }
 }

@@ -12,14 +12,14 @@
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
 // [L, 2, K4, G, H] of four neighbouring k: of the input, zeros for the first layer, and of h
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// What is added to the input product, [L, G, H]; of the first layer it is in the projection
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-// LSTM: peepholes, GRU: b_hn and nothing else, [L, 3, H]
-@group(0) @binding(4) var<storage, read> extra: array<f32>;
+// [L, G + 3, H]: what is added to the input product, where that is not in the projection; then an LSTM's
+// peepholes, or a GRU's b_hn and nothing else
+@group(0) @binding(3) var<storage, read> extra: array<f32>;
 // lengths [B] or mask [B, T]
-@group(0) @binding(5) var<storage, read> valid: array<u32>;
-// [2, L, B, K4] of four neighbouring units: the current and the next h
-@group(0) @binding(6) var<storage, read_write> h_state: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> valid: array<u32>;
+// The current h, [L, B, K4] of four neighbouring units, and the next, [L, B, 4·K4]
+@group(0) @binding(5) var<storage, read> h_now: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> h_next: array<f32>;
 // [L, B, H]
 @group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
@@ -35,15 +35,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let j = group.x * UNIT_TILE + unit;
     let jc = min(j, H - 1u);
     let first_row = group.y * BATCH_TILE;
-    let half = p.directions * p.batch * K4;
-    let now = p.parity * half;
     // Before a layer's first and behind its last timestep its state stands still.
     let running = p.first_step >= layer && p.first_step - layer < p.timesteps;
     let t = select(0u, p.first_step - layer, running);
     let slot = select(0u, p.first_step - p.chunk_first, running && layer == 0u);
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
-    let h$b = now + (layer * p.batch + row$b) * K4;
+    let h$b = (layer * p.batch + row$b) * K4;
 #unroll g GATES
     var a$g_$b = 0.0;
 #end
@@ -57,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #unroll b BATCH_TILE
             {
-                let v = h_state[h$b - p.batch * K4 + k];
+                let v = h_now[h$b - p.batch * K4 + k];
 #unroll g ADDED
                 a$g_$b += dot(w$g, v);
 #end
@@ -75,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #unroll b BATCH_TILE
         {
-            let v = h_state[h$b + k];
+            let v = h_now[h$b + k];
 #unroll g GATES
             a$g_$b += dot(w$g, v);
 #end
@@ -107,6 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
             }
 #end
+            let e = layer * ((GATES + 3u) * H) + j;
             var input = vec4<f32>();
             if layer == 0u {
                 let x = (slot * p.batch + row) * (GATES * H) + j;
@@ -115,24 +114,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
             } else {
 #unroll g GATES
-                input[$g] = bias[(layer * GATES + $gu) * H + j];
+                input[$g] = extra[e + $gu * H];
 #end
             }
             let alive = running && is_alive(row, t, p.timesteps);
-            let at = (layer * p.batch + row) * K4 + j / 4u;
-            let old = h_state[now + at][j % 4u];
-            let e = layer * 3u * H + j;
+            let at = (layer * p.batch + row) * K4;
+            let old = h_now[at + j / 4u][j % 4u];
+            let more = e + GATES * H;
 #if LSTM
             let flat = (layer * p.batch + row) * H + j;
             var peephole = vec3<f32>();
-            if HAS_EXTRA { peephole = vec3<f32>(extra[e], extra[e + H], extra[e + 2u * H]); }
+            if HAS_EXTRA { peephole = vec3<f32>(extra[more], extra[more + H], extra[more + 2u * H]); }
             let next = lstm_cell(input + pre, c_state[flat], peephole);
             var h = next.x;
             if alive { c_state[flat] = next.y; }
 #else
 #if GRU
             // Sums r z n of h, and n of the input.
-            if HAS_EXTRA { pre.z += extra[e]; }
+            if HAS_EXTRA { pre.z += extra[more]; }
             let z = gate1(input.y + pre.y);
             let n = candidate_activation(input.z + pre.w + gate0(input.x + pre.x) * pre.z);
             var h = (1.0 - z) * n + z * old;
@@ -142,7 +141,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
             if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
             if !alive { h = old; }
-            h_state[half - now + at][j % 4u] = h;
+            h_next[4u * at + j] = h;
             if running && layer == p.directions - 1u && (p.flags & 1u) != 0u {
                 y[row * p.y_batch + t * p.y_time + j] = shown(h, alive, p.flags);
             }

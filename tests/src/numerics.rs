@@ -181,7 +181,9 @@ pub fn document(measure: impl Fn(&Row) -> String) -> String {
          {activations}\
          | softplus, elu, scaled_tanh, positive | everywhere | 6e-7, relative above 1 |\n\
          | the others | everywhere | rounding of f32 |\n\n\
-         On the CPU a NaN stays NaN. On a GPU, WGSL lets drivers assume that there is none.\n\n\
+         NaN stays NaN on every device: in activations, clip, products, reductions and whole layers. WGSL lets drivers \
+         assume that there is none, so the shaders look at bits where they compare or clamp; sums and products are left to \
+         the driver.\n\n\
          A minLSTM divides by f + i. Where both gates are shut below 1e-37 the sum is held there, so the state fades \
          to zero and never to NaN.\n",
     )

@@ -4,8 +4,10 @@
 //! together in one submission when a result is read; nothing is read back before that. Operands on
 //! different devices are an error, never a silent copy.
 //!
-//! NaN: on the CPU a NaN in an operand comes out as NaN. On a GPU, WGSL lets drivers assume that
-//! NaN and infinity do not occur, so there a NaN may come out as any value.
+//! NaN: a NaN in an operand comes out as NaN in what depends on it, and `argmax` and `sample` give its
+//! place. WGSL lets drivers assume that NaN does not occur, so the shaders ask an element's bits wherever
+//! they would compare it, clamp it or choose by it; that sums and products keep NaN is left to the driver,
+//! and holds on those that the tests run on.
 
 pub mod bounds;
 pub mod cpu;

@@ -1,5 +1,6 @@
 // Activation functions, selected by a constant so that the driver folds the switch away.
 // The codes are those of `ActivationCode` on the host.
+#import nan
 
 // tanh by one exponential of a non-positive number: it cannot overflow, where the built-in gives
 // NaN above about 42 on some drivers. Its error is stated in the tensor package's `bounds.rs`; odd, within [-1, 1].
@@ -12,7 +13,7 @@ fn safe_sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
 }
 
-fn activate(code: u32, alpha: f32, beta: f32, x: f32) -> f32 {
+fn activated(code: u32, alpha: f32, beta: f32, x: f32) -> f32 {
     switch code {
         case 1u: { return safe_sigmoid(x); }
         case 2u: { return safe_tanh(x); }
@@ -28,4 +29,8 @@ fn activate(code: u32, alpha: f32, beta: f32, x: f32) -> f32 {
         case 12u: { return select(safe_sigmoid(x), x + 0.5, x >= 0.0); }
         default: { return x; }
     }
+}
+
+fn activate(code: u32, alpha: f32, beta: f32, x: f32) -> f32 {
+    return unless_nan(x, activated(code, alpha, beta, x));
 }

@@ -20,8 +20,6 @@ struct Params {
     // 16 and 32 h and c are zero before the first step (scan kernels), 64 outputs repeat h where a
     // timestep is not valid, in place of zero.
     flags: u32,
-    // Which half of the double-buffered h holds the current state (step kernels).
-    parity: u32,
     directions: u32,
     unused: u32,
     // The row of the first workgroup, in kernels with a workgroup a row.
@@ -29,6 +27,7 @@ struct Params {
     unused0: u32,
     unused1: u32,
     unused2: u32,
+    unused3: u32,
 }
 
 fn is_reverse(p_flags: u32, d: u32) -> bool {
@@ -47,7 +46,7 @@ fn slot_of(s: u32, first: u32, count: u32, reverse: bool) -> u32 {
 
 fn clipped(x: f32) -> f32 {
     if HAS_CLIP {
-        return clamp(x, -CLIP, CLIP);
+        return unless_nan(x, clamp(x, -CLIP, CLIP));
     }
     return x;
 }

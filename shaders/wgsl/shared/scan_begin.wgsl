@@ -12,8 +12,8 @@
     let real$b = first_row + $bu < p.batch;
 #end
 
-    for (var v = lane; v < H_TILE; v += WORKGROUP) {
-        h_tile[v] = vec4<f32>();
+    for (var v = lane; v < H_FLOATS; v += WORKGROUP) {
+        h_floats[v] = 0.0;
     }
     workgroupBarrier();
 #if SPLIT
@@ -34,12 +34,16 @@
     // Lanes without a unit run along with the last one where all lanes must meet, and write nothing.
     let jc$u = min(j$u, H - 1u);
     let own$u = j$u < H && slice == 0u;
-    if own$u && !from_zero {
 #unroll b BATCH_TILE
-        h_tile[$bu * K4 + j$u / 4u][j$u % 4u] = h_state[(d * p.batch + row$b) * H + j$u];
-#end
+    var h$u_$b = 0.0;
+    if !from_zero {
+        h$u_$b = h_state[(d * p.batch + row$b) * H + jc$u];
+        if own$u { h_floats[$bu * H_ROW + j$u] = h$u_$b; }
     }
 #end
+#end
+    workgroupBarrier();
+    pack(lane);
     workgroupBarrier();
 
 #if RESIDENT
@@ -52,4 +56,3 @@
     }
 #end
 #end
-    var read = 0u;

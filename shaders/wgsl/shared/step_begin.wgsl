@@ -1,13 +1,11 @@
 // The beginning of a `*_step` kernel, inside `main`: which unit, slice of k and rows are this lane's,
-// where h is, and where the step reads and writes.
+// and where the step reads and writes.
     let d = group.z;
     let unit = lane % UNIT_TILE;
     let slice = lane / UNIT_TILE;
     let j = group.x * UNIT_TILE + unit;
     let jc = min(j, H - 1u);
     let first_row = group.y * BATCH_TILE;
-    let half = p.directions * p.batch * K4;
-    let now = p.parity * half;
     let reverse = is_reverse(p.flags, d);
     let s = p.first_step;
     let t = time_of(s, p.timesteps, reverse);

@@ -88,7 +88,6 @@ impl Run<'_> {
             first_step: first as u32,
             chunk_first: chunk.first as u32,
             chunk_steps: chunk.steps as u32,
-            parity: (first % 2) as u32,
             ..params
         })
     }

@@ -94,13 +94,14 @@ impl GpuLayer {
         if !software && !before && scan.units() == 1 && self.fits_registers(scan.k_slice(), workgroup) {
             scan.kept = Kept::Registers;
         }
-        let fits = |s: &Scan| s.workgroup_bytes(&self.code) <= self.gpu.max_workgroup_bytes();
-        while scan.batch_tile > 1 && (scan.batch_tile as usize >= batch.saturating_mul(2) || !fits(&scan)) {
+        while scan.batch_tile > 1 && scan.batch_tile as usize >= batch.saturating_mul(2) {
             scan.batch_tile /= 2;
         }
+        let bytes = self.gpu.max_workgroup_bytes();
+        let scan = scan.within(bytes, &self.code);
         let possible = scan.units() <= MAX_UNITS
-            && fits(&scan)
-            && scan.iterations_per_step(family) + scan.iterations_at_start(family) < self.gpu.max_loop_iterations();
+            && scan.workgroup_bytes(&self.code) <= bytes
+            && scan.iterations_per_step(family) + scan.iterations_at_start() < self.gpu.max_loop_iterations();
         possible.then_some(scan)
     }
 }
@@ -121,7 +122,7 @@ pub(super) fn run(
 
     let family = code.family;
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
-    let most = layer.steps_per_dispatch(scan.iterations_at_start(family), scan.iterations_per_step(family), work);
+    let most = layer.steps_per_dispatch(scan.iterations_at_start(), scan.iterations_per_step(family), work);
 
     // Buffers that a variant does not read still need something bound.
     let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();

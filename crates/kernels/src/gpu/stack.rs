@@ -16,9 +16,7 @@ pub(crate) struct GpuStack {
     code: CellCode,
     /// `[L, 2, K4, G, H, 4]`
     weights: Tensor,
-    /// `[L, G, H]`
-    bias: Tensor,
-    /// `[L, 3, H]`, or one zero.
+    /// Biases and what else a cell adds, `[L, G + 3, H]`.
     extra: Tensor,
 }
 
@@ -56,7 +54,7 @@ impl GpuStack {
         let k4 = CellCode::k4(h as u32, K_SPLIT) as usize;
         // Zeros where the first layer's input weights would stand.
         let mut weights = host::<f32>("RecurrentStack::new", layers.len() * 2 * 4 * k4 * g * h)?;
-        let (mut bias, mut extra) = (Vec::new(), Vec::new());
+        let (mut extra, mut has_extra) = (Vec::new(), false);
         for (n, layer) in layers.iter().enumerate() {
             let w = layer.directions[0].1;
             let part = 4 * k4 * g * h;
@@ -68,16 +66,14 @@ impl GpuStack {
             let gru = matches!(layer.cell.kind, CellKind::Gru { .. });
             // The recurrent bias of a GRU's candidate is inside its reset gate.
             let inside = |r: usize| gru && r >= 2 * h;
-            bias.extend((0..g * h).map(|r| at(&w.b_ih, r) + if inside(r) { 0.0 } else { at(&w.b_hh, r) }));
+            extra.extend((0..g * h).map(|r| at(&w.b_ih, r) + if inside(r) { 0.0 } else { at(&w.b_hh, r) }));
+            let more = extra.len();
             extra.extend((0..3 * h).map(|r| match gru {
                 true if r < h => at(&w.b_hh, 2 * h + r),
                 true => 0.0,
                 false => at(&w.peepholes, r),
             }));
-        }
-        let has_extra = extra.iter().any(|&v| v != 0.0);
-        if !has_extra {
-            extra = vec![0.0];
+            has_extra |= extra[more..].iter().any(|&v| v != 0.0);
         }
         let tensor = |v: &[f32]| Tensor::from_f32(v, &[v.len()], &device);
         let dtype = layers[0].weights.dtype(&gpu.summary().name)?;
@@ -85,7 +81,6 @@ impl GpuStack {
             layers: layers.len(),
             code: cell_code(&layers[0].cell, has_extra, dtype)?,
             weights: tensor(&weights)?.to_dtype(dtype)?,
-            bias: tensor(&bias)?,
             extra: tensor(&extra)?,
         })
     }
@@ -131,11 +126,13 @@ impl GpuStack {
             s[..2].copy_from_slice(&[row, 1]);
             s
         };
-        let h_state = Tensor::zeros(&[2, rows, width], DType::F32, &device)?;
+        // The current h and the next, in turn.
+        let zeros = || Tensor::zeros(&[rows, width], DType::F32, &device);
+        let h_state = [zeros()?, zeros()?];
         if let Some(h0) = args.h0 {
             let span =
                 Span { shape: dense, source: 0, source_strides: strides(h), target: 0, target_strides: strides(width) };
-            strided_copy(gpu, &span, h0, &h_state)?;
+            strided_copy(gpu, &span, h0, &h_state[0])?;
         }
         let is_lstm = matches!(self.code.family, recurve_shaders::Family::Lstm { .. });
         let c = match args.c0 {
@@ -161,16 +158,18 @@ impl GpuStack {
             Some(y) => y.clone(),
             None => spare()?,
         };
-        let buffers = [
-            projection.gpu_buffer(),
-            self.weights.gpu_buffer(),
-            self.bias.gpu_buffer(),
-            self.extra.gpu_buffer(),
-            valid.gpu_buffer(),
-            h_state.gpu_buffer(),
-            c.gpu_buffer(),
-            written.gpu_buffer(),
-        ];
+        let buffers = |now: usize| {
+            [
+                projection.gpu_buffer(),
+                self.weights.gpu_buffer(),
+                self.extra.gpu_buffer(),
+                valid.gpu_buffer(),
+                h_state[now].gpu_buffer(),
+                h_state[1 - now].gpu_buffer(),
+                c.gpu_buffer(),
+                written.gpu_buffer(),
+            ]
+        };
         let groups = [step.hidden.div_ceil(UNIT_TILE), (b as u32).div_ceil(batch_tile), self.layers as u32];
         let waves = t + self.layers - 1;
         for s in 0..waves {
@@ -207,21 +206,20 @@ impl GpuStack {
                 y_time: y_time as u32,
                 flags: u32::from(y.is_some())
                     | u32::from(args.mask.is_some() && args.masked_output == MaskedOutput::Repeat) << 6,
-                parity: (s % 2) as u32,
                 directions: self.layers as u32,
                 ..Default::default()
             };
-            gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params: bytemuck::bytes_of(&p), groups })?;
+            gpu.record(Dispatch {
+                pipeline: &pipeline,
+                buffers: &buffers(s % 2),
+                params: bytemuck::bytes_of(&p),
+                groups,
+            })?;
         }
         let last = uninit(state)?;
-        let span = Span {
-            shape: dense,
-            source: (waves % 2) * rows * width,
-            source_strides: strides(width),
-            target: 0,
-            target_strides: strides(h),
-        };
-        strided_copy(gpu, &span, &h_state, &last)?;
+        let span =
+            Span { shape: dense, source: 0, source_strides: strides(width), target: 0, target_strides: strides(h) };
+        strided_copy(gpu, &span, &h_state[waves % 2], &last)?;
         Ok(RecurrentOutput { y, h: last, c: is_lstm.then_some(c), strategy: Strategy::Step })
     }
 }

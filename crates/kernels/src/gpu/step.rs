@@ -19,7 +19,7 @@ impl GpuLayer {
     pub(super) fn step_geometries(&self, batch: usize) -> impl Iterator<Item = Step> {
         let base = self.step_geometry(batch);
         let lanes = self.gpu.max_workgroup_lanes();
-        let bytes = self.gpu.max_workgroup_bytes() / (4 * self.gates as u32);
+        let bytes = self.gpu.max_workgroup_bytes();
         [(16, 8, 1), (32, 4, 2), (32, 8, 1), (64, 4, 2)]
             .into_iter()
             .flat_map(move |(unit_tile, k_split, k_unroll)| {
@@ -27,8 +27,7 @@ impl GpuLayer {
             })
             .filter(move |s| {
                 let wide = s.batch_tile == base.batch_tile || batch >= s.batch_tile as usize;
-                let sums = s.k_split * s.batch_tile * s.unit_tile;
-                wide && s.unit_tile * s.k_split <= lanes && sums <= bytes
+                wide && s.unit_tile * s.k_split <= lanes && s.workgroup_bytes(&self.code) <= bytes
             })
     }
 }
@@ -50,11 +49,13 @@ pub(super) fn run(
     let pipelines =
         phases.map(|phase| gpu.pipeline(&step.variant(&code, phase))).collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
 
-    // h twice, current and next, padded to whole vec4s of zeros; a GRU may need r ∘ h as well.
+    // The current h and the next, in turn, padded to whole vec4s of zeros: two buffers, for one is read four
+    // elements at a time and the other written one by one. A GRU may need r ∘ h as well.
     let width = 4 * step.k4 as usize;
     let rows = sizes.directions * sizes.batch;
-    let copies = if pipelines.len() == 2 { 3 } else { 2 };
-    let h = Tensor::zeros(&[copies, rows, width], DType::F32, &Device::Gpu(gpu.clone()))?;
+    let padded = || Tensor::zeros(&[rows, width], DType::F32, &Device::Gpu(gpu.clone()));
+    let h = [padded()?, padded()?];
+    let reset_h = if pipelines.len() == 2 { Some(padded()?) } else { None };
     let dense = Shape::new(&[rows, sizes.hidden]).expect("smaller than tensors that exist");
     let strides = |row: usize| {
         let mut s = [0; MAX_RANK];
@@ -69,21 +70,35 @@ pub(super) fn run(
             target: 0,
             target_strides: strides(width),
         };
-        strided_copy(gpu, &span, h0, &h)?;
+        strided_copy(gpu, &span, h0, &h[0])?;
     }
 
     let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
-    let (hb, cb, yb, pb) = (h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
-    let gated = [pb, weights, extra, valid, hb, cb, yb];
-    let rnn = [pb, weights, valid, hb, yb];
-    let buffers: &[_] = if family == Family::Rnn { &rnn } else { &gated };
+    let (cb, yb, pb) = (c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
+    let buffers = |now: usize, phase: usize| {
+        let (h, next) = (h[now].gpu_buffer(), h[1 - now].gpu_buffer());
+        let mut all = arrayvec::ArrayVec::<_, 8>::new();
+        match (family, &reset_h) {
+            (Family::Lstm { .. }, _) => all.extend([pb, weights, extra, valid, h, next, cb, yb]),
+            (Family::Gru { .. }, None) => all.extend([pb, weights, valid, h, extra, next, yb]),
+            (Family::Gru { .. }, Some(r)) => {
+                all.extend([pb, weights, valid, h, r.gpu_buffer(), cb]);
+                if phase == 1 {
+                    all.extend([next, yb]);
+                }
+            }
+            _ => all.extend([pb, weights, valid, h, next, yb]),
+        }
+        all
+    };
     let groups =
         [step.hidden.div_ceil(step.unit_tile), (sizes.batch as u32).div_ceil(step.batch_tile), sizes.directions as u32];
     for chunk in chunks {
         project(chunk)?;
         for p in run.dispatches(chunk, 1) {
-            for pipeline in &pipelines {
+            for (phase, pipeline) in pipelines.iter().enumerate() {
+                let buffers = &buffers(p.first_step as usize % 2, phase);
                 gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
             }
         }
@@ -92,11 +107,11 @@ pub(super) fn run(
     let last = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
     let span = Span {
         shape: dense,
-        source: (sizes.timesteps % 2) * rows * width,
+        source: 0,
         source_strides: strides(width),
         target: 0,
         target_strides: strides(sizes.hidden),
     };
-    strided_copy(gpu, &span, &h, &last)?;
+    strided_copy(gpu, &span, &h[sizes.timesteps % 2], &last)?;
     Ok(last)
 }

@@ -173,7 +173,8 @@ fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
     let software = gpu.summary().kind == AdapterKind::Software;
     let enough = if software { 2 } else { 128 };
     if p.m <= 16 {
-        if software { MatmulTile::WIDE } else { MatmulTile::FLAT }
+        let wide = software && MatmulTile::WIDE.workgroup_bytes() <= gpu.max_workgroup_bytes();
+        if wide { MatmulTile::WIDE } else { MatmulTile::FLAT }
     } else if p.m.div_ceil(64) * p.n.div_ceil(64) >= enough {
         MatmulTile::LARGE
     } else {

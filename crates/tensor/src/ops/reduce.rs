@@ -4,6 +4,11 @@ use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Device, Error, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
+/// Whether a comes before b where the largest is looked for: NaN comes before every number.
+pub(super) fn is_above(a: f32, b: f32) -> bool {
+    !b.is_nan() && (a.is_nan() || a > b)
+}
+
 /// What a reduction computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reduction {
@@ -56,7 +61,7 @@ impl Tensor {
     }
 
     /// The index of the largest element along `axis`, which is reduced to size 1; the first of
-    /// several. A U32 tensor, fit for [`Self::gather`].
+    /// several, and of the first NaN if there is one, as in PyTorch and NumPy. A U32 tensor, fit for [`Self::gather`].
     ///
     /// # Errors
     /// As [`Self::reduce`].
@@ -75,7 +80,7 @@ impl Tensor {
                     for (e, o) in out.iter_mut().enumerate() {
                         let mut best = (0, f32::NEG_INFINITY);
                         for (n, i) in a.values(e).enumerate() {
-                            if x[i] > best.1 {
+                            if is_above(x[i], best.1) {
                                 best = (n as u32, x[i]);
                             }
                         }

@@ -1,5 +1,6 @@
 //! Tokens out of logits (`sample.wgsl`).
 
+use super::reduce::is_above;
 use crate::gpu::Dispatch;
 use crate::{DType, Device, Error, Result, Tensor};
 use recurve_shaders::{Variant, params};
@@ -22,7 +23,8 @@ impl Tensor {
     /// A token a row out of logits `[B, V]`, drawn from `softmax(logits / temperature)`: U32 `[B]`.
     ///
     /// By Gumbel's method: the largest of `logit / temperature + g`, where g is Gumbel distributed,
-    /// is a draw from the softmax. The noise is a hash of seed, position, row and token.
+    /// is a draw from the softmax. The noise is a hash of seed, position, row and token. A row with a NaN
+    /// gives the place of its first, as [`Self::argmax`] does.
     ///
     /// # Errors
     /// [`Error::DType`] unless it is f32; [`Error::Shape`] unless it has two dimensions;
@@ -63,10 +65,10 @@ impl Tensor {
                             least = *sorted.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a)).1;
                         }
                         let mut best = (0, f32::NEG_INFINITY);
-                        for (i, &x) in logits.iter().enumerate().filter(|(_, x)| x.total_cmp(&least).is_ge()) {
+                        for (i, &x) in logits.iter().enumerate().filter(|(_, x)| x.is_nan() || x.total_cmp(&least).is_ge()) {
                             let u = uniform(o.seed, o.position, row as u32, i as u32);
                             let noisy = x * inverse_temperature - (-u.ln()).ln();
-                            if noisy > best.1 {
+                            if is_above(noisy, best.1) {
                                 best = (i as u32, noisy);
                             }
                         }
