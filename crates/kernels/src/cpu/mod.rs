@@ -1,10 +1,14 @@
 //! Recurrent layers on the CPU: packed weights, the input projection, and threads.
 
+mod cores;
 mod pack;
 mod product;
 mod rows;
 mod step;
+mod sync;
 mod team;
+#[cfg(test)]
+mod team_tests;
 mod weights;
 
 use crate::recurrent::{Input, Sizes, TableRows};
@@ -16,7 +20,7 @@ use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Error, Result, Shape, Tensor};
 use rows::{Member, Output, Rows, Valid};
 use std::sync::{Mutex, PoisonError};
-use team::{Team, share};
+use team::{OnPanic, Team, share};
 
 /// A layer's weights as the CPU kernels read them, and memory kept between calls.
 #[derive(Debug)]
@@ -146,7 +150,7 @@ impl CpuLayer {
         // Tasks: a direction and a span of batch rows each.
         let inputs = if matches!(source, Source::Features(_)) { sizes.input } else { 0 };
         let work = d * b * t * np * (inputs + hp);
-        let threads = rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1);
+        let threads = cores::threads().min(work / WORTH_A_THREAD).max(1);
         let parts = b.min(threads.div_ceil(d));
         let rows = b.div_ceil(parts);
         let parts = b.div_ceil(rows);
@@ -183,7 +187,7 @@ impl CpuLayer {
         grow(&mut scratch.tasks, count * stride)?;
         let (tasks, helpers) = scratch.tasks[..count * stride].split_at_mut(d * parts * stride);
         if members > 1 && !scratch.team.as_ref().is_some_and(|t| t.fits(members, hp)) {
-            scratch.team = Some(Team::new(members, hp));
+            scratch.team = Some(Team::new(members, hp, layout.kind.has_cell_state()));
         }
         let projection: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch.projection);
 
@@ -266,27 +270,31 @@ impl CpuLayer {
                     simd_arch().dispatch(job);
                 };
                 let mut whole = if direct { y.as_deref_mut() } else { None };
-                if members > 1 {
+                if members > 1 && cores::teams_pay() {
                     let team = scratch.team.as_mut().expect("made above");
                     team.reset();
                     let begin = (&mut *tasks, whole.as_deref_mut());
                     together(team, layout.tiles, 0, begin, helpers, stride, &|(task, y), m| {
                         body((0, task, y), Some(m))
                     });
-                    if let Some(from) = team.joined() {
-                        let lanes = hp / layout.tiles;
+                    let shared = team.shared(steps);
+                    if team.was_joined() {
+                        cores::note_team(!team.was_dissolved());
+                    }
+                    let lanes = hp / layout.tiles;
+                    if !shared.is_empty() && shared.end == steps {
                         let r = Rows::split(bytemuck::cast_slice_mut(tasks), rows, layout);
                         let own = share(layout.tiles, members, 0);
-                        team.collect_c(own.start * lanes..own.end * lanes, r.c);
-                        for (n, helper) in helpers.chunks_exact_mut(stride).enumerate() {
-                            let Some(y) = &mut whole else { break };
-                            let theirs = Rows::split(bytemuck::cast_slice_mut(helper), rows, layout);
-                            let own = share(layout.tiles, members, n + 1);
-                            let columns = own.start * lanes..(own.end * lanes).min(w);
-                            for s in from..steps {
-                                let time = if reversed(0) { t - 1 - first - s } else { first + s };
-                                y[time * w..][columns.clone()].copy_from_slice(&theirs.y[s * w..][columns.clone()]);
-                            }
+                        team.collect_c(steps, own.start * lanes..own.end * lanes, r.c);
+                    }
+                    for (n, helper) in helpers.chunks_exact_mut(stride).enumerate() {
+                        let Some(y) = &mut whole else { break };
+                        let theirs = Rows::split(bytemuck::cast_slice_mut(helper), rows, layout);
+                        let own = share(layout.tiles, members, n + 1);
+                        let columns = own.start * lanes..(own.end * lanes).min(w);
+                        for s in shared.clone() {
+                            let time = if reversed(0) { t - 1 - first - s } else { first + s };
+                            y[time * w..][columns.clone()].copy_from_slice(&theirs.y[s * w..][columns.clone()]);
                         }
                     }
                 } else if d * parts > 1 && threads > 1 {
@@ -355,12 +363,16 @@ fn together(
     stride: usize,
     body: &(impl Fn((&mut [Line], Option<&mut [f32]>), Member<'_>) + Sync),
 ) {
-    let member = Member { team, index, own: share(tiles, team.members(), index) };
+    let member = Member { team, index, own: share(tiles, team.members(), index), patience: None };
+    let run = move || {
+        let _guard = OnPanic(team);
+        body(task, member);
+    };
     if others.is_empty() {
-        return body(task, member);
+        return run();
     }
     let (next, rest) = others.split_at_mut(stride);
-    rayon::join(|| body(task, member), || together(team, tiles, index + 1, (next, None), rest, stride, body));
+    rayon::join(run, || together(team, tiles, index + 1, (next, None), rest, stride, body));
 }
 
 fn grow(v: &mut Vec<Line>, len: usize) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use super::pack::Packed;
 use super::product::{Operand, Sums, normalize, sums};
-use super::team::Team;
+use super::team::{Meeting, Patience, Team};
 use super::weights::Matrix;
 use crate::CellKind;
 use core::ops::Range;
@@ -97,6 +97,19 @@ pub(super) struct Member<'a> {
     pub(super) index: usize,
     /// The member's tiles once the team is complete.
     pub(super) own: Range<usize>,
+    /// Of the first member, once the team is complete.
+    pub(super) patience: Option<Patience>,
+}
+
+/// What comes after a step.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The next step.
+    Step,
+    /// The same one for other tiles.
+    Again,
+    /// Nothing.
+    End,
 }
 
 /// One call of the kernel.
@@ -174,34 +187,46 @@ impl Job<'_> {
     /// Before a step: the first member lets the others in, and keeps its share.
     #[inline(always)]
     fn admit(&mut self, step: usize) {
-        if let Some(m) = &self.member
+        if let Some(m) = &mut self.member
             && self.tiles != m.own
-            && m.team.admit(step, self.rows.h, self.rows.c)
         {
-            self.tiles = m.own.clone();
+            m.patience = m.team.admit(step, self.rows.h, self.rows.c);
+            if m.patience.is_some() {
+                self.tiles = m.own.clone();
+            }
         }
     }
 
-    /// After a step of a team: the next h of every member.
+    /// After a step of a team: the next h of every member. If the team is dissolved the first member runs the
+    /// others' tiles as well, and all tiles from then on.
     #[inline(always)]
-    fn exchange(&mut self, step: usize) {
-        if let Some(m) = &self.member
-            && self.tiles == m.own
-        {
-            let lanes = self.rows.hp / self.packed.tiles;
-            m.team.exchange(step, m.own.start * lanes..m.own.end * lanes, self.rows.next);
+    fn exchange(&mut self, step: usize) -> Next {
+        let Some(m) = &mut self.member else {
+            self.tiles = 0..self.packed.tiles;
+            return Next::Step;
+        };
+        if self.tiles != m.own {
+            return Next::Step;
+        }
+        let lanes = self.rows.hp / self.packed.tiles;
+        let own = m.own.start * lanes..m.own.end * lanes;
+        match m.team.exchange(step, own, self.rows.next, self.rows.c, m.patience.as_mut()) {
+            Meeting::Held => Next::Step,
+            Meeting::Dissolved if m.index > 0 => Next::End,
+            Meeting::Dissolved => {
+                self.tiles = m.own.end..self.packed.tiles;
+                self.member = None;
+                Next::Again
+            }
         }
     }
 
     /// After the last step.
     fn end(&mut self) {
-        if let Some(m) = &self.member {
-            let lanes = self.rows.hp / self.packed.tiles;
-            if m.index == 0 {
-                m.team.close();
-            } else {
-                m.team.leave_c(m.own.start * lanes..m.own.end * lanes, self.rows.c);
-            }
+        if let Some(m) = &self.member
+            && m.index == 0
+        {
+            m.team.close();
         }
     }
 
@@ -308,8 +333,14 @@ impl WithSimd for Job<'_> {
             } else {
                 (step, self.first + step)
             };
-            self.step(s, At { step, slot, time });
-            self.exchange(step);
+            loop {
+                self.step(s, At { step, slot, time });
+                match self.exchange(step) {
+                    Next::Step => break,
+                    Next::Again => {}
+                    Next::End => return,
+                }
+            }
             core::mem::swap(&mut self.rows.h, &mut self.rows.next);
         }
         if self.steps % 2 == 1 {
