@@ -65,7 +65,9 @@ impl Tensor {
                             least = *sorted.select_nth_unstable_by(top_k - 1, |a, b| b.total_cmp(a)).1;
                         }
                         let mut best = (0, f32::NEG_INFINITY);
-                        for (i, &x) in logits.iter().enumerate().filter(|(_, x)| x.is_nan() || x.total_cmp(&least).is_ge()) {
+                        for (i, &x) in
+                            logits.iter().enumerate().filter(|(_, x)| x.is_nan() || x.total_cmp(&least).is_ge())
+                        {
                             let u = uniform(o.seed, o.position, row as u32, i as u32);
                             let noisy = x * inverse_temperature - (-u.ln()).ln();
                             if is_above(noisy, best.1) {
