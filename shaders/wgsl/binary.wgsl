@@ -37,5 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if OPERATION == 1u { v = a - b; }
     if OPERATION == 2u { v = a * b; }
     if OPERATION == 3u { v = a / b; }
+    if OPERATION == 4u { v = exp(a - b); }
+    if OPERATION == 5u { v = a / sqrt(b); }
     out[e] = ELEMENT(v);
 }

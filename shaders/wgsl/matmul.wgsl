@@ -50,12 +50,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #if TRANSPOSED
             let kb = ka;
             let at = line + $qu * LINES;
-            let place = min(n0 + at, p.n - 1u) * p.k + min(k0 + kb, p.k - 1u);
+            let place = min(n0 + at, p.n - 1u) * p.depth + min(k0 + kb, p.k - 1u);
 #else
             let e = lane + $qu * 64u;
             let kb = e / TILE_N;
             let at = e % TILE_N;
-            let place = min(k0 + kb, p.k - 1u) * p.n + min(n0 + at, p.n - 1u);
+            let place = min(k0 + kb, p.k - 1u) * p.columns + min(n0 + at, p.n - 1u);
 #end
             let v = f32(b[b_matrix + place]);
             b_tile[(kb * TILE_N + at) / 4u][at % 4u] = select(0.0, v, k0 + kb < p.k);
@@ -89,10 +89,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             {
                 let column = n0 + ($cu * LANES_N + tn) * 4u + $vu;
                 if column < p.n {
+                    let at = p.c_offset + group.z * p.c_batch + row * p.columns + column;
                     var value = sum$i_$s_$c[$v];
-                    if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
-                    value = activate(ACTIVATION, p.alpha, p.beta, value);
-                    c[p.c_offset + group.z * p.c_batch + row * p.n + column] = ELEMENT(value);
+                    if (p.part & 1u) != 0u { value += f32(c[at]); }
+                    if (p.part & 2u) == 0u {
+                        if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
+                        value = activate(ACTIVATION, p.alpha, p.beta, value);
+                    }
+                    c[at] = ELEMENT(value);
                 }
             }
 #end

@@ -23,7 +23,8 @@ struct Params {
     // Which half of the double-buffered h holds the current state (step kernels).
     parity: u32,
     directions: u32,
-    unused: u32,
+    // Loads in vain after which a lane of a grid kernel gives up.
+    patience: u32,
     // The row of the first workgroup, in kernels with a workgroup a row.
     first_row: u32,
     unused0: u32,

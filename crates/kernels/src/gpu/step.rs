@@ -28,7 +28,8 @@ impl GpuLayer {
             .filter(move |s| {
                 let wide = s.batch_tile == base.batch_tile || batch >= s.batch_tile as usize;
                 let sums = s.k_split * s.batch_tile * s.unit_tile;
-                wide && s.unit_tile * s.k_split <= lanes && sums <= bytes
+                let iterations = s.iterations() <= self.gpu.max_loop_iterations();
+                wide && iterations && s.unit_tile * s.k_split <= lanes && sums <= bytes
             })
     }
 }
@@ -80,11 +81,12 @@ pub(super) fn run(
     let buffers: &[_] = if family == Family::Rnn { &rnn } else { &gated };
     let groups =
         [step.hidden.div_ceil(step.unit_tile), (sizes.batch as u32).div_ceil(step.batch_tile), sizes.directions as u32];
+    let work = layer.step_work(sizes);
     for chunk in chunks {
         project(chunk)?;
         for p in run.dispatches(chunk, 1) {
             for pipeline in &pipelines {
-                gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
+                gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups, work })?;
             }
         }
     }
