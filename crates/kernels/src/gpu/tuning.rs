@@ -6,7 +6,7 @@ use crate::{Direction, ForwardArgs, Outputs};
 use recurve_shaders::{Element, Family};
 use recurve_tensor::{Device, Result, Tensor};
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
