@@ -3,14 +3,18 @@
 
     pip install numpy onnxruntime onnx torch matplotlib      (what is missing is left out, and said so)
     cargo build --release
-    python3 benches/peers/run.py --out benches/results/cpu_peers              CPU against CPU
+    python3 benches/peers/run.py                                               CPU against CPU
+    python3 benches/peers/run.py --simd avx512,avx2                            a table for each instruction set
     python3 benches/peers/run.py --device gpu --out benches/results/gpu_peers  where torch finds a GPU: cuDNN
 
 Each round times every program in turn, in an order that changes, so that a noisy machine disturbs them
 alike; the median over the rounds of the medians is reported. Forward pass, all timesteps and states.
 Times are from input in host memory to outputs in host memory. On a GPU the time on the device alone is
 compared as well: recurve's timestamps against synchronised calls on tensors that are already there.
-ratio = recurve / the best peer; below 1 Recurve is faster. Writes FILE.csv, and FILE.svg with matplotlib.
+ratio = recurve / the best peer; below 1 Recurve is faster. peak = the least time by measured peaks over
+recurve's (`roofline` in benches/README.md): for rows with batches the share of the multiply-adds that the
+instruction set can do. Writes FILE.csv, and FILE.svg with matplotlib; without --out FILE is
+benches/results/cpu_peers_SET, SET being the instruction set that recurve used.
 """
 
 import argparse
@@ -23,6 +27,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+# Settings of a library that neither peer should be slowed by.
+for name in [n for n in os.environ if n.startswith("OPENBLAS_")]:
+    del os.environ[name]
 
 try:
     import torch
@@ -111,11 +119,12 @@ def cudnn(cell, shape, threads, seconds, dtype):
         return median_ms(host, seconds), median_ms(device, seconds)
 
 
-def recurve(program, cell, shape, threads, seconds, device, dtype, strategy):
+def recurve(program, cell, shape, threads, seconds, device, dtype, strategy, simd):
     out = subprocess.run(
         [program, "bench", "--cell", cell, "--shape", ",".join(map(str, shape)), "--device", device, "--weights", dtype,
          "--strategy", strategy, "--seconds", str(seconds), "--runs", "5", "--json"],
-        capture_output=True, text=True, env={**os.environ, "RAYON_NUM_THREADS": str(threads)})
+        capture_output=True, text=True,
+        env={**os.environ, "RAYON_NUM_THREADS": str(threads), **({"RECURVE_SIMD": simd} if simd else {})})
     if out.returncode:
         sys.exit(f"recurve bench failed: {out.stderr}")
     rows = json.loads(out.stdout)
@@ -150,6 +159,37 @@ def draw(path, rows, title):
     fig.savefig(path, metadata={"Date": None})
 
 
+def out_name(a, sets, rows):
+    """Where results go: by the instruction set, unless one set goes to a place that was named."""
+    # "CPU (AVX2)" is "avx2" in a file's name.
+    name = lambda device: "".join(c for c in device.partition("(")[2].lower() if c.isalnum()) or "scalar"
+    if not rows:
+        sys.exit("nothing was measured")
+    out = Path(a.out or ROOT / "benches/results" / ("cpu_peers" if a.device == "cpu" else "compare"))
+    if a.device == "cpu" and (not a.out or len(sets) > 1):
+        out = out.with_name(f"{out.name}_{name(rows[0]['device'])}")
+    return out
+
+
+def write(a, out, head, columns, rows, wanted):
+    with open(out.with_suffix(".csv"), "w", newline="") as f:
+        f.write(f"{head}; {rows[0]['device']}\n")
+        w = csv.DictWriter(f, columns)
+        w.writeheader()
+        w.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)
+    for key in dict.fromkeys((r["threads"], r["dtype"], r["strategy"]) for r in rows):
+        part = [r["ratio"] for r in rows if (r["threads"], r["dtype"], r["strategy"]) == key]
+        print(f"{key[0]} threads {key[1]} {key[2]}: geometric mean of the ratios {statistics.geometric_mean(part):.3f}, "
+              f"worst {max(part):.3f}, {sum(x <= 1 for x in part)} of {len(part)} rows at or below 1")
+    for cell in dict.fromkeys(r["cell"] for r in rows):
+        for batched in (False, True):
+            part = [r["peak"] for r in rows if r["cell"] == cell and (r["B"] > 1) == batched]
+            if part:
+                print(f"{rows[0]['device']} {cell} {'rows with batches' if batched else 'one row'}: "
+                      f"{100 * min(part):.0f} to {100 * max(part):.0f} % of the peak, all threads")
+    draw(out.with_suffix(".svg"), rows, f"Recurve on {rows[0]['device']} beside {', '.join(wanted)}: forward pass")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", default="cpu", help="of recurve; anything but cpu also brings in cuDNN where there is one")
@@ -163,9 +203,13 @@ def main():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--seconds", type=float, default=0.3, help="per program, row and round")
     p.add_argument("--limit", type=float, help="stop after this many seconds, with what there is")
+    p.add_argument("--simd", default="", help="instruction sets of recurve on the CPU, values of RECURVE_SIMD "
+                   "separated by commas; default: the widest there is")
     p.add_argument("--program", default=ROOT / "target/release/recurve")
-    p.add_argument("--out", default="benches/results/compare", help="path of the CSV and SVG, without their ending")
+    p.add_argument("--out", help="path of the CSV and SVG, without their ending; with several instruction sets the "
+                   "set's name comes behind it")
     a = p.parse_args()
+    sets = a.simd.split(",")
     cuda = torch is not None and torch.cuda.is_available()
     known = {"onnxruntime": onnxruntime, "pytorch": pytorch, "cudnn": cudnn}
     there = [n for n, ok in (("onnxruntime", ort), ("pytorch", torch), ("cudnn", cuda and a.device != "cpu")) if ok]
@@ -188,59 +232,50 @@ def main():
     head = (f"# recurve {git('rev-parse', '--short', 'HEAD')}{'+' if git('status', '--porcelain', '-uno') else ''}, "
             + ", ".join(f"{n} {v}" for n, v in versions.items() if v) + f"; {cpu}, {os.cpu_count()} cores; rounds {a.rounds}")
     columns = ["cell", "T", "B", "I", "H", "dtype", "threads", "device", "driver", "strategy", "recurve_ms",
-               *(f"{n}_ms" for n in wanted), "ratio", "recurve_gpu_ms", "peer_gpu_ms", "gpu_ratio", "recurve_rounds_ms"]
-    rows, started = [], time.monotonic()
+               *(f"{n}_ms" for n in wanted), "ratio", "peak", "recurve_gpu_ms", "peer_gpu_ms", "gpu_ratio", "recurve_rounds_ms"]
+    started = time.monotonic()
     shapes = [tuple(map(int, s.split(","))) for s in (GRID if a.grid else a.shapes)]
     threads = [int(t) for t in a.threads.split(",")] if a.device == "cpu" else [os.cpu_count()]
-    for cell in a.cell.split(","):
-        for shape in shapes:
-            for dtype in a.weights.split(","):
-                for count in threads:
-                    if a.limit and time.monotonic() - started > a.limit:
-                        continue
-                    ours, peers = {}, {n: [] for n in wanted}
-                    for round in range(a.rounds):
-                        def us():
-                            for r in recurve(a.program, cell, shape, count, a.seconds, a.device, dtype, a.strategy):
-                                ours.setdefault((r["strategy"] + " " + r["layout"]).strip(), []).append(r)
+    for simd in sets:
+        rows = []
+        for cell in a.cell.split(","):
+            for shape in shapes:
+                for dtype in a.weights.split(","):
+                    for count in threads:
+                        if a.limit and time.monotonic() - started > a.limit:
+                            continue
+                        ours, peers = {}, {n: [] for n in wanted}
+                        for round in range(a.rounds):
+                            def us():
+                                for r in recurve(a.program, cell, shape, count, a.seconds, a.device, dtype, a.strategy, simd):
+                                    ours.setdefault((r["strategy"] + " " + r["layout"]).strip(), []).append(r)
 
-                        def they():
-                            for n in wanted:
-                                peers[n].append(known[n](cell, shape, count, a.seconds, dtype))
+                            def they():
+                                for n in wanted:
+                                    peers[n].append(known[n](cell, shape, count, a.seconds, dtype))
 
-                        for part in (us, they) if round % 2 == 0 else (they, us):
-                            part()
-                    ms = {n: statistics.median(v[0] for v in t) for n, t in peers.items()}
-                    on_device = [statistics.median(v[1] for v in t) for t in peers.values() if t[0][1] is not None]
-                    for strategy, runs in ours.items():
-                        mine = statistics.median(r["ms_median"] for r in runs)
-                        gpu = statistics.median(r["gpu_ms"] or 0 for r in runs) or None
-                        row = dict(zip(columns, (cell, *shape, dtype, count, runs[0]["device"], runs[0]["driver"], strategy, mine)))
-                        row |= {f"{n}_ms": v for n, v in ms.items()}
-                        row["ratio"] = mine / min(ms.values())
-                        row["recurve_rounds_ms"] = " ".join(f"{r['ms_median']:.4f}" for r in runs)
-                        if gpu:
-                            row["recurve_gpu_ms"] = gpu
-                        if gpu and on_device:
-                            row["peer_gpu_ms"] = min(on_device)
-                            row["gpu_ratio"] = gpu / min(on_device)
-                        rows.append(row)
-                        print(f"{cell:5}{'×'.join(map(str, shape)):>16} {dtype} {count} threads {strategy:5} recurve {mine:9.4f}  "
-                              + "  ".join(f"{n} {v:9.4f}" for n, v in ms.items()) + f"  ratio {row['ratio']:.3f}"
-                              + (f"  on the device {row['gpu_ratio']:.3f}" if "gpu_ratio" in row else ""), flush=True)
-    out = Path(a.out)
-    with open(out.with_suffix(".csv"), "w", newline="") as f:
-        f.write(head + "\n")
-        w = csv.DictWriter(f, columns)
-        w.writeheader()
-        w.writerows({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in r.items()} for r in rows)
-    if not rows:
-        sys.exit("nothing was measured")
-    for key in dict.fromkeys((r["threads"], r["dtype"], r["strategy"]) for r in rows):
-        part = [r["ratio"] for r in rows if (r["threads"], r["dtype"], r["strategy"]) == key]
-        print(f"{key[0]} threads {key[1]} {key[2]}: geometric mean of the ratios {statistics.geometric_mean(part):.3f}, "
-              f"worst {max(part):.3f}, {sum(x <= 1 for x in part)} of {len(part)} rows at or below 1")
-    draw(out.with_suffix(".svg"), rows, f"Recurve beside {', '.join(wanted)}: forward pass")
+                            for part in (us, they) if round % 2 == 0 else (they, us):
+                                part()
+                        ms = {n: statistics.median(v[0] for v in t) for n, t in peers.items()}
+                        on_device = [statistics.median(v[1] for v in t) for t in peers.values() if t[0][1] is not None]
+                        for strategy, runs in ours.items():
+                            mine = statistics.median(r["ms_median"] for r in runs)
+                            gpu = statistics.median(r["gpu_ms"] or 0 for r in runs) or None
+                            row = dict(zip(columns, (cell, *shape, dtype, count, runs[0]["device"], runs[0]["driver"], strategy, mine)))
+                            row |= {f"{n}_ms": v for n, v in ms.items()}
+                            row["ratio"] = mine / min(ms.values())
+                            row["peak"] = statistics.median(r["roofline"] for r in runs)
+                            row["recurve_rounds_ms"] = " ".join(f"{r['ms_median']:.4f}" for r in runs)
+                            if gpu:
+                                row["recurve_gpu_ms"] = gpu
+                            if gpu and on_device:
+                                row["peer_gpu_ms"] = min(on_device)
+                                row["gpu_ratio"] = gpu / min(on_device)
+                            rows.append(row)
+                            print(f"{cell:5}{'×'.join(map(str, shape)):>16} {dtype} {count} threads {strategy:5} recurve {mine:9.4f}  "
+                                  + "  ".join(f"{n} {v:9.4f}" for n, v in ms.items()) + f"  ratio {row['ratio']:.3f}  peak {100 * row['peak']:.0f} %"
+                                  + (f"  on the device {row['gpu_ratio']:.3f}" if "gpu_ratio" in row else ""), flush=True)
+        write(a, out_name(a, sets, rows), head, columns, rows, wanted)
 
 
 if __name__ == "__main__":

@@ -516,6 +516,61 @@ fn batch_rows_are_independent() {
     }
 }
 
+/// Sizes at which register tiles take every number of rows and of panels at once, on every instruction set.
+#[test]
+fn a_row_has_the_same_bits_on_the_cpu_whatever_rows_are_beside_it() {
+    for weights in [WeightStorage::F32, WeightStorage::F16, WeightStorage::Int8] {
+        for cell in [fused(), projected(37), vec![Cell::MINGRU]].concat() {
+            for hidden in [37, 72] {
+                let (rows, t, i) = (19, 3, 5);
+                let case = Case { weights, ..Case::random(46, cell, &BOTH, [rows, t, i, hidden]) };
+                let wide = case.run(&Device::Cpu, Strategy::Auto, ALL).y;
+                let width = wide.len() / rows;
+                for count in 1..rows {
+                    let mut fewer = case.clone();
+                    fewer.sizes[0] = count;
+                    fewer.x.truncate(count * t * i);
+                    let y = fewer.run(&Device::Cpu, Strategy::Auto, ALL).y;
+                    assert_eq!(y, wide[..count * width], "{cell:?} {count} rows, H = {hidden}, {}", weights.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_in_place_has_the_bits_of_a_forward() {
+    for cell in cells().into_iter().chain(projected(20)) {
+        for b in [1, 3] {
+            let (t, i, hidden) = (6, 4, 20);
+            let case = Case::random(47, cell, &[Direction::Forward], [b, t, i, hidden]);
+            let layer = case.layer(&Device::Cpu);
+            let whole = case.run(&Device::Cpu, Strategy::Auto, ALL);
+            let mut h = vec![0.0; whole.h.len()];
+            let mut c = vec![0.0; whole.c.len()];
+            for s in 0..t {
+                let x: Vec<f32> = (0..b).flat_map(|b| case.x[(b * t + s) * i..][..i].to_vec()).collect();
+                layer.step_in_place(&x, &mut h, &mut c).unwrap();
+            }
+            assert_eq!((h, c), (whole.h, whole.c), "{cell:?} {b} rows");
+        }
+    }
+}
+
+#[test]
+fn a_step_in_place_refuses_what_does_not_fit() {
+    let case = Case::random(48, Cell::LSTM, &[Direction::Forward], [1, 1, 4, 8]);
+    let layer = case.layer(&Device::Cpu);
+    for (x, h, c, argument) in [(0, 8, 8, "x"), (5, 8, 8, "x"), (4, 7, 8, "h"), (4, 8, 0, "c"), (8, 8, 8, "h")] {
+        let e = layer.step_in_place(&vec![0.5; x], &mut vec![0.5; h], &mut vec![0.5; c]).unwrap_err();
+        assert!(matches!(e, recurve::TensorError::Argument { argument: a, .. } if a == argument), "{e}");
+    }
+    let gru = Case::random(48, Cell::GRU, &[Direction::Forward], [1, 1, 4, 8]).layer(&Device::Cpu);
+    assert!(gru.step_in_place(&[0.5; 4], &mut [0.5; 8], &mut [0.5; 8]).is_err(), "a GRU has no c");
+    let both = Case::random(48, Cell::LSTM, &BOTH, [1, 1, 4, 8]).layer(&Device::Cpu);
+    assert!(both.step_in_place(&[0.5; 4], &mut [0.5; 8], &mut [0.5; 8]).is_err(), "two directions");
+}
+
 /// Bit for bit, and by every strategy, but for the minimal cells' `scan`: there the order in which steps
 /// are composed depends on T.
 #[test]

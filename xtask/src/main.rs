@@ -279,7 +279,7 @@ fn peers(defaults: &[&str], arguments: &[String]) -> Outcome {
 /// Beside the peers in one run, on the CPU unless `--device` says otherwise.
 fn compare(arguments: &[String]) -> Outcome {
     build()?;
-    peers(&["--out", "benches/results/cpu_peers"], arguments)
+    peers(&[], arguments)
 }
 
 /// Tests first, for a fast wrong answer is none; then every strategy over the shapes that people have, beside

@@ -376,6 +376,7 @@ enum Layer {
 
 const NEW: &str = "Recurrent::new";
 const FORWARD: &str = "Recurrent::forward";
+const STEP: &str = "Recurrent::step_in_place";
 const TABLE: &str = "Recurrent::token_table";
 
 fn table_shape(got: &Tensor, input: usize) -> Error {
@@ -484,6 +485,40 @@ impl Recurrent {
     /// one, or the strategy asked for cannot run this size; errors of the device.
     pub fn forward(&self, x: &Tensor, args: &ForwardArgs<'_>) -> Result<RecurrentOutput> {
         self.run(Input::Features(x), args)
+    }
+
+    /// One timestep on the CPU in the caller's memory: `x` is `[B, I]`, and the new h `[B, W]` and c `[B, H]`
+    /// take the place of the old ones (c is empty for cells without one). For audio and control loops: it runs
+    /// on the calling thread, makes no tensor, and allocates nothing after the first call of a batch size.
+    /// Results have the bits of [`Self::forward`] over one timestep.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `x` is empty or no multiple of I, a state has another size, or the layer has two
+    /// directions; [`Error::Unsupported`] if the layer is on a GPU; [`Error::OutOfMemory`] for lack of memory.
+    pub fn step_in_place(&self, x: &[f32], h: &mut [f32], c: &mut [f32]) -> Result<()> {
+        let bad = |argument, message| Error::Argument { operation: STEP, argument, message };
+        let layer = match &self.layer {
+            Layer::Cpu(l) if self.directions.len() == 1 => l,
+            Layer::Gpu(_) => {
+                let device = self.device().to_string();
+                return Err(Error::Unsupported { operation: STEP, feature: "states in host memory", device });
+            }
+            _ => return Err(bad("self", "has two directions, and the end of a stream is not known".into())),
+        };
+        let batch = x.len() / self.input_size;
+        if batch == 0 || x.len() != batch * self.input_size {
+            let message = format!("must have a multiple of {} elements, [B, I], not {}", self.input_size, x.len());
+            return Err(bad("x", message));
+        }
+        let width = self.cell.state_size(self.hidden_size);
+        let cells = if self.cell.kind.has_cell_state() { self.hidden_size } else { 0 };
+        for (state, argument, size) in [(&*h, "h", width), (&*c, "c", cells)] {
+            let wanted = batch.saturating_mul(size);
+            if state.len() != wanted {
+                return Err(bad(argument, format!("must have [{batch}, {size}] elements, but it has {}", state.len())));
+            }
+        }
+        layer.step(batch, x, h, c)
     }
 
     /// The contribution of every token to the gates, for [`Self::forward_tokens`]: as many bytes as

@@ -3,6 +3,7 @@
 mod pack;
 mod product;
 mod rows;
+mod step;
 mod team;
 mod weights;
 
@@ -51,8 +52,15 @@ enum Source<'a> {
     Tokens(&'a [u32], &'a TokenRows),
 }
 
-/// Bytes of the projection of a chunk of timesteps: few enough to be read from a cache again.
-const PROJECTION_BYTES: usize = 4 << 20;
+/// Bytes of the projection of a chunk of timesteps: few enough to be read from a core's own cache again.
+const PROJECTION_BYTES: usize = 256 << 10;
+
+/// Rows of the projection of a chunk, more bytes or not: so many that reading the input weights, which may
+/// come from far away, is small beside multiplying by them.
+const PROJECTION_ROWS: usize = 128;
+
+/// Bytes of a projection, whatever its rows.
+const PROJECTION_LIMIT: usize = 4 << 20;
 
 /// Multiply-adds of a whole call below which a second thread costs more than it brings.
 const WORTH_A_THREAD: usize = 1 << 19;
@@ -160,8 +168,11 @@ impl CpuLayer {
             _ => 1,
         };
 
-        let budget = PROJECTION_BYTES.min(args.projection_budget);
-        let chunk = (budget / (d * b * np * 4)).clamp(1, t);
+        let bytes = d * b * np * size_of::<f32>();
+        let most = PROJECTION_LIMIT.min(args.projection_budget) / bytes;
+        let few = (PROJECTION_BYTES / bytes).max(PROJECTION_ROWS.div_ceil(d * b));
+        // A team comes together anew for every chunk.
+        let chunk = if members > 1 { most } else { few.min(most) }.clamp(1, t);
         let wants_y = args.outputs == Outputs::All;
         // Whether each task writes to a part of the outputs that is its own.
         let direct = d == 1 && (!args.time_major || b == 1);

@@ -168,7 +168,8 @@ impl Packed {
     pub(super) fn band(&self, rows: usize) -> usize {
         const BYTES: usize = 16 << 10;
         let tile = rows * self.kind.gates() * self.lanes * size_of::<f32>();
-        let together = if self.kind.gates() == 1 { 4 } else { 1 };
+        // Whole panels.
+        let together = self.w_hh.width.max(1);
         if self.whole_rows() { self.tiles } else { (BYTES / tile).max(1).next_multiple_of(together).min(self.tiles) }
     }
 

@@ -8,33 +8,79 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use recurve_tensor::cpu::{simd_arch, threads_for};
 
-/// Sums of `V` tiles, `G` gates and `R` rows: `acc[v][g][r] = Σ_k w[tile + v][k][g] · x[row + r][k]`.
-/// Each weight is read once for all rows, and `G · V · R` independent sums hide the latency of the
-/// multiply-add.
+/// Vectors of a panel of weights, and the rows that are multiplied with it at once. Their sums, the panel's
+/// weights and one value of a row have to fit into the registers of the instruction set:
+///
+/// | registers | gates | vectors × rows | in use |
+/// |---|---|---|---|
+/// | 16 (AVX2) | any | 2 × 6 | 12 + 2 + 1 |
+/// | 32 (AVX-512, NEON) | 3 | 3 × 8 | 24 + 3 + 1 |
+/// | 32 | others | 4 × 6 | 24 + 4 + 1 |
+///
+/// One row needs as many sums as hide the latency of a multiply-add, so it takes several panels at once.
+const fn tile<S: Simd>(gates: usize) -> (usize, usize) {
+    match (S::REGISTER_COUNT >= 32, gates) {
+        (false, _) => (2, 6),
+        (true, 3) => (3, 8),
+        (true, _) => (4, 6),
+    }
+}
+
+/// [`tile`]'s vectors of a panel for the instruction set in use.
+pub(super) fn panel_width(gates: usize) -> usize {
+    struct Width(usize);
+    impl WithSimd for Width {
+        type Output = usize;
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            tile::<S>(self.0).0
+        }
+    }
+    simd_arch().dispatch(Width(gates))
+}
+
+/// Sums of `P` panels of `N` vectors and `R` rows: `acc[p][n][r] = Σ_k w[panel + p][k][n] · x[row + r][k]`.
+/// Every sum is one chain over k, whatever P and R are, so a row's bits do not depend on the rows beside it.
+/// Where `AHEAD`, the panel `next` is brought nearer meanwhile.
 #[inline(always)]
-fn accumulate<S: Simd, W: Stored, const G: usize, const V: usize, const R: usize>(
+fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize, const AHEAD: bool>(
     s: S,
     w: W,
     k: usize,
-    tile: usize,
+    panel: usize,
+    next: usize,
     x: Operand<'_>,
     row: usize,
-) -> [[[S::f32s; R]; G]; V] {
-    let w: [W::Tile<S, G>; V] = core::array::from_fn(|v| w.tile::<S, G>(tile + v, k));
+) -> [[[S::f32s; R]; N]; P] {
+    let next = w.panel::<S, N>(next, k);
+    let w: [W::Panel<S, N>; P] = core::array::from_fn(|p| w.panel::<S, N>(panel + p, k));
     let x: [&[f32]; R] = core::array::from_fn(|r| &x.data[x.offset(row + r)..][..k]);
-    let mut acc = [[[s.splat_f32s(0.0); R]; G]; V];
+    let mut acc = [[[s.splat_f32s(0.0); R]; N]; P];
     for i in 0..k {
-        // Weights in registers and a row's value at a time: with the rows' values in registers instead, a
-        // GRU's eight rows leave none for the weights.
-        let mut ws = [[s.splat_f32s(0.0); G]; V];
-        for v in 0..V {
-            ws[v] = W::load::<S, G>(s, w[v], i);
+        if AHEAD {
+            W::prefetch::<S, N>(next, i);
         }
-        for r in 0..R {
-            let x = s.splat_f32s(x[r][i]);
-            for v in 0..V {
-                for g in 0..G {
-                    acc[v][g][r] = s.mul_add_e_f32s(ws[v][g], x, acc[v][g][r]);
+        if P == 1 {
+            // Weights in registers and a row's value at a time: the other way round, eight rows' values
+            // would leave no register for the weights.
+            let ws = W::load::<S, N>(s, w[0], i);
+            for r in 0..R {
+                let x = s.splat_f32s(x[r][i]);
+                for n in 0..N {
+                    acc[0][n][r] = s.mul_add_e_f32s(ws[n], x, acc[0][n][r]);
+                }
+            }
+        } else {
+            // More weights than rows.
+            let mut xs = [s.splat_f32s(0.0); R];
+            for r in 0..R {
+                xs[r] = s.splat_f32s(x[r][i]);
+            }
+            for p in 0..P {
+                let ws = W::load::<S, N>(s, w[p], i);
+                for n in 0..N {
+                    for r in 0..R {
+                        acc[p][n][r] = s.mul_add_e_f32s(ws[n], xs[r], acc[p][n][r]);
+                    }
                 }
             }
         }
@@ -67,20 +113,25 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Products of rows with some tiles of a matrix of `G` gates, as sums `[rows][tiles][G]` of vectors, with
-/// a bias `[tiles of the matrix][G]` added if there is one.
-pub(super) struct Sums<'a, const G: usize> {
+/// Products of rows with some vectors of a matrix, as sums `[rows][vectors]`, with a bias for each vector of
+/// the matrix added if there is one.
+pub(super) struct Sums<'a> {
     pub(super) matrix: &'a Matrix,
-    pub(super) tiles: Range<usize>,
+    /// Gates of the matrix, which choose the tile.
+    pub(super) gates: usize,
+    pub(super) vectors: Range<usize>,
     /// `rows` rows of K floats, from `first_row` on.
     pub(super) x: Operand<'a>,
     pub(super) first_row: usize,
     pub(super) rows: usize,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) out: &'a mut [f32],
+    /// From the last panel to the first. Turning round after each sweep finds the weights in the caches
+    /// that the sweep before has left there.
+    pub(super) backwards: bool,
 }
 
-impl<const G: usize> WithSimd for Sums<'_, G> {
+impl WithSimd for Sums<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -93,72 +144,127 @@ impl<const G: usize> WithSimd for Sums<'_, G> {
     }
 }
 
-impl<const G: usize> Sums<'_, G> {
+impl Sums<'_> {
     #[inline(always)]
     fn all<S: Simd, W: Stored>(mut self, s: S, w: W) {
-        // As many independent sums as 32 vector registers hold beside the operands; one row takes as many
-        // tiles at once as hide the latency of the multiply-add.
-        match (G, self.rows) {
-            (4, 1) => self.cover::<S, W, 2, 1>(s, w),
-            (4, _) => self.cover::<S, W, 1, 6>(s, w),
-            (3, 1) => self.cover::<S, W, 3, 1>(s, w),
-            (3, _) => self.cover::<S, W, 1, 8>(s, w),
-            (2, 1) => self.cover::<S, W, 4, 1>(s, w),
-            (2, _) => self.cover::<S, W, 2, 6>(s, w),
-            (_, 1) => self.cover::<S, W, 8, 1>(s, w),
-            _ => self.cover::<S, W, 4, 6>(s, w),
-        }
-    }
-
-    /// Blocks of V tiles and R rows. A tile's weights stay in the nearest cache while the rows pass by.
-    #[inline(always)]
-    fn cover<S: Simd, W: Stored, const V: usize, const R: usize>(&mut self, s: S, w: W) {
-        let mut tile = self.tiles.start;
-        while tile < self.tiles.end {
-            if self.tiles.end - tile >= V {
-                self.rows::<S, W, V, R>(s, w, tile);
-                tile += V;
-            } else {
-                self.rows::<S, W, 1, R>(s, w, tile);
-                tile += 1;
+        // The panels' widths are those of `tile`; what another set would take is not compiled.
+        if S::REGISTER_COUNT < 32 {
+            match self.rows {
+                1 => self.thin::<S, W, 2, 4, 1>(s, w),
+                2 => self.thin::<S, W, 2, 3, 2>(s, w),
+                3 => self.thin::<S, W, 2, 2, 3>(s, w),
+                _ => self.thick::<S, W, 2>(s, w),
+            }
+        } else if self.gates == 3 {
+            match self.rows {
+                1 => self.thin::<S, W, 3, 3, 1>(s, w),
+                _ => self.thick::<S, W, 3>(s, w),
+            }
+        } else {
+            match self.rows {
+                1 if S::F32_LANES > 4 => self.thin::<S, W, 4, 2, 1>(s, w),
+                // ARM cores have up to four multiply-add units.
+                1 => self.thin::<S, W, 4, 4, 1>(s, w),
+                _ => self.thick::<S, W, 4>(s, w),
             }
         }
     }
 
+    /// The panels that hold the vectors.
+    fn panels(&self, n: usize) -> Range<usize> {
+        self.vectors.start / n..self.vectors.end.div_ceil(n)
+    }
+
+    /// `R` rows, which are all there are, by `P` panels at a time.
     #[inline(always)]
-    fn rows<S: Simd, W: Stored, const V: usize, const R: usize>(&mut self, s: S, w: W, tile: usize) {
-        let mut row = 0;
-        while self.rows - row >= R {
-            self.block::<S, W, V, R>(s, w, tile, row);
-            row += R;
+    fn thin<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize>(&mut self, s: S, w: W) {
+        let panels = self.panels(N);
+        let (groups, rest) = (panels.len() / P, panels.len() % P);
+        for n in 0..groups + rest {
+            let n = if self.backwards { groups + rest - 1 - n } else { n };
+            if n < groups {
+                let panel = panels.start + n * P;
+                self.block::<S, W, N, P, R, false>(s, w, panel, panel, 0);
+            } else {
+                let panel = panels.start + groups * P + n - groups;
+                self.block::<S, W, N, 1, R, false>(s, w, panel, panel, 0);
+            }
         }
-        if R > 4 && self.rows - row >= 4 {
-            self.block::<S, W, V, 4>(s, w, tile, row);
-            row += 4;
+    }
+
+    /// Many rows, a panel at a time: its weights stay in the nearest cache while the rows pass by.
+    #[inline(always)]
+    fn thick<S: Simd, W: Stored, const N: usize>(&mut self, s: S, w: W) {
+        // Blocks that differ by a row at most: a small one at the end would wait for its own sums.
+        let blocks = self.rows.div_ceil(tile::<S>(self.gates).1);
+        let (size, larger) = (self.rows / blocks, self.rows % blocks);
+        let panels = self.panels(N);
+        for n in 0..panels.len() {
+            let panel = if self.backwards { panels.end - 1 - n } else { panels.start + n };
+            let next = if self.backwards { panel.max(panels.start + 1) - 1 } else { (panel + 1).min(panels.end - 1) };
+            let mut row = 0;
+            for block in 0..blocks {
+                let rows = size + usize::from(block < larger);
+                // The first block waits for the weights, the last one has time to ask for the next ones: a line
+                // for each step of k, which is a narrow panel's whole row.
+                if S::REGISTER_COUNT < 32 && block + 1 == blocks && blocks > 1 {
+                    self.sized::<S, W, N, true>(s, w, panel, next, row, rows);
+                } else {
+                    self.sized::<S, W, N, false>(s, w, panel, next, row, rows);
+                }
+                row += rows;
+            }
         }
-        if R > 2 && self.rows - row >= 2 {
-            self.block::<S, W, V, 2>(s, w, tile, row);
-            row += 2;
-        }
-        while row < self.rows {
-            self.block::<S, W, V, 1>(s, w, tile, row);
-            row += 1;
+    }
+
+    /// A block of `rows` rows.
+    #[inline(always)]
+    fn sized<S: Simd, W: Stored, const N: usize, const AHEAD: bool>(
+        &mut self,
+        s: S,
+        w: W,
+        panel: usize,
+        next: usize,
+        row: usize,
+        rows: usize,
+    ) {
+        match rows {
+            // Of several blocks, none has so few rows.
+            1 if !AHEAD => self.block::<S, W, N, 1, 1, AHEAD>(s, w, panel, next, row),
+            2 if !AHEAD => self.block::<S, W, N, 1, 2, AHEAD>(s, w, panel, next, row),
+            3 => self.block::<S, W, N, 1, 3, AHEAD>(s, w, panel, next, row),
+            4 => self.block::<S, W, N, 1, 4, AHEAD>(s, w, panel, next, row),
+            5 => self.block::<S, W, N, 1, 5, AHEAD>(s, w, panel, next, row),
+            6 => self.block::<S, W, N, 1, 6, AHEAD>(s, w, panel, next, row),
+            7 if N == 3 => self.block::<S, W, N, 1, 7, AHEAD>(s, w, panel, next, row),
+            8 if N == 3 => self.block::<S, W, N, 1, 8, AHEAD>(s, w, panel, next, row),
+            _ => unreachable!("no more rows than a tile has"),
         }
     }
 
     #[inline(always)]
-    fn block<S: Simd, W: Stored, const V: usize, const R: usize>(&mut self, s: S, w: W, tile: usize, row: usize) {
-        let acc = accumulate::<S, W, G, V, R>(s, w, self.matrix.k, tile, self.x, self.first_row + row);
-        let width = self.tiles.len() * G;
-        let first = (tile - self.tiles.start) * G;
+    fn block<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize, const AHEAD: bool>(
+        &mut self,
+        s: S,
+        w: W,
+        panel: usize,
+        next: usize,
+        row: usize,
+    ) {
+        let (k, first) = (self.matrix.k, self.first_row + row);
+        let acc = accumulate::<S, W, N, P, R, AHEAD>(s, w, k, panel, next, self.x, first);
         let out = S::as_mut_simd_f32s(self.out).0;
-        for r in 0..R {
-            let out = &mut out[(row + r) * width + first..][..V * G];
-            for v in 0..V {
-                for g in 0..G {
-                    let sum = w.finish(s, tile + v, g, G, acc[v][g][r]);
-                    out[v * G + g] = match self.bias {
-                        Some(b) => s.add_f32s(sum, S::as_simd_f32s(b).0[(tile + v) * G + g]),
+        for p in 0..P {
+            for n in 0..N {
+                let vector = (panel + p) * N + n;
+                // A panel may reach beyond the vectors that are asked for.
+                if !self.vectors.contains(&vector) {
+                    continue;
+                }
+                for r in 0..R {
+                    let sum = w.finish(s, vector, acc[p][n][r]);
+                    out[(row + r) * self.vectors.len() + vector - self.vectors.start] = match self.bias {
+                        Some(b) => s.add_f32s(sum, S::as_simd_f32s(b).0[vector]),
                         None => sum,
                     };
                 }
@@ -170,7 +276,7 @@ impl<const G: usize> Sums<'_, G> {
 /// Runs [`Sums`] in a function of its own: inlined, the compiler would share registers between it and
 /// whatever surrounds it.
 #[inline(never)]
-pub(super) fn sums<S: Simd, const G: usize>(s: S, sums: Sums<'_, G>) {
+pub(super) fn sums<S: Simd>(s: S, sums: Sums<'_>) {
     s.vectorize(sums);
 }
 
@@ -199,6 +305,12 @@ pub(super) fn project(packed: &Packed, x: &[f32], sizes: &Sizes, time_major: boo
     }
 }
 
+/// The projection of dense rows on the calling thread.
+pub(super) fn project_rows(packed: &Packed, x: &[f32], p: &mut [f32]) {
+    let x = Operand::dense(x, packed.w_ih.k);
+    simd_arch().dispatch(Project { packed, x, first_row: 0, p });
+}
+
 struct Project<'a> {
     packed: &'a Packed,
     x: Operand<'a>,
@@ -211,34 +323,25 @@ impl WithSimd for Project<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        match self.packed.kind.gates() {
-            4 => self.all::<S, 4>(s),
-            3 => self.all::<S, 3>(s),
-            2 => self.all::<S, 2>(s),
-            _ => self.all::<S, 1>(s),
-        }
-    }
-}
-
-impl Project<'_> {
-    #[inline(always)]
-    fn all<S: Simd, const G: usize>(self, s: S) {
         let packed = self.packed;
-        sums::<S, G>(
+        let gates = packed.kind.gates();
+        sums(
             s,
             Sums {
                 matrix: &packed.w_ih,
-                tiles: 0..packed.tiles,
+                gates,
+                vectors: 0..packed.tiles * gates,
                 x: self.x,
                 first_row: self.first_row,
                 rows: self.p.len() / packed.columns(),
                 bias: Some(packed.bias()),
                 out: self.p,
+                backwards: false,
             },
         );
         if let Some(norm) = &packed.norm {
             for row in self.p.chunks_exact_mut(packed.columns()) {
-                normalize(s, row, G, packed.hidden, &norm.ih, norm.epsilon);
+                normalize(s, row, gates, packed.hidden, &norm.ih, norm.epsilon);
             }
         }
     }

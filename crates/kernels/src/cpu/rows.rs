@@ -241,7 +241,11 @@ impl Job<'_> {
             let lanes = S::F32_LANES.min(width - tile * S::F32_LANES);
             let first = o.first.wrapping_add_signed(at.step as isize * o.step_stride);
             let y = &mut o.y[row * o.row_stride + first + tile * S::F32_LANES..][..lanes];
-            s.partial_store_f32s(y, h);
+            // A masked store takes some processors dozens of cycles.
+            match S::as_mut_simd_f32s(y).0 {
+                [whole] => *whole = h,
+                _ => s.partial_store_f32s(y, h),
+            }
         }
     }
 
@@ -282,6 +286,13 @@ struct At {
     slot: usize,
     /// In the input.
     time: usize,
+}
+
+impl At {
+    /// Every other step runs from the last unit to the first.
+    fn backwards(self) -> bool {
+        self.step % 2 == 1
+    }
 }
 
 impl WithSimd for Job<'_> {
@@ -340,13 +351,15 @@ impl<F: Run> WithSimd for Gates<'_, '_, F> {
 
 impl Job<'_> {
     /// `W x` of every row, for a band of tiles, into `raw`.
-    fn sums<S: Simd, const G: usize>(&mut self, s: S, matrix: &Matrix, of: Of, tiles: Range<usize>) {
+    fn sums<S: Simd>(&mut self, s: S, at: At, matrix: &Matrix, gates: usize, of: Of, tiles: Range<usize>) {
         let x: &[f32] = match of {
             Of::H => self.rows.h,
             Of::Reset => self.rows.reset,
         };
         let (x, out) = (Operand::dense(x, self.rows.hp), &mut *self.rows.raw);
-        sums::<S, G>(s, Sums { matrix, tiles, x, first_row: 0, rows: self.count, bias: None, out });
+        let vectors = tiles.start * gates..tiles.end * gates;
+        let (rows, backwards) = (self.count, at.backwards());
+        sums(s, Sums { matrix, gates, vectors, x, first_row: 0, rows, bias: None, out, backwards });
     }
 
     /// Runs the gates of a band in a function of its own.
@@ -361,15 +374,17 @@ impl Job<'_> {
         let band = packed.band(self.rows.rows);
         let tiles = self.tiles.clone();
         let bands = move || {
-            tiles.clone().step_by(band).map({
-                let end = tiles.end;
-                move |t| t..(t + band).min(end)
+            let count = tiles.len().div_ceil(band);
+            let (start, end) = (tiles.start, tiles.end);
+            (0..count).map(move |n| {
+                let first = start + band * if at.backwards() { count - 1 - n } else { n };
+                first..(first + band).min(end)
             })
         };
         match packed.kind {
             CellKind::Lstm { coupled } => {
                 for band in bands() {
-                    self.sums::<S, 4>(s, &packed.w_hh, Of::H, band.clone());
+                    self.sums(s, at, &packed.w_hh, 4, Of::H, band.clone());
                     if packed.is_plain() {
                         self.gates(s, at, band, lstm::Plain);
                     } else {
@@ -377,13 +392,13 @@ impl Job<'_> {
                     }
                 }
                 if packed.cell.projection.is_some() {
-                    self.sums::<S, 1>(s, &packed.w_hr, Of::Reset, 0..packed.width_tiles());
+                    self.sums(s, at, &packed.w_hr, 1, Of::Reset, 0..packed.width_tiles());
                     self.gates(s, at, 0..packed.width_tiles(), lstm::Projected);
                 }
             }
             CellKind::Gru { reset_after: true } => {
                 for band in bands() {
-                    self.sums::<S, 3>(s, &packed.w_hh, Of::H, band.clone());
+                    self.sums(s, at, &packed.w_hh, 3, Of::H, band.clone());
                     if packed.is_plain() {
                         self.gates(s, at, band, gru::PlainAfter);
                     } else {
@@ -394,17 +409,17 @@ impl Job<'_> {
             // r ∘ h of every unit is needed before the candidate of any: two sweeps.
             CellKind::Gru { reset_after: false } => {
                 for band in bands() {
-                    self.sums::<S, 2>(s, &packed.w_hh, Of::H, band.clone());
+                    self.sums(s, at, &packed.w_hh, 2, Of::H, band.clone());
                     self.gates(s, at, band, gru::Before);
                 }
                 for band in bands() {
-                    self.sums::<S, 1>(s, &packed.w_hn, Of::Reset, band.clone());
+                    self.sums(s, at, &packed.w_hn, 1, Of::Reset, band.clone());
                     self.gates(s, at, band, gru::Candidate);
                 }
             }
             CellKind::Rnn => {
                 for band in bands() {
-                    self.sums::<S, 1>(s, &packed.w_hh, Of::H, band.clone());
+                    self.sums(s, at, &packed.w_hh, 1, Of::H, band.clone());
                     self.gates(s, at, band, rnn::Rnn { plain: packed.is_plain() });
                 }
             }

@@ -1,7 +1,8 @@
-//! Weight matrices in tiles as wide as a vector register, as f32, f16 or int8, and how a vector of them
-//! comes into a register.
+//! Weight matrices in panels of a few vector registers, as f32, f16 or int8, and how vectors of them come
+//! into registers.
 
 use super::pack::Line;
+use super::product::panel_width;
 use crate::WeightStorage;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::any::Any;
@@ -11,13 +12,17 @@ use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
 #[cfg(target_arch = "aarch64")]
 use recurve_tensor::cpu::simd;
+use recurve_tensor::cpu::simd::prefetch;
 
-/// A matrix `[G·units, K]` as `[tiles, K, G, lanes]`: a tile is `lanes` neighbouring units, the last is
-/// padded with zeros.
+/// A matrix `[G·units, K]` as vectors of `lanes` neighbouring units, in the order `[tiles, G]`, of which
+/// `width` neighbours are a panel: `[panels, K, width, lanes]`. The last tile and the last panel are padded
+/// with zeros. A panel is what a product's inner loop reads, so its width suits the registers, not the gates.
 #[derive(Debug, Default)]
 pub(super) struct Matrix {
     /// K
     pub(super) k: usize,
+    /// Vectors of a panel.
+    pub(super) width: usize,
     pub(super) elements: Elements,
 }
 
@@ -25,7 +30,7 @@ pub(super) struct Matrix {
 pub(super) enum Elements {
     F32(Vec<Line>),
     F16(Vec<Line>),
-    /// Integers, and what one counts for in each row of the matrix, `[tiles, G, lanes]`.
+    /// Integers, and what one counts for in each row of the matrix, a vector for each of the matrix.
     Int8(Vec<Line>, Vec<Line>),
 }
 
@@ -64,13 +69,15 @@ impl Matrix {
         lanes: usize,
         weights: WeightStorage,
     ) -> Result<Self> {
-        let tiles = units.div_ceil(lanes);
-        let count = tiles * k * gates * lanes;
+        let width = panel_width(gates);
+        let panel = k * width * lanes;
+        let count = (units.div_ceil(lanes) * gates).div_ceil(width) * panel;
         // The row and column of an element in packed order, unless it is padding.
         let place = |n: usize| {
-            let (tile, rest) = (n / (k * gates * lanes), n % (k * gates * lanes));
-            let unit = tile * lanes + rest % lanes;
-            (unit < units).then_some((rest / lanes % gates * units + unit, rest / (gates * lanes)))
+            let rest = n % panel;
+            let vector = n / panel * width + rest / lanes % width;
+            let unit = vector / gates * lanes + rest % lanes;
+            (unit < units).then_some((vector % gates * units + unit, rest / (width * lanes)))
         };
         let elements = match weights {
             WeightStorage::F32 => Elements::F32(memory(count, |n| place(n).map_or(0.0, |(r, c)| m[r * k + c]))?),
@@ -86,22 +93,25 @@ impl Matrix {
                 Elements::Int8(values, scale)
             }
         };
-        Ok(Self { k, elements })
+        Ok(Self { k, width, elements })
     }
 }
 
-/// Elements of a matrix that come as vectors of `G` gates at a time.
+/// Elements of a matrix whose panels are `N` vectors wide.
 pub(super) trait Stored: Copy {
-    /// A tile's elements.
-    type Tile<S: Simd, const G: usize>: Copy;
+    /// A panel's elements.
+    type Panel<S: Simd, const N: usize>: Copy;
 
-    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> Self::Tile<S, G>;
+    fn panel<S: Simd, const N: usize>(self, panel: usize, k: usize) -> Self::Panel<S, N>;
 
     /// The weights of input `i`.
-    fn load<S: Simd, const G: usize>(s: S, tile: Self::Tile<S, G>, i: usize) -> [S::f32s; G];
+    fn load<S: Simd, const N: usize>(s: S, panel: Self::Panel<S, N>, i: usize) -> [S::f32s; N];
+
+    /// Has the weights of input `i` brought nearer.
+    fn prefetch<S: Simd, const N: usize>(panel: Self::Panel<S, N>, i: usize);
 
     /// Sums as they are, from sums of what was loaded.
-    fn finish<S: Simd>(self, _s: S, _tile: usize, _gate: usize, _gates: usize, sum: S::f32s) -> S::f32s {
+    fn finish<S: Simd>(self, _s: S, _vector: usize, sum: S::f32s) -> S::f32s {
         sum
     }
 }
@@ -110,17 +120,22 @@ pub(super) trait Stored: Copy {
 pub(super) struct F32<'a>(pub(super) &'a [Line]);
 
 impl<'a> Stored for F32<'a> {
-    type Tile<S: Simd, const G: usize> = &'a [[S::f32s; G]];
+    type Panel<S: Simd, const N: usize> = &'a [[S::f32s; N]];
 
     #[inline(always)]
-    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> &'a [[S::f32s; G]] {
-        let (gates, _) = S::as_simd_f32s(bytemuck::cast_slice(self.0)).0.as_chunks::<G>();
-        &gates[tile * k..][..k]
+    fn panel<S: Simd, const N: usize>(self, panel: usize, k: usize) -> &'a [[S::f32s; N]] {
+        let (all, _) = S::as_simd_f32s(bytemuck::cast_slice(self.0)).0.as_chunks::<N>();
+        &all[panel * k..][..k]
     }
 
     #[inline(always)]
-    fn load<S: Simd, const G: usize>(_: S, tile: &'a [[S::f32s; G]], i: usize) -> [S::f32s; G] {
-        tile[i]
+    fn load<S: Simd, const N: usize>(_: S, panel: &'a [[S::f32s; N]], i: usize) -> [S::f32s; N] {
+        panel[i]
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd, const N: usize>(panel: &'a [[S::f32s; N]], i: usize) {
+        prefetch(&panel[i]);
     }
 }
 
@@ -128,22 +143,27 @@ impl<'a> Stored for F32<'a> {
 pub(super) struct F16<'a>(pub(super) &'a [Line]);
 
 impl<'a> Stored for F16<'a> {
-    type Tile<S: Simd, const G: usize> = &'a [u16];
+    type Panel<S: Simd, const N: usize> = &'a [u16];
 
     #[inline(always)]
-    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> &'a [u16] {
-        let size = k * G * S::F32_LANES;
-        &bytemuck::cast_slice::<_, u16>(self.0)[tile * size..][..size]
+    fn panel<S: Simd, const N: usize>(self, panel: usize, k: usize) -> &'a [u16] {
+        let size = k * N * S::F32_LANES;
+        &bytemuck::cast_slice::<_, u16>(self.0)[panel * size..][..size]
     }
 
     #[inline(always)]
-    fn load<S: Simd, const G: usize>(s: S, tile: &'a [u16], i: usize) -> [S::f32s; G] {
-        let row = &tile[i * G * S::F32_LANES..][..G * S::F32_LANES];
-        let mut out = [s.splat_f32s(0.0); G];
-        for g in 0..G {
-            out[g] = f16s(s, &row[g * S::F32_LANES..][..S::F32_LANES]);
+    fn load<S: Simd, const N: usize>(s: S, panel: &'a [u16], i: usize) -> [S::f32s; N] {
+        let row = &panel[i * N * S::F32_LANES..][..N * S::F32_LANES];
+        let mut out = [s.splat_f32s(0.0); N];
+        for n in 0..N {
+            out[n] = f16s(s, &row[n * S::F32_LANES..][..S::F32_LANES]);
         }
         out
+    }
+
+    #[inline(always)]
+    fn prefetch<S: Simd, const N: usize>(panel: &'a [u16], i: usize) {
+        prefetch(&panel[i * N * S::F32_LANES..]);
     }
 }
 
@@ -151,28 +171,33 @@ impl<'a> Stored for F16<'a> {
 pub(super) struct Int8<'a>(pub(super) &'a [Line], pub(super) &'a [Line]);
 
 impl<'a> Stored for Int8<'a> {
-    type Tile<S: Simd, const G: usize> = &'a [i8];
+    type Panel<S: Simd, const N: usize> = &'a [i8];
 
     #[inline(always)]
-    fn tile<S: Simd, const G: usize>(self, tile: usize, k: usize) -> &'a [i8] {
-        let size = k * G * S::F32_LANES;
-        &bytemuck::cast_slice::<_, i8>(self.0)[tile * size..][..size]
+    fn panel<S: Simd, const N: usize>(self, panel: usize, k: usize) -> &'a [i8] {
+        let size = k * N * S::F32_LANES;
+        &bytemuck::cast_slice::<_, i8>(self.0)[panel * size..][..size]
     }
 
     #[inline(always)]
-    fn load<S: Simd, const G: usize>(s: S, tile: &'a [i8], i: usize) -> [S::f32s; G] {
-        let row = &tile[i * G * S::F32_LANES..][..G * S::F32_LANES];
-        let mut out = [s.splat_f32s(0.0); G];
-        for g in 0..G {
-            out[g] = int8s(s, &row[g * S::F32_LANES..][..S::F32_LANES]);
+    fn load<S: Simd, const N: usize>(s: S, panel: &'a [i8], i: usize) -> [S::f32s; N] {
+        let row = &panel[i * N * S::F32_LANES..][..N * S::F32_LANES];
+        let mut out = [s.splat_f32s(0.0); N];
+        for n in 0..N {
+            out[n] = int8s(s, &row[n * S::F32_LANES..][..S::F32_LANES]);
         }
         out
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(self, s: S, tile: usize, gate: usize, gates: usize, sum: S::f32s) -> S::f32s {
+    fn prefetch<S: Simd, const N: usize>(panel: &'a [i8], i: usize) {
+        prefetch(&panel[i * N * S::F32_LANES..]);
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(self, s: S, vector: usize, sum: S::f32s) -> S::f32s {
         let scale: &[f32] = bytemuck::cast_slice(self.1);
-        s.mul_f32s(sum, S::as_simd_f32s(scale).0[tile * gates + gate])
+        s.mul_f32s(sum, S::as_simd_f32s(scale).0[vector])
     }
 }
 
