@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p recurve-benches -- accuracy    worst error per cell, device and T, as CSV
 //! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
+//! cargo run --release -p recurve-benches -- step        one step of a small LSTM beside a loop written by hand, as CSV
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
 //! ```
 
@@ -52,9 +53,10 @@ fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("accuracy") => accuracy(),
         Some("steady") => steady(),
+        Some("step") => step(),
         Some("encode") => encode(),
         _ => {
-            eprintln!("usage: recurve-benches accuracy | steady | encode");
+            eprintln!("usage: recurve-benches accuracy | steady | step | encode");
             return ExitCode::from(2);
         }
     }
@@ -157,4 +159,98 @@ fn encode() {
         }
         gpu.set_profiling(false);
     }
+}
+
+/// An LSTM as one writes it by hand for one model: sizes known to the compiler, gates i f g o side by side, so
+/// that the compiler uses vectors for the products; `exp` and `tanh` of the standard library.
+struct ByHand<const I: usize, const H: usize, const G: usize> {
+    w_ih: [[f32; G]; I],
+    w_hh: [[f32; G]; H],
+    bias: [f32; G],
+}
+
+impl<const I: usize, const H: usize, const G: usize> ByHand<I, H, G> {
+    fn new(w: &recurve::DirectionWeights<f32>) -> Self {
+        Self {
+            w_ih: std::array::from_fn(|k| std::array::from_fn(|j| w.w_ih[j * I + k])),
+            w_hh: std::array::from_fn(|k| std::array::from_fn(|j| w.w_hh[j * H + k])),
+            bias: std::array::from_fn(|j| w.b_ih[j] + w.b_hh[j]),
+        }
+    }
+
+    #[inline(never)]
+    fn step(&self, x: &[f32; I], h: &mut [f32; H], c: &mut [f32; H]) {
+        let mut gates = self.bias;
+        for (x, w) in x.iter().zip(&self.w_ih) {
+            gates.iter_mut().zip(w).for_each(|(g, w)| *g += w * x);
+        }
+        for (h, w) in h.iter().zip(&self.w_hh) {
+            gates.iter_mut().zip(w).for_each(|(g, w)| *g += w * h);
+        }
+        let sigmoid = |x: f32| 1.0 / (1.0 + (-x).exp());
+        for j in 0..H {
+            let [i, f, g, o] = [0, 1, 2, 3].map(|g| gates[g * H + j]);
+            c[j] = sigmoid(f) * c[j] + sigmoid(i) * g.tanh();
+            h[j] = sigmoid(o) * c[j].tanh();
+        }
+    }
+}
+
+/// Nanoseconds of a call: the median and the least of many rounds of a thousand.
+fn nanoseconds(name: &str, mut call: impl FnMut()) {
+    const CALLS: u32 = 1000;
+    let mut rounds: Vec<f64> = (0..300)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            (0..CALLS).for_each(|_| call());
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS)
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    let before = counting::CALLS.load(Ordering::Relaxed);
+    (0..CALLS).for_each(|_| call());
+    let allocations = (counting::CALLS.load(Ordering::Relaxed) - before) as f64 / f64::from(CALLS);
+    println!("{name},{:.1},{:.1},{allocations}", rounds[rounds.len() / 2], rounds[0]);
+}
+
+/// One step of LSTM I = 1, H = 16, B = 1, as audio plug-ins take it sample by sample.
+fn step() {
+    const H: usize = 16;
+    let case = Case::random(1, Cell::LSTM, &[Direction::Forward], [1, 1, 1, H]);
+    let layer = case.layer(&Device::Cpu);
+    println!("# LSTM I = 1, H = {H}, B = 1; {}", Device::Cpu);
+    println!("what,ns_median,ns_min,allocations");
+
+    let by_hand = ByHand::<1, H, { 4 * H }>::new(&case.directions[0].1);
+    let (mut h, mut c) = ([0.0; H], [0.0; H]);
+    let mut x = [0.5f32];
+    nanoseconds("loop written by hand", || {
+        by_hand.step(&x, &mut h, &mut c);
+        // The next sample depends on what came out, so that no call is left out.
+        x[0] = 0.5 + 0.25 * h[0];
+    });
+    let expected = h;
+
+    let (mut h, mut c) = ([0.0; H], [0.0; H]);
+    let mut x = [0.5f32];
+    nanoseconds("Recurrent::step_in_place", || {
+        layer.step_in_place(&x, &mut h, &mut c).expect("a valid call");
+        x[0] = 0.5 + 0.25 * h[0];
+    });
+    for (got, want) in h.iter().zip(expected) {
+        assert!((got - want).abs() < 1e-5, "{got} by the layer, {want} by hand");
+    }
+
+    let x = Tensor::from_f32(&x, &[1, 1, 1], &Device::Cpu).expect("memory for a bench");
+    let mut state: Option<(Tensor, Tensor)> = None;
+    nanoseconds("Recurrent::forward over one timestep", || {
+        let args = ForwardArgs {
+            h0: state.as_ref().map(|s| &s.0),
+            c0: state.as_ref().map(|s| &s.1),
+            outputs: recurve::Outputs::Last,
+            ..ForwardArgs::default()
+        };
+        let out = layer.forward(&x, &args).expect("a valid call");
+        state = Some((out.h, out.c.expect("an LSTM has a c")));
+    });
 }
