@@ -5,7 +5,11 @@
 //! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
 //! cargo run --release -p recurve-benches -- step        one step of a small LSTM beside a loop written by hand, as CSV
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
+//! cargo run --release -p recurve-benches -- functions [STRIDE]
+//!                                                       worst errors of activations by every float, as CSV
 //! ```
+
+mod functions;
 
 use recurve::testing::Tolerance;
 use recurve::{Cell, Device, Direction, ForwardArgs, Strategy, Tensor};
@@ -55,8 +59,15 @@ fn main() -> ExitCode {
         Some("steady") => steady(),
         Some("step") => step(),
         Some("encode") => encode(),
+        Some("functions") => match std::env::args().nth(2).map_or(Ok(1), |s| s.parse()) {
+            Ok(stride) if stride > 0 => functions::run(stride),
+            _ => {
+                eprintln!("STRIDE must be a number of at least 1");
+                return ExitCode::from(2);
+            }
+        },
         _ => {
-            eprintln!("usage: recurve-benches accuracy | steady | step | encode");
+            eprintln!("usage: recurve-benches accuracy | steady | step | encode | functions [STRIDE]");
             return ExitCode::from(2);
         }
     }

@@ -1,10 +1,11 @@
 //! What is supported, counted: the table behind `docs/conformance.md`.
 
+use crate::How;
+use crate::onnx::CaseError;
 use crate::parity::{self, Parity};
-use crate::paths;
 use recurve::{
     Bidirectional, Cell, Device, Direction, DirectionWeights, Gru, Lstm, MinGru, Recurrent, RecurrentConfig,
-    RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Zoneout,
+    RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Strategy, Tuning, Zoneout,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,44 +14,104 @@ use std::fmt::Write as _;
 const ORDER: [&str; 10] =
     ["RNN", "LSTM", "GRU", "IndRNN", "minGRU", "minLSTM", "stacked cells", "networks", "bias", "bidirectional"];
 
-/// What each path makes of a case: whether it passed.
-pub type Outcome = Vec<bool>;
+/// The ways in which every case runs: the page's columns.
+pub const PATHS: [&str; 6] = ["CPU", "GPU `scan`", "GPU `step`", "GPU `grid`", "GPU tuned", "GPU wavefront"];
 
-/// Cases, and how many of them passed by each path.
-type Counts = (usize, [usize; 3]);
+/// The column whose numbers depend on how many workgroups the adapter was seen to run together.
+pub const GRID: usize = 3;
 
-/// Runs every case on every path.
-pub fn outcomes(case: &Parity) -> Outcome {
-    paths().iter().map(|(device, strategy)| case.check(device, *strategy).is_ok()).collect()
+/// What came of a case by each of [`PATHS`]: `None` where it does not run that way.
+pub type Outcomes = [Option<Result<f64, CaseError>>; PATHS.len()];
+
+/// A case that was run.
+#[derive(Debug)]
+pub struct Run {
+    /// Where its expected values come from.
+    pub framework: &'static str,
+    /// The case.
+    pub case: Parity,
+    /// What came of it.
+    pub outcomes: Outcomes,
 }
 
-/// `docs/conformance.md`, with the outcome of each case as `run` gives it.
-pub fn document(run: impl Fn(&Parity) -> Outcome) -> String {
-    let names = ["CPU", "GPU `scan`", "GPU `step`"];
-    // option → framework → (cases, passed by path)
-    let mut table: BTreeMap<(usize, String), BTreeMap<&str, Counts>> = BTreeMap::new();
-    let mut totals: BTreeMap<&str, Counts> = BTreeMap::new();
+/// Runs every case by every path. The device's own counts of dispatches say which way a case went: by `grid` only
+/// what ended there, and as a wavefront what its kernel ran.
+pub fn run(device: &Device) -> Vec<Run> {
+    let gpu = device.gpu().expect("the device is a GPU");
+    let dispatches = |part: &str| -> u64 {
+        gpu.dispatches_by_kernel().iter().filter(|(stem, _)| stem.contains(part)).map(|(_, n)| n).sum()
+    };
+    let mut all = Vec::new();
     for (framework, cases) in parity::all() {
         for case in cases {
-            let outcome = run(&case);
-            let count = |(n, passed): &mut Counts| {
-                *n += 1;
-                passed.iter_mut().zip(&outcome).for_each(|(p, &ok)| *p += usize::from(ok));
-            };
-            count(totals.entry(framework).or_default());
-            for option in &case.options {
-                let place = ORDER.iter().position(|o| o == option).unwrap_or(ORDER.len());
-                count(table.entry((place, option.clone())).or_default().entry(framework).or_default());
-            }
+            let waves = dispatches("stack_wave");
+            let step = case.check(device, Strategy::Step);
+            let (step, wave) = if dispatches("stack_wave") > waves { (None, Some(step)) } else { (Some(step), None) };
+            let before = ["_grid", "_step", "stack_wave"].map(dispatches);
+            let grid = case.check(device, Strategy::Grid);
+            let after = ["_grid", "_step", "stack_wave"].map(dispatches);
+            // What was refused, or gave up and ended by `step`, did not run by `grid`.
+            let ran = after[0] > before[0] && after[1..] == before[1..];
+            let tuned = How { strategy: Strategy::Auto, tuning: Tuning::Measure };
+            let outcomes = [
+                Some(case.check(&Device::Cpu, Strategy::Auto)),
+                Some(case.check(device, Strategy::Scan)),
+                step,
+                if ran || matches!(grid, Err(CaseError::Failed(_))) { Some(grid) } else { None },
+                Some(case.check(device, tuned)),
+                wave,
+            ];
+            all.push(Run { framework, case, outcomes });
+        }
+    }
+    all
+}
+
+/// A line for every case that did not pass by some path.
+pub fn failures(runs: &[Run]) -> Vec<String> {
+    let of = |run: &Run| -> Vec<String> {
+        let outcomes = PATHS.iter().zip(&run.outcomes);
+        let failed = outcomes.filter_map(|(path, o)| Some((path, o.as_ref()?.as_ref().err()?)));
+        failed.map(|(path, e)| format!("{} {} by {path}: {e}", run.framework, run.case.name)).collect()
+    };
+    runs.iter().flat_map(of).collect()
+}
+
+/// Cases that passed and cases that ran, by path.
+type Counts = [(usize, usize); PATHS.len()];
+
+fn count(counts: &mut Counts, outcomes: &Outcomes) {
+    for ((passed, run), outcome) in counts.iter_mut().zip(outcomes) {
+        if let Some(o) = outcome {
+            *run += 1;
+            *passed += usize::from(o.is_ok());
+        }
+    }
+}
+
+/// `docs/conformance.md`, from what came of each case.
+pub fn document(runs: &[Run]) -> String {
+    // option → framework → counts
+    let mut table: BTreeMap<(usize, &str), BTreeMap<&str, Counts>> = BTreeMap::new();
+    let mut totals: BTreeMap<&str, Counts> = BTreeMap::new();
+    for run in runs {
+        count(totals.entry(run.framework).or_default(), &run.outcomes);
+        for option in &run.case.options {
+            let place = ORDER.iter().position(|o| o == option).unwrap_or(ORDER.len());
+            count(table.entry((place, option.as_str())).or_default().entry(run.framework).or_default(), &run.outcomes);
         }
     }
     let mut text = String::from(
         "# Conformance\n\
-         Generated by `cargo xtask docs` from the cases that the tests run; a test keeps this page in step with them. \
-         Each cell is cases passed of cases run, and a case may count in several rows. The expected values are those of \
-         ONNX's node tests and of ONNX Runtime with numpy (ONNX), PyTorch 1.13 (PyTorch), Keras 3 on JAX (Keras), of \
-         scripts written from papers (papers), and of numpy from the text of ONNX's operators: cases made from public \
-         reports (reports), and both readings of what follows (ONNX readings). `tests/golden` holds the scripts.\n\n\
+         Generated by `cargo xtask docs`, which runs every case; a test runs them again and holds this page against what \
+         came of it. Each cell is cases passed of cases run, and a case may count in several rows. The expected values \
+         are those of ONNX's node tests and of ONNX Runtime with numpy (ONNX), PyTorch 1.13 (PyTorch), Keras 3 on JAX \
+         (Keras), of scripts written from papers (papers), and of numpy from the text of ONNX's operators: cases made \
+         from public reports (reports), and both readings of what follows (ONNX readings). `tests/golden` holds the \
+         scripts.\n\n\
+         Tuned is what measuring chose. Stacked layers whose `step` is a wavefront count there and not under `step`. A \
+         case counts under `grid` where all its layers have that kernel and the adapter was seen to run enough \
+         workgroups together; how many those are depends on the machine.\n\n\
          In two places ONNX Runtime departs from the text of the operators. By default Recurve does as ONNX Runtime \
          does; each has an option for the letter of the text:\n\
          - `clip` does not clamp the input of an LSTM's output activation h. `clip_output` (`Cell`, `Lstm`, model \
@@ -58,22 +119,23 @@ pub fn document(run: impl Fn(&Parity) -> Outcome) -> String {
          - ThresholdedRelu is 0 where x equals alpha. `Activation::thresholded_relu_from(alpha)` is alpha there.\n\n\
          `RECURVE_ONNX_CASES=DIR cargo xtask conformance` runs further ONNX cases.\n\n",
     );
-    let mut header = |title: &str| {
-        writeln!(text, "| {title} | framework | {} |\n|---|---|---|---|---|", names.join(" | ")).expect("a string");
+    let header = |text: &mut String, title: &str| {
+        writeln!(text, "| {title} | framework | {} |\n|---|---{}|", PATHS.join(" | "), "|---".repeat(PATHS.len()))
+            .expect("a string takes any text");
     };
-    header("suite");
-    let line = |text: &mut String, title: &str, framework: &str, (n, passed): Counts| {
-        let counts: Vec<_> = passed.iter().map(|p| format!("{p} of {n}")).collect();
+    let line = |text: &mut String, title: &str, framework: &str, counts: &Counts| {
+        let counts = counts.map(|(passed, run)| if run == 0 { String::new() } else { format!("{passed} of {run}") });
         writeln!(text, "| {title} | {framework} | {} |", counts.join(" | ")).expect("a string takes any text");
     };
-    for (framework, counts) in totals {
+    header(&mut text, "suite");
+    for (framework, counts) in &totals {
         line(&mut text, "all", framework, counts);
     }
     text.push('\n');
-    writeln!(text, "| option | framework | {} |\n|---|---|---|---|---|", names.join(" | ")).expect("a string");
-    for ((_, option), frameworks) in table {
+    header(&mut text, "option");
+    for ((_, option), frameworks) in &table {
         for (framework, counts) in frameworks {
-            line(&mut text, &option, framework, counts);
+            line(&mut text, option, framework, counts);
         }
     }
     text.push_str(

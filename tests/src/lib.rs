@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+pub mod fuzz;
 pub mod numerics;
 pub mod onnx;
 pub mod parity;
@@ -12,7 +13,7 @@ pub mod skips;
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
     Candidate, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent,
-    RecurrentConfig, Strategy, Tensor, WeightStorage,
+    RecurrentConfig, Strategy, Tensor, Tuning, WeightStorage,
 };
 use recurve_reference as reference;
 use std::collections::BTreeMap;
@@ -53,6 +54,21 @@ pub fn wanted_gpu() -> Option<Device> {
         skips::skip("a GPU among RECURVE_TEST_PATHS");
     }
     gpu
+}
+
+/// How a call is told to run on a GPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Who chooses where that is [`Strategy::Auto`].
+    pub tuning: Tuning,
+}
+
+impl From<Strategy> for How {
+    fn from(strategy: Strategy) -> Self {
+        Self { strategy, tuning: Tuning::Rule }
+    }
 }
 
 /// The CPU and the GPU.

@@ -38,7 +38,7 @@ pub const SIZES: [usize; 4] = [2, 1024, 16, 64];
 
 const GATED: &str = "sums of 64 products, and the activations; the gates contract, so errors do not add up over T";
 const PLAIN: &str = "sums of 64 products, and the activations; tanh contracts less than gates do";
-const IND: &str = "a ReLU does not contract where |u| is near 1: errors add up over some 1/(1 - |u|) steps";
+const IND: &str = "a ReLU does not contract whose u is near 1 or -1: errors add up over some 1/(1 - abs(u)) steps";
 const MINIMAL: &str = "gates do not see h, so errors do not feed back; `scan` composes the steps in another order";
 const NORM: &str = "division by a deviation, which magnifies rounding where it is small";
 const PROJECTED: &str = "as the plain LSTM, and another sum of 64 products";
@@ -65,6 +65,17 @@ fn cells() -> Vec<(&'static str, Cell, f64, &'static str)> {
         ("minLSTM", Cell::MINLSTM, 3e-6, MINIMAL),
         ("minGRU, log-space", Cell { candidate: Activation::Positive, ..Cell::MINGRU }, 3e-6, MINIMAL),
     ]
+}
+
+/// The bound of the table for f32 weights, for a cell that has perhaps several of the options in it.
+///
+/// # Panics
+/// If the table lacks the cell's family.
+pub fn bound(cell: &Cell) -> f64 {
+    let same = |c: &Cell| std::mem::discriminant(&c.kind) == std::mem::discriminant(&cell.kind);
+    let alike =
+        cells().into_iter().filter(|(_, c, ..)| same(c) && (c.layer_norm.is_none() || cell.layer_norm.is_some()));
+    alike.map(|(_, _, bound, _)| bound).reduce(f64::max).expect("the table has a row for every family")
 }
 
 /// The table.

@@ -1,12 +1,12 @@
 //! ONNX node tests: a folder with `model.onnx` and `test_data_set_0/{input,output}_N.pb`, one RNN,
 //! GRU or LSTM node each, run at the level of cells.
 
-use crate::{SENTINEL, poison};
+use crate::{How, SENTINEL, poison};
 use prost::Message;
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, GateOrder, Recurrent,
-    RecurrentConfig, Strategy, Tensor,
+    RecurrentConfig, Tensor,
 };
 use std::path::{Path, PathBuf};
 
@@ -411,10 +411,11 @@ impl OnnxCase {
     pub fn check_readings(
         &self,
         device: &Device,
-        strategy: Strategy,
+        how: impl Into<How>,
         tolerance: Tolerance,
     ) -> Result<(f64, Reading), CaseError> {
-        let check = |case: &Self| caught(|| case.check(device, strategy, tolerance));
+        let how = how.into();
+        let check = |case: &Self| caught(|| case.check(device, how, tolerance));
         match check(self) {
             Ok(worst) => Ok((worst, Reading::OnnxRuntime)),
             Err(CaseError::Failed(why)) => match self.read_as(Reading::Specification).map(|c| check(&c)) {
@@ -531,7 +532,8 @@ impl OnnxCase {
     ///
     /// # Errors
     /// What differs, or what could not be run.
-    pub fn check(&self, device: &Device, strategy: Strategy, tolerance: Tolerance) -> Result<f64, CaseError> {
+    pub fn check(&self, device: &Device, how: impl Into<How>, tolerance: Tolerance) -> Result<f64, CaseError> {
+        let How { strategy, tuning } = how.into();
         let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
         let (Some(x), Some(w), Some(r)) = (x, w, r) else { unreachable!("checked when the case was read") };
         let (d, h, kind) = (self.directions.len(), self.hidden, self.cells[0].kind);
@@ -590,6 +592,7 @@ impl OnnxCase {
             lengths: lengths.as_ref(),
             time_major: !batch_first,
             strategy,
+            tuning,
             ..ForwardArgs::default()
         };
         let out = layer.forward(&tensor(x)?, &args).map_err(fail)?;

@@ -2,12 +2,12 @@
 //! ONNX's nodes. The tests run them, and the conformance table counts them.
 
 use crate::onnx::{self, CaseError, OnnxCase};
-use crate::{Arrays, Golden, fixtures, golden, poison, wide};
+use crate::{Arrays, Golden, How, fixtures, golden, poison, wide};
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, ActivationSpec, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, GateOrder, Gru, LayerConfig,
-    Lstm, Masking, Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells, State,
-    Strategy, Tensor, TimeDistributed, Weights,
+    LayerError, Lstm, Masking, Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells,
+    State, Tensor, TensorError, TimeDistributed, Weights,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -61,8 +61,8 @@ impl Parity {
     ///
     /// # Errors
     /// What differs, or what could not be run.
-    pub fn check(&self, device: &Device, strategy: Strategy) -> Result<f64, CaseError> {
-        self.check_mutated(device, strategy, &mut |_, _| ())
+    pub fn check(&self, device: &Device, how: impl Into<How>) -> Result<f64, CaseError> {
+        self.check_mutated(device, how, &mut |_, _| ())
     }
 
     /// [`Self::check`] after a change to every recurrent layer's description and to the weights, for
@@ -73,19 +73,28 @@ impl Parity {
     pub fn check_mutated(
         &self,
         device: &Device,
-        strategy: Strategy,
+        how: impl Into<How>,
         change: &mut dyn FnMut(&mut RecurrentSpec, &mut Weights),
     ) -> Result<f64, CaseError> {
+        let how = how.into();
         match &self.subject {
-            Subject::Layer(c) => c.check(device, strategy, change),
-            Subject::Network(c) => c.check(device, strategy, change),
-            Subject::Onnx(folder) => Ok(OnnxCase::read(folder)?.check_readings(device, strategy, onnx::TOLERANCE)?.0),
+            Subject::Layer(c) => c.check(device, how, change),
+            Subject::Network(c) => c.check(device, how, change),
+            Subject::Onnx(folder) => Ok(OnnxCase::read(folder)?.check_readings(device, how, onnx::TOLERANCE)?.0),
         }
     }
 }
 
 fn fail(e: impl std::fmt::Display) -> CaseError {
     CaseError::Failed(e.to_string())
+}
+
+/// A strategy that has no kernel for a layer is no failure of the case.
+fn refuse(e: LayerError) -> CaseError {
+    match e {
+        LayerError::Tensor(TensorError::Argument { argument: "strategy", .. }) => CaseError::Refused(e.to_string()),
+        e => fail(e),
+    }
 }
 
 fn tensor(g: &Golden, device: &Device) -> Result<Tensor, CaseError> {
@@ -110,7 +119,7 @@ impl LayerCase {
     fn check(
         &self,
         device: &Device,
-        strategy: Strategy,
+        How { strategy, tuning }: How,
         change: &mut dyn FnMut(&mut RecurrentSpec, &mut Weights),
     ) -> Result<f64, CaseError> {
         let (mut spec, mut weights) = (self.spec.clone(), self.weights.clone());
@@ -123,8 +132,9 @@ impl LayerCase {
         let lengths = a.get("lengths").map(|l| integers(l, device)).transpose()?;
         let outputs: Vec<_> = ["y", "h", "c"].iter().filter_map(|n| a.get(*n)).collect();
         poison(device, &outputs.iter().map(|g| g.data.len()).collect::<Vec<_>>());
-        let args = CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, ..CallArgs::default() };
-        let (y, last) = layer.forward_with(&tensor(&a["x"], device)?, &args).map_err(fail)?;
+        let args =
+            CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, tuning, ..CallArgs::default() };
+        let (y, last) = layer.forward_with(&tensor(&a["x"], device)?, &args).map_err(refuse)?;
         let tolerance = if spec.cell.layer_norm.is_some() { NORMALISED } else { TOLERANCE };
         let mut worst = agree("y", &y, &a["y"], tolerance)?.max(agree("h", &last.h, &a["h"], tolerance)?);
         match (&last.c, a.get("c")) {
@@ -140,7 +150,7 @@ impl NetworkCase {
     fn check(
         &self,
         device: &Device,
-        strategy: Strategy,
+        How { strategy, tuning }: How,
         change: &mut dyn FnMut(&mut RecurrentSpec, &mut Weights),
     ) -> Result<f64, CaseError> {
         let (mut configs, mut weights) = (self.configs.clone(), self.weights.clone());
@@ -158,11 +168,11 @@ impl NetworkCase {
         let x = if ids { integers(&self.x, device)? } else { tensor(&self.x, device)? };
         let mask = self.mask.as_ref().map(|m| integers(m, device)).transpose()?;
         let state = self.state(&configs, device)?;
-        let args = CallArgs { mask: mask.as_ref(), strategy, ..CallArgs::default() };
+        let args = CallArgs { mask: mask.as_ref(), strategy, tuning, ..CallArgs::default() };
         poison(device, &self.want.iter().map(|g| g.data.len()).collect::<Vec<_>>());
         let mut got = Vec::new();
         for _ in 0..self.calls {
-            got = network.forward_from(&x, &args, state.as_ref()).map_err(fail)?.0;
+            got = network.forward_from(&x, &args, state.as_ref()).map_err(refuse)?.0;
         }
         if got.len() != self.want.len() {
             return Err(fail(format!("{} outputs, expected {}", got.len(), self.want.len())));

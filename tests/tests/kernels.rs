@@ -133,34 +133,40 @@ fn every_candidate_gives_the_same_result() {
     let f16 = has_f16(&gpu);
     let mut layouts = std::collections::BTreeSet::new();
     let clipped = Cell { clip: Some(0.5), candidate: Activation::Softsign, ..Cell::LSTM };
-    for (n, cell) in [Cell::RNN, Cell::GRU, clipped, Cell::GRU_RESET_BEFORE, Cell::LSTM].into_iter().enumerate() {
-        let shapes = [([1, 7, 5, 32], false), ([9, 5, 3, 33], true), ([3, 4, 2, 70], false), ([2, 3, 4, 130], true)];
-        // Two of the shapes for each cell, and every third layout of those: compiling takes its time.
-        for (m, (sizes, half)) in shapes.into_iter().enumerate().filter(|(m, _)| m % 2 == n % 2) {
-            let case = Case::random(60 + n as u64, cell, &BOTH, sizes).with_states(61);
-            let case = match (n % 3, half) {
-                (0, false) => case.with_lengths(),
-                (1, _) => case.with_mask(5, MaskedOutput::Repeat),
-                _ => case,
-            };
-            let case = if half && f16 { case.with_f16_weights() } else { case };
-            let want = case.reference();
-            let layer = case.layer(&gpu);
-            let all = layer.candidates(sizes[0], sizes[1]).unwrap();
-            for candidate in all.into_iter().skip((n + m) / 2 % 3).step_by(3) {
-                layouts.insert(candidate.to_string());
-                // Chunks of two timesteps too.
-                let row = 4 * 2 * sizes[0] * cell.kind.gates() * sizes[3];
-                for budget in [ALL, 2 * row] {
-                    let (got, by) = case.run_with(&layer, Strategy::Auto, Some(candidate), budget);
-                    assert!(by == candidate.strategy() || by == Strategy::Step, "{candidate}");
-                    for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
-                        if want.is_empty() {
-                            continue;
-                        }
-                        compare(got, want, bound(&cell))
-                            .unwrap_or_else(|e| panic!("{cell:?} {sizes:?} {candidate}: {e}"));
+    let coupled = Cell { kind: CellKind::Lstm { coupled: true }, ..Cell::LSTM };
+    // A shape for each cell, and all layouts of it: compiling takes its time.
+    let cases = [
+        (Cell::RNN, [1, 7, 5, 32], false),
+        (Cell::GRU, [9, 5, 3, 33], true),
+        (clipped, [3, 4, 2, 70], false),
+        (Cell::GRU_RESET_BEFORE, [2, 3, 4, 130], true),
+        (Cell::LSTM, [5, 2, 3, 17], false),
+        (coupled, [4, 3, 1, 64], false),
+    ];
+    for (n, (cell, sizes, half)) in cases.into_iter().enumerate() {
+        let case = Case::random(60 + n as u64, cell, &BOTH, sizes).with_states(61);
+        let case = match (n % 3, half) {
+            (0, false) => case.with_lengths(),
+            (1, _) => case.with_mask(5, MaskedOutput::Repeat),
+            _ => case,
+        };
+        let case = if half && f16 { case.with_f16_weights() } else { case };
+        let want = case.reference();
+        let layer = case.layer(&gpu);
+        for candidate in layer.candidates(sizes[0], sizes[1]).unwrap() {
+            layouts.insert(candidate.to_string());
+            // Chunks of two timesteps too.
+            let row = 4 * 2 * sizes[0] * cell.kind.gates() * sizes[3];
+            for budget in [ALL, 2 * row] {
+                let (got, by) = case.run_with(&layer, Strategy::Auto, Some(candidate), budget);
+                // Only `grid` may give up, and ends by `step` then.
+                let gave_up = candidate.strategy() == Strategy::Grid && by == Strategy::Step;
+                assert!(by == candidate.strategy() || gave_up, "{candidate} by {by:?}");
+                for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
+                    if want.is_empty() {
+                        continue;
                     }
+                    compare(got, want, bound(&cell)).unwrap_or_else(|e| panic!("{cell:?} {sizes:?} {candidate}: {e}"));
                 }
             }
         }
@@ -435,7 +441,8 @@ fn a_minimal_cell_whose_gates_are_shut_gives_no_nan() {
         w.b_ih[..8].fill(-1e4);
     }
     for (device, strategy) in paths() {
-        assert!(case.run(&device, strategy, ALL).y.iter().all(|v| v.is_finite()), "{device} {}", strategy.name());
+        // f + i is held at 1e-37, and what it divides is zero.
+        assert_eq!(case.run(&device, strategy, ALL).y, [0.0; 12], "{device} {}", strategy.name());
     }
 }
 

@@ -124,8 +124,9 @@ fn sources() -> Vec<String> {
     found
 }
 
+/// That a kernel is used and right is shown by running it: `every_kernel.rs`.
 #[test]
-fn every_kernel_has_its_host_file_and_its_test() {
+fn every_kernel_has_its_host_file_and_its_twin() {
     let host = |stem: &str| -> Vec<PathBuf> {
         let kernels = |file: &str| root().join("crates/kernels/src").join(file);
         match stem.split_once('_') {
@@ -146,20 +147,10 @@ fn every_kernel_has_its_host_file_and_its_test() {
             _ => vec![root().join(format!("crates/tensor/src/ops/{stem}.rs"))],
         }
     };
-    let tests: String = ["kernels.rs", "tensor_ops.rs"]
-        .iter()
-        .map(|f| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(f)).unwrap())
-        .collect();
     for shader in SHADERS {
-        let stem = shader.stem();
-        for path in host(stem) {
-            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{stem}: {}: {e}", path.display()));
-            let named = text.contains(&format!("`{stem}.wgsl`"))
-                || text.contains(&format!("Variant::{stem}"))
-                || path.components().any(|c| c.as_os_str() == "rows");
-            assert!(named, "{} does not mention {stem}", path.display());
+        for path in host(shader.stem()) {
+            assert!(path.is_file(), "{}: {} is not there", shader.stem(), path.display());
         }
-        assert!(stem.ends_with("_probe") || tests.contains(&format!("`{stem}`")), "no test names {stem}");
     }
     // And no file without a kernel.
     for file in std::fs::read_dir(root().join("shaders/wgsl")).unwrap() {

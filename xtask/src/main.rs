@@ -7,6 +7,8 @@
 //! `benches/results`.
 //! `cargo xtask gpu`: everything to be run on a machine with a GPU: the tests on it, then its benches.
 //! `cargo xtask portability [PART...]`: targets, shader compilers and drivers that are not at hand.
+//! `cargo xtask fuzz cells`: random recurrent layers on every device against the f64 reference; `--runs N` or
+//! `--minutes M`, `--seed S`, `--device cpu|NAME`, `--plan JSON` to run one again.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied.
 
 #![forbid(unsafe_code)]
@@ -30,18 +32,19 @@ fn main() -> ExitCode {
         Some("test") => test(&env::args().skip(2).collect::<Vec<_>>()),
         Some("setup") => setup(),
         Some("conformance") => return conformance(),
-        Some("docs") => setup().and_then(|()| suites()).and_then(|mut c| {
-            c.args(["docs", "docs"]);
+        Some("fuzz") => return fuzz(&env::args().skip(2).collect::<Vec<_>>()),
+        Some("docs") => setup().and_then(|()| suites("recurve-conformance")).and_then(|mut c| {
+            // The cases are tuned too, and leave the user's own choices alone.
+            c.args(["docs", "docs"]).env("RECURVE_TUNING_FILE", "");
             run(c)
         }),
         Some("compare") => compare(&env::args().skip(2).collect::<Vec<_>>()),
         Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
         Some("portability") => portability::portability(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
-        Some("fuzz") => fuzz(&env::args().skip(2).collect::<Vec<_>>()),
         _ => Err(
-            "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | fuzz | docs | compare | gpu \
-             | portability [PARTS] | lint"
+            "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | fuzz | docs \
+             | compare | gpu | portability [PARTS] | lint"
                 .into(),
         ),
     };
@@ -185,11 +188,11 @@ fn run_tests(mut c: Command) -> Outcome {
     outcome
 }
 
-/// The program of the suites, built with the whole workspace so that what the tests built serves.
-fn suites() -> Outcome<Command> {
+/// A program of the tests, built with the whole workspace so that what the tests built serves.
+fn suites(program: &str) -> Outcome<Command> {
     let mut c = cargo();
-    c.args(["build", "--release", "--workspace", "--bin", "recurve-conformance", "--message-format", "json"]);
-    Ok(command(built(c, "recurve-conformance")?))
+    c.args(["build", "--release", "--workspace", "--bin", program, "--message-format", "json"]);
+    Ok(command(built(c, program)?))
 }
 
 /// The path of the program that Cargo built last of those whose file's name begins like this, from what Cargo
@@ -216,10 +219,15 @@ fn output(mut c: Command) -> Outcome<String> {
 /// ONNX cases. The exit code is that of the suites: 1 if a case failed or there was none.
 fn conformance() -> ExitCode {
     let folder = env::var_os("RECURVE_ONNX_CASES").map(|d| std::path::absolute(d).unwrap_or_default());
-    let outcome = setup().and_then(|()| suites()).and_then(|mut c| {
+    let outcome = setup().and_then(|()| suites("recurve-conformance")).and_then(|mut c| {
         c.arg("onnx").args(folder);
         c.status().map_err(|e| format!("{}: {e}", show(&c)))
     });
+    exit_code(outcome)
+}
+
+/// The exit code of a program that ran, or what kept it from running.
+fn exit_code(outcome: Outcome<std::process::ExitStatus>) -> ExitCode {
     match outcome {
         Ok(status) => status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
         Err(e) => {
@@ -229,11 +237,24 @@ fn conformance() -> ExitCode {
     }
 }
 
-/// Random input for what is named first.
-fn fuzz(arguments: &[String]) -> Outcome {
+/// Random input for what is named first. The exit code is that of the fuzzer of cells: 1 if something failed.
+fn fuzz(arguments: &[String]) -> ExitCode {
     match arguments.split_first() {
-        Some((target, rest)) if readers::READERS.contains(&target.as_str()) => readers::fuzz(target, rest),
-        _ => Err(format!("usage: cargo xtask fuzz {} [--runs N] [--seed S]", readers::READERS.join("|"))),
+        Some((target, rest)) if readers::READERS.contains(&target.as_str()) => match readers::fuzz(target, rest) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => exit_code(Err(e)),
+        },
+        Some((target, _)) if target == "cells" => {
+            exit_code(setup().and_then(|()| suites("recurve-fuzz")).and_then(|mut c| {
+                c.args(arguments);
+                c.status().map_err(|e| format!("{}: {e}", show(&c)))
+            }))
+        }
+        _ => exit_code(Err(format!(
+            "usage: cargo xtask fuzz cells [--runs N | --minutes M] [--seed S] [--device all|cpu|NAME] [--plan JSON \
+             [--way NAME]] | {} [--runs N] [--seed S]",
+            readers::READERS.join("|")
+        ))),
     }
 }
 

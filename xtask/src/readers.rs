@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files, beginning with its corpus.
 
-use crate::{Outcome, cargo, command, run};
+use crate::{Outcome, cargo, command, root, run};
 use std::env;
 use std::process::{Command, ExitCode};
 
@@ -71,12 +71,10 @@ pub(crate) fn fuzz(reader: &str, arguments: &[String]) -> Outcome {
     build.args(["--bin", reader]).env("RUSTC_WRAPPER", this).env(AS_COMPILER, "1");
     run(build)?;
     let (work, corpus) = (format!("fuzz/work/{reader}"), format!("fuzz/corpus/{reader}"));
-    let root = command("").get_current_dir().map(std::path::Path::to_owned).unwrap_or_default();
     for folder in [&work, "fuzz/artifacts"] {
-        std::fs::create_dir_all(root.join(folder)).map_err(|e| format!("{folder}: {e}"))?;
+        std::fs::create_dir_all(root().join(folder)).map_err(|e| format!("{folder}: {e}"))?;
     }
-    // By its path from the root, where it is also run.
-    let mut target = command(root.join("fuzz/target/release").join(reader));
+    let mut target = command(root().join("fuzz/target/release").join(reader));
     // What is found new goes into the first folder.
     target.args([&work, &corpus]).args([format!("-runs={runs}"), format!("-seed={seed}")]);
     target.args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"]);

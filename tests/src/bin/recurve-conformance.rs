@@ -1,10 +1,12 @@
 //! `recurve-conformance onnx [DIR]` runs ONNX cases, `recurve-conformance docs DIR` writes the
-//! generated pages. `cargo xtask conformance` and `cargo xtask docs` call it.
+//! generated pages, `recurve-conformance page DIR` only that of all cases. `cargo xtask conformance` and `cargo
+//! xtask docs` call it.
 
 #![forbid(unsafe_code)]
 
+use recurve::Device;
 use recurve_tests::onnx::{CaseError, OnnxCase, Reading, TOLERANCE, cases, caught};
-use recurve_tests::{conformance, fixtures, numerics, paths};
+use recurve_tests::{conformance, fixtures, gpu, numerics, paths};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,8 +15,9 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["onnx"] => Ok(onnx(&fixtures())),
         ["onnx", folder] => Ok(onnx(Path::new(folder))),
-        ["docs", folder] => docs(Path::new(folder)),
-        _ => Err("usage: recurve-conformance onnx [DIR] | docs DIR".into()),
+        ["docs", folder] => docs(Path::new(folder)).and_then(|()| page(Path::new(folder))),
+        ["page", folder] => page(Path::new(folder)),
+        _ => Err("usage: recurve-conformance onnx [DIR] | docs DIR | page DIR".into()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -71,12 +74,26 @@ fn onnx(folder: &Path) -> bool {
     failed == 0 && passed > 0
 }
 
-fn docs(folder: &Path) -> Result<bool, String> {
-    let write = |name: &str, text: String| {
-        let path: PathBuf = folder.join(name);
-        std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
-    };
-    write("conformance.md", conformance::document(conformance::outcomes))?;
-    write("numerics.md", numerics::document(numerics::Row::worst_seen))?;
-    Ok(true)
+fn write(folder: &Path, name: &str, text: String) -> Result<(), String> {
+    let path: PathBuf = folder.join(name);
+    std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn docs(folder: &Path) -> Result<(), String> {
+    write(folder, "numerics.md", numerics::document(numerics::Row::worst_seen))
+}
+
+/// Runs every case by every path, writes the page of what came of it, and tells what failed. Whether nothing did.
+fn page(folder: &Path) -> Result<bool, String> {
+    // What is measured here is no choice of the user's.
+    if std::env::var_os("RECURVE_TUNING_FILE").is_none() {
+        return Err("RECURVE_TUNING_FILE must be set, perhaps to nothing: the cases are tuned too".into());
+    }
+    // A device of its own, whose counts nobody else adds to.
+    let device = Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).map_err(|e| e.to_string())?;
+    let runs = conformance::run(&device);
+    write(folder, "conformance.md", conformance::document(&runs))?;
+    let failures = conformance::failures(&runs);
+    failures.iter().for_each(|line| println!("FAILED   {line}"));
+    Ok(failures.is_empty() && !runs.is_empty())
 }

@@ -190,7 +190,8 @@ struct Way {
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
     let lists = [&a.seq, &a.batch, &a.input, &a.hidden].map(Vec::len);
-    let count = if a.shapes.is_empty() { lists.iter().fold(1, |n, &l| n.saturating_mul(l)) } else { a.shapes.len() };
+    let count =
+        if a.shapes.is_empty() { lists.iter().fold(1, |n: usize, &l| n.saturating_mul(l)) } else { a.shapes.len() };
     let rows = count.saturating_mul(a.cell.len());
     if rows > MAX_ROWS {
         return Err(format!("that is {rows} combinations, but at most {MAX_ROWS} are run").into());

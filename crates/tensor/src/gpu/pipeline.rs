@@ -3,8 +3,9 @@
 use super::{Gpu, lock};
 use crate::{Error, Result};
 use recurve_shaders::{BindingKind, Bounds, ReflectError, Target, Variant, reflect};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// A compiled kernel.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Pipeline {
     pub(crate) params_size: u32,
     /// Which buffers, in order of binding, are written.
     pub(crate) writes: Vec<bool>,
+    /// Dispatches recorded.
+    pub(crate) recorded: AtomicU64,
 }
 
 impl Gpu {
@@ -34,6 +37,16 @@ impl Gpu {
         let made = Arc::new(self.compile(variant)?);
         // Another thread may have been faster; its pipeline is then the one everybody uses.
         Ok(lock(&self.inner().pipelines).entry(variant.clone()).or_insert(made).clone())
+    }
+
+    /// Dispatches recorded since the device was opened, by kernel: the stem of its file. What has only been
+    /// compiled is there with 0.
+    pub fn dispatches_by_kernel(&self) -> BTreeMap<&'static str, u64> {
+        let mut all = BTreeMap::new();
+        for p in lock(&self.inner().pipelines).values() {
+            *all.entry(p.stem).or_default() += p.recorded.load(Ordering::Relaxed);
+        }
+        all
     }
 
     fn compile(&self, variant: &Variant) -> Result<Pipeline> {
@@ -144,6 +157,7 @@ impl Gpu {
             layout,
             params_size: reflection.bindings[0].size,
             writes: reflection.bindings[1..].iter().map(|b| b.kind == BindingKind::ReadWrite).collect(),
+            recorded: AtomicU64::new(0),
         })
     }
 }

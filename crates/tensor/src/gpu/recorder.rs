@@ -336,6 +336,7 @@ impl Gpu {
         r.params.resize(offset, 0);
         r.params.extend_from_slice(d.params);
         r.dispatches += 1;
+        d.pipeline.recorded.fetch_add(1, Ordering::Relaxed);
         r.commands.push(Command { pipeline: d.pipeline.clone(), bind_group, offset: offset as u32, groups: d.groups });
         Ok(())
     }

@@ -1,0 +1,157 @@
+//! Every kernel is run and its result compared: for each there is a call here, and the device itself says whether
+//! that call dispatched it. A kernel without a call does not compile, and one that its call does not reach fails.
+
+use recurve::testing::{Tolerance, compare};
+use recurve::{
+    Activation, AdapterKind, Cell, DType, Device, Direction, MatmulOptions, Reduction, SampleOptions, Strategy, Tensor,
+};
+use recurve_reference as reference;
+use recurve_shaders::{SHADERS, Shader};
+use recurve_tests::fuzz::{Choice, Plan};
+use recurve_tests::{Case, Random, gpu, wide};
+
+/// What a call came to: it ran and was right, or this adapter never runs the kernel, and why.
+type Outcome = Result<(), &'static str>;
+
+fn recurrent(cell: Cell, strategy: Strategy, timesteps: usize, device: &Device) -> Outcome {
+    let both = [Direction::Forward, Direction::Reverse];
+    let case = Case::random(5, cell, &both, [3, timesteps, 4, 33]).with_states(6).with_lengths();
+    // Layer normalization divides by a deviation that may be small.
+    let tolerance = Tolerance::new(if cell.layer_norm.is_some() { 2e-5 } else { 3e-6 });
+    case.check(&case.reference(), device, strategy, 64 << 20, tolerance);
+    Ok(())
+}
+
+fn grid(cell: Cell, device: &Device) -> Outcome {
+    let case = Case::random(5, cell, &[Direction::Forward], [1, 7, 4, 16]).with_states(6);
+    let layer = case.layer(device);
+    let layout = layer.candidates(1, 7).unwrap().into_iter().find(|c| c.strategy() == Strategy::Grid);
+    let layout = layout.ok_or("no workgroups were seen to run together")?;
+    let (got, by) = case.run_with(&layer, Strategy::Auto, Some(layout), 64 << 20);
+    assert_eq!(by, Strategy::Grid);
+    compare(&got.y, &case.reference().y, Tolerance::new(3e-6)).unwrap();
+    Ok(())
+}
+
+fn call(kernel: Shader, device: &Device) -> Outcome {
+    let mut r = Random(7);
+    let x = r.floats(5 * 70, 2.0);
+    let t = |data: &[f32], dims: &[usize]| Tensor::from_f32(data, dims, device).unwrap();
+    let a = t(&x, &[5, 70]);
+    let near = |y: Tensor, want: &[f64]| {
+        compare(&y.to_vec().unwrap(), want, Tolerance::new(1e-5)).unwrap();
+        Ok(())
+    };
+    let gpu = device.gpu().expect("a GPU");
+    let norm = |cell| Cell { layer_norm: Some(1e-3), ..cell };
+    match kernel {
+        Shader::Binary => near(a.add(&a).unwrap(), &wide(&x).iter().map(|v| 2.0 * v).collect::<Vec<_>>()),
+        Shader::Copy => {
+            let turned: Vec<f64> = (0..350).map(|n| x[n % 5 * 70 + n / 5].into()).collect();
+            near(a.transpose(&[1, 0]).unwrap(), &turned)
+        }
+        Shader::Fill => near(Tensor::full(&[300], 2.5, DType::F32, device).unwrap(), &[2.5; 300]),
+        Shader::Gather => {
+            let ids = Tensor::from_u32(&[4, 0, 2], &[3], device).unwrap();
+            near(a.gather(&ids).unwrap(), &wide(&[&x[280..350], &x[..70], &x[140..210]].concat()))
+        }
+        Shader::GeneralScan => recurrent(norm(Cell::LSTM), Strategy::Scan, 5, device),
+        Shader::GeneralStep => recurrent(norm(Cell::GRU), Strategy::Step, 5, device),
+        Shader::GridProbe => {
+            assert!(gpu.concurrent_workgroups().unwrap() >= 1);
+            Ok(())
+        }
+        Shader::GruGrid => grid(Cell::GRU, device),
+        Shader::GruScan => recurrent(Cell::GRU, Strategy::Scan, 5, device),
+        Shader::GruStep => recurrent(Cell::GRU_RESET_BEFORE, Strategy::Step, 5, device),
+        Shader::LayerNorm => {
+            let affine = r.floats(140, 1.0);
+            let mut want = wide(&x);
+            want.chunks_exact_mut(70).for_each(|row| reference::layer_norm(row, &wide(&affine), 1e-3));
+            near(a.layer_norm(&t(&affine, &[2, 70]), 1e-3).unwrap(), &want)
+        }
+        // Several blocks of 32 timesteps, whose prefixes are handed down.
+        Shader::LinearCarry => recurrent(Cell::MINGRU, Strategy::Scan, 100, device),
+        Shader::LinearScan => recurrent(Cell::MINLSTM, Strategy::Scan, 5, device),
+        Shader::LoopProbe if gpu.summary().kind != AdapterKind::Software => Err("only software is probed for loops"),
+        Shader::LoopProbe => {
+            assert!(gpu.max_loop_iterations() >= 1 << 10);
+            Ok(())
+        }
+        Shader::LstmGrid => grid(Cell::LSTM, device),
+        Shader::LstmScan => recurrent(Cell::LSTM, Strategy::Scan, 5, device),
+        Shader::LstmStep => recurrent(Cell::LSTM, Strategy::Step, 5, device),
+        Shader::Mask => {
+            let ids = Tensor::from_u32(&[0, 5, 0, 7], &[2, 2], device).unwrap();
+            assert_eq!(ids.mask(0.0).unwrap().to_vec_u32().unwrap(), [0, 1, 0, 1]);
+            Ok(())
+        }
+        Shader::Matmul | Shader::Matvec => {
+            let rows = if kernel == Shader::Matvec { 1 } else { 5 };
+            let w = r.floats(33 * 70, 1.0);
+            let want = reference::matmul(&wide(&x[..rows * 70]), &wide(&w), &[], [rows, 70, 33], Activation::Linear);
+            let options = MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() };
+            near(t(&x[..rows * 70], &[rows, 70]).matmul_with(&t(&w, &[33, 70]), &options).unwrap(), &want)
+        }
+        Shader::Peak => {
+            assert!(device.peak_flops().unwrap() > 1e7);
+            Ok(())
+        }
+        Shader::PointwiseScan => recurrent(Cell::INDRNN, Strategy::Scan, 5, device),
+        Shader::Reduce => {
+            let sums: Vec<f64> = wide(&x).chunks_exact(70).map(|row| row.iter().sum()).collect();
+            near(a.reduce(Reduction::Sum, 1).unwrap(), &sums)
+        }
+        Shader::RnnGrid => grid(Cell::RNN, device),
+        Shader::RnnScan => recurrent(Cell::RNN, Strategy::Scan, 5, device),
+        Shader::RnnStep => recurrent(Cell::RNN, Strategy::Step, 5, device),
+        Shader::Sample => {
+            let logits = t(&[0.0, 50.0, 0.0, 50.0, 0.0, 0.0], &[2, 3]);
+            let o = SampleOptions { temperature: 1.0, top_k: None, seed: 1, position: 0 };
+            assert_eq!(logits.sample(&o).unwrap().to_vec_u32().unwrap(), [1, 0]);
+            Ok(())
+        }
+        Shader::Softmax => near(a.softmax().unwrap(), &reference::softmax(&wide(&x), 70)),
+        Shader::StackWave => {
+            let plan: Plan = WAVE.parse().unwrap();
+            let report = plan.check(device, Choice::Named("step")).expect("a plan that can be compared");
+            assert!(report.faults.is_empty() && report.passed == 1, "{report:?}");
+            Ok(())
+        }
+        Shader::SubgroupProbe => match gpu.has_neighbour_sums().unwrap() {
+            true => Ok(()),
+            // Without subgroups of eight lanes there is nothing to find out.
+            false => Err("lanes are not known to be neighbours"),
+        },
+        Shader::Unary => near(
+            a.activation(Activation::Sigmoid).unwrap(),
+            &wide(&x).iter().map(|&v| Activation::Sigmoid.apply(v)).collect::<Vec<_>>(),
+        ),
+    }
+}
+
+/// Three stacked GRUs.
+const WAVE: &str = r#"{"seed":1,"door":"layer","sizes":[3,5,4,33],"layers":3,"directions":"forward","cell":{"kind":"gru","recurrent_activation":{"name":"sigmoid"},"activation":{"name":"tanh"},"output_activation":{"name":"tanh"}},"bias":"double","storage":"f32","scale":1.0,"states":true,"valid":"lengths","repeat":false,"time_major":false,"reading_order":false,"last":false,"chunk":0}"#;
+
+#[test]
+fn every_kernel_is_dispatched_by_a_call_that_is_compared() {
+    let (mut run, mut skipped) = (0, Vec::new());
+    for &kernel in SHADERS {
+        let stem = kernel.stem();
+        // A device of its own, so that nobody else's dispatches count.
+        let device = Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).unwrap();
+        match call(kernel, &device) {
+            Ok(()) => {
+                let counts = device.gpu().unwrap().dispatches_by_kernel();
+                assert!(counts.get(stem).is_some_and(|&n| n > 0), "{stem}: the call for it dispatched only {counts:?}");
+                run += 1;
+            }
+            Err(why) => skipped.push((stem, why)),
+        }
+    }
+    println!("{run} kernels run; not on this adapter: {skipped:?}");
+    for (stem, why) in &skipped {
+        assert!(stem.ends_with("_grid") || stem.ends_with("_probe"), "{stem} was not run: {why}");
+    }
+    assert_eq!(run + skipped.len(), SHADERS.len());
+}
