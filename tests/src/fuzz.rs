@@ -556,7 +556,7 @@ impl Plan {
     /// before the reference sees them, so their rounding is no error.
     pub fn tolerance(&self) -> Tolerance {
         let [_, _, i, _] = self.sizes;
-        let widest = i.max((self.layers > 1).then(|| self.directions.list().len() * self.width()).unwrap_or(0));
+        let widest = if self.layers > 1 { i.max(self.directions.list().len() * self.width()) } else { i };
         let products = (widest + self.width().max(self.sizes[3])) as f64;
         Tolerance::new(numerics::bound(&self.cell()) * (products / 80.0).sqrt().max(1.0) * self.layers as f64)
     }
@@ -645,6 +645,7 @@ impl fmt::Display for Way {
 }
 
 /// The layer of a plan on a device.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Subject {
     Kernel(Recurrent),
     Layer(RecurrentLayer),
@@ -871,7 +872,7 @@ impl Plan {
     pub fn check(&self, device: &Device, choice: Choice<'_>) -> Option<Report> {
         let numbers = self.numbers();
         let want = self.truth(&numbers, None);
-        let large = |v: &Vec<f64>| v.iter().any(|v| !(v.abs() < 1e6));
+        let large = |v: &Vec<f64>| v.iter().any(|v| v.is_nan() || v.abs() >= 1e6);
         if [&want.y, &want.h, &want.c].into_iter().any(large) || self.is_chaotic(&numbers, &want) {
             return None;
         }
@@ -929,8 +930,9 @@ impl Plan {
     /// for plans that may be: with bounded gates and weights of usual scale, none is.
     fn is_chaotic(&self, n: &Numbers, want: &crate::Outputs<f64>) -> bool {
         let off = self.truth(n, Some((ROUNDING, self.seed ^ 0xC4A05)));
-        let far =
-            |a: &[f64], b: &[f64]| a.iter().zip(b).any(|(a, b)| !((a - b).abs() * SAFETY < 1e-2 * (1.0 + b.abs())));
+        let far = |a: &[f64], b: &[f64]| {
+            a.iter().zip(b).any(|(a, b)| a.is_nan() || (a - b).abs() * SAFETY >= 1e-2 * (1.0 + b.abs()))
+        };
         far(&off.y, &want.y) || far(&off.h, &want.h) || far(&off.c, &want.c)
     }
 

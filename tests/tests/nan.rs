@@ -3,8 +3,8 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, CallArgs, Cell, CellKind, DType, Device, Direction, Gru, Lstm, MaskedOutput, MatmulOptions, Reduction,
-    SampleOptions, Sequential, SimpleRnn, Strategy, Tensor, Zoneout,
+    Activation, CallArgs, Cell, CellKind, DType, Device, Direction, Gru, LayerConfig, Lstm, MaskedOutput,
+    MatmulOptions, Reduction, SampleOptions, Sequential, SimpleRnn, Strategy, Tensor, Zoneout,
 };
 use recurve_tests::{Case, Random, devices, gpu, paths};
 
@@ -221,9 +221,11 @@ fn every_layout_and_the_wavefront() {
     for cell in [Cell { clip: Some(1.0), ..Cell::LSTM }, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::RNN] {
         let mut case = Case::random(41, cell, &[Direction::Forward], [b, t, i, h]).with_states(42);
         case.h0.as_mut().unwrap()[h + 7] = nan();
-        for candidate in case.layer(&gpu).candidates(b, t).unwrap().into_iter().step_by(4) {
-            let (got, _) = case.run_by(&gpu, Strategy::Auto, Some(candidate), 64 << 20);
-            assert_nan_at(&got.y, |e| e / (t * h) == 1, &format!("{cell:?} by {candidate}"));
+        let layer = case.layer(&gpu);
+        for candidate in layer.candidates(b, t).unwrap().into_iter().step_by(4) {
+            let said = format!("{cell:?} by {candidate}");
+            let (got, _) = case.run_with(&layer, Strategy::Auto, Some(candidate), 64 << 20);
+            assert_nan_at(&got.y, |e| e / (t * h) == 1, &said);
         }
     }
     let spec = |n: usize| -> recurve::RecurrentSpec {
@@ -234,7 +236,8 @@ fn every_layout_and_the_wavefront() {
         }
     };
     for n in 0..3 {
-        let network = Sequential::new().add(spec(n)).build(&[None, None, Some(i)], &gpu).unwrap();
+        let network =
+            Sequential::new().add(LayerConfig::Recurrent(spec(n))).build(&[None, None, Some(i)], &gpu).unwrap();
         let mut x = Random(43).floats(b * t * i, 1.0);
         x[(t + 1) * i] = nan();
         let x = Tensor::from_f32(&x, &[b, t, i], &gpu).unwrap();

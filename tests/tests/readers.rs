@@ -1,6 +1,7 @@
 //! Everything that reads a file: the corpora of the fuzz targets, and changes of them from a seed.
 //! `cargo xtask fuzz READER` goes on from there with libFuzzer.
 
+#[expect(unreachable_pub, reason = "for the fuzz targets it is a library of its own")]
 #[path = "../../fuzz/src/lib.rs"]
 mod readers;
 

@@ -315,7 +315,8 @@ fn numbers_that_make_no_sense_are_refused() {
     let model = model();
     let long = "9".repeat(50_000);
     // What the options take, of each command that has one which takes a number.
-    let kinds: [(&str, &[&str], &[(&str, &[&str])]); 6] = [
+    type Takes<'a> = &'a [(&'a str, &'a [&'a str])];
+    let kinds: [(&str, &[&str], Takes<'_>); 6] = [
         ("devices", &[], &[("", &["device"])]),
         ("run", &[&model], &[("", &["input", "output", "text", "device"])]),
         ("summary", &[&model], &[("", &["device"])]),

@@ -102,7 +102,7 @@ impl Gpu {
     /// Bytes of one buffer, at most; always below 4 GiB, because kernels count elements and bytes in 32 bits.
     pub fn max_buffer_bytes(&self) -> u64 {
         let l = &self.0.limits;
-        l.max_storage_buffer_binding_size.min(l.max_buffer_size).min((u32::MAX & !255).into())
+        l.max_storage_buffer_binding_size.min(l.max_buffer_size).min((!255u32).into())
     }
 
     /// Destroys the device, as an unplugged or reset GPU would be. Everything on it is lost and
