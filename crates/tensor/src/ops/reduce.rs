@@ -44,12 +44,16 @@ impl Tensor {
                 Self::cpu_write(a.result, |out| {
                     for (e, o) in out.iter_mut().enumerate() {
                         let values = a.values(e).map(|i| x[i]);
-                        // Comparisons that NaN wins, so that it is not lost.
+                        // NaN wins, wherever it stands.
                         *o = match reduction {
                             Reduction::Sum => sum(values) as f32,
                             Reduction::Mean => (sum(values) / a.len as f64) as f32,
-                            Reduction::Max => values.fold(f32::NEG_INFINITY, |m, v| if v <= m { m } else { v }),
-                            Reduction::Min => values.fold(f32::INFINITY, |m, v| if v >= m { m } else { v }),
+                            Reduction::Max => {
+                                values.fold(f32::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v })
+                            }
+                            Reduction::Min => {
+                                values.fold(f32::INFINITY, |m, v| if m.is_nan() || v >= m { m } else { v })
+                            }
                         };
                     }
                     Ok(())
