@@ -186,6 +186,28 @@ pub fn compose(
     Ok(c.out)
 }
 
+/// `source` with every loop ended after `limit` iterations of an invocation, all its loops together: what some
+/// software rasterisers do, so that tests can do without them and without long loops.
+pub(crate) fn end_loops(source: &str, limit: u32) -> String {
+    let mut out = String::with_capacity(source.len() + source.len() / 8);
+    for line in source.lines() {
+        let code = line.find("//").unwrap_or(line.len());
+        let mut rest = &line[..code];
+        while let Some(at) = rest.find("for (") {
+            let head = at + rest[at..].find('{').map_or(rest.len() - at, |n| n + 1);
+            out.push_str(&rest[..head]);
+            out.push_str(" if loops_end() { break; }");
+            rest = &rest[head..];
+        }
+        out.push_str(rest);
+        out.push_str(&line[code..]);
+        out.push('\n');
+    }
+    let _ = writeln!(out, "var<private> loops_run: u32;");
+    let _ = writeln!(out, "fn loops_end() -> bool {{ loops_run += 1u; return loops_run > {limit}u; }}");
+    out
+}
+
 struct Composer<'a> {
     defines: &'a Defines,
     imports: fn(&str) -> Option<(&'static str, &'static str)>,
@@ -351,6 +373,17 @@ mod tests {
         let off = compose("t", "#if A\n#subgroups\n#end\nx", &Defines::new().with("A", false), imports).unwrap();
         assert!(!off.subgroups);
         assert_eq!(off.wgsl(Target::Browser), off.source);
+    }
+
+    #[test]
+    fn loops_end_after_a_number_of_iterations() {
+        let source = "// for (a) {\nfor (var i = 0u; i < f(3u); i++) { x(); }\nfor (; j < n; j++) {\n}";
+        let ended = end_loops(source, 9);
+        assert!(ended.starts_with(
+            "// for (a) {\nfor (var i = 0u; i < f(3u); i++) { if loops_end() { break; } x(); }\n\
+             for (; j < n; j++) { if loops_end() { break; }\n}\n"
+        ));
+        assert!(ended.contains("loops_run > 9u"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ params! {
     Matmul {
         m: u32, n: u32, k: u32, a_inner: u32, a_outer_stride: u32, a_inner_stride: u32,
         a_offset: u32, b_offset: u32, c_offset: u32, a_batch: u32, b_batch: u32, c_batch: u32,
-        bias_offset: u32, alpha: f32, beta: f32, unused: u32,
+        bias_offset: u32, columns: u32, depth: u32, part: u32, alpha: f32, beta: f32,
     }
     /// `binary.wgsl`
     Binary { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
@@ -38,8 +38,8 @@ params! {
     Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }
     /// `reduce.wgsl`
     Reduce {
-        results: u32, groups_x: u32, axis: u32, inner: u32, first: u32, count: u32,
-        unused0: u32, unused1: u32,
+        results: u32, groups_x: u32, axis: u32, inner: u32, blocks: u32, divisor: f32, whole: u32,
+        unused: u32,
     }
     /// `fill.wgsl`
     Fill { count: u32, groups_x: u32, value: f32, unused: u32 }
@@ -62,16 +62,19 @@ params! {
         unused0: u32, unused1: u32,
     }
     /// `mask.wgsl`
-    Mask { count: u32, groups_x: u32, width: u32, value: f32 }
+    Mask {
+        count: u32, groups_x: u32, width: u32, value: f32, first: u32, columns: u32, unused0: u32,
+        unused1: u32,
+    }
     /// `sample.wgsl`
     Sample {
         rows: u32, width: u32, groups_x: u32, top_k: u32, inverse_temperature: f32, seed: u32,
-        position: u32, unused: u32,
+        position: u32, round: u32,
     }
     /// `*_scan.wgsl`, `*_step.wgsl` and `linear_carry.wgsl`
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
-        chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, directions: u32, unused: u32,
+        chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, directions: u32, patience: u32,
         first_row: u32, unused0: u32, unused1: u32, unused2: u32, unused3: u32,
     }
 }

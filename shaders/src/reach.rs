@@ -35,6 +35,13 @@ pub struct Bounds {
     /// HAS_BIAS, READ, FROM_GATES, APPLY, PROJECTION, LSTM: what the kernel's own switch says.
     switch: bool,
     phase: u64,
+    /// B of a product is [n, k].
+    transposed: bool,
+    /// ARGMAX, PLACED, WHOLE, COUNT: what `reduce` and `sample` do.
+    argmax: bool,
+    placed: bool,
+    whole: bool,
+    count: bool,
 }
 
 /// What the parameters of a dispatch may not be.
@@ -118,6 +125,11 @@ impl Variant {
             } else {
                 number("PHASE")
             },
+            transposed: self.shader == Shader::Matvec || flag("TRANSPOSED"),
+            argmax: flag("ARGMAX"),
+            placed: flag("PLACED"),
+            whole: flag("WHOLE"),
+            count: flag("COUNT"),
         }
     }
 }
@@ -216,6 +228,9 @@ impl Bounds {
             }
             Shader::Mask => {
                 let p: Mask = read(params)?;
+                if u64::from(p.first) + u64::from(p.columns) > p.width.into() {
+                    return Err("elements beyond the row");
+                }
                 reach([times([p.count.into(), p.width.into(), e]), u64::from(p.count) * 4])
             }
             Shader::Matmul | Shader::Matvec => {
@@ -224,6 +239,14 @@ impl Bounds {
                 // `matvec` has a workgroup a row, `matmul` clamps its rows to m.
                 let m = if self.shader == Shader::Matvec { gy } else { p.m.into() };
                 let (n, k) = (u64::from(p.n), u64::from(p.k));
+                let (columns, depth) = (u64::from(p.columns), u64::from(p.depth));
+                if n > columns || k > depth {
+                    return Err("a part larger than the whole");
+                }
+                let b = match self.transposed {
+                    true => plus([times([n - 1, depth]), k]),
+                    false => plus([times([k - 1, columns]), n]),
+                };
                 let inner = u64::from(p.a_inner);
                 let row = |r: u64| {
                     plus([times([r / inner, p.a_outer_stride.into()]), times([r % inner, p.a_inner_stride.into()])])
@@ -235,19 +258,28 @@ impl Bounds {
                 let bias = if self.switch { u64::from(p.bias_offset) + n } else { 0 };
                 reach([
                     times([plus([p.a_offset.into(), batch(p.a_batch), rows, k]), e]),
-                    times([plus([p.b_offset.into(), batch(p.b_batch), times([n, k])]), self.weight]),
+                    times([plus([p.b_offset.into(), batch(p.b_batch), b]), self.weight]),
                     bias * e,
-                    times([plus([p.c_offset.into(), batch(p.c_batch), times([m, n])]), e]),
+                    times([plus([p.c_offset.into(), batch(p.c_batch), times([last, columns]), n]), e]),
                 ])
             }
             Shader::Reduce => {
                 let p: Reduce = read(params)?;
-                positive([p.results, p.axis, p.inner])?;
-                if u64::from(p.first) + u64::from(p.count) > p.axis.into() {
+                positive([p.results, p.axis, p.inner, p.blocks])?;
+                if p.blocks > p.axis || (self.argmax && !self.placed && p.axis > p.whole) {
                     return Err("elements beyond the axis");
                 }
-                let outer = u64::from((p.results - 1) / p.inner) + 1;
-                reach([times([outer, p.axis.into(), p.inner.into(), e]), u64::from(p.results) * self.result])
+                let outer = u64::from(p.results - 1) / (u64::from(p.inner) * u64::from(p.blocks)) + 1;
+                let elements = |axis: u32, bytes: u64| times([outer, axis.into(), p.inner.into(), bytes]);
+                let results = u64::from(p.results);
+                match self.argmax {
+                    false => reach([elements(p.axis, e), results * self.result]),
+                    true => {
+                        positive([p.whole])?;
+                        let places = if self.placed { elements(p.axis, 4) } else { 0 };
+                        reach([elements(p.whole, e), places, results * 4])
+                    }
+                }
             }
             Shader::Softmax => {
                 let p: Softmax = read(params)?;
@@ -258,7 +290,19 @@ impl Bounds {
             Shader::Sample => {
                 let p: Sample = read(params)?;
                 positive([p.rows, p.width])?;
-                reach([times([p.rows.into(), p.width.into(), 4]), u64::from(p.rows) * 4])
+                let rows = u64::from(p.rows);
+                let logits = times([rows, p.width.into(), 4]);
+                if self.whole {
+                    return reach([logits, rows * 4]);
+                }
+                if !self.count {
+                    let counts = if p.top_k < p.width { times([32, rows, 4]) } else { 0 };
+                    return reach([logits, counts, logits]);
+                }
+                if gy > rows || p.round > 31 {
+                    return Err(GROUPS);
+                }
+                reach([logits, times([u64::from(p.round) + 1, rows, 4])])
             }
             Shader::LoopProbe => reach([12]),
             Shader::SubgroupProbe => reach([256 * 4]),

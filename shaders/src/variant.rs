@@ -297,8 +297,6 @@ pub struct Grid {
     pub batch_tile: u32,
     /// Each lane keeps its weights in registers.
     pub registers: bool,
-    /// Loads of an h that is not there before giving up.
-    pub spin_limit: u32,
 }
 
 impl Grid {
@@ -339,8 +337,7 @@ impl Grid {
             .with("BATCH_TILE", self.batch_tile)
             .with("H_TILE", 4 * self.batch_tile * self.k4)
             .with("SUMS", self.sums(cell))
-            .with("REGISTERS", self.registers)
-            .with("SPIN_LIMIT", self.spin_limit);
+            .with("REGISTERS", self.registers);
         let shader = match cell.family {
             Family::Lstm { .. } => Shader::LstmGrid,
             Family::Gru { .. } => Shader::GruGrid,
@@ -368,6 +365,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Loop iterations of an invocation of `*_step`, at most. Those of `stack_wave` are as many again.
+    pub const fn iterations(&self) -> u32 {
+        self.k4 / self.k_split / self.k_unroll + self.batch_tile.div_ceil(self.k_split)
+    }
+
     const fn sums(&self, parts: u32) -> u32 {
         self.k_split * self.batch_tile * parts * self.unit_tile
     }
@@ -473,6 +475,12 @@ impl General {
         let sums = 2 * (rows + units) + 4 * 32;
         let packs = self.k4.div_ceil(self.workgroup) + self.hidden.div_ceil(4 * self.workgroup);
         1 + rows * (1 + self.k4) + units * (3 + self.hidden.div_ceil(4)) + packs + sums
+    }
+
+    /// Loop iterations of an invocation of `general_step`, at most.
+    pub const fn iterations_of_step(&self, gates: u32) -> u32 {
+        let (rows, units) = ((gates * self.hidden).div_ceil(self.workgroup), self.hidden.div_ceil(self.workgroup));
+        3 * rows + 5 * units + 4 * 8
     }
 
     /// Loop iterations of an invocation of `general_scan` before and after the timesteps, at most.
@@ -598,6 +606,17 @@ impl MatmulTile {
     }
 }
 
+/// What a dispatch of `sample.wgsl` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleStage {
+    /// A token for each row, by a workgroup a row.
+    Whole,
+    /// How many logits of a span reach a threshold, one bit of it a dispatch.
+    Count,
+    /// The logits that take part, with their noise.
+    Noise,
+}
+
 /// Lanes of a workgroup of the elementwise kernels.
 const LANES: u32 = 256;
 
@@ -628,7 +647,7 @@ impl Variant {
         self
     }
 
-    /// `binary.wgsl`; operation 0 add, 1 subtract, 2 multiply, 3 divide.
+    /// `binary.wgsl`; operation 0 add, 1 subtract, 2 multiply, 3 divide, 4 exp(x - y), 5 x / √y.
     pub fn binary(element: Element, operation: u32) -> Self {
         Self::elementwise(Shader::Binary, element).and("OPERATION", operation)
     }
@@ -653,17 +672,25 @@ impl Variant {
         Self::elementwise(Shader::Unary, element).and("RESULT", result.alias()).and("ACTIVATION", activation)
     }
 
-    /// `reduce.wgsl`; operation 0 sum, 1 mean, 2 maximum, 3 minimum.
-    pub fn reduce(element: Element, operation: u32) -> Self {
+    /// Elements that a lane of `reduce.wgsl` reduces, at most. An invocation runs no more loop iterations.
+    pub const REDUCE_BLOCK: u32 = 128;
+
+    /// `reduce.wgsl`; operation 0 sum, divided by the divisor, 2 maximum, 3 minimum.
+    pub fn reduce(element: Element, result: Element, operation: u32) -> Self {
         Self::elementwise(Shader::Reduce, element)
-            .and("RESULT", element.alias())
+            .and("RESULT", result.alias())
             .and("OPERATION", operation)
             .and("ARGMAX", false)
+            .and("PLACED", false)
     }
 
-    /// `reduce.wgsl`, the index of the first maximum.
-    pub fn argmax(element: Element) -> Self {
-        Self::elementwise(Shader::Reduce, element).and("RESULT", Value::TypeU32).and("OPERATION", 0).and("ARGMAX", true)
+    /// `reduce.wgsl`, the index of the first maximum; `placed` chooses among indices.
+    pub fn argmax(element: Element, placed: bool) -> Self {
+        Self::elementwise(Shader::Reduce, element)
+            .and("RESULT", Value::TypeU32)
+            .and("OPERATION", 0)
+            .and("ARGMAX", true)
+            .and("PLACED", placed)
     }
 
     /// `softmax.wgsl`
@@ -713,7 +740,7 @@ impl Variant {
             .with("ACTIVATION", activation)
             .with("WIDE", wide)
             .with("WORKGROUP", Self::MATVEC_LANES)
-            .with("LANES_K", Self::MATVEC_LANES / Self::MATVEC_COLUMNS);
+            .with("LANES_K", Self::MATVEC_LANES_K);
         Self::fixed(Shader::Matvec, defines)
     }
 
@@ -721,6 +748,8 @@ impl Variant {
     const MATVEC_LANES: u32 = 128;
     /// See [`Self::matvec`].
     pub const MATVEC_COLUMNS: u32 = 8;
+    /// Lanes of a result.
+    pub const MATVEC_LANES_K: u32 = Self::MATVEC_LANES / Self::MATVEC_COLUMNS;
 
     /// `layer_norm.wgsl`
     pub fn layer_norm() -> Self {
@@ -732,9 +761,17 @@ impl Variant {
         Self::elementwise(Shader::Mask, element)
     }
 
+    /// Logits of a workgroup of `sample.wgsl` that counts.
+    pub const SAMPLE_SPAN: u32 = 1024;
+
     /// `sample.wgsl`
-    pub fn sample() -> Self {
-        Self::fixed(Shader::Sample, Defines::new().with("WORKGROUP", 64))
+    pub fn sample(stage: SampleStage) -> Self {
+        let defines = Defines::new()
+            .with("WORKGROUP", if stage == SampleStage::Noise { LANES } else { 64 })
+            .with("WHOLE", stage == SampleStage::Whole)
+            .with("COUNT", stage == SampleStage::Count)
+            .with("SPAN", Self::SAMPLE_SPAN);
+        Self::fixed(Shader::Sample, defines)
     }
 
     /// `loop_probe.wgsl`
@@ -764,6 +801,16 @@ impl Variant {
     pub fn compose(&self) -> Result<Composed, ComposeError> {
         compose(self.shader.stem(), self.shader.source(), &self.defines, snippet)
     }
+
+    /// [`Self::compose`] with loops that end after `limit` iterations of an invocation, as some software
+    /// rasterisers end them. For tests.
+    ///
+    /// # Errors
+    /// As [`Self::compose`].
+    pub fn compose_ending_loops(&self, limit: u32) -> Result<Composed, ComposeError> {
+        let composed = self.compose()?;
+        Ok(Composed { source: crate::compose::end_loops(&composed.source, limit), ..composed })
+    }
 }
 
 /// Variants that between them take every branch of every kernel.
@@ -775,17 +822,23 @@ pub fn samples() -> Vec<Variant> {
         Variant::subgroup_probe(),
         Variant::peak(false),
         Variant::peak(true),
-        Variant::argmax(F32),
-        Variant::argmax(F16),
+        Variant::argmax(F32, false),
+        Variant::argmax(F16, false),
+        Variant::argmax(F32, true),
+        Variant::argmax(F16, true),
         Variant::layer_norm(),
-        Variant::sample(),
+        Variant::sample(SampleStage::Whole),
+        Variant::sample(SampleStage::Count),
+        Variant::sample(SampleStage::Noise),
         Variant::mask(F32),
         Variant::mask(F16),
         Variant::mask(U32),
     ];
     for e in [F32, F16] {
-        out.extend((0..4).map(|op| Variant::binary(e, op)));
-        out.extend((0..4).map(|op| Variant::reduce(e, op)));
+        out.extend((0..6).map(|op| Variant::binary(e, op)));
+        for r in [F32, F16] {
+            out.extend([0, 2, 3].map(|op| Variant::reduce(e, r, op)));
+        }
         out.extend([Variant::softmax(e), Variant::gather(e)]);
         for r in [F32, F16] {
             out.extend((0..13).map(|a| Variant::unary(e, r, a)));
@@ -860,8 +913,8 @@ pub fn samples() -> Vec<Variant> {
                     }
                 }
                 for registers in [false, true] {
-                    let (unit_tile, k_split, spin_limit) = (16, 8, 100);
-                    out.push(Grid { hidden, k4, unit_tile, k_split, batch_tile, registers, spin_limit }.variant(&cell));
+                    let (unit_tile, k_split) = (16, 8);
+                    out.push(Grid { hidden, k4, unit_tile, k_split, batch_tile, registers }.variant(&cell));
                 }
             }
             for (hidden, batch_tile) in [(3, 1), (130, 4)] {

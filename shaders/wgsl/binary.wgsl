@@ -1,5 +1,6 @@
 // out = x OP y with broadcasting: a dimension of size 1 has stride 0.
 #import elements
+#import nan
 
 struct Params {
     count: u32,
@@ -37,5 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if OPERATION == 1u { v = a - b; }
     if OPERATION == 2u { v = a * b; }
     if OPERATION == 3u { v = a / b; }
+    if OPERATION == 4u { v = unless_nan(a - b, exp(a - b)); }
+    if OPERATION == 5u { v = a / sqrt(b); }
     out[e] = ELEMENT(v);
 }

@@ -23,10 +23,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let at = 1u + r * p.groups + g;
             var seen = atomicLoad(&exchange[at]);
             for (var spin = 0u; seen == 0u && r > 0u && spin < p.spin_limit; spin++) {
-                if spin % 64u == 63u && atomicLoad(&exchange[0]) != 0u { break; }
+                if spin % 64u == 15u && atomicLoad(&exchange[0]) != 0u { break; }
                 seen = atomicLoad(&exchange[at]);
             }
-            if seen == 0u && r > 0u { missing = 1u; }
+            if seen == 0u && r > 0u {
+                missing = 1u;
+                // At once, so that all others end too.
+                atomicStore(&exchange[0], 1u);
+            }
         }
         workgroupBarrier();
         if workgroupUniformLoad(&missing) != 0u { break; }

@@ -1,4 +1,5 @@
-// 1 for each row of `width` elements of which any differs from `value`, else 0.
+// 1 for each row of `width` elements of which any differs from `value`, else 0: looks at `columns` of them,
+// and if they are not the first, at what was found before.
 #import elements
 #import nan
 
@@ -7,6 +8,10 @@ struct Params {
     groups_x: u32,
     width: u32,
     value: f32,
+    first: u32,
+    columns: u32,
+    unused0: u32,
+    unused1: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,7 +23,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = element_index(group, lane, p.groups_x);
     if row >= p.count { return; }
     var differs = 0u;
-    for (var i = 0u; i < p.width; i++) {
+    if p.first > 0u { differs = out[row]; }
+    for (var i = p.first; i < p.first + p.columns; i++) {
         let v = x[row * p.width + i];
         if v != ELEMENT(p.value) || is_nan(f32(v)) { differs = 1u; }
     }

@@ -55,12 +55,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let kb = ka;
             let at = line + $qu * LINES;
             let first = b_matrix + min(k0 + kb, p.k - 1u);
-            let stride = p.k;
+            let stride = p.depth;
 #else
             let e = lane + $qu * 64u;
             let kb = e / (TILE_N / 4u);
             let at = e % (TILE_N / 4u);
-            let first = b_matrix + min(k0 + kb, p.k - 1u) * p.n;
+            let first = b_matrix + min(k0 + kb, p.k - 1u) * p.columns;
             let stride = 1u;
 #end
 #unroll s 4
@@ -98,10 +98,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             {
                 let column = n0 + $vu * (TILE_N / 4u) + $cu * LANES_N + tn;
                 if column < p.n {
+                    let at = p.c_offset + group.z * p.c_batch + row * p.columns + column;
                     var value = sum$i_$s_$c[$v];
-                    if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
-                    value = activate(ACTIVATION, p.alpha, p.beta, value);
-                    c[p.c_offset + group.z * p.c_batch + row * p.n + column] = ELEMENT(value);
+                    if (p.part & 1u) != 0u { value += f32(c[at]); }
+                    if (p.part & 2u) == 0u {
+                        if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
+                        value = activate(ACTIVATION, p.alpha, p.beta, value);
+                    }
+                    c[at] = ELEMENT(value);
                 }
             }
 #end

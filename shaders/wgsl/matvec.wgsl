@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let row = group.y;
     let a_row = p.a_offset + group.z * p.a_batch + (row / p.a_inner) * p.a_outer_stride
         + (row % p.a_inner) * p.a_inner_stride;
-    let b_row = p.b_offset + group.z * p.b_batch + min(column, p.n - 1u) * p.k;
+    let b_row = p.b_offset + group.z * p.b_batch + min(column, p.n - 1u) * p.depth;
 #if WIDE
     var sums = vec4<f32>();
     for (var k = slice; k < p.k / 4u; k += LANES_K) {
@@ -45,8 +45,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll q LANES_K
         value += partial[lane + $qu];
 #end
-        if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
-        value = activate(ACTIVATION, p.alpha, p.beta, value);
-        c[p.c_offset + group.z * p.c_batch + row * p.n + column] = ELEMENT(value);
+        let at = p.c_offset + group.z * p.c_batch + row * p.columns + column;
+        if (p.part & 1u) != 0u { value += f32(c[at]); }
+        if (p.part & 2u) == 0u {
+            if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
+            value = activate(ACTIVATION, p.alpha, p.beta, value);
+        }
+        c[at] = ELEMENT(value);
     }
 }

@@ -1,5 +1,7 @@
-// Reduction over one axis of [outer, axis, inner]: a lane per result. A long axis is done in
-// several dispatches (`first` to `first + count`), each starting from the result so far.
+// Reduction over one axis of [outer, axis, inner], a block of it a lane: with more than one block the results are
+// [outer, blocks, inner] and another dispatch reduces those. Block b has the elements b, b + blocks, b + 2 blocks
+// and so on, so that neighbouring lanes read neighbouring elements. Eight of them are added in pairs, which
+// keeps sums short.
 #import elements
 #import nan
 
@@ -8,52 +10,72 @@ struct Params {
     groups_x: u32,
     axis: u32,
     inner: u32,
-    first: u32,
-    count: u32,
-    unused0: u32,
-    unused1: u32,
+    blocks: u32,
+    // What a sum is divided by.
+    divisor: f32,
+    // ARGMAX: the axis of x; that of `places` is `axis`.
+    whole: u32,
+    unused: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<ELEMENT>;
+#if ARGMAX
+// PLACED: indices into the axis, [outer, axis, inner], of which one is chosen.
+@group(0) @binding(2) var<storage, read> places: array<u32>;
+@group(0) @binding(3) var<storage, read_write> out: array<u32>;
+#else
 @group(0) @binding(2) var<storage, read_write> out: array<RESULT>;
+#end
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let e = element_index(group, lane, p.groups_x);
     if e >= p.results { return; }
-    let base = (e / p.inner) * p.axis * p.inner + e % p.inner;
+    let column = e % p.inner;
+    let block = (e / p.inner) % p.blocks;
+    let outer = e / (p.inner * p.blocks);
+    let count = (p.axis - block + p.blocks - 1u) / p.blocks;
+    let base = (outer * p.axis + block) * p.inner + column;
+    let stride = p.blocks * p.inner;
 #if ARGMAX
+    let row = outer * p.whole * p.inner + column;
     var best = 0u;
-    if p.first > 0u { best = min(out[e], p.axis - 1u); }
-    var highest = f32(x[base + best * p.inner]);
-    for (var i = p.first; i < p.first + p.count; i++) {
-        let v = f32(x[base + i * p.inner]);
-        if is_above(v, highest) {
+    var highest = 0.0;
+    for (var n = 0u; n < count; n++) {
+        var place = block + n * p.blocks;
+        if PLACED { place = min(places[base + n * stride], p.whole - 1u); }
+        let v = f32(x[row + place * p.inner]);
+        // The first of several, NaN among them: blocks are not in order.
+        if n == 0u || is_above(v, highest) || (!is_above(highest, v) && place < best) {
             highest = v;
-            best = i;
+            best = place;
         }
     }
     out[e] = best;
 #else
     var value = f32(x[base]);
-    var i = p.first;
-    if p.first > 0u {
-        value = f32(out[e]);
-    } else {
-        i = 1u;
-    }
-    for (; i < p.first + p.count; i++) {
-        let v = f32(x[base + i * p.inner]);
+    if OPERATION == 0u { value = 0.0; }
+    for (var n = 0u; n < count; n += 8u) {
+#unroll u 8
+        var v$u = f32(x[base + min(n + $uu, count - 1u) * stride]);
+#end
         if OPERATION == 2u {
-            value = unless_nan(value, unless_nan(v, max(value, v)));
+#unroll u 8
+            value = unless_nan(value, unless_nan(v$u, max(value, v$u)));
+#end
         } else if OPERATION == 3u {
-            value = unless_nan(value, unless_nan(v, min(value, v)));
+#unroll u 8
+            value = unless_nan(value, unless_nan(v$u, min(value, v$u)));
+#end
         } else {
-            value += v;
+#unroll u 8
+            v$u = select(0.0, v$u, n + $uu < count);
+#end
+            value += ((v0 + v1) + (v2 + v3)) + ((v4 + v5) + (v6 + v7));
         }
     }
-    if OPERATION == 1u && p.first + p.count == p.axis { value /= f32(p.axis); }
+    if OPERATION == 0u { value /= p.divisor; }
     out[e] = RESULT(value);
 #end
 }

@@ -1,6 +1,7 @@
 // One token a row out of logits: the largest of `logit / temperature + noise` among the `top_k` largest
 // logits, the noise Gumbel's (Gumbel 1954), which draws from the softmax. The first NaN, if there is one. A
-// workgroup per row.
+// workgroup per row does it all where a row is short (WHOLE). Else COUNT finds the threshold, one bit a dispatch,
+// and the last stage puts out the logits with their noise, of which `reduce` finds the largest.
 #import nan
 
 struct Params {
@@ -12,15 +13,28 @@ struct Params {
     inverse_temperature: f32,
     seed: u32,
     position: u32,
-    unused: u32,
+    // COUNT: the bit of the threshold, from the highest.
+    round: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> logits: array<f32>;
+#if WHOLE
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 
 var<workgroup> best: array<f32, WORKGROUP>;
 var<workgroup> place: array<u32, WORKGROUP>;
+#else
+#if COUNT
+// Logits that reach the threshold with each bit, [32, rows]
+@group(0) @binding(2) var<storage, read_write> counts: array<atomic<u32>>;
+
+var<workgroup> place: array<u32, WORKGROUP>;
+#else
+@group(0) @binding(2) var<storage, read> counts: array<u32>;
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+#end
+#end
 
 // PCG's output function (Jarzynski & Olano 2020) as a hash.
 fn pcg(v: u32) -> u32 {
@@ -41,6 +55,11 @@ fn ordered(x: f32) -> u32 {
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }
 
+fn gumbel(row: u32, i: u32) -> f32 {
+    return -log(-log(uniform_of(row, i)));
+}
+
+#if WHOLE
 fn count_from(base: u32, lane: u32, least: u32) -> u32 {
     var n = 0u;
     for (var i = lane; i < p.width; i += WORKGROUP) { n += u32(ordered(logits[base + i]) >= least); }
@@ -71,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = lane; i < p.width; i += WORKGROUP) {
         let x = logits[base + i];
         if ordered(x) >= least || is_nan(x) {
-            let noisy = unless_nan(x, x * p.inverse_temperature - log(-log(uniform_of(row, i))));
+            let noisy = unless_nan(x, x * p.inverse_temperature + gumbel(row, i));
             if at == 0xffffffffu || is_above(noisy, value) {
                 value = noisy;
                 at = i;
@@ -95,3 +114,55 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     if lane == 0u && row < p.rows { out[row] = min(place[0], p.width - 1u); }
 }
+#else
+// The bits of a row's threshold that are known after some rounds: those with which at least top_k logits reach it.
+fn threshold(row: u32, rounds: u32) -> u32 {
+    var least = 0u;
+    for (var r = 0u; r < rounds; r++) {
+#if COUNT
+        let reached = atomicLoad(&counts[r * p.rows + row]);
+#else
+        let reached = counts[r * p.rows + row];
+#end
+        if reached >= p.top_k { least |= 0x80000000u >> r; }
+    }
+    return least;
+}
+
+#if COUNT
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let row = group.y;
+    let least = threshold(row, p.round) | (0x80000000u >> p.round);
+    let end = min((group.x + 1u) * SPAN, p.width);
+    var n = 0u;
+    for (var i = group.x * SPAN + lane; i < end; i += WORKGROUP) {
+        n += u32(ordered(logits[row * p.width + i]) >= least);
+    }
+    place[lane] = n;
+    workgroupBarrier();
+    for (var offset = WORKGROUP / 2u; offset > 0u; offset /= 2u) {
+        if lane < offset { place[lane] += place[lane + offset]; }
+        workgroupBarrier();
+    }
+    if lane == 0u { atomicAdd(&counts[p.round * p.rows + row], place[0]); }
+}
+#else
+#import elements
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let e = element_index(group, lane, p.groups_x);
+    if e >= p.rows * p.width { return; }
+    let row = e / p.width;
+    var least = 0u;
+    if p.top_k < p.width { least = threshold(row, 32u); }
+    let x = logits[e];
+    var noisy = -3.4e38;
+    if ordered(x) >= least || is_nan(x) {
+        noisy = unless_nan(x, x * p.inverse_temperature + gumbel(row, e % p.width));
+    }
+    out[e] = noisy;
+}
+#end
+#end

@@ -17,7 +17,7 @@ fn tensor(gpu: &Device) -> Tensor {
 fn record(gpu: &Gpu, v: &Variant, buffers: &[&Tensor], params: &[u8], groups: [u32; 3]) -> Result<(), E> {
     let pipeline = gpu.pipeline(v)?;
     let buffers: Vec<_> = buffers.iter().map(|t| t.gpu_buffer()).collect();
-    gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params, groups })
+    gpu.record(Dispatch { pipeline: &pipeline, buffers: &buffers, params, groups, work: 0 })
 }
 
 fn refused(result: Result<(), E>, what: &str) {
@@ -56,8 +56,8 @@ fn every_kernel_says_how_far_it_reaches() {
             };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
-        if v.shader() == Shader::Reduce {
-            let p = params::Reduce { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
+        if v.shader() == Shader::Mask {
+            let p = params::Mask { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
         let reach = v.bounds().reach(&ones, [1, 1, 1]).unwrap_or_else(|e| panic!("{}#{n}: {e}", v.shader().stem()));
@@ -134,14 +134,19 @@ fn strided_kernels_stay_inside() {
     assert!(matches!(strided_copy(g, &span(4, 0, 0), &a, &far.unwrap()), Err(E::Device { .. })));
 
     let v = Variant::matmul(Element::F32, Element::F32, true, false, 0, MatmulTile::SMALL);
-    let right = params::Matmul { m: 32, n: 32, k: 32, a_inner: 32, a_inner_stride: 32, ..Default::default() };
+    let sizes = params::Matmul { m: 32, n: 32, k: 32, columns: 32, depth: 32, ..Default::default() };
+    let right = params::Matmul { a_inner: 32, a_inner_stride: 32, ..sizes };
     let c = tensor(&device);
     let run = |p: params::Matmul, groups| record(g, &v, &[&a, &b, &a, &c], bytemuck::bytes_of(&p), groups);
     run(right, [1, 1, 1]).unwrap();
     for (wrong, what) in [
         (params::Matmul { m: 33, ..right }, "reaches"),
-        (params::Matmul { k: 33, ..right }, "reaches"),
-        (params::Matmul { n: 33, ..right }, "reaches"),
+        (params::Matmul { k: 33, depth: 33, ..right }, "reaches"),
+        (params::Matmul { n: 33, columns: 33, ..right }, "reaches"),
+        (params::Matmul { columns: 33, ..right }, "reaches"),
+        (params::Matmul { depth: 33, ..right }, "reaches"),
+        (params::Matmul { k: 33, ..right }, "larger than the whole"),
+        (params::Matmul { n: 33, ..right }, "larger than the whole"),
         (params::Matmul { a_offset: 1, ..right }, "reaches"),
         (params::Matmul { b_offset: 1, ..right }, "reaches"),
         (params::Matmul { c_offset: 1, ..right }, "reaches"),

@@ -23,10 +23,10 @@ pub enum Strategy {
     /// and large batches.
     Step,
     /// The whole sequence in one dispatch of several workgroups, each with its own hidden units, that
-    /// exchange h through memory after every step. No API promises that they run at the same time: they
-    /// wait a bounded time, and if in vain the same call ends by `step`, with the right result. A call waits
-    /// for the device. Never chosen by the default rule; by [`Tuning::Measure`] only where enough
-    /// workgroups were seen to run together.
+    /// exchange h through memory after every step. No API promises that they run at the same time: it is
+    /// refused where more would be needed than a probe saw run together. They wait a bounded time, and if in vain
+    /// the same call ends by `step`, with the right result, and later ones that need as many are refused. A call
+    /// waits for the device. Never chosen by the default rule, but by [`Tuning::Measure`].
     Grid,
 }
 

@@ -113,6 +113,7 @@ impl Tensor {
                     buffers: &[out.gpu_buffer()],
                     params: bytemuck::bytes_of(&p),
                     groups,
+                    work: shape.count() as u64,
                 })?;
                 Ok(out)
             }

@@ -12,3 +12,9 @@
     let finishes = slice < BATCH_TILE && first_row + slice < p.batch && j < H;
     let state_at = (d * p.batch + row) * H + jc;
     var done = 0u;
+    // Loads in vain so far.
+    var spins = 0u;
+    // An earlier dispatch gave up, or a workgroup of this one: nothing is left to do.
+    if lane == 0u { missing = u32(atomicLoad(&exchange[0]) == GAVE_UP); }
+    workgroupBarrier();
+    if workgroupUniformLoad(&missing) != 0u { return; }

@@ -11,13 +11,18 @@
             let k = v % H;
             let at = GRID_HEAD + ((i * p.directions + d) * p.batch + min(first_row + b, p.batch - 1u)) * H + k;
             var bits = atomicLoad(&exchange[at]);
-            for (var spin = 0u; bits == NOT_YET && spin < SPIN_LIMIT; spin++) {
+            // One lane's patience is for all it waits for in the dispatch.
+            for (; bits == NOT_YET && spins < p.patience; spins++) {
                 // Nobody waits on once somebody has given up.
-                if spin % 64u == 63u && atomicLoad(&exchange[0]) == GAVE_UP { break; }
+                if spins % 64u == 15u && atomicLoad(&exchange[0]) == GAVE_UP { break; }
                 bits = atomicLoad(&exchange[at]);
             }
             // Not the counter: a software rasteriser may leave the loop by itself.
-            if bits == NOT_YET { missing = 1u; }
+            if bits == NOT_YET {
+                missing = 1u;
+                // At once, so that all others end too.
+                atomicStore(&exchange[0], GAVE_UP);
+            }
             h_tile[b * (4u * K4) + k] = bitcast<f32>(bits);
         }
         workgroupBarrier();

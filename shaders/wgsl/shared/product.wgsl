@@ -16,7 +16,11 @@ struct Params {
     b_batch: u32,
     c_batch: u32,
     bias_offset: u32,
+    // Columns of C and of a B that is [k, n], and columns of a B that is [n, k], of which this may be a part.
+    columns: u32,
+    depth: u32,
+    // 1: adds to what C holds, 2: a part of k that is not the last.
+    part: u32,
     alpha: f32,
     beta: f32,
-    unused: u32,
 }

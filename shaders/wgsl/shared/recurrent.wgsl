@@ -21,7 +21,8 @@ struct Params {
     // timestep is not valid, in place of zero.
     flags: u32,
     directions: u32,
-    unused: u32,
+    // Loads in vain after which a lane of a grid kernel gives up.
+    patience: u32,
     // The row of the first workgroup, in kernels with a workgroup a row.
     first_row: u32,
     unused0: u32,

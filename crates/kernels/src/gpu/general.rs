@@ -111,6 +111,12 @@ impl GpuLayer {
         general.workgroup_bytes(gates) <= self.gpu.max_workgroup_bytes()
             && general.iterations_per_step(gates) + general.iterations_at_start() < self.gpu.max_loop_iterations()
     }
+
+    /// Whether a timestep can run in one workgroup a row, where the cell is one of these.
+    pub(super) fn general_steps(&self) -> bool {
+        let iterations = self.general().iterations_of_step(self.gates as u32);
+        matches!(self.kernels, Kernels::Pointwise) || iterations <= self.gpu.max_loop_iterations()
+    }
 }
 
 pub(super) fn scan(
@@ -128,7 +134,9 @@ pub(super) fn scan(
     let gates = layer.gates as u32;
     let pipeline = gpu.pipeline(&general.scan(&run.code))?;
     let work = ((layer.gates * sizes.hidden + sizes.hidden) * sizes.width) as u64;
-    let most = layer.steps_per_dispatch(general.iterations_at_start(), general.iterations_per_step(gates), work);
+    let groups = [sizes.batch as u32, sizes.directions as u32, 1];
+    let (at_start, per_step) = (general.iterations_at_start(), general.iterations_per_step(gates));
+    let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
     let buffers = [
         projection.gpu_buffer(),
         layer.w_hh.gpu_buffer(),
@@ -139,8 +147,9 @@ pub(super) fn scan(
         c.gpu_buffer(),
         run.y.gpu_buffer(),
     ];
+    let work = layer.step_work(sizes);
     let kernel =
-        Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups: [0, sizes.directions as u32, 1] };
+        Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups: [0, sizes.directions as u32, 1], work };
     for chunk in chunks {
         project(chunk)?;
         for p in run.dispatches(chunk, most) {
@@ -208,7 +217,8 @@ pub(super) fn step(
             for (n, pipeline) in pipelines.iter().enumerate() {
                 let product = if n == 0 { &sums } else { &projected };
                 let buffers = [pb, product.gpu_buffer(), layer.extra.gpu_buffer(), valid, hb, cb, m.gpu_buffer(), yb];
-                run.record_rows(&Dispatch { pipeline, buffers: &buffers, params: &[], groups }, 0, p)?;
+                let work = (d * b * rows) as u64;
+                run.record_rows(&Dispatch { pipeline, buffers: &buffers, params: &[], groups, work }, 0, p)?;
                 if n == 0
                     && let Some(w_hr) = &weights.w_hr_rows
                 {

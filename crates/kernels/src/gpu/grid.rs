@@ -6,7 +6,8 @@
 //! the call returns, so this is the one strategy that waits for the device.
 
 use super::{Chunk, GpuLayer, Run};
-use recurve_shaders::{Family, Grid};
+use recurve_shaders::{Family, Grid, params};
+use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
@@ -28,9 +29,7 @@ impl GpuLayer {
             k_split /= 2;
         }
         let batch_tile = (batch.min(4).next_power_of_two() as u32).min(k_split);
-        let spin_limit = self.gpu.spin_limit();
-        let mut grid =
-            Grid { hidden: self.hidden as u32, k4, unit_tile, k_split, batch_tile, registers: false, spin_limit };
+        let mut grid = Grid { hidden: self.hidden as u32, k4, unit_tile, k_split, batch_tile, registers: false };
         grid.registers = self.fits_registers(grid.k_slice(), unit_tile * k_split);
         let fits = grid.workgroup_bytes(&self.code) <= self.gpu.max_workgroup_bytes()
             && 2 * grid.iterations_per_step() + 64 < self.gpu.max_loop_iterations();
@@ -41,6 +40,20 @@ impl GpuLayer {
     pub(super) fn grid_groups(&self, grid: &Grid, batch: usize) -> [u32; 3] {
         [grid.hidden.div_ceil(grid.unit_tile), (batch as u32).div_ceil(grid.batch_tile), self.directions as u32]
     }
+}
+
+/// Loop iterations of an invocation before its first step.
+const AT_START: u32 = 64;
+
+/// Loads in vain that a lane may make in steps that it waits for as usual: a tenth of a millisecond or so each.
+const USUAL_WAIT: u32 = 256;
+
+/// Loads in vain after which a lane of a dispatch of some steps gives up: one long wait and the usual ones, or what a
+/// device that ends loops leaves for them.
+fn patience(gpu: &Gpu, grid: &Grid, steps: u32) -> u32 {
+    let own = steps.saturating_mul(grid.iterations_per_step()).saturating_add(AT_START);
+    let wanted = gpu.spin_limit().saturating_add(steps.saturating_mul(USUAL_WAIT));
+    wanted.min(gpu.max_loop_iterations().saturating_sub(own))
 }
 
 /// Returns the last h, or `None` if the workgroups did not run at the same time; outputs and c are then
@@ -70,9 +83,9 @@ pub(super) fn run(
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(grid.batch_tile)
         / u64::from(grid.hidden.div_ceil(grid.unit_tile));
     // Some of the iterations of a dispatch are for waiting.
-    let most = layer.steps_per_dispatch(64, 2 * grid.iterations_per_step(), work);
-    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
     let groups = layer.grid_groups(grid, sizes.batch);
+    let most = layer.steps_per_dispatch(AT_START, 2 * grid.iterations_per_step(), work, groups);
+    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
     for chunk in chunks {
         project(chunk)?;
         // As integers for the kernel, as f32 for the copies: the same bits.
@@ -92,7 +105,9 @@ pub(super) fn run(
             _ => &rnn,
         };
         for p in run.dispatches(chunk, most) {
-            gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
+            let p = params::Recurrent { patience: patience(gpu, grid, p.steps), ..p };
+            let work = layer.step_work(sizes) * u64::from(p.steps);
+            gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups, work })?;
         }
         h = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
         strided_copy(gpu, &span(Grid::HEAD + chunk.steps * row, 0), &exchange, &h)?;

@@ -93,7 +93,7 @@ impl Run<'_> {
     }
 
     /// Projects and records every chunk with one kernel, at most `most` steps a dispatch. The parameters
-    /// of `kernel` are filled in here.
+    /// of `kernel` are filled in here; its work is that of a step.
     fn record(
         &self,
         kernel: &Dispatch<'_>,
@@ -104,14 +104,15 @@ impl Run<'_> {
         for chunk in chunks {
             project(chunk)?;
             for p in self.dispatches(chunk, most) {
-                self.layer.gpu.record(Dispatch { params: bytemuck::bytes_of(&p), ..*kernel })?;
+                let work = kernel.work * u64::from(p.steps);
+                self.layer.gpu.record(Dispatch { params: bytemuck::bytes_of(&p), work, ..*kernel })?;
             }
         }
         Ok(())
     }
 
     /// Records a kernel that has a workgroup a row, counted along `axis`: more rows than the device counts
-    /// workgroups for go in several dispatches.
+    /// workgroups for go in several dispatches. The kernel's work is that of a step of all rows.
     fn record_rows(&self, kernel: &Dispatch<'_>, axis: usize, p: params::Recurrent) -> Result<()> {
         let gpu = &self.layer.gpu;
         let most = gpu.max_workgroups();
@@ -119,7 +120,9 @@ impl Run<'_> {
             let mut groups = kernel.groups;
             groups[axis] = most.min(p.batch - first_row);
             let p = params::Recurrent { first_row, ..p };
-            gpu.record(Dispatch { params: bytemuck::bytes_of(&p), groups, ..*kernel })?;
+            let share = u64::from(groups[axis]) * u64::from(p.steps);
+            let work = kernel.work.saturating_mul(share) / u64::from(p.batch);
+            gpu.record(Dispatch { params: bytemuck::bytes_of(&p), groups, work, ..*kernel })?;
         }
         Ok(())
     }
@@ -203,11 +206,45 @@ impl GpuLayer {
         CellCode::k4(self.width as u32, K4_MULTIPLE)
     }
 
-    /// Timesteps that one workgroup runs in one dispatch, by the iterations of an invocation at the start
-    /// and in each step, and the multiply-adds of a step.
-    fn steps_per_dispatch(&self, at_start: u32, per_step: u32, work: u64) -> usize {
-        let by_loops = (self.gpu.max_loop_iterations() - at_start) / per_step;
-        u64::from(by_loops).min(MAX_WORK / work).max(1) as usize
+    /// Timesteps of one dispatch, by the iterations of an invocation at the start and in each step, the
+    /// multiply-adds of a workgroup's step, and the number of workgroups. One at least.
+    fn steps_per_dispatch(&self, at_start: u32, per_step: u32, work: u64, groups: [u32; 3]) -> usize {
+        let by_loops = self.gpu.max_loop_iterations().saturating_sub(at_start) / per_step;
+        let all = groups.into_iter().map(u64::from).product::<u64>().saturating_mul(work);
+        u64::from(by_loops).min(MAX_WORK / work).min(self.gpu.max_work() / all).max(1) as usize
+    }
+
+    /// Multiply-adds of a timestep, of all rows and directions.
+    fn step_work(&self, sizes: &Sizes) -> u64 {
+        let state = if self.is_pointwise() { 1 } else { sizes.width };
+        [sizes.directions, sizes.batch, self.gates, sizes.hidden, state].into_iter().map(|n| n as u64).product()
+    }
+
+    fn is_pointwise(&self) -> bool {
+        matches!(self.kernels, Kernels::Pointwise)
+    }
+
+    /// Workgroups of a dispatch of `grid`.
+    fn workgroups(&self, grid: &recurve_shaders::Grid, batch: usize) -> u32 {
+        self.grid_groups(grid, batch).into_iter().fold(1, u32::saturating_mul)
+    }
+
+    /// Refuses a layout of `grid` that needs more workgroups at the same time than were seen to run so.
+    fn check_concurrent(&self, grid: &recurve_shaders::Grid, batch: usize) -> Result<()> {
+        let needed = self.workgroups(grid, batch);
+        // One alone waits for nobody.
+        let seen = if needed == 1 { 1 } else { self.gpu.concurrent_workgroups()? };
+        if needed <= seen {
+            return Ok(());
+        }
+        Err(Error::Argument {
+            operation: "Recurrent::forward",
+            argument: "strategy",
+            message: format!(
+                "`grid` needs {needed} workgroups at the same time, but {seen} were seen to run so on {}",
+                self.gpu.summary().name
+            ),
+        })
     }
 
     /// Whether the weights of a lane fit into registers beside everything else: a slice of `k_slice` vec4 of
@@ -237,8 +274,7 @@ impl GpuLayer {
         }
         for unit_tile in [8, 16, 32] {
             if let Some(grid) = self.grid_geometry(batch, unit_tile)
-                && self.grid_groups(&grid, batch).iter().map(|&n| u64::from(n)).product::<u64>()
-                    <= self.gpu.concurrent_workgroups()?.into()
+                && self.check_concurrent(&grid, batch).is_ok()
             {
                 add(Some(Layout::Grid(grid)));
             }
@@ -288,25 +324,30 @@ impl GpuLayer {
                     Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden)))
                 }
                 Strategy::Scan => Ok(Layout::Other(Strategy::Scan)),
+                Strategy::Step if !self.general_steps() => Err(cannot(too_long(self.hidden))),
                 Strategy::Step => Ok(Layout::Other(Strategy::Step)),
                 Strategy::Auto if matches!(self.kernels, Kernels::Pointwise) => Ok(Layout::Other(Strategy::Scan)),
                 Strategy::Auto if scan && self.hidden <= self.longest_scan() => Ok(Layout::Other(Strategy::Scan)),
+                Strategy::Auto if !self.general_steps() => Err(cannot(too_long(self.hidden))),
                 Strategy::Auto => Ok(Layout::Other(Strategy::Step)),
             };
         }
-        let step = || Layout::Step(self.step_geometry(batch));
+        let step = || match self.step_geometry(batch) {
+            s if s.iterations() <= self.gpu.max_loop_iterations() => Ok(Layout::Step(s)),
+            _ => Err(cannot(too_long(self.hidden))),
+        };
         match wanted {
-            Strategy::Step => Ok(step()),
+            Strategy::Step => step(),
             Strategy::Grid => match self.grid_geometry(batch, 16) {
-                Some(grid) => Ok(Layout::Grid(grid)),
+                Some(grid) => self.check_concurrent(&grid, batch).map(|()| Layout::Grid(grid)),
                 None => Err(cannot("`grid` has no kernel for this cell or size".into())),
             },
             Strategy::Scan => match self.scan_geometry(batch, timesteps)? {
                 Some(scan) => Ok(Layout::Scan(scan)),
                 None => Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden))),
             },
-            Strategy::Auto if self.hidden > self.longest_scan() => Ok(step()),
-            Strategy::Auto => Ok(self.scan_geometry(batch, timesteps)?.map_or_else(step, Layout::Scan)),
+            Strategy::Auto if self.hidden > self.longest_scan() => step(),
+            Strategy::Auto => self.scan_geometry(batch, timesteps)?.map_or_else(step, |s| Ok(Layout::Scan(s))),
         }
     }
 
@@ -323,7 +364,12 @@ impl GpuLayer {
         directions: &[Direction],
     ) -> Result<RecurrentOutput> {
         let layout = match (args.candidate, args.strategy, args.tuning) {
-            (Some(c), ..) => c.layout,
+            (Some(c), ..) => {
+                if let Layout::Grid(g) = &c.layout {
+                    self.check_concurrent(g, sizes.batch)?;
+                }
+                c.layout
+            }
             (None, Strategy::Auto, Tuning::Measure) => self.tuned(sizes, directions)?,
             (None, wanted, _) => self.choose(wanted, sizes.batch, sizes.timesteps)?,
         };
@@ -343,6 +389,9 @@ impl GpuLayer {
             Some(out) => Ok(out),
             // Workgroups that did not run at the same time: the dispatches of `step` need not.
             None => {
+                if let Layout::Grid(g) = &layout {
+                    self.gpu.note_not_concurrent(self.workgroups(g, sizes.batch));
+                }
                 let step = Layout::Step(self.step_geometry(sizes.batch));
                 let out = self.forward_by(step, input, args, sizes, directions)?;
                 Ok(out.expect("only `grid` gives up"))
@@ -535,6 +584,11 @@ impl GpuLayer {
         let c = matches!(self.code.family, Family::Lstm { .. }).then_some(c);
         Ok(Some(RecurrentOutput { y, h, c, strategy }))
     }
+}
+
+/// Why a layer cannot run by `step`.
+fn too_long(hidden: usize) -> String {
+    format!("`step` with {hidden} hidden units takes more loop iterations than an invocation may run")
 }
 
 /// What says which timesteps of a call are valid.

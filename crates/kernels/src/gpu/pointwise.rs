@@ -36,9 +36,10 @@ pub(super) fn run(
     if layer.is_linear(strategy) && columns <= gpu.max_workgroups() as usize {
         return linear(run, pointwise, projection, chunks, project, h);
     }
+    let work = layer.step_work(sizes);
     let most = match strategy {
         Strategy::Step => 1,
-        _ => gpu.max_loop_iterations() as usize - 1,
+        _ => layer.steps_per_dispatch(1, 1, 1, [work.min(u32::MAX.into()) as u32, 1, 1]),
     };
     let pipeline = gpu.pipeline(&pointwise.scan(&run.code))?;
     let buffers = [
@@ -49,7 +50,7 @@ pub(super) fn run(
         run.y.gpu_buffer(),
     ];
     let groups = [pointwise.hidden.div_ceil(Pointwise::LANES), 0, sizes.directions as u32];
-    let kernel = Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups };
+    let kernel = Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups, work };
     for chunk in chunks {
         project(chunk)?;
         for p in run.dispatches(chunk, most) {
@@ -111,6 +112,7 @@ fn linear(
                     buffers: &[level.prefixes.gpu_buffer(), level.wholes.gpu_buffer(), valid, source.gpu_buffer()],
                     params: bytemuck::bytes_of(&with(items)),
                     groups: groups(items),
+                    work: (sizes.directions * items * columns) as u64,
                 })?;
                 levels.push(level);
                 if items <= block {
@@ -128,6 +130,7 @@ fn linear(
                         buffers: &[above, level.prefixes.gpu_buffer(), valid],
                         params: bytemuck::bytes_of(&with(level.items)),
                         groups: groups(level.items),
+                        work: (sizes.directions * level.items * columns) as u64,
                     })?;
                 } else if n == 0 {
                     gpu.record(Dispatch {
@@ -142,6 +145,7 @@ fn linear(
                         ],
                         params: bytemuck::bytes_of(&with(level.items)),
                         groups: groups(level.items),
+                        work: (sizes.directions * level.items * columns) as u64,
                     })?;
                 }
             }

@@ -122,7 +122,9 @@ pub(super) fn run(
 
     let family = code.family;
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
-    let most = layer.steps_per_dispatch(scan.iterations_at_start(), scan.iterations_per_step(family), work);
+    let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
+    let (at_start, per_step) = (scan.iterations_at_start(), scan.iterations_per_step(family));
+    let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
 
     // Buffers that a variant does not read still need something bound.
     let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
@@ -136,7 +138,7 @@ pub(super) fn run(
         Family::Gru { .. } => &gru,
         _ => &rnn,
     };
-    let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
-    run.record(&Dispatch { pipeline: &pipeline, buffers, params: &[], groups }, most, chunks, project)?;
+    let work = layer.step_work(sizes);
+    run.record(&Dispatch { pipeline: &pipeline, buffers, params: &[], groups, work }, most, chunks, project)?;
     Ok(h)
 }

@@ -88,8 +88,12 @@ impl GpuStack {
     /// Whether the layers would run by `step` one after the other.
     pub(crate) fn is_chosen(&self, bottom: &GpuLayer, args: &ForwardArgs<'_>, sizes: &Sizes) -> bool {
         debug_assert!(matches!(bottom.kernels, Kernels::Fused));
+        let runs = 2 * wave(sizes).iterations() <= bottom.gpu.max_loop_iterations();
         let by_rule = |s| bottom.choose(s, sizes.batch, sizes.timesteps).is_ok_and(|c| c.strategy() == Strategy::Step);
-        args.candidate.is_none() && args.tuning == crate::Tuning::Rule && !args.reading_order && by_rule(args.strategy)
+        runs && args.candidate.is_none()
+            && args.tuning == crate::Tuning::Rule
+            && !args.reading_order
+            && by_rule(args.strategy)
     }
 
     /// States are `[L, B, H]`. `bottom` is the first layer, for its input product.
@@ -111,9 +115,8 @@ impl GpuStack {
         };
         // What is bound where nothing is read or written; no buffer that a kernel may write is bound twice.
         let spare = || uninit(Shape::new(&[1]).expect("one element"));
-        let batch_tile = b.next_power_of_two().min(4) as u32;
-        let k4 = CellCode::k4(h as u32, K_SPLIT);
-        let step = Step { hidden: h as u32, k4, unit_tile: UNIT_TILE, k_split: K_SPLIT, batch_tile, k_unroll: 1 };
+        let step = wave(sizes);
+        let (batch_tile, k4) = (step.batch_tile, step.k4);
         let code = CellCode { valid: valid_by(args), ..self.code };
         let pipeline = gpu.pipeline(&step.wave(&code))?;
 
@@ -171,6 +174,7 @@ impl GpuStack {
             ]
         };
         let groups = [step.hidden.div_ceil(UNIT_TILE), (b as u32).div_ceil(batch_tile), self.layers as u32];
+        let work = (2 * self.layers * b * row * h) as u64;
         let waves = t + self.layers - 1;
         for s in 0..waves {
             let first = s / chunk * chunk;
@@ -214,6 +218,7 @@ impl GpuStack {
                 buffers: &buffers(s % 2),
                 params: bytemuck::bytes_of(&p),
                 groups,
+                work,
             })?;
         }
         let last = uninit(state)?;
@@ -222,4 +227,11 @@ impl GpuStack {
         strided_copy(gpu, &span, &h_state[waves % 2], &last)?;
         Ok(RecurrentOutput { y, h: last, c: is_lstm.then_some(c), strategy: Strategy::Step })
     }
+}
+
+/// How a wave is laid out.
+fn wave(sizes: &Sizes) -> Step {
+    let (hidden, batch_tile) = (sizes.hidden as u32, sizes.batch.min(4).next_power_of_two() as u32);
+    let k4 = CellCode::k4(hidden, K_SPLIT);
+    Step { hidden, k4, unit_tile: UNIT_TILE, k_split: K_SPLIT, batch_tile, k_unroll: 1 }
 }

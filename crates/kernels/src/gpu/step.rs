@@ -27,7 +27,9 @@ impl GpuLayer {
             })
             .filter(move |s| {
                 let wide = s.batch_tile == base.batch_tile || batch >= s.batch_tile as usize;
-                wide && s.unit_tile * s.k_split <= lanes && s.workgroup_bytes(&self.code) <= bytes
+                let iterations = s.iterations() <= self.gpu.max_loop_iterations();
+                let fits = s.unit_tile * s.k_split <= lanes && s.workgroup_bytes(&self.code) <= bytes;
+                wide && iterations && fits
             })
     }
 }
@@ -94,12 +96,13 @@ pub(super) fn run(
     };
     let groups =
         [step.hidden.div_ceil(step.unit_tile), (sizes.batch as u32).div_ceil(step.batch_tile), sizes.directions as u32];
+    let work = layer.step_work(sizes);
     for chunk in chunks {
         project(chunk)?;
         for p in run.dispatches(chunk, 1) {
             for (phase, pipeline) in pipelines.iter().enumerate() {
                 let buffers = &buffers(p.first_step as usize % 2, phase);
-                gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups })?;
+                gpu.record(Dispatch { pipeline, buffers, params: bytemuck::bytes_of(&p), groups, work })?;
             }
         }
     }

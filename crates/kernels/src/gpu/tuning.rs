@@ -6,13 +6,16 @@ use crate::{Direction, ForwardArgs, Outputs};
 use recurve_shaders::{Element, Family};
 use recurve_tensor::{Device, Result, Tensor};
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Choices by what they are for, from the file and from this process.
 static CHOICES: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(|| Mutex::new(load()));
+
+/// Held while something is measured: measurements at the same time would disturb each other.
+static MEASURING: Mutex<()> = Mutex::new(());
 
 /// Where choices are kept: `RECURVE_TUNING_FILE`, or a file in the user's cache folder; `None` if that is
 /// not known or the variable is empty.
@@ -43,10 +46,12 @@ fn load() -> HashMap<String, String> {
     parse(&text)
 }
 
-/// Lines of a key, a tab and a choice; the last of a key counts, and what is no such line is left alone.
+/// Complete lines of a key, a tab and a choice; the last of a key counts, and what is no such line is left alone.
 fn parse(text: &[u8]) -> HashMap<String, String> {
     let text = String::from_utf8_lossy(text);
-    let pairs = text.lines().filter_map(|l| l.split_once('\t'));
+    // What stands behind the last end of a line is being written, or its writer died.
+    let complete = &text[..text.rfind('\n').map_or(0, |n| n + 1)];
+    let pairs = complete.lines().filter_map(|l| l.split_once('\t'));
     pairs.map(|(k, c)| (k.to_owned(), c.to_owned())).collect()
 }
 
@@ -57,10 +62,14 @@ fn keep(key: &str, choice: &str) {
     if std::fs::metadata(&path).is_ok_and(|m| !m.is_file()) {
         return;
     }
-    if let Ok(mut f) = std::fs::OpenOptions::new().append(true).create(true).open(path) {
-        // One write, so that two processes do not mix their lines.
-        let _ = f.write_all(format!("{key}\t{choice}\n").as_bytes());
-    }
+    let Ok(mut f) = std::fs::OpenOptions::new().append(true).read(true).create(true).open(path) else { return };
+    // Other processes wait, where the system knows locks; they end with the file.
+    let _ = f.lock();
+    let mut last = [b'\n'];
+    let _ = f.seek(SeekFrom::End(-1)).and_then(|_| f.read_exact(&mut last));
+    // A line that somebody left half written must not become a part of this one.
+    let begin = if last == *b"\n" { "" } else { "\n" };
+    let _ = f.write_all(format!("{begin}{key}\t{choice}\n").as_bytes());
 }
 
 /// Timesteps of a measurement, at most.
@@ -99,9 +108,23 @@ impl GpuLayer {
         let all = self.layouts(sizes.batch, sizes.timesteps)?;
         let key = self.tuning_key(sizes);
         let lock = || CHOICES.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock().get(&key).cloned();
-        if let Some(c) = known.and_then(|name| all.iter().find(|c| c.to_string() == name)) {
-            return Ok(*c);
+        let known = || {
+            let name = lock().get(&key).cloned()?;
+            all.iter().copied().find(|c| c.to_string() == name)
+        };
+        if let Some(c) = known() {
+            return Ok(c);
+        }
+        let _measuring = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have measured this meanwhile, or another process.
+        if let Some(c) = known() {
+            return Ok(c);
+        }
+        if let Some(name) = load().remove(&key) {
+            lock().insert(key.clone(), name);
+            if let Some(c) = known() {
+                return Ok(c);
+            }
         }
         let best = self.measure(&all, sizes, directions)?;
         lock().insert(key.clone(), best.to_string());

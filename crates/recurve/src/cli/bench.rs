@@ -456,8 +456,14 @@ fn measure(
                 Err(e) => return Err(e.into()),
             }
             compare(&run.y[..want.len()], &want, tolerance).map_err(|e| Failure::Wrong(format!("{device}: {e}")))?;
-            run.call(&x)?;
-            runs.push(run);
+            // A device on which `grid` gave up refuses it from then on.
+            match run.call(&x) {
+                Err(e) if several => eprintln!("left out: {e}"),
+                other => {
+                    other?;
+                    runs.push(run);
+                }
+            }
         }
         if let Some(gpu) = device.gpu() {
             gpu.set_profiling(true);
@@ -468,8 +474,20 @@ fn measure(
     let least = Duration::from_secs_f64(a.seconds * runs.len() as f64);
     let mut rounds = 0;
     while rounds < a.runs || (started.elapsed() < least && rounds < 100_000) {
-        for run in &mut runs {
-            run.time(&x)?;
+        let mut failed = None;
+        runs.retain_mut(|run| match run.time(&x) {
+            Ok(()) => true,
+            Err(e) if several && run.way.strategy == Strategy::Grid => {
+                eprintln!("left out: {e}");
+                false
+            }
+            Err(e) => {
+                failed = Some(e);
+                true
+            }
+        });
+        if let Some(e) = failed {
+            return Err(e.into());
         }
         rounds += 1;
     }

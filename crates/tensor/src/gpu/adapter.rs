@@ -6,7 +6,7 @@ use crate::pool::Pool;
 use crate::{Error, Result};
 use pollster::block_on;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own because
@@ -155,6 +155,11 @@ impl Gpu {
             Arc::new(move |e: wgpu::Error| *super::lock(&uncaptured) = Some(e.to_string()))
         });
         let software = summary.kind == AdapterKind::Software;
+        let max_work = match summary.kind {
+            AdapterKind::Software => 1 << 29,
+            AdapterKind::Discrete => 1 << 36,
+            _ => 1 << 32,
+        };
         let recorder = Recorder::new(&device, &queue, &limits, features);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let gpu = Self(Arc::new(Inner {
@@ -169,9 +174,11 @@ impl Gpu {
             pipelines: Mutex::new(HashMap::new()),
             recorder: Mutex::new(recorder),
             staging: Mutex::new(Pool::new()),
-            max_loop_iterations: OnceLock::new(),
+            max_loop_iterations: AtomicU32::new(u32::MAX),
+            ended_loops: AtomicU32::new(0),
+            max_work: AtomicU64::new(max_work),
             neighbour_sums: OnceLock::new(),
-            concurrent_workgroups: OnceLock::new(),
+            concurrent_workgroups: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
         }));
         if software {

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 use recorder::Recorder;
 use recurve_shaders::Variant;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// An open GPU. Cloning shares it.
@@ -40,9 +40,13 @@ pub(crate) struct Inner {
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     recorder: Mutex<Recorder>,
     staging: Mutex<Pool<u64, wgpu::Buffer>>,
-    max_loop_iterations: OnceLock<u32>,
+    max_loop_iterations: AtomicU32,
+    max_work: AtomicU64,
+    /// Iterations after which kernels end their loops, for tests; 0 for never.
+    ended_loops: AtomicU32,
     neighbour_sums: OnceLock<bool>,
-    concurrent_workgroups: OnceLock<u32>,
+    /// 0 where not yet known.
+    concurrent_workgroups: AtomicU32,
     /// Submissions so far; a buffer remembers the last one that used it.
     epoch: AtomicU64,
 }
@@ -86,6 +90,13 @@ impl Gpu {
     /// Workgroups of a dispatch in one dimension.
     pub fn max_workgroups(&self) -> u32 {
         self.0.limits.max_compute_workgroups_per_dimension
+    }
+
+    /// Multiply-adds of one submission, and of one dispatch where it can be split: what a slow device of its
+    /// kind does in about half a second. Drivers reset a device that works on one submission for some seconds, and
+    /// nothing else gets its turn before.
+    pub fn max_work(&self) -> u64 {
+        self.0.max_work.load(Ordering::Relaxed)
     }
 
     /// Bytes of one buffer, at most; always below 4 GiB, because kernels count elements and bytes in 32 bits.

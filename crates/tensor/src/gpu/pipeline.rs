@@ -53,7 +53,11 @@ impl Gpu {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let stem = variant.shader().stem();
         let gpu_error = |message: String| Error::Gpu { operation: stem, message };
-        let composed = variant.compose().map_err(|e| gpu_error(e.to_string()))?;
+        let composed = match self.inner().ended_loops.load(Ordering::Relaxed) {
+            0 => variant.compose(),
+            limit => variant.compose_ending_loops(limit),
+        };
+        let composed = composed.map_err(|e| gpu_error(e.to_string()))?;
         let reflection = reflect(&composed.source).map_err(|e| match e {
             // The line of the file that the text came from, not of the composed module.
             ReflectError::Parse { line, message } => match composed.lines.get(line.saturating_sub(1) as usize) {

@@ -1,14 +1,37 @@
 //! What an adapter does that its limits do not tell: found out by running a kernel, at most once a device.
 
-use super::{Dispatch, Gpu};
+use super::{Dispatch, Gpu, lock};
 use crate::{DType, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
+use std::sync::atomic::Ordering;
 
 impl Gpu {
     /// Loop iterations that an invocation may execute in one dispatch, all its loops together.
     /// `u32::MAX` unless the adapter is a software rasteriser that was found to stop earlier.
     pub fn max_loop_iterations(&self) -> u32 {
-        *self.0.max_loop_iterations.get().unwrap_or(&u32::MAX)
+        self.0.max_loop_iterations.load(Ordering::Relaxed)
+    }
+
+    /// Makes this device one whose loops are thought to end after so many iterations, whatever they do: for tests.
+    #[doc(hidden)]
+    pub fn assume_loop_limit(&self, limit: u32) {
+        self.0.max_loop_iterations.store(limit, Ordering::Relaxed);
+    }
+
+    /// Makes this device one of so little work a submission: for tests.
+    #[doc(hidden)]
+    pub fn limit_work(&self, work: u64) {
+        self.0.max_work.store(work, Ordering::Relaxed);
+    }
+
+    /// Makes this device one that ends an invocation's loops after `limit` iterations, as some software rasterisers
+    /// do after a good many more: for tests.
+    #[doc(hidden)]
+    pub fn end_loops_after(&self, limit: u32) {
+        // Pipelines that exist know nothing of it.
+        lock(&self.0.pipelines).clear();
+        self.0.ended_loops.store(limit, Ordering::Relaxed);
+        self.0.max_loop_iterations.store(limit, Ordering::Relaxed);
     }
 
     /// Finds out how many loop iterations this device really executes (`loop_probe.wgsl`).
@@ -22,13 +45,14 @@ impl Gpu {
             buffers: &[&out],
             params: bytemuck::bytes_of(&p),
             groups: [1, 1, 1],
+            work: wanted.into(),
         })?;
         let mut done = [0u32; 4];
         self.read(&out, bytemuck::cast_slice_mut(&mut done))?;
         // Iterations of nested loops count together, and compilers may add some of their own:
         // a margin of one eighth below what was seen.
         let limit = if done[1] >= wanted { u32::MAX } else { done[1] - done[1] / 8 };
-        let _ = self.0.max_loop_iterations.set(limit.max(1));
+        self.0.max_loop_iterations.store(limit.max(1), Ordering::Relaxed);
         Ok(())
     }
 
@@ -52,6 +76,7 @@ impl Gpu {
                 buffers: &[&out],
                 params: bytemuck::bytes_of(&p),
                 groups: [1, 1, 1],
+                work: LANES.into(),
             })?;
             let mut sums = [0u32; LANES as usize];
             self.read(&out, bytemuck::cast_slice_mut(&mut sums))?;
@@ -66,7 +91,8 @@ impl Gpu {
     /// # Errors
     /// Those of the device.
     pub fn concurrent_workgroups(&self) -> Result<u32> {
-        if let Some(&known) = self.0.concurrent_workgroups.get() {
+        let known = self.0.concurrent_workgroups.load(Ordering::Relaxed);
+        if known > 0 {
             return Ok(known);
         }
         const ROUNDS: u32 = 16;
@@ -83,6 +109,7 @@ impl Gpu {
                     buffers: &[exchange.gpu_buffer()],
                     params: bytemuck::bytes_of(&p),
                     groups: [groups, 1, 1],
+                    work: u64::from(64 * groups * groups * ROUNDS),
                 })?;
                 let mut gave_up = [0u32];
                 self.read(exchange.gpu_buffer(), bytemuck::cast_slice_mut(&mut gave_up))?;
@@ -92,7 +119,20 @@ impl Gpu {
             }
             most = groups;
         }
-        Ok(*self.0.concurrent_workgroups.get_or_init(|| most))
+        self.0.concurrent_workgroups.store(most, Ordering::Relaxed);
+        Ok(most)
+    }
+
+    /// Notes that this many workgroups did not run at the same time, whatever the probe saw: nobody is to wait for
+    /// that again.
+    pub fn note_not_concurrent(&self, groups: u32) {
+        let _ = self.0.concurrent_workgroups.fetch_min((groups / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// Makes this device one on which the probe saw so many workgroups together: for tests.
+    #[doc(hidden)]
+    pub fn assume_concurrent_workgroups(&self, groups: u32) {
+        self.0.concurrent_workgroups.store(groups, Ordering::Relaxed);
     }
 
     /// Loads of a value that is not there before a waiting kernel gives up: a fraction of a second, well

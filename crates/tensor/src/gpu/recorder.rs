@@ -1,7 +1,8 @@
 //! Recording dispatches and submitting them together.
 //!
-//! A dispatch is kept as data until something is read, or the parameter ring is full. Then all of
-//! them are encoded into one pass of one command encoder and submitted. Parameters travel through
+//! A dispatch is kept as data until something is read, the parameter ring is full, or as much work has
+//! gathered as a device may be given at once. Then all of them are encoded into one pass of one command
+//! encoder and submitted. Parameters travel through
 //! a uniform ring that is written once per submission and addressed by dynamic offsets, so that
 //! neither buffers nor bind groups are made per dispatch.
 
@@ -41,6 +42,8 @@ pub struct Dispatch<'a> {
     pub params: &'a [u8],
     /// Workgroups.
     pub groups: [u32; 3],
+    /// Multiply-adds, or elements where nothing is multiplied, about.
+    pub work: u64,
 }
 
 #[derive(Debug)]
@@ -63,6 +66,13 @@ pub(crate) struct Recorder {
     bind_groups: HashMap<BindKey, wgpu::BindGroup>,
     bind_groups_made: u64,
     dispatches: u64,
+    /// Of the commands.
+    work: u64,
+    /// Bytes of uploads that wait for a submission in staging memory.
+    staged: u64,
+    /// The last submission, and the last one that uploads made.
+    last: Option<wgpu::SubmissionIndex>,
+    last_upload: Option<wgpu::SubmissionIndex>,
     next_id: u64,
     profile: Option<Profiler>,
 }
@@ -103,6 +113,8 @@ pub(super) type StagedCopy<'a> = (&'a GpuBuffer, &'a wgpu::Buffer, u64);
 
 /// Dispatches between submissions.
 const SLOTS: usize = 4096;
+/// Bytes of uploads between submissions. As much again may be on its way to the device.
+const STAGED_BYTES: usize = 64 << 20;
 /// Bind groups kept; beyond that the cache starts over.
 const MAX_BIND_GROUPS: usize = 4096;
 
@@ -147,6 +159,10 @@ impl Recorder {
             bind_groups: HashMap::new(),
             bind_groups_made: 0,
             dispatches: 0,
+            work: 0,
+            staged: 0,
+            last: None,
+            last_upload: None,
             next_id: 0,
             profile,
         }
@@ -255,13 +271,36 @@ impl Gpu {
         let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
         let b = self.buffer_where(data.len() as u64, operation, |b| b.used.load(Ordering::Relaxed) < pending)?;
         let whole = data.len() & !3;
-        self.inner().queue.write_buffer(&b.raw, 0, &data[..whole]);
+        for (n, piece) in data[..whole].chunks(STAGED_BYTES).enumerate() {
+            self.make_room_for(piece.len() as u64)?;
+            self.inner().queue.write_buffer(&b.raw, (n * STAGED_BYTES) as u64, piece);
+        }
         if whole < data.len() {
             let mut last = [0; 4];
             last[..data.len() - whole].copy_from_slice(&data[whole..]);
             self.inner().queue.write_buffer(&b.raw, whole as u64, &last);
         }
         Ok(b)
+    }
+
+    /// Keeps the staging memory of uploads small: submits what waits there if it has become much, and then waits
+    /// until the device has what was submitted so before.
+    fn make_room_for(&self, bytes: u64) -> Result<()> {
+        let before = {
+            let mut r = lock(&self.inner().recorder);
+            if r.staged + bytes <= STAGED_BYTES as u64 {
+                r.staged += bytes;
+                return Ok(());
+            }
+            self.submit(&mut r, &[])?;
+            r.staged = bytes;
+            let last = r.last.clone();
+            std::mem::replace(&mut r.last_upload, last)
+        };
+        match before {
+            Some(index) => self.wait_for(Some(index)),
+            None => Ok(()),
+        }
     }
 
     /// See [`crate::kernel::GpuKernels`].
@@ -272,9 +311,10 @@ impl Gpu {
             return Ok(());
         }
         let mut r = lock(&self.inner().recorder);
-        if r.commands.len() == SLOTS {
+        if r.commands.len() == SLOTS || (r.work > 0 && r.work.saturating_add(d.work) > self.max_work()) {
             self.submit(&mut r, &[])?;
         }
+        r.work = r.work.saturating_add(d.work);
         let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
         for b in d.buffers {
             b.used.store(pending, Ordering::Relaxed);
@@ -329,10 +369,10 @@ impl Gpu {
     }
 
     fn submit(&self, r: &mut Recorder, copies: &[StagedCopy<'_>]) -> Result<()> {
-        if r.commands.is_empty() && copies.is_empty() {
+        if r.commands.is_empty() && copies.is_empty() && r.staged == 0 {
             return self.check_errors("submit");
         }
-        let Recorder { commands, params, ring, profile, .. } = r;
+        let Recorder { commands, params, ring, profile, work, staged, last, .. } = r;
         let started = std::time::Instant::now();
         let inner = self.inner();
         let memory = inner.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
@@ -381,7 +421,8 @@ impl Gpu {
         let called = std::time::Instant::now();
         let buffer = encoder.finish();
         let finished = std::time::Instant::now();
-        inner.queue.submit([buffer]);
+        *last = Some(inner.queue.submit([buffer]));
+        (*work, *staged) = (0, 0);
         if let Some(p) = profile.as_mut().filter(|p| p.on) {
             let ms = |from: std::time::Instant, to: std::time::Instant| (to - from).as_secs_f64() * 1e3;
             p.spent.calls_ms += ms(started, called);
@@ -425,7 +466,12 @@ impl Gpu {
     }
 
     pub(super) fn wait(&self) -> Result<()> {
-        let polled = self.inner().device.poll(wgpu::PollType::wait_indefinitely());
+        self.wait_for(None)
+    }
+
+    /// Waits for a submission, or for the last one.
+    fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let polled = self.inner().device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         self.check_alive()?;
         match polled {
             Ok(_) => Ok(()),

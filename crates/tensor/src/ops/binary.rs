@@ -6,11 +6,15 @@ use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 #[derive(Clone, Copy)]
-enum Operation {
+pub(super) enum Operation {
     Add,
     Sub,
     Mul,
     Div,
+    /// `e^(self - other)`
+    ExpSub,
+    /// `self / √other`
+    DivRoot,
 }
 
 impl Operation {
@@ -20,6 +24,8 @@ impl Operation {
             Self::Sub => "sub",
             Self::Mul => "mul",
             Self::Div => "div",
+            Self::ExpSub => "exp_sub",
+            Self::DivRoot => "div_root",
         }
     }
 }
@@ -58,7 +64,7 @@ impl Tensor {
         self.binary(other, Operation::Div)
     }
 
-    fn binary(&self, other: &Self, op: Operation) -> Result<Self> {
+    pub(super) fn binary(&self, other: &Self, op: Operation) -> Result<Self> {
         let name = op.name();
         self.check_float(name, "self")?;
         let same = self.dtype() == other.dtype();
@@ -80,6 +86,8 @@ impl Tensor {
                     Operation::Sub => |a, b| a - b,
                     Operation::Mul => |a: f32, b: f32| a * b,
                     Operation::Div => |a, b| a / b,
+                    Operation::ExpSub => |a: f32, b: f32| (a - b).exp(),
+                    Operation::DivRoot => |a: f32, b: f32| a / b.sqrt(),
                 };
                 Self::cpu_write(shape, |out| {
                     if self.shape() == other.shape() {
@@ -108,6 +116,7 @@ impl Tensor {
                     buffers: &[self.gpu_buffer(), other.gpu_buffer(), out.gpu_buffer()],
                     params: bytemuck::bytes_of(&p),
                     groups,
+                    work: shape.count() as u64,
                 })?;
                 Ok(out)
             }

@@ -175,5 +175,6 @@ pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Resul
         buffers: &[source.gpu_buffer(), out.gpu_buffer()],
         params: bytemuck::bytes_of(&p),
         groups,
+        work: s.shape.count() as u64,
     })
 }

@@ -78,5 +78,6 @@ pub fn gather_rows(
         buffers: &[table.gpu_buffer(), ids.gpu_buffer(), out.gpu_buffer()],
         params: bytemuck::bytes_of(&p),
         groups,
+        work: count as u64,
     })
 }

@@ -1,5 +1,6 @@
 //! Which rows differ from a value: Keras's masks (`mask.wgsl`).
 
+use super::parts;
 use crate::gpu::Dispatch;
 use crate::tensor::check_u32;
 use crate::{DType, Device, Error, Result, Tensor};
@@ -39,20 +40,27 @@ impl Tensor {
                 })
             }
             Device::Gpu(gpu) => {
-                let most = gpu.max_loop_iterations();
-                if width as u64 >= most.into() {
-                    return Err(Error::shape("mask", "self", format!("of fewer than {most} features"), self.shape()));
-                }
                 let out = Self::gpu_uninit(&gpu, shape, DType::U32, "mask")?;
                 let pipeline = gpu.pipeline(&Variant::mask(self.dtype().element()))?;
                 let (groups, groups_x) = gpu.elementwise_groups(shape.count());
-                let p = params::Mask { count: shape.count() as u32, groups_x, width: width as u32, value };
-                gpu.record(Dispatch {
-                    pipeline: &pipeline,
-                    buffers: &[self.gpu_buffer(), out.gpu_buffer()],
-                    params: bytemuck::bytes_of(&p),
-                    groups,
-                })?;
+                for (first, columns) in parts(width as u32, gpu.max_loop_iterations()) {
+                    let p = params::Mask {
+                        count: shape.count() as u32,
+                        groups_x,
+                        width: width as u32,
+                        value,
+                        first,
+                        columns,
+                        ..Default::default()
+                    };
+                    gpu.record(Dispatch {
+                        pipeline: &pipeline,
+                        buffers: &[self.gpu_buffer(), out.gpu_buffer()],
+                        params: bytemuck::bytes_of(&p),
+                        groups,
+                        work: shape.count() as u64 * u64::from(columns),
+                    })?;
+                }
                 Ok(out.with_bound(1))
             }
         }

@@ -1,5 +1,6 @@
 //! Matrix products (`matmul.wgsl`).
 
+use super::parts;
 use super::unary::activation_code;
 use crate::cpu::{self, Gemm};
 use crate::gpu::{Dispatch, Gpu};
@@ -31,6 +32,8 @@ impl Tensor {
     /// `self` is `[…, m, k]`. `rhs` is `[k, n]` and shared by all leading dimensions, or
     /// `[…, k, n]` with leading dimensions equal to those of `self`; with `transpose_rhs` its last
     /// two dimensions are `[n, k]`. `rhs` may be f16 beside an f32 `self`.
+    ///
+    /// Sums are f32 and off by at most `n · 2⁻²⁴ · Σ|a b|`, where n is k up to 2¹⁶, and `2¹⁶ + k / 2¹⁶` beyond.
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes do not fit, [`Error::DType`] if an operand is U32 or the bias
@@ -97,6 +100,12 @@ impl Tensor {
                     Ok(())
                 })
             }
+            // Sums that take several dispatches meet in the result, which has to be f32 for that.
+            Device::Gpu(gpu) if self.dtype() == DType::F16 && k as u64 > 16 * u64::from(longest_sum(&gpu)) => {
+                let bias = options.bias.map(|b| b.to_dtype(DType::F32)).transpose()?;
+                let options = MatmulOptions { bias: bias.as_ref(), ..*options };
+                self.to_dtype(DType::F32)?.matmul_with(rhs, &options)?.to_dtype(DType::F16)
+            }
             Device::Gpu(gpu) => {
                 let out = Self::gpu_uninit(&gpu, shape, self.dtype(), op)?;
                 let p = params::Matmul {
@@ -108,6 +117,8 @@ impl Tensor {
                     a_batch: (m * k) as u32,
                     b_batch: (k * n) as u32,
                     c_batch: (m * n) as u32,
+                    columns: n as u32,
+                    depth: k as u32,
                     ..Default::default()
                 };
                 let product = Product {
@@ -198,33 +209,76 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<(
         shape,
     );
     let pipeline = gpu.pipeline(&variant)?;
-    let (tile, tile_n) = shape.size();
-    // Rows go along y; more row tiles than the device can count are done in several dispatches,
-    // which begin at whole groups of a_inner rows or stay inside one.
-    let most = gpu.max_workgroups().saturating_mul(tile);
-    let mut first = 0;
-    while first < p.m {
-        let rows =
-            if p.a_inner <= most { most / p.a_inner * p.a_inner } else { most.min(p.a_inner - first % p.a_inner) };
-        let rows = rows.min(p.m - first);
-        let q = params::Matmul {
-            m: rows,
-            a_offset: p.a_offset + (first / p.a_inner) * p.a_outer_stride + (first % p.a_inner) * p.a_inner_stride,
-            c_offset: p.c_offset + first * p.n,
-            alpha: x.act.alpha,
-            beta: x.act.beta,
-            ..p
-        };
-        gpu.record(Dispatch {
-            pipeline: &pipeline,
-            // Without a bias the left operand stands in for it, unread.
-            buffers: &[x.a.gpu_buffer(), x.b.gpu_buffer(), x.bias.unwrap_or(x.a).gpu_buffer(), x.out.gpu_buffer()],
-            params: bytemuck::bytes_of(&q),
-            groups: [p.n.div_ceil(tile_n), rows.div_ceil(tile), batch],
-        })?;
-        first += rows;
+    let (tile_m, tile_n) = shape.size();
+    // Whole tiles, as many as a dispatch may count and work on.
+    let most = gpu.max_workgroups();
+    let within = |tile: u32, of: u32, work: u64| {
+        let tiles = gpu.max_work() / (u64::from(tile) * work);
+        of.min(tile.saturating_mul(tiles.clamp(1, most.into()) as u32))
+    };
+    let k_most = 16 * longest_sum(gpu);
+    let k_part = p.k.min(k_most);
+    let n_part = within(tile_n, p.n, u64::from(tile_m) * u64::from(k_part));
+    let m_part = within(tile_m, p.m, u64::from(n_part) * u64::from(k_part));
+    let z_part = within(1, batch, u64::from(m_part) * u64::from(n_part) * u64::from(k_part));
+    let b_strides = if x.transposed { (1, p.depth) } else { (p.columns, 1) };
+    for (z, matrices) in parts(batch, z_part) {
+        let mut row = 0;
+        while row < p.m {
+            // Rows begin at whole groups of a_inner rows or stay inside one.
+            let rows = if p.a_inner <= m_part {
+                m_part / p.a_inner * p.a_inner
+            } else {
+                m_part.min(p.a_inner - row % p.a_inner)
+            };
+            let rows = rows.min(p.m - row);
+            let a_row = (row / p.a_inner) * p.a_outer_stride + (row % p.a_inner) * p.a_inner_stride;
+            for (column, columns) in parts(p.n, n_part) {
+                for (k, ks) in parts(p.k, k_most) {
+                    let q = params::Matmul {
+                        m: rows,
+                        n: columns,
+                        k: ks,
+                        a_offset: p.a_offset + z * p.a_batch + a_row + k,
+                        b_offset: p.b_offset + z * p.b_batch + k * b_strides.0 + column * b_strides.1,
+                        bias_offset: p.bias_offset + column,
+                        c_offset: p.c_offset + z * p.c_batch + row * p.columns + column,
+                        part: part_of(k, ks, p.k),
+                        alpha: x.act.alpha,
+                        beta: x.act.beta,
+                        ..p
+                    };
+                    gpu.record(Dispatch {
+                        pipeline: &pipeline,
+                        // Without a bias the left operand stands in for it, unread.
+                        buffers: &[
+                            x.a.gpu_buffer(),
+                            x.b.gpu_buffer(),
+                            x.bias.unwrap_or(x.a).gpu_buffer(),
+                            x.out.gpu_buffer(),
+                        ],
+                        params: bytemuck::bytes_of(&q),
+                        groups: [columns.div_ceil(tile_n), rows.div_ceil(tile_m), matrices],
+                        work: [rows, columns, ks, matrices].into_iter().map(u64::from).product(),
+                    })?;
+                }
+            }
+            row += rows;
+        }
     }
     Ok(())
+}
+
+/// Iterations of a lane over k in one dispatch: what the device runs, and few enough that sums stay short.
+pub(super) fn longest_sum(gpu: &Gpu) -> u32 {
+    gpu.max_loop_iterations().clamp(1, LONGEST_SUM)
+}
+
+const LONGEST_SUM: u32 = 1 << 12;
+
+/// What the kernels are told about the `ks` columns of A from `k` on.
+pub(super) fn part_of(k: u32, ks: u32, all: u32) -> u32 {
+    u32::from(k > 0) | u32::from(k + ks < all) << 1
 }
 
 /// A product on a GPU whose left rows are spread over two strides, as the timesteps of a
@@ -278,6 +332,8 @@ pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
         b_offset: s.w_offset as u32,
         bias_offset: s.bias_offset as u32,
         c_offset: s.out_offset as u32,
+        columns: s.n as u32,
+        depth: s.k as u32,
         ..Default::default()
     };
     let act = ActivationCode { code: 0, alpha: 0.0, beta: 0.0 };

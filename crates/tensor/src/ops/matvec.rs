@@ -1,6 +1,7 @@
 //! The product with few rows on a GPU (`matvec.wgsl`); on the CPU it is `cpu::simd::matvec`.
 
-use super::matmul::Product;
+use super::matmul::{Product, longest_sum, part_of};
+use super::parts;
 use crate::Result;
 use crate::gpu::{Dispatch, Gpu};
 use recurve_shaders::{Variant, params};
@@ -12,35 +13,45 @@ pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) 
         .all(|v| v.is_multiple_of(4));
     let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
     let pipeline = gpu.pipeline(&Variant::matvec(a, b, x.bias.is_some(), x.act.code, wide))?;
-    // More columns than the device counts workgroups for are done in several dispatches.
-    let most = gpu.max_workgroups().saturating_mul(Variant::MATVEC_COLUMNS);
-    let mut first = 0;
-    while first < p.n {
-        let n = most.min(p.n - first);
-        // The columns of a part stand where they do in the whole, which only one row can tell by offsets.
-        let rows = if n == p.n { 0..1 } else { 0..p.m };
-        for row in rows {
-            let at = (row / p.a_inner) * p.a_outer_stride + (row % p.a_inner) * p.a_inner_stride;
-            let part = params::Matmul {
-                n,
-                m: if n == p.n { p.m } else { 1 },
-                a_offset: p.a_offset + at,
-                b_offset: p.b_offset + first * p.k,
-                bias_offset: p.bias_offset + first,
-                c_offset: p.c_offset + row * p.n + first,
-                alpha: x.act.alpha,
-                beta: x.act.beta,
-                ..p
-            };
-            gpu.record(Dispatch {
-                pipeline: &pipeline,
-                // Without a bias the right operand stands in for it, unread.
-                buffers: &[x.a.gpu_buffer(), x.b.gpu_buffer(), x.bias.unwrap_or(x.b).gpu_buffer(), x.out.gpu_buffer()],
-                params: bytemuck::bytes_of(&part),
-                groups: [n.div_ceil(Variant::MATVEC_COLUMNS), part.m, batch],
-            })?;
+    // Iterations read four elements a lane or one.
+    let k_most = Variant::MATVEC_LANES_K * if wide { 4 } else { 1 } * longest_sum(gpu);
+    let k_part = u64::from(p.k.min(k_most));
+    // More columns than the device counts workgroups for, or than a dispatch may work on, are done in several.
+    let tile = Variant::MATVEC_COLUMNS;
+    let one_each = u64::from(p.m) * k_part;
+    let most = |work: u64| (gpu.max_work() / work).clamp(1, gpu.max_workgroups().into()) as u32;
+    let n_part = tile.saturating_mul(most(u64::from(tile) * one_each));
+    let z_part = most(one_each * u64::from(p.n.min(n_part)));
+    for (z, matrices) in parts(batch, z_part) {
+        for (column, columns) in parts(p.n, n_part) {
+            for (k, ks) in parts(p.k, k_most) {
+                let q = params::Matmul {
+                    n: columns,
+                    k: ks,
+                    a_offset: p.a_offset + z * p.a_batch + k,
+                    b_offset: p.b_offset + z * p.b_batch + column * p.depth + k,
+                    bias_offset: p.bias_offset + column,
+                    c_offset: p.c_offset + z * p.c_batch + column,
+                    part: part_of(k, ks, p.k),
+                    alpha: x.act.alpha,
+                    beta: x.act.beta,
+                    ..p
+                };
+                gpu.record(Dispatch {
+                    pipeline: &pipeline,
+                    // Without a bias the right operand stands in for it, unread.
+                    buffers: &[
+                        x.a.gpu_buffer(),
+                        x.b.gpu_buffer(),
+                        x.bias.unwrap_or(x.b).gpu_buffer(),
+                        x.out.gpu_buffer(),
+                    ],
+                    params: bytemuck::bytes_of(&q),
+                    groups: [columns.div_ceil(tile), p.m, matrices],
+                    work: [p.m, columns, ks, matrices].into_iter().map(u64::from).product(),
+                })?;
+            }
         }
-        first += n;
     }
     Ok(())
 }

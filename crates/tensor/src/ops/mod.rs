@@ -44,6 +44,16 @@ fn padded(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK]) 
     dims
 }
 
+/// A length in parts of at most `most`, at least 1: their beginnings and lengths.
+fn parts(len: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
+    let mut first = 0;
+    core::iter::from_fn(move || {
+        let part = (first, most.max(1).min(len - first));
+        first += part.1;
+        (part.1 > 0).then_some(part)
+    })
+}
+
 /// Calls `f` with the offsets under two sets of strides of every element of `shape`, in order.
 fn walk(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK], mut f: impl FnMut(usize, usize)) {
     let dims = shape.dims();

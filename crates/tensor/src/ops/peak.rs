@@ -106,6 +106,7 @@ fn on_gpu(gpu: &Gpu, read: bool, source: &Tensor, per_iteration: f64) -> Result<
                 buffers: &[source.gpu_buffer(), out.gpu_buffer()],
                 params: bytemuck::bytes_of(&p),
                 groups: [groups, 1, 1],
+                work: u64::from(lanes) * u64::from(iterations) * if read { 4 } else { 32 },
             })?;
         }
         let mut first = [0.0f32];

@@ -1,11 +1,16 @@
 //! Softmax over the last axis (`softmax.wgsl`).
 
-use crate::gpu::Dispatch;
+use super::Reduction;
+use super::binary::Operation;
+use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Device, Result, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Tensor {
     /// `e^x / Σ e^x` over the last axis.
+    ///
+    /// The sum of n elements is off by at most `2⁻²³` of itself on the CPU, `1100 · 2⁻²⁴` on a GPU, whatever n
+    /// is, beside the error of the exponentials.
     ///
     /// # Errors
     /// [`crate::Error::DType`] unless it is a float.
@@ -18,15 +23,18 @@ impl Tensor {
                 let x = self.cpu_f32().expect("f32 on the CPU");
                 for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                    let mut sum = 0.0;
-                    for (o, &v) in out.iter_mut().zip(row) {
-                        *o = (v - max).exp();
-                        sum += *o;
-                    }
+                    out.iter_mut().zip(row).for_each(|(o, &v)| *o = (v - max).exp());
+                    let sum = super::reduce::sum(out.iter().copied()) as f32;
                     out.iter_mut().for_each(|o| *o /= sum);
                 }
                 Ok(())
             }),
+            Device::Gpu(gpu) if width as u64 > widest(&gpu) => {
+                let axis = self.shape().rank() - 1;
+                let x = self.to_dtype(DType::F32)?;
+                let e = x.binary(&x.reduce(Reduction::Max, axis)?, Operation::ExpSub)?;
+                e.div(&e.reduce(Reduction::Sum, axis)?)?.to_dtype(self.dtype())
+            }
             Device::Gpu(gpu) => {
                 let out = Self::gpu_uninit(&gpu, *self.shape(), self.dtype(), "softmax")?;
                 let pipeline = gpu.pipeline(&Variant::softmax(self.dtype().element()))?;
@@ -38,9 +46,17 @@ impl Tensor {
                     buffers: &[self.gpu_buffer(), out.gpu_buffer()],
                     params: bytemuck::bytes_of(&p),
                     groups: [groups_x, rows.div_ceil(groups_x), 1],
+                    work: 3 * self.shape().count() as u64,
                 })?;
                 Ok(out)
             }
         }
     }
+}
+
+/// The widest row for one workgroup of 64 lanes, by the iterations of a lane's three sweeps and two sums. Wider
+/// ones are for all of the device.
+fn widest(gpu: &Gpu) -> u64 {
+    let sweeps = gpu.max_loop_iterations().saturating_sub(2 * 6) / 3;
+    (64 * u64::from(sweeps)).min(1 << 16)
 }

@@ -95,6 +95,7 @@ impl Tensor {
             buffers: &[self.gpu_buffer(), out.gpu_buffer()],
             params: bytemuck::bytes_of(&p),
             groups,
+            work: self.shape().count() as u64,
         })?;
         Ok(out)
     }
