@@ -41,7 +41,7 @@ fn conformance_is_what_came_of_the_cases() {
     assert!(out.status.success(), "{}\n{said}", out.status);
     let text = std::fs::read_to_string(folder.path().join("conformance.md")).unwrap();
     let tuned = std::fs::read_to_string(folder.path().join("tuning.tsv")).unwrap();
-    assert!(tuned.lines().count() > 10, "nothing was measured:\n{tuned}");
+    assert!(tuned.lines().count() > 2, "nothing was measured:\n{tuned}");
     let (columns, grid) = (2 + conformance::PATHS.len(), 2 + conformance::GRID);
     assert!(
         without_column(&page("conformance.md"), columns, grid) == without_column(&text, columns, grid),

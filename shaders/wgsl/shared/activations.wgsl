@@ -9,8 +9,9 @@ fn safe_tanh(x: f32) -> f32 {
     return sign(x) * ((1.0 - e) / (1.0 + e));
 }
 
+// The exponential cannot overflow; below -87 the result is less than any normal number.
 fn safe_sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-clamp(x, -80.0, 80.0)));
+    return select(1.0 / (1.0 + exp(-clamp(x, -87.0, 80.0))), 0.0, x < -87.0);
 }
 
 fn activated(code: u32, alpha: f32, beta: f32, x: f32) -> f32 {
