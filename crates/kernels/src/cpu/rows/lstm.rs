@@ -21,28 +21,24 @@ impl Run for Plain {
                 job.keep(s, at, row, band.clone());
                 continue;
             }
-            // Two loops, so that the processor sees the beginning of the next tiles while it waits for the long
-            // chain of operations of one.
             for tile in band.clone() {
-                let [i, f, g, _] = job.raw::<S, 4>(&band, row, tile);
+                let [i, f, g, o] = job.raw::<S, 4>(&band, row, tile);
                 let i = s.add_f32s(i, job.input::<S>(at.slot, row, tile, 0, 4));
                 let f = s.add_f32s(f, job.input::<S>(at.slot, row, tile, 1, 4));
                 let g = s.add_f32s(g, job.input::<S>(at.slot, row, tile, 2, 4));
+                let o = s.add_f32s(o, job.input::<S>(at.slot, row, tile, 3, 4));
                 let (pi, qi) = tanh_ratio(s, s.mul_f32s(half, i));
                 let (pf, qf) = tanh_ratio(s, s.mul_f32s(half, f));
                 let (pg, qg) = tanh_ratio(s, g);
+                let (po, qo) = tanh_ratio(s, s.mul_f32s(half, o));
                 let old = S::as_simd_f32s(job.rows.c).0[row * tiles + tile];
                 // f alone, so that one of 1 keeps c as it is; sigmoid(i) tanh(g) on one denominator.
                 let f = s.div_f32s(s.mul_f32s(half, s.add_f32s(qf, pf)), qf);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qi, pi)), pg), s.mul_f32s(qi, qg));
-                S::as_mut_simd_f32s(job.rows.c).0[row * tiles + tile] = s.mul_add_f32s(f, old, new);
-            }
-            for tile in band.clone() {
-                let [.., o] = job.raw::<S, 4>(&band, row, tile);
-                let o = s.add_f32s(o, job.input::<S>(at.slot, row, tile, 3, 4));
-                let (po, qo) = tanh_ratio(s, s.mul_f32s(half, o));
-                let (pc, qc) = tanh_ratio(s, S::as_simd_f32s(job.rows.c).0[row * tiles + tile]);
+                let c = s.mul_add_f32s(f, old, new);
+                let (pc, qc) = tanh_ratio(s, c);
                 let h = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qo, po)), pc), s.mul_f32s(qo, qc));
+                S::as_mut_simd_f32s(job.rows.c).0[row * tiles + tile] = c;
                 job.put(s, at, row, tile, h);
             }
         }
