@@ -40,25 +40,19 @@ pub(super) fn panel_width(gates: usize) -> usize {
 
 /// Sums of `P` panels of `N` vectors and `R` rows: `acc[p][n][r] = Σ_k w[panel + p][k][n] · x[row + r][k]`.
 /// Every sum is one chain over k, whatever P and R are, so a row's bits do not depend on the rows beside it.
-/// Where `AHEAD`, the panel `next` is brought nearer meanwhile.
 #[inline(always)]
-fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize, const AHEAD: bool>(
+fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize>(
     s: S,
     w: W,
     k: usize,
     panel: usize,
-    next: usize,
     x: Operand<'_>,
     row: usize,
 ) -> [[[S::f32s; R]; N]; P] {
-    let next = w.panel::<S, N>(next, k);
     let w: [W::Panel<S, N>; P] = core::array::from_fn(|p| w.panel::<S, N>(panel + p, k));
     let x: [&[f32]; R] = core::array::from_fn(|r| &x.data[x.offset(row + r)..][..k]);
     let mut acc = [[[s.splat_f32s(0.0); R]; N]; P];
     for i in 0..k {
-        if AHEAD {
-            W::prefetch::<S, N>(next, i);
-        }
         if P == 1 {
             // Weights in registers and a row's value at a time: the other way round, eight rows' values
             // would leave no register for the weights.
@@ -183,11 +177,9 @@ impl Sums<'_> {
         for n in 0..groups + rest {
             let n = if self.backwards { groups + rest - 1 - n } else { n };
             if n < groups {
-                let panel = panels.start + n * P;
-                self.block::<S, W, N, P, R, false>(s, w, panel, panel, 0);
+                self.block::<S, W, N, P, R>(s, w, panels.start + n * P, 0);
             } else {
-                let panel = panels.start + groups * P + n - groups;
-                self.block::<S, W, N, 1, R, false>(s, w, panel, panel, 0);
+                self.block::<S, W, N, 1, R>(s, w, panels.start + groups * P + n - groups, 0);
             }
         }
     }
@@ -201,58 +193,34 @@ impl Sums<'_> {
         let panels = self.panels(N);
         for n in 0..panels.len() {
             let panel = if self.backwards { panels.end - 1 - n } else { panels.start + n };
-            let next = if self.backwards { panel.max(panels.start + 1) - 1 } else { (panel + 1).min(panels.end - 1) };
             let mut row = 0;
             for block in 0..blocks {
                 let rows = size + usize::from(block < larger);
-                // The first block waits for the weights, the last one has time to ask for the next ones: a line
-                // for each step of k, which is a narrow panel's whole row.
-                if S::REGISTER_COUNT < 32 && block + 1 == blocks && blocks > 1 {
-                    self.sized::<S, W, N, true>(s, w, panel, next, row, rows);
-                } else {
-                    self.sized::<S, W, N, false>(s, w, panel, next, row, rows);
+                match rows {
+                    1 => self.block::<S, W, N, 1, 1>(s, w, panel, row),
+                    2 => self.block::<S, W, N, 1, 2>(s, w, panel, row),
+                    3 => self.block::<S, W, N, 1, 3>(s, w, panel, row),
+                    4 => self.block::<S, W, N, 1, 4>(s, w, panel, row),
+                    5 => self.block::<S, W, N, 1, 5>(s, w, panel, row),
+                    6 => self.block::<S, W, N, 1, 6>(s, w, panel, row),
+                    7 if N == 3 => self.block::<S, W, N, 1, 7>(s, w, panel, row),
+                    8 if N == 3 => self.block::<S, W, N, 1, 8>(s, w, panel, row),
+                    _ => unreachable!("no more rows than a tile has"),
                 }
                 row += rows;
             }
         }
     }
 
-    /// A block of `rows` rows.
     #[inline(always)]
-    fn sized<S: Simd, W: Stored, const N: usize, const AHEAD: bool>(
+    fn block<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize>(
         &mut self,
         s: S,
         w: W,
         panel: usize,
-        next: usize,
-        row: usize,
-        rows: usize,
-    ) {
-        match rows {
-            // Of several blocks, none has so few rows.
-            1 if !AHEAD => self.block::<S, W, N, 1, 1, AHEAD>(s, w, panel, next, row),
-            2 if !AHEAD => self.block::<S, W, N, 1, 2, AHEAD>(s, w, panel, next, row),
-            3 => self.block::<S, W, N, 1, 3, AHEAD>(s, w, panel, next, row),
-            4 => self.block::<S, W, N, 1, 4, AHEAD>(s, w, panel, next, row),
-            5 => self.block::<S, W, N, 1, 5, AHEAD>(s, w, panel, next, row),
-            6 => self.block::<S, W, N, 1, 6, AHEAD>(s, w, panel, next, row),
-            7 if N == 3 => self.block::<S, W, N, 1, 7, AHEAD>(s, w, panel, next, row),
-            8 if N == 3 => self.block::<S, W, N, 1, 8, AHEAD>(s, w, panel, next, row),
-            _ => unreachable!("no more rows than a tile has"),
-        }
-    }
-
-    #[inline(always)]
-    fn block<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize, const AHEAD: bool>(
-        &mut self,
-        s: S,
-        w: W,
-        panel: usize,
-        next: usize,
         row: usize,
     ) {
-        let (k, first) = (self.matrix.k, self.first_row + row);
-        let acc = accumulate::<S, W, N, P, R, AHEAD>(s, w, k, panel, next, self.x, first);
+        let acc = accumulate::<S, W, N, P, R>(s, w, self.matrix.k, panel, self.x, self.first_row + row);
         let out = S::as_mut_simd_f32s(self.out).0;
         for p in 0..P {
             for n in 0..N {

@@ -12,7 +12,6 @@ use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
 #[cfg(target_arch = "aarch64")]
 use recurve_tensor::cpu::simd;
-use recurve_tensor::cpu::simd::prefetch;
 
 /// A matrix `[G·units, K]` as vectors of `lanes` neighbouring units, in the order `[tiles, G]`, of which
 /// `width` neighbours are a panel: `[panels, K, width, lanes]`. The last tile and the last panel are padded
@@ -107,9 +106,6 @@ pub(super) trait Stored: Copy {
     /// The weights of input `i`.
     fn load<S: Simd, const N: usize>(s: S, panel: Self::Panel<S, N>, i: usize) -> [S::f32s; N];
 
-    /// Has the weights of input `i` brought nearer.
-    fn prefetch<S: Simd, const N: usize>(panel: Self::Panel<S, N>, i: usize);
-
     /// Sums as they are, from sums of what was loaded.
     fn finish<S: Simd>(self, _s: S, _vector: usize, sum: S::f32s) -> S::f32s {
         sum
@@ -131,11 +127,6 @@ impl<'a> Stored for F32<'a> {
     #[inline(always)]
     fn load<S: Simd, const N: usize>(_: S, panel: &'a [[S::f32s; N]], i: usize) -> [S::f32s; N] {
         panel[i]
-    }
-
-    #[inline(always)]
-    fn prefetch<S: Simd, const N: usize>(panel: &'a [[S::f32s; N]], i: usize) {
-        prefetch(&panel[i]);
     }
 }
 
@@ -160,11 +151,6 @@ impl<'a> Stored for F16<'a> {
         }
         out
     }
-
-    #[inline(always)]
-    fn prefetch<S: Simd, const N: usize>(panel: &'a [u16], i: usize) {
-        prefetch(&panel[i * N * S::F32_LANES..]);
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -187,11 +173,6 @@ impl<'a> Stored for Int8<'a> {
             out[n] = int8s(s, &row[n * S::F32_LANES..][..S::F32_LANES]);
         }
         out
-    }
-
-    #[inline(always)]
-    fn prefetch<S: Simd, const N: usize>(panel: &'a [i8], i: usize) {
-        prefetch(&panel[i * N * S::F32_LANES..]);
     }
 
     #[inline(always)]

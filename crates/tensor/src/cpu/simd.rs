@@ -133,19 +133,6 @@ pub fn widen_f16(_: pulp::aarch64::Neon, v: [u16; 4]) -> core::arch::aarch64::fl
     wide
 }
 
-/// Asks for the cache line in which a slice begins to come into the second cache, where the processor can be
-/// asked; nothing else happens.
-#[inline(always)]
-pub fn prefetch<T>(at: &[T]) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing that the program can see, and any address may be given.
-    unsafe {
-        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(at.as_ptr().cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
 /// `e^x` on a vector. Valid for every x; relative error below [`bounds::EXP_RELATIVE`] where the result is
 /// normal; 0 below -87.3, infinity above 88.37, NaN for NaN.
 #[inline(always)]
