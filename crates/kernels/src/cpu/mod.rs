@@ -14,11 +14,12 @@ mod weights;
 use crate::recurrent::{Input, Sizes, TableRows};
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
 use pack::{Line, Packed};
+use product::Operand;
 use rayon::prelude::*;
 use recurve_tensor::cpu::{host, simd_arch, simd_lanes};
 use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Error, Result, Shape, Tensor};
-use rows::{Member, Output, Rows, Valid};
+use rows::{Extent, Member, Output, Rows, Valid};
 use std::sync::{Mutex, PoisonError};
 use team::{OnPanic, Team, share};
 
@@ -96,15 +97,7 @@ impl CpuLayer {
             let lines = vocabulary.saturating_mul(np).div_ceil(Line::FLOATS);
             let mut out = host::<Line>("Recurrent::token_table", lines)?;
             let p: &mut [f32] = bytemuck::cast_slice_mut(&mut out);
-            let sizes = Sizes {
-                batch: 1,
-                timesteps: vocabulary,
-                input,
-                hidden: packed.hidden,
-                width: packed.width,
-                directions: 1,
-            };
-            product::project(packed, e, &sizes, false, 0, &mut p[..vocabulary * np]);
+            product::project_shared(packed, Operand::dense(e, input), &mut p[..vocabulary * np]);
             Ok(out)
         };
         Ok(TokenRows { directions: self.directions.iter().map(rows).collect::<Result<_>>()? })
@@ -172,29 +165,31 @@ impl CpuLayer {
             _ => 1,
         };
 
-        let bytes = d * b * np * size_of::<f32>();
-        let most = PROJECTION_LIMIT.min(args.projection_budget) / bytes;
-        let few = (PROJECTION_BYTES / bytes).max(PROJECTION_ROWS.div_ceil(d * b));
+        let bytes = rows * np * size_of::<f32>();
+        let most = PROJECTION_LIMIT.min(args.projection_budget) / (d * parts * bytes);
+        let few = (PROJECTION_BYTES / bytes).max(PROJECTION_ROWS.div_ceil(rows));
         // A team comes together anew for every chunk.
         let chunk = if members > 1 { most } else { few.min(most) }.clamp(1, t);
         let wants_y = args.outputs == Outputs::All;
         // Whether each task writes to a part of the outputs that is its own.
         let direct = d == 1 && (!args.time_major || b == 1);
-        let task_floats = Rows::floats(rows, layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
+        let extent = Extent::new(rows, layout);
+        let task_floats = extent.floats(layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
-        grow(&mut scratch.projection, (d * chunk * b * np).div_ceil(Line::FLOATS))?;
+        let p_stride = (chunk * rows * np).div_ceil(Line::FLOATS);
+        grow(&mut scratch.projection, d * parts * p_stride)?;
         let count = if members > 1 { members } else { d * parts };
         grow(&mut scratch.tasks, count * stride)?;
         let (tasks, helpers) = scratch.tasks[..count * stride].split_at_mut(d * parts * stride);
         if members > 1 && !scratch.team.as_ref().is_some_and(|t| t.fits(members, hp)) {
             scratch.team = Some(Team::new(members, hp, layout.kind.has_cell_state()));
         }
-        let projection: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch.projection);
+        let projections = &mut scratch.projection[..d * parts * p_stride];
 
         for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
             let (dir, first_row, count) = place(n);
             let row = dir * b + first_row;
-            Rows::split(bytemuck::cast_slice_mut(task), rows, layout).start(
+            Rows::split(bytemuck::cast_slice_mut(task), extent, layout).start(
                 count,
                 h0.map(|s| &s[row * w..(row + count) * w]),
                 c0.map(|s| &s[row * h..(row + count) * h]),
@@ -203,120 +198,152 @@ impl CpuLayer {
 
         let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
 
-        let mut steps = |y: Option<&mut [f32]>| {
-            let mut y = y;
-            for first in (0..t).step_by(chunk) {
-                let steps = chunk.min(t - first);
-                for (dir, packed) in self.directions.iter().enumerate() {
-                    let from = match directions[dir] {
-                        Direction::Forward => first,
-                        Direction::Reverse => t - first - steps,
-                    };
-                    let p = &mut projection[dir * steps * b * np..][..steps * b * np];
-                    match source {
-                        Source::Features(x) => product::project(packed, x, sizes, args.time_major, from, p),
-                        Source::Tokens(ids, rows) => {
-                            for (n, p) in p.chunks_exact_mut(np).enumerate() {
-                                let (time, row) = (from + n / b, n % b);
-                                let id = ids[if args.time_major { time * b + row } else { row * t + time }];
-                                p.copy_from_slice(rows.row(dir, id as usize, np));
-                            }
-                        }
+        // The projection of a task's rows from step `first` on, for as many steps as `p` has place for.
+        let project = |n: usize, first: usize, p: &mut [f32]| {
+            let (dir, first_row, count) = place(n);
+            let steps = p.len() / (count * np);
+            let packed = &self.directions[dir];
+            let from = match directions[dir] {
+                Direction::Forward => first,
+                Direction::Reverse => t - first - steps,
+            };
+            let start = if args.time_major { from * b + first_row } else { first_row * t + from };
+            match source {
+                Source::Features(x) => {
+                    let i = sizes.input;
+                    let (outer, inner) = if args.time_major { (b * i, i) } else { (i, t * i) };
+                    let x = Operand::groups(&x[start * i..], count, outer, inner);
+                    if members > 1 {
+                        product::project_shared(packed, x, p);
+                    } else {
+                        product::project(packed, x, p);
                     }
                 }
-                // Where the output of a direction's step stands in time.
-                let reversed = |dir: usize| directions[dir] == Direction::Reverse && !args.reading_order;
-                let body = |(n, task, own): (usize, &mut [Line], Option<&mut [f32]>), member: Option<Member<'_>>| {
-                    let (dir, first_row, count) = place(n);
-                    let p = &projection[dir * steps * b * np..][..steps * b * np];
-                    let mut memory = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
-                    let y = match own {
-                        Some(y) if reversed(dir) => Some(Output {
-                            y,
-                            row_stride: t * w,
-                            first: (t - 1 - first) * w,
-                            step_stride: -(w as isize),
-                        }),
-                        Some(y) => Some(Output { y, row_stride: t * w, first: first * w, step_stride: w as isize }),
-                        None if wants_y => {
-                            let y = core::mem::take(&mut memory.y);
-                            Some(Output { y, row_stride: w, first: 0, step_stride: (rows * w) as isize })
-                        }
-                        None => None,
-                    };
-                    let job = rows::Job {
-                        packed: &self.directions[dir],
-                        rows: memory,
-                        count,
-                        projection: &p[first_row * np..],
-                        p_row: np,
-                        p_slot: b * np,
-                        first,
-                        steps,
-                        timesteps: t,
-                        reverse: directions[dir] == Direction::Reverse,
-                        valid: match (lengths, mask) {
-                            (Some(l), _) => Valid::Lengths(&l[first_row..first_row + count]),
-                            (_, Some(m)) => Valid::Mask(&m[first_row * t..(first_row + count) * t], repeat),
-                            _ => Valid::All,
-                        },
-                        y,
-                        tiles: match &member {
-                            Some(m) if m.index > 0 => m.own.clone(),
-                            _ => 0..layout.tiles,
-                        },
-                        member,
-                    };
-                    simd_arch().dispatch(job);
-                };
+                Source::Tokens(ids, rows) => {
+                    for (n, p) in p.chunks_exact_mut(np).enumerate() {
+                        let (time, row) = (n / count, n % count);
+                        let id = ids[start + if args.time_major { time * b + row } else { row * t + time }];
+                        p.copy_from_slice(rows.row(dir, id as usize, np));
+                    }
+                }
+            }
+        };
+
+        // Where the output of a direction's step stands in time.
+        let reversed = |dir: usize| directions[dir] == Direction::Reverse && !args.reading_order;
+        // The recurrence of a task's rows, or of a member's share of them, from step `first` on.
+        let recur = |n: usize,
+                     task: &mut [Line],
+                     p: &[f32],
+                     first: usize,
+                     own: Option<&mut [f32]>,
+                     member: Option<Member<'_>>| {
+            let (dir, first_row, count) = place(n);
+            let steps = p.len() / (count * np);
+            let mut memory = Rows::split(bytemuck::cast_slice_mut(task), extent, layout);
+            let y = match own {
+                Some(y) if reversed(dir) => {
+                    Some(Output { y, row_stride: t * w, first: (t - 1 - first) * w, step_stride: -(w as isize) })
+                }
+                Some(y) => Some(Output { y, row_stride: t * w, first: first * w, step_stride: w as isize }),
+                None if wants_y => {
+                    let y = core::mem::take(&mut memory.y);
+                    Some(Output { y, row_stride: w, first: 0, step_stride: (rows * w) as isize })
+                }
+                None => None,
+            };
+            let job = rows::Job {
+                packed: &self.directions[dir],
+                rows: memory,
+                count,
+                projection: p,
+                p_row: np,
+                p_slot: count * np,
+                first,
+                steps,
+                timesteps: t,
+                reverse: directions[dir] == Direction::Reverse,
+                valid: match (lengths, mask) {
+                    (Some(l), _) => Valid::Lengths(&l[first_row..first_row + count]),
+                    (_, Some(m)) => Valid::Mask(&m[first_row * t..(first_row + count) * t], repeat),
+                    _ => Valid::All,
+                },
+                y,
+                tiles: match &member {
+                    Some(Member { index: 1.., own, .. }) => own.clone(),
+                    _ => 0..layout.tiles,
+                },
+                member,
+            };
+            simd_arch().dispatch(job);
+        };
+        // A task that shares nothing runs from beginning to end; others meet after every chunk.
+        let group = if members == 1 && (direct || !wants_y) { t } else { chunk };
+
+        let mut run = |mut y: Option<&mut [f32]>| {
+            for start in (0..t).step_by(group) {
+                let end = (start + group).min(t);
                 let mut whole = if direct { y.as_deref_mut() } else { None };
+                let each = |n: usize, task: &mut [Line], p: &mut [Line], mut y: Option<&mut [f32]>| {
+                    let p: &mut [f32] = bytemuck::cast_slice_mut(p);
+                    for first in (start..end).step_by(chunk) {
+                        let p = &mut p[..chunk.min(end - first) * place(n).2 * np];
+                        project(n, first, p);
+                        recur(n, task, p, first, y.as_deref_mut(), None);
+                    }
+                };
                 if members > 1 && cores::teams_pay() {
+                    let p: &mut [f32] = &mut bytemuck::cast_slice_mut(projections)[..(end - start) * np];
+                    project(0, start, p);
+                    let p = &*p;
                     let team = scratch.team.as_mut().expect("made above");
                     team.reset();
                     let begin = (&mut *tasks, whole.as_deref_mut());
                     together(team, layout.tiles, 0, begin, helpers, stride, &|(task, y), m| {
-                        body((0, task, y), Some(m))
+                        recur(0, task, p, start, y, Some(m))
                     });
-                    let shared = team.shared(steps);
+                    let shared = team.shared(end - start);
                     if team.was_joined() {
                         cores::note_team(!team.was_dissolved());
                     }
                     let lanes = hp / layout.tiles;
-                    if !shared.is_empty() && shared.end == steps {
-                        let r = Rows::split(bytemuck::cast_slice_mut(tasks), rows, layout);
+                    if !shared.is_empty() && shared.end == end - start {
+                        let r = Rows::split(bytemuck::cast_slice_mut(tasks), extent, layout);
                         let own = share(layout.tiles, members, 0);
-                        team.collect_c(steps, own.start * lanes..own.end * lanes, r.c);
+                        team.collect_c(end - start, own.start * lanes..own.end * lanes, r.c);
                     }
                     for (n, helper) in helpers.chunks_exact_mut(stride).enumerate() {
                         let Some(y) = &mut whole else { break };
-                        let theirs = Rows::split(bytemuck::cast_slice_mut(helper), rows, layout);
+                        let theirs = Rows::split(bytemuck::cast_slice_mut(helper), extent, layout);
                         let own = share(layout.tiles, members, n + 1);
                         let columns = own.start * lanes..(own.end * lanes).min(w);
                         for s in shared.clone() {
-                            let time = if reversed(0) { t - 1 - first - s } else { first + s };
+                            let time = if reversed(0) { t - 1 - start - s } else { start + s };
                             y[time * w..][columns.clone()].copy_from_slice(&theirs.y[s * w..][columns.clone()]);
                         }
                     }
                 } else if d * parts > 1 && threads > 1 {
-                    let tasks = tasks.par_chunks_exact_mut(stride).enumerate();
+                    let tasks = tasks.par_chunks_exact_mut(stride);
+                    let all = tasks.zip(projections.par_chunks_exact_mut(p_stride)).enumerate();
                     match whole {
-                        Some(y) => tasks
+                        Some(y) => all
                             .zip(y.par_chunks_mut(rows * t * w))
-                            .for_each(|((n, task), y)| body((n, task, Some(y)), None)),
-                        None => tasks.for_each(|(n, task)| body((n, task, None), None)),
+                            .for_each(|((n, (task, p)), y)| each(n, task, p, Some(y))),
+                        None => all.for_each(|(n, (task, p))| each(n, task, p, None)),
                     }
                 } else {
-                    for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
-                        body((n, task, whole.as_deref_mut()), None);
+                    let all = tasks.chunks_exact_mut(stride).zip(projections.chunks_exact_mut(p_stride));
+                    for (n, (task, p)) in all.enumerate() {
+                        each(n, task, p, whole.as_deref_mut());
                     }
                 }
                 if let Some(y) = y.as_deref_mut().filter(|_| !direct) {
                     for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
                         let (dir, first_row, count) = place(n);
-                        let r = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
+                        let r = Rows::split(bytemuck::cast_slice_mut(task), extent, layout);
                         for row in 0..count {
-                            for s in 0..steps {
-                                let time = if reversed(dir) { t - 1 - first - s } else { first + s };
+                            for s in 0..end - start {
+                                let time = if reversed(dir) { t - 1 - start - s } else { start + s };
                                 let to = (first_row + row) * y_batch + time * y_time + dir * w;
                                 y[to..to + w].copy_from_slice(&r.y[(s * rows + row) * w..][..w]);
                             }
@@ -327,9 +354,9 @@ impl CpuLayer {
             Ok::<_, Error>(())
         };
         let y = if wants_y {
-            Some(Tensor::cpu_write(shape, |y| steps(Some(y)))?)
+            Some(Tensor::cpu_write(shape, |y| run(Some(y)))?)
         } else {
-            steps(None)?;
+            run(None)?;
             None
         };
 
@@ -337,7 +364,7 @@ impl CpuLayer {
             Tensor::cpu_write(shape, |out| {
                 for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
                     let (dir, first_row, count) = place(n);
-                    let r = Rows::split(bytemuck::cast_slice_mut(task), rows, layout);
+                    let r = Rows::split(bytemuck::cast_slice_mut(task), extent, layout);
                     let state = pick(r);
                     for row in 0..count {
                         out[(dir * b + first_row + row) * size..][..size].copy_from_slice(&state[row * hp..][..size]);

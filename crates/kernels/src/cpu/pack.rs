@@ -167,7 +167,7 @@ impl Packed {
     /// Tiles whose sums are kept at once for this many rows: few enough to stay in the nearest cache.
     pub(super) fn band(&self, rows: usize) -> usize {
         const BYTES: usize = 16 << 10;
-        let tile = rows * self.kind.gates() * self.lanes * size_of::<f32>();
+        let tile = rows * self.tile_floats() * size_of::<f32>();
         // Whole panels.
         let together = self.w_hh.width.max(1);
         if self.whole_rows() { self.tiles } else { (BYTES / tile).max(1).next_multiple_of(together).min(self.tiles) }
@@ -185,6 +185,11 @@ impl Packed {
             && !self.has_peepholes
             && !self.whole_rows()
             && matches!(c.kind, CellKind::Rnn | CellKind::Lstm { coupled: false } | CellKind::Gru { .. })
+    }
+
+    /// Floats of a tile of all gates.
+    pub(super) fn tile_floats(&self) -> usize {
+        self.kind.gates() * self.lanes
     }
 
     /// Tiles of h.

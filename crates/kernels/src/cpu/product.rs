@@ -2,7 +2,6 @@
 
 use super::pack::{Affine, Packed};
 use super::weights::{Elements, F16, F32, Int8, Matrix, Stored};
-use crate::recurrent::Sizes;
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -95,6 +94,15 @@ impl<'a> Operand<'a> {
     /// Rows one behind the other.
     pub(super) fn dense(data: &'a [f32], stride: usize) -> Self {
         Self { data, inner: usize::MAX, outer_stride: 0, inner_stride: stride }
+    }
+
+    /// Groups of `inner` rows.
+    pub(super) fn groups(data: &'a [f32], inner: usize, outer_stride: usize, inner_stride: usize) -> Self {
+        match inner {
+            1 => Self::dense(data, outer_stride),
+            _ if inner * inner_stride == outer_stride => Self::dense(data, inner_stride),
+            _ => Self { data, inner, outer_stride, inner_stride },
+        }
     }
 
     #[inline(always)]
@@ -248,35 +256,27 @@ pub(super) fn sums<S: Simd>(s: S, sums: Sums<'_>) {
     s.vectorize(sums);
 }
 
-/// `P = X · W_ihᵀ + b` for the timesteps `from..from + steps` of `x`, into `[steps, B, columns()]`, columns
-/// in packed order.
+/// `P = X · W_ihᵀ + b` of some rows, on the calling thread, into `[rows, columns()]`, columns in packed order.
 ///
 /// The GEMM crate behind `Tensor::matmul` would do the same product at a third of the speed for
 /// the small inner dimensions that recurrent layers have (`benches/NOTES.md`), and the recurrence
 /// needs this kernel anyway.
-pub(super) fn project(packed: &Packed, x: &[f32], sizes: &Sizes, time_major: bool, from: usize, p: &mut [f32]) {
-    let Sizes { batch: b, timesteps: t, input: i, .. } = *sizes;
-    let np = packed.columns();
-    let x = if time_major || b == 1 {
-        Operand::dense(&x[from * b * i..], i)
-    } else {
-        Operand { data: &x[from * i..], inner: b, outer_stride: i, inner_stride: t * i }
-    };
-    let run = |first_row: usize, p: &mut [f32]| simd_arch().dispatch(Project { packed, x, first_row, p });
-    let rows = p.len() / np;
-    let threads = threads_for(rows * np * i);
-    if threads > 1 && rows > 1 {
-        let part = rows.div_ceil(threads).next_multiple_of(24);
-        p.par_chunks_mut(part * np).enumerate().for_each(|(n, p)| run(n * part, p));
-    } else {
-        run(0, p);
-    }
+pub(super) fn project(packed: &Packed, x: Operand<'_>, p: &mut [f32]) {
+    simd_arch().dispatch(Project { packed, x, first_row: 0, p });
 }
 
-/// The projection of dense rows on the calling thread.
-pub(super) fn project_rows(packed: &Packed, x: &[f32], p: &mut [f32]) {
-    let x = Operand::dense(x, packed.w_ih.k);
-    simd_arch().dispatch(Project { packed, x, first_row: 0, p });
+/// [`project`] on as many threads as are worth it.
+pub(super) fn project_shared(packed: &Packed, x: Operand<'_>, p: &mut [f32]) {
+    let np = packed.columns();
+    let rows = p.len() / np;
+    let threads = threads_for(rows * np * packed.w_ih.k);
+    if threads == 1 || rows == 1 {
+        return project(packed, x, p);
+    }
+    let part = rows.div_ceil(threads).next_multiple_of(24);
+    p.par_chunks_mut(part * np).enumerate().for_each(|(n, p)| {
+        simd_arch().dispatch(Project { packed, x, first_row: n * part, p });
+    });
 }
 
 struct Project<'a> {

@@ -16,8 +16,7 @@ use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
 
 /// A task's memory. Every array is `[rows, H padded]` but `raw` and `y`.
 pub(super) struct Rows<'a> {
-    /// Rows of each array.
-    rows: usize,
+    extent: Extent,
     /// H padded.
     hp: usize,
     /// Current h.
@@ -43,26 +42,41 @@ pub(super) struct Output<'a> {
     pub(super) step_stride: isize,
 }
 
+/// How much a task does at once.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    /// Rows of each array.
+    rows: usize,
+    /// Tiles whose sums are kept at once.
+    band: usize,
+}
+
+impl Extent {
+    pub(super) fn new(rows: usize, packed: &Packed) -> Self {
+        Self { rows, band: packed.band(rows) }
+    }
+
+    /// Floats of the sums.
+    fn sums(self, packed: &Packed) -> usize {
+        self.rows * self.band * packed.tile_floats()
+    }
+
+    /// Floats that a task needs, with outputs of some steps.
+    pub(super) fn floats(self, packed: &Packed, y_steps: usize) -> usize {
+        self.rows * (4 * packed.padded_hidden() + y_steps * packed.width) + self.sums(packed)
+    }
+}
+
 impl<'a> Rows<'a> {
-    /// Floats that a task needs.
-    pub(super) fn floats(rows: usize, packed: &Packed, y_steps: usize) -> usize {
-        rows * (4 * packed.padded_hidden() + Self::raw(rows, packed) + y_steps * packed.width)
-    }
-
-    /// Floats of a row of sums.
-    fn raw(rows: usize, packed: &Packed) -> usize {
-        packed.band(rows) * packed.columns() / packed.tiles
-    }
-
-    pub(super) fn split(memory: &'a mut [f32], rows: usize, packed: &Packed) -> Self {
+    pub(super) fn split(memory: &'a mut [f32], extent: Extent, packed: &Packed) -> Self {
         let hp = packed.padded_hidden();
-        let n = rows * hp;
+        let n = extent.rows * hp;
         let (h, rest) = memory.split_at_mut(n);
         let (next, rest) = rest.split_at_mut(n);
         let (c, rest) = rest.split_at_mut(n);
         let (reset, rest) = rest.split_at_mut(n);
-        let (raw, y) = rest.split_at_mut(rows * Self::raw(rows, packed));
-        Self { rows, hp, h, next, c, reset, raw, y }
+        let (raw, y) = rest.split_at_mut(extent.sums(packed));
+        Self { extent, hp, h, next, c, reset, raw, y }
     }
 
     /// Sets the initial state of the first `count` rows; `h0` and `c0` are `[count, H]`.
@@ -296,6 +310,15 @@ impl Job<'_> {
     }
 }
 
+/// A band of one row: sums and projections with `G` gates, and states.
+struct Row<'a, S: Simd, const G: usize> {
+    sums: &'a [[S::f32s; G]],
+    input: &'a [[S::f32s; G]],
+    h: &'a [S::f32s],
+    c: &'a mut [S::f32s],
+    next: &'a mut [S::f32s],
+}
+
 /// `share ∘ old + (1 - share) ∘ new`
 #[inline(always)]
 fn mix<S: Simd>(s: S, share: f32, old: S::f32s, new: S::f32s) -> S::f32s {
@@ -402,7 +425,7 @@ impl Job<'_> {
     /// One step of all rows.
     fn step<S: Simd>(&mut self, s: S, at: At) {
         let packed = self.packed;
-        let band = packed.band(self.rows.rows);
+        let band = self.rows.extent.band;
         let tiles = self.tiles.clone();
         let bands = move || {
             let count = tiles.len().div_ceil(band);
@@ -474,11 +497,30 @@ impl Job<'_> {
         }
     }
 
-    /// Stores what a row and tile became where everything is valid and nothing else is to be done.
+    /// What the gates of a band read and write of a row, where everything is valid and nothing else is to be
+    /// done. [`Self::put`] is to follow.
     #[inline(always)]
-    fn put<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
-        S::as_mut_simd_f32s(self.rows.next).0[row * self.packed.tiles + tile] = h;
-        self.show(s, at, row, tile, h);
+    fn row<S: Simd, const G: usize>(&mut self, at: At, row: usize, band: &Range<usize>) -> Row<'_, S, G> {
+        let (first, count) = (row * self.packed.tiles + band.start, band.len());
+        let input = &self.projection[row * self.p_row + at.slot * self.p_slot..];
+        Row {
+            sums: &S::as_simd_f32s(self.rows.raw).0.as_chunks().0[row * count..][..count],
+            input: &S::as_simd_f32s(input).0.as_chunks().0[band.start..][..count],
+            h: &S::as_simd_f32s(self.rows.h).0[first..][..count],
+            c: &mut S::as_mut_simd_f32s(self.rows.c).0[first..][..count],
+            next: &mut S::as_mut_simd_f32s(self.rows.next).0[first..][..count],
+        }
+    }
+
+    /// Writes a band of the next h of a row to the outputs.
+    #[inline(always)]
+    fn put<S: Simd>(&mut self, at: At, row: usize, band: &Range<usize>) {
+        if let Some(o) = &mut self.y {
+            let units = band.start * S::F32_LANES..(band.end * S::F32_LANES).min(self.packed.width);
+            let first = o.first.wrapping_add_signed(at.step as isize * o.step_stride);
+            let y = &mut o.y[row * o.row_stride + first..][units.clone()];
+            y.copy_from_slice(&self.rows.next[row * self.rows.hp..][units]);
+        }
     }
 
     /// Keeps the state of a row that is not valid at this timestep.

@@ -1,30 +1,63 @@
 //! One timestep in the caller's memory, where nanoseconds count: no tensors, no other threads, no planning.
 
 use super::pack::Line;
-use super::rows::{Job, Rows, Valid};
+use super::product::Operand;
+use super::rows::{Extent, Job, Rows, Valid};
 use super::{CpuLayer, grow, product};
 use recurve_tensor::Result;
 use recurve_tensor::cpu::simd_arch;
-use std::sync::PoisonError;
+use std::cell::RefCell;
+
+thread_local! {
+    /// A thread's memory for steps: a lock would take as long as a small step.
+    static MEMORY: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
 
 impl CpuLayer {
     /// A step of the only direction: `x` is `[batch, I]`, `h` `[batch, W]`, `c` `[batch, H]` or empty.
     pub(crate) fn step(&self, batch: usize, x: &[f32], h: &mut [f32], c: &mut [f32]) -> Result<()> {
         let packed = &self.directions[0];
         let np = packed.columns();
-        let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut scratch = lock().pop().unwrap_or_default();
-        grow(&mut scratch.projection, (batch * np).div_ceil(Line::FLOATS))?;
-        grow(&mut scratch.tasks, Rows::floats(batch, packed, 0).div_ceil(Line::FLOATS))?;
-        let projection: &mut [f32] = &mut bytemuck::cast_slice_mut(&mut scratch.projection)[..batch * np];
-        let tasks: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch.tasks);
+        let extent = Extent::new(batch, packed);
+        let (projected, task) = (batch * np, extent.floats(packed, 0));
+        // Each in lines of its own.
+        let [projected, task] = [projected, task].map(|floats| floats.next_multiple_of(Line::FLOATS));
+        MEMORY.with_borrow_mut(|memory| {
+            grow(memory, (projected + task) / Line::FLOATS)?;
+            let (projection, task) = bytemuck::cast_slice_mut(memory).split_at_mut(projected);
+            self.step_in(batch, extent, x, [h, c], &mut projection[..batch * np], task);
+            Ok(())
+        })
+    }
 
-        product::project_rows(packed, x, projection);
-        let given = (!c.is_empty()).then_some(&*c);
-        Rows::split(tasks, batch, packed).start(batch, Some(h), given);
+    fn step_in(
+        &self,
+        batch: usize,
+        extent: Extent,
+        x: &[f32],
+        [h, c]: [&mut [f32]; 2],
+        projection: &mut [f32],
+        task: &mut [f32],
+    ) {
+        let packed = &self.directions[0];
+        let np = packed.columns();
+        product::project(packed, Operand::dense(x, packed.w_ih.k), projection);
+        // Without padding the caller's states are as the kernel has them.
+        let hp = packed.padded_hidden();
+        let whole = packed.hidden == hp && packed.width == hp;
+        let mut rows = Rows::split(task, extent, packed);
+        if whole {
+            rows.h = h;
+            if !c.is_empty() {
+                rows.c = c;
+            }
+        } else {
+            rows.start(batch, Some(h), (!c.is_empty()).then_some(&*c));
+            rows = Rows::split(task, extent, packed);
+        }
         simd_arch().dispatch(Job {
             packed,
-            rows: Rows::split(tasks, batch, packed),
+            rows,
             count: batch,
             projection,
             p_row: np,
@@ -38,15 +71,15 @@ impl CpuLayer {
             member: None,
             y: None,
         });
-        let rows = Rows::split(tasks, batch, packed);
-        let hp = packed.padded_hidden();
+        if whole {
+            return;
+        }
+        let rows = Rows::split(task, extent, packed);
         for (state, out) in [(&*rows.h, h), (&*rows.c, c)] {
             let size = out.len() / batch;
             for row in 0..batch {
                 out[row * size..][..size].copy_from_slice(&state[row * hp..][..size]);
             }
         }
-        lock().push(scratch);
-        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The gates of a GRU, with the reset gate after or before the product.
 
-use super::{At, Job, Run};
+use super::{At, Job, Row, Run};
 use core::ops::Range;
 use pulp::Simd;
 use recurve_tensor::cpu::simd::tanh_ratio;
@@ -11,7 +11,6 @@ pub(super) struct PlainAfter;
 impl Run for PlainAfter {
     #[inline(always)]
     fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
-        let tiles = job.packed.tiles;
         let half = s.splat_f32s(0.5);
         let b_hn = S::as_simd_f32s(job.packed.extra()).0;
         for row in 0..job.count {
@@ -19,23 +18,23 @@ impl Run for PlainAfter {
                 job.keep(s, at, row, band.clone());
                 continue;
             }
-            for tile in band.clone() {
-                let [r, z, n] = job.raw::<S, 3>(&band, row, tile);
-                let r = s.add_f32s(r, job.input::<S>(at.slot, row, tile, 0, 3));
-                let z = s.add_f32s(z, job.input::<S>(at.slot, row, tile, 1, 3));
-                let n = s.add_f32s(n, b_hn[tile]);
+            let Row { sums, input, h, next, .. } = job.row::<S, 3>(at, row, &band);
+            for ((((sums, input), b_hn), old), next) in sums.iter().zip(input).zip(&b_hn[band.clone()]).zip(h).zip(next)
+            {
+                let r = s.add_f32s(sums[0], input[0]);
+                let z = s.add_f32s(sums[1], input[1]);
+                let n = s.add_f32s(sums[2], *b_hn);
                 let (pr, qr) = tanh_ratio(s, s.mul_f32s(half, r));
                 let (pz, qz) = tanh_ratio(s, s.mul_f32s(half, z));
                 let r = s.div_f32s(s.mul_f32s(half, s.add_f32s(qr, pr)), qr);
-                let n = s.mul_add_f32s(r, n, job.input::<S>(at.slot, row, tile, 2, 3));
+                let n = s.mul_add_f32s(r, n, input[2]);
                 let (pn, qn) = tanh_ratio(s, n);
                 // z alone, so that one of 1 keeps h as it is; (1 - sigmoid(z)) tanh(n) on one denominator.
-                let old = S::as_simd_f32s(job.rows.h).0[row * tiles + tile];
                 let z = s.div_f32s(s.mul_f32s(half, s.add_f32s(qz, pz)), qz);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.sub_f32s(qz, pz)), pn), s.mul_f32s(qz, qn));
-                let h = s.mul_add_f32s(z, old, new);
-                job.put(s, at, row, tile, h);
+                *next = s.mul_add_f32s(z, *old, new);
             }
+            job.put::<S>(at, row, &band);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Vector arithmetic stays out of closures here and in its neighbours: a closure that is not
 //! inlined loses the vector instructions of the function around it.
 
-use super::{At, Job, Run, act, normalize};
+use super::{At, Job, Row, Run, act, normalize};
 use core::ops::Range;
 use pulp::Simd;
 use recurve_tensor::cpu::simd::tanh_ratio;
@@ -14,33 +14,30 @@ pub(super) struct Plain;
 impl Run for Plain {
     #[inline(always)]
     fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
-        let tiles = job.packed.tiles;
         let half = s.splat_f32s(0.5);
         for row in 0..job.count {
             if !job.alive(row, at.time) {
                 job.keep(s, at, row, band.clone());
                 continue;
             }
-            for tile in band.clone() {
-                let [i, f, g, o] = job.raw::<S, 4>(&band, row, tile);
-                let i = s.add_f32s(i, job.input::<S>(at.slot, row, tile, 0, 4));
-                let f = s.add_f32s(f, job.input::<S>(at.slot, row, tile, 1, 4));
-                let g = s.add_f32s(g, job.input::<S>(at.slot, row, tile, 2, 4));
-                let o = s.add_f32s(o, job.input::<S>(at.slot, row, tile, 3, 4));
+            let Row { sums, input, c, next, .. } = job.row::<S, 4>(at, row, &band);
+            for (((sums, input), c), next) in sums.iter().zip(input).zip(c).zip(next) {
+                let i = s.add_f32s(sums[0], input[0]);
+                let f = s.add_f32s(sums[1], input[1]);
+                let g = s.add_f32s(sums[2], input[2]);
+                let o = s.add_f32s(sums[3], input[3]);
                 let (pi, qi) = tanh_ratio(s, s.mul_f32s(half, i));
                 let (pf, qf) = tanh_ratio(s, s.mul_f32s(half, f));
                 let (pg, qg) = tanh_ratio(s, g);
                 let (po, qo) = tanh_ratio(s, s.mul_f32s(half, o));
-                let old = S::as_simd_f32s(job.rows.c).0[row * tiles + tile];
                 // f alone, so that one of 1 keeps c as it is; sigmoid(i) tanh(g) on one denominator.
                 let f = s.div_f32s(s.mul_f32s(half, s.add_f32s(qf, pf)), qf);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qi, pi)), pg), s.mul_f32s(qi, qg));
-                let c = s.mul_add_f32s(f, old, new);
-                let (pc, qc) = tanh_ratio(s, c);
-                let h = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qo, po)), pc), s.mul_f32s(qo, qc));
-                S::as_mut_simd_f32s(job.rows.c).0[row * tiles + tile] = c;
-                job.put(s, at, row, tile, h);
+                *c = s.mul_add_f32s(f, *c, new);
+                let (pc, qc) = tanh_ratio(s, *c);
+                *next = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qo, po)), pc), s.mul_f32s(qo, qc));
             }
+            job.put::<S>(at, row, &band);
         }
     }
 }

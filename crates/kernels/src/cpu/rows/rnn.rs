@@ -1,6 +1,6 @@
 //! The activation of a SimpleRNN.
 
-use super::{At, Job, Run};
+use super::{At, Job, Row, Run};
 use core::ops::Range;
 use pulp::Simd;
 use recurve_tensor::cpu::simd::tanh_ratio;
@@ -15,11 +15,12 @@ impl Run for Rnn {
     fn run<S: Simd>(self, job: &mut Job<'_>, s: S, at: At, band: Range<usize>) {
         for row in 0..job.count {
             if self.plain && job.alive(row, at.time) {
-                for tile in band.clone() {
-                    let [pre] = job.raw::<S, 1>(&band, row, tile);
-                    let (p, q) = tanh_ratio(s, s.add_f32s(pre, job.input::<S>(at.slot, row, tile, 0, 1)));
-                    job.put(s, at, row, tile, s.div_f32s(p, q));
+                let Row { sums, input, next, .. } = job.row::<S, 1>(at, row, &band);
+                for (([sum], [input]), next) in sums.iter().zip(input).zip(next) {
+                    let (p, q) = tanh_ratio(s, s.add_f32s(*sum, *input));
+                    *next = s.div_f32s(p, q);
                 }
+                job.put::<S>(at, row, &band);
                 continue;
             }
             for tile in band.clone() {
