@@ -8,9 +8,9 @@
 use crate::{Case, Random, numerics, poison, wide};
 use recurve::testing::{Mismatch, Tolerance, compare};
 use recurve::{
-    Activation, ActivationSpec, Bias, CallArgs, Candidate, Cell, CellKind, CellSpec, Device, Direction,
-    DirectionWeights, ForwardArgs, LayerError, MaskedOutput, Merge, Outputs, Recurrent, RecurrentConfig,
-    RecurrentLayer, RecurrentSpec, State, Strategy, Tensor, TensorError, WeightStorage, Weights, Zoneout,
+    Activation, Bias, CallArgs, Candidate, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs,
+    LayerError, MaskedOutput, Merge, Outputs, Recurrent, RecurrentConfig, RecurrentLayer, RecurrentSpec, State,
+    Strategy, Tensor, TensorError, WeightStorage, Weights, Zoneout,
 };
 use recurve_reference as reference;
 use serde::{Deserialize, Serialize};
@@ -58,26 +58,6 @@ pub enum Valid {
     Nothing,
 }
 
-/// How weights are stored, as a plan writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the variants are those of WeightStorage, documented there")]
-pub enum Storage {
-    F32,
-    F16,
-    Int8,
-}
-
-impl From<Storage> for WeightStorage {
-    fn from(s: Storage) -> Self {
-        match s {
-            Storage::F32 => Self::F32,
-            Storage::F16 => Self::F16,
-            Storage::Int8 => Self::Int8,
-        }
-    }
-}
-
 /// Which function a plan calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -107,14 +87,14 @@ pub struct Plan {
     /// D
     pub directions: Directions,
     /// The cell.
-    pub cell: CellSpec,
+    pub cell: Cell,
     /// The candidate of the second direction, where it has another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub second: Option<ActivationSpec>,
+    pub second: Option<Activation>,
     /// The biases.
     pub bias: Bias,
     /// How weight matrices are stored.
-    pub storage: Storage,
+    pub storage: WeightStorage,
     /// Weights are uniform in ± this over the root of the number of products.
     pub scale: f32,
     /// Random initial states, in place of none.
@@ -190,10 +170,6 @@ fn activation(r: &mut Random) -> Activation {
     }
 }
 
-fn spec(cell: Cell, peepholes: bool) -> CellSpec {
-    CellSpec { peepholes, ..cell.into() }
-}
-
 impl Plan {
     /// A plan behind a seed, of at most `work` multiply-adds.
     pub fn draw(seed: u64, work: usize) -> Self {
@@ -247,10 +223,13 @@ impl Plan {
                     Directions::ReverseFirst,
                 ],
             ),
-            second: percent(r, 10).then(|| activation(r).into()),
-            cell: spec(cell, percent(r, 25)),
+            second: percent(r, 10).then(|| activation(r)),
+            cell: Cell { peepholes: percent(r, 25), ..cell },
             bias: pick(r, &[Bias::Double, Bias::Double, Bias::Single, Bias::None]),
-            storage: pick(r, &[Storage::F32, Storage::F32, Storage::F32, Storage::F16, Storage::Int8]),
+            storage: pick(
+                r,
+                &[WeightStorage::F32, WeightStorage::F32, WeightStorage::F32, WeightStorage::F16, WeightStorage::Int8],
+            ),
             scale: pick(r, &[0.5, 1.0, 1.0, 1.0, 2.0, 4.0]),
             states: percent(r, 60),
             valid: pick(
@@ -286,7 +265,7 @@ impl Plan {
 
     /// The cell.
     pub fn cell(&self) -> Cell {
-        self.cell.into()
+        self.cell
     }
 
     fn width(&self) -> usize {
@@ -308,7 +287,8 @@ impl Plan {
         {
             z.c = 0.0;
         }
-        self.cell = spec(cell, self.cell.peepholes && lstm);
+        cell.peepholes &= lstm;
+        self.cell = cell;
         if matches!(cell.kind, CellKind::MinGru | CellKind::MinLstm) && self.bias == Bias::Double {
             self.bias = Bias::Single;
         }
@@ -352,7 +332,7 @@ impl Plan {
                 add(&|p| {
                     p.sizes[n] = smaller.max(1);
                     let h = p.sizes[3];
-                    p.cell.proj_size = p.cell.proj_size.map(|s| s.min(h.max(2) - 1));
+                    p.cell.projection = p.cell.projection.map(|s| s.min(h.max(2) - 1));
                 });
             }
         }
@@ -364,7 +344,7 @@ impl Plan {
         add(&|p| p.directions = Directions::Reverse);
         add(&|p| p.second = None);
         add(&|p| p.bias = Bias::None);
-        add(&|p| p.storage = Storage::F32);
+        add(&|p| p.storage = WeightStorage::F32);
         add(&|p| p.scale = 1.0);
         add(&|p| p.states = false);
         add(&|p| p.valid = Valid::All);
@@ -376,11 +356,7 @@ impl Plan {
         add(&|p| p.chunk = 0);
         add(&|p| p.cell.peepholes = false);
         let mut cell = |change: &dyn Fn(&mut Cell)| {
-            add(&|p| {
-                let mut c = p.cell();
-                change(&mut c);
-                p.cell = spec(c, p.cell.peepholes);
-            });
+            add(&|p| change(&mut p.cell));
         };
         cell(&|c| c.clip = None);
         cell(&|c| c.projection = None);
@@ -444,9 +420,9 @@ impl Plan {
                 }
             }
             let case = match self.storage {
-                Storage::F32 => case,
-                Storage::F16 => case.with_f16_weights(),
-                Storage::Int8 => case.with_int8_weights(),
+                WeightStorage::F32 => case,
+                WeightStorage::F16 => case.with_f16_weights(),
+                WeightStorage::Int8 => case.with_int8_weights(),
             };
             case.directions
         });
@@ -477,7 +453,7 @@ impl Plan {
 
     fn cell_of(&self, direction: usize) -> Cell {
         match self.second {
-            Some(a) if direction == 1 => Cell { candidate: a.into(), ..self.cell() },
+            Some(a) if direction == 1 => Cell { candidate: a, ..self.cell() },
             _ => self.cell(),
         }
     }
@@ -658,7 +634,7 @@ impl Plan {
             let pairs: Vec<_> = n.layers[0].iter().map(|(d, w)| (*d, w)).collect();
             let config = RecurrentConfig {
                 second_cell: self.second.map(|_| self.cell_of(1)),
-                weights: self.storage.into(),
+                weights: self.storage,
                 ..RecurrentConfig::new(self.cell(), i, h, &pairs)
             };
             return Ok(Subject::Kernel(Recurrent::new(&config, device)?));
@@ -671,7 +647,7 @@ impl Plan {
             bias: self.bias,
             time_major: self.time_major,
             zero_output_for_mask: !self.repeat,
-            weight_storage: self.storage.into(),
+            weight_storage: self.storage,
             return_sequences: true,
             ..RecurrentSpec::new(self.cell(), h)
         };

@@ -271,6 +271,7 @@ impl Case {
     #[must_use]
     pub fn with_peepholes(mut self, seed: u64) -> Self {
         assert!(matches!(self.cell.kind, CellKind::Lstm { .. }));
+        self.cell.peepholes = true;
         let mut r = Random(seed);
         for (_, w) in &mut self.directions {
             w.peepholes = r.floats(3 * self.sizes[3], 0.5);

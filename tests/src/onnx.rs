@@ -563,10 +563,8 @@ impl OnnxCase {
             })
             .collect();
         let pairs: Vec<_> = self.directions.iter().copied().zip(&weights).collect();
-        let config = RecurrentConfig {
-            second_cell: Some(self.cells[1]),
-            ..RecurrentConfig::new(self.cells[0], x.dims[2], h, &pairs)
-        };
+        let [first, second] = self.cells.map(|cell| Cell { peepholes: p.is_some(), ..cell });
+        let config = RecurrentConfig { second_cell: Some(second), ..RecurrentConfig::new(first, x.dims[2], h, &pairs) };
 
         let batch_first = self.layout == 1;
         let (batch, steps) = if batch_first { (x.dims[0], x.dims[1]) } else { (x.dims[1], x.dims[0]) };

@@ -5,9 +5,9 @@ use crate::onnx::{self, CaseError, OnnxCase};
 use crate::{Arrays, Golden, How, fixtures, golden, poison, wide};
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, ActivationSpec, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, GateOrder, Gru, LayerConfig,
-    LayerError, Lstm, Masking, Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells,
-    State, Tensor, TensorError, TimeDistributed, Weights,
+    Activation, Bidirectional, CallArgs, Dense, Device, Embedding, GateOrder, Gru, LayerConfig, LayerError, Lstm,
+    Masking, Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells, State, Tensor,
+    TensorError, TimeDistributed, Weights,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -238,7 +238,7 @@ pub fn pytorch() -> Vec<Parity> {
             let mut spec = open(&weights, "net", &Device::Cpu).expect("a module").spec().clone();
             // A state_dict tells neither the nonlinearity nor the layout; the description does.
             if case["nonlinearity"] == "relu" {
-                spec.cell.activation = Activation::Relu.into();
+                spec.cell.candidate = Activation::Relu;
             }
             spec.time_major = case["batch_first"] == false;
             let kind = match case["kind"].as_str() {
@@ -272,7 +272,7 @@ fn layers(file: &str) -> Vec<Parity> {
             let spec: RecurrentSpec = serde_json::from_value(case).expect("a description of a layer");
             let arrays = all[&name].clone();
             let c = &spec.cell;
-            let kind = match Cell::from(*c).kind.name() {
+            let kind = match c.kind.name() {
                 "rnn" => "RNN".to_owned(),
                 "lstm" => "LSTM".to_owned(),
                 "gru" => "GRU".to_owned(),
@@ -285,8 +285,8 @@ fn layers(file: &str) -> Vec<Parity> {
                 (c.zoneout.is_some(), "zoneout"),
                 (c.clip.is_some(), "clip"),
                 (c.clip_output, "clip of the output activation"),
-                (matches!(c.activation, ActivationSpec::ThresholdedRelu { .. }), "activations"),
-                (c.proj_size.is_some(), "proj_size"),
+                (matches!(c.candidate, Activation::ThresholdedRelu { .. }), "activations"),
+                (c.projection.is_some(), "proj_size"),
                 (c.peepholes, "peepholes"),
                 (spec.bidirectional.is_some(), "bidirectional"),
                 (arrays.contains_key("h0"), "initial state"),
@@ -310,7 +310,7 @@ fn keras_matrix(order: &dyn Fn(&[f32]) -> Vec<f32>, g: &Golden) -> Vec<f32> {
 /// Takes a recurrent layer's weights from Keras's list: kernel, recurrent kernel, bias, a direction
 /// each; the two biases of a GRU with reset_after as `[2, 3·H]`.
 fn keras_recurrent(into: &mut Weights, prefix: &str, spec: &RecurrentSpec, list: &mut impl Iterator<Item = Golden>) {
-    let kind = Cell::from(spec.cell).kind;
+    let kind = spec.cell.kind;
     let order = |v: &[f32]| GateOrder::Keras.to_native(kind, v);
     let rows = kind.gates() * spec.units;
     for end in ["", "_reverse"].iter().take(spec.directions()) {

@@ -252,7 +252,7 @@ fn a_stack_refuses_what_its_layers_refuse() {
 
 fn layer_of(spec: &RecurrentSpec, device: &Device) -> RecurrentLayer {
     let mut weights = Weights::new();
-    let (g, h, i) = (recurve::Cell::from(spec.cell).kind.gates(), spec.units, 4);
+    let (g, h, i) = (spec.cell.kind.gates(), spec.units, 4);
     for l in 0..spec.num_layers {
         let input = if l == 0 { i } else { h };
         for (part, dims) in [("weight_ih", [g * h, input]), ("weight_hh", [g * h, h])] {

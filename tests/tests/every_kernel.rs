@@ -125,7 +125,7 @@ fn call(kernel: Shader, device: &Device) -> Outcome {
         },
         Shader::Unary => near(
             a.activation(Activation::Sigmoid).unwrap(),
-            &wide(&x).iter().map(|&v| Activation::Sigmoid.apply(v)).collect::<Vec<_>>(),
+            &wide(&x).iter().map(|&v| reference::activate(Activation::Sigmoid, v)).collect::<Vec<_>>(),
         ),
     }
 }

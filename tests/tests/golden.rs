@@ -1,6 +1,6 @@
 //! PyTorch's and Keras's own numbers, and those of cells from papers.
 
-use recurve::{ActivationSpec, Bias, CellKind, GateOrder, RecurrentSpec, Weights};
+use recurve::{Activation, Bias, CellKind, GateOrder, RecurrentSpec, Weights};
 use recurve_tests::onnx::CaseError;
 use recurve_tests::parity::{Parity, cells, keras, pytorch, readings};
 use recurve_tests::paths;
@@ -45,7 +45,7 @@ fn both_readings_of_clip_and_thresholded_relu() {
         clipped
     });
     caught("the threshold exchanged", &readings(), |spec, _| {
-        let ActivationSpec::ThresholdedRelu { alpha } = &mut spec.cell.activation else { return false };
+        let Activation::ThresholdedRelu { alpha } = &mut spec.cell.candidate else { return false };
         *alpha = if *alpha == 0.5 { 0.5f32.next_down() } else { 0.5 };
         true
     });
@@ -72,7 +72,7 @@ fn caught(name: &str, cases: &[Parity], change: impl Fn(&mut RecurrentSpec, &mut
 
 /// Every matrix and bias of a layer with its gates exchanged as if they had been in another order.
 fn reorder(spec: &RecurrentSpec, weights: &mut Weights, order: GateOrder) {
-    let kind = recurve::Cell::from(spec.cell).kind;
+    let kind = spec.cell.kind;
     let all: Vec<_> = weights.iter().map(|(n, a)| (n.to_owned(), a.clone())).collect();
     for (name, a) in all {
         let parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
@@ -86,22 +86,24 @@ fn reorder(spec: &RecurrentSpec, weights: &mut Weights, order: GateOrder) {
 fn wrong_readings_of_pytorch_are_caught() {
     let cases = pytorch();
     caught("ONNX's gate order", &cases, |s, w| {
-        let gated = matches!(recurve::Cell::from(s.cell).kind, CellKind::Lstm { .. } | CellKind::Gru { .. });
+        let gated = matches!(s.cell.kind, CellKind::Lstm { .. } | CellKind::Gru { .. });
         if gated {
             reorder(s, w, GateOrder::Onnx);
         }
         gated
     });
     caught("the other reset variant", &cases, |s, _| {
-        let gru = matches!(recurve::Cell::from(s.cell).kind, CellKind::Gru { .. });
+        let gru = matches!(s.cell.kind, CellKind::Gru { .. });
         // Without biases the variants still differ in what r multiplies.
-        s.cell.reset_after = !gru;
+        if gru {
+            s.cell.kind = CellKind::Gru { reset_after: false };
+        }
         gru
     });
     caught("tanh in place of relu", &cases, |s, _| {
-        let relu = s.cell.activation == recurve::Activation::Relu.into();
+        let relu = s.cell.candidate == Activation::Relu;
         if relu {
-            s.cell.activation = recurve::Activation::Tanh.into();
+            s.cell.candidate = Activation::Tanh;
         }
         relu
     });
@@ -122,7 +124,7 @@ fn wrong_readings_of_pytorch_are_caught() {
 fn wrong_readings_of_keras_are_caught() {
     let cases = keras();
     caught("PyTorch's gate order of a GRU", &cases, |s, w| {
-        let gru = matches!(recurve::Cell::from(s.cell).kind, CellKind::Gru { .. }) && s.bias != Bias::None;
+        let gru = matches!(s.cell.kind, CellKind::Gru { .. }) && s.bias != Bias::None;
         if gru {
             reorder(s, w, GateOrder::Keras);
         }
@@ -135,10 +137,10 @@ fn wrong_readings_of_keras_are_caught() {
         masked
     });
     caught("Keras 2's hard_sigmoid", &cases, |s, _| {
-        let three = recurve::Activation::HARD_SIGMOID_KERAS3.into();
-        let applies = s.cell.recurrent_activation == three;
+        let three = Activation::HARD_SIGMOID_KERAS3;
+        let applies = s.cell.gates == [three; 3];
         if applies {
-            s.cell.recurrent_activation = recurve::Activation::HARD_SIGMOID_KERAS2.into();
+            s.cell.gates = [Activation::HARD_SIGMOID_KERAS2; 3];
         }
         applies
     });
@@ -164,16 +166,16 @@ fn wrong_readings_of_cells_are_caught() {
     });
     caught("no zoneout", &cases, |s, _| s.cell.zoneout.take().is_some());
     caught("zoneout of h and c exchanged", &cases, |s, _| match &mut s.cell.zoneout {
-        Some([h, c]) if *c != 0.0 => {
-            std::mem::swap(h, c);
+        Some(z) if z.c != 0.0 => {
+            std::mem::swap(&mut z.h, &mut z.c);
             true
         }
         _ => false,
     });
     caught("a linear candidate in place of log-space's", &cases, |s, _| {
-        let applies = s.cell.activation == recurve::Activation::Positive.into();
+        let applies = s.cell.candidate == Activation::Positive;
         if applies {
-            s.cell.activation = recurve::Activation::Linear.into();
+            s.cell.candidate = Activation::Linear;
         }
         applies
     });

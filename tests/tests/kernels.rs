@@ -308,7 +308,7 @@ fn stacked_layers_run_as_a_wavefront() {
             let pairs: Vec<_> = cases.iter().map(|c| [(Direction::Forward, &c.directions[0].1)]).collect();
             let config = |(l, p)| RecurrentConfig {
                 weights: cases[0].weights,
-                ..RecurrentConfig::new(cell, if l == 0 { i } else { h }, h, p)
+                ..RecurrentConfig::new(cases[0].cell, if l == 0 { i } else { h }, h, p)
             };
             let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
             assert!(RecurrentStack::new(&configs, &Device::Cpu).unwrap().is_none());

@@ -76,7 +76,7 @@ fn every_form_is_opened_as_its_names_say() {
                     assert_eq!((spec.num_layers, spec.units, layer.input_size()), (layers, H, I));
                     assert_eq!(spec.bidirectional, both.then_some(Merge::Concat));
                     assert_eq!(spec.bias, if bias { Bias::Double } else { Bias::None });
-                    assert_eq!(spec.cell.proj_size, projection);
+                    assert_eq!(spec.cell.projection, projection);
                     assert_eq!(spec.param_count(I), weights.count(), "every element is used");
                 }
             }

@@ -274,7 +274,8 @@ fn depends(packages: &[PathBuf], prefix: &str) -> Outcome<String> {
 }
 
 /// The packages that make up the library.
-const LIBRARY: [&str; 7] = [
+const LIBRARY: [&str; 8] = [
+    "recurve-vocabulary",
     "recurve-reference",
     "recurve-shaders",
     "recurve-tensor",

@@ -83,7 +83,7 @@ impl ModelInfo {
 fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) -> Result<()>) -> Result<()> {
     let recurrent = |r: &RecurrentSpec| {
         limit("units", r.units, MAX_SIZE)?;
-        limit("proj_size", r.cell.proj_size.unwrap_or(0), MAX_SIZE)?;
+        limit("proj_size", r.cell.projection.unwrap_or(0), MAX_SIZE)?;
         limit("num_layers", r.num_layers, MAX_LAYERS)
     };
     match layer {

@@ -14,6 +14,8 @@ mod recurrent;
 
 pub use recurrent::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, RecurrentStack, Strategy, TokenTable,
-    Tuning, WeightStorage,
+    Tuning,
 };
-pub use recurve_reference::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Zoneout};
+pub use recurve_vocabulary::{
+    Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, WeightStorage, Zoneout,
+};

@@ -2,7 +2,7 @@
 
 use crate::cpu::CpuLayer;
 use crate::gpu::GpuLayer;
-use crate::{Cell, CellKind, Direction, DirectionWeights, MaskedOutput};
+use crate::{Cell, CellKind, Direction, DirectionWeights, MaskedOutput, WeightStorage};
 use half::f16;
 use recurve_tensor::cpu::host;
 use recurve_tensor::{DType, Device, Error, Result, Shape, Tensor, concat};
@@ -136,45 +136,6 @@ impl LayerId {
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
-    }
-}
-
-/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 whatever it is. Vectors stay
-/// f32: biases, peepholes, normalizations and the u of an IndRNN.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WeightStorage {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to f16, converted in registers: half the memory and half the traffic of a sequence alone.
-    F16,
-    /// A scale for every row of a matrix and integers of 8 bits, `w ≈ scale · q` with |q| ≤ 127: a quarter
-    /// of the memory; each weight is off by at most 1/254 of the largest of its row. CPU only.
-    Int8,
-}
-
-impl WeightStorage {
-    /// `f32`, `f16` or `int8`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Int8 => "int8",
-        }
-    }
-
-    /// The element type of a GPU's buffers.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for int8.
-    pub(crate) fn dtype(self, device: &str) -> Result<DType> {
-        match self {
-            Self::F32 => Ok(DType::F32),
-            Self::F16 => Ok(DType::F16),
-            Self::Int8 => {
-                Err(Error::Unsupported { operation: NEW, feature: "int8 weights", device: device.to_owned() })
-            }
-        }
     }
 }
 
@@ -351,7 +312,7 @@ impl Sizes {
 
 /// One layer of recurrent cells in one or two directions, on a device.
 ///
-/// The equations, gate order and sources are those of [`recurve_reference::recurrence`]. Bounds
+/// The equations, gate order and sources are those of `recurve_reference::recurrence`. Bounds
 /// against the f64 definition, for weights of usual scale (uniform in ±1/√H) and T up to 1024: 2e-5
 /// for LSTM and GRU, 1e-4 for a SimpleRNN, on every device and by every strategy. The error of a
 /// step is a few ULP of sums of H products, plus that of the activation ([`recurve_tensor::bounds`]); it does not grow with T
@@ -372,6 +333,20 @@ enum Layer {
     Gpu(Box<GpuLayer>),
     /// Two directions with cells of their own.
     Pair(Box<[Recurrent; 2]>),
+}
+
+/// The element type of a GPU's buffers of weights.
+///
+/// # Errors
+/// [`Error::Unsupported`] for int8.
+pub(crate) fn gpu_dtype(weights: WeightStorage, device: &str) -> Result<DType> {
+    match weights {
+        WeightStorage::F32 => Ok(DType::F32),
+        WeightStorage::F16 => Ok(DType::F16),
+        WeightStorage::Int8 => {
+            Err(Error::Unsupported { operation: NEW, feature: "int8 weights", device: device.to_owned() })
+        }
+    }
 }
 
 const NEW: &str = "Recurrent::new";
@@ -766,6 +741,9 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     {
         return Err(bad("clip", format!("must be finite and above 0, but it is {clip}")));
     }
+    if cell.peepholes && !matches!(cell.kind, CellKind::Lstm { .. }) {
+        return Err(bad("peepholes", format!("belong to an LSTM, but the cell is a {name}")));
+    }
     if cell.clip_output && !matches!(cell.kind, CellKind::Lstm { .. }) {
         return Err(bad("clip_output", format!("belongs to an LSTM, but the cell is a {name}")));
     }
@@ -834,10 +812,10 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize) -> 
     check("w_hh", w.w_hh.len(), kind.recurrent_weights(h, width), letters)?;
     optional("b_ih", w.b_ih.len(), rows, "[G·H]")?;
     optional("b_hh", w.b_hh.len(), rows, "[G·H]")?;
-    optional("peepholes", w.peepholes.len(), 3 * h, "[3·H]")?;
     if !w.peepholes.is_empty() && !matches!(kind, CellKind::Lstm { .. }) {
         return Err(bad("peepholes", format!("belong to an LSTM, but the cell is a {}", kind.name())));
     }
+    check("peepholes", w.peepholes.len(), if cell.peepholes { 3 * h } else { 0 }, "[3·H] with peepholes")?;
     check("w_hr", w.w_hr.len(), cell.projection.map_or(0, |p| p * h), "[P, H] with a projection")?;
     let norm = |n: usize| if cell.layer_norm.is_some() { 2 * n } else { 0 };
     check("norm_ih", w.norm_ih.len(), norm(rows), "[2, G·H] with layer normalization")?;

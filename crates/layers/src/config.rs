@@ -2,105 +2,8 @@
 //! weights and a device.
 
 use crate::Initializer;
-use recurve_kernels::{Cell, CellKind, WeightStorage, Zoneout};
-use recurve_tensor::Activation;
+use recurve_vocabulary::{Activation, Bias, Cell, CellKind, DirectionWeights, Merge, WeightStorage, Zoneout};
 use serde::{Deserialize, Serialize};
-
-/// An activation function as files write it: its name, and alpha and beta where it has them.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "name", rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the variants are those of Activation, documented there")]
-pub enum ActivationSpec {
-    Linear,
-    Sigmoid,
-    Tanh,
-    Relu,
-    HardSigmoid { alpha: f32, beta: f32 },
-    Affine { alpha: f32, beta: f32 },
-    LeakyRelu { alpha: f32 },
-    ThresholdedRelu { alpha: f32 },
-    ScaledTanh { alpha: f32, beta: f32 },
-    Elu { alpha: f32 },
-    Softsign,
-    Softplus,
-    Positive,
-}
-
-macro_rules! activations {
-    ($($name:ident $({ $($field:ident),* })?),* $(,)?) => {
-        impl From<ActivationSpec> for Activation {
-            fn from(a: ActivationSpec) -> Self {
-                match a { $(ActivationSpec::$name $({ $($field),* })? => Self::$name $({ $($field),* })?),* }
-            }
-        }
-        impl From<Activation> for ActivationSpec {
-            fn from(a: Activation) -> Self {
-                match a {
-                    $(Activation::$name $({ $($field),* })? => Self::$name $({ $($field),* })?,)*
-                    // Activation is open to additions; a new one is added here with it.
-                    other => unreachable!("{other:?} has no name in files"),
-                }
-            }
-        }
-    };
-}
-activations!(
-    Linear,
-    Sigmoid,
-    Tanh,
-    Relu,
-    HardSigmoid { alpha, beta },
-    Affine { alpha, beta },
-    LeakyRelu { alpha },
-    ThresholdedRelu { alpha },
-    ScaledTanh { alpha, beta },
-    Elu { alpha },
-    Softsign,
-    Softplus,
-    Positive,
-);
-
-/// A recurrent cell as files write it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CellSpec {
-    /// `rnn`, `lstm`, `gru`, `indrnn`, `mingru` or `minlstm`.
-    pub kind: CellName,
-    /// GRU: the reset gate after the product.
-    #[serde(default = "yes", skip_serializing_if = "is_yes")]
-    pub reset_after: bool,
-    /// LSTM: f = 1 - i.
-    #[serde(default, skip_serializing_if = "is_no")]
-    pub input_forget: bool,
-    /// LSTM: the gates see c.
-    #[serde(default, skip_serializing_if = "is_no")]
-    pub peepholes: bool,
-    /// Activation of the gates.
-    pub recurrent_activation: ActivationSpec,
-    /// Activations of the gates where they differ, in place of `recurrent_activation`: LSTM i, f, o;
-    /// GRU r, z.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gate_activations: Option<[ActivationSpec; 3]>,
-    /// Activation of the candidate.
-    pub activation: ActivationSpec,
-    /// Activation of the cell state on its way out.
-    pub output_activation: ActivationSpec,
-    /// Clip of activation inputs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f32>,
-    /// LSTM: the clip is for the input of the output activation too.
-    #[serde(default, skip_serializing_if = "is_no")]
-    pub clip_output: bool,
-    /// LSTM: h is projected to this many elements.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proj_size: Option<usize>,
-    /// LSTM, GRU: layer normalization with this epsilon.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layer_norm: Option<f32>,
-    /// Zoneout: the shares of h and c that stay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zoneout: Option<[f32; 2]>,
-}
 
 fn yes() -> bool {
     true
@@ -118,111 +21,12 @@ fn is_zero(v: &f32) -> bool {
     *v == 0.0
 }
 
-/// The family of a cell as files write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CellName {
-    /// SimpleRNN.
-    Rnn,
-    /// IndRNN.
-    IndRnn,
-    /// LSTM.
-    Lstm,
-    /// GRU.
-    Gru,
-    /// Minimal GRU.
-    MinGru,
-    /// Minimal LSTM.
-    MinLstm,
-}
-
-impl From<CellSpec> for Cell {
-    fn from(s: CellSpec) -> Self {
-        Self {
-            kind: match s.kind {
-                CellName::Rnn => CellKind::Rnn,
-                CellName::IndRnn => CellKind::IndRnn,
-                CellName::Lstm => CellKind::Lstm { coupled: s.input_forget },
-                CellName::Gru => CellKind::Gru { reset_after: s.reset_after },
-                CellName::MinGru => CellKind::MinGru,
-                CellName::MinLstm => CellKind::MinLstm,
-            },
-            gates: s.gate_activations.unwrap_or([s.recurrent_activation; 3]).map(Activation::from),
-            candidate: s.activation.into(),
-            output: s.output_activation.into(),
-            clip: s.clip,
-            clip_output: s.clip_output,
-            projection: s.proj_size,
-            layer_norm: s.layer_norm,
-            zoneout: s.zoneout.map(|[h, c]| Zoneout { h, c }),
-        }
-    }
-}
-
-impl From<Cell> for CellSpec {
-    fn from(c: Cell) -> Self {
-        let (kind, reset_after, input_forget) = match c.kind {
-            CellKind::Lstm { coupled } => (CellName::Lstm, true, coupled),
-            CellKind::Gru { reset_after } => (CellName::Gru, reset_after, false),
-            CellKind::IndRnn => (CellName::IndRnn, true, false),
-            CellKind::MinGru => (CellName::MinGru, true, false),
-            CellKind::MinLstm => (CellName::MinLstm, true, false),
-            _ => (CellName::Rnn, true, false),
-        };
-        let gates = c.gates.map(ActivationSpec::from);
-        Self {
-            kind,
-            reset_after,
-            input_forget,
-            peepholes: false,
-            recurrent_activation: gates[0],
-            gate_activations: (gates != [gates[0]; 3]).then_some(gates),
-            activation: c.candidate.into(),
-            output_activation: c.output.into(),
-            clip: c.clip,
-            clip_output: c.clip_output,
-            proj_size: c.projection,
-            layer_norm: c.layer_norm,
-            zoneout: c.zoneout.map(|z| [z.h, z.c]),
-        }
-    }
-}
-
-/// Which biases a recurrent layer has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Bias {
-    /// None.
-    None,
-    /// One, `b_ih` (Keras, but for a GRU with reset_after).
-    Single,
-    /// Two, `b_ih` and `b_hh` (PyTorch; Keras's GRU with reset_after).
-    Double,
-}
-
-/// How a bidirectional layer joins its two outputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Merge {
-    /// One after the other, forward first: the last dimension is 2·H.
-    #[default]
-    Concat,
-    /// Their sum.
-    Sum,
-    /// Their mean.
-    Average,
-    /// Their elementwise product.
-    Multiply,
-    /// Not at all: two outputs, forward first.
-    None,
-}
-
 /// Everything about a recurrent layer but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecurrentSpec {
     /// The cell.
-    pub cell: CellSpec,
+    pub cell: Cell,
     /// H
     pub units: usize,
     /// L
@@ -259,7 +63,7 @@ pub struct RecurrentSpec {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recurrent_dropout: f32,
     /// How the weight matrices are kept; sums are f32 whatever it is. In a file `f32`, `f16` or `int8`.
-    #[serde(default, with = "storage", skip_serializing_if = "storage::is_f32")]
+    #[serde(default, skip_serializing_if = "is_f32")]
     pub weight_storage: WeightStorage,
     /// LSTM: the bias of the forget gate begins at 1 (Jozefowicz et al. 2015).
     #[serde(default, skip_serializing_if = "is_no")]
@@ -275,28 +79,10 @@ pub struct RecurrentSpec {
     pub bias_initializer: Initializer,
 }
 
-/// The names of weight storage in a file.
-mod storage {
-    use recurve_kernels::WeightStorage;
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn is_f32(s: &WeightStorage) -> bool {
-        *s == WeightStorage::F32
-    }
-
-    pub(super) fn serialize<S: Serializer>(s: &WeightStorage, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(s.name())
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<WeightStorage, D::Error> {
-        let name = String::deserialize(from)?;
-        let all = [WeightStorage::F32, WeightStorage::F16, WeightStorage::Int8];
-        let found = all.into_iter().find(|s| s.name() == name);
-        found.ok_or_else(|| D::Error::custom(format!("`weight_storage` must be f32, f16 or int8, but it is {name}")))
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_f32(s: &WeightStorage) -> bool {
+    *s == WeightStorage::F32
 }
-
 fn one() -> usize {
     1
 }
@@ -313,14 +99,13 @@ fn zeros() -> Initializer {
 impl RecurrentSpec {
     /// A layer of `units` cells with Keras's defaults.
     pub fn new(cell: Cell, units: usize) -> Self {
-        let double = cell.kind == CellKind::Gru { reset_after: true };
         let normal = if cell.kind == CellKind::IndRnn { Initializer::Uniform { limit: 1.0 } } else { orthogonal() };
         Self {
-            cell: cell.into(),
+            cell,
             units,
             num_layers: 1,
             bidirectional: None,
-            bias: if double { Bias::Double } else { Bias::Single },
+            bias: Bias::keras(cell.kind),
             return_sequences: false,
             return_state: false,
             stateful: false,
@@ -342,9 +127,9 @@ impl RecurrentSpec {
         if self.bidirectional.is_some() { 2 } else { 1 }
     }
 
-    /// Elements of h: the units, or `proj_size`.
+    /// Elements of h: the units, or those of its projection.
     pub fn state_size(&self) -> usize {
-        self.cell.proj_size.unwrap_or(self.units)
+        self.cell.state_size(self.units)
     }
 
     /// The last dimension of the output.
@@ -366,7 +151,7 @@ impl RecurrentSpec {
         weights: &crate::Weights,
         prefix: &str,
         layer: usize,
-    ) -> crate::Result<Vec<recurve_kernels::DirectionWeights<f32>>> {
+    ) -> crate::Result<Vec<DirectionWeights<f32>>> {
         crate::recurrent::layer_weights(self, input_size, weights, prefix, layer)
     }
 
@@ -437,15 +222,14 @@ macro_rules! recurrent {
             /// Whether there are biases.
             #[must_use]
             pub fn use_bias(mut self, on: bool) -> Self {
-                let fresh = RecurrentSpec::new(self.0.cell.into(), 1).bias;
-                self.0.bias = if on { fresh } else { Bias::None };
+                self.0.bias = if on { Bias::keras(self.0.cell.kind) } else { Bias::None };
                 self
             }
             /// Activation of the candidate (and of an LSTM's output).
             #[must_use]
             pub fn activation(mut self, f: Activation) -> Self {
-                self.0.cell.activation = f.into();
-                self.0.cell.output_activation = f.into();
+                self.0.cell.candidate = f;
+                self.0.cell.output = f;
                 self
             }
             /// Clamp the inputs of the gates and the candidate to `[-clip, clip]`.
@@ -554,8 +338,7 @@ macro_rules! gated {
             /// Activation of the gates.
             #[must_use]
             pub fn recurrent_activation(mut self, f: Activation) -> Self {
-                self.0.cell.recurrent_activation = f.into();
-                self.0.cell.gate_activations = None;
+                self.0.cell.gates = [f; 3];
                 self
             }
         }
@@ -570,7 +353,7 @@ macro_rules! zoneout {
             /// of inference.
             #[must_use]
             pub fn zoneout(mut self, h: f32) -> Self {
-                self.0.cell.zoneout = Some([h, 0.0]);
+                self.0.cell.zoneout = Some(Zoneout { h, c: 0.0 });
                 self
             }
         }
@@ -596,13 +379,13 @@ impl Lstm {
     /// Activations of the gates i, f and o, each its own.
     #[must_use]
     pub fn gate_activations(mut self, i: Activation, f: Activation, o: Activation) -> Self {
-        self.0.cell.gate_activations = Some([i.into(), f.into(), o.into()]);
+        self.0.cell.gates = [i, f, o];
         self
     }
     /// f = 1 - i (ONNX's `input_forget`).
     #[must_use]
     pub fn input_forget(mut self, on: bool) -> Self {
-        self.0.cell.input_forget = on;
+        self.0.cell.kind = CellKind::Lstm { coupled: on };
         self
     }
     /// The clip clamps the input of the output activation too, as the text of the ONNX operator has it.
@@ -620,14 +403,14 @@ impl Lstm {
     /// h is projected to this many elements (Sak et al. 2014), as PyTorch's `proj_size`.
     #[must_use]
     pub fn proj_size(mut self, size: usize) -> Self {
-        self.0.cell.proj_size = Some(size);
+        self.0.cell.projection = Some(size);
         self
     }
     /// Zoneout (Krueger et al. 2016): the shares of the old h and c that stay, as training expects
     /// of inference.
     #[must_use]
     pub fn zoneout(mut self, h: f32, c: f32) -> Self {
-        self.0.cell.zoneout = Some([h, c]);
+        self.0.cell.zoneout = Some(Zoneout { h, c });
         self
     }
     /// Whether the bias of the forget gate begins at 1; it does unless told otherwise.
@@ -642,9 +425,9 @@ impl Gru {
     /// The reset gate after the product (PyTorch, cuDNN, Keras's default) or before it.
     #[must_use]
     pub fn reset_after(mut self, on: bool) -> Self {
-        self.0.cell.reset_after = on;
+        self.0.cell.kind = CellKind::Gru { reset_after: on };
         if self.0.bias != Bias::None {
-            self.0.bias = if on { Bias::Double } else { Bias::Single };
+            self.0.bias = Bias::keras(self.0.cell.kind);
         }
         self
     }
@@ -807,7 +590,7 @@ pub struct Dense {
     /// Outputs.
     pub units: usize,
     /// The activation.
-    pub activation: ActivationSpec,
+    pub activation: Activation,
     /// Whether there is a bias.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub use_bias: bool,
@@ -816,12 +599,12 @@ pub struct Dense {
 impl Dense {
     /// `units` outputs, linear, with a bias.
     pub fn new(units: usize) -> Self {
-        Self { units, activation: ActivationSpec::Linear, use_bias: true }
+        Self { units, activation: Activation::Linear, use_bias: true }
     }
     /// The activation.
     #[must_use]
     pub fn activation(mut self, f: Activation) -> Self {
-        self.activation = f.into();
+        self.activation = f;
         self
     }
     /// Whether there is a bias.
@@ -887,14 +670,7 @@ impl LayerConfig {
             Self::Dense(_) => "Dense",
             Self::Dropout(_) => "Dropout",
             Self::Recurrent(r) if r.bidirectional.is_some() => "Bidirectional",
-            Self::Recurrent(r) => match r.cell.kind {
-                CellName::Rnn => "SimpleRNN",
-                CellName::Lstm => "LSTM",
-                CellName::Gru => "GRU",
-                CellName::IndRnn => "IndRNN",
-                CellName::MinGru => "MinGRU",
-                CellName::MinLstm => "MinLSTM",
-            },
+            Self::Recurrent(r) => r.cell.kind.class_name(),
             Self::StackedRnnCells(_) => "RNN",
             Self::TimeDistributed(_) => "TimeDistributed",
             Self::Masking(_) => "Masking",

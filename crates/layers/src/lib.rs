@@ -19,8 +19,8 @@ mod summary;
 mod weights;
 
 pub use config::{
-    ActivationSpec, Bias, Bidirectional, CellName, CellSpec, Dense, Dropout, Embedding, Gru, IndRnn, LayerConfig, Lstm,
-    Masking, Merge, MinGru, MinLstm, RecurrentSpec, SimpleRnn, StackedRnnCells, TimeDistributed,
+    Bidirectional, Dense, Dropout, Embedding, Gru, IndRnn, LayerConfig, Lstm, Masking, MinGru, MinLstm, RecurrentSpec,
+    SimpleRnn, StackedRnnCells, TimeDistributed,
 };
 pub use error::{Error, Result};
 pub use generate::{GenerateOptions, Sampling};

@@ -1,14 +1,13 @@
 //! Layers one after another.
 
-use crate::config::CellName;
 use crate::recurrent::{Values, initialize, weight_shapes};
 use crate::summary::{LayerSummary, Summary, show};
 use crate::{
-    CallArgs, Dense, Error, LayerConfig, Merge, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights,
-    init,
+    CallArgs, Dense, Error, LayerConfig, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights, init,
 };
-use recurve_kernels::{Cell, TokenTable};
+use recurve_kernels::TokenTable;
 use recurve_tensor::{DType, Device, MAX_RANK, MatmulOptions, Tensor};
+use recurve_vocabulary::Merge;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
@@ -184,7 +183,7 @@ const MAX_TABLE: usize = 32 << 20;
 /// The table of an embedding before a recurrent layer, unless it would be large.
 fn token_table(layers: &[Layer]) -> Result<Option<TokenTable>> {
     let [Layer::Embedding { table, .. }, Layer::Recurrent(r), ..] = layers else { return Ok(None) };
-    let columns = Cell::from(r.spec().cell).kind.gates() * r.spec().units * r.spec().directions();
+    let columns = r.spec().cell.kind.gates() * r.spec().units * r.spec().directions();
     if table.dims()[0] * columns * size_of::<f32>() > MAX_TABLE {
         return Ok(None);
     }
@@ -628,8 +627,7 @@ impl Layer {
                 y.reshape(&whole)?
             }
             Self::Dense { weight, bias, config } => {
-                let options =
-                    MatmulOptions { transpose_rhs: true, bias: bias.as_ref(), activation: config.activation.into() };
+                let options = MatmulOptions { transpose_rhs: true, bias: bias.as_ref(), activation: config.activation };
                 x.matmul_with(weight, &options)?
             }
             Self::Dropout => x.clone(),
@@ -805,9 +803,7 @@ fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<
         }
         LayerConfig::StackedRnnCells(s) => {
             let top = s.cells.last().expect("checked not to be empty");
-            let states = s.cells.iter().flat_map(|c| {
-                [Some(c.state_size()), (c.cell.kind == CellName::Lstm).then_some(c.units)].into_iter().flatten()
-            });
+            let states = s.cells.iter().flat_map(|c| c.cell.state_sizes(c.units));
             let batch = shape[usize::from(s.time_major)];
             let last = Some(top.state_size());
             let output = if s.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
@@ -819,9 +815,7 @@ fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<
             let last = Some(r.output_size());
             let output = if r.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
             let outputs = if r.bidirectional == Some(Merge::None) { 2 } else { 1 };
-            let h = vec![batch, Some(r.state_size())];
-            let c = (r.cell.kind == CellName::Lstm).then(|| vec![batch, Some(r.units)]);
-            let states = std::iter::once(h).chain(c).collect::<Vec<_>>();
+            let states: Vec<_> = r.cell.state_sizes(r.units).map(|n| vec![batch, Some(n)]).collect();
             let count = if r.return_state { r.directions() } else { 0 };
             std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect()
         }

@@ -1,11 +1,9 @@
 //! A recurrent layer with weights, on a device: stacked and bidirectional as its description says.
 
-use crate::{Bias, Error, Gru, Initializer, Lstm, Merge, RecurrentSpec, Result, SimpleRnn, Weights, init};
-use recurve_kernels::{
-    Cell, CellKind, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
-    RecurrentStack, Strategy, TokenTable, Tuning,
-};
-use recurve_tensor::{Activation, Device, Error as TensorError, Tensor, concat};
+use crate::{Error, Gru, Initializer, Lstm, RecurrentSpec, Result, SimpleRnn, Weights, init};
+use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentStack, Strategy, TokenTable, Tuning};
+use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
+use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Direction, DirectionWeights, MaskedOutput, Merge};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -187,7 +185,7 @@ impl RecurrentLayer {
         let pairs: Vec<Vec<_>> = all.iter().map(|w| directions.iter().copied().zip(w).collect()).collect();
         let config = |(l, pairs)| RecurrentConfig {
             weights: spec.weight_storage,
-            ..RecurrentConfig::new(spec.cell.into(), layer_input(spec, input_size, l), spec.units, pairs)
+            ..RecurrentConfig::new(spec.cell, layer_input(spec, input_size, l), spec.units, pairs)
         };
         let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
         let layers = configs.iter().map(|c| Recurrent::new(c, device)).collect::<Result<Vec<_>, _>>()?;
@@ -477,7 +475,7 @@ fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
             return bad(argument, "must be in [0, 1]");
         }
     }
-    let kind = Cell::from(spec.cell).kind;
+    let kind = spec.cell.kind;
     if spec.cell.peepholes && !matches!(kind, CellKind::Lstm { .. }) {
         return bad("peepholes", "belong to an LSTM");
     }
@@ -494,7 +492,7 @@ pub(crate) fn layer_input(spec: &RecurrentSpec, input_size: usize, layer: usize)
 
 /// The parts of one direction's weights, by name and shape, in PyTorch's order.
 fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static str, Vec<usize>)> {
-    let cell = Cell::from(spec.cell);
+    let cell = spec.cell;
     let (units, width) = (spec.units, spec.state_size());
     // A number that cannot be counted is as good as the largest: there is no memory for either.
     let rows = cell.kind.gates().saturating_mul(units);
@@ -513,7 +511,7 @@ fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static
     if let Some(p) = cell.projection {
         all.push(("weight_hr", vec![p, units]));
     }
-    if spec.cell.peepholes {
+    if cell.peepholes {
         all.push(("weight_peephole", vec![3, units]));
     }
     if cell.layer_norm.is_some() {
@@ -577,7 +575,7 @@ pub(crate) fn initialize(
     into: &mut Weights,
 ) -> Result<()> {
     let mut rng = init::rng(seed);
-    let lstm = matches!(Cell::from(spec.cell).kind, CellKind::Lstm { .. });
+    let lstm = matches!(spec.cell.kind, CellKind::Lstm { .. });
     for l in 0..spec.num_layers {
         for d in 0..spec.directions() {
             for (part, shape) in parts(spec, input_size, l) {

@@ -33,7 +33,7 @@ impl Numbers {
 
 /// A layer with fresh weights, its gates' biases set for memories of up to T steps.
 fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>> {
-    let gates = recurve::Cell::from(spec.cell).kind.gates();
+    let gates = spec.cell.kind.gates();
     let network = Sequential::new()
         .seed(7)
         .add(recurve::LayerConfig::Recurrent(spec))

@@ -8,20 +8,23 @@ pub use recurve_formats::{
     TextSpec, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array,
 };
 pub use recurve_kernels::{
-    Candidate, Cell, CellKind, Direction, DirectionWeights, ForwardArgs, GateOrder, MaskedOutput, Outputs, Recurrent,
-    RecurrentConfig, RecurrentOutput, RecurrentStack, Strategy, TokenTable, Tuning, WeightStorage, Zoneout,
+    Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, RecurrentStack, Strategy, TokenTable,
+    Tuning,
 };
 pub use recurve_layers::{
-    ActivationSpec, Array, Bias, Bidirectional, CallArgs, CellName, CellSpec, Dense, Dropout, Embedding,
-    Error as LayerError, GenerateOptions, Gru, IndRnn, Initializer, Layer, LayerConfig, LayerSummary, Lstm, Masking,
-    Merge, MinGru, MinLstm, Network, NetworkState, RecurrentLayer, RecurrentSpec, Replicas, Sampling, Sequential,
-    SimpleRnn, StackedLayer, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Summary, TimeDistributed,
-    Weights, thousands,
+    Array, Bidirectional, CallArgs, Dense, Dropout, Embedding, Error as LayerError, GenerateOptions, Gru, IndRnn,
+    Initializer, Layer, LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm, Network, NetworkState,
+    RecurrentLayer, RecurrentSpec, Replicas, Sampling, Sequential, SimpleRnn, StackedLayer, StackedRnnCells, State,
+    StreamId, StreamOutputs, Streams, Summary, TimeDistributed, Weights, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{
-    Activation, AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions,
-    Reduction, SampleOptions, Shape, Tensor, concat,
+    AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions, Reduction,
+    SampleOptions, Shape, Tensor, concat,
+};
+pub use recurve_vocabulary::{
+    Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightStorage,
+    Zoneout,
 };
 
 /// What no program can write, each beside what it can.

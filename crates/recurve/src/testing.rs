@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{
-    Cell, DType, Device, Error, HostArray, HostData, LayerConfig, Merge, Model, Network, RecurrentSpec, Tensor,
-    WeightStorage, Weights,
+    DType, Device, Direction, DirectionWeights, Error, HostArray, HostData, LayerConfig, MaskedOutput, Merge, Model,
+    Network, RecurrentSpec, Tensor, WeightStorage, Weights,
 };
 use half::f16;
 use recurve_reference as reference;
@@ -347,7 +347,7 @@ fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_
         LayerConfig::Dense(d) => {
             let k = *v.shape.last().expect("checked to have dimensions");
             let m = v.x.len() / k;
-            v.x = reference::matmul(&v.x, &wide("weight"), &wide("bias"), [m, k, d.units], d.activation.into());
+            v.x = reference::matmul(&v.x, &wide("weight"), &wide("bias"), [m, k, d.units], d.activation);
             *v.shape.last_mut().expect("checked to have dimensions") = d.units;
         }
         LayerConfig::TimeDistributed(t) => {
@@ -370,7 +370,7 @@ fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_
 }
 
 /// Weights as they are after storage as f16.
-fn rounded(w: &reference::DirectionWeights<f32>, spec: &RecurrentSpec) -> reference::DirectionWeights<f32> {
+fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<f32> {
     let round = |m: &[f32], rows: usize| -> Vec<f32> {
         match spec.weight_storage {
             WeightStorage::F32 => m.to_vec(),
@@ -385,9 +385,9 @@ fn rounded(w: &reference::DirectionWeights<f32>, spec: &RecurrentSpec) -> refere
         }
     };
     // What is no matrix is kept as it is, the u of an IndRNN among them.
-    let pointwise = Cell::from(spec.cell).kind.is_pointwise();
-    let rows = Cell::from(spec.cell).kind.gates() * spec.units;
-    reference::DirectionWeights {
+    let pointwise = spec.cell.kind.is_pointwise();
+    let rows = spec.cell.kind.gates() * spec.units;
+    DirectionWeights {
         w_ih: round(&w.w_ih, rows),
         w_hh: if pointwise { w.w_hh.clone() } else { round(&w.w_hh, rows) },
         w_hr: round(&w.w_hr, spec.state_size()),
@@ -428,8 +428,8 @@ fn recurrent(
                 let weights = rounded(weights, spec).widen();
                 let reverse = n == 1 || spec.go_backwards;
                 let out = reference::recurrence(&reference::Recurrence {
-                    cell: Cell::from(spec.cell),
-                    direction: if reverse { reference::Direction::Reverse } else { reference::Direction::Forward },
+                    cell: spec.cell,
+                    direction: if reverse { Direction::Reverse } else { Direction::Forward },
                     weights: &weights,
                     x: &input,
                     batch: b,
@@ -441,8 +441,8 @@ fn recurrent(
                     lengths: given.lengths,
                     mask,
                     masked_output: match spec.zero_output_for_mask {
-                        true => reference::MaskedOutput::Zero,
-                        false => reference::MaskedOutput::Repeat,
+                        true => MaskedOutput::Zero,
+                        false => MaskedOutput::Repeat,
                     },
                 });
                 (out.y, out.h)

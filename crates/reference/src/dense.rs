@@ -1,6 +1,7 @@
 //! The products and look-ups around a recurrent layer.
 
-use crate::{Activation, Real};
+use crate::{Real, activate};
+use recurve_vocabulary::Activation;
 
 /// `act(A · Bᵀ + bias)`: A is `[m, k]`, B is `[n, k]`, bias `[n]` or empty; the result is `[m, n]`.
 pub fn matmul<R: Real>(a: &[R], b: &[R], bias: &[R], [m, k, n]: [usize; 3], act: Activation) -> Vec<R> {
@@ -11,7 +12,7 @@ pub fn matmul<R: Real>(a: &[R], b: &[R], bias: &[R], [m, k, n]: [usize; 3], act:
             for p in 0..k {
                 s = s + a[i * k + p] * b[j * k + p];
             }
-            out.push(act.apply(s));
+            out.push(activate(act, s));
         }
     }
     out

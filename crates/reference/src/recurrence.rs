@@ -1,57 +1,7 @@
 //! One recurrent layer in one direction, a step at a time.
 
-use crate::{Activation, Cell, CellKind, Real};
-
-/// The direction in which a sequence is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the first timestep to the last.
-    Forward,
-    /// From the last valid timestep of each sequence to its first. Outputs stand at the timestep
-    /// they belong to, as in PyTorch and ONNX.
-    Reverse,
-}
-
-/// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DirectionWeights<R> {
-    /// `[G·H, I]`
-    pub w_ih: Vec<R>,
-    /// `[G·H, H]`, with a projection `[G·H, P]`; `[H]` for an IndRNN, empty for the minimal cells.
-    pub w_hh: Vec<R>,
-    /// `[G·H]`, or empty for none.
-    pub b_ih: Vec<R>,
-    /// `[G·H]`, or empty for none.
-    pub b_hh: Vec<R>,
-    /// LSTM peepholes p_i, p_f, p_o: `[3·H]`, or empty for none.
-    pub peepholes: Vec<R>,
-    /// The projection of h, `[P, H]`, or empty for none.
-    pub w_hr: Vec<R>,
-    /// With layer normalization: gain and offset of `W_ih x`, `[2, G·H]`.
-    pub norm_ih: Vec<R>,
-    /// With layer normalization: gain and offset of `W_hh h`, `[2, G·H]`.
-    pub norm_hh: Vec<R>,
-    /// With layer normalization, LSTM: gain and offset of c on its way out, `[2, H]`.
-    pub norm_c: Vec<R>,
-}
-
-impl DirectionWeights<f32> {
-    /// The same weights in f64, for the truth to be computed with.
-    pub fn widen(&self) -> DirectionWeights<f64> {
-        let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();
-        DirectionWeights {
-            w_ih: wide(&self.w_ih),
-            w_hh: wide(&self.w_hh),
-            b_ih: wide(&self.b_ih),
-            b_hh: wide(&self.b_hh),
-            peepholes: wide(&self.peepholes),
-            w_hr: wide(&self.w_hr),
-            norm_ih: wide(&self.norm_ih),
-            norm_hh: wide(&self.norm_hh),
-            norm_c: wide(&self.norm_c),
-        }
-    }
-}
+use crate::{Real, activate};
+use recurve_vocabulary::{Activation, Cell, CellKind, Direction, DirectionWeights, MaskedOutput};
 
 /// The inputs of [`recurrence`].
 #[derive(Clone, Copy, Debug)]
@@ -83,16 +33,6 @@ pub struct Recurrence<'a, R> {
     pub mask: Option<&'a [bool]>,
     /// What the output is where the mask says no: zero, or h as it stands.
     pub masked_output: MaskedOutput,
-}
-
-/// The output at a timestep that a mask leaves out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MaskedOutput {
-    /// Zero: Keras's `zero_output_for_mask`.
-    #[default]
-    Zero,
-    /// h as it stands: Keras's default.
-    Repeat,
 }
 
 /// The results of [`recurrence`]. W is H, or P with a projection.
@@ -150,7 +90,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
     let w = a.weights;
     let kind = a.cell.kind;
     let rows = kind.gates() * nh;
-    let act = |f: Activation, v: R| f.apply(clip(a.cell.clip, v));
+    let act = |f: Activation, v: R| activate(f, clip(a.cell.clip, v));
     let bias = |b: &[R], i: usize| b.get(i).copied().unwrap_or(R::ZERO);
     let [gate0, gate1, gate2] = a.cell.gates;
 
@@ -211,7 +151,8 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                         .iter()
                         .zip(&seen)
                         .map(|(&o, &c)| {
-                            o * a.cell.output.apply(if a.cell.clip_output { clip(a.cell.clip, c) } else { c })
+                            let seen = if a.cell.clip_output { clip(a.cell.clip, c) } else { c };
+                            o * activate(a.cell.output, seen)
                         })
                         .collect();
                     if let Some(z) = a.cell.zoneout {
@@ -252,6 +193,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                         (f * prev[j] + i * n) / (f + i)
                     })
                     .collect(),
+                other => panic!("{other:?} has no definition"),
             };
             if let Some(z) = a.cell.zoneout {
                 mix(z.h, &prev, &mut new);

@@ -25,6 +25,6 @@ pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use ops::{MatmulOptions, Reduction, SampleOptions, concat};
-pub use recurve_reference::Activation;
+pub use recurve_vocabulary::Activation;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;

@@ -95,7 +95,7 @@ impl Packed {
         let matrix = |m: &[f32], units: usize, k: usize, gates: usize, first: usize| {
             Matrix::new(&m[first * units * k..][..gates * units * k], units, k, gates, lanes, weights)
         };
-        let has_peepholes = !w.peepholes.is_empty();
+        let has_peepholes = cell.peepholes;
         let extra = match cell.kind {
             CellKind::Lstm { .. } if has_peepholes => memory(tiles * 3 * lanes, |n| {
                 let (j, _, p) = place(n, 1, 3);

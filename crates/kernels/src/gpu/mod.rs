@@ -10,7 +10,7 @@ mod tuning;
 
 pub(crate) use stack::GpuStack;
 
-use crate::recurrent::{Input, Layout, Sizes, TableRows};
+use crate::recurrent::{Input, Layout, Sizes, TableRows, gpu_dtype};
 use crate::{
     Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy, Tuning,
 };
@@ -135,7 +135,7 @@ const MAX_WORK: u64 = 1 << 30;
 impl GpuLayer {
     pub(crate) fn new(config: &RecurrentConfig<'_>, gpu: &Gpu) -> Result<Self> {
         let device = Device::Gpu(gpu.clone());
-        let weights = config.weights.dtype(&gpu.summary().name)?;
+        let weights = gpu_dtype(config.weights, &gpu.summary().name)?;
         let (i, h, cell) = (config.input_size, config.hidden_size, &config.cell);
         let kind = cell.kind;
         let (g, width) = (kind.gates(), cell.state_size(h));

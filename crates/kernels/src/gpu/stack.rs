@@ -2,7 +2,7 @@
 //! one below, where one after the other they would take L · T.
 
 use super::{GpuLayer, Kernels, cell_code, packed, valid_by};
-use crate::recurrent::Sizes;
+use crate::recurrent::{Sizes, gpu_dtype};
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
 use recurve_shaders::{CellCode, Step, params};
 use recurve_tensor::cpu::host;
@@ -76,7 +76,7 @@ impl GpuStack {
             has_extra |= extra[more..].iter().any(|&v| v != 0.0);
         }
         let tensor = |v: &[f32]| Tensor::from_f32(v, &[v.len()], &device);
-        let dtype = layers[0].weights.dtype(&gpu.summary().name)?;
+        let dtype = gpu_dtype(layers[0].weights, &gpu.summary().name)?;
         Ok(Self {
             layers: layers.len(),
             code: cell_code(&layers[0].cell, has_extra, dtype)?,

@@ -8,8 +8,8 @@ use plotters::prelude::*;
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Candidate, Cell, CellKind, Device, DeviceSelector, Direction, DirectionWeights, ForwardArgs, Initializer,
-    LayerConfig, Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor, TensorError, Tuning,
-    WeightStorage,
+    LayerConfig, MaskedOutput, Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor, TensorError,
+    Tuning, WeightStorage,
 };
 use recurve_reference as reference;
 use serde_json::json;
@@ -321,7 +321,7 @@ fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, Box<
     let torch = Initializer::TorchUniform;
     let layer = SimpleRnn::new(h).kernel_initializer(torch).recurrent_initializer(torch).bias_initializer(torch);
     let LayerConfig::Recurrent(mut spec) = layer.into() else { unreachable!("a SimpleRNN is recurrent") };
-    spec.cell = cell.into();
+    spec.cell = cell;
     let minimal = cell.kind.recurrent_weights(1, 1) == 0;
     spec.bias = if minimal { recurve::Bias::Single } else { recurve::Bias::Double };
     let network = Sequential::new()
@@ -553,7 +553,7 @@ fn expected(cell: Cell, w: &DirectionWeights<f32>, x: &[f32], [t, _, i, h]: [usi
         c0: None,
         lengths: None,
         mask: None,
-        masked_output: reference::MaskedOutput::Zero,
+        masked_output: MaskedOutput::Zero,
     });
     out.y
 }

@@ -1,6 +1,8 @@
 //! What a recurrent cell computes, as data.
 
 use crate::Activation;
+use crate::file::CellFile;
+use serde::{Deserialize, Serialize};
 
 /// The family of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +62,28 @@ impl CellKind {
         matches!(self, Self::Lstm { .. })
     }
 
+    /// The gate whose recurrent bias is not added to the projection of the input, if any: with
+    /// `reset_after` that of a GRU's candidate, which the reset gate multiplies. All other biases of a
+    /// gate are summed.
+    pub const fn separate_bias(self) -> Option<usize> {
+        match self {
+            Self::Gru { reset_after: true } => Some(2),
+            _ => None,
+        }
+    }
+
+    /// The name of the layer's class, as Keras writes it.
+    pub const fn class_name(self) -> &'static str {
+        match self {
+            Self::Rnn => "SimpleRNN",
+            Self::IndRnn => "IndRNN",
+            Self::Lstm { .. } => "LSTM",
+            Self::Gru { .. } => "GRU",
+            Self::MinGru => "MinGRU",
+            Self::MinLstm => "MinLSTM",
+        }
+    }
+
     /// Lower-case name used by the command line and by files.
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,8 +136,9 @@ impl GateOrder {
 }
 
 /// Zoneout at inference (Krueger et al. 2016): a unit keeps its share of the old state, the expected
-/// value of what training does at random.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// value of what training does at random. In files `[h, c]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "[f32; 2]", into = "[f32; 2]")]
 pub struct Zoneout {
     /// Share of the old h, in `[0, 1)`.
     pub h: f32,
@@ -122,9 +147,22 @@ pub struct Zoneout {
     pub c: f32,
 }
 
-/// A recurrent cell: everything about it but its sizes and weights. Biases and peepholes are there
-/// if their weights are.
-#[derive(Clone, Copy, Debug, PartialEq)]
+impl From<[f32; 2]> for Zoneout {
+    fn from([h, c]: [f32; 2]) -> Self {
+        Self { h, c }
+    }
+}
+
+impl From<Zoneout> for [f32; 2] {
+    fn from(z: Zoneout) -> Self {
+        [z.h, z.c]
+    }
+}
+
+/// A recurrent cell: everything about it but its sizes and weights. Biases are there if their weights
+/// are.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "CellFile", into = "CellFile")]
 pub struct Cell {
     /// The family.
     pub kind: CellKind,
@@ -135,6 +173,8 @@ pub struct Cell {
     pub candidate: Activation,
     /// Activation of the cell state on its way out (LSTM only).
     pub output: Activation,
+    /// LSTM: the gates see c, by weights of their own (Gers & Schmidhuber 2000).
+    pub peepholes: bool,
     /// Clamps the inputs of the gates and of the candidate to `[-clip, clip]`, which is what ONNX
     /// Runtime does with ONNX's `clip`. The cell state that is carried on is never clamped.
     pub clip: Option<f32>,
@@ -173,6 +213,7 @@ impl Cell {
             gates: [Activation::Sigmoid; 3],
             candidate: Activation::Tanh,
             output: Activation::Tanh,
+            peepholes: false,
             clip: None,
             clip_output: false,
             projection: None,
@@ -187,5 +228,11 @@ impl Cell {
             Some(p) => p,
             None => hidden,
         }
+    }
+
+    /// Elements of each state that the cell carries from one timestep to the next: h, and c if it has
+    /// one.
+    pub fn state_sizes(&self, hidden: usize) -> impl Iterator<Item = usize> + use<> {
+        core::iter::once(self.state_size(hidden)).chain(self.kind.has_cell_state().then_some(hidden))
     }
 }

@@ -1,0 +1,156 @@
+//! A cell as files have it: flat, with what is usual left out.
+
+use crate::{Activation, Cell, CellKind, Zoneout};
+use serde::{Deserialize, Serialize};
+
+/// The form of a [`Cell`] in files of version 1. `reset_after` and `input_forget` may stand beside any kind,
+/// and say nothing where the kind has no such option.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellFile {
+    kind: Kind,
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    reset_after: bool,
+    #[serde(default, skip_serializing_if = "is_no")]
+    input_forget: bool,
+    #[serde(default, skip_serializing_if = "is_no")]
+    peepholes: bool,
+    recurrent_activation: Activation,
+    /// Where the gates differ, in place of `recurrent_activation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gate_activations: Option<[Activation; 3]>,
+    activation: Activation,
+    output_activation: Activation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clip: Option<f32>,
+    #[serde(default, skip_serializing_if = "is_no")]
+    clip_output: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proj_size: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layer_norm: Option<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zoneout: Option<Zoneout>,
+}
+
+/// The name of a [`CellKind`], whose options stand beside it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Rnn,
+    IndRnn,
+    Lstm,
+    Gru,
+    MinGru,
+    MinLstm,
+}
+
+fn yes() -> bool {
+    true
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(b: &bool) -> bool {
+    *b
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_no(b: &bool) -> bool {
+    !*b
+}
+
+impl From<CellFile> for Cell {
+    fn from(f: CellFile) -> Self {
+        Self {
+            kind: match f.kind {
+                Kind::Rnn => CellKind::Rnn,
+                Kind::IndRnn => CellKind::IndRnn,
+                Kind::Lstm => CellKind::Lstm { coupled: f.input_forget },
+                Kind::Gru => CellKind::Gru { reset_after: f.reset_after },
+                Kind::MinGru => CellKind::MinGru,
+                Kind::MinLstm => CellKind::MinLstm,
+            },
+            gates: f.gate_activations.unwrap_or([f.recurrent_activation; 3]),
+            candidate: f.activation,
+            output: f.output_activation,
+            peepholes: f.peepholes,
+            clip: f.clip,
+            clip_output: f.clip_output,
+            projection: f.proj_size,
+            layer_norm: f.layer_norm,
+            zoneout: f.zoneout,
+        }
+    }
+}
+
+impl From<Cell> for CellFile {
+    fn from(c: Cell) -> Self {
+        // Every kind by its name: one without would not compile.
+        let (kind, reset_after, input_forget) = match c.kind {
+            CellKind::Rnn => (Kind::Rnn, true, false),
+            CellKind::IndRnn => (Kind::IndRnn, true, false),
+            CellKind::Lstm { coupled } => (Kind::Lstm, true, coupled),
+            CellKind::Gru { reset_after } => (Kind::Gru, reset_after, false),
+            CellKind::MinGru => (Kind::MinGru, true, false),
+            CellKind::MinLstm => (Kind::MinLstm, true, false),
+        };
+        Self {
+            kind,
+            reset_after,
+            input_forget,
+            peepholes: c.peepholes,
+            recurrent_activation: c.gates[0],
+            gate_activations: (c.gates != [c.gates[0]; 3]).then_some(c.gates),
+            activation: c.candidate,
+            output_activation: c.output,
+            clip: c.clip,
+            clip_output: c.clip_output,
+            proj_size: c.projection,
+            layer_norm: c.layer_norm,
+            zoneout: c.zoneout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_cell_is_short() {
+        let text = concat!(
+            r#"{"kind":"lstm","recurrent_activation":{"name":"sigmoid"},"#,
+            r#""activation":{"name":"tanh"},"output_activation":{"name":"tanh"}}"#
+        );
+        assert_eq!(serde_json::to_string(&Cell::LSTM).unwrap(), text);
+        assert_eq!(serde_json::from_str::<Cell>(text).unwrap(), Cell::LSTM);
+    }
+
+    #[test]
+    fn every_kind_and_option_comes_back() {
+        let odd = Cell {
+            gates: [Activation::Sigmoid, Activation::HARD_SIGMOID_KERAS2, Activation::Tanh],
+            peepholes: true,
+            clip: Some(3.0),
+            clip_output: true,
+            projection: Some(2),
+            layer_norm: Some(1e-3),
+            zoneout: Some(Zoneout { h: 0.25, c: 0.5 }),
+            ..Cell::with_kind(CellKind::Lstm { coupled: true })
+        };
+        for cell in
+            [Cell::RNN, Cell::INDRNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::MINGRU, Cell::MINLSTM, odd]
+        {
+            let text = serde_json::to_string(&cell).unwrap();
+            assert!(text.contains(&format!(r#""kind":"{}""#, cell.kind.name())), "{text}");
+            assert_eq!(serde_json::from_str::<Cell>(&text).unwrap(), cell, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_and_options_are_refused_by_name() {
+        let text = serde_json::to_string(&Cell::GRU).unwrap();
+        for (from, to, name) in [("gru", "slstm", "slstm"), ("\"activation", "\"swish\":1,\"activation", "swish")] {
+            let e = serde_json::from_str::<Cell>(&text.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(e.contains(name), "{e}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! A layer's weights, where their biases go, and how their matrices are stored.
+
+use crate::CellKind;
+use serde::{Deserialize, Serialize};
+
+/// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DirectionWeights<R> {
+    /// `[G·H, I]`
+    pub w_ih: Vec<R>,
+    /// `[G·H, H]`, with a projection `[G·H, P]`; `[H]` for an IndRNN, empty for the minimal cells.
+    pub w_hh: Vec<R>,
+    /// `[G·H]`, or empty for none.
+    pub b_ih: Vec<R>,
+    /// `[G·H]`, or empty for none.
+    pub b_hh: Vec<R>,
+    /// LSTM peepholes p_i, p_f, p_o: `[3·H]`, or empty for none.
+    pub peepholes: Vec<R>,
+    /// The projection of h, `[P, H]`, or empty for none.
+    pub w_hr: Vec<R>,
+    /// With layer normalization: gain and offset of `W_ih x`, `[2, G·H]`.
+    pub norm_ih: Vec<R>,
+    /// With layer normalization: gain and offset of `W_hh h`, `[2, G·H]`.
+    pub norm_hh: Vec<R>,
+    /// With layer normalization, LSTM: gain and offset of c on its way out, `[2, H]`.
+    pub norm_c: Vec<R>,
+}
+
+impl DirectionWeights<f32> {
+    /// What is added to row `row` of the projected input, `[G·H]`: both biases, but of the gate of
+    /// [`CellKind::separate_bias`] only `b_ih`.
+    pub fn projection_bias(&self, kind: CellKind, hidden: usize, row: usize) -> f32 {
+        let separate = kind.separate_bias() == Some(row / hidden);
+        at(&self.b_ih, row) + if separate { 0.0 } else { at(&self.b_hh, row) }
+    }
+
+    /// The recurrent bias of unit `unit`, `[H]`, that [`Self::projection_bias`] leaves out; zero if it
+    /// leaves none out.
+    pub fn separate_bias(&self, kind: CellKind, hidden: usize, unit: usize) -> f32 {
+        kind.separate_bias().map_or(0.0, |gate| at(&self.b_hh, gate * hidden + unit))
+    }
+
+    /// The same weights in f64, for the truth to be computed with.
+    pub fn widen(&self) -> DirectionWeights<f64> {
+        let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();
+        DirectionWeights {
+            w_ih: wide(&self.w_ih),
+            w_hh: wide(&self.w_hh),
+            b_ih: wide(&self.b_ih),
+            b_hh: wide(&self.b_hh),
+            peepholes: wide(&self.peepholes),
+            w_hr: wide(&self.w_hr),
+            norm_ih: wide(&self.norm_ih),
+            norm_hh: wide(&self.norm_hh),
+            norm_c: wide(&self.norm_c),
+        }
+    }
+}
+
+/// An element of values that may not be there.
+fn at(values: &[f32], index: usize) -> f32 {
+    values.get(index).copied().unwrap_or(0.0)
+}
+
+/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 whatever it is. Vectors stay
+/// f32: biases, peepholes, normalizations and the u of an IndRNN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightStorage {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to f16, converted in registers: half the memory and half the traffic of a sequence alone.
+    F16,
+    /// A scale for every row of a matrix and integers of 8 bits, `w ≈ scale · q` with |q| ≤ 127: a quarter
+    /// of the memory; each weight is off by at most 1/254 of the largest of its row. CPU only.
+    Int8,
+}
+
+impl WeightStorage {
+    /// `f32`, `f16` or `int8`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+/// The scale of a row of weights as int8: its largest magnitude is 127.
+pub fn int8_scale(row: &[f32]) -> f32 {
+    let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
+    // A row so small that its scale is nothing is a row of zeros.
+    if largest < f32::MIN_POSITIVE * 127.0 { 0.0 } else { largest / 127.0 }
+}
+
+/// A weight as int8: the nearest multiple of the scale, ties to even.
+pub fn int8(v: f32, scale: f32) -> i8 {
+    if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn int8_rows_have_their_own_scale() {
+        assert_eq!(int8_scale(&[0.0, -2.54, 1.0]), 2.54 / 127.0);
+        assert_eq!(int8(-2.54, 2.54 / 127.0), -127);
+        assert_eq!(int8(0.5, int8_scale(&[0.0, 0.0])), 0);
+        assert_eq!(int8(1e-40, int8_scale(&[1e-40])), 0);
+        // Ties go to even.
+        assert_eq!([0.5, 1.5, 2.5, -2.5].map(|v| int8(v, 1.0)), [0, 2, 2, -2]);
+    }
+
+    #[test]
+    fn biases_are_summed_but_for_a_candidate_inside_its_reset_gate() {
+        let hidden = 2;
+        let w = DirectionWeights {
+            b_ih: (0..6).map(|v| v as f32).collect(),
+            b_hh: (0..6).map(|v| v as f32 * 10.0).collect(),
+            ..DirectionWeights::default()
+        };
+        let sums = |kind| -> Vec<f32> { (0..6).map(|r| w.projection_bias(kind, hidden, r)).collect() };
+        let after = CellKind::Gru { reset_after: true };
+        assert_eq!(sums(after), [0.0, 11.0, 22.0, 33.0, 4.0, 5.0]);
+        assert_eq!([0, 1].map(|unit| w.separate_bias(after, hidden, unit)), [40.0, 50.0]);
+        let before = CellKind::Gru { reset_after: false };
+        assert_eq!(sums(before), [0.0, 11.0, 22.0, 33.0, 44.0, 55.0]);
+        assert_eq!(w.separate_bias(before, hidden, 1), 0.0);
+        assert_eq!(DirectionWeights::<f32>::default().projection_bias(after, hidden, 5), 0.0);
+    }
+}
