@@ -16,6 +16,5 @@ pub use reach::{Bounds, Reach};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
 pub use variant::{
-    ActivationCode, CellCode, Element, Family, General, Grid, Kept, MatmulTile, Pointwise, SampleStage, Scan, Step,
-    Valid, Variant, samples,
+    CellCode, Element, General, Grid, Kept, MatmulTile, Pointwise, SampleStage, Scan, Step, Valid, Variant, samples,
 };

@@ -7,8 +7,9 @@
 use crate::params::{
     Binary, Copy, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Softmax, Unary,
 };
-use crate::{CellCode, Family, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
+use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
+use recurve_vocabulary::CellKind;
 
 /// Bytes of each storage buffer, in order of binding, that a dispatch may touch, counted from its beginning.
 pub type Reach = ArrayVec<u64, 8>;
@@ -139,7 +140,7 @@ impl Variant {
 impl Scan {
     pub(crate) fn assert_sound(&self, cell: &CellCode) {
         let Self { hidden, k4, workgroup, batch_tile, k_unroll, k_split, .. } = *self;
-        let before = cell.family == (Family::Gru { reset_after: false });
+        let before = cell.cell.kind == (CellKind::Gru { reset_after: false });
         let sound = hidden > 0
             && batch_tile > 0
             && matches!(k_split, 1 | 2 | 4 | 8)

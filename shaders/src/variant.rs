@@ -1,6 +1,7 @@
 //! The variants of each kernel: which constants it takes, and samples of all of them for tests.
 
 use crate::{ComposeError, Composed, Defines, Shader, Value, compose, snippet};
+use recurve_vocabulary::{Activation, Cell, CellKind, Zoneout};
 
 /// A kernel with its constants: what one pipeline is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,40 +39,6 @@ impl Element {
     }
 }
 
-/// An activation as the shaders know it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ActivationCode {
-    /// The case of `activate` in `shared/activations.wgsl`; 0 is the identity.
-    pub code: u32,
-    /// Its first parameter.
-    pub alpha: f32,
-    /// Its second parameter.
-    pub beta: f32,
-}
-
-/// The family of a recurrent cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// SimpleRNN.
-    Rnn,
-    /// LSTM.
-    Lstm {
-        /// `f = 1 - i`
-        coupled: bool,
-    },
-    /// GRU.
-    Gru {
-        /// Reset gate after the product.
-        reset_after: bool,
-    },
-    /// IndRNN.
-    IndRnn,
-    /// Minimal GRU.
-    MinGru,
-    /// Minimal LSTM.
-    MinLstm,
-}
-
 /// Which timesteps of a call are valid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Valid {
@@ -84,25 +51,13 @@ pub enum Valid {
     Mask,
 }
 
-/// A recurrent cell as the shaders know it.
+/// A recurrent cell with what else its shaders are specialised by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CellCode {
-    /// The family.
-    pub family: Family,
-    /// Activations of the gates.
-    pub gates: [ActivationCode; 3],
-    /// Activation of the candidate.
-    pub candidate: ActivationCode,
-    /// Activation of the cell state.
-    pub output: ActivationCode,
-    /// Clip of activation inputs.
-    pub clip: Option<f32>,
-    /// The clip is for the input of the output activation too.
-    pub clip_output: bool,
-    /// LSTM: peepholes; GRU with reset_after: a recurrent bias.
+    /// The cell.
+    pub cell: Cell,
+    /// LSTM: peepholes; GRU with reset_after: a recurrent bias; and not all of it zero.
     pub extra: bool,
-    /// Zoneout of h and c.
-    pub zoneout: Option<[f32; 2]>,
     /// The timesteps that are valid.
     pub valid: Valid,
     /// How recurrent weights are stored.
@@ -111,6 +66,7 @@ pub struct CellCode {
 
 impl CellCode {
     fn defines(&self, hidden: u32, k4: u32, k_unroll: u32) -> Defines {
+        let Cell { gates, candidate, output, clip, clip_output, zoneout, .. } = self.cell;
         let d = Defines::new()
             .with("H", hidden)
             .with("K4", k4)
@@ -118,32 +74,27 @@ impl CellCode {
             .with("WEIGHT", self.weights.alias())
             .with("HAS_LENGTHS", self.valid == Valid::Lengths)
             .with("HAS_MASK", self.valid == Valid::Mask)
-            .with("HAS_ZONEOUT", self.zoneout.is_some())
-            .with("ZONEOUT_H", self.zoneout.map_or(0.0, |z| z[0]))
-            .with("ZONEOUT_C", self.zoneout.map_or(0.0, |z| z[1]))
-            .with("HAS_CLIP", self.clip.is_some())
-            .with("CLIP", self.clip.unwrap_or(0.0))
-            .with("CLIP_OUTPUT", self.clip_output)
-            .with("GATE0_CODE", self.gates[0].code)
-            .with("GATE0_ALPHA", self.gates[0].alpha)
-            .with("GATE0_BETA", self.gates[0].beta)
-            .with("GATE1_CODE", self.gates[1].code)
-            .with("GATE1_ALPHA", self.gates[1].alpha)
-            .with("GATE1_BETA", self.gates[1].beta)
-            .with("GATE2_CODE", self.gates[2].code)
-            .with("GATE2_ALPHA", self.gates[2].alpha)
-            .with("GATE2_BETA", self.gates[2].beta)
-            .with("CANDIDATE_CODE", self.candidate.code)
-            .with("CANDIDATE_ALPHA", self.candidate.alpha)
-            .with("CANDIDATE_BETA", self.candidate.beta)
-            .with("OUTPUT_CODE", self.output.code)
-            .with("OUTPUT_ALPHA", self.output.alpha)
-            .with("OUTPUT_BETA", self.output.beta);
-        match self.family {
-            Family::Rnn => d,
-            Family::Lstm { coupled } => d.with("COUPLED", coupled).with("HAS_EXTRA", self.extra),
-            Family::Gru { .. } => d.with("HAS_EXTRA", self.extra),
-            Family::IndRnn | Family::MinGru | Family::MinLstm => d,
+            .with("HAS_ZONEOUT", zoneout.is_some())
+            .with("ZONEOUT_H", zoneout.map_or(0.0, |z| z.h))
+            .with("ZONEOUT_C", zoneout.map_or(0.0, |z| z.c))
+            .with("HAS_CLIP", clip.is_some())
+            .with("CLIP", clip.unwrap_or(0.0))
+            .with("CLIP_OUTPUT", clip_output);
+        let functions = [
+            (gates[0], ["GATE0_CODE", "GATE0_ALPHA", "GATE0_BETA"]),
+            (gates[1], ["GATE1_CODE", "GATE1_ALPHA", "GATE1_BETA"]),
+            (gates[2], ["GATE2_CODE", "GATE2_ALPHA", "GATE2_BETA"]),
+            (candidate, ["CANDIDATE_CODE", "CANDIDATE_ALPHA", "CANDIDATE_BETA"]),
+            (output, ["OUTPUT_CODE", "OUTPUT_ALPHA", "OUTPUT_BETA"]),
+        ];
+        let d = functions.into_iter().fold(d, |d, (f, names)| {
+            let [alpha, beta] = f.parameters();
+            d.with(names[0], f.code()).with(names[1], alpha).with(names[2], beta)
+        });
+        match self.cell.kind {
+            CellKind::Lstm { coupled } => d.with("COUPLED", coupled).with("HAS_EXTRA", self.extra),
+            CellKind::Gru { .. } => d.with("HAS_EXTRA", self.extra),
+            _ => d,
         }
     }
 
@@ -153,11 +104,19 @@ impl CellCode {
     }
 
     const fn gates(&self) -> u32 {
-        match self.family {
-            Family::Rnn | Family::IndRnn => 1,
-            Family::MinGru => 2,
-            Family::Gru { .. } | Family::MinLstm => 3,
-            Family::Lstm { .. } => 4,
+        self.cell.kind.gates() as u32
+    }
+
+    /// Its kernel among those of a strategy.
+    ///
+    /// # Panics
+    /// For the kinds that have none.
+    fn fused(&self, [lstm, gru, rnn]: [Shader; 3]) -> Shader {
+        match self.cell.kind {
+            CellKind::Lstm { .. } => lstm,
+            CellKind::Gru { .. } => gru,
+            CellKind::Rnn => rnn,
+            other => panic!("{other:?} has no kernel like {lstm:?}"),
         }
     }
 }
@@ -237,8 +196,8 @@ impl Scan {
     }
 
     /// Loop iterations of an invocation in one timestep, at most.
-    pub const fn iterations_per_step(&self, family: Family) -> u32 {
-        let products = if matches!(family, Family::Gru { reset_after: false }) { 2 } else { 1 };
+    pub const fn iterations_per_step(&self, kind: CellKind) -> u32 {
+        let products = if matches!(kind, CellKind::Gru { reset_after: false }) { 2 } else { 1 };
         1 + products * (self.units() * (self.k_slice() / self.k_unroll) + self.tile().div_ceil(self.workgroup))
     }
 
@@ -273,11 +232,11 @@ impl Scan {
             .with("H_FLOATS", 4 * self.tile())
             .with("GATES", cell.gates())
             .with("OWN", self.units() * self.k4 * cell.gates());
-        let (shader, defines) = match cell.family {
-            Family::Lstm { .. } => (Shader::LstmScan, defines),
-            Family::Gru { reset_after } => (Shader::GruScan, defines.with("RESET_AFTER", reset_after)),
-            _ => (Shader::RnnScan, defines),
+        let defines = match cell.cell.kind {
+            CellKind::Gru { reset_after } => defines.with("RESET_AFTER", reset_after),
+            _ => defines,
         };
+        let shader = cell.fused([Shader::LstmScan, Shader::GruScan, Shader::RnnScan]);
         Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
@@ -338,11 +297,7 @@ impl Grid {
             .with("H_TILE", 4 * self.batch_tile * self.k4)
             .with("SUMS", self.sums(cell))
             .with("REGISTERS", self.registers);
-        let shader = match cell.family {
-            Family::Lstm { .. } => Shader::LstmGrid,
-            Family::Gru { .. } => Shader::GruGrid,
-            _ => Shader::RnnGrid,
-        };
+        let shader = cell.fused([Shader::LstmGrid, Shader::GruGrid, Shader::RnnGrid]);
         Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
@@ -394,14 +349,14 @@ impl Step {
             .with("K_SLICE", self.k4 / self.k_split)
             .with("BATCH_TILE", self.batch_tile)
             .with("SUMS", self.sums(cell.gates()));
-        let (shader, defines) = match cell.family {
-            Family::Lstm { .. } => (Shader::LstmStep, defines),
-            Family::Gru { .. } => {
+        let defines = match cell.cell.kind {
+            CellKind::Gru { .. } => {
                 let defines = defines.with("RESET_AFTER", phase == 0).with("FIRST", phase == 1);
-                (Shader::GruStep, defines.with("SECOND", phase == 2))
+                defines.with("SECOND", phase == 2)
             }
-            _ => (Shader::RnnStep, defines),
+            _ => defines,
         };
+        let shader = cell.fused([Shader::LstmStep, Shader::GruStep, Shader::RnnStep]);
         Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
@@ -415,7 +370,7 @@ impl Step {
     pub fn wave(&self, cell: &CellCode) -> Variant {
         self.assert_sound();
         let gates = cell.gates();
-        let gru = matches!(cell.family, Family::Gru { .. });
+        let gru = matches!(cell.cell.kind, CellKind::Gru { .. });
         // A GRU's candidate keeps the sums of the input and of h apart.
         let (parts, added) = if gru { (4, 2) } else { (gates, gates) };
         let defines = cell
@@ -429,7 +384,7 @@ impl Step {
             .with("ADDED", added)
             .with("SUM_PARTS", parts)
             .with("SUMS", self.sums(parts))
-            .with("LSTM", matches!(cell.family, Family::Lstm { .. }))
+            .with("LSTM", matches!(cell.cell.kind, CellKind::Lstm { .. }))
             .with("GRU", gru);
         Variant { shader: Shader::StackWave, defines, workgroup_bytes: Some(counted(4 * self.sums(parts))) }
     }
@@ -496,7 +451,7 @@ impl General {
             .with("GATES", cell.gates())
             .with("RAW", cell.gates() * self.hidden)
             .with("EXTRA", Self::extra(cell.gates(), self.hidden))
-            .with("IS_LSTM", matches!(cell.family, Family::Lstm { .. }))
+            .with("IS_LSTM", matches!(cell.cell.kind, CellKind::Lstm { .. }))
             .with("LAYER_NORM", self.layer_norm.is_some())
             .with("EPSILON", self.layer_norm.unwrap_or(0.0))
     }
@@ -504,7 +459,7 @@ impl General {
     /// A GRU has no coupled gates, but the shader names them.
     fn complete(&self, cell: &CellCode) -> Defines {
         let d = self.defines(cell);
-        if matches!(cell.family, Family::Lstm { .. }) { d } else { d.with("COUPLED", false) }
+        if matches!(cell.cell.kind, CellKind::Lstm { .. }) { d } else { d.with("COUPLED", false) }
     }
 
     /// `general_scan.wgsl` for a cell.
@@ -541,10 +496,11 @@ impl Pointwise {
     fn defines(&self, cell: &CellCode, workgroup: u32) -> Defines {
         cell.defines(self.hidden, 0, 1).with("GATES", cell.gates()).with("WORKGROUP", workgroup).with(
             "KIND",
-            match cell.family {
-                Family::MinGru => 1,
-                Family::MinLstm => 2,
-                _ => 0,
+            match cell.cell.kind {
+                CellKind::IndRnn => 0,
+                CellKind::MinGru => 1,
+                CellKind::MinLstm => 2,
+                other => panic!("{other:?} is not pointwise"),
             },
         )
     }
@@ -667,9 +623,9 @@ impl Variant {
         Self::elementwise(Shader::Gather, element)
     }
 
-    /// `unary.wgsl` with the code of an [`ActivationCode`].
-    pub fn unary(element: Element, result: Element, activation: u32) -> Self {
-        Self::elementwise(Shader::Unary, element).and("RESULT", result.alias()).and("ACTIVATION", activation)
+    /// `unary.wgsl`; alpha and beta are parameters of a dispatch.
+    pub fn unary(element: Element, result: Element, activation: Activation) -> Self {
+        Self::elementwise(Shader::Unary, element).and("RESULT", result.alias()).and("ACTIVATION", activation.code())
     }
 
     /// Elements that a lane of `reduce.wgsl` reduces, at most. An invocation runs no more loop iterations.
@@ -705,7 +661,7 @@ impl Variant {
         weights: Element,
         transposed: bool,
         bias: bool,
-        activation: u32,
+        activation: Activation,
         tile: MatmulTile,
     ) -> Self {
         let tile_k = MatmulTile::K;
@@ -715,7 +671,7 @@ impl Variant {
             .with("WEIGHT", weights.alias())
             .with("TRANSPOSED", transposed)
             .with("HAS_BIAS", bias)
-            .with("ACTIVATION", activation)
+            .with("ACTIVATION", activation.code())
             .with("TILE_K", tile_k)
             .with("TILE_M", m)
             .with("TILE_N", n)
@@ -732,12 +688,12 @@ impl Variant {
     }
 
     /// `matvec.wgsl`; `wide` reads vec4s, which k, offsets and strides must be multiples of.
-    pub fn matvec(element: Element, weights: Element, bias: bool, activation: u32, wide: bool) -> Self {
+    pub fn matvec(element: Element, weights: Element, bias: bool, activation: Activation, wide: bool) -> Self {
         let defines = Defines::new()
             .with("ELEMENT", element.alias())
             .with("WEIGHT", weights.alias())
             .with("HAS_BIAS", bias)
-            .with("ACTIVATION", activation)
+            .with("ACTIVATION", activation.code())
             .with("WIDE", wide)
             .with("WORKGROUP", Self::MATVEC_LANES)
             .with("LANES_K", Self::MATVEC_LANES_K);
@@ -815,6 +771,7 @@ impl Variant {
 
 /// Variants that between them take every branch of every kernel.
 pub fn samples() -> Vec<Variant> {
+    use Activation::{Linear, Sigmoid, Tanh};
     use Element::{F16, F32, U32};
     let mut out = vec![
         Variant::loop_probe(),
@@ -841,13 +798,13 @@ pub fn samples() -> Vec<Variant> {
         }
         out.extend([Variant::softmax(e), Variant::gather(e)]);
         for r in [F32, F16] {
-            out.extend((0..13).map(|a| Variant::unary(e, r, a)));
+            out.extend(Activation::ALL.map(|a| Variant::unary(e, r, a)));
         }
         for w in [F32, F16] {
-            out.extend([false, true].map(|wide| Variant::matvec(e, w, wide, 2, wide)));
+            out.extend([false, true].map(|wide| Variant::matvec(e, w, wide, Tanh, wide)));
             for (transposed, bias) in [(false, false), (true, true)] {
                 for tile in [MatmulTile::FLAT, MatmulTile::WIDE, MatmulTile::SMALL, MatmulTile::LARGE] {
-                    out.extend([0, 2].map(|a| Variant::matmul(e, w, transposed, bias, a, tile)));
+                    out.extend([Linear, Tanh].map(|a| Variant::matmul(e, w, transposed, bias, a, tile)));
                 }
             }
         }
@@ -856,36 +813,33 @@ pub fn samples() -> Vec<Variant> {
         out.extend([Variant::copy(e), Variant::fill(e)]);
     }
 
-    let plain = |code| ActivationCode { code, alpha: 0.0, beta: 0.0 };
-    let odd = ActivationCode { code: 4, alpha: 0.2, beta: 0.5 };
-    let families = [
-        Family::Rnn,
-        Family::Lstm { coupled: false },
-        Family::Lstm { coupled: true },
-        Family::Gru { reset_after: true },
-        Family::Gru { reset_after: false },
+    let kinds = [
+        CellKind::Rnn,
+        CellKind::Lstm { coupled: false },
+        CellKind::Lstm { coupled: true },
+        CellKind::Gru { reset_after: true },
+        CellKind::Gru { reset_after: false },
     ];
-    let cell =
-        |family, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, ActivationCode)| CellCode {
-            family,
-            gates: [gate, plain(1), plain(1)],
-            candidate: plain(2),
-            output: plain(2),
+    let cell = |kind, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, Activation)| CellCode {
+        cell: Cell {
+            gates: [gate, Sigmoid, Sigmoid],
             clip: options.then_some(3.0),
             clip_output: options,
-            extra,
-            zoneout: options.then_some([0.1, 0.2]),
-            valid,
-            weights,
-        };
+            zoneout: options.then_some(Zoneout { h: 0.1, c: 0.2 }),
+            ..Cell::with_kind(kind)
+        },
+        extra,
+        valid,
+        weights,
+    };
     let options = [
-        (false, Valid::All, false, F32, plain(1)),
-        (true, Valid::Lengths, true, F32, odd),
-        (true, Valid::Mask, false, F16, plain(1)),
+        (false, Valid::All, false, F32, Sigmoid),
+        (true, Valid::Lengths, true, F32, Activation::HARD_SIGMOID_KERAS2),
+        (true, Valid::Mask, false, F16, Sigmoid),
     ];
-    for family in families {
+    for kind in kinds {
         for o in options {
-            let cell = cell(family, o);
+            let cell = cell(kind, o);
             for (hidden, workgroup, batch_tile, k_unroll) in [(3, 32, 1, 1), (128, 128, 4, 4), (300, 128, 2, 2)] {
                 let k4 = CellCode::k4(hidden, k_unroll);
                 let scan = Scan {
@@ -899,7 +853,7 @@ pub fn samples() -> Vec<Variant> {
                     kept: Kept::Memory,
                 };
                 out.extend([Kept::Memory, Kept::Array].map(|kept| Scan { kept, ..scan }.variant(&cell)));
-                if family == (Family::Gru { reset_after: false }) {
+                if kind == (CellKind::Gru { reset_after: false }) {
                     continue;
                 }
                 let k4 = CellCode::k4(hidden, 8);
@@ -920,7 +874,7 @@ pub fn samples() -> Vec<Variant> {
             for (hidden, batch_tile) in [(3, 1), (130, 4)] {
                 let step =
                     Step { hidden, k4: CellCode::k4(hidden, 8), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 };
-                let split = family == Family::Gru { reset_after: false };
+                let split = kind == CellKind::Gru { reset_after: false };
                 out.extend((if split { 1..3 } else { 0..1 }).map(|phase| step.variant(&cell, phase)));
                 if !split {
                     out.push(Step { k_unroll: 1, ..step }.wave(&cell));
@@ -928,20 +882,22 @@ pub fn samples() -> Vec<Variant> {
             }
         }
     }
-    for family in [Family::IndRnn, Family::MinGru, Family::MinLstm] {
+    for kind in [CellKind::IndRnn, CellKind::MinGru, CellKind::MinLstm] {
         for o in options {
-            let (cell, pointwise) = (cell(family, o), Pointwise { hidden: 33 });
+            let (cell, pointwise) = (cell(kind, o), Pointwise { hidden: 33 });
             out.push(pointwise.scan(&cell));
-            if family != Family::IndRnn {
+            if kind != CellKind::IndRnn {
                 out.extend([false, true].map(|first| pointwise.linear_scan(&cell, first)));
                 out.extend([false, true].map(|first| pointwise.linear_carry(&cell, first)));
             }
         }
     }
-    for family in [Family::Lstm { coupled: false }, Family::Lstm { coupled: true }, Family::Gru { reset_after: true }] {
+    for kind in
+        [CellKind::Lstm { coupled: false }, CellKind::Lstm { coupled: true }, CellKind::Gru { reset_after: true }]
+    {
         for (o, layer_norm) in options.into_iter().zip([None, Some(1e-5), Some(1e-3)]) {
-            let cell = cell(family, o);
-            for projection in [false, matches!(family, Family::Lstm { .. })] {
+            let cell = cell(kind, o);
+            for projection in [false, matches!(kind, CellKind::Lstm { .. })] {
                 let width = if projection { 7 } else { 33 };
                 let k4 = CellCode::k4(width, 1);
                 let general = General { hidden: 33, width, k4, workgroup: 64, projection, layer_norm };

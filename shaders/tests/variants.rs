@@ -3,6 +3,7 @@
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use recurve_shaders::{BindingKind, SHADERS, Shader, Target, Variant, params, reflect, samples};
+use recurve_vocabulary::Activation;
 use std::collections::BTreeSet;
 use std::process::Command;
 
@@ -37,6 +38,14 @@ fn checked() -> Vec<Checked> {
 
 fn numbered(source: &str) -> String {
     (1..).zip(source.lines()).map(|(n, l)| format!("{n:4} {l}\n")).collect()
+}
+
+#[test]
+fn every_activation_has_its_case() {
+    let (_, source) = recurve_shaders::snippet("activations").unwrap();
+    for f in Activation::ALL.into_iter().filter(|f| *f != Activation::Linear) {
+        assert!(source.contains(&format!("case {}u:", f.code())), "{f:?}");
+    }
 }
 
 #[test]

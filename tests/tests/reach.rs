@@ -1,7 +1,7 @@
 //! The door that only kernels have: a dispatch that would leave its buffers is refused before it is recorded,
 //! whoever made it.
 
-use recurve::{DType, Device, Shape, Tensor, TensorError as E};
+use recurve::{Activation, DType, Device, Shape, Tensor, TensorError as E};
 use recurve_shaders::{Element, MatmulTile, Shader, Variant, params, reflect, samples};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, gather_rows, strided_copy};
@@ -133,7 +133,7 @@ fn strided_kernels_stay_inside() {
     let far = Tensor::zeros(&[COUNT], DType::F32, &second);
     assert!(matches!(strided_copy(g, &span(4, 0, 0), &a, &far.unwrap()), Err(E::Device { .. })));
 
-    let v = Variant::matmul(Element::F32, Element::F32, true, false, 0, MatmulTile::SMALL);
+    let v = Variant::matmul(Element::F32, Element::F32, true, false, Activation::Linear, MatmulTile::SMALL);
     let sizes = params::Matmul { m: 32, n: 32, k: 32, columns: 32, depth: 32, ..Default::default() };
     let right = params::Matmul { a_inner: 32, a_inner_stride: 32, ..sizes };
     let c = tensor(&device);

@@ -736,6 +736,10 @@ fn check_config(config: &RecurrentConfig<'_>) -> Result<[Cell; 2]> {
 
 fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     let name = cell.kind.name();
+    let known = matches!(cell.kind, CellKind::Rnn | CellKind::Lstm { .. } | CellKind::Gru { .. });
+    if !known && !matches!(cell.kind, CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm) {
+        return Err(bad("cell", format!("is a {name}, which has no kernels")));
+    }
     if let Some(clip) = cell.clip
         && !(clip.is_finite() && clip > 0.0)
     {
@@ -751,7 +755,7 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
         return Err(bad("clip_output", "needs a `clip`, but there is none".into()));
     }
     for f in cell.gates.into_iter().chain([cell.candidate, cell.output]) {
-        recurve_tensor::kernel::activation_code(f)?;
+        recurve_tensor::kernel::check_activation(f)?;
     }
     let lstm = matches!(cell.kind, CellKind::Lstm { .. });
     match cell.projection {

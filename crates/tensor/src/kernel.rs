@@ -7,7 +7,7 @@
 
 pub use crate::gpu::{Dispatch, GpuBuffer, Pipeline};
 pub use crate::ops::{
-    Rows, Span, StridedMatmul, activation_code, gather_rows, layer_norm_rows, strided_copy, strided_matmul,
+    Rows, Span, StridedMatmul, check_activation, gather_rows, layer_norm_rows, strided_copy, strided_matmul,
 };
 
 use crate::gpu::Gpu;

@@ -1,5 +1,5 @@
 // Activation functions, selected by a constant so that the driver folds the switch away.
-// The codes are those of `ActivationCode` on the host.
+// The codes are those of `Activation::code` on the host.
 #import nan
 
 // tanh by one exponential of a non-positive number: it cannot overflow, where the built-in gives

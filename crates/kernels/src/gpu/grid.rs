@@ -6,7 +6,8 @@
 //! the call returns, so this is the one strategy that waits for the device.
 
 use super::{Chunk, GpuLayer, Run};
-use recurve_shaders::{Family, Grid, params};
+use crate::CellKind;
+use recurve_shaders::{Grid, params};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
@@ -19,7 +20,7 @@ const GAVE_UP: u32 = 1;
 impl GpuLayer {
     /// How the kernel is laid out for this size, if there is a `grid` kernel for the cell.
     pub(super) fn grid_geometry(&self, batch: usize, unit_tile: u32) -> Option<Grid> {
-        if self.code.family == (Family::Gru { reset_after: false }) {
+        if self.code.cell.kind == (CellKind::Gru { reset_after: false }) {
             return None;
         }
         let lanes = 256.min(self.gpu.max_workgroup_lanes());
@@ -70,7 +71,7 @@ pub(super) fn run(
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
     let device = Device::Gpu(gpu.clone());
-    let family = run.code.family;
+    let kind = run.code.cell.kind;
     let pipeline = gpu.pipeline(&grid.variant(&run.code))?;
     let row = sizes.directions * sizes.batch * sizes.hidden;
     let span = |source: usize, target: usize| {
@@ -99,9 +100,9 @@ pub(super) fn run(
         let lstm = [pb, weights, extra, valid, xb, cb, yb];
         let gru = [pb, weights, extra, valid, xb, yb];
         let rnn = [pb, weights, valid, xb, yb];
-        let buffers: &[_] = match family {
-            Family::Lstm { .. } => &lstm,
-            Family::Gru { .. } => &gru,
+        let buffers: &[_] = match kind {
+            CellKind::Lstm { .. } => &lstm,
+            CellKind::Gru { .. } => &gru,
             _ => &rnn,
         };
         for p in run.dispatches(chunk, most) {

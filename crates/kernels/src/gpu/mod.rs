@@ -14,12 +14,11 @@ use crate::recurrent::{Input, Layout, Sizes, TableRows, gpu_dtype};
 use crate::{
     Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy, Tuning,
 };
-use recurve_shaders::{CellCode, Element, Family, Grid, Kept, Scan, Valid, params};
+use recurve_shaders::{CellCode, Element, Grid, Kept, Scan, Valid, params};
 use recurve_tensor::cpu::host;
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{
-    Dispatch, GpuKernels, Rows, StridedMatmul, TensorKernels, activation_code, gather_rows, layer_norm_rows,
-    strided_matmul,
+    Dispatch, GpuKernels, Rows, StridedMatmul, TensorKernels, gather_rows, layer_norm_rows, strided_matmul,
 };
 use recurve_tensor::{AdapterKind, DType, Device, Error, Result, Shape, Tensor};
 
@@ -185,7 +184,7 @@ impl GpuLayer {
         }
         Ok(Self {
             gpu: gpu.clone(),
-            code: cell_code(cell, has_extra, weights)?,
+            code: cell_code(*cell, has_extra, weights),
             gates: g,
             hidden: h,
             width,
@@ -286,7 +285,7 @@ impl GpuLayer {
     /// rasteriser, or in memory where registers would hold them. Tests run them all.
     pub(crate) fn every_layout(&self, batch: usize, timesteps: usize) -> Result<Vec<Layout>> {
         let mut all = self.layouts(batch, timesteps)?;
-        let before = self.code.family == (Family::Gru { reset_after: false });
+        let before = self.code.cell.kind == (CellKind::Gru { reset_after: false });
         for layout in all.clone() {
             let other = match layout {
                 Layout::Scan(s) if !before && s.units() == 1 && s.kept == Kept::Memory && s.k_slice() <= 8 => {
@@ -466,9 +465,9 @@ impl GpuLayer {
             None => Tensor::zeros(&shape, DType::F32, &Device::Gpu(gpu.clone())),
         };
         // What a cell without c binds in its place is written before it is read, if at all.
-        let c = match self.code.family {
-            Family::Lstm { .. } => state(args.c0, sizes.c_shape())?,
-            _ => Tensor::gpu_uninit(gpu, sizes.c_shape(), DType::F32, "Recurrent::forward")?,
+        let c = match self.code.cell.kind.has_cell_state() {
+            true => state(args.c0, sizes.c_shape())?,
+            false => Tensor::gpu_uninit(gpu, sizes.c_shape(), DType::F32, "Recurrent::forward")?,
         };
         let unwritten = Shape::new(&[1]).expect("one element");
         let spare = Tensor::gpu_uninit(gpu, unwritten, DType::F32, "Recurrent::forward")?;
@@ -581,7 +580,7 @@ impl GpuLayer {
             (Kernels::Pointwise, Layout::Other(s)) => pointwise::run(&run, s, &projection, chunks, project, h0()?)?,
             _ => unreachable!("a layer lists layouts of its own kernels"),
         };
-        let c = matches!(self.code.family, Family::Lstm { .. }).then_some(c);
+        let c = self.code.cell.kind.has_cell_state().then_some(c);
         Ok(Some(RecurrentOutput { y, h, c, strategy }))
     }
 }
@@ -613,32 +612,6 @@ fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Result<Vec<f
     Ok(out)
 }
 
-fn cell_code(cell: &Cell, extra: bool, weights: DType) -> Result<CellCode> {
-    let [a, b, c] = cell.gates.map(activation_code);
-    Ok(CellCode {
-        family: match cell.kind {
-            CellKind::Rnn => Family::Rnn,
-            CellKind::IndRnn => Family::IndRnn,
-            CellKind::Lstm { coupled } => Family::Lstm { coupled },
-            CellKind::Gru { reset_after } => Family::Gru { reset_after },
-            CellKind::MinGru => Family::MinGru,
-            CellKind::MinLstm => Family::MinLstm,
-            other => {
-                return Err(Error::Argument {
-                    operation: "Recurrent::new",
-                    argument: "cell",
-                    message: format!("{other:?} has no GPU kernel"),
-                });
-            }
-        },
-        gates: [a?, b?, c?],
-        candidate: activation_code(cell.candidate)?,
-        output: activation_code(cell.output)?,
-        clip: cell.clip,
-        clip_output: cell.clip_output,
-        extra,
-        zoneout: cell.zoneout.map(|z| [z.h, z.c]),
-        valid: Valid::All,
-        weights: weights.element(),
-    })
+fn cell_code(cell: Cell, extra: bool, weights: DType) -> CellCode {
+    CellCode { cell, extra, valid: Valid::All, weights: weights.element() }
 }

@@ -3,14 +3,14 @@
 //! (`linear_scan.wgsl`, `linear_carry.wgsl`).
 
 use super::{Chunk, GpuLayer, Kernels, Run};
-use crate::Strategy;
-use recurve_shaders::{Family, Pointwise, params};
+use crate::{CellKind, Strategy};
+use recurve_shaders::{Pointwise, params};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
 use recurve_tensor::{DType, Result, Shape, Tensor};
 
 impl GpuLayer {
     fn is_linear(&self, strategy: Strategy) -> bool {
-        let minimal = matches!(self.code.family, Family::MinGru | Family::MinLstm);
+        let minimal = matches!(self.code.cell.kind, CellKind::MinGru | CellKind::MinLstm);
         matches!(self.kernels, Kernels::Pointwise) && minimal && strategy == Strategy::Scan
     }
 

@@ -1,7 +1,8 @@
 //! `scan`: the whole sequence in one dispatch (`lstm_scan.wgsl`, `gru_scan.wgsl`, `rnn_scan.wgsl`).
 
 use super::{Chunk, GpuLayer, K4_MULTIPLE, Run};
-use recurve_shaders::{Family, Kept, Scan};
+use crate::CellKind;
+use recurve_shaders::{Kept, Scan};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
 use recurve_tensor::{AdapterKind, Result, Tensor};
 
@@ -64,8 +65,8 @@ impl GpuLayer {
         batch_tile: u32,
     ) -> Option<Scan> {
         let hidden = self.hidden as u32;
-        let family = self.code.family;
-        let before = family == (Family::Gru { reset_after: false });
+        let kind = self.code.cell.kind;
+        let before = kind == (CellKind::Gru { reset_after: false });
         let software = self.gpu.summary().kind == AdapterKind::Software;
         let lanes = self.gpu.max_workgroup_lanes();
         let workgroup = match k_split {
@@ -101,7 +102,7 @@ impl GpuLayer {
         let scan = scan.within(bytes, &self.code);
         let possible = scan.units() <= MAX_UNITS
             && scan.workgroup_bytes(&self.code) <= bytes
-            && scan.iterations_per_step(family) + scan.iterations_at_start() < self.gpu.max_loop_iterations();
+            && scan.iterations_per_step(kind) + scan.iterations_at_start() < self.gpu.max_loop_iterations();
         possible.then_some(scan)
     }
 }
@@ -120,10 +121,10 @@ pub(super) fn run(
     let code = run.code;
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
 
-    let family = code.family;
+    let kind = code.cell.kind;
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
     let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
-    let (at_start, per_step) = (scan.iterations_at_start(), scan.iterations_per_step(family));
+    let (at_start, per_step) = (scan.iterations_at_start(), scan.iterations_per_step(kind));
     let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
 
     // Buffers that a variant does not read still need something bound.
@@ -133,9 +134,9 @@ pub(super) fn run(
     let lstm = [pb, weights, extra, valid, hb, cb, yb];
     let gru = [pb, weights, extra, valid, hb, yb];
     let rnn = [pb, weights, valid, hb, yb];
-    let buffers: &[_] = match family {
-        Family::Lstm { .. } => &lstm,
-        Family::Gru { .. } => &gru,
+    let buffers: &[_] = match kind {
+        CellKind::Lstm { .. } => &lstm,
+        CellKind::Gru { .. } => &gru,
         _ => &rnn,
     };
     let work = layer.step_work(sizes);

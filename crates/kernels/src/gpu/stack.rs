@@ -79,7 +79,7 @@ impl GpuStack {
         let dtype = gpu_dtype(layers[0].weights, &gpu.summary().name)?;
         Ok(Self {
             layers: layers.len(),
-            code: cell_code(&layers[0].cell, has_extra, dtype)?,
+            code: cell_code(layers[0].cell, has_extra, dtype),
             weights: tensor(&weights)?.to_dtype(dtype)?,
             extra: tensor(&extra)?,
         })
@@ -137,7 +137,7 @@ impl GpuStack {
                 Span { shape: dense, source: 0, source_strides: strides(h), target: 0, target_strides: strides(width) };
             strided_copy(gpu, &span, h0, &h_state[0])?;
         }
-        let is_lstm = matches!(self.code.family, recurve_shaders::Family::Lstm { .. });
+        let is_lstm = self.code.cell.kind.has_cell_state();
         let c = match args.c0 {
             // A copy, for the kernel updates it in place.
             Some(c) => c.slice(0, 0..self.layers)?,

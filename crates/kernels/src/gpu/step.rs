@@ -1,7 +1,8 @@
 //! `step`: one dispatch per timestep (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`).
 
 use super::{Chunk, GpuLayer, Run};
-use recurve_shaders::{Family, Step};
+use crate::CellKind;
+use recurve_shaders::Step;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
@@ -46,8 +47,8 @@ pub(super) fn run(
     let Run { layer, sizes, .. } = run;
     let gpu = &layer.gpu;
     let code = run.code;
-    let family = code.family;
-    let phases = if family == (Family::Gru { reset_after: false }) { 1..3 } else { 0..1 };
+    let kind = code.cell.kind;
+    let phases = if kind == (CellKind::Gru { reset_after: false }) { 1..3 } else { 0..1 };
     let pipelines =
         phases.map(|phase| gpu.pipeline(&step.variant(&code, phase))).collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
 
@@ -81,10 +82,10 @@ pub(super) fn run(
     let buffers = |now: usize, phase: usize| {
         let (h, next) = (h[now].gpu_buffer(), h[1 - now].gpu_buffer());
         let mut all = arrayvec::ArrayVec::<_, 8>::new();
-        match (family, &reset_h) {
-            (Family::Lstm { .. }, _) => all.extend([pb, weights, extra, valid, h, next, cb, yb]),
-            (Family::Gru { .. }, None) => all.extend([pb, weights, valid, h, extra, next, yb]),
-            (Family::Gru { .. }, Some(r)) => {
+        match (kind, &reset_h) {
+            (CellKind::Lstm { .. }, _) => all.extend([pb, weights, extra, valid, h, next, cb, yb]),
+            (CellKind::Gru { .. }, None) => all.extend([pb, weights, valid, h, extra, next, yb]),
+            (CellKind::Gru { .. }, Some(r)) => {
                 all.extend([pb, weights, valid, h, r.gpu_buffer(), cb]);
                 if phase == 1 {
                     all.extend([next, yb]);

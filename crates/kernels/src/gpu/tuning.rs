@@ -2,8 +2,8 @@
 
 use super::GpuLayer;
 use crate::recurrent::{Input, Layout, Sizes};
-use crate::{Direction, ForwardArgs, Outputs};
-use recurve_shaders::{Element, Family};
+use crate::{CellKind, Direction, ForwardArgs, Outputs};
+use recurve_shaders::Element;
 use recurve_tensor::{Device, Result, Tensor};
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -82,15 +82,13 @@ impl GpuLayer {
     fn tuning_key(&self, sizes: &Sizes) -> String {
         let a = self.gpu.summary();
         let clean = |s: &str| s.replace(['\t', '\n'], " ");
-        let family = match self.code.family {
-            Family::Lstm { .. } => "lstm",
-            Family::Gru { reset_after: true } => "gru",
-            Family::Gru { .. } => "gru_reset_before",
-            _ => "rnn",
+        let kind = match self.code.cell.kind {
+            CellKind::Gru { reset_after: false } => "gru_reset_before",
+            kind => kind.name(),
         };
         let dtype = if self.code.weights == Element::F16 { "f16" } else { "f32" };
         format!(
-            "{} {} {} recurve {} {family} {dtype} I{} H{} D{} B{} T{}",
+            "{} {} {} recurve {} {kind} {dtype} I{} H{} D{} B{} T{}",
             clean(&a.name),
             a.backend,
             clean(&a.driver),

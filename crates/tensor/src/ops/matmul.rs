@@ -1,11 +1,11 @@
 //! Matrix products (`matmul.wgsl`).
 
 use super::parts;
-use super::unary::activation_code;
+use super::unary::check_activation;
 use crate::cpu::{self, Gemm};
 use crate::gpu::{Dispatch, Gpu};
 use crate::{Activation, AdapterKind, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
-use recurve_shaders::{ActivationCode, MatmulTile, Variant, params};
+use recurve_shaders::{MatmulTile, Variant, params};
 
 /// What a product does beside multiplying.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +73,7 @@ impl Tensor {
                 return Err(Error::shape(op, "bias", format!("[{n}]"), b.shape()));
             }
         }
+        check_activation(options.activation)?;
         let mut dims = [1; MAX_RANK];
         dims[..rank].copy_from_slice(self.dims());
         dims[rank - 1] = n;
@@ -126,7 +127,7 @@ impl Tensor {
                     b: rhs,
                     transposed: options.transpose_rhs,
                     bias: options.bias,
-                    act: activation_code(options.activation)?,
+                    act: options.activation,
                     out: &out,
                 };
                 // A software rasteriser loads an element a lane at a time, so that reuse counts from two
@@ -175,7 +176,7 @@ pub(super) struct Product<'a> {
     pub(super) b: &'a Tensor,
     transposed: bool,
     pub(super) bias: Option<&'a Tensor>,
-    pub(super) act: ActivationCode,
+    pub(super) act: Activation,
     pub(super) out: &'a Tensor,
 }
 
@@ -200,15 +201,10 @@ const FEW_ROWS: usize = 4;
 /// Records `batch` products, each a group of workgroups.
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
     let shape = tile_for(gpu, &p);
-    let variant = Variant::matmul(
-        x.a.dtype().element(),
-        x.b.dtype().element(),
-        x.transposed,
-        x.bias.is_some(),
-        x.act.code,
-        shape,
-    );
+    let variant =
+        Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act, shape);
     let pipeline = gpu.pipeline(&variant)?;
+    let [alpha, beta] = x.act.parameters();
     let (tile_m, tile_n) = shape.size();
     // Whole tiles, as many as a dispatch may count and work on.
     let most = gpu.max_workgroups();
@@ -244,8 +240,8 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<(
                         bias_offset: p.bias_offset + column,
                         c_offset: p.c_offset + z * p.c_batch + row * p.columns + column,
                         part: part_of(k, ks, p.k),
-                        alpha: x.act.alpha,
-                        beta: x.act.beta,
+                        alpha,
+                        beta,
                         ..p
                     };
                     gpu.record(Dispatch {
@@ -336,6 +332,6 @@ pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
         depth: s.k as u32,
         ..Default::default()
     };
-    let act = ActivationCode { code: 0, alpha: 0.0, beta: 0.0 };
+    let act = Activation::Linear;
     record(gpu, &Product { a: s.a, b: s.w, transposed: true, bias: Some(s.bias), act, out: s.out }, p, 1)
 }

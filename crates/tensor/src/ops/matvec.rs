@@ -12,7 +12,8 @@ pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) 
         .iter()
         .all(|v| v.is_multiple_of(4));
     let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
-    let pipeline = gpu.pipeline(&Variant::matvec(a, b, x.bias.is_some(), x.act.code, wide))?;
+    let pipeline = gpu.pipeline(&Variant::matvec(a, b, x.bias.is_some(), x.act, wide))?;
+    let [alpha, beta] = x.act.parameters();
     // Iterations read four elements a lane or one.
     let k_most = Variant::MATVEC_LANES_K * if wide { 4 } else { 1 } * longest_sum(gpu);
     let k_part = u64::from(p.k.min(k_most));
@@ -33,8 +34,8 @@ pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) 
                     bias_offset: p.bias_offset + column,
                     c_offset: p.c_offset + z * p.c_batch + column,
                     part: part_of(k, ks, p.k),
-                    alpha: x.act.alpha,
-                    beta: x.act.beta,
+                    alpha,
+                    beta,
                     ..p
                 };
                 gpu.record(Dispatch {

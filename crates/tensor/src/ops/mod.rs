@@ -19,7 +19,7 @@ pub use layer_norm::{Rows, layer_norm_rows};
 pub use matmul::{MatmulOptions, StridedMatmul, strided_matmul};
 pub use reduce::Reduction;
 pub use sample::SampleOptions;
-pub use unary::activation_code;
+pub use unary::check_activation;
 
 use crate::gpu::Gpu;
 use crate::{Error, MAX_RANK, Result, Shape, Tensor};

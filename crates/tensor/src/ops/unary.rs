@@ -4,43 +4,22 @@ use crate::gpu::Dispatch;
 use crate::tensor::check_f16;
 use crate::{Activation, DType, Device, Error, Result, Tensor, cpu};
 use half::slice::HalfFloatSliceExt;
-use recurve_shaders::{ActivationCode, Variant, params};
+use recurve_shaders::{Variant, params};
 
-/// An activation as the shaders know it.
+/// Refuses an activation that cannot be computed with.
 ///
 /// # Errors
-/// [`Error::Argument`] if alpha or beta is not finite, or the function is not known to the shaders.
-pub fn activation_code(f: Activation) -> Result<ActivationCode> {
-    let (code, alpha, beta) = match f {
-        Activation::Linear => (0, 0.0, 0.0),
-        Activation::Sigmoid => (1, 0.0, 0.0),
-        Activation::Tanh => (2, 0.0, 0.0),
-        Activation::Relu => (3, 0.0, 0.0),
-        Activation::HardSigmoid { alpha, beta } => (4, alpha, beta),
-        Activation::Affine { alpha, beta } => (5, alpha, beta),
-        Activation::LeakyRelu { alpha } => (6, alpha, 0.0),
-        Activation::ThresholdedRelu { alpha } => (7, alpha, 0.0),
-        Activation::ScaledTanh { alpha, beta } => (8, alpha, beta),
-        Activation::Elu { alpha } => (9, alpha, 0.0),
-        Activation::Softsign => (10, 0.0, 0.0),
-        Activation::Softplus => (11, 0.0, 0.0),
-        Activation::Positive => (12, 0.0, 0.0),
-        _ => {
-            return Err(Error::Argument {
-                operation: "activation",
-                argument: "activation",
-                message: format!("{f:?} has no kernel"),
-            });
-        }
-    };
-    if !(alpha.is_finite() && beta.is_finite()) {
-        return Err(Error::Argument {
-            operation: "activation",
-            argument: "alpha, beta",
-            message: format!("must be finite, but they are {alpha} and {beta}"),
-        });
+/// [`Error::Argument`] if alpha or beta is not finite.
+pub fn check_activation(f: Activation) -> Result<()> {
+    let [alpha, beta] = f.parameters();
+    if alpha.is_finite() && beta.is_finite() {
+        return Ok(());
     }
-    Ok(ActivationCode { code, alpha, beta })
+    Err(Error::Argument {
+        operation: "activation",
+        argument: "alpha, beta",
+        message: format!("must be finite, but they are {alpha} and {beta}"),
+    })
 }
 
 impl Tensor {
@@ -50,7 +29,7 @@ impl Tensor {
     /// [`Error::DType`] unless it is a float; [`Error::Argument`] if alpha or beta is not finite.
     pub fn activation(&self, f: Activation) -> Result<Self> {
         self.check_float("activation", "self")?;
-        let code = activation_code(f)?;
+        check_activation(f)?;
         match self.device() {
             Device::Cpu if self.dtype() == DType::F16 => self.to_dtype(DType::F32)?.activation(f)?.to_dtype(DType::F16),
             Device::Cpu => Self::cpu_write(*self.shape(), |out| {
@@ -58,7 +37,7 @@ impl Tensor {
                 cpu::simd::activate_slice(f, out);
                 Ok(())
             }),
-            Device::Gpu(_) => self.unary(self.dtype(), code),
+            Device::Gpu(_) => self.unary(self.dtype(), f),
         }
     }
 
@@ -80,16 +59,17 @@ impl Tensor {
                 out.convert_from_f32_slice(self.cpu_f32().expect("f32 on the CPU"));
             }),
             (Device::Cpu, _) => Self::cpu_write(*self.shape(), |out| self.read_into(out)),
-            (Device::Gpu(_), _) => self.unary(dtype, ActivationCode { code: 0, alpha: 0.0, beta: 0.0 }),
+            (Device::Gpu(_), _) => self.unary(dtype, Activation::Linear),
         }
     }
 
-    fn unary(&self, result: DType, f: ActivationCode) -> Result<Self> {
+    fn unary(&self, result: DType, f: Activation) -> Result<Self> {
         let Device::Gpu(gpu) = self.device() else { unreachable!("callers have matched the device") };
         let out = Self::gpu_uninit(&gpu, *self.shape(), result, "unary")?;
-        let pipeline = gpu.pipeline(&Variant::unary(self.dtype().element(), result.element(), f.code))?;
+        let pipeline = gpu.pipeline(&Variant::unary(self.dtype().element(), result.element(), f))?;
         let (groups, groups_x) = gpu.elementwise_groups(self.shape().count());
-        let p = params::Unary { count: self.shape().count() as u32, groups_x, alpha: f.alpha, beta: f.beta };
+        let [alpha, beta] = f.parameters();
+        let p = params::Unary { count: self.shape().count() as u32, groups_x, alpha, beta };
         gpu.record(Dispatch {
             pipeline: &pipeline,
             buffers: &[self.gpu_buffer(), out.gpu_buffer()],
