@@ -16,6 +16,7 @@ use recurve::{
     RecurrentConfig, Strategy, Tensor, Tuning, WeightStorage,
 };
 use recurve_reference as reference;
+use recurve_vocabulary::round_to_int8;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -245,10 +246,7 @@ impl Case {
             let width = w.w_hr.len() / self.sizes[3];
             let round = |m: &mut Vec<f32>, rows: usize| {
                 let k = (m.len() / rows.max(1)).max(1);
-                for row in m.chunks_mut(k) {
-                    let largest = row.iter().fold(0f32, |a, v| a.max(v.abs()));
-                    row.iter_mut().for_each(|v| *v = (*v * 127.0 / largest).round() * largest / 127.0);
-                }
+                m.chunks_mut(k).for_each(round_to_int8);
             };
             round(&mut w.w_ih, rows);
             if !pointwise {

@@ -488,9 +488,8 @@ impl Recurrent {
             let message = format!("must have a multiple of {} elements, [B, I], not {}", self.input_size, x.len());
             return Err(bad("x", message));
         }
-        let width = self.cell.state_size(self.hidden_size);
-        let cells = if self.cell.kind.has_cell_state() { self.hidden_size } else { 0 };
-        for (state, argument, size) in [(&*h, "h", width), (&*c, "c", cells)] {
+        let (width, cells) = self.cell.state_sizes(self.hidden_size);
+        for (state, argument, size) in [(&*h, "h", width), (&*c, "c", cells.unwrap_or(0))] {
             let wanted = batch.saturating_mul(size);
             if state.len() != wanted {
                 return Err(bad(argument, format!("must have [{batch}, {size}] elements, but it has {}", state.len())));

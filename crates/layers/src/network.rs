@@ -803,7 +803,10 @@ fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<
         }
         LayerConfig::StackedRnnCells(s) => {
             let top = s.cells.last().expect("checked not to be empty");
-            let states = s.cells.iter().flat_map(|c| c.cell.state_sizes(c.units));
+            let states = s.cells.iter().flat_map(|c| {
+                let (h, c) = c.cell.state_sizes(c.units);
+                std::iter::once(h).chain(c)
+            });
             let batch = shape[usize::from(s.time_major)];
             let last = Some(top.state_size());
             let output = if s.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
@@ -815,7 +818,8 @@ fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<
             let last = Some(r.output_size());
             let output = if r.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
             let outputs = if r.bidirectional == Some(Merge::None) { 2 } else { 1 };
-            let states: Vec<_> = r.cell.state_sizes(r.units).map(|n| vec![batch, Some(n)]).collect();
+            let (h, c) = r.cell.state_sizes(r.units);
+            let states: Vec<_> = std::iter::once(h).chain(c).map(|n| vec![batch, Some(n)]).collect();
             let count = if r.return_state { r.directions() } else { 0 };
             std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect()
         }

@@ -19,6 +19,7 @@ use crate::{
 };
 use half::f16;
 use recurve_reference as reference;
+use recurve_vocabulary::round_to_int8;
 use std::fmt;
 
 /// How far a value may be from the truth: `|got - want| <= abs + rel · |want|`.
@@ -375,13 +376,12 @@ fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<
         match spec.weight_storage {
             WeightStorage::F32 => m.to_vec(),
             WeightStorage::F16 => m.iter().map(|&v| f16::from_f32(v).to_f32()).collect(),
-            WeightStorage::Int8 => m
-                .chunks((m.len() / rows).max(1))
-                .flat_map(|row| {
-                    let scale = row.iter().fold(0f32, |a, v| a.max(v.abs())) / 127.0;
-                    row.iter().map(move |v| if scale == 0.0 { 0.0 } else { (v / scale).round_ties_even() * scale })
-                })
-                .collect(),
+            WeightStorage::Int8 => {
+                let mut m = m.to_vec();
+                let k = (m.len() / rows).max(1);
+                m.chunks_mut(k).for_each(round_to_int8);
+                m
+            }
         }
     };
     // What is no matrix is kept as it is, the u of an IndRNN among them.

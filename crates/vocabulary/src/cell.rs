@@ -230,9 +230,9 @@ impl Cell {
         }
     }
 
-    /// Elements of each state that the cell carries from one timestep to the next: h, and c if it has
-    /// one.
-    pub fn state_sizes(&self, hidden: usize) -> impl Iterator<Item = usize> + use<> {
-        core::iter::once(self.state_size(hidden)).chain(self.kind.has_cell_state().then_some(hidden))
+    /// Elements of the states that the cell carries from one timestep to the next, for H hidden units: h,
+    /// and c if it has one.
+    pub const fn state_sizes(&self, hidden: usize) -> (usize, Option<usize>) {
+        (self.state_size(hidden), if self.kind.has_cell_state() { Some(hidden) } else { None })
     }
 }

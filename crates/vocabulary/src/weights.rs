@@ -100,6 +100,12 @@ pub fn int8(v: f32, scale: f32) -> i8 {
     if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
 }
 
+/// Rounds a row of weights to what is left of it when it is stored as int8.
+pub fn round_to_int8(row: &mut [f32]) {
+    let scale = int8_scale(row);
+    row.iter_mut().for_each(|v| *v = f32::from(int8(*v, scale)) * scale);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +118,9 @@ mod tests {
         assert_eq!(int8(1e-40, int8_scale(&[1e-40])), 0);
         // Ties go to even.
         assert_eq!([0.5, 1.5, 2.5, -2.5].map(|v| int8(v, 1.0)), [0, 2, 2, -2]);
+        let mut row = [127.0, 2.5, -0.25];
+        round_to_int8(&mut row);
+        assert_eq!(row, [127.0, 2.0, 0.0]);
     }
 
     #[test]

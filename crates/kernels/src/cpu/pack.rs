@@ -103,7 +103,7 @@ impl Packed {
             })?,
             CellKind::IndRnn => memory(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 })?,
             CellKind::Gru { reset_after: true } => {
-                memory(tiles * lanes, |j| if j < hidden { at(&w.b_hh, 2 * hidden + j) } else { 0.0 })?
+                memory(tiles * lanes, |j| if j < hidden { w.separate_bias(cell.kind, hidden, j) } else { 0.0 })?
             }
             _ => Vec::new(),
         };
@@ -128,7 +128,7 @@ impl Packed {
             None => None,
         };
         // Normalised sums get their biases behind the normalization.
-        let (b_ih, b_hh): (&[f32], &[f32]) = if norm.is_some() { (&[], &[]) } else { (&w.b_ih, &w.b_hh) };
+        let added = norm.is_none();
         Ok(Self {
             cell: *cell,
             kind: cell.kind,
@@ -148,10 +148,7 @@ impl Packed {
             },
             bias: memory(np, |n| {
                 let (j, _, gate) = place(n, 1, g);
-                let row = gate * hidden + j;
-                // With reset_after the recurrent bias of the candidate is inside the reset gate.
-                let inside = cell.kind == CellKind::Gru { reset_after: true } && gate == 2;
-                if j < hidden { at(b_ih, row) + if inside { 0.0 } else { at(b_hh, row) } } else { 0.0 }
+                if added && j < hidden { w.projection_bias(cell.kind, hidden, gate * hidden + j) } else { 0.0 }
             })?,
             extra,
             has_peepholes,

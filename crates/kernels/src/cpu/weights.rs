@@ -12,6 +12,7 @@ use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
 #[cfg(target_arch = "aarch64")]
 use recurve_tensor::cpu::simd;
+use recurve_vocabulary::{int8, int8_scale};
 
 /// A matrix `[G·units, K]` as vectors of `lanes` neighbouring units, in the order `[tiles, G]`, of which
 /// `width` neighbours are a panel: `[panels, K, width, lanes]`. The last tile and the last panel are padded
@@ -37,18 +38,6 @@ impl Default for Elements {
     fn default() -> Self {
         Self::F32(Vec::new())
     }
-}
-
-/// The scale of a row of weights as int8: its largest magnitude is 127.
-fn int8_scale(row: &[f32]) -> f32 {
-    let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
-    // A row so small that its scale is nothing is a row of zeros.
-    if largest < f32::MIN_POSITIVE * 127.0 { 0.0 } else { largest / 127.0 }
-}
-
-/// A weight as int8.
-fn int8(v: f32, scale: f32) -> i8 {
-    if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
 }
 
 /// Memory filled through `f`, which is given the index of each element.
@@ -298,13 +287,5 @@ mod tests {
         for arch in archs() {
             arch.dispatch(Halves);
         }
-    }
-
-    #[test]
-    fn int8_rows_have_their_own_scale() {
-        assert_eq!(int8_scale(&[0.0, -2.54, 1.0]), 2.54 / 127.0);
-        assert_eq!(int8(-2.54, 2.54 / 127.0), -127);
-        assert_eq!(int8(0.5, int8_scale(&[0.0, 0.0])), 0);
-        assert_eq!(int8(1e-40, int8_scale(&[1e-40])), 0);
     }
 }

@@ -148,19 +148,16 @@ impl GpuLayer {
         let mut bias = Vec::with_capacity(config.directions.len() * g * h);
         let mut extra = Vec::new();
         for (_, w) in config.directions {
-            let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
             if cell.layer_norm.is_some() {
                 // The biases come behind the normalization, as part of its offset.
                 bias.resize(bias.len() + g * h, 0.0);
             } else {
-                let separate = kind == CellKind::Gru { reset_after: true };
-                let hidden_bias = |r: usize| if separate && r >= 2 * h { 0.0 } else { at(&w.b_hh, r) };
-                bias.extend((0..g * h).map(|r| at(&w.b_ih, r) + hidden_bias(r)));
+                bias.extend((0..g * h).map(|r| w.projection_bias(kind, h, r)));
             }
             match kind {
                 _ if general => extra.extend(general::extra(w, kind, h)),
-                CellKind::Gru { reset_after: true } => extra.extend((2 * h..3 * h).map(|r| at(&w.b_hh, r))),
-                CellKind::Lstm { .. } => extra.extend((0..3 * h).map(|r| at(&w.peepholes, r))),
+                CellKind::Gru { reset_after: true } => extra.extend((0..h).map(|j| w.separate_bias(kind, h, j))),
+                CellKind::Lstm { .. } if cell.peepholes => extra.extend_from_slice(&w.peepholes),
                 CellKind::IndRnn => extra.extend_from_slice(&w.w_hh),
                 _ => {}
             }

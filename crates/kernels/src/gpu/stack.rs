@@ -62,17 +62,14 @@ impl GpuStack {
                 weights[2 * n * part..][..part].copy_from_slice(&packed(&[&w.w_ih], g * h, h, k4)?);
             }
             weights[(2 * n + 1) * part..][..part].copy_from_slice(&packed(&[&w.w_hh], g * h, h, k4)?);
-            let at = |b: &[f32], r: usize| b.get(r).copied().unwrap_or(0.0);
-            let gru = matches!(layer.cell.kind, CellKind::Gru { .. });
-            // The recurrent bias of a GRU's candidate is inside its reset gate.
-            let inside = |r: usize| gru && r >= 2 * h;
-            extra.extend((0..g * h).map(|r| at(&w.b_ih, r) + if inside(r) { 0.0 } else { at(&w.b_hh, r) }));
+            let kind = layer.cell.kind;
+            extra.extend((0..g * h).map(|r| w.projection_bias(kind, h, r)));
             let more = extra.len();
-            extra.extend((0..3 * h).map(|r| match gru {
-                true if r < h => at(&w.b_hh, 2 * h + r),
-                true => 0.0,
-                false => at(&w.peepholes, r),
-            }));
+            match kind {
+                CellKind::Gru { .. } => extra.extend((0..h).map(|j| w.separate_bias(kind, h, j))),
+                _ => extra.extend_from_slice(&w.peepholes),
+            }
+            extra.resize(more + 3 * h, 0.0);
             has_extra |= extra[more..].iter().any(|&v| v != 0.0);
         }
         let tensor = |v: &[f32]| Tensor::from_f32(v, &[v.len()], &device);
