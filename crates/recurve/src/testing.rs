@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{
-    DType, Device, Direction, DirectionWeights, Error, HostArray, HostData, LayerConfig, MaskedOutput, Merge, Model,
-    Network, RecurrentSpec, Tensor, WeightStorage, Weights,
+    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, MaskedOutput, Model, Network,
+    RecurrentSpec, Tensor, WeightStorage, Weights,
 };
 use half::f16;
 use recurve_reference as reference;
@@ -338,12 +338,8 @@ fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_
         }
         LayerConfig::Masking(m) => {
             let width = *v.shape.last().expect("checked to have dimensions");
-            let padding = f64::from(m.mask_value);
-            let valid: Vec<bool> = v.x.chunks(width).map(|row| row.iter().any(|&x| x != padding)).collect();
-            for (row, &valid) in v.x.chunks_mut(width).zip(&valid) {
-                row.iter_mut().for_each(|x| *x *= f64::from(u8::from(valid)));
-            }
-            v.mask = Some(valid);
+            let (x, valid) = reference::masking(&v.x, width, m.mask_value);
+            (v.x, v.mask) = (x, Some(valid));
         }
         LayerConfig::Dense(d) => {
             let k = *v.shape.last().expect("checked to have dimensions");
@@ -395,8 +391,8 @@ fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<
     }
 }
 
-/// A recurrent layer as Keras defines its first output. With `reading_order` the outputs of a layer
-/// that goes backwards come in the order in which they were computed.
+/// The first output of a recurrent layer. With `reading_order` the outputs of a layer that goes backwards
+/// come in the order in which they were computed.
 fn recurrent(
     spec: &RecurrentSpec,
     prefix: &str,
@@ -405,90 +401,47 @@ fn recurrent(
     v: &mut Values,
     reading_order: bool,
 ) {
-    let (h, w, d) = (spec.units, spec.state_size(), spec.directions());
-    let swap = |x: &[f64], a: usize, b: usize, i: usize| -> Vec<f64> {
-        (0..a * b * i).map(|n| x[((n / i % a) * b + n / (i * a)) * i + n % i]).collect()
-    };
-    let (b, t) = if spec.time_major { (v.shape[1], v.shape[0]) } else { (v.shape[0], v.shape[1]) };
-    let mut input = if spec.time_major { swap(&v.x, t, b, v.shape[2]) } else { v.x.clone() };
+    let (batch, timesteps) = if spec.time_major { (v.shape[1], v.shape[0]) } else { (v.shape[0], v.shape[1]) };
+    let input_size = v.shape[2];
     let found = v.mask.take().map(|m| match spec.time_major {
-        true => (0..b * t).map(|n| m[n % t * b + n / t]).collect(),
+        true => (0..batch * timesteps).map(|n| m[n % timesteps * batch + n / timesteps]).collect(),
         false => m,
     });
-    let mask = given.mask.or(found.as_deref());
-    let mut size = v.shape[2];
-    let features = size;
-    let (mut ys, mut hs) = (Vec::new(), Vec::new());
-    for l in 0..spec.num_layers {
-        let layer = spec.direction_weights(features, weights, prefix, l).expect("checked when the network was built");
-        (ys, hs) = layer
-            .iter()
-            .enumerate()
-            .map(|(n, weights)| {
-                let weights = rounded(weights, spec).widen();
-                let reverse = n == 1 || spec.go_backwards;
-                let out = reference::recurrence(&reference::Recurrence {
-                    cell: spec.cell,
-                    direction: if reverse { Direction::Reverse } else { Direction::Forward },
-                    weights: &weights,
-                    x: &input,
-                    batch: b,
-                    timesteps: t,
-                    input_size: size,
-                    hidden_size: h,
-                    h0: None,
-                    c0: None,
-                    lengths: given.lengths,
-                    mask,
-                    masked_output: match spec.zero_output_for_mask {
-                        true => MaskedOutput::Zero,
-                        false => MaskedOutput::Repeat,
-                    },
-                });
-                (out.y, out.h)
-            })
-            .unzip();
-        input = (0..b * t * d * w).map(|n| ys[n / w % d][n / (d * w) * w + n % w]).collect();
-        size = d * w;
-    }
-    if mask.is_some() && spec.zero_output_for_mask {
-        // The last output is that of the last step read.
-        for (n, (y, h)) in ys.iter().zip(&mut hs).enumerate() {
-            let last = if n == 1 || spec.go_backwards { 0 } else { t - 1 };
-            *h = (0..b).flat_map(|row| y[(row * t + last) * w..][..w].to_vec()).collect();
-        }
-    }
-    let join = |parts: &[Vec<f64>]| -> Vec<f64> {
-        let pairs = || parts[0].iter().zip(&parts[1]);
-        match spec.bidirectional {
-            // Of two outputs the first.
-            None | Some(Merge::None) => parts[0].clone(),
-            Some(Merge::Concat) => {
-                parts[0].chunks(w).zip(parts[1].chunks(w)).flat_map(|(a, b)| [a, b].concat()).collect()
-            }
-            Some(Merge::Sum) => pairs().map(|(a, b)| a + b).collect(),
-            Some(Merge::Average) => pairs().map(|(a, b)| (a + b) / 2.0).collect(),
-            Some(Merge::Multiply) => pairs().map(|(a, b)| a * b).collect(),
-        }
+    let stored = |l: usize| -> Vec<DirectionWeights<f64>> {
+        let layer = spec.direction_weights(input_size, weights, prefix, l).expect("checked when the network was built");
+        layer.iter().map(|w| rounded(w, spec).widen()).collect()
     };
+    let weights: Vec<_> = (0..spec.num_layers).map(stored).collect();
+    v.x = reference::layer(&reference::Layer {
+        cell: spec.cell,
+        units: spec.units,
+        weights: &weights,
+        bidirectional: spec.bidirectional,
+        go_backwards: spec.go_backwards,
+        reading_order,
+        return_sequences: spec.return_sequences,
+        time_major: spec.time_major,
+        x: &v.x,
+        batch,
+        timesteps,
+        input_size,
+        lengths: given.lengths,
+        mask: given.mask.or(found.as_deref()),
+        masked_output: match spec.zero_output_for_mask {
+            true => MaskedOutput::Zero,
+            false => MaskedOutput::Repeat,
+        },
+    });
     let width = spec.output_size();
     if !spec.return_sequences {
-        (v.shape, v.x) = (vec![b, width], join(&hs));
+        v.shape = vec![batch, width];
         return;
     }
+    v.shape = if spec.time_major { vec![timesteps, batch, width] } else { vec![batch, timesteps, width] };
     v.mask = found.map(|m| match spec.time_major {
-        true => (0..b * t).map(|n| m[n % b * t + n / b]).collect(),
+        true => (0..batch * timesteps).map(|n| m[n % batch * timesteps + n / batch]).collect(),
         false => m,
     });
-    let mut y = join(&ys);
-    if reading_order {
-        let rows: Vec<&[f64]> = y.chunks(width).collect();
-        y = (0..b * t).flat_map(|n| rows[n / t * t + (t - 1 - n % t)].to_vec()).collect();
-    }
-    (v.shape, v.x) = match spec.time_major {
-        true => (vec![t, b, width], swap(&y, b, t, width)),
-        false => (vec![b, t, width], y),
-    };
 }
 
 #[cfg(test)]

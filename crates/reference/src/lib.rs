@@ -7,10 +7,12 @@
 
 mod activation;
 mod dense;
+mod layer;
 mod real;
 mod recurrence;
 
 pub use activation::activate;
 pub use dense::{embedding, matmul, softmax};
+pub use layer::{Layer, layer, masking};
 pub use real::Real;
 pub use recurrence::{Recurrence, RecurrenceOutput, layer_norm, recurrence};
