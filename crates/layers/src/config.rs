@@ -2,7 +2,9 @@
 //! weights and a device.
 
 use crate::Initializer;
-use recurve_vocabulary::{Activation, Bias, Cell, CellKind, DirectionWeights, Merge, WeightStorage, Zoneout};
+use recurve_vocabulary::{
+    Activation, Bias, Cell, CellKind, DirectionWeights, MaskedOutput, Merge, WeightStorage, Zoneout,
+};
 use serde::{Deserialize, Serialize};
 
 fn yes() -> bool {
@@ -130,6 +132,11 @@ impl RecurrentSpec {
     /// Elements of h: the units, or those of its projection.
     pub fn state_size(&self) -> usize {
         self.cell.state_size(self.units)
+    }
+
+    /// The output at masked timesteps.
+    pub fn masked_output(&self) -> MaskedOutput {
+        if self.zero_output_for_mask { MaskedOutput::Zero } else { MaskedOutput::Repeat }
     }
 
     /// The last dimension of the output.

@@ -3,7 +3,7 @@
 use crate::{Error, Gru, Initializer, Lstm, RecurrentSpec, Result, SimpleRnn, Weights, init};
 use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentStack, Strategy, TokenTable, Tuning};
 use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
-use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Direction, DirectionWeights, MaskedOutput, Merge};
+use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Direction, DirectionWeights, Merge};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -391,10 +391,7 @@ impl RecurrentLayer {
         let forward = ForwardArgs {
             lengths: args.lengths,
             mask: args.mask,
-            masked_output: match self.spec.zero_output_for_mask {
-                true => MaskedOutput::Zero,
-                false => MaskedOutput::Repeat,
-            },
+            masked_output: self.spec.masked_output(),
             time_major: self.spec.time_major,
             strategy: args.strategy,
             tuning: args.tuning,

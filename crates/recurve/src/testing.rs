@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{
-    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, MaskedOutput, Model, Network,
-    RecurrentSpec, Tensor, WeightStorage, Weights,
+    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, Model, Network, RecurrentSpec, Tensor,
+    WeightStorage, Weights,
 };
 use half::f16;
 use recurve_reference as reference;
@@ -427,10 +427,7 @@ fn recurrent(
         input_size,
         lengths: given.lengths,
         mask: given.mask.or(found.as_deref()),
-        masked_output: match spec.zero_output_for_mask {
-            true => MaskedOutput::Zero,
-            false => MaskedOutput::Repeat,
-        },
+        masked_output: spec.masked_output(),
     });
     let width = spec.output_size();
     if !spec.return_sequences {
