@@ -32,12 +32,13 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 }
 
 /// From the bottom up: a package may depend on those before it, never on those after it.
-const ORDER: [&str; 8] = [
+const ORDER: [&str; 9] = [
     "recurve-vocabulary",
     "recurve-reference",
     "recurve-shaders",
     "recurve-tensor",
     "recurve-kernels",
+    "recurve-graph",
     "recurve-layers",
     "recurve-formats",
     "recurve",

@@ -1,0 +1,466 @@
+//! Values and nodes, and how a graph is put together.
+
+use crate::operator::Slot;
+use crate::{Array, Dim, Error, Fault, Operator, Result, ValueType};
+use recurve_tensor::DType;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A value of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ValueId(pub(crate) usize);
+
+/// Numbers that stand in the graph itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Constant {
+    /// f32
+    Float(Arc<[f32]>),
+    /// U32
+    Id(Arc<[u32]>),
+}
+
+impl Constant {
+    /// The element type.
+    pub const fn dtype(&self) -> DType {
+        match self {
+            Self::Float(_) => DType::F32,
+            Self::Id(_) => DType::U32,
+        }
+    }
+
+    /// Number of elements.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Float(v) => v.len(),
+            Self::Id(v) => v.len(),
+        }
+    }
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// The caller gives it, by its place among the graph's inputs.
+    Input(usize),
+    /// A weight, which the executor finds by the value's name.
+    Parameter,
+    /// It stands in the graph.
+    Constant(Constant),
+    /// Output `output` of node `node`.
+    Node {
+        /// The node's place in the graph.
+        node: usize,
+        /// The place among its outputs.
+        output: usize,
+    },
+}
+
+/// A named value.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Its name, the only one in the graph.
+    pub name: String,
+    /// Its type.
+    pub kind: ValueType,
+    /// Where it comes from.
+    pub source: Source,
+    /// An input that may be left out.
+    pub optional: bool,
+}
+
+/// An operator with its operands.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name, for errors.
+    pub name: String,
+    /// What it does.
+    pub operator: Arc<dyn Operator>,
+    /// Its inputs; `None` where one is left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Its outputs.
+    pub outputs: Vec<ValueId>,
+}
+
+/// A graph whose nodes stand in an order in which they can run, and whose types fit.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub(crate) values: Vec<Value>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) inputs: Vec<ValueId>,
+    pub(crate) outputs: Vec<(String, ValueId)>,
+}
+
+impl Graph {
+    /// Its nodes, in an order in which they can run.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// A value.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0]
+    }
+
+    /// Every value.
+    pub fn values(&self) -> impl Iterator<Item = (ValueId, &Value)> {
+        self.values.iter().enumerate().map(|(n, v)| (ValueId(n), v))
+    }
+
+    /// The value with this name.
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.values.iter().position(|v| v.name == name).map(ValueId)
+    }
+
+    /// The values that the caller gives, in order.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.inputs
+    }
+
+    /// The values that come out, by the names of the outputs.
+    pub fn outputs(&self) -> &[(String, ValueId)] {
+        &self.outputs
+    }
+
+    /// The weights that it needs.
+    pub fn parameters(&self) -> impl Iterator<Item = &Value> {
+        self.values.iter().filter(|v| v.source == Source::Parameter)
+    }
+
+    /// The nodes that use a value.
+    pub fn users(&self, id: ValueId) -> impl Iterator<Item = usize> {
+        let uses = move |n: &Node| n.inputs.contains(&Some(id));
+        self.nodes.iter().enumerate().filter(move |(_, n)| uses(n)).map(|(n, _)| n)
+    }
+
+    /// Which nodes some of these values need, directly or not.
+    pub(crate) fn needed(&self, values: impl IntoIterator<Item = ValueId>) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        let mut open: Vec<ValueId> = values.into_iter().collect();
+        while let Some(v) = open.pop() {
+            if let Source::Node { node, .. } = self.values[v.0].source
+                && !needed[node]
+            {
+                needed[node] = true;
+                open.extend(self.nodes[node].inputs.iter().flatten());
+            }
+        }
+        needed
+    }
+
+    /// Every value in f64 by the operators' own truth; `None` where an input was left out. Of inputs the order
+    /// is that of [`Self::inputs`], of parameters and constants the numbers are those given.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a required input is missing or does not fit its type, [`Error::MissingParameter`].
+    pub fn reference(
+        &self,
+        inputs: &[Option<Array>],
+        parameter: impl Fn(&str) -> Option<Array>,
+    ) -> Result<Vec<Option<Array>>> {
+        let mut all: Vec<Option<Array>> = Vec::with_capacity(self.values.len());
+        for value in &self.values {
+            all.push(match &value.source {
+                Source::Input(n) => {
+                    let given = inputs.get(*n).cloned().flatten();
+                    if !given.as_ref().map_or(value.optional, |a| value.kind.admits(value.kind.dtype, &a.dims)) {
+                        let got = given.map_or_else(|| "missing".into(), |a| format!("{:?}", a.dims));
+                        return Err(Error::Input { name: value.name.clone(), expected: value.kind.to_string(), got });
+                    }
+                    given
+                }
+                Source::Parameter => {
+                    let missing = || Error::MissingParameter { name: value.name.clone() };
+                    Some(parameter(&value.name).ok_or_else(missing)?)
+                }
+                Source::Constant(c) => {
+                    let dims: Vec<usize> = value.kind.dims.iter().filter_map(Dim::size).collect();
+                    Some(match c {
+                        Constant::Float(v) => Array::new(&dims, v.iter().map(|&v| v.into()).collect()),
+                        Constant::Id(v) => Array::new(&dims, v.iter().map(|&v| v.into()).collect()),
+                    })
+                }
+                Source::Node { .. } => None,
+            });
+        }
+        for node in &self.nodes {
+            let operands: Vec<_> = node.inputs.iter().map(|i| i.and_then(|i| all[i.0].as_ref())).collect();
+            if !complete(node, |i| operands[i].is_some()) {
+                continue;
+            }
+            let results = node.operator.reference(&operands);
+            for (&id, result) in node.outputs.iter().zip(results) {
+                all[id.0] = result;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Whether a node has its required inputs.
+pub(crate) fn complete(node: &Node, given: impl Fn(usize) -> bool) -> bool {
+    let slots = node.operator.slots();
+    (0..node.inputs.len()).all(|i| slots[i.min(slots.len() - 1)].is_optional() || given(i))
+}
+
+/// A node as its maker knows it: by the names of its values.
+#[derive(Clone, Debug)]
+struct Draft {
+    name: String,
+    operator: Arc<dyn Operator>,
+    inputs: Vec<Option<String>>,
+    outputs: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Given {
+    name: String,
+    kind: ValueType,
+    source: Source,
+    optional: bool,
+}
+
+/// Collects values and nodes, in any order, and makes a [`Graph`] of them.
+///
+/// ```
+/// use recurve_graph::{GraphBuilder, ValueType, ops};
+/// use recurve_tensor::{Activation, DType};
+/// # fn main() -> Result<(), recurve_graph::Error> {
+/// let mut g = GraphBuilder::new();
+/// g.input("x", ValueType::new(DType::F32, [None, Some(3)]));
+/// g.parameter("w", &[3, 2]);
+/// g.node("product", ops::MatMul, &["x", "w"], &["p"]);
+/// g.node("relu", ops::Activate(Activation::Relu), &["p"], &["y"]);
+/// g.output("y", "y");
+/// let graph = g.build()?;
+/// assert_eq!(graph.value(graph.outputs()[0].1).kind.to_string(), "f32 [?, 2]");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct GraphBuilder {
+    given: Vec<Given>,
+    nodes: Vec<Draft>,
+    outputs: Vec<(String, String)>,
+}
+
+impl GraphBuilder {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn give(&mut self, name: &str, kind: ValueType, source: Source, optional: bool) {
+        self.given.push(Given { name: name.into(), kind, source, optional });
+    }
+
+    /// A value that the caller gives.
+    pub fn input(&mut self, name: &str, kind: ValueType) {
+        self.give(name, kind, Source::Input(0), false);
+    }
+
+    /// A value that the caller may give. A node whose required input is one that was not given does not run, and
+    /// its outputs are not there either.
+    pub fn optional_input(&mut self, name: &str, kind: ValueType) {
+        self.give(name, kind, Source::Input(0), true);
+    }
+
+    /// A weight of f32 with this name and shape. The same one may be asked for more than once.
+    pub fn parameter(&mut self, name: &str, dims: &[usize]) {
+        let kind = ValueType::new(DType::F32, dims.iter().copied());
+        let again = |g: &Given| g.name == name && g.source == Source::Parameter && g.kind == kind;
+        if !self.given.iter().any(again) {
+            self.give(name, kind, Source::Parameter, false);
+        }
+    }
+
+    /// Numbers that stand in the graph.
+    pub fn constant(&mut self, name: &str, dims: &[usize], numbers: Constant) {
+        let kind = ValueType::new(numbers.dtype(), dims.iter().copied());
+        self.give(name, kind, Source::Constant(numbers), false);
+    }
+
+    /// A node with its inputs and outputs; an empty name is an input that is left out.
+    pub fn node(&mut self, name: &str, operator: impl Operator + 'static, inputs: &[&str], outputs: &[&str]) {
+        self.nodes.push(Draft {
+            name: name.into(),
+            operator: Arc::new(operator),
+            inputs: inputs.iter().map(|&i| (!i.is_empty()).then(|| i.to_owned())).collect(),
+            outputs: outputs.iter().map(|&o| o.to_owned()).collect(),
+        });
+    }
+
+    /// Has a value come out under a name.
+    pub fn output(&mut self, name: &str, value: &str) {
+        self.outputs.push((name.into(), value.into()));
+    }
+
+    /// The graph.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] if two values have one name, [`Error::MissingValue`], [`Error::Cycle`],
+    /// [`Error::Arity`], [`Error::Operand`] and [`Error::Attribute`] with the node's name, and
+    /// [`Error::NoOutputs`].
+    pub fn build(self) -> Result<Graph> {
+        let Self { given, nodes, outputs } = self;
+        if outputs.is_empty() {
+            return Err(Error::NoOutputs);
+        }
+        // Who makes each name.
+        let mut makers: HashMap<&str, Option<usize>> = HashMap::new();
+        let label = |maker: Option<usize>| maker.map_or("the graph's inputs".into(), |n| format!("`{}`", nodes[n].name));
+        let made = given.iter().map(|g| (&*g.name, None));
+        let made = made.chain(nodes.iter().enumerate().flat_map(|(n, d)| d.outputs.iter().map(move |o| (&**o, Some(n)))));
+        for (name, maker) in made {
+            if let Some(first) = makers.insert(name, maker) {
+                return Err(Error::Duplicate { value: name.into(), first: label(first), second: label(maker) });
+            }
+        }
+        let maker = |value: &str, user: &str| {
+            makers.get(value).copied().ok_or_else(|| Error::MissingValue { user: user.into(), value: value.into() })
+        };
+        for (_, value) in &outputs {
+            maker(value, "the graph")?;
+        }
+        let order = order(&nodes, maker)?;
+
+        let mut graph = Graph { values: Vec::new(), nodes: Vec::new(), inputs: Vec::new(), outputs: Vec::new() };
+        let mut ids: HashMap<&str, ValueId> = HashMap::new();
+        for g in &given {
+            let id = ValueId(graph.values.len());
+            let source = match &g.source {
+                Source::Input(_) => {
+                    graph.inputs.push(id);
+                    Source::Input(graph.inputs.len() - 1)
+                }
+                Source::Constant(c) => {
+                    let count: usize = g.kind.dims.iter().filter_map(Dim::size).product();
+                    if count != c.count() {
+                        let expected = format!("of {count} elements for its shape");
+                        let got = format!("of {}", c.count());
+                        return Err(Error::Input { name: g.name.clone(), expected, got });
+                    }
+                    g.source.clone()
+                }
+                other => other.clone(),
+            };
+            ids.insert(&g.name, id);
+            let (name, kind) = (g.name.clone(), g.kind.clone());
+            graph.values.push(Value { name, kind, source, optional: g.optional });
+        }
+        for n in order {
+            let draft = &nodes[n];
+            let inputs: Vec<_> = draft.inputs.iter().map(|i| i.as_deref().map(|i| ids[i])).collect();
+            let kinds = graph.types(draft, &inputs)?;
+            let node = graph.nodes.len();
+            let mut made = Vec::new();
+            for (output, (name, kind)) in draft.outputs.iter().zip(kinds).enumerate() {
+                let id = ValueId(graph.values.len());
+                ids.insert(name, id);
+                made.push(id);
+                let source = Source::Node { node, output };
+                graph.values.push(Value { name: name.clone(), kind, source, optional: false });
+            }
+            let (name, operator) = (draft.name.clone(), draft.operator.clone());
+            graph.nodes.push(Node { name, operator, inputs, outputs: made });
+        }
+        graph.outputs = outputs.iter().map(|(name, value)| (name.clone(), ids[&**value])).collect();
+        Ok(graph)
+    }
+}
+
+impl Graph {
+    /// The types of a node's outputs, if its inputs fit.
+    fn types(&self, draft: &Draft, inputs: &[Option<ValueId>]) -> Result<Vec<ValueType>> {
+        let operator = draft.operator.name();
+        let (node, slots) = (draft.name.clone(), draft.operator.slots());
+        let many = matches!(slots.last(), Some(Slot::Many(_) | Slot::Rest(_)));
+        let least = slots.iter().rposition(|s| !s.is_optional()).map_or(0, |n| n + 1);
+        if inputs.len() < least || (!many && inputs.len() > slots.len()) {
+            let expected = match many {
+                true => format!("at least {least}"),
+                false if least == slots.len() => least.to_string(),
+                false => format!("{least} to {}", slots.len()),
+            };
+            return Err(Error::Arity { node, operator, what: "inputs", expected, got: inputs.len() });
+        }
+        let slot = |i: usize| slots[i.min(slots.len() - 1)];
+        let operand = |i: usize, expected: String, got: String| {
+            Err(Error::Operand { node: node.clone(), operator, input: slot(i).name(), expected, got })
+        };
+        let described = |i: usize| match inputs.get(i).copied().flatten() {
+            Some(id) => format!("`{}`, {}", self.values[id.0].name, self.values[id.0].kind),
+            None => "left out".into(),
+        };
+        for (i, input) in inputs.iter().enumerate() {
+            if input.is_none() && !slot(i).is_optional() {
+                return operand(i, "given".into(), "left out".into());
+            }
+            let packed = draft.operator.host_inputs().is_some_and(|first| i >= first);
+            if let Some(id) = input
+                && packed
+                && !matches!(self.values[id.0].source, Source::Parameter | Source::Constant(_))
+            {
+                return operand(i, "a parameter or a constant".into(), described(i));
+            }
+        }
+        let kinds: Vec<_> = inputs.iter().map(|i| i.map(|i| &self.values[i.0].kind)).collect();
+        let types = match draft.operator.output_types(&kinds) {
+            Ok(types) => types,
+            Err(Fault::Input(i, expected)) => return operand(i, expected, described(i)),
+            Err(Fault::Attribute(attribute, message)) => {
+                return Err(Error::Attribute { node, operator, attribute, message });
+            }
+        };
+        if draft.outputs.len() > types.len() || draft.outputs.is_empty() {
+            let expected = if types.len() == 1 { "1".into() } else { format!("1 to {}", types.len()) };
+            return Err(Error::Arity { node, operator, what: "outputs", expected, got: draft.outputs.len() });
+        }
+        Ok(types)
+    }
+}
+
+/// The nodes in an order in which each comes after those that it needs, otherwise as they were given.
+fn order(nodes: &[Draft], maker: impl Fn(&str, &str) -> Result<Option<usize>>) -> Result<Vec<usize>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        Open,
+        Done,
+    }
+    let mut marks = vec![Mark::New; nodes.len()];
+    let mut order = Vec::with_capacity(nodes.len());
+    // A path through what is needed, with the next input to look at; no recursion, for a graph may be deep.
+    let mut path: Vec<(usize, usize)> = Vec::new();
+    for start in 0..nodes.len() {
+        if marks[start] != Mark::New {
+            continue;
+        }
+        marks[start] = Mark::Open;
+        path.push((start, 0));
+        while let Some((node, next)) = path.last_mut() {
+            let draft = &nodes[*node];
+            let Some(input) = draft.inputs.get(*next) else {
+                marks[*node] = Mark::Done;
+                order.push(*node);
+                path.pop();
+                continue;
+            };
+            *next += 1;
+            let Some(value) = input else { continue };
+            let Some(needed) = maker(value, &draft.name)? else { continue };
+            match marks[needed] {
+                Mark::Done => {}
+                Mark::New => {
+                    marks[needed] = Mark::Open;
+                    path.push((needed, 0));
+                }
+                Mark::Open => {
+                    let from = path.iter().position(|(n, _)| *n == needed).expect("an open node is on the path");
+                    let nodes = path[from..].iter().map(|(n, _)| nodes[*n].name.clone()).collect();
+                    return Err(Error::Cycle { nodes });
+                }
+            }
+        }
+    }
+    Ok(order)
+}

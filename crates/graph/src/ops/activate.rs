@@ -1,0 +1,31 @@
+//! An activation function, elementwise.
+
+use super::prelude::*;
+use recurve_vocabulary::Activation;
+
+/// `y = f(x)`, elementwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Activate(pub Activation);
+
+impl Operator for Activate {
+    fn name(&self) -> &'static str {
+        "Activate"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("x")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        Ok(vec![float(inputs, 0)?.clone()])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        Ok(one(call.input(0).activation(self.0)?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let x = array(inputs, 0);
+        let y = x.data.iter().map(|&v| recurve_reference::activate(self.0, v)).collect();
+        vec![Some(Array::new(&x.dims, y))]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

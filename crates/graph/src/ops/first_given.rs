@@ -1,0 +1,38 @@
+//! The first value that is there.
+
+use super::prelude::*;
+
+/// The first of two optional values that is there: a mask from the caller before one that a layer found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstGiven;
+
+impl Operator for FirstGiven {
+    fn name(&self) -> &'static str {
+        "FirstGiven"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Optional("first"), Slot::Optional("second")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let mut given = inputs.iter().flatten();
+        let mut t = (*given.next().ok_or_else(|| Fault::Input(0, "given".into()))?).clone();
+        if let Some(other) = given.next() {
+            if other.dtype != t.dtype || other.rank() != t.rank() {
+                return Err(Fault::Input(1, format!("as the first, {t}")));
+            }
+            for (a, b) in t.dims.iter_mut().zip(&other.dims) {
+                *a = if a == b { a.clone() } else { Dim::Any };
+            }
+        }
+        Ok(vec![t])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        Ok(smallvec::smallvec![call.inputs.iter().flatten().next().map(|&t| t.clone())])
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        vec![inputs.iter().flatten().next().map(|&a| a.clone())]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

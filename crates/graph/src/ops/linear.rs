@@ -1,0 +1,60 @@
+//! A fully connected layer.
+
+use super::prelude::*;
+use recurve_tensor::MatmulOptions;
+use recurve_vocabulary::Activation;
+
+/// `y = f(x · W + b)` over the last dimension.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Linear {
+    /// W is `[units, features]`, as PyTorch stores it, not `[features, units]` as Keras and ONNX do.
+    pub transposed: bool,
+    /// f
+    pub activation: Activation,
+}
+
+impl Operator for Linear {
+    fn name(&self) -> &'static str {
+        "Linear"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("x"), Slot::Required("weight"), Slot::Optional("bias")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let (x, weight) = (float(inputs, 0)?, float(inputs, 1)?);
+        let (units, features) = match (&weight.dims[..], self.transposed) {
+            ([units, features], true) | ([features, units], false) => (units, features),
+            (_, true) => return Err(Fault::Input(1, "[units, features]".into())),
+            (_, false) => return Err(Fault::Input(1, "[features, units]".into())),
+        };
+        let mut dims = x.dims.clone();
+        match &mut dims[..] {
+            [_, .., last] if last.meet(features).is_some() => *last = units.clone(),
+            _ => return Err(Fault::Input(0, format!("[…, rows, features] with {features} features"))),
+        }
+        if let Some(bias) = inputs.get(2).copied().flatten()
+            && !matches!(&bias.dims[..], [n] if n.meet(units).is_some())
+        {
+            return Err(Fault::Input(2, format!("[units] with {units} units")));
+        }
+        Ok(vec![ValueType { dtype: x.dtype, dims }])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let bias = call.inputs.get(2).copied().flatten();
+        let options = MatmulOptions { transpose_rhs: self.transposed, bias, activation: self.activation };
+        Ok(one(call.input(0).matmul_with(call.input(1), &options)?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (x, w) = (array(inputs, 0), array(inputs, 1));
+        let bias = inputs.get(2).copied().flatten().map_or(&[][..], |b| &b.data);
+        let (k, n) = (x.last(), w.dims[usize::from(!self.transposed)]);
+        let rows = Array::from_fn(&[n, k], |i| if self.transposed { w.at(i) } else { w.at(&[i[1], i[0]]) });
+        let y = recurve_reference::matmul(&x.data, &rows.data, bias, [x.data.len() / k, k, n], self.activation);
+        let mut dims = x.dims.clone();
+        *dims.last_mut().expect("checked to have dimensions") = n;
+        vec![Some(Array::new(&dims, y))]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,426 @@
+//! Recurrent layers, stacked and in both directions, as PyTorch's modules have them.
+
+use super::prelude::*;
+use crate::{HostInputs, Packed};
+use half::f16;
+use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, RecurrentStack, TokenTable};
+use recurve_tensor::{Device, concat};
+use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput, WeightStorage, int8, int8_scale};
+use smallvec::{SmallVec, smallvec};
+
+/// The weights of one direction of one layer, in the order in which a node has them; what a cell does not have is
+/// left out. Gates are in Recurve's order (LSTM i f g o, GRU r z n).
+pub const PARTS: [&str; 9] = [
+    "weight_ih",
+    "weight_hh",
+    "bias_ih",
+    "bias_hh",
+    "weight_hr",
+    "weight_peephole",
+    "norm_ih",
+    "norm_hh",
+    "norm_c",
+];
+
+const X: usize = 0;
+const H0: usize = 1;
+const C0: usize = 2;
+const LENGTHS: usize = 3;
+const MASK: usize = 4;
+const WEIGHTS: usize = 6;
+
+/// A recurrent layer: `num_layers` of them, each reading what the one below returns, each in one or two
+/// directions.
+///
+/// Inputs: `x` `[batch, time, features]`; `h0` `[layers · directions, batch, state]`; `c0` of an LSTM
+/// `[layers · directions, batch, hidden]`; `lengths` `[batch]`, or `mask` `[batch, time]`, which timesteps count;
+/// then the weights. Outputs: `y` `[batch, time, directions · state]`, the final `h`, and of an LSTM the final `c`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recurrent {
+    /// The cell.
+    pub cell: Cell,
+    /// Features of the input.
+    pub input_size: usize,
+    /// Hidden units.
+    pub hidden_size: usize,
+    /// Stacked layers.
+    pub num_layers: usize,
+    /// The directions of each layer, one or two.
+    pub directions: Vec<Direction>,
+    /// What comes out at a timestep that the mask leaves out.
+    pub masked_output: MaskedOutput,
+    /// `x` and `y` are `[time, batch, …]`.
+    pub time_major: bool,
+    /// Outputs of a layer that reads backwards come in the order in which they were computed.
+    pub reading_order: bool,
+    /// How weight matrices are kept.
+    pub weights: WeightStorage,
+    /// `x` are ids `[batch, time]`, and `table` are their features, `[ids, features]`: an embedding before the
+    /// layer that is multiplied by the input weights once for every id.
+    pub tokens: bool,
+}
+
+/// The kernels of a layer on a device.
+struct Layers {
+    layers: Vec<recurve_kernels::Recurrent>,
+    /// The same layers as one wavefront, where there is one.
+    stack: Option<RecurrentStack>,
+    table: Option<TokenTable>,
+}
+
+impl Recurrent {
+    /// The place of the table of ids among a node's inputs.
+    pub(crate) const TABLE: usize = 5;
+
+    /// A layer in one direction with f32 weights.
+    pub fn new(cell: Cell, input_size: usize, hidden_size: usize) -> Self {
+        Self {
+            cell,
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            directions: vec![Direction::Forward],
+            masked_output: MaskedOutput::Repeat,
+            time_major: false,
+            reading_order: false,
+            weights: WeightStorage::F32,
+            tokens: false,
+        }
+    }
+
+    /// The names of a node's inputs: the weights by their part, layer and direction, from `weight`; what it
+    /// calls empty is left out.
+    pub fn inputs<'a>(
+        &self,
+        before: [&'a str; WEIGHTS],
+        mut weight: impl FnMut(&'static str, usize, usize) -> String,
+    ) -> Vec<String> {
+        let mut all: Vec<String> = before.iter().map(|&s| s.to_owned()).collect();
+        for layer in 0..self.num_layers {
+            for direction in 0..self.directions.len() {
+                all.extend(PARTS.iter().map(|part| weight(part, layer, direction)));
+            }
+        }
+        all
+    }
+
+    /// Elements of h.
+    fn state(&self) -> usize {
+        self.cell.state_size(self.hidden_size)
+    }
+
+    /// Features that go into a stacked layer.
+    fn features(&self, layer: usize) -> usize {
+        if layer == 0 { self.input_size } else { self.directions.len().saturating_mul(self.state()) }
+    }
+
+    /// The number of elements that a weight has, if the cell has it.
+    fn elements(&self, part: &str, layer: usize) -> usize {
+        let (h, w) = (self.hidden_size, self.state());
+        let rows = self.cell.kind.gates().saturating_mul(h);
+        match part {
+            "weight_ih" => rows.saturating_mul(self.features(layer)),
+            "weight_hh" => self.cell.kind.recurrent_weights(h, w),
+            "bias_ih" | "bias_hh" => rows,
+            "weight_hr" => w.saturating_mul(h),
+            "weight_peephole" => h.saturating_mul(3),
+            "norm_ih" | "norm_hh" => rows.saturating_mul(2),
+            _ => h.saturating_mul(2),
+        }
+    }
+
+    /// The place of a weight among a node's inputs.
+    fn place(&self, part: usize, layer: usize, direction: usize) -> usize {
+        WEIGHTS + (layer * self.directions.len() + direction) * PARTS.len() + part
+    }
+
+    /// The weights of each layer and direction, from their elements.
+    fn gather<T: Clone, E>(
+        &self,
+        mut get: impl FnMut(usize) -> Result<Vec<T>, E>,
+    ) -> Result<Vec<Vec<DirectionWeights<T>>>, E> {
+        let mut one = |layer, direction| {
+            let mut part = |n| get(self.place(n, layer, direction));
+            Ok(DirectionWeights {
+                w_ih: part(0)?,
+                w_hh: part(1)?,
+                b_ih: part(2)?,
+                b_hh: part(3)?,
+                w_hr: part(4)?,
+                peepholes: part(5)?,
+                norm_ih: part(6)?,
+                norm_hh: part(7)?,
+                norm_c: part(8)?,
+            })
+        };
+        let directions = self.directions.len();
+        (0..self.num_layers).map(|l| (0..directions).map(|d| one(l, d)).collect()).collect()
+    }
+
+    fn layers(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Layers> {
+        let weights = self.gather(|n| Ok::<_, crate::Error>(host.get(n)?.unwrap_or_default().to_vec()))?;
+        let pairs: Vec<Vec<_>> = weights.iter().map(|w| self.directions.iter().copied().zip(w).collect()).collect();
+        let configs: Vec<_> = pairs
+            .iter()
+            .enumerate()
+            .map(|(l, pairs)| RecurrentConfig {
+                weights: self.weights,
+                ..RecurrentConfig::new(self.cell, self.features(l), self.hidden_size, pairs)
+            })
+            .collect();
+        let wrap = |e| host.error(e);
+        let make = |c| recurve_kernels::Recurrent::new(c, device);
+        let layers = configs.iter().map(make).collect::<Result<Vec<_>>>().map_err(wrap)?;
+        let stack = RecurrentStack::new(&configs, device).map_err(wrap)?;
+        let table = match (self.tokens, host.get(Self::TABLE)?, host.dims(Self::TABLE)) {
+            (true, Some(rows), Some(dims)) => {
+                let rows = Tensor::from_f32(rows, &dims, device).map_err(wrap)?;
+                Some(layers[0].token_table(&rows).map_err(wrap)?)
+            }
+            _ => None,
+        };
+        Ok(Layers { layers, stack, table })
+    }
+}
+
+impl Operator for Recurrent {
+    fn name(&self) -> &'static str {
+        self.cell.kind.class_name()
+    }
+    fn slots(&self) -> &[Slot] {
+        &[
+            Slot::Required("x"),
+            Slot::Optional("h0"),
+            Slot::Optional("c0"),
+            Slot::Optional("lengths"),
+            Slot::Optional("mask"),
+            Slot::Optional("table"),
+            Slot::Rest("weights"),
+        ]
+    }
+    fn host_inputs(&self) -> Option<usize> {
+        Some(Self::TABLE)
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        for (n, name) in [(self.num_layers, "num_layers"), (self.hidden_size, "hidden_size")] {
+            if n == 0 {
+                return Err(Fault::Attribute(name, "must be at least 1".into()));
+            }
+        }
+        if !(1..=2).contains(&self.directions.len()) {
+            let message = format!("must be one or two, but there are {}", self.directions.len());
+            return Err(Fault::Attribute("directions", message));
+        }
+        let axes = if self.time_major { "time, batch" } else { "batch, time" };
+        let (first, second) = match (self.tokens, &required(inputs, X)?.dims[..]) {
+            (true, [a, b]) if required(inputs, X)?.dtype == DType::U32 => (a, b),
+            (false, [a, b, f]) if f.meet(&Dim::Size(self.input_size)).is_some() => {
+                float(inputs, X)?;
+                (a, b)
+            }
+            (true, _) => return Err(Fault::Input(X, format!("ids [{axes}]"))),
+            (false, _) => {
+                return Err(Fault::Input(X, format!("[{axes}, features] with {} features", self.input_size)));
+            }
+        };
+        let (batch, time) = if self.time_major { (second, first) } else { (first, second) };
+        let (d, w) = (self.directions.len(), self.state());
+        let count = self.num_layers.saturating_mul(d);
+        let sizes = self.cell.state_sizes(self.hidden_size).collect::<Vec<_>>();
+        let state = |size: usize| vec![Dim::Size(count), batch.clone(), Dim::Size(size)];
+        let fits = |input: usize, dtype: DType, dims: &[Dim], words: &str| match inputs.get(input).copied().flatten() {
+            Some(t) => {
+                let same = t.dims.len() == dims.len() && t.dims.iter().zip(dims).all(|(a, b)| a.meet(b).is_some());
+                if same && t.dtype == dtype {
+                    Ok(())
+                } else {
+                    let shown = ValueType { dtype, dims: dims.to_vec() };
+                    Err(Fault::Input(input, format!("{words}, {shown}")))
+                }
+            }
+            None => Ok(()),
+        };
+        fits(H0, DType::F32, &state(sizes[0]), "[layers · directions, batch, state]")?;
+        match sizes.get(1) {
+            Some(&size) => fits(C0, DType::F32, &state(size), "[layers · directions, batch, hidden]")?,
+            None if inputs.get(C0).copied().flatten().is_some() => {
+                return Err(Fault::Input(C0, "left out: the cell has no second state".into()));
+            }
+            None => {}
+        }
+        fits(LENGTHS, DType::U32, core::slice::from_ref(batch), "[batch]")?;
+        fits(MASK, DType::U32, &[batch.clone(), time.clone()], "[batch, time]")?;
+        if self.tokens {
+            fits(Self::TABLE, DType::F32, &[Dim::Any, Dim::Size(self.input_size)], "a table [ids, features]")?;
+            required(inputs, Self::TABLE)?;
+        }
+        for layer in 0..self.num_layers {
+            for direction in 0..d {
+                for (n, part) in PARTS.iter().enumerate() {
+                    let place = self.place(n, layer, direction);
+                    let Some(t) = inputs.get(place).copied().flatten() else { continue };
+                    let wanted = self.elements(part, layer);
+                    let got = t.dims.iter().filter_map(Dim::size).fold(1usize, usize::saturating_mul);
+                    if got != wanted {
+                        return Err(Fault::Input(place, format!("{part} of layer {layer} with {wanted} elements")));
+                    }
+                }
+            }
+        }
+        let y = ValueType { dtype: DType::F32, dims: vec![first.clone(), second.clone(), Dim::Size(d * w)] };
+        let states = sizes.iter().map(|&n| ValueType { dtype: DType::F32, dims: state(n) });
+        Ok(core::iter::once(y).chain(states).collect())
+    }
+    fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
+        Ok(Some(Box::new(self.layers(host, device)?)))
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let packed = call.packed.and_then(|p| p.downcast_ref::<Layers>());
+        let Layers { layers, stack, table } = packed.expect("what `pack` made");
+        let input = |n: usize| call.inputs.get(n).copied().flatten();
+        let (l, d) = (layers.len(), self.directions.len());
+        let args = ForwardArgs {
+            lengths: input(LENGTHS),
+            mask: input(MASK),
+            masked_output: self.masked_output,
+            time_major: self.time_major,
+            strategy: call.options.strategy,
+            tuning: call.options.tuning,
+            ..ForwardArgs::default()
+        };
+        let outputs = if call.wanted[0] { Wanted::All } else { Wanted::Last };
+        if let (Some(stack), None) = (stack, table) {
+            let (h0, c0) = (input(H0), input(C0));
+            let args = ForwardArgs { h0, c0, outputs, reading_order: self.reading_order, ..args };
+            if let Some(out) = stack.forward(call.input(X), &args)? {
+                return Ok(core::iter::once(out.y).chain([Some(out.h), out.c]).collect());
+            }
+        }
+        let (mut hs, mut cs) = (Parts::new(), Parts::new());
+        let mut y = None;
+        for (n, layer) in layers.iter().enumerate() {
+            let part = |s: &Tensor| if l == 1 { Ok(s.clone()) } else { s.slice(0, n * d..(n + 1) * d) };
+            let h0 = input(H0).map(part).transpose()?;
+            let c0 = input(C0).map(part).transpose()?;
+            let args = ForwardArgs {
+                h0: h0.as_ref(),
+                c0: c0.as_ref(),
+                outputs: if n + 1 < l { Wanted::All } else { outputs },
+                reading_order: self.reading_order && n + 1 == l,
+                ..args
+            };
+            let out = match (&y, table) {
+                (None, Some(table)) => layer.forward_tokens(call.input(X), table, &args)?,
+                (y, _) => layer.forward(y.as_ref().unwrap_or(call.input(X)), &args)?,
+            };
+            y = out.y;
+            hs.push(out.h);
+            cs.extend(out.c);
+        }
+        let c = if cs.is_empty() { None } else { Some(stacked(cs)?) };
+        Ok(smallvec![y, Some(stacked(hs)?), c])
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let given = |n: usize| inputs.get(n).copied().flatten();
+        let x = match self.tokens {
+            true => {
+                let (ids, table) = (array(inputs, X), array(inputs, Self::TABLE));
+                let rows = recurve_reference::embedding(&table.data, table.last(), &ids.ids());
+                Array::new(&[ids.dims[0], ids.dims[1], table.last()], rows)
+            }
+            false => array(inputs, X).clone(),
+        };
+        let x = if self.time_major { swapped(&x) } else { x };
+        let &[b, t, _] = &x.dims[..] else { unreachable!("checked to have three dimensions") };
+        let (d, w, h) = (self.directions.len(), self.state(), self.hidden_size);
+        let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
+        let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
+        let get = |n: usize| Ok::<_, ()>(given(n).map(|a| a.data.clone()).unwrap_or_default());
+        let weights = self.gather(get).expect("getting an array cannot fail");
+        let (mut hs, mut cs) = (Vec::new(), Vec::new());
+        let mut value = x;
+        for (l, layer) in weights.iter().enumerate() {
+            let mut ys = Vec::new();
+            for (n, direction) in self.directions.iter().enumerate() {
+                let weights = self.stored(&layer[n]);
+                let first = l * d + n;
+                let start = |input: usize, size: usize| given(input).map(|s| &s.data[first * b * size..][..b * size]);
+                let out = recurve_reference::recurrence(&recurve_reference::Recurrence {
+                    cell: self.cell,
+                    direction: *direction,
+                    weights: &weights,
+                    x: &value.data,
+                    batch: b,
+                    timesteps: t,
+                    input_size: self.features(l),
+                    hidden_size: h,
+                    h0: start(H0, w),
+                    c0: start(C0, h),
+                    lengths: lengths.as_deref(),
+                    mask: mask.as_deref(),
+                    masked_output: self.masked_output,
+                });
+                ys.push(out.y);
+                hs.extend(out.h);
+                cs.extend(out.c);
+            }
+            let turned = |n: usize| {
+                self.reading_order && l + 1 == weights.len() && self.directions[n] == Direction::Reverse
+            };
+            value = Array::from_fn(&[b, t, d * w], |i| {
+                let n = i[2] / w;
+                let time = if turned(n) { t - 1 - i[1] } else { i[1] };
+                ys[n][(i[0] * t + time) * w + i[2] % w]
+            });
+        }
+        let y = if self.time_major { swapped(&value) } else { value };
+        let states = |v: Vec<f64>, size: usize| Array::new(&[self.num_layers * d, b, size], v);
+        let c = if cs.is_empty() { None } else { Some(states(cs, h)) };
+        vec![Some(y), Some(states(hs, w)), c]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Recurrent {
+    /// Weights as they are once stored. What is no matrix is kept as it is, the u of an IndRNN among them.
+    fn stored(&self, w: &DirectionWeights<f64>) -> DirectionWeights<f64> {
+        let round = |m: &[f64], rows: usize| -> Vec<f64> {
+            match self.weights {
+                WeightStorage::F32 => m.to_vec(),
+                WeightStorage::F16 => m.iter().map(|&v| f16::from_f32(v as f32).to_f64()).collect(),
+                WeightStorage::Int8 => m
+                    .chunks((m.len() / rows.max(1)).max(1))
+                    .flat_map(|row| {
+                        let row: Vec<f32> = row.iter().map(|&v| v as f32).collect();
+                        let scale = int8_scale(&row);
+                        row.into_iter().map(move |v| f64::from(int8(v, scale)) * f64::from(scale))
+                    })
+                    .collect(),
+            }
+        };
+        let rows = self.cell.kind.gates() * self.hidden_size;
+        DirectionWeights {
+            w_ih: round(&w.w_ih, rows),
+            w_hh: if self.cell.kind.is_pointwise() { w.w_hh.clone() } else { round(&w.w_hh, rows) },
+            w_hr: round(&w.w_hr, self.state()),
+            ..w.clone()
+        }
+    }
+}
+
+/// A tensor a stacked layer; no memory from the heap for a few.
+type Parts = SmallVec<[Tensor; 4]>;
+
+fn stacked(mut parts: Parts) -> Result<Tensor> {
+    match parts.len() {
+        1 => Ok(parts.remove(0)),
+        _ => concat(&parts.iter().collect::<SmallVec<[&Tensor; 4]>>(), 0),
+    }
+}
+
+/// The first two axes exchanged.
+fn swapped(a: &Array) -> Array {
+    Array::from_fn(&[a.dims[1], a.dims[0], a.dims[2]], |i| a.at(&[i[1], i[0], i[2]]))
+}

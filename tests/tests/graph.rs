@@ -1,0 +1,365 @@
+//! Graphs: what is refused when one is built, operators against their truth in f64, passes that change nothing,
+//! runs that stop between two nodes.
+
+use recurve::testing::{Tolerance, compare};
+use recurve::{Activation, Cell, DType, Device, Direction, Reduction, Tensor};
+use recurve_graph::{
+    Array, Constant, Dim, Error, Executor, Graph, GraphBuilder, Operator, Parameters, RunOptions, ValueType, ops,
+};
+use recurve_tests::{Random, devices};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, Default)]
+struct Weights(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
+
+impl Parameters for Weights {
+    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.0.get(name).map(|(dims, data)| (&dims[..], &data[..]))
+    }
+}
+
+impl Weights {
+    fn random(graph: &Graph, r: &mut Random) -> Self {
+        let one = |v: &recurve_graph::Value| {
+            let dims: Vec<usize> = v.kind.dims.iter().filter_map(Dim::size).collect();
+            let data = r.floats(dims.iter().product(), 0.4);
+            (v.name.clone(), (dims, data))
+        };
+        Self(graph.parameters().map(one).collect())
+    }
+
+    fn wide(&self, name: &str) -> Option<Array> {
+        self.0.get(name).map(|(dims, data)| Array::new(dims, data.iter().map(|&v| v.into()).collect()))
+    }
+}
+
+/// An input in both forms.
+fn given(r: &mut Random, kind: DType, dims: &[usize], below: usize) -> (Array, Box<dyn Fn(&Device) -> Tensor>) {
+    let (n, dims) = (dims.iter().product(), dims.to_vec());
+    if kind == DType::U32 {
+        let ids: Vec<u32> = (0..n).map(|_| r.below(below) as u32).collect();
+        let wide = Array::new(&dims, ids.iter().map(|&v| v.into()).collect());
+        return (wide, Box::new(move |d| Tensor::from_u32(&ids, &dims, d).unwrap()));
+    }
+    let data = r.floats(n, 1.0);
+    let wide = Array::new(&dims, data.iter().map(|&v| v.into()).collect());
+    (wide, Box::new(move |d| Tensor::from_f32(&data, &dims, d).unwrap()))
+}
+
+fn numbers(t: &Tensor) -> Vec<f32> {
+    match t.dtype() {
+        DType::U32 => t.to_vec_u32().unwrap().into_iter().map(|v| v as f32).collect(),
+        _ => t.to_vec().unwrap(),
+    }
+}
+
+/// Runs a graph on every device and holds every value against f64.
+fn check(graph: Graph, inputs: &[(DType, &[usize], usize)], tolerance: f64) {
+    let mut r = Random(7);
+    let weights = Weights::random(&graph, &mut r);
+    let made: Vec<_> = inputs.iter().map(|(kind, dims, below)| given(&mut r, *kind, dims, *below)).collect();
+    let wide: Vec<_> = made.iter().map(|(a, _)| Some(a.clone())).collect();
+    let plain = Arc::new(graph.clone());
+    let simple = Arc::new(graph.simplified().unwrap());
+    for graph in [plain, simple] {
+        let want = graph.reference(&wide, |name| weights.wide(name)).unwrap();
+        for device in devices() {
+            let executor = Executor::new(graph.clone(), weights.clone(), &device).unwrap();
+            let tensors: Vec<_> = made.iter().map(|(_, make)| make(&device)).collect();
+            let tensors: Vec<_> = tensors.iter().map(Some).collect();
+            let options = RunOptions::default();
+            let mut frame = executor.begin(&tensors, true).unwrap();
+            executor.advance(&mut frame, usize::MAX, &options).unwrap();
+            for node in graph.nodes() {
+                for &id in &node.outputs {
+                    let (got, want) = (frame.value(id).unwrap(), want[id_of(&graph, id)].as_ref().unwrap());
+                    assert_eq!(got.dims(), want.dims, "{} on {device}", node.name);
+                    assert!(graph.value(id).kind.admits(got.dtype(), got.dims()), "{}: {}", node.name, graph.value(id).kind);
+                    compare(&numbers(got), &want.data, Tolerance::new(tolerance))
+                        .unwrap_or_else(|e| panic!("{} ({}) on {device}: {e}", node.name, node.operator.name()));
+                }
+            }
+            // The same outputs twice without a trace, where values nobody needs are dropped.
+            for _ in 0..2 {
+                let outputs = executor.run(&tensors, &options).unwrap();
+                for ((name, id), got) in graph.outputs().iter().zip(outputs) {
+                    assert_eq!(numbers(&got.unwrap()), numbers(frame.value(*id).unwrap()), "{name} on {device}");
+                }
+            }
+        }
+    }
+}
+
+fn id_of(graph: &Graph, id: recurve_graph::ValueId) -> usize {
+    graph.values().position(|(v, _)| v == id).unwrap()
+}
+
+fn floats(dims: &[Option<usize>]) -> ValueType {
+    ValueType::new(DType::F32, dims.iter().copied())
+}
+
+/// A graph of one node.
+fn one(operator: impl Operator + 'static, inputs: &[ValueType]) -> Graph {
+    let mut g = GraphBuilder::new();
+    let names: Vec<String> = (0..inputs.len()).map(|n| format!("x{n}")).collect();
+    names.iter().zip(inputs).for_each(|(n, t)| g.input(n, t.clone()));
+    g.node("node", operator, &names.iter().map(String::as_str).collect::<Vec<_>>(), &["y"]);
+    g.output("y", "y");
+    g.build().unwrap()
+}
+
+#[test]
+fn every_operator_is_its_truth() {
+    use ops::{Activate, ArgMax, Binary, Concat, Extent, Gather, LayerNorm, Linear, Mask, MatMul, Reduce, Reshape};
+    use ops::{Slice, Softmax, Transpose};
+    let f = DType::F32;
+    let x3 = || floats(&[None, None, Some(5)]);
+    let s3: (DType, &[usize], usize) = (f, &[2, 3, 5], 0);
+    for a in [Activation::Tanh, Activation::Relu, Activation::Sigmoid, Activation::Affine { alpha: 0.5, beta: 1.0 }] {
+        check(one(Activate(a), &[x3()]), &[s3], 1e-6);
+    }
+    for b in [Binary::Add, Binary::Sub, Binary::Mul] {
+        check(one(b, &[x3(), floats(&[Some(5)])]), &[s3, (f, &[5], 0)], 1e-6);
+        check(one(b, &[x3(), floats(&[None, Some(1)])]), &[s3, (f, &[3, 1], 0)], 1e-6);
+    }
+    for axis in 0..3 {
+        check(one(ArgMax { axis }, &[x3()]), &[s3], 0.0);
+        check(one(Slice { axis, start: -2, len: 1 }, &[x3()]), &[s3], 0.0);
+        check(one(Slice { axis, start: 0, len: 2 }, &[x3()]), &[s3], 0.0);
+        check(one(Concat { axis }, &[x3(), x3()]), &[s3, s3], 0.0);
+        for reduction in [Reduction::Sum, Reduction::Mean, Reduction::Max, Reduction::Min] {
+            check(one(Reduce { reduction, axis }, &[x3()]), &[s3], 1e-6);
+        }
+    }
+    check(one(Transpose(vec![2, 0, 1]), &[x3()]), &[s3], 0.0);
+    check(one(Reshape(vec![Extent::Axes(0, 2), Extent::Size(5)]), &[x3()]), &[s3], 0.0);
+    let unflatten = Reshape(vec![Extent::Like(0), Extent::Like(1), Extent::Axes(1, 1)]);
+    check(one(unflatten, &[floats(&[None, Some(4)]), x3()]), &[(f, &[6, 4], 0), s3], 0.0);
+    check(one(Softmax, &[x3()]), &[s3], 1e-6);
+    check(one(MatMul, &[x3(), floats(&[Some(5), Some(4)])]), &[s3, (f, &[5, 4], 0)], 1e-5);
+    check(one(MatMul, &[x3(), floats(&[None, Some(5), Some(4)])]), &[s3, (f, &[2, 5, 4], 0)], 1e-5);
+    check(one(LayerNorm { epsilon: 1e-5 }, &[x3(), floats(&[Some(2), Some(5)])]), &[s3, (f, &[2, 5], 0)], 1e-5);
+    let ids = || ValueType::new(DType::U32, [None, None]);
+    check(one(Gather, &[floats(&[Some(6), Some(3)]), ids()]), &[(f, &[6, 3], 0), (DType::U32, &[2, 4], 6)], 0.0);
+    check(one(Mask::Ids(0), &[ids()]), &[(DType::U32, &[2, 4], 2)], 0.0);
+    check(one(Mask::Features(0.0), &[x3()]), &[s3], 0.0);
+    for transposed in [true, false] {
+        let linear = Linear { transposed, activation: Activation::Sigmoid };
+        let w: &[usize] = if transposed { &[4, 5] } else { &[5, 4] };
+        let kind = floats(&w.iter().map(|&n| Some(n)).collect::<Vec<_>>());
+        check(one(linear, &[x3(), kind, floats(&[Some(4)])]), &[s3, (f, w, 0), (f, &[4], 0)], 1e-5);
+    }
+}
+
+/// The inputs of a recurrent node, with parameters for what its cell has.
+fn recurrent(g: &mut GraphBuilder, name: &str, layer: &ops::Recurrent, x: &str, outputs: &[&str]) {
+    let gates = layer.cell.kind.gates() * layer.hidden_size;
+    let (h, d) = (layer.hidden_size, layer.directions.len());
+    let mut needed = Vec::new();
+    let inputs = layer.inputs([x, "", "", "", "", ""], |part, l, n| {
+        let features = if l == 0 { layer.input_size } else { d * h };
+        let dims = match part {
+            "weight_ih" => vec![gates, features],
+            "weight_hh" => vec![gates, h],
+            "bias_ih" | "bias_hh" => vec![gates],
+            _ => return String::new(),
+        };
+        needed.push((format!("{name}.{part}.{l}.{n}"), dims));
+        needed.last().unwrap().0.clone()
+    });
+    needed.iter().for_each(|(name, dims)| g.parameter(name, dims));
+    g.node(name, layer.clone(), &inputs.iter().map(String::as_str).collect::<Vec<_>>(), outputs);
+}
+
+#[test]
+fn recurrent_layers_are_their_truth() {
+    for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell::GRU_RESET_BEFORE] {
+        for (directions, num_layers, time_major, reading_order) in [
+            (vec![Direction::Forward], 1, false, false),
+            (vec![Direction::Reverse], 1, true, true),
+            (vec![Direction::Forward, Direction::Reverse], 2, false, false),
+            (vec![Direction::Forward], 3, false, false),
+        ] {
+            let layer =
+                ops::Recurrent { directions, num_layers, time_major, reading_order, ..ops::Recurrent::new(cell, 3, 4) };
+            let mut g = GraphBuilder::new();
+            g.input("x", floats(&[None, None, Some(3)]));
+            let outputs = if cell.kind.has_cell_state() { &["y", "h", "c"][..] } else { &["y", "h"] };
+            recurrent(&mut g, "layer", &layer, "x", outputs);
+            outputs.iter().for_each(|o| g.output(o, o));
+            check(g.build().unwrap(), &[(DType::F32, &[2, 5, 3], 0)], 1e-5);
+        }
+    }
+}
+
+/// Embedding, LSTM, the last output, a product with bias and activation, and a constant that can be computed.
+fn reader() -> GraphBuilder {
+    let mut g = GraphBuilder::new();
+    g.node("relu", ops::Activate(Activation::Relu), &["biased"], &["z"]);
+    g.input("ids", ValueType::new(DType::U32, [None, None]));
+    g.parameter("table", &[9, 3]);
+    g.node("embedding", ops::Gather, &["table", "ids"], &["e"]);
+    recurrent(&mut g, "lstm", &ops::Recurrent::new(Cell::LSTM, 3, 4), "e", &["y", "h"]);
+    g.node("last", ops::Reshape::without(0, 3), &["h"], &["h2"]);
+    g.parameter("w", &[4, 2]);
+    g.parameter("b", &[2]);
+    g.node("product", ops::MatMul, &["h2", "w"], &["p"]);
+    g.node("sum", ops::Binary::Add, &["p", "b"], &["biased"]);
+    g.constant("two", &[1], Constant::Float([2.0].into()));
+    g.constant("three", &[1], Constant::Float([3.0].into()));
+    g.node("six", ops::Binary::Mul, &["two", "three"], &["six"]);
+    g.node("scaled", ops::Binary::Mul, &["z", "six"], &["out"]);
+    g.output("out", "out");
+    g
+}
+
+#[test]
+fn passes_change_nothing_but_the_work() {
+    let graph = reader().build().unwrap();
+    check(graph.clone(), &[(DType::U32, &[2, 5], 9)], 1e-5);
+    let simple = graph.clone().simplified().unwrap();
+    let named = |g: &Graph, name: &str| g.nodes().iter().find(|n| n.name == name).map(|n| n.operator.name());
+    assert_eq!(named(&graph, "six"), Some("Mul"));
+    assert_eq!(named(&simple, "six"), None, "computed once and for all");
+    assert_eq!(named(&simple, "relu"), Some("Linear"), "product, bias and activation in one");
+    let lstm = simple.nodes().iter().find(|n| n.name == "lstm").unwrap();
+    assert!(lstm.operator.as_any().downcast_ref::<ops::Recurrent>().unwrap().tokens);
+}
+
+/// What a graph that does not fit together says.
+#[test]
+fn a_wrong_graph_is_refused_with_the_name_of_its_node() {
+    let says = |g: GraphBuilder, wanted: &[&str]| {
+        let e = g.build().unwrap_err();
+        let text = e.to_string();
+        wanted.iter().for_each(|w| assert!(text.contains(w), "{text} without {w}"));
+        e
+    };
+    let mut g = reader();
+    g.node("again", ops::Softmax, &["z"], &["p"]);
+    assert!(matches!(says(g, &["`p`", "`product`", "`again`"]), Error::Duplicate { .. }));
+    let mut g = reader();
+    g.input("ids", floats(&[None]));
+    says(g, &["`ids`", "the graph's inputs"]);
+    let mut g = reader();
+    g.node("more", ops::Softmax, &["nothing"], &["q"]);
+    assert!(matches!(says(g, &["`more`", "`nothing`"]), Error::MissingValue { .. }));
+    let mut g = reader();
+    g.output("q", "absent");
+    says(g, &["the graph", "`absent`"]);
+    assert_eq!(GraphBuilder::new().build().unwrap_err(), Error::NoOutputs);
+
+    let mut g = GraphBuilder::new();
+    g.node("one", ops::Softmax, &["c"], &["a"]);
+    g.node("two", ops::Softmax, &["a"], &["b"]);
+    g.node("three", ops::Softmax, &["b"], &["c"]);
+    g.output("c", "c");
+    let Error::Cycle { nodes } = says(g, &["`one`", "`two`", "`three`"]) else { panic!("a cycle") };
+    assert_eq!(nodes.len(), 3);
+    let mut g = GraphBuilder::new();
+    g.node("own", ops::Softmax, &["a"], &["a"]);
+    g.output("a", "a");
+    assert!(matches!(says(g, &["`own`"]), Error::Cycle { .. }));
+
+    let mut g = reader();
+    g.node("wide", ops::MatMul, &["w", "table"], &["q"]);
+    assert!(matches!(says(g, &["`wide`", "MatMul", "k = 2", "[9, 3]"]), Error::Operand { input: "b", .. }));
+    let mut g = reader();
+    g.node("mixed", ops::Binary::Add, &["ids", "b"], &["q"]);
+    says(g, &["`mixed`", "`a`", "f32 or f16", "u32"]);
+    let mut g = reader();
+    g.node("axis", ops::ArgMax { axis: 2 }, &["w"], &["q"]);
+    assert!(matches!(says(g, &["`axis`", "below 2"]), Error::Attribute { attribute: "axis", .. }));
+    let mut g = reader();
+    g.node("few", ops::MatMul, &["w"], &["q"]);
+    assert!(matches!(says(g, &["`few`", "must have 2 inputs", "has 1"]), Error::Arity { .. }));
+    let mut g = reader();
+    g.node("outs", ops::Softmax, &["w"], &["q", "r"]);
+    assert!(matches!(says(g, &["`outs`", "outputs"]), Error::Arity { .. }));
+    let mut g = reader();
+    let layer = ops::Recurrent::new(Cell::GRU, 3, 4);
+    g.node("gru", layer.clone(), &["e", "", "h", "", "", "", "w", "w"], &["q"]);
+    says(g, &["`gru`", "`c0`", "no second state"]);
+    let mut g = reader();
+    g.node("gru", layer, &["e", "", "", "", "", "", "w", "w"], &["q"]);
+    says(g, &["`gru`", "weight_ih", "36 elements"]);
+    let mut g = reader();
+    g.constant("five", &[5], Constant::Float([1.0].into()));
+    says(g, &["`five`", "5 elements"]);
+}
+
+#[test]
+fn a_wrong_run_is_refused_and_leaves_the_executor_usable() {
+    let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
+    let weights = Weights::random(&graph, &mut Random(3));
+    for device in devices() {
+        let executor = Executor::new(graph.clone(), weights.clone(), &device).unwrap();
+        let options = RunOptions::default();
+        let ids = |v: &[u32], dims: &[usize]| Tensor::from_u32(v, dims, &device).unwrap();
+        let good = ids(&[0, 8, 3], &[1, 3]);
+        let run = |t: Option<&Tensor>| executor.run(&[t], &options);
+        let text = |t: Option<&Tensor>| run(t).unwrap_err().to_string();
+        assert!(text(None).contains("`ids` must be u32 [?, ?], but it is missing"));
+        assert!(text(Some(&ids(&[1, 2], &[2]))).contains("u32 [2]"));
+        let floats = Tensor::from_f32(&[1.0], &[1, 1], &device).unwrap();
+        assert!(text(Some(&floats)).contains("f32"));
+        let e = text(Some(&ids(&[9], &[1, 1])));
+        assert!(e.contains("`lstm`") && e.contains('9'), "{e}");
+        assert!(executor.run(&[Some(&good), Some(&good)], &options).is_err());
+        assert_eq!(run(Some(&good)).unwrap()[0].as_ref().unwrap().dims(), [1, 2]);
+    }
+    let mut few = weights.clone();
+    few.0.remove("b");
+    let e = Executor::new(graph.clone(), few, &Device::Cpu).unwrap_err();
+    assert_eq!(e, Error::MissingParameter { name: "b".into() });
+    let mut other = weights;
+    other.0.insert("b".into(), (vec![3], vec![0.0; 3]));
+    assert!(matches!(Executor::new(graph, other, &Device::Cpu).unwrap_err(), Error::ParameterShape { .. }));
+}
+
+/// The first nodes on one device, the others on another: how a check finds the node that goes wrong.
+#[test]
+fn a_run_goes_on_elsewhere_after_any_node() {
+    let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
+    let weights = Weights::random(&graph, &mut Random(3));
+    let [cpu, gpu] = devices();
+    let [here, there] = [&cpu, &gpu].map(|d| Executor::new(graph.clone(), weights.clone(), d).unwrap());
+    let ids = Tensor::from_u32(&[0, 8, 3, 1, 1, 4], &[2, 3], &cpu).unwrap();
+    let options = RunOptions::default();
+    let want = here.run(&[Some(&ids)], &options).unwrap()[0].as_ref().unwrap().to_vec().unwrap();
+    let wide: Vec<f64> = want.iter().map(|&v| v.into()).collect();
+    for stop in 0..=graph.nodes().len() {
+        let mut frame = here.begin(&[Some(&ids)], false).unwrap();
+        here.advance(&mut frame, stop, &options).unwrap();
+        assert_eq!(frame.next(), stop);
+        let mut frame = frame.to_device(&gpu).unwrap();
+        there.advance(&mut frame, usize::MAX, &options).unwrap();
+        let got = there.end(frame)[0].as_ref().unwrap().to_vec().unwrap();
+        compare(&got, &wide, Tolerance::new(1e-6)).unwrap_or_else(|e| panic!("after node {stop}: {e}"));
+    }
+}
+
+#[test]
+fn what_depends_on_an_input_left_out_is_left_out() {
+    let mut g = GraphBuilder::new();
+    g.input("x", floats(&[None, Some(2)]));
+    g.optional_input("extra", floats(&[None, Some(2)]));
+    g.node("sum", ops::Binary::Add, &["x", "extra"], &["s"]);
+    g.node("either", ops::FirstGiven, &["s", "x"], &["e"]);
+    g.output("s", "s");
+    g.output("e", "e");
+    let graph = Arc::new(g.build().unwrap());
+    for device in devices() {
+        let executor = Executor::new(graph.clone(), Weights::default(), &device).unwrap();
+        let x = Tensor::from_f32(&[1.0, 2.0], &[1, 2], &device).unwrap();
+        let outputs = executor.run(&[Some(&x), None], &RunOptions::default()).unwrap();
+        assert!(outputs[0].is_none());
+        assert_eq!(numbers(outputs[1].as_ref().unwrap()), [1.0, 2.0]);
+        let outputs = executor.run(&[Some(&x), Some(&x)], &RunOptions::default()).unwrap();
+        assert_eq!(numbers(outputs[1].as_ref().unwrap()), [2.0, 4.0]);
+        let wide = Array::new(&[1, 2], vec![1.0, 2.0]);
+        let want = graph.reference(&[Some(wide), None], |_| None).unwrap();
+        assert!(want[id_of(&graph, graph.outputs()[0].1)].is_none());
+    }
+}
