@@ -211,8 +211,11 @@ fn fxc() -> Outcome<String> {
         .filter(|n| Path::new(n).extension().is_some_and(|e| e == "hlsl"))
         .collect();
     files.sort();
-    std::fs::copy(&dll, samples.join("d3dcompiler_47.dll")).map_err(|e| format!("{}: {e}", dll.display()))?;
+    // Windows looks beside the program first, Wine then in its own folder.
+    std::fs::copy(&dll, folder("d3dcompiler_47.dll")).map_err(|e| format!("{}: {e}", dll.display()))?;
     let mut c = wine()?;
+    // "Native": not Wine's own DLL of this name.
+    c.env("WINEDLLOVERRIDES", "d3dcompiler_47=n");
     c.current_dir(&samples).arg(program).args(["d3dcompiler_47.dll", SECONDS]).args(files);
     checked(c)
 }
