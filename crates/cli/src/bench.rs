@@ -1,8 +1,8 @@
 //! `recurve bench`
 
-use super::{
-    FAILED, Outcome, check_output, complain, parse_device, parse_size, print_json, progress, say, write_output,
-};
+use crate::arguments::{check_output, parse_device, parse_size, write_output};
+use crate::terminal::{complain, print_json, progress, say};
+use crate::{FAILED, Outcome};
 use clap::ValueEnum;
 use plotters::prelude::*;
 use recurve::testing::{Tolerance, compare};
