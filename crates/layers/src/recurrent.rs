@@ -576,7 +576,7 @@ pub(crate) fn initialize(
     seed: u64,
     into: &mut Weights,
 ) -> Result<()> {
-    let mut rng = init::rng(seed);
+    let mut rng = recurve_tensor::random::rng(seed);
     let lstm = matches!(Cell::from(spec.cell).kind, CellKind::Lstm { .. });
     for l in 0..spec.num_layers {
         for d in 0..spec.directions() {

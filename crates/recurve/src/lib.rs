@@ -21,7 +21,7 @@ pub use recurve_layers::{
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{
     Activation, AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions,
-    Reduction, SampleOptions, Shape, Tensor, concat,
+    Reduction, SampleOptions, Shape, Tensor, bf16, concat, f16,
 };
 
 /// What no program can write, each beside what it can.
