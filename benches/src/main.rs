@@ -13,6 +13,7 @@ mod functions;
 
 use recurve::testing::Tolerance;
 use recurve::{Cell, Device, Direction, ForwardArgs, Strategy, Tensor};
+use recurve_benches::quantile;
 use recurve_tests::{Case, paths};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
@@ -161,9 +162,8 @@ fn encode() {
             }
             let medians: Vec<_> = (0..6)
                 .map(|n| {
-                    let mut v: Vec<_> = rows.iter().map(|r| r[n]).collect();
-                    v.sort_by(f64::total_cmp);
-                    format!("{:.3}", v[v.len() / 2] * 1e3 / dispatches as f64)
+                    let of_part: Vec<_> = rows.iter().map(|r| r[n]).collect();
+                    format!("{:.3}", quantile(&of_part, 0.5) * 1e3 / dispatches as f64)
                 })
                 .collect();
             println!("{},{t},1,128,128,{dispatches},{}", device.backend(), medians.join(","));
@@ -210,18 +210,17 @@ impl<const I: usize, const H: usize, const G: usize> ByHand<I, H, G> {
 /// Nanoseconds of a call: the median and the least of many rounds of a thousand.
 fn nanoseconds(name: &str, mut call: impl FnMut()) {
     const CALLS: u32 = 1000;
-    let mut rounds: Vec<f64> = (0..300)
+    let rounds: Vec<f64> = (0..300)
         .map(|_| {
             let start = std::time::Instant::now();
             (0..CALLS).for_each(|_| call());
             start.elapsed().as_secs_f64() * 1e9 / f64::from(CALLS)
         })
         .collect();
-    rounds.sort_by(f64::total_cmp);
     let before = counting::CALLS.load(Ordering::Relaxed);
     (0..CALLS).for_each(|_| call());
     let allocations = (counting::CALLS.load(Ordering::Relaxed) - before) as f64 / f64::from(CALLS);
-    println!("{name},{:.1},{:.1},{allocations}", rounds[rounds.len() / 2], rounds[0]);
+    println!("{name},{:.1},{:.1},{allocations}", quantile(&rounds, 0.5), quantile(&rounds, 0.0));
 }
 
 /// One step of LSTM I = 1, H = 16, B = 1, as audio plug-ins take it sample by sample.

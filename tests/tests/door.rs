@@ -46,6 +46,7 @@ fn the_bound_of_indices_holds_however_they_were_made() {
         let other = if device == Device::Cpu { gpu() } else { Device::Cpu };
         let made = [
             ("from_u32", ids.clone()),
+            ("from_i64", Tensor::from_i64(&[3, 0, 7], &[3], &device).unwrap()),
             ("full", Tensor::full(&[3], 6.9, DType::U32, &device).unwrap()),
             ("full, largest", Tensor::full(&[3], 4_294_967_040.0, DType::U32, &device).unwrap()),
             ("zeros", Tensor::zeros(&[3], DType::U32, &device).unwrap()),

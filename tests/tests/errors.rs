@@ -260,6 +260,7 @@ fn a_lost_device_is_an_error_and_a_new_one_works() {
     let y = layer.forward(&x, &ForwardArgs::default()).unwrap().y.unwrap();
     lost.gpu().unwrap().destroy();
     assert!(matches!(y.to_vec(), Err(E::DeviceLost { .. })));
+    assert!(y.to_string().starts_with("<the device was lost"), "{y}");
     assert!(matches!(layer.forward(&x, &ForwardArgs::default()), Err(E::DeviceLost { .. })));
     assert!(matches!(Tensor::from_f32(&[1.0], &[1], &lost), Err(E::DeviceLost { .. })));
     assert!(matches!(lost.synchronize(), Err(E::DeviceLost { .. })));

@@ -75,7 +75,12 @@ fn check(graph: Graph, inputs: &[(DType, &[usize], usize)], tolerance: f64) {
                 for &id in &node.outputs {
                     let (got, want) = (frame.value(id).unwrap(), want[id_of(&graph, id)].as_ref().unwrap());
                     assert_eq!(got.dims(), want.dims, "{} on {device}", node.name);
-                    assert!(graph.value(id).kind.admits(got.dtype(), got.dims()), "{}: {}", node.name, graph.value(id).kind);
+                    assert!(
+                        graph.value(id).kind.admits(got.dtype(), got.dims()),
+                        "{}: {}",
+                        node.name,
+                        graph.value(id).kind
+                    );
                     compare(&numbers(got), &want.data, Tolerance::new(tolerance))
                         .unwrap_or_else(|e| panic!("{} ({}) on {device}: {e}", node.name, node.operator.name()));
                 }

@@ -55,20 +55,47 @@ fn dependencies_run_one_way() {
     for name in ORDER {
         for d in &all[name] {
             assert!(
-                !["recurve-tests", "recurve-benches", "xtask"].contains(&d.as_str()),
+                !["recurve-cli", "recurve-tests", "recurve-benches", "xtask"].contains(&d.as_str()),
                 "{name} must not depend on {d}"
             );
         }
     }
 }
 
+/// Packages that a package is built from on this machine, its own included.
+fn built_from(package: &str) -> Vec<String> {
+    let out = Command::new(env!("CARGO"))
+        .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let text = String::from_utf8(out.stdout).unwrap();
+    text.lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect()
+}
+
+/// Who uses the library pays for nothing that only the command needs, and who uses the command for no test.
+#[test]
+fn the_library_is_built_without_what_only_the_command_needs() {
+    // What reads arguments, draws, sets type and shows progress.
+    let of_the_command = ["clap", "indicatif", "notosans", "plotters", "resvg", "tiny-skia", "usvg", "fontdb"];
+    let (library, command) = (built_from("recurve"), built_from("recurve-cli"));
+    assert!(library.len() > 50, "{library:?}");
+    for name in of_the_command {
+        assert!(command.iter().any(|p| p == name), "{name} is not known to the command: is the list still true?");
+        assert!(!library.iter().any(|p| p == name), "the library depends on {name}");
+    }
+    assert!(!command.iter().any(|p| p == "recurve-tests"), "the command depends on the tests");
+}
+
 #[test]
 fn the_lowest_packages_depend_on_little() {
     let all = dependencies();
     assert_eq!(all["recurve-vocabulary"], ["serde"]);
-    // The truth cannot call what it checks, and what it checks does not call the truth.
+    // The truth cannot call what it checks, and what it checks does not call the truth: only a graph's operators
+    // name theirs, for those who check.
     assert_eq!(all["recurve-reference"], ["recurve-vocabulary"]);
-    for name in ORDER.iter().filter(|n| **n != "recurve") {
+    for name in ORDER.iter().filter(|n| !["recurve", "recurve-graph"].contains(n)) {
         assert!(!all[*name].iter().any(|d| d == "recurve-reference"), "{name} must not depend on the reference");
     }
     // Shaders know no API of a GPU.
@@ -82,7 +109,7 @@ fn the_lowest_packages_depend_on_little() {
 fn unsafe_stands_where_it_is_said_to_stand() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
     assert!(read("Cargo.toml").contains("unsafe_code = \"deny\""));
-    let has_some = ["crates/tensor/src/lib.rs", "crates/recurve/src/main.rs", "benches/src/main.rs"];
+    let has_some = ["crates/tensor/src/lib.rs", "crates/cli/src/main.rs", "benches/src/main.rs"];
     let mut roots = 0;
     for path in sources() {
         let text = std::fs::read_to_string(root().join(&path)).unwrap();
@@ -101,7 +128,7 @@ fn unsafe_stands_where_it_is_said_to_stand() {
         .collect();
     let want = [
         "benches/src/main.rs",
-        "crates/recurve/src/cli/mod.rs",
+        "crates/cli/src/main.rs",
         "crates/tensor/src/cpu/mod.rs",
         "crates/tensor/src/gpu/mod.rs",
         "tests/tests/allocations.rs",
@@ -112,14 +139,16 @@ fn unsafe_stands_where_it_is_said_to_stand() {
     }
 }
 
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 9] = [
     "crates/vocabulary",
     "crates/reference",
     "crates/tensor",
     "crates/kernels",
+    "crates/graph",
     "crates/layers",
     "crates/formats",
     "crates/recurve",
+    "crates/cli",
 ];
 
 /// Every Rust file of the packages, relative to the root, sorted.

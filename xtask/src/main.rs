@@ -271,7 +271,7 @@ fn fuzz(arguments: &[String]) -> ExitCode {
 fn setup() -> Outcome {
     setup_with(|| {
         let mut c = cargo();
-        c.args(["run", "--quiet", "--release", "--package", "recurve", "--"]);
+        c.args(["run", "--quiet", "--release", "--package", "recurve-cli", "--"]);
         c
     })
 }
@@ -307,7 +307,7 @@ fn has_adapter(mut c: Command) -> Outcome<bool> {
 /// The program as users have it.
 fn build() -> Outcome {
     let mut c = cargo();
-    c.args(["build", "--release", "--package", "recurve"]);
+    c.args(["build", "--release", "--package", "recurve-cli"]);
     run(c)
 }
 

@@ -69,7 +69,7 @@ const DECLARATIONS: [&str; 9] = [
 /// Builds that need another language's compiler fail where only Rust's is, as in a cross build.
 fn dependencies() -> Outcome<String> {
     let mut c = cargo();
-    c.args(["tree", "--package", "recurve", "--edges", "normal,build", "--target", "all"]);
+    c.args(["tree", "--package", "recurve-cli", "--edges", "normal,build", "--target", "all"]);
     c.args(["--prefix", "none", "--format", "{p}"]);
     let tree = output(c)?;
     let mut names: Vec<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
@@ -291,7 +291,7 @@ const LIBRARY: [&str; 8] = [
 fn wasm() -> Outcome<String> {
     let toolchain = Toolchain::new()?;
     let mut c = toolchain.cargo("check", "wasm32-unknown-unknown", Some("std,panic_abort"));
-    c.args(["--lib", "--no-default-features"]).args(LIBRARY.iter().flat_map(|p| ["--package", p]));
+    c.arg("--lib").args(LIBRARY.iter().flat_map(|p| ["--package", p]));
     run(c)?;
     Ok(format!("{} packages of the library check", LIBRARY.len()))
 }
@@ -302,7 +302,7 @@ fn macos() -> Outcome<String> {
     for target in targets {
         let mut c = toolchain.cargo("check", target, Some("std"));
         // No compiler for C that could be used by mistake.
-        c.env("CC", "/bin/false").args(["--package", "recurve"]);
+        c.env("CC", "/bin/false").args(["--package", "recurve-cli"]);
         run(c)?;
     }
     Ok(format!("library and command check for {}", targets.join(" and ")))
@@ -366,7 +366,7 @@ fn windows() -> Outcome<String> {
     };
     // The command, by itself: every file that it reads, on the CPU and through Vulkan.
     let mut build = cargo("build", "std,panic_unwind,test");
-    build.args(["--package", "recurve"]);
+    build.args(["--package", "recurve-cli"]);
     run(build)?;
     for device in ["cpu", "vulkan:llvmpipe"] {
         let mut c = wine()?;

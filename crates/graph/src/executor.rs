@@ -163,14 +163,15 @@ impl Executor {
         }
         for (n, &id) in self.graph.inputs.iter().enumerate() {
             let value = &self.graph.values[id.0];
-            let bad = |got: String| {
-                Err(Error::Input { name: value.name.clone(), expected: value.kind.to_string(), got })
-            };
+            let bad =
+                |got: String| Err(Error::Input { name: value.name.clone(), expected: value.kind.to_string(), got });
             match inputs.get(n).copied().flatten() {
                 Some(t) if !value.kind.admits(t.dtype(), t.dims()) => {
                     return bad(format!("{} {}", t.dtype(), t.shape()));
                 }
-                Some(t) if t.device() != self.device => return bad(format!("on {}, not on {}", t.device(), self.device)),
+                Some(t) if t.device() != self.device => {
+                    return bad(format!("on {}, not on {}", t.device(), self.device));
+                }
                 Some(t) => values[id.0] = Some(t.clone()),
                 None if value.optional => {}
                 None => return bad("missing".into()),

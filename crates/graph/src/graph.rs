@@ -307,9 +307,11 @@ impl GraphBuilder {
         }
         // Who makes each name.
         let mut makers: HashMap<&str, Option<usize>> = HashMap::new();
-        let label = |maker: Option<usize>| maker.map_or("the graph's inputs".into(), |n| format!("`{}`", nodes[n].name));
+        let label =
+            |maker: Option<usize>| maker.map_or("the graph's inputs".into(), |n| format!("`{}`", nodes[n].name));
         let made = given.iter().map(|g| (&*g.name, None));
-        let made = made.chain(nodes.iter().enumerate().flat_map(|(n, d)| d.outputs.iter().map(move |o| (&**o, Some(n)))));
+        let made =
+            made.chain(nodes.iter().enumerate().flat_map(|(n, d)| d.outputs.iter().map(move |o| (&**o, Some(n)))));
         for (name, maker) in made {
             if let Some(first) = makers.insert(name, maker) {
                 return Err(Error::Duplicate { value: name.into(), first: label(first), second: label(maker) });

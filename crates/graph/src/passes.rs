@@ -123,7 +123,8 @@ impl Graph {
             if inputs.get(2).copied().flatten().is_none()
                 && let Some(user) = follower(self, last)
                 && let Some(Binary::Add) = self.operator(user)
-                && let Some(bias) = self.nodes[user].inputs.iter().flatten().copied().find(|i| self.maker(*i) != Some(last))
+                && let Some(bias) =
+                    self.nodes[user].inputs.iter().flatten().copied().find(|i| self.maker(*i) != Some(last))
                 && matches!(self.values[bias.0].source, Source::Parameter | Source::Constant(_))
                 && let [units] = &self.values[bias.0].kind.dims[..]
                 && self.values[self.nodes[last].outputs[0].0].kind.dims.last() == Some(units)
@@ -157,7 +158,8 @@ impl Graph {
             }
             let &[Some(table), Some(ids)] = &self.nodes[maker].inputs[..] else { continue };
             let fixed = matches!(self.values[table.0].source, Source::Parameter | Source::Constant(Constant::Float(_)));
-            let (Some(Some(rows)), 2) = (self.values[table.0].kind.dims.first().map(Dim::size), self.values[ids.0].kind.rank())
+            let (Some(Some(rows)), 2) =
+                (self.values[table.0].kind.dims.first().map(Dim::size), self.values[ids.0].kind.rank())
             else {
                 continue;
             };

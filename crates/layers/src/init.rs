@@ -1,9 +1,10 @@
 //! Initial weights.
 
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
+use recurve_tensor::random::normal;
 use serde::{Deserialize, Serialize};
 
 /// How a weight matrix is filled before training.
@@ -24,11 +25,6 @@ pub enum Initializer {
     },
     /// Zero.
     Zeros,
-}
-
-/// The random numbers behind a seed.
-pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
-    ChaCha8Rng::seed_from_u64(seed)
 }
 
 impl Initializer {
@@ -90,15 +86,10 @@ fn orthogonal(rows: usize, columns: usize, rng: &mut ChaCha8Rng, out: &mut [f32]
     Ok(())
 }
 
-/// A normally distributed number (Box-Muller).
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    let (u, v): (f64, f64) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (core::f64::consts::TAU * v).cos()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use recurve_tensor::random::rng;
 
     #[test]
     fn orthogonal_is_orthonormal_on_its_short_side() {

@@ -82,7 +82,7 @@ fn fresh(layer: &LayerConfig, input: usize, prefix: &str, seed: u64, weights: &m
         LayerConfig::TimeDistributed(t) => return fresh(&t.layer, input, prefix, seed, weights),
         _ => {}
     }
-    let mut rng = init::rng(seed);
+    let mut rng = recurve_tensor::random::rng(seed);
     for (name, dims) in shapes(layer, input, prefix) {
         let data = match (layer, &dims[..]) {
             (LayerConfig::Embedding(_), &[r, c]) => {

@@ -571,7 +571,7 @@ pub(crate) fn initialize(
     seed: u64,
     into: &mut Weights,
 ) -> Result<()> {
-    let mut rng = init::rng(seed);
+    let mut rng = recurve_tensor::random::rng(seed);
     let lstm = matches!(spec.cell.kind, CellKind::Lstm { .. });
     for l in 0..spec.num_layers {
         for d in 0..spec.directions() {

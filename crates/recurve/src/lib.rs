@@ -20,7 +20,7 @@ pub use recurve_layers::{
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{
     AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions, Reduction,
-    SampleOptions, Shape, Tensor, concat,
+    SampleOptions, Shape, Tensor, bf16, concat, f16,
 };
 pub use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightStorage,

@@ -69,6 +69,20 @@ pub enum Error {
         /// Number of rows.
         len: usize,
     },
+    /// A number is outside of what the element type holds.
+    #[error("{operation}: `{argument}` contains {got} at element {index}, but only {expected} can be held")]
+    Range {
+        /// The operation.
+        operation: &'static str,
+        /// The argument.
+        argument: &'static str,
+        /// The numbers that can be held.
+        expected: &'static str,
+        /// The first number that cannot.
+        got: i64,
+        /// Where it is.
+        index: usize,
+    },
     /// A tensor is larger than the device can hold in one buffer.
     #[error("{operation}: needs a buffer of {bytes} bytes, but {device} allows at most {limit}")]
     TooLarge {

@@ -12,18 +12,22 @@
 pub mod bounds;
 pub mod cpu;
 mod device;
+mod display;
 mod dtype;
 mod error;
 pub mod gpu;
 pub mod kernel;
+mod operators;
 mod ops;
 mod pool;
+pub mod random;
 mod shape;
 mod tensor;
 
 pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
+pub use half::{bf16, f16};
 pub use ops::{MatmulOptions, Reduction, SampleOptions, concat};
 pub use recurve_vocabulary::Activation;
 pub use shape::{MAX_RANK, Shape};

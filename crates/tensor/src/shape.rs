@@ -1,5 +1,6 @@
 //! Shapes: up to six dimensions, kept inline.
 
+use crate::{Error, Result};
 use core::{fmt, ops::Deref};
 
 /// Most dimensions of a tensor.
@@ -26,6 +27,18 @@ impl Shape {
         // No allocation may be larger.
         isize::try_from(bytes).ok()?;
         Some(Self { dims: padded, rank: dims.len() as u8 })
+    }
+
+    /// The shape of what an operation makes.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where [`Self::new`] has none.
+    pub(crate) fn checked(operation: &'static str, dims: &[usize]) -> Result<Self> {
+        let bad = |message: String| Error::Argument { operation, argument: "dims", message };
+        if dims.contains(&0) {
+            return Err(bad(format!("{dims:?} has no elements; every dimension must be at least 1")));
+        }
+        Self::new(dims).ok_or_else(|| bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements")))
     }
 
     /// The dimensions.

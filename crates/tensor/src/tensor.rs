@@ -2,15 +2,26 @@
 
 use crate::cpu::{self, CpuBuffer, host};
 use crate::gpu::{Dispatch, Gpu, GpuBuffer};
-use crate::{DType, Device, Error, MAX_RANK, Result, Shape};
-use half::f16;
+use crate::{DType, Device, Error, Result, Shape};
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 use recurve_shaders::{Variant, params};
 use std::fmt;
 use std::sync::Arc;
 
 /// Elements on a device, row-major, with a shape. Immutable: operations make new tensors. Cloning
 /// shares the elements.
+///
+/// `+`, `-`, `*` and `/`, between tensors and with an `f32` on either side, are the methods [`Self::add`] and so
+/// on. Like them they return a [`Result`]: shapes may not fit, and a device may run out of memory.
+/// ```
+/// use recurve_tensor::{Device, Tensor};
+/// let a = Tensor::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &Device::Cpu)?;
+/// let b = Tensor::from_f32(&[10.0, 20.0], &[2], &Device::Cpu)?;
+/// let y = (((&a + &b)? * 0.5)? - 1.0)?;
+/// assert_eq!(y.to_vec()?, [4.5, 10.0, 5.5, 11.0]);
+/// # Ok::<(), recurve_tensor::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Tensor {
     shape: Shape,
@@ -59,6 +70,62 @@ impl Tensor {
         }
     }
 
+    /// An f32 tensor of these bf16 elements, each of which is an f32 already.
+    /// ```
+    /// use recurve_tensor::{DType, Device, Tensor, bf16};
+    /// let t = Tensor::from_bf16(&[bf16::from_f32(1.5), bf16::NEG_INFINITY], &[2], &Device::Cpu)?;
+    /// assert_eq!((t.dtype(), t.to_vec()?), (DType::F32, vec![1.5, f32::NEG_INFINITY]));
+    /// # Ok::<(), recurve_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::from_f32`].
+    pub fn from_bf16(data: &[bf16], dims: &[usize], device: &Device) -> Result<Self> {
+        const OPERATION: &str = "Tensor::from_bf16";
+        device.check()?;
+        let shape = shape_of(OPERATION, dims, data.len())?;
+        match device {
+            Device::Cpu => Self::cpu_write(shape, |out| {
+                data.convert_to_f32_slice(out);
+                Ok(())
+            }),
+            Device::Gpu(gpu) => {
+                let mut wide: Vec<f32> = host(OPERATION, data.len())?;
+                data.convert_to_f32_slice(&mut wide);
+                Self::gpu_upload(gpu, bytemuck::cast_slice(&wide), shape, DType::F32, 0)
+            }
+        }
+    }
+
+    /// A U32 tensor of these indices, which other libraries keep as i64.
+    /// ```
+    /// use recurve_tensor::{DType, Device, Error, Tensor};
+    /// let t = Tensor::from_i64(&[3, 0, 4_294_967_295], &[3], &Device::Cpu)?;
+    /// assert_eq!((t.dtype(), t.to_vec_i64()?), (DType::U32, vec![3, 0, 4_294_967_295]));
+    /// let e = Tensor::from_i64(&[3, -1], &[2], &Device::Cpu).unwrap_err();
+    /// assert!(matches!(e, Error::Range { got: -1, index: 1, .. }));
+    /// # Ok::<(), recurve_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::from_f32`]; [`Error::Range`] for the first number below 0 or above `u32::MAX`.
+    pub fn from_i64(data: &[i64], dims: &[usize], device: &Device) -> Result<Self> {
+        const OPERATION: &str = "Tensor::from_i64";
+        device.check()?;
+        shape_of(OPERATION, dims, data.len())?;
+        let mut narrow: Vec<u32> = host(OPERATION, data.len())?;
+        for (index, (out, &got)) in narrow.iter_mut().zip(data).enumerate() {
+            *out = u32::try_from(got).map_err(|_| Error::Range {
+                operation: OPERATION,
+                argument: "data",
+                expected: "0 to 4294967295",
+                got,
+                index,
+            })?;
+        }
+        Self::from_u32(&narrow, dims, device)
+    }
+
     /// A tensor of these indices: token ids, lengths.
     ///
     /// # Errors
@@ -87,7 +154,7 @@ impl Tensor {
     /// As [`Self::from_f32`]; [`Error::Argument`] for U32 if the value is not one of its numbers.
     pub fn full(dims: &[usize], value: f32, dtype: DType, device: &Device) -> Result<Self> {
         device.check()?;
-        let shape = shape_of("Tensor::full", dims, usize::MAX)?;
+        let shape = Shape::checked("Tensor::full", dims)?;
         if dtype == DType::U32 {
             check_u32("Tensor::full", value)?;
         }
@@ -255,6 +322,34 @@ impl Tensor {
         }
     }
 
+    /// The elements rounded to bf16, ties to even; above the largest bf16 they become infinite.
+    /// ```
+    /// use recurve_tensor::{Device, Tensor, bf16};
+    /// let t = Tensor::from_f32(&[1.0, 1.0 + 1.0 / 256.0], &[2], &Device::Cpu)?;
+    /// assert_eq!(t.to_vec_bf16()?, [bf16::ONE, bf16::ONE]);
+    /// # Ok::<(), recurve_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Self::to_vec`].
+    pub fn to_vec_bf16(&self) -> Result<Vec<bf16>> {
+        let wide = self.to_vec()?;
+        let mut out = host("Tensor::to_vec_bf16", wide.len())?;
+        out.convert_from_f32_slice(&wide);
+        Ok(out)
+    }
+
+    /// The elements of a U32 tensor as i64.
+    ///
+    /// # Errors
+    /// As [`Self::to_vec_u32`].
+    pub fn to_vec_i64(&self) -> Result<Vec<i64>> {
+        let narrow = self.to_vec_u32()?;
+        let mut out = host("Tensor::to_vec_i64", narrow.len())?;
+        out.iter_mut().zip(narrow).for_each(|(out, v)| *out = v.into());
+        Ok(out)
+    }
+
     /// The same elements on another device; the same tensor if it is there already.
     ///
     /// # Errors
@@ -417,18 +512,14 @@ pub(crate) fn check_u32(operation: &'static str, value: f32) -> Result<()> {
     Err(Error::Argument { operation, argument: "value", message })
 }
 
-/// The shape `dims`, which must hold `count` elements (any number if `usize::MAX`), at least one.
+/// The shape `dims`, which must hold `count` elements.
 fn shape_of(operation: &'static str, dims: &[usize], count: usize) -> Result<Shape> {
-    let bad = |message: String| Error::Argument { operation, argument: "dims", message };
-    if dims.contains(&0) {
-        return Err(bad(format!("{dims:?} has no elements; every dimension must be at least 1")));
+    let shape = Shape::checked(operation, dims)?;
+    if shape.count() == count {
+        return Ok(shape);
     }
-    let shape = Shape::new(dims)
-        .ok_or_else(|| bad(format!("{dims:?} has more than {MAX_RANK} dimensions or too many elements")))?;
-    if count != usize::MAX && shape.count() != count {
-        return Err(bad(format!("{dims:?} has {} elements, but the data has {count}", shape.count())));
-    }
-    Ok(shape)
+    let message = format!("{dims:?} has {} elements, but the data has {count}", shape.count());
+    Err(Error::Argument { operation, argument: "dims", message })
 }
 
 pub(crate) fn check_f16(device: &Device, operation: &'static str) -> Result<()> {

@@ -33,9 +33,8 @@ impl Operator for Binary {
             return Err(Fault::Input(1, format!("{}, as the other operand", a.dtype)));
         }
         let rank = a.rank().max(b.rank());
-        let dim = |t: &ValueType, n: usize| {
-            (n + t.rank()).checked_sub(rank).map_or(Dim::Size(1), |n| t.dims[n].clone())
-        };
+        let dim =
+            |t: &ValueType, n: usize| (n + t.rank()).checked_sub(rank).map_or(Dim::Size(1), |n| t.dims[n].clone());
         let dims: Option<Vec<Dim>> = (0..rank).map(|n| dim(a, n).broadcast(&dim(b, n))).collect();
         let dims = dims.ok_or_else(|| Fault::Input(1, format!("of a shape that can be broadcast with {a}")))?;
         Ok(vec![ValueType { dtype: a.dtype, dims }])

@@ -48,7 +48,10 @@ fn check_axis(t: &ValueType, axis: usize) -> Result<(), Fault> {
     if axis < t.rank() {
         return Ok(());
     }
-    Err(Fault::Attribute("axis", format!("must be below {}, the number of dimensions of {t}, but it is {axis}", t.rank())))
+    Err(Fault::Attribute(
+        "axis",
+        format!("must be below {}, the number of dimensions of {t}, but it is {axis}", t.rank()),
+    ))
 }
 
 use crate::{Fault, ValueType};

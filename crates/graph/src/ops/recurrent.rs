@@ -10,17 +10,8 @@ use smallvec::{SmallVec, smallvec};
 
 /// The weights of one direction of one layer, in the order in which a node has them; what a cell does not have is
 /// left out. Gates are in Recurve's order (LSTM i f g o, GRU r z n).
-pub const PARTS: [&str; 9] = [
-    "weight_ih",
-    "weight_hh",
-    "bias_ih",
-    "bias_hh",
-    "weight_hr",
-    "weight_peephole",
-    "norm_ih",
-    "norm_hh",
-    "norm_c",
-];
+pub const PARTS: [&str; 9] =
+    ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole", "norm_ih", "norm_hh", "norm_c"];
 
 const X: usize = 0;
 const H0: usize = 1;
@@ -226,7 +217,7 @@ impl Operator for Recurrent {
         let (batch, time) = if self.time_major { (second, first) } else { (first, second) };
         let (d, w) = (self.directions.len(), self.state());
         let count = self.num_layers.saturating_mul(d);
-        let sizes = self.cell.state_sizes(self.hidden_size).collect::<Vec<_>>();
+        let (h_size, c_size) = self.cell.state_sizes(self.hidden_size);
         let state = |size: usize| vec![Dim::Size(count), batch.clone(), Dim::Size(size)];
         let fits = |input: usize, dtype: DType, dims: &[Dim], words: &str| match inputs.get(input).copied().flatten() {
             Some(t) => {
@@ -240,9 +231,9 @@ impl Operator for Recurrent {
             }
             None => Ok(()),
         };
-        fits(H0, DType::F32, &state(sizes[0]), "[layers · directions, batch, state]")?;
-        match sizes.get(1) {
-            Some(&size) => fits(C0, DType::F32, &state(size), "[layers · directions, batch, hidden]")?,
+        fits(H0, DType::F32, &state(h_size), "[layers · directions, batch, state]")?;
+        match c_size {
+            Some(size) => fits(C0, DType::F32, &state(size), "[layers · directions, batch, hidden]")?,
             None if inputs.get(C0).copied().flatten().is_some() => {
                 return Err(Fault::Input(C0, "left out: the cell has no second state".into()));
             }
@@ -268,7 +259,7 @@ impl Operator for Recurrent {
             }
         }
         let y = ValueType { dtype: DType::F32, dims: vec![first.clone(), second.clone(), Dim::Size(d * w)] };
-        let states = sizes.iter().map(|&n| ValueType { dtype: DType::F32, dims: state(n) });
+        let states = core::iter::once(h_size).chain(c_size).map(|n| ValueType { dtype: DType::F32, dims: state(n) });
         Ok(core::iter::once(y).chain(states).collect())
     }
     fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
@@ -364,9 +355,8 @@ impl Operator for Recurrent {
                 hs.extend(out.h);
                 cs.extend(out.c);
             }
-            let turned = |n: usize| {
-                self.reading_order && l + 1 == weights.len() && self.directions[n] == Direction::Reverse
-            };
+            let turned =
+                |n: usize| self.reading_order && l + 1 == weights.len() && self.directions[n] == Direction::Reverse;
             value = Array::from_fn(&[b, t, d * w], |i| {
                 let n = i[2] / w;
                 let time = if turned(n) { t - 1 - i[1] } else { i[1] };

@@ -40,7 +40,8 @@ impl Operator for Slice {
         if let Some(size) = x.dims[self.axis].size() {
             let end = self.first(size).checked_add(self.len);
             if self.len == 0 || end.is_none_or(|end| end > size) || self.start.unsigned_abs() > size {
-                let message = format!("is {} elements from {} on, but axis {} has {size}", self.len, self.start, self.axis);
+                let message =
+                    format!("is {} elements from {} on, but axis {} has {size}", self.len, self.start, self.axis);
                 return Err(Fault::Attribute("start", message));
             }
         }

@@ -6,7 +6,7 @@ use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 #[derive(Clone, Copy)]
-pub(super) enum Operation {
+pub(crate) enum Operation {
     Add,
     Sub,
     Mul,
@@ -62,6 +62,15 @@ impl Tensor {
     /// As [`Self::add`].
     pub fn div(&self, other: &Self) -> Result<Self> {
         self.binary(other, Operation::Div)
+    }
+
+    /// `self op number`, or `number op self`. f16 is widened, so that it is rounded once and the number not at all.
+    pub(crate) fn with_number(&self, number: f32, op: Operation, number_first: bool) -> Result<Self> {
+        self.check_float(op.name(), "self")?;
+        let wide = self.to_dtype(DType::F32)?;
+        let number = Self::full(&[], number, DType::F32, &self.device())?;
+        let out = if number_first { number.binary(&wide, op) } else { wide.binary(&number, op) }?;
+        out.to_dtype(self.dtype())
     }
 
     pub(super) fn binary(&self, other: &Self, op: Operation) -> Result<Self> {

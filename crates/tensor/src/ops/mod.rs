@@ -13,6 +13,7 @@ mod sample;
 mod softmax;
 mod unary;
 
+pub(crate) use binary::Operation;
 pub use copy::{Span, concat, strided_copy};
 pub use gather::gather_rows;
 pub use layer_norm::{Rows, layer_norm_rows};

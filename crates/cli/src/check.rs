@@ -1,6 +1,8 @@
 //! `recurve check`
 
-use super::{FAILED, NamedFile, Outcome, parse_device, parse_size, print_json, progress, read_inputs, say};
+use crate::arguments::{NamedFile, parse_device, parse_size, read_inputs};
+use crate::terminal::{print_json, progress, say};
+use crate::{FAILED, Outcome};
 use recurve::testing::{CheckError, CrossCheck, Tolerance, cross_check};
 use recurve::{DType, Device, DeviceSelector, HostArray, HostData, LayerConfig, Model};
 use serde_json::json;

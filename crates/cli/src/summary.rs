@@ -1,6 +1,8 @@
 //! `recurve summary`
 
-use super::{Outcome, parse_device, print_json, say};
+use crate::Outcome;
+use crate::arguments::parse_device;
+use crate::terminal::{print_json, say};
 use recurve::{Device, DeviceSelector, Model};
 use serde_json::json;
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! `recurve run`
 
-use super::{NamedFile, Outcome, check_output, parse_device, print_json, read_inputs, say};
+use crate::Outcome;
+use crate::arguments::{NamedFile, check_output, parse_device, read_inputs};
+use crate::terminal::{print_json, say};
 use recurve::{Device, DeviceSelector, Input, Model, Reading, write_array};
 use serde_json::json;
 use std::path::PathBuf;

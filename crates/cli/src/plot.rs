@@ -1,6 +1,8 @@
 //! `recurve plot`
 
-use super::{Outcome, check_output, parse_device, picture, print_json, say, write_output};
+use crate::arguments::{check_output, parse_device, write_output};
+use crate::terminal::{print_json, say};
+use crate::{Outcome, picture};
 use recurve::{Device, DeviceSelector, Model};
 use serde_json::json;
 use std::path::PathBuf;

@@ -1,0 +1,68 @@
+//! The `recurve` command; its subcommands have a file each. Exit codes: 0 good, 1 a check failed, 2 wrong use,
+//! bad input or an output that cannot be written.
+
+mod arguments;
+mod bench;
+mod check;
+mod devices;
+mod picture;
+mod plot;
+#[expect(unsafe_code, reason = "one environment variable is set before there are threads")]
+mod quiet;
+mod run;
+mod summary;
+mod terminal;
+
+use clap::{Parser, Subcommand};
+use std::error::Error;
+use std::process::ExitCode;
+
+const FAILED: u8 = 1;
+const BAD_INPUT: u8 = 2;
+
+type Outcome = Result<ExitCode, Box<dyn Error>>;
+
+/// Recurrent networks on any GPU, and fast on the CPU.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the devices and what they can do.
+    Devices(devices::Arguments),
+    /// Run a model on arrays or on text.
+    Run(run::Arguments),
+    /// Hold every device against the f64 reference, layer by layer.
+    Check(check::Arguments),
+    /// Print a model's layers, shapes and parameters.
+    Summary(summary::Arguments),
+    /// Draw a model as a picture, SVG or PNG.
+    Plot(plot::Arguments),
+    /// Time recurrent layers over shapes, devices and strategies.
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    quiet::no_session_no_complaint();
+    let arguments = match Arguments::try_parse() {
+        Ok(a) => a,
+        Err(e) => return terminal::usage(&e),
+    };
+    // Whatever the command: a setting that is not understood is not passed over.
+    let outcome = recurve::Device::Cpu.check().map_err(Into::into).and_then(|()| match arguments.command {
+        Command::Devices(a) => devices::run(&a),
+        Command::Run(a) => run::run(&a),
+        Command::Check(a) => check::run(&a),
+        Command::Summary(a) => summary::run(&a),
+        Command::Plot(a) => plot::run(&a),
+        Command::Bench(a) => bench::run(&a),
+    });
+    outcome.unwrap_or_else(|e| {
+        terminal::complain(format_args!("error: {e}"));
+        ExitCode::from(BAD_INPUT)
+    })
+}
