@@ -534,18 +534,20 @@ pub struct MatmulTile {
     pub row_vecs: u32,
     /// Groups of four columns of a lane.
     pub column_vecs: u32,
+    /// The products of a tile are written out, not a loop over a few: faster, and slow to compile.
+    pub unrolled: bool,
 }
 
 impl MatmulTile {
     /// 16 × 64 results: for few rows.
-    pub const FLAT: Self = Self { lanes_m: 4, row_vecs: 1, column_vecs: 1 };
+    pub const FLAT: Self = Self { lanes_m: 4, row_vecs: 1, column_vecs: 1, unrolled: true };
     /// 16 × 256 results: for few rows on a software rasteriser, which gains more by reuse than by
     /// many workgroups.
-    pub const WIDE: Self = Self { lanes_m: 2, row_vecs: 2, column_vecs: 2 };
+    pub const WIDE: Self = Self { lanes_m: 2, row_vecs: 2, column_vecs: 2, unrolled: true };
     /// 32 × 32 results: many workgroups out of a small product.
-    pub const SMALL: Self = Self { lanes_m: 8, row_vecs: 1, column_vecs: 1 };
+    pub const SMALL: Self = Self { lanes_m: 8, row_vecs: 1, column_vecs: 1, unrolled: true };
     /// 64 × 64 results: each element loaded into workgroup memory serves 64 products.
-    pub const LARGE: Self = Self { lanes_m: 8, row_vecs: 2, column_vecs: 2 };
+    pub const LARGE: Self = Self { lanes_m: 8, row_vecs: 2, column_vecs: 2, unrolled: true };
 
     /// Rows and columns of results.
     pub const fn size(self) -> (u32, u32) {
@@ -580,6 +582,13 @@ impl Variant {
     /// The kernel.
     pub const fn shader(&self) -> Shader {
         self.shader
+    }
+
+    /// Whether so much is written out that Direct3D's FXC takes seconds over it. Devices that use it do without.
+    pub fn is_long(&self) -> bool {
+        let is = |name, value: bool| self.defines.get(name) == Some(Value::from(value));
+        let large = self.defines.get("COLUMN_VECS") == Some(Value::from(2u32));
+        is("REGISTERS", true) || (self.shader == Shader::Matmul && (large || is("IN_PARTS", false)))
     }
 
     /// Lanes of a workgroup of the elementwise kernels.
@@ -673,6 +682,8 @@ impl Variant {
             .with("HAS_BIAS", bias)
             .with("ACTIVATION", activation.code())
             .with("TILE_K", tile_k)
+            .with("IN_PARTS", !tile.unrolled)
+            .with("K_UNROLL", if tile.unrolled { tile_k } else { 4 })
             .with("TILE_M", m)
             .with("TILE_N", n)
             .with("LANES_M", tile.lanes_m)
@@ -805,6 +816,8 @@ pub fn samples() -> Vec<Variant> {
             for (transposed, bias) in [(false, false), (true, true)] {
                 for tile in [MatmulTile::FLAT, MatmulTile::WIDE, MatmulTile::SMALL, MatmulTile::LARGE] {
                     out.extend([Linear, Tanh].map(|a| Variant::matmul(e, w, transposed, bias, a, tile)));
+                    let tile = MatmulTile { unrolled: false, ..tile };
+                    out.push(Variant::matmul(e, w, transposed, bias, Tanh, tile));
                 }
             }
         }

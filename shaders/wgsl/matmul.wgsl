@@ -71,13 +71,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
 #end
         workgroupBarrier();
-#unroll q TILE_K
+#if IN_PARTS
+        // Up to a bound that no compiler knows, or it would write the loop out itself.
+        let known = min(TILE_K, p.k - k0);
+        for (var q0 = 0u; q0 < known; q0 += K_UNROLL) {
+#else
+        {
+            const q0 = 0u;
+#end
+#unroll q K_UNROLL
         {
 #unroll c COLUMN_VECS
-            let bv$c = b_tile[$qu * (TILE_N / 4u) + $cu * LANES_N + tn];
+            let bv$c = b_tile[(q0 + $qu) * (TILE_N / 4u) + $cu * LANES_N + tn];
 #end
 #unroll i ROW_VECS
-            let av$i = a_tile[$qu * (TILE_M / 4u) + $iu * LANES_M + tm];
+            let av$i = a_tile[(q0 + $qu) * (TILE_M / 4u) + $iu * LANES_M + tm];
 #unroll s 4
 #unroll c COLUMN_VECS
             sum$i_$s_$c += av$i[$s] * bv$c;
@@ -86,6 +94,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
         }
 #end
+        }
         workgroupBarrier();
     }
 #unroll i ROW_VECS

@@ -1,6 +1,7 @@
 //! The door that only kernels have: a dispatch that would leave its buffers is refused before it is recorded,
 //! whoever made it.
 
+use recurve::testing::{Tolerance, compare};
 use recurve::{Activation, DType, Device, Shape, Tensor, TensorError as E};
 use recurve_shaders::{Element, MatmulTile, Shader, Variant, params, reflect, samples};
 use recurve_tensor::gpu::Gpu;
@@ -163,6 +164,32 @@ fn strided_kernels_stay_inside() {
     let rows = params::Matmul { m: 3, n: 1, k: 1, a_inner: 2, a_outer_stride: 1023, a_inner_stride: 5, ..right };
     run(rows, [1, 1, 1]).unwrap();
     device.synchronize().unwrap();
+}
+
+/// Products in loops, as devices with a slow compiler run them, are those written out.
+#[test]
+fn a_product_in_parts_is_the_product() {
+    let device = gpu();
+    let g = device.gpu().unwrap();
+    let (m, n, k) = (33u32, 35u32, 37u32);
+    let values = |count: u32, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+    let (a, b) = (values(m * k, 0.37), values(n * k, 0.73));
+    let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+    let [ms, ks, ns] = [m, k, n].map(|v| v as usize);
+    let want = recurve_reference::matmul(&wide(&a), &wide(&b), &[], [ms, ks, ns], Activation::Tanh);
+    let [a, b] = [a, b].map(|v| Tensor::from_f32(&v, &[v.len()], &device).unwrap());
+    let p = params::Matmul { m, n, k, columns: n, depth: k, a_inner: m, a_inner_stride: k, ..Default::default() };
+    for tile in [MatmulTile::FLAT, MatmulTile::WIDE, MatmulTile::SMALL, MatmulTile::LARGE] {
+        for unrolled in [true, false] {
+            let tile = MatmulTile { unrolled, ..tile };
+            let v = Variant::matmul(Element::F32, Element::F32, true, false, Activation::Tanh, tile);
+            let c = Tensor::full(&[ms, ns], -1234.5, DType::F32, &device).unwrap();
+            let (rows, columns) = tile.size();
+            let groups = [n.div_ceil(columns), m.div_ceil(rows), 1];
+            record(g, &v, &[&a, &b, &a, &c], bytemuck::bytes_of(&p), groups).unwrap();
+            compare(&c.to_vec().unwrap(), &want, Tolerance::new(1e-5)).unwrap_or_else(|e| panic!("{tile:?}: {e}"));
+        }
+    }
 }
 
 /// An id beyond the table reads its last row, though the host knows nothing of it.

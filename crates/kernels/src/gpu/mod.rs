@@ -245,10 +245,10 @@ impl GpuLayer {
 
     /// Whether the weights of a lane fit into registers beside everything else: a slice of `k_slice` vec4 of
     /// every gate, in each of `lanes` lanes. A compute unit has 256 KiB of registers on most GPUs, and a
-    /// lane 255 of them at most.
+    /// lane 255 of them at most. Not where code is slow to compile, for each weight has a name of its own.
     fn fits_registers(&self, k_slice: u32, lanes: u32) -> bool {
         let each = k_slice * self.gates as u32 * if self.code.weights == Element::F16 { 2 } else { 4 };
-        each <= 96 && each * lanes * 4 <= 160 << 10
+        each <= 96 && each * lanes * 4 <= 160 << 10 && !self.gpu.compiles_slowly()
     }
 
     /// The ways of running this shape that may be the fastest here, what the rule would take first. Cells that

@@ -76,6 +76,12 @@ impl Gpu {
         self.0.features.contains(wgpu::Features::SHADER_F16)
     }
 
+    /// Whether code that is written out at length may take seconds to compile, as Direct3D's FXC does, which wgpu
+    /// uses where it finds no DXC.
+    pub fn compiles_slowly(&self) -> bool {
+        self.summary().backend == "dx12"
+    }
+
     /// Lanes of a workgroup, at most.
     pub fn max_workgroup_lanes(&self) -> u32 {
         let l = &self.0.limits;

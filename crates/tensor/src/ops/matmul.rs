@@ -180,14 +180,15 @@ pub(super) struct Product<'a> {
     pub(super) out: &'a Tensor,
 }
 
-/// The tile shape for a product: large ones once they make enough workgroups to fill the device.
+/// The tile shape for a product: large ones once they make enough workgroups to fill the device, but not where
+/// their code takes seconds to compile.
 fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
     let software = gpu.summary().kind == AdapterKind::Software;
     let enough = if software { 2 } else { 128 };
     if p.m <= 16 {
         let wide = software && MatmulTile::WIDE.workgroup_bytes() <= gpu.max_workgroup_bytes();
         if wide { MatmulTile::WIDE } else { MatmulTile::FLAT }
-    } else if p.m.div_ceil(64) * p.n.div_ceil(64) >= enough {
+    } else if p.m.div_ceil(64) * p.n.div_ceil(64) >= enough && (software || !gpu.compiles_slowly()) {
         MatmulTile::LARGE
     } else {
         MatmulTile::SMALL
@@ -200,7 +201,9 @@ const FEW_ROWS: usize = 4;
 
 /// Records `batch` products, each a group of workgroups.
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
-    let shape = tile_for(gpu, &p);
+    // A software rasteriser counts the iterations of loops.
+    let unrolled = !gpu.compiles_slowly() || gpu.summary().kind == AdapterKind::Software;
+    let shape = MatmulTile { unrolled, ..tile_for(gpu, &p) };
     let variant =
         Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act, shape);
     let pipeline = gpu.pipeline(&variant)?;
