@@ -326,7 +326,8 @@ fn aarch64() -> Outcome<String> {
     let packages = LIBRARY.iter().filter(|p| **p != "recurve").flat_map(|p| ["--package", p]);
     run_tests(test(&packages.chain(["--lib"]).collect::<Vec<_>>()))?;
     let suites = ["--package", "recurve-tests", "--test", "kernels", "--test", "golden", "--test", "onnx"];
-    run_tests(test(&suites))?;
+    // But for a test that starts a program, which only QEMU can.
+    run_tests(test(&[&suites[..], &["--", "--skip", "cases_behind_a_bad_one_are_run"]].concat()))?;
 
     // That NEON serves the products, and f16 and int8 weights, is to be seen in the machine code.
     let program = built(test(&[&suites[..4], &["--no-run", "--message-format", "json"]].concat()), "kernels")?;
@@ -336,7 +337,7 @@ fn aarch64() -> Outcome<String> {
         c
     })?;
     let mut seen = Vec::new();
-    for (instruction, least) in [("fmla", 500), ("fcvtl", 10), ("sshll", 10)] {
+    for (instruction, least) in [("fmla", 500), ("fcvtl", 10), ("sxtl", 10)] {
         let count = code.lines().filter(|l| l.split('\t').nth(1).is_some_and(|i| i.trim() == instruction)).count();
         if count < least {
             return Err(format!("{count} {instruction} in the machine code, expected {least} at least"));
