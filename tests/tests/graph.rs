@@ -34,8 +34,11 @@ impl Weights {
     }
 }
 
+/// Makes a tensor on a device.
+type Make = Box<dyn Fn(&Device) -> Tensor>;
+
 /// An input in both forms.
-fn given(r: &mut Random, kind: DType, dims: &[usize], below: usize) -> (Array, Box<dyn Fn(&Device) -> Tensor>) {
+fn given(r: &mut Random, kind: DType, dims: &[usize], below: usize) -> (Array, Make) {
     let (n, dims) = (dims.iter().product(), dims.to_vec());
     if kind == DType::U32 {
         let ids: Vec<u32> = (0..n).map(|_| r.below(below) as u32).collect();

@@ -1,13 +1,11 @@
 //! Layers one after another.
 
-use crate::recurrent::{Values, initialize, weight_shapes};
+use crate::layer::{Shape, bad_option};
+use crate::module::Values;
 use crate::summary::{LayerSummary, Summary, show};
-use crate::{
-    CallArgs, Dense, Error, LayerConfig, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights, init,
-};
+use crate::{CallArgs, Dense, Error, LayerConfig, RecurrentLayer, Result, StackedLayer, State, Weights};
 use recurve_kernels::TokenTable;
 use recurve_tensor::{DType, Device, MAX_RANK, MatmulOptions, Tensor};
-use recurve_vocabulary::Merge;
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
@@ -67,34 +65,11 @@ impl Sequential {
         let mut seed = self.seed;
         walk(&self.layers, input_shape, |name, prefix, layer, shape| {
             seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let input = features(name, layer, shape)?;
-            fresh(layer, input, prefix, seed, &mut weights)
+            let input = layer.module().features(name, shape)?;
+            layer.module().initialize(input, prefix, seed, &mut weights)
         })?;
         Network::new(&self.layers, input_shape, Arc::new(weights), device)
     }
-}
-
-/// Fresh weights for a layer.
-fn fresh(layer: &LayerConfig, input: usize, prefix: &str, seed: u64, weights: &mut Weights) -> Result<()> {
-    match layer {
-        LayerConfig::Recurrent(r) => return initialize(r, input, prefix, seed, weights),
-        LayerConfig::StackedRnnCells(s) => return s.initialize(input, prefix, seed, weights),
-        LayerConfig::TimeDistributed(t) => return fresh(&t.layer, input, prefix, seed, weights),
-        _ => {}
-    }
-    let mut rng = recurve_tensor::random::rng(seed);
-    for (name, dims) in shapes(layer, input, prefix) {
-        let data = match (layer, &dims[..]) {
-            (LayerConfig::Embedding(_), &[r, c]) => {
-                // Keras's default for embeddings: uniform in ±0.05.
-                init::Initializer::Uniform { limit: 0.05 }.matrix(r, c, c, &mut rng)?
-            }
-            (_, &[r, c]) => init::Initializer::GlorotUniform.matrix(r, c, c, &mut rng)?,
-            _ => init::zeros(&dims)?,
-        };
-        weights.insert(name, &dims, data)?;
-    }
-    Ok(())
 }
 
 /// A layer with its weights on a device.
@@ -190,8 +165,6 @@ fn token_table(layers: &[Layer]) -> Result<Option<TokenTable>> {
     Ok(Some(r.kernels()[0].token_table(table)?))
 }
 
-type Shape = [Option<usize>];
-
 impl Network {
     /// Layers with these weights, named `layers.N.…`.
     ///
@@ -203,8 +176,8 @@ impl Network {
         let mut summaries = Vec::new();
         let mut known = 0;
         walk(configs, input_shape, |name, prefix, config, shape| {
-            let input = features(name, config, shape)?;
-            let shapes = shapes(config, input, prefix);
+            let input = config.module().features(name, shape)?;
+            let shapes = config.module().weights(input, prefix);
             known += shapes.len();
             for (name, dims) in &shapes {
                 weights.expect(name, dims)?;
@@ -214,7 +187,7 @@ impl Network {
                 name: name.into(),
                 class: config.class_name(),
                 input_shape: shape.to_vec(),
-                output_shapes: output_shapes(name, config, shape)?,
+                output_shapes: config.module().output_shapes(name, shape)?,
                 params: shapes.iter().map(|(_, d)| d.iter().product::<usize>()).sum(),
             });
             Ok(())
@@ -286,11 +259,8 @@ impl Network {
 
     /// The element type of the input: U32 where ids go in.
     pub fn input_dtype(&self) -> DType {
-        let mut first = self.configs.first();
-        while let Some(LayerConfig::TimeDistributed(t)) = first {
-            first = Some(&t.layer);
-        }
-        if matches!(first, Some(LayerConfig::Embedding(_))) { DType::U32 } else { DType::F32 }
+        let ids = self.configs.first().is_some_and(|c| c.module().takes_ids());
+        if ids { DType::U32 } else { DType::F32 }
     }
 
     /// The weights, as the native file holds them.
@@ -383,7 +353,7 @@ impl Network {
         let state = self.run(&x.reshape(&dims)?, args, state, false, |mut v| y = Some(v.swap_remove(0)))?;
         let y = y.expect("a network has at least one layer");
         // A layer that returns only its last output has dropped the time dimension already.
-        if !self.configs.iter().all(keeps_time) {
+        if !self.configs.iter().all(|c| c.module().keeps_time()) {
             return Ok((y, state));
         }
         let mut dims = Dims::from_slice(y.dims());
@@ -393,12 +363,8 @@ impl Network {
 
     /// Whether a single timestep can run.
     fn check_steps(&self) -> Result<()> {
-        for layer in &self.layers {
-            match layer {
-                Layer::Recurrent(r) => r.check_streams()?,
-                Layer::Stacked(s) => s.layers().iter().try_for_each(RecurrentLayer::check_streams)?,
-                _ => {}
-            }
+        for (layer, config) in self.summaries.iter().zip(&self.configs) {
+            config.module().check_step(&layer.name)?;
         }
         match self.input_shape.get(usize::from(!self.time_major())) {
             Some(&Some(steps)) if steps != 1 => Err(Error::Option {
@@ -415,39 +381,20 @@ impl Network {
     /// remembers states which are not in a [`NetworkState`].
     pub(crate) fn check_streams(&self) -> Result<()> {
         self.check_steps()?;
-        let bad = |n: usize, argument, message: String| {
-            Err(Error::Option { layer: self.summaries[n].name.clone(), argument, message })
-        };
         if let Some(&Some(rows)) = self.input_shape.get(usize::from(self.time_major())) {
-            return bad(0, "input_shape", format!("fixes the number of sequences at {rows}, but streams come and go"));
+            let message = format!("fixes the number of sequences at {rows}, but streams come and go");
+            return Err(bad_option(&self.summaries[0].name, "input_shape", message));
         }
-        for (n, config) in self.configs.iter().enumerate() {
-            match config {
-                LayerConfig::Masking(_) => {
-                    return bad(n, "mask_value", "finds padding, but streams say which rows have a frame".into());
-                }
-                LayerConfig::Embedding(e) if e.mask_zero => {
-                    return bad(n, "mask_zero", "finds padding, but streams say which rows have a frame".into());
-                }
-                LayerConfig::TimeDistributed(_) if is_stateful(config) => {
-                    return bad(n, "stateful", "remembers a row of the batch, but streams move among rows".into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let mut layers = self.summaries.iter().zip(&self.configs);
+        layers.try_for_each(|(layer, config)| config.module().check_streams(&layer.name))
     }
 
     pub(crate) fn is_stateful(&self) -> bool {
-        self.configs.iter().any(is_stateful)
+        self.configs.iter().any(|c| c.module().is_stateful())
     }
 
     pub(crate) fn time_major(&self) -> bool {
-        self.configs.iter().any(|c| match c {
-            LayerConfig::Recurrent(r) => r.time_major,
-            LayerConfig::StackedRnnCells(s) => s.time_major,
-            _ => false,
-        })
+        self.configs.iter().any(|c| c.module().time_major())
     }
 
     /// Runs the layers; `visit` sees what each returns. Where ids stand for an embedding's rows, it sees the
@@ -562,7 +509,7 @@ impl Layer {
         prefix: &str,
         device: &Device,
     ) -> Result<Self> {
-        let shapes = shapes(config, input, prefix);
+        let shapes = config.module().weights(input, prefix);
         let tensor = |n: usize| {
             let (name, dims) = &shapes[n];
             Tensor::from_f32(weights.expect(name, dims)?, dims, device).map_err(Error::from)
@@ -635,25 +582,6 @@ impl Layer {
     }
 }
 
-/// Whether it or a layer inside it begins with the state of the call before.
-fn is_stateful(config: &LayerConfig) -> bool {
-    match config {
-        LayerConfig::Recurrent(r) => r.stateful,
-        LayerConfig::StackedRnnCells(s) => s.stateful,
-        LayerConfig::TimeDistributed(t) => is_stateful(&t.layer),
-        LayerConfig::Embedding(_) | LayerConfig::Masking(_) | LayerConfig::Dense(_) | LayerConfig::Dropout(_) => false,
-    }
-}
-
-/// Whether the output has a time dimension.
-fn keeps_time(config: &LayerConfig) -> bool {
-    match config {
-        LayerConfig::Recurrent(r) => r.return_sequences,
-        LayerConfig::StackedRnnCells(s) => s.return_sequences,
-        _ => true,
-    }
-}
-
 /// Visits every layer with its name, the prefix of its weights and the shape that goes into it.
 fn walk(
     configs: &[LayerConfig],
@@ -674,7 +602,7 @@ fn walk(
             k => format!("{}_{k}", snake_case(class)),
         };
         visit(&name, &format!("layers.{n}"), config, &shape)?;
-        let outputs = output_shapes(&name, config, &shape)?;
+        let outputs = config.module().output_shapes(&name, &shape)?;
         if outputs.len() > 1 && n + 1 < configs.len() {
             return Err(Error::Option {
                 layer: name,
@@ -701,129 +629,9 @@ fn snake_case(class: &str) -> String {
     out
 }
 
-fn bad_input(name: &str, expected: &str, shape: &Shape) -> Error {
-    Error::Input { layer: name.into(), expected: expected.into(), got: show(shape) }
-}
-
-/// The size of the last dimension that goes into a layer (of an Embedding: the number of ids).
-fn features(name: &str, config: &LayerConfig, shape: &Shape) -> Result<usize> {
-    match config {
-        LayerConfig::Embedding(e) => match shape.len() {
-            2 => Ok(e.input_dim),
-            _ => Err(bad_input(name, "ids of shape [batch, timesteps]", shape)),
-        },
-        LayerConfig::StackedRnnCells(s) => {
-            s.check(name)?;
-            sequence(name, s.time_major, shape)
-        }
-        LayerConfig::Recurrent(r) => sequence(name, r.time_major, shape),
-        LayerConfig::TimeDistributed(t) => features(name, &t.layer, &at_a_timestep(name, shape)?),
-        LayerConfig::Masking(m) if !m.mask_value.is_finite() => Err(Error::Option {
-            layer: name.into(),
-            argument: "mask_value",
-            message: format!("must be finite, but it is {}", m.mask_value),
-        }),
-        LayerConfig::Masking(_) => match shape {
-            &[_, _, Some(f)] => Ok(f),
-            _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
-        },
-        LayerConfig::Dense(_) => match shape {
-            [_, .., Some(f)] => Ok(*f),
-            _ => Err(bad_input(name, "[batch, …, features] with known features", shape)),
-        },
-        LayerConfig::Dropout(d) if !(0.0..1.0).contains(&d.rate) => Err(Error::Option {
-            layer: name.into(),
-            argument: "rate",
-            message: format!("must be in [0, 1), but it is {}", d.rate),
-        }),
-        LayerConfig::Dropout(_) => Ok(0),
-    }
-}
-
-/// The features of a sequence.
-fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<usize> {
-    match shape {
-        &[_, _, Some(f)] => Ok(f),
-        _ if time_major => Err(bad_input(name, "[timesteps, batch, features] with known features", shape)),
-        _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
-    }
-}
-
-/// What a layer inside a TimeDistributed sees of a shape.
-fn at_a_timestep(name: &str, shape: &Shape) -> Result<Vec<Option<usize>>> {
-    match shape {
-        [_, _, _, ..] => Ok([&[None], &shape[2..]].concat()),
-        _ => Err(bad_input(name, "[batch, timesteps, …] with at least three dimensions", shape)),
-    }
-}
-
 fn shapes_of(name: &str, config: &LayerConfig, prefix: &str, shape: &Shape) -> Result<Vec<(String, Vec<usize>)>> {
-    Ok(shapes(config, features(name, config, shape)?, prefix))
-}
-
-/// Names and shapes of a layer's weights.
-fn shapes(config: &LayerConfig, input: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-    match config {
-        LayerConfig::Embedding(e) => vec![(format!("{prefix}.weight"), vec![e.input_dim, e.output_dim])],
-        LayerConfig::Recurrent(r) => weight_shapes(r, input, prefix),
-        LayerConfig::StackedRnnCells(s) => s.weight_shapes(input, prefix),
-        LayerConfig::TimeDistributed(TimeDistributed { layer }) => shapes(layer, input, prefix),
-        LayerConfig::Dense(d) => {
-            let mut all = vec![(format!("{prefix}.weight"), vec![d.units, input])];
-            if d.use_bias {
-                all.push((format!("{prefix}.bias"), vec![d.units]));
-            }
-            all
-        }
-        LayerConfig::Dropout(_) | LayerConfig::Masking(_) => Vec::new(),
-    }
-}
-
-/// The shapes that come out of a layer.
-fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
-    features(name, config, shape)?;
-    Ok(match config {
-        LayerConfig::Embedding(e) => vec![vec![shape[0], shape[1], Some(e.output_dim)]],
-        LayerConfig::Dense(d) => {
-            let mut out = shape.to_vec();
-            *out.last_mut().expect("checked to have a last dimension") = Some(d.units);
-            vec![out]
-        }
-        LayerConfig::Dropout(_) | LayerConfig::Masking(_) => vec![shape.to_vec()],
-        LayerConfig::TimeDistributed(t) => {
-            let mut inner = output_shapes(name, &t.layer, &at_a_timestep(name, shape)?)?;
-            if inner.len() > 1 {
-                return Err(Error::Option {
-                    layer: name.into(),
-                    argument: "layer",
-                    message: "gives several outputs, which cannot be distributed over time".into(),
-                });
-            }
-            vec![[&shape[..2], &inner.swap_remove(0)[1..]].concat()]
-        }
-        LayerConfig::StackedRnnCells(s) => {
-            let top = s.cells.last().expect("checked not to be empty");
-            let states = s.cells.iter().flat_map(|c| {
-                let (h, c) = c.cell.state_sizes(c.units);
-                std::iter::once(h).chain(c)
-            });
-            let batch = shape[usize::from(s.time_major)];
-            let last = Some(top.state_size());
-            let output = if s.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
-            let states = states.take(if s.return_state { usize::MAX } else { 0 }).map(|n| vec![batch, Some(n)]);
-            std::iter::once(output).chain(states).collect()
-        }
-        LayerConfig::Recurrent(r) => {
-            let batch = shape[usize::from(r.time_major)];
-            let last = Some(r.output_size());
-            let output = if r.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
-            let outputs = if r.bidirectional == Some(Merge::None) { 2 } else { 1 };
-            let (h, c) = r.cell.state_sizes(r.units);
-            let states: Vec<_> = std::iter::once(h).chain(c).map(|n| vec![batch, Some(n)]).collect();
-            let count = if r.return_state { r.directions() } else { 0 };
-            std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect()
-        }
-    })
+    let module = config.module();
+    Ok(module.weights(module.features(name, shape)?, prefix))
 }
 
 #[cfg(test)]

@@ -1,19 +1,62 @@
 //! Several cells in one layer.
 
+use crate::layer::{LayerModule, Shape, sequence};
+use crate::module::Values;
 use crate::network::States;
-use crate::recurrent::{Values, initialize, weight_shapes};
-use crate::{CallArgs, Error, RecurrentLayer, RecurrentSpec, Result, StackedRnnCells, State, Weights};
+use crate::{CallArgs, Error, RecurrentLayer, RecurrentSpec, Result, State, Weights};
 use recurve_tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
-/// A [`StackedRnnCells`] layer on a device.
-#[derive(Debug)]
-pub struct StackedLayer {
-    layers: Vec<RecurrentLayer>,
-    return_state: bool,
+/// Several cells in one layer, each reading the one below at the same timestep: Keras's
+/// `RNN(StackedRNNCells([…]))`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackedRnnCells {
+    /// The cells, lowest first. Of each only the cell, the units, the biases and the initialisers
+    /// count; what the layer returns and how it reads is said below.
+    pub cells: Vec<RecurrentSpec>,
+    /// Return h of the last cell at every timestep.
+    #[serde(default)]
+    pub return_sequences: bool,
+    /// Return the final states of every cell too.
+    #[serde(default)]
+    pub return_state: bool,
+    /// Begin each call with the states in which the last one ended.
+    #[serde(default)]
+    pub stateful: bool,
+    /// Read the sequence backwards, and return outputs in that order.
+    #[serde(default)]
+    pub go_backwards: bool,
+    /// Input and output are `[T, B, …]`.
+    #[serde(default)]
+    pub time_major: bool,
+    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    #[serde(default)]
+    pub zero_output_for_mask: bool,
 }
 
 impl StackedRnnCells {
+    /// No cells yet.
+    pub fn new() -> Self {
+        Self {
+            cells: Vec::new(),
+            return_sequences: false,
+            return_state: false,
+            stateful: false,
+            go_backwards: false,
+            time_major: false,
+            zero_output_for_mask: false,
+        }
+    }
+    /// Adds a cell on top.
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "the name that Sequential has")]
+    pub fn add(mut self, cell: impl Into<RecurrentSpec>) -> Self {
+        self.cells.push(cell.into());
+        self
+    }
+
     /// The cells as layers of their own, with the input size and the prefix of the weights of each.
     pub fn levels(&self, input_size: usize, prefix: &str) -> Vec<(RecurrentSpec, usize, String)> {
         let mut input = input_size;
@@ -38,20 +81,8 @@ impl StackedRnnCells {
             .collect()
     }
 
-    /// Names and shapes of the weights.
-    pub(crate) fn weight_shapes(&self, input_size: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-        self.levels(input_size, prefix).iter().flat_map(|(s, i, p)| weight_shapes(s, *i, p)).collect()
-    }
-
-    pub(crate) fn initialize(&self, input_size: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
-        for (n, (spec, input, prefix)) in self.levels(input_size, prefix).iter().enumerate() {
-            initialize(spec, *input, prefix, seed.wrapping_add(n as u64), into)?;
-        }
-        Ok(())
-    }
-
     /// Whether the cells can stand in one layer.
-    pub(crate) fn check(&self, name: &str) -> Result<()> {
+    fn check(&self, name: &str) -> Result<()> {
         let bad = |message: &str| Err(Error::Option { layer: name.into(), argument: "cells", message: message.into() });
         if self.cells.is_empty() {
             return bad("is empty");
@@ -61,6 +92,69 @@ impl StackedRnnCells {
         }
         Ok(())
     }
+}
+
+impl Default for StackedRnnCells {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LayerModule for StackedRnnCells {
+    fn class_name(&self) -> &'static str {
+        "RNN"
+    }
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        self.check(name)?;
+        sequence(name, self.time_major, shape)
+    }
+    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+        self.levels(features, prefix).iter().flat_map(|(spec, i, prefix)| spec.weights(*i, prefix)).collect()
+    }
+    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        for (n, (spec, input, prefix)) in self.levels(features, prefix).iter().enumerate() {
+            spec.initialize(*input, prefix, seed.wrapping_add(n as u64), into)?;
+        }
+        Ok(())
+    }
+    fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+        self.features(name, shape)?;
+        let top = self.cells.last().expect("checked not to be empty");
+        let states = self.cells.iter().flat_map(|c| {
+            let (h, c) = c.cell.state_sizes(c.units);
+            std::iter::once(h).chain(c)
+        });
+        let batch = shape[usize::from(self.time_major)];
+        let last = Some(top.state_size());
+        let output = if self.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
+        let states = states.take(if self.return_state { usize::MAX } else { 0 }).map(|n| vec![batch, Some(n)]);
+        Ok(std::iter::once(output).chain(states).collect())
+    }
+    fn keeps_time(&self) -> bool {
+        self.return_sequences
+    }
+    fn time_major(&self) -> bool {
+        self.time_major
+    }
+    fn is_stateful(&self) -> bool {
+        self.stateful
+    }
+    fn check_step(&self, name: &str) -> Result<()> {
+        match self.cells.first() {
+            Some(first) if self.go_backwards => {
+                let backwards = RecurrentSpec { go_backwards: true, ..first.clone() };
+                backwards.check_step(&format!("{name}.cells.0"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A [`StackedRnnCells`] layer on a device.
+#[derive(Debug)]
+pub struct StackedLayer {
+    layers: Vec<RecurrentLayer>,
+    return_state: bool,
 }
 
 impl StackedLayer {
