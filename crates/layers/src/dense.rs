@@ -2,6 +2,8 @@
 
 use crate::Result;
 use crate::layer::{LayerModule, Shape, bad_input};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use recurve_graph::ops;
 use recurve_vocabulary::Activation;
 use serde::{Deserialize, Serialize};
 
@@ -67,5 +69,11 @@ impl LayerModule for Dense {
         let mut out = shape.to_vec();
         *out.last_mut().expect("checked to have a last dimension") = Some(self.units);
         Ok(vec![out])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let weights = into.parameters(self.weights(at.features, at.prefix));
+        let inputs: Vec<&str> = std::iter::once(&x.value).chain(&weights).map(String::as_str).collect();
+        let linear = ops::Linear { transposed: true, activation: self.activation };
+        Ok(Lowered::one(into.node(at.name, linear, &inputs), x.mask.clone()))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::layer::{LayerModule, Shape, bad_option};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
 use serde::{Deserialize, Serialize};
 
 /// Dropout: the identity at inference, which is all there is so far.
@@ -35,5 +36,8 @@ impl LayerModule for Dropout {
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.features(name, shape)?;
         Ok(vec![shape.to_vec()])
+    }
+    fn lower(&self, _: &Place<'_>, x: &Flow, _: &mut Lowering) -> Result<Lowered> {
+        Ok(Lowered::one(x.value.clone(), x.mask.clone()))
     }
 }

@@ -1,7 +1,9 @@
 //! Vectors by id.
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option, initialize, is_default};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights};
+use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
 /// A look-up of vectors by id: `[B, T]` to `[B, T, width]`.
@@ -50,6 +52,16 @@ impl LayerModule for Embedding {
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.features(name, shape)?;
         Ok(vec![vec![shape[0], shape[1], Some(self.output_dim)]])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let table = into.parameters(self.weights(at.features, at.prefix)).swap_remove(0);
+        let y = into.node(at.name, ops::Gather, &[&table, &x.value]);
+        if !self.mask_zero {
+            return Ok(Lowered::one(y, x.mask.clone()));
+        }
+        let valid = into.node(at.name, ops::Mask::Ids(0), &[&x.value]);
+        let mask = into.found(at.name, valid);
+        Ok(Lowered::one(y, Some(mask)))
     }
     fn takes_ids(&self) -> bool {
         true

@@ -1,5 +1,6 @@
 //! What every kind of layer says about itself, and the one place where the kinds are told apart.
 
+use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::summary::show;
 use crate::{
     Dense, Dropout, Embedding, Error, Initializer, Masking, RecurrentSpec, Result, StackedRnnCells, TimeDistributed,
@@ -38,6 +39,12 @@ pub(crate) trait LayerModule {
     /// # Errors
     /// As [`Self::features`].
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>>;
+
+    /// Adds its nodes to a graph.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the description contradicts itself.
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered>;
 
     /// Whether the output has a time dimension.
     fn keeps_time(&self) -> bool {
@@ -118,7 +125,8 @@ pub(crate) fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<us
 pub enum LayerConfig {
     /// [`Embedding`]
     Embedding(Embedding),
-    /// [`SimpleRnn`], [`Lstm`], [`Gru`], [`IndRnn`], [`MinGru`], [`MinLstm`], [`Bidirectional`]
+    /// [`crate::SimpleRnn`], [`crate::Lstm`], [`crate::Gru`], [`crate::IndRnn`], [`crate::MinGru`],
+    /// [`crate::MinLstm`], [`crate::Bidirectional`]
     Recurrent(RecurrentSpec),
     /// [`StackedRnnCells`]
     StackedRnnCells(StackedRnnCells),

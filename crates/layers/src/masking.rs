@@ -2,6 +2,8 @@
 
 use crate::Result;
 use crate::layer::{LayerModule, Shape, bad_input, bad_option};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
 /// Timesteps whose features all have one value are padding: they become zero, and later layers skip
@@ -40,6 +42,15 @@ impl LayerModule for Masking {
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.features(name, shape)?;
         Ok(vec![shape.to_vec()])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let valid = into.node(at.name, ops::Mask::Features(self.mask_value), &[&x.value]);
+        // By what padding and the rest are multiplied.
+        let factors = into.constant(at.name, &[2, 1], &[0.0, 1.0]);
+        let factors = into.node(at.name, ops::Gather, &[&factors, &valid]);
+        let y = into.node(at.name, ops::Binary::Mul, &[&x.value, &factors]);
+        let mask = into.found(at.name, valid);
+        Ok(Lowered::one(y, Some(mask)))
     }
     fn check_streams(&self, name: &str) -> Result<()> {
         Err(bad_option(name, "mask_value", "finds padding, but streams say which rows have a frame"))

@@ -3,9 +3,9 @@
 use crate::layer::LayerModule;
 use crate::recurrent::{check_spec, layer_input, name_of, parts};
 use crate::{Error, Gru, Lstm, RecurrentSpec, Result, SimpleRnn, Weights};
-use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentStack, Strategy, TokenTable, Tuning};
+use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentStack, Strategy, Tuning};
 use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
-use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Direction, Merge};
+use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -33,9 +33,6 @@ pub struct CallArgs<'a> {
     pub tuning: Tuning,
     /// Stateful layers begin with `state` or zeros, and what they remember stays as it is.
     pub ignore_memory: bool,
-    /// The input is ids `[B, T]`, and this is their table, made by the first of [`RecurrentLayer::kernels`]. A
-    /// network sets it behind an embedding.
-    pub tokens: Option<&'a TokenTable>,
 }
 
 /// A recurrent layer on a device.
@@ -50,8 +47,6 @@ pub struct RecurrentLayer {
     layers: Vec<Recurrent>,
     /// The same layers as one wavefront, where there is one.
     stack: Option<RecurrentStack>,
-    /// Outputs come in the order in which they were computed, as Keras's `go_backwards` has them.
-    reading_order: bool,
     /// What a stateful layer remembers.
     kept: Mutex<Option<State>>,
 }
@@ -154,30 +149,11 @@ impl RecurrentLayer {
         prefix: &str,
         device: &Device,
     ) -> Result<Self> {
-        Self::with_order(name, spec, input_size, weights, prefix, device, spec.go_backwards)
-    }
-
-    /// As [`Self::new`]; without `reading_order` a layer that goes backwards still puts each output
-    /// at the timestep that it belongs to.
-    pub(crate) fn with_order(
-        name: &str,
-        spec: &RecurrentSpec,
-        input_size: usize,
-        weights: &Weights,
-        prefix: &str,
-        device: &Device,
-        reading_order: bool,
-    ) -> Result<Self> {
         check_spec(name, spec)?;
-        let directions: &[Direction] = match (spec.bidirectional, spec.go_backwards) {
-            (Some(_), _) => &[Direction::Forward, Direction::Reverse],
-            (None, false) => &[Direction::Forward],
-            (None, true) => &[Direction::Reverse],
-        };
         let all = (0..spec.num_layers)
             .map(|l| spec.direction_weights(input_size, weights, prefix, l))
             .collect::<Result<Vec<_>>>()?;
-        let pairs: Vec<Vec<_>> = all.iter().map(|w| directions.iter().copied().zip(w).collect()).collect();
+        let pairs: Vec<Vec<_>> = all.iter().map(|w| spec.reading().iter().copied().zip(w).collect()).collect();
         let config = |(l, pairs)| RecurrentConfig {
             weights: spec.weight_storage,
             ..RecurrentConfig::new(spec.cell, layer_input(spec, input_size, l), spec.units, pairs)
@@ -186,7 +162,7 @@ impl RecurrentLayer {
         let layers = configs.iter().map(|c| Recurrent::new(c, device)).collect::<Result<Vec<_>, _>>()?;
         let stack = RecurrentStack::new(&configs, device)?;
         let kept = Mutex::new(None);
-        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, stack, reading_order, kept })
+        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, stack, kept })
     }
 
     /// The description.
@@ -194,7 +170,7 @@ impl RecurrentLayer {
         &self.spec
     }
 
-    /// I
+    /// Features of the input.
     pub fn input_size(&self) -> usize {
         self.input_size
     }
@@ -314,8 +290,7 @@ impl RecurrentLayer {
                         return Ok(own);
                     }
                     let axis = usize::from(!self.spec.time_major);
-                    let backwards = n == 1 || (self.spec.go_backwards && !self.reading_order);
-                    let last = if backwards { 0 } else { own.dims()[axis] - 1 };
+                    let last = if n == 1 { 0 } else { own.dims()[axis] - 1 };
                     Ok(own.slice(axis, last..last + 1)?.reshape(&[b, w])?)
                 }
                 None => part(&state.h, n),
@@ -352,25 +327,7 @@ impl RecurrentLayer {
 
     fn run(&self, x: &Tensor, args: &CallArgs<'_>, outputs: Outputs) -> Result<(Option<Tensor>, State)> {
         let (l, d) = (self.layers.len(), self.spec.directions());
-        if let Some(s) = args.state {
-            for (t, argument) in [(Some(&s.h), "state.h"), (s.c.as_ref(), "state.c")] {
-                if let Some(t) = t
-                    && t.dims().first() != Some(&(l * d))
-                {
-                    return Err(TensorError::Shape {
-                        operation: "RecurrentLayer::forward",
-                        argument,
-                        expected: format!(
-                            "[layers · directions, batch, hidden] = [{}, batch, {}]",
-                            l * d,
-                            if argument == "state.h" { self.spec.state_size() } else { self.spec.units }
-                        ),
-                        got: *t.shape(),
-                    }
-                    .into());
-                }
-            }
-        }
+        args.state.map(|s| check_state(&self.spec, s)).transpose()?;
         let forward = ForwardArgs {
             lengths: args.lengths,
             mask: args.mask,
@@ -380,9 +337,9 @@ impl RecurrentLayer {
             tuning: args.tuning,
             ..ForwardArgs::default()
         };
-        if let (Some(stack), None) = (&self.stack, args.tokens) {
+        if let Some(stack) = &self.stack {
             let (h0, c0) = (args.state.map(|s| &s.h), args.state.and_then(|s| s.c.as_ref()));
-            let reading_order = self.reading_order;
+            let reading_order = self.spec.go_backwards;
             if let Some(out) = stack.forward(x, &ForwardArgs { h0, c0, outputs, reading_order, ..forward })? {
                 return Ok((out.y, State { h: out.h, c: out.c }));
             }
@@ -397,13 +354,10 @@ impl RecurrentLayer {
                 h0: h0.as_ref(),
                 c0: c0.as_ref(),
                 outputs: if n + 1 < l { Outputs::All } else { outputs },
-                reading_order: self.reading_order && n + 1 == l,
+                reading_order: self.spec.go_backwards && n + 1 == l,
                 ..forward
             };
-            let out = match (&y, args.tokens) {
-                (None, Some(table)) => layer.forward_tokens(x, table, &forward)?,
-                (y, _) => layer.forward(y.as_ref().unwrap_or(x), &forward)?,
-            };
+            let out = layer.forward(y.as_ref().unwrap_or(x), &forward)?;
             y = out.y;
             hs.push(out.h);
             cs.extend(out.c);
@@ -411,6 +365,36 @@ impl RecurrentLayer {
         let c = if cs.is_empty() { None } else { Some(stack(cs)?) };
         Ok((y, State { h: stack(hs)?, c }))
     }
+}
+
+/// Whether a state has as many rows as a layer has layers and directions, and a c only if its cell has one.
+pub(crate) fn check_state(spec: &RecurrentSpec, state: &State) -> Result<()> {
+    let rows = spec.num_layers * spec.directions();
+    for (t, argument, size) in
+        [(Some(&state.h), "state.h", spec.state_size()), (state.c.as_ref(), "state.c", spec.units)]
+    {
+        if let Some(t) = t
+            && t.dims().first() != Some(&rows)
+        {
+            return Err(TensorError::Shape {
+                operation: "RecurrentLayer::forward",
+                argument,
+                expected: format!("[layers · directions, batch, hidden] = [{rows}, batch, {size}]"),
+                got: *t.shape(),
+            }
+            .into());
+        }
+    }
+    let kind = spec.cell.kind;
+    if state.c.is_some() && !kind.has_cell_state() {
+        return Err(TensorError::Argument {
+            operation: "Recurrent::forward",
+            argument: "c0",
+            message: format!("belongs to an LSTM, but the cell is a {}", kind.name()),
+        }
+        .into());
+    }
+    Ok(())
 }
 
 /// A tensor a stacked layer. A step of a stream takes no memory from the heap, unless there are more layers

@@ -1,8 +1,12 @@
 //! Recurrent layers: their description, weights and shapes.
 
 use crate::layer::{LayerModule, Shape, bad_option, is_default, sequence};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights, init};
-use recurve_vocabulary::{Bias, Cell, CellKind, DirectionWeights, MaskedOutput, Merge, WeightStorage};
+use recurve_graph::ops;
+use recurve_vocabulary::{
+    Activation, Bias, Cell, CellKind, Direction, DirectionWeights, MaskedOutput, Merge, WeightStorage,
+};
 use serde::{Deserialize, Serialize};
 
 /// Everything about a recurrent layer but its weights.
@@ -11,9 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct RecurrentSpec {
     /// The cell.
     pub cell: Cell,
-    /// H
+    /// Hidden units of each layer and direction.
     pub units: usize,
-    /// L
+    /// Layers stacked in one module.
     #[serde(default = "one")]
     pub num_layers: usize,
     /// Both directions, joined this way.
@@ -102,9 +106,18 @@ impl RecurrentSpec {
         }
     }
 
-    /// D
+    /// The number of directions, 1 or 2.
     pub fn directions(&self) -> usize {
         if self.bidirectional.is_some() { 2 } else { 1 }
+    }
+
+    /// The directions in which it reads.
+    pub(crate) fn reading(&self) -> &'static [Direction] {
+        match (self.bidirectional, self.go_backwards) {
+            (Some(_), _) => &[Direction::Forward, Direction::Reverse],
+            (None, false) => &[Direction::Forward],
+            (None, true) => &[Direction::Reverse],
+        }
     }
 
     /// Elements of h: the units, or those of its projection.
@@ -133,11 +146,32 @@ impl RecurrentSpec {
     pub fn direction_weights(
         &self,
         input_size: usize,
-        weights: &crate::Weights,
+        weights: &Weights,
         prefix: &str,
         layer: usize,
-    ) -> crate::Result<Vec<DirectionWeights<f32>>> {
-        layer_weights(self, input_size, weights, prefix, layer)
+    ) -> Result<Vec<DirectionWeights<f32>>> {
+        (0..self.directions())
+            .map(|d| {
+                let mut w = DirectionWeights::default();
+                for (part, shape) in parts(self, input_size, layer) {
+                    let place = match part {
+                        "weight_ih" => &mut w.w_ih,
+                        "weight_hh" => &mut w.w_hh,
+                        "bias_ih" => &mut w.b_ih,
+                        "bias_hh" => &mut w.b_hh,
+                        "weight_hr" => &mut w.w_hr,
+                        "weight_peephole" => &mut w.peepholes,
+                        "norm_ih" => &mut w.norm_ih,
+                        "norm_hh" => &mut w.norm_hh,
+                        _ => &mut w.norm_c,
+                    };
+                    let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
+                    *place = init::zeros(&[weight.len()])?;
+                    place.copy_from_slice(weight);
+                }
+                Ok(w)
+            })
+            .collect()
     }
 
     /// Number of weights for an input of this many features.
@@ -206,6 +240,17 @@ impl LayerModule for RecurrentSpec {
         let count = if self.return_state { self.directions() } else { 0 };
         Ok(std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect())
     }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let (mut outputs, ends) = lower(self, at, x, into, self.go_backwards)?;
+        if self.return_state {
+            for n in 0..self.directions() {
+                for state in ends.iter().flatten() {
+                    outputs.push(top(self, at, state, n, into));
+                }
+            }
+        }
+        Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
+    }
     fn keeps_time(&self) -> bool {
         self.return_sequences
     }
@@ -221,6 +266,103 @@ impl LayerModule for RecurrentSpec {
         }
         Err(bad_option(name, "step", "needs a layer that reads forwards only: the end of a stream is not known"))
     }
+}
+
+/// The final state of the top layer in one direction, `[B, H]`.
+fn top(spec: &RecurrentSpec, at: &Place<'_>, state: &str, direction: usize, into: &mut Lowering) -> String {
+    let first = (spec.num_layers - 1) * spec.directions() + direction;
+    let without = ops::Reshape::without(0, 3);
+    if spec.num_layers * spec.directions() == 1 {
+        return into.node(at.name, without, &[state]);
+    }
+    let own = into.node(at.name, ops::Slice { axis: 0, start: first as isize, len: 1 }, &[state]);
+    into.node(at.name, without, &[&own])
+}
+
+/// Adds a recurrence: the names of its outputs without states, and those of the final h and c. With
+/// `reading_order` the outputs of a layer that goes backwards come in the order in which they were computed.
+pub(crate) fn lower(
+    spec: &RecurrentSpec,
+    at: &Place<'_>,
+    x: &Flow,
+    into: &mut Lowering,
+    reading_order: bool,
+) -> Result<(Vec<String>, [Option<String>; 2])> {
+    check_spec(at.name, spec)?;
+    let recurrence = ops::Recurrent {
+        num_layers: spec.num_layers,
+        directions: spec.reading().to_vec(),
+        masked_output: spec.masked_output(),
+        time_major: spec.time_major,
+        reading_order,
+        weights: spec.weight_storage,
+        ..ops::Recurrent::new(spec.cell, at.features, spec.units)
+    };
+    let (mask, always_masked) = into.mask(at.name, x.mask.as_ref());
+    let y = into.value(at.name);
+    let h = into.value(at.name);
+    let c = spec.cell.kind.has_cell_state().then(|| into.value(at.name));
+    let [h0, c0] = into.level(at, spec, [Some(&h), c.as_ref()]);
+    into.parameters(spec.weights(at.features, at.prefix));
+    let given = [&x.value, &h0, &c0, into.lengths(), mask.as_deref().unwrap_or_default(), ""];
+    let inputs = recurrence.inputs(given, |part, layer, direction| {
+        let there = parts(spec, at.features, layer).iter().any(|(p, _)| *p == part);
+        if there { name_of(at.prefix, part, layer, direction == 1) } else { String::new() }
+    });
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let outputs: Vec<&str> = [Some(&y), Some(&h), c.as_ref()].into_iter().flatten().map(String::as_str).collect();
+    into.graph.node(at.name, recurrence, &inputs, &outputs);
+
+    let (d, w) = (spec.directions(), spec.state_size());
+    let output = |n: usize, into: &mut Lowering| {
+        let own = |into: &mut Lowering| match d {
+            1 => y.clone(),
+            _ => into.node(at.name, ops::Slice { axis: 2, start: (n * w) as isize, len: w }, &[&y]),
+        };
+        if spec.return_sequences {
+            return own(into);
+        }
+        // Keras's last output is that of the last step read, which a mask may have made zero.
+        let zeroed = match (&mask, spec.zero_output_for_mask) {
+            (Some(mask), true) => {
+                let own = own(into);
+                let axis = usize::from(!spec.time_major);
+                let backwards = n == 1 || (spec.go_backwards && !reading_order);
+                let step = ops::Slice { axis, start: if backwards { 0 } else { -1 }, len: 1 };
+                let last = into.node(at.name, step, &[&own]);
+                let last = into.node(at.name, ops::Reshape::without(axis, 3), &[&last]);
+                if always_masked {
+                    return last;
+                }
+                Some(into.node(at.name, ops::IfGiven, &[&last, mask]))
+            }
+            _ => None,
+        };
+        let last = top(spec, at, &h, n, into);
+        match zeroed {
+            Some(zeroed) => into.node(at.name, ops::FirstGiven, &[&zeroed, &last]),
+            None => last,
+        }
+    };
+    let outputs = match spec.bidirectional {
+        None => vec![output(0, into)],
+        Some(Merge::Concat) if spec.return_sequences => vec![y.clone()],
+        Some(merge) => {
+            let [a, b] = [output(0, into), output(1, into)];
+            match merge {
+                Merge::None => vec![a, b],
+                Merge::Concat => vec![into.node(at.name, ops::Concat { axis: 1 }, &[&a, &b])],
+                Merge::Sum => vec![into.node(at.name, ops::Binary::Add, &[&a, &b])],
+                Merge::Multiply => vec![into.node(at.name, ops::Binary::Mul, &[&a, &b])],
+                Merge::Average => {
+                    let sum = into.node(at.name, ops::Binary::Add, &[&a, &b]);
+                    let half = Activation::Affine { alpha: 0.5, beta: 0.0 };
+                    vec![into.node(at.name, ops::Activate(half), &[&sum])]
+                }
+            }
+        }
+    };
+    Ok((outputs, [Some(h), c]))
 }
 
 /// The name of one direction's weight, as PyTorch's modules have it.
@@ -260,7 +402,7 @@ pub(crate) fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
     Ok(())
 }
 
-/// I of a stacked layer.
+/// Features that go into a stacked layer.
 pub(crate) fn layer_input(spec: &RecurrentSpec, input_size: usize, layer: usize) -> usize {
     if layer == 0 { input_size } else { spec.directions().saturating_mul(spec.state_size()) }
 }
@@ -296,36 +438,4 @@ pub(crate) fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Ve
         }
     }
     all
-}
-
-/// The weights of one stacked layer, a direction each.
-fn layer_weights(
-    spec: &RecurrentSpec,
-    input_size: usize,
-    weights: &Weights,
-    prefix: &str,
-    layer: usize,
-) -> Result<Vec<DirectionWeights<f32>>> {
-    (0..spec.directions())
-        .map(|d| {
-            let mut w = DirectionWeights::default();
-            for (part, shape) in parts(spec, input_size, layer) {
-                let place = match part {
-                    "weight_ih" => &mut w.w_ih,
-                    "weight_hh" => &mut w.w_hh,
-                    "bias_ih" => &mut w.b_ih,
-                    "bias_hh" => &mut w.b_hh,
-                    "weight_hr" => &mut w.w_hr,
-                    "weight_peephole" => &mut w.peepholes,
-                    "norm_ih" => &mut w.norm_ih,
-                    "norm_hh" => &mut w.norm_hh,
-                    _ => &mut w.norm_c,
-                };
-                let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
-                *place = init::zeros(&[weight.len()])?;
-                place.copy_from_slice(weight);
-            }
-            Ok(w)
-        })
-        .collect()
 }

@@ -1,12 +1,11 @@
 //! Several cells in one layer.
 
 use crate::layer::{LayerModule, Shape, sequence};
-use crate::module::Values;
-use crate::network::States;
-use crate::{CallArgs, Error, RecurrentLayer, RecurrentSpec, Result, State, Weights};
-use recurve_tensor::{Device, Tensor};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use crate::recurrent::lower;
+use crate::{Error, RecurrentSpec, Result, Weights};
+use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
-use smallvec::smallvec;
 
 /// Several cells in one layer, each reading the one below at the same timestep: Keras's
 /// `RNN(StackedRNNCells([…]))`.
@@ -130,6 +129,25 @@ impl LayerModule for StackedRnnCells {
         let states = states.take(if self.return_state { usize::MAX } else { 0 }).map(|n| vec![batch, Some(n)]);
         Ok(std::iter::once(output).chain(states).collect())
     }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let levels = self.levels(at.features, at.prefix);
+        let (mut flow, mut shape, mut states) = (x.clone(), at.shape.to_vec(), Vec::new());
+        for (n, (spec, features, prefix)) in levels.iter().enumerate() {
+            let name = format!("{}.cells.{n}", at.name);
+            // Between cells every output stands at its own timestep.
+            let reading_order = self.go_backwards && n + 1 == levels.len();
+            shape[2] = Some(*features);
+            let place = Place { name: &name, prefix, features: *features, shape: &shape };
+            let (value, ends) = lower(spec, &place, &flow, into, reading_order)?;
+            states.extend(ends.into_iter().flatten());
+            flow.value = value.into_iter().next().expect("a cell has one output");
+        }
+        let mut outputs = vec![flow.value];
+        if self.return_state {
+            outputs.extend(states.iter().map(|s| into.node(at.name, ops::Reshape::without(0, 3), &[s])));
+        }
+        Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
+    }
     fn keeps_time(&self) -> bool {
         self.return_sequences
     }
@@ -147,89 +165,5 @@ impl LayerModule for StackedRnnCells {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// A [`StackedRnnCells`] layer on a device.
-#[derive(Debug)]
-pub struct StackedLayer {
-    layers: Vec<RecurrentLayer>,
-    return_state: bool,
-}
-
-impl StackedLayer {
-    /// The layer that `config` describes, with the weights of cell N under `prefix.cells.N`.
-    ///
-    /// # Errors
-    /// As [`RecurrentLayer::new`].
-    pub fn new(
-        name: &str,
-        config: &StackedRnnCells,
-        input_size: usize,
-        weights: &Weights,
-        prefix: &str,
-        device: &Device,
-    ) -> Result<Self> {
-        config.check(name)?;
-        let levels = config.levels(input_size, prefix);
-        let top = levels.len() - 1;
-        let layers = levels
-            .iter()
-            .enumerate()
-            .map(|(n, (spec, input, prefix))| {
-                let name = format!("{name}.cells.{n}");
-                // Between cells every output stands at its own timestep.
-                let reading_order = config.go_backwards && n == top;
-                RecurrentLayer::with_order(&name, spec, *input, weights, prefix, device, reading_order)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { layers, return_state: config.return_state })
-    }
-
-    /// The cells, lowest first.
-    pub fn layers(&self) -> &[RecurrentLayer] {
-        &self.layers
-    }
-
-    /// The output, then with `return_state` the states of every cell from the lowest up, h before c;
-    /// and all states. `states` are those to begin with, one a cell.
-    ///
-    /// # Errors
-    /// As [`RecurrentLayer::call`].
-    pub fn outputs(
-        &self,
-        x: &Tensor,
-        args: &CallArgs<'_>,
-        states: Option<&[State]>,
-    ) -> Result<(Vec<Tensor>, Vec<State>)> {
-        let mut ends = States::new();
-        let results = self.values(x, args, states, &mut ends)?;
-        Ok((results.into_vec(), ends.into_vec()))
-    }
-
-    /// [`Self::outputs`] without memory from the heap; the states go to the end of `ends`.
-    pub(crate) fn values(
-        &self,
-        x: &Tensor,
-        args: &CallArgs<'_>,
-        states: Option<&[State]>,
-        ends: &mut States,
-    ) -> Result<Values> {
-        let first = ends.len();
-        let mut y = x.clone();
-        for (n, layer) in self.layers.iter().enumerate() {
-            let (mut out, end) = layer.values(&y, &CallArgs { state: states.map(|s| &s[n]), ..*args })?;
-            y = out.swap_remove(0);
-            ends.push(end);
-        }
-        let mut results: Values = smallvec![y];
-        if self.return_state {
-            for s in &ends[first..] {
-                for t in [Some(&s.h), s.c.as_ref()].into_iter().flatten() {
-                    results.push(t.reshape(&t.dims()[1..])?);
-                }
-            }
-        }
-        Ok(results)
     }
 }

@@ -1,7 +1,9 @@
 //! A layer at every timestep.
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{LayerConfig, Result, Weights};
+use recurve_graph::ops::{self, Extent};
 use serde::{Deserialize, Serialize};
 
 /// A layer applied to every timestep on its own: `[B, T, …]` as if it were `[B·T, …]`. Keras's
@@ -39,6 +41,20 @@ impl LayerModule for TimeDistributed {
             return Err(bad_option(name, "layer", "gives several outputs, which cannot be distributed over time"));
         }
         Ok(vec![[&shape[..2], &inner.swap_remove(0)[1..]].concat()])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let axes = |from: usize, rank: usize| (from..rank).map(|n| Extent::Axes(n, 1));
+        let folded = std::iter::once(Extent::Axes(0, 2)).chain(axes(2, at.shape.len())).collect();
+        let value = into.node(at.name, ops::Reshape(folded), &[&x.value]);
+        let shape = at_a_timestep(at.name, at.shape)?;
+        let rank = self.layer.module().output_shapes(at.name, &shape)?[0].len();
+        let inside = Place { shape: &shape, ..*at };
+        // The masks and lengths of the sequences around it say nothing of the sequences in it.
+        let flow = Flow { value, mask: None };
+        let inner = into.inside(|into| self.layer.module().lower(&inside, &flow, into))?;
+        let unfolded = [Extent::Like(0), Extent::Like(1)].into_iter().chain(axes(1, rank)).collect();
+        let y = into.node(at.name, ops::Reshape(unfolded), &[&inner.outputs[0], &x.value]);
+        Ok(Lowered::one(y, x.mask.clone()))
     }
     fn takes_ids(&self) -> bool {
         self.layer.module().takes_ids()
