@@ -34,8 +34,11 @@ impl Weights {
     }
 }
 
+/// Makes a tensor on a device.
+type Make = Box<dyn Fn(&Device) -> Tensor>;
+
 /// An input in both forms.
-fn given(r: &mut Random, kind: DType, dims: &[usize], below: usize) -> (Array, Box<dyn Fn(&Device) -> Tensor>) {
+fn given(r: &mut Random, kind: DType, dims: &[usize], below: usize) -> (Array, Make) {
     let (n, dims) = (dims.iter().product(), dims.to_vec());
     if kind == DType::U32 {
         let ids: Vec<u32> = (0..n).map(|_| r.below(below) as u32).collect();
@@ -116,7 +119,9 @@ fn one(operator: impl Operator + 'static, inputs: &[ValueType]) -> Graph {
 
 #[test]
 fn every_operator_is_its_truth() {
-    use ops::{Activate, ArgMax, Binary, Concat, Extent, Gather, LayerNorm, Linear, Mask, MatMul, Reduce, Reshape};
+    use ops::{
+        Activate, ArgMax, Binary, Concat, Extent, Gather, IfGiven, LayerNorm, Linear, Mask, MatMul, Reduce, Reshape,
+    };
     use ops::{Slice, Softmax, Transpose};
     let f = DType::F32;
     let x3 = || floats(&[None, None, Some(5)]);
@@ -142,6 +147,7 @@ fn every_operator_is_its_truth() {
     let unflatten = Reshape(vec![Extent::Like(0), Extent::Like(1), Extent::Axes(1, 1)]);
     check(one(unflatten, &[floats(&[None, Some(4)]), x3()]), &[(f, &[6, 4], 0), s3], 0.0);
     check(one(Softmax, &[x3()]), &[s3], 1e-6);
+    check(one(IfGiven, &[x3(), floats(&[None])]), &[s3, (f, &[1], 0)], 0.0);
     check(one(MatMul, &[x3(), floats(&[Some(5), Some(4)])]), &[s3, (f, &[5, 4], 0)], 1e-5);
     check(one(MatMul, &[x3(), floats(&[None, Some(5), Some(4)])]), &[s3, (f, &[2, 5, 4], 0)], 1e-5);
     check(one(LayerNorm { epsilon: 1e-5 }, &[x3(), floats(&[Some(2), Some(5)])]), &[s3, (f, &[2, 5], 0)], 1e-5);
@@ -366,5 +372,50 @@ fn what_depends_on_an_input_left_out_is_left_out() {
         let wide = Array::new(&[1, 2], vec![1.0, 2.0]);
         let want = graph.reference(&[Some(wide), None], |_| None).unwrap();
         assert!(want[id_of(&graph, graph.outputs()[0].1)].is_none());
+    }
+}
+
+/// What depends on whether the caller gave something: its value then, else another.
+#[test]
+fn an_optional_input_chooses() {
+    let mut g = GraphBuilder::new();
+    g.input("x", floats(&[Some(1)]));
+    g.optional_input("condition", floats(&[Some(1)]));
+    g.node("negated", ops::Activate(Activation::Affine { alpha: -1.0, beta: 0.0 }), &["x"], &["n"]);
+    g.node("if", ops::IfGiven, &["n", "condition"], &["chosen"]);
+    g.node("else", ops::FirstGiven, &["chosen", "x"], &["y"]);
+    g.output("y", "y");
+    let graph = Arc::new(g.build().unwrap());
+    for device in devices() {
+        let executor = Executor::new(graph.clone(), Weights::default(), &device).unwrap();
+        let one = Tensor::from_f32(&[1.0], &[1], &device).unwrap();
+        for (condition, want) in [(None, 1.0), (Some(&one), -1.0)] {
+            let y = executor.run(&[Some(&one), condition], &RunOptions::default()).unwrap();
+            assert_eq!(numbers(y[0].as_ref().unwrap()), [want]);
+            let wide = Array::new(&[1], vec![1.0]);
+            let truth = graph.reference(&[Some(wide.clone()), condition.map(|_| wide)], |_| None).unwrap();
+            assert_eq!(truth[id_of(&graph, graph.outputs()[0].1)].as_ref().unwrap().data, [f64::from(want)]);
+        }
+    }
+}
+
+/// A run that watches values makes them, and otherwise wants what a run without a watch wants.
+#[test]
+fn a_watched_run_makes_what_no_output_needs() {
+    let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
+    let weights = Weights::random(&graph, &mut Random(5));
+    for device in devices() {
+        let executor = Executor::new(graph.clone(), weights.clone(), &device).unwrap();
+        executor.prepare().unwrap();
+        let ids = Tensor::from_u32(&[0, 8, 3], &[1, 3], &device).unwrap();
+        let options = RunOptions::default();
+        let value = |name: &str| graph.find(name).unwrap();
+        let mut frame = executor.start(&[Some(&ids)], &[value("e"), value("h")]);
+        executor.advance(&mut frame, usize::MAX, &options).unwrap();
+        assert_eq!(frame.value(value("e")).unwrap().dims(), [1, 3, 3], "the embedding, which tokens stand for");
+        assert!(frame.value(value("y")).is_none(), "outputs at every timestep are not wanted");
+        let out = numbers(frame.value(value("out")).unwrap());
+        executor.recycle(frame);
+        assert_eq!(out, numbers(executor.run(&[Some(&ids)], &options).unwrap()[0].as_ref().unwrap()));
     }
 }

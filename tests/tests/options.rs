@@ -1,12 +1,13 @@
 //! Options and structure of layers: every device against the f64 reference layer by layer, model files
 //! that keep them, shapes and parameters, and what contradicts itself.
 
-use recurve::testing::{Tolerance, cross_check};
+use recurve::testing::{Tolerance, cross_check, reference_outputs};
 use recurve::{
     Activation, Bidirectional, CallArgs, Dense, Device, Dropout, Embedding, Gru, HostArray, HostData, IndRnn,
     LayerConfig, Lstm, Masking, Merge, MinGru, MinLstm, Model, RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells,
     Tensor, TimeDistributed, WeightStorage,
 };
+use recurve_graph::Array;
 use recurve_tests::{Random, devices};
 
 /// Networks that between them have every layer and option.
@@ -64,6 +65,20 @@ fn networks() -> Vec<(&'static str, Sequential, bool)> {
             false,
         ),
         (
+            "zero at the end",
+            Sequential::new()
+                .add(Lstm::new(4).zero_output_for_mask(true).return_sequences(true))
+                .add(Gru::new(3).zero_output_for_mask(true).go_backwards(true)),
+            false,
+        ),
+        (
+            "cells of ids",
+            Sequential::new()
+                .add(Embedding::new(9, 5))
+                .add(StackedRnnCells::new().add(Gru::new(4)).add(Lstm::new(3)).zero_output_for_mask(true)),
+            true,
+        ),
+        (
             "time major",
             Sequential::new()
                 .add(Masking::new(0.5))
@@ -111,6 +126,49 @@ fn every_layer_agrees_with_the_reference_on_every_device() {
                 }
                 cross_check(&model, &[("input", input(ids)), given], &devices(), Tolerance::new(1e-5))
                     .unwrap_or_else(|e| panic!("{name}: {e}"));
+            }
+        }
+    }
+}
+
+/// Two ways to the same truth: layer by layer from the descriptions, and node by node through the graph that the
+/// layers make, in which a wrong lowering would show.
+#[test]
+fn the_graphs_reference_is_that_of_the_layers() {
+    let wide = |a: &HostArray| match &a.data {
+        HostData::Int(v) => Array::new(&a.shape, v.iter().map(|&v| v as f64).collect()),
+        HostData::Float(v) => Array::new(&a.shape, v.iter().map(|&v| v.into()).collect()),
+    };
+    for (name, network, ids) in networks() {
+        let shape: &[Option<usize>] = if ids { &[None, None] } else { &[None, None, Some(4)] };
+        let model = Model::new(name, network.seed(3).build(shape, &Device::Cpu).unwrap());
+        let mask = HostArray { shape: vec![3, 6], data: HostData::Int([1, 1, 0, 1, 0, 1].repeat(3)) };
+        let lengths = HostArray { shape: vec![3], data: HostData::Int(vec![6, 1, 4]) };
+        for given in [None, Some(("mask", mask)), Some(("lengths", lengths))] {
+            let of_layers_that_find_padding = ids || name == "every option of an LSTM";
+            if name == "time major" && given.is_some()
+                || of_layers_that_find_padding && given.as_ref().is_some_and(|(n, _)| *n == "lengths")
+            {
+                continue;
+            }
+            let inputs: Vec<_> = [("input", input(ids))].into_iter().chain(given).collect();
+            let want = reference_outputs(&model, &inputs).unwrap().pop().unwrap();
+            let graph = model.network().graph();
+            let operands: Vec<_> = graph
+                .inputs()
+                .iter()
+                .map(|id| inputs.iter().find(|(n, _)| *n == graph.value(*id).name).map(|(_, a)| wide(a)))
+                .collect();
+            let weight = |name: &str| {
+                let w = model.network().weights().get(name)?;
+                Some(Array::new(&w.shape, w.data.iter().map(|&v| v.into()).collect()))
+            };
+            let values = graph.reference(&operands, weight).unwrap();
+            let first = graph.values().position(|(id, _)| id == graph.outputs()[0].1).unwrap();
+            let got = values[first].as_ref().unwrap();
+            assert_eq!(got.data.len(), want.len(), "{name}");
+            for (g, w) in got.data.iter().zip(&want) {
+                assert!((g - w).abs() <= 1e-12, "{name}: {g}, expected {w}");
             }
         }
     }

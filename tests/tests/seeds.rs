@@ -3,9 +3,9 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, Gru, HostArray, HostData, Layer, LayerConfig,
-    Lstm, Merge, Model, Network, RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn, State, Tensor, TensorError,
-    Weights, testing,
+    Activation, Bidirectional, CallArgs, Cell, Dense, Device, Embedding, Gru, HostArray, HostData, LayerConfig, Lstm,
+    Merge, Model, Network, RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn, State, Tensor, TensorError, Weights,
+    testing,
 };
 use recurve_tests::{Random, compare_f32, devices, wide};
 
@@ -400,7 +400,8 @@ fn seed_row_18_stateful_batches_of_fixed_size() {
             let (first, second) = (run(&a), run(&b));
             // The two calls are one sequence of six steps.
             let whole = recurve::concat(&[&a, &b], 1).unwrap();
-            let Layer::Recurrent(r) = &network.layers()[0] else { panic!("recurrent") };
+            let LayerConfig::Recurrent(spec) = &network.configs()[0] else { panic!("recurrent") };
+            let r = RecurrentLayer::new("layer", spec, 5, network.weights(), "layers.0", &device).unwrap();
             let (_, state) = r.forward(&whole, None).unwrap();
             compare_f32(&second, &state.h.to_vec().unwrap(), Tolerance::new(1e-6)).unwrap();
             assert_ne!(first, run(&a), "the state is carried from one call to the next");

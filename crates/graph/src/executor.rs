@@ -14,6 +14,12 @@ pub trait Parameters: Send + Sync {
     fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])>;
 }
 
+impl<T: Parameters + ?Sized> Parameters for Arc<T> {
+    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        (**self).parameter(name)
+    }
+}
+
 /// A graph with its weights on a device.
 ///
 /// Weights come to the device when they are first needed, once. A run keeps a value only as long as something
@@ -50,7 +56,16 @@ struct Step {
 pub struct Frame {
     values: Vec<Option<Tensor>>,
     next: usize,
-    traced: bool,
+    trace: Option<Box<Trace>>,
+}
+
+/// What a run does beyond what the graph's outputs need. It keeps every value that it makes.
+#[derive(Clone, Debug)]
+struct Trace {
+    /// For each node whether it runs.
+    runs: Vec<bool>,
+    /// For each value whether someone wants it.
+    wanted: Vec<bool>,
 }
 
 impl Frame {
@@ -70,7 +85,7 @@ impl Frame {
     /// Errors of the devices.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let moved = self.values.iter().map(|v| v.as_ref().map(|v| v.to_device(device)).transpose());
-        Ok(Self { values: moved.collect::<Result<_, _>>()?, ..*self })
+        Ok(Self { values: moved.collect::<Result<_, _>>()?, next: self.next, trace: self.trace.clone() })
     }
 }
 
@@ -154,9 +169,39 @@ impl Executor {
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit.
     pub fn begin(&self, inputs: &[Option<&Tensor>], traced: bool) -> Result<Frame> {
+        self.check(inputs)?;
+        let mut frame = self.start(inputs, &[]);
+        if traced {
+            let (nodes, values) = (self.graph.nodes.len(), self.graph.values.len());
+            frame.trace = Some(Box::new(Trace { runs: vec![true; nodes], wanted: vec![true; values] }));
+        }
+        Ok(frame)
+    }
+
+    /// A run before its first node that leaves the inputs to the nodes that use them: what does not fit is refused
+    /// there, with the operation's own words. It makes the `watched` values too, keeps every value that it makes
+    /// if there are any, and otherwise runs what [`Self::run`] runs.
+    pub fn start(&self, inputs: &[Option<&Tensor>], watched: &[ValueId]) -> Frame {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut values = spare().unwrap_or_default();
         values.resize(self.graph.values.len(), None);
+        for (&id, input) in self.graph.inputs.iter().zip(inputs) {
+            values[id.0] = input.cloned();
+        }
+        let trace = (!watched.is_empty()).then(|| {
+            let mut wanted = vec![false; self.graph.values.len()];
+            watched.iter().for_each(|v| wanted[v.0] = true);
+            let runs = self.graph.needed(watched.iter().copied());
+            runs.iter().zip(&self.graph.nodes).filter(|(runs, _)| **runs).for_each(|(_, node)| {
+                node.inputs.iter().flatten().for_each(|v| wanted[v.0] = true);
+            });
+            Box::new(Trace { runs, wanted })
+        });
+        Frame { values, next: 0, trace }
+    }
+
+    /// Whether inputs fit.
+    fn check(&self, inputs: &[Option<&Tensor>]) -> Result<()> {
         if inputs.len() > self.graph.inputs.len() {
             let expected = format!("one of {}", self.graph.inputs.len());
             return Err(Error::Input { name: "inputs".into(), expected, got: format!("{} in all", inputs.len()) });
@@ -172,12 +217,27 @@ impl Executor {
                 Some(t) if t.device() != self.device => {
                     return bad(format!("on {}, not on {}", t.device(), self.device));
                 }
-                Some(t) => values[id.0] = Some(t.clone()),
-                None if value.optional => {}
-                None => return bad("missing".into()),
+                None if !value.optional => return bad("missing".into()),
+                _ => {}
             }
         }
-        Ok(Frame { values, next: 0, traced })
+        Ok(())
+    }
+
+    /// Brings the weights that runs need to the device, each in the form that its node wants. Otherwise the first
+    /// run does.
+    ///
+    /// # Errors
+    /// [`Error::Run`] with the node that refuses its weights; errors of the device.
+    pub fn prepare(&self) -> Result<()> {
+        for (n, node) in self.graph.nodes.iter().enumerate().filter(|(n, _)| self.plan[*n].needed) {
+            let host = node.operator.host_inputs().unwrap_or(usize::MAX);
+            for id in node.inputs.iter().take(host).flatten() {
+                self.fixed(*id)?;
+            }
+            self.packed(n)?;
+        }
+        Ok(())
     }
 
     /// Runs nodes up to `until`.
@@ -187,7 +247,7 @@ impl Executor {
     pub fn advance(&self, frame: &mut Frame, until: usize, options: &RunOptions) -> Result<()> {
         let nodes: Range<usize> = frame.next..until.min(self.graph.nodes.len());
         for n in nodes {
-            if self.plan[n].needed || frame.traced {
+            if self.plan[n].needed || frame.trace.as_ref().is_some_and(|t| t.runs[n]) {
                 self.node(n, frame, options)?;
             }
             frame.next = n + 1;
@@ -197,11 +257,16 @@ impl Executor {
 
     /// The outputs of a run that has come to its end; of one that has not, those that are there.
     pub fn end(&self, frame: Frame) -> Outputs {
+        let outputs = self.graph.outputs.iter().map(|(_, id)| frame.values[id.0].clone()).collect();
+        self.recycle(frame);
+        outputs
+    }
+
+    /// Ends a run whose values have been read: later runs use its memory.
+    pub fn recycle(&self, frame: Frame) {
         let mut values = frame.values;
-        let outputs = self.graph.outputs.iter().map(|(_, id)| values[id.0].clone()).collect();
         values.clear();
         self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(values);
-        outputs
     }
 
     fn node(&self, n: usize, frame: &mut Frame, options: &RunOptions) -> Result<()> {
@@ -210,7 +275,7 @@ impl Executor {
                 frame.values[id.0] = output;
             }
         }
-        if !frame.traced {
+        if frame.trace.is_none() {
             for v in &self.plan[n].last {
                 frame.values[v.0] = None;
             }
@@ -232,22 +297,27 @@ impl Executor {
         if !complete(node, |i| i >= host || inputs[i].is_some()) {
             return Ok(None);
         }
-        let packed = match self.packed[n].get() {
-            Some(packed) => packed,
-            None => {
-                let made = node.operator.pack(&HostInputs { executor: self, node: n }, &self.device)?;
-                self.packed[n].get_or_init(|| made)
-            }
-        };
-        let all: SmallVec<[bool; 3]> = node.outputs.iter().map(|_| true).collect();
-        let wanted = if frame.traced { &all } else { &self.plan[n].wanted };
-        let call = Call { inputs: &inputs, wanted, packed: packed.as_ref(), options, device: &self.device };
+        let packed = self.packed(n)?;
+        let mut wanted = self.plan[n].wanted.clone();
+        if let Some(trace) = &frame.trace {
+            wanted.iter_mut().zip(&node.outputs).for_each(|(w, o)| *w |= trace.wanted[o.0]);
+        }
+        let call = Call { inputs: &inputs, wanted: &wanted, packed: packed.as_ref(), options, device: &self.device };
         let outputs = node.operator.run(&call).map_err(|source| Error::Run {
             node: node.name.clone(),
             operator: node.operator.name(),
             source,
         })?;
         Ok(Some(outputs))
+    }
+
+    /// What a node made of its parameters.
+    fn packed(&self, n: usize) -> Result<&Option<Packed>> {
+        if let Some(there) = self.packed[n].get() {
+            return Ok(there);
+        }
+        let made = self.graph.nodes[n].operator.pack(&HostInputs { executor: self, node: n }, &self.device)?;
+        Ok(self.packed[n].get_or_init(|| made))
     }
 
     /// A parameter or a constant on the device; `None` for other values.

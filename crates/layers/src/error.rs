@@ -10,6 +10,9 @@ pub enum Error {
     /// A device or a tensor.
     #[error(transparent)]
     Tensor(#[from] recurve_tensor::Error),
+    /// The graph that the layers make.
+    #[error(transparent)]
+    Graph(recurve_graph::Error),
     /// An input does not fit a layer.
     #[error("layer `{layer}`: the input must be {expected}, but its shape is {got}")]
     Input {
@@ -72,4 +75,14 @@ pub enum Error {
         /// The variant.
         feature: &'static str,
     },
+}
+
+impl From<recurve_graph::Error> for Error {
+    /// What an operation refused is the caller's own: which node ran it is a matter of the network.
+    fn from(e: recurve_graph::Error) -> Self {
+        match e {
+            recurve_graph::Error::Run { source, .. } | recurve_graph::Error::Tensor(source) => Self::Tensor(source),
+            other => Self::Graph(other),
+        }
+    }
 }

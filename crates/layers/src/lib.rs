@@ -6,29 +6,41 @@
 
 #![forbid(unsafe_code)]
 
-mod config;
+mod builders;
+mod dense;
+mod dropout;
+mod embedding;
 mod error;
 mod generate;
 mod init;
+mod layer;
+mod lowering;
+mod masking;
+mod module;
 mod network;
 mod recurrent;
 mod replicas;
 mod stacked;
 mod streams;
 mod summary;
+mod time_distributed;
 mod weights;
 
-pub use config::{
-    Bidirectional, Dense, Dropout, Embedding, Gru, IndRnn, LayerConfig, Lstm, Masking, MinGru, MinLstm, RecurrentSpec,
-    SimpleRnn, StackedRnnCells, TimeDistributed,
-};
+pub use builders::{Bidirectional, Gru, IndRnn, Lstm, MinGru, MinLstm, SimpleRnn};
+pub use dense::Dense;
+pub use dropout::Dropout;
+pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use generate::{GenerateOptions, Sampling};
 pub use init::Initializer;
-pub use network::{Layer, Network, NetworkState, Sequential};
-pub use recurrent::{CallArgs, RecurrentLayer, State};
+pub use layer::LayerConfig;
+pub use masking::Masking;
+pub use module::{CallArgs, RecurrentLayer, State};
+pub use network::{Network, NetworkState, Sequential};
+pub use recurrent::RecurrentSpec;
 pub use replicas::Replicas;
-pub use stacked::StackedLayer;
+pub use stacked::StackedRnnCells;
 pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
+pub use time_distributed::TimeDistributed;
 pub use weights::{Array, Weights};

@@ -1,13 +1,12 @@
 //! Layers one after another.
 
-use crate::recurrent::{Values, initialize, weight_shapes};
+use crate::layer::{Shape, bad_option};
+use crate::lowering::{Flow, INPUT, Level, Lowering, Place};
+use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
-use crate::{
-    CallArgs, Dense, Error, LayerConfig, RecurrentLayer, Result, StackedLayer, State, TimeDistributed, Weights, init,
-};
-use recurve_kernels::TokenTable;
-use recurve_tensor::{DType, Device, MAX_RANK, MatmulOptions, Tensor};
-use recurve_vocabulary::Merge;
+use crate::{CallArgs, Error, LayerConfig, Result, State, Weights};
+use recurve_graph::{Executor, Frame, Graph, RunOptions, ValueId};
+use recurve_tensor::{DType, Device, MAX_RANK, Tensor};
 use smallvec::{SmallVec, smallvec};
 use std::sync::Arc;
 
@@ -67,75 +66,15 @@ impl Sequential {
         let mut seed = self.seed;
         walk(&self.layers, input_shape, |name, prefix, layer, shape| {
             seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let input = features(name, layer, shape)?;
-            fresh(layer, input, prefix, seed, &mut weights)
+            let input = layer.module().features(name, shape)?;
+            layer.module().initialize(input, prefix, seed, &mut weights)
         })?;
         Network::new(&self.layers, input_shape, Arc::new(weights), device)
     }
 }
 
-/// Fresh weights for a layer.
-fn fresh(layer: &LayerConfig, input: usize, prefix: &str, seed: u64, weights: &mut Weights) -> Result<()> {
-    match layer {
-        LayerConfig::Recurrent(r) => return initialize(r, input, prefix, seed, weights),
-        LayerConfig::StackedRnnCells(s) => return s.initialize(input, prefix, seed, weights),
-        LayerConfig::TimeDistributed(t) => return fresh(&t.layer, input, prefix, seed, weights),
-        _ => {}
-    }
-    let mut rng = recurve_tensor::random::rng(seed);
-    for (name, dims) in shapes(layer, input, prefix) {
-        let data = match (layer, &dims[..]) {
-            (LayerConfig::Embedding(_), &[r, c]) => {
-                // Keras's default for embeddings: uniform in ±0.05.
-                init::Initializer::Uniform { limit: 0.05 }.matrix(r, c, c, &mut rng)?
-            }
-            (_, &[r, c]) => init::Initializer::GlorotUniform.matrix(r, c, c, &mut rng)?,
-            _ => init::zeros(&dims)?,
-        };
-        weights.insert(name, &dims, data)?;
-    }
-    Ok(())
-}
-
-/// A layer with its weights on a device.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Layer {
-    /// An embedding.
-    Embedding {
-        /// The table, `[V, W]`.
-        table: Tensor,
-        /// Id 0 is padding.
-        mask_zero: bool,
-    },
-    /// Padding that has this value.
-    Masking {
-        /// The value.
-        value: f32,
-        /// 0 and 1, by which padding and the rest are multiplied.
-        factors: Tensor,
-    },
-    /// A recurrent layer.
-    Recurrent(Box<RecurrentLayer>),
-    /// Several cells in one layer.
-    Stacked(Box<StackedLayer>),
-    /// A layer at every timestep.
-    TimeDistributed(Box<Layer>),
-    /// A fully connected layer.
-    Dense {
-        /// `[units, features]`
-        weight: Tensor,
-        /// `[units]`
-        bias: Option<Tensor>,
-        /// Its description.
-        config: Dense,
-    },
-    /// The identity.
-    Dropout,
-}
-
 /// The states of a network's recurrent layers, first to last; a layer of stacked cells has one a
-/// cell. Those of a layer inside a [`TimeDistributed`] are not among them.
+/// cell. Those of a layer inside a [`crate::TimeDistributed`] are not among them.
 #[derive(Clone, Debug)]
 pub struct NetworkState(States);
 
@@ -165,32 +104,27 @@ impl FromIterator<State> for NetworkState {
 type Dims = SmallVec<[usize; MAX_RANK]>;
 
 /// Layers with weights, on a device.
+///
+/// The layers are one graph of operators; what a call does beyond running it is to check and to hand over the
+/// states.
 #[derive(Debug)]
 pub struct Network {
     configs: Vec<LayerConfig>,
     input_shape: Vec<Option<usize>>,
-    layers: Vec<Layer>,
-    /// For each layer that is an embedding before a recurrent layer, what its ids contribute to the gates.
-    tables: Vec<Option<TokenTable>>,
+    /// The graph as the layers make it.
+    graph: Arc<Graph>,
+    /// The same with less to compute, on the device.
+    executor: Executor,
+    /// Its recurrences.
+    levels: Vec<Level>,
+    /// The first output of every layer, in the executor's graph.
+    firsts: Vec<ValueId>,
+    /// Outputs that are no states, the first of those of the executor's graph.
+    outputs: usize,
     summaries: Vec<LayerSummary>,
     weights: Arc<Weights>,
     device: Device,
 }
-
-/// Bytes of a table that takes the place of an embedding and an input product, at most.
-const MAX_TABLE: usize = 32 << 20;
-
-/// The table of an embedding before a recurrent layer, unless it would be large.
-fn token_table(layers: &[Layer]) -> Result<Option<TokenTable>> {
-    let [Layer::Embedding { table, .. }, Layer::Recurrent(r), ..] = layers else { return Ok(None) };
-    let columns = r.spec().cell.kind.gates() * r.spec().units * r.spec().directions();
-    if table.dims()[0] * columns * size_of::<f32>() > MAX_TABLE {
-        return Ok(None);
-    }
-    Ok(Some(r.kernels()[0].token_table(table)?))
-}
-
-type Shape = [Option<usize>];
 
 impl Network {
     /// Layers with these weights, named `layers.N.…`.
@@ -199,22 +133,28 @@ impl Network {
     /// [`Error::Input`], [`Error::Option`], [`Error::MissingWeight`], [`Error::ExtraWeight`],
     /// [`Error::WeightShape`]; errors of the device.
     pub fn new(configs: &[LayerConfig], input_shape: &Shape, weights: Arc<Weights>, device: &Device) -> Result<Self> {
-        let mut layers = Vec::new();
-        let mut summaries = Vec::new();
+        let time_major = configs.iter().any(|c| c.module().time_major());
+        let mut into = Lowering::new(input_dtype(configs), input_shape, time_major);
+        let mut flow = Flow { value: INPUT.into(), mask: None };
+        let (mut outputs, mut firsts, mut summaries) = (Vec::new(), Vec::new(), Vec::new());
         let mut known = 0;
         walk(configs, input_shape, |name, prefix, config, shape| {
-            let input = features(name, config, shape)?;
-            let shapes = shapes(config, input, prefix);
+            let module = config.module();
+            let features = module.features(name, shape)?;
+            let shapes = module.weights(features, prefix);
             known += shapes.len();
             for (name, dims) in &shapes {
                 weights.expect(name, dims)?;
             }
-            layers.push(Layer::new(name, config, input, &weights, prefix, device)?);
+            let lowered = module.lower(&Place { name, prefix, features, shape }, &flow, &mut into)?;
+            flow = Flow { value: lowered.outputs[0].clone(), mask: lowered.mask };
+            firsts.push(flow.value.clone());
+            outputs = lowered.outputs;
             summaries.push(LayerSummary {
                 name: name.into(),
-                class: config.class_name(),
+                class: module.class_name(),
                 input_shape: shape.to_vec(),
-                output_shapes: output_shapes(name, config, shape)?,
+                output_shapes: module.output_shapes(name, shape)?,
                 params: shapes.iter().map(|(_, d)| d.iter().product::<usize>()).sum(),
             });
             Ok(())
@@ -229,11 +169,28 @@ impl Network {
                 return Err(Error::ExtraWeight { name: name.into() });
             }
         }
+        let Lowering { graph: mut builder, levels, .. } = into;
+        for (n, value) in outputs.iter().enumerate() {
+            builder.output(&format!("output.{n}"), value);
+        }
+        for (n, level) in levels.iter().enumerate().filter(|(_, l)| l.keeps_state()) {
+            for (part, end) in ["h", "c"].into_iter().zip(&level.ends) {
+                end.iter().for_each(|end| builder.output(&format!("end.{n}.{part}"), end));
+            }
+        }
+        let graph = Arc::new(builder.build()?);
+        let simple = Arc::new(Graph::clone(&graph).simplified()?);
+        let firsts = firsts.iter().map(|v| simple.find(v).expect("a value of the graph")).collect();
+        let executor = Executor::new(simple, weights.clone(), device)?;
+        executor.prepare()?;
         Ok(Self {
             configs: configs.to_vec(),
             input_shape: input_shape.to_vec(),
-            tables: (0..layers.len()).map(|n| token_table(&layers[n..])).collect::<Result<_>>()?,
-            layers,
+            graph,
+            executor,
+            levels,
+            firsts,
+            outputs: outputs.len(),
             summaries,
             weights,
             device: device.clone(),
@@ -274,9 +231,9 @@ impl Network {
         &self.configs
     }
 
-    /// The layers.
-    pub fn layers(&self) -> &[Layer] {
-        &self.layers
+    /// The graph that the layers make.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
 
     /// The shape of the input, `None` standing for any size.
@@ -286,11 +243,7 @@ impl Network {
 
     /// The element type of the input: U32 where ids go in.
     pub fn input_dtype(&self) -> DType {
-        let mut first = self.configs.first();
-        while let Some(LayerConfig::TimeDistributed(t)) = first {
-            first = Some(&t.layer);
-        }
-        if matches!(first, Some(LayerConfig::Embedding(_))) { DType::U32 } else { DType::F32 }
+        input_dtype(&self.configs)
     }
 
     /// The weights, as the native file holds them.
@@ -332,9 +285,10 @@ impl Network {
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
     ) -> Result<(Vec<Tensor>, NetworkState)> {
-        let mut values = Values::new();
-        let end = self.run(x, args, state, false, |v| values = v)?;
-        Ok((values.into_vec(), end))
+        let frame = self.run(x, args, state, &[])?;
+        let ids = self.executor.graph().outputs()[..self.outputs].iter();
+        let values = ids.map(|(_, id)| value(&frame, *id)).collect();
+        Ok((values, self.end(frame, args)))
     }
 
     /// The first output of every layer, in order.
@@ -343,8 +297,9 @@ impl Network {
     /// As [`Self::forward_all`].
     pub fn forward_traced(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
         let state = args.state.map(|s| NetworkState(smallvec![s.clone()]));
-        let mut values = Vec::new();
-        self.run(x, args, state.as_ref(), true, |mut v| values.push(v.swap_remove(0)))?;
+        let frame = self.run(x, args, state.as_ref(), &self.firsts)?;
+        let values = self.firsts.iter().map(|id| value(&frame, *id)).collect();
+        self.end(frame, args);
         Ok(values)
     }
 
@@ -379,11 +334,11 @@ impl Network {
             });
         }
         dims.insert(time, 1);
-        let mut y = None;
-        let state = self.run(&x.reshape(&dims)?, args, state, false, |mut v| y = Some(v.swap_remove(0)))?;
-        let y = y.expect("a network has at least one layer");
+        let frame = self.run(&x.reshape(&dims)?, args, state, &[])?;
+        let y = value(&frame, self.executor.graph().outputs()[0].1);
+        let state = self.end(frame, args);
         // A layer that returns only its last output has dropped the time dimension already.
-        if !self.configs.iter().all(keeps_time) {
+        if !self.configs.iter().all(|c| c.module().keeps_time()) {
             return Ok((y, state));
         }
         let mut dims = Dims::from_slice(y.dims());
@@ -393,12 +348,8 @@ impl Network {
 
     /// Whether a single timestep can run.
     fn check_steps(&self) -> Result<()> {
-        for layer in &self.layers {
-            match layer {
-                Layer::Recurrent(r) => r.check_streams()?,
-                Layer::Stacked(s) => s.layers().iter().try_for_each(RecurrentLayer::check_streams)?,
-                _ => {}
-            }
+        for (layer, config) in self.summaries.iter().zip(&self.configs) {
+            config.module().check_step(&layer.name)?;
         }
         match self.input_shape.get(usize::from(!self.time_major())) {
             Some(&Some(steps)) if steps != 1 => Err(Error::Option {
@@ -415,129 +366,81 @@ impl Network {
     /// remembers states which are not in a [`NetworkState`].
     pub(crate) fn check_streams(&self) -> Result<()> {
         self.check_steps()?;
-        let bad = |n: usize, argument, message: String| {
-            Err(Error::Option { layer: self.summaries[n].name.clone(), argument, message })
-        };
         if let Some(&Some(rows)) = self.input_shape.get(usize::from(self.time_major())) {
-            return bad(0, "input_shape", format!("fixes the number of sequences at {rows}, but streams come and go"));
+            let message = format!("fixes the number of sequences at {rows}, but streams come and go");
+            return Err(bad_option(&self.summaries[0].name, "input_shape", message));
         }
-        for (n, config) in self.configs.iter().enumerate() {
-            match config {
-                LayerConfig::Masking(_) => {
-                    return bad(n, "mask_value", "finds padding, but streams say which rows have a frame".into());
-                }
-                LayerConfig::Embedding(e) if e.mask_zero => {
-                    return bad(n, "mask_zero", "finds padding, but streams say which rows have a frame".into());
-                }
-                LayerConfig::TimeDistributed(_) if is_stateful(config) => {
-                    return bad(n, "stateful", "remembers a row of the batch, but streams move among rows".into());
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let mut layers = self.summaries.iter().zip(&self.configs);
+        layers.try_for_each(|(layer, config)| config.module().check_streams(&layer.name))
     }
 
     pub(crate) fn is_stateful(&self) -> bool {
-        self.configs.iter().any(is_stateful)
+        self.configs.iter().any(|c| c.module().is_stateful())
     }
 
     pub(crate) fn time_major(&self) -> bool {
-        self.configs.iter().any(|c| match c {
-            LayerConfig::Recurrent(r) => r.time_major,
-            LayerConfig::StackedRnnCells(s) => s.time_major,
-            _ => false,
-        })
+        self.configs.iter().any(|c| c.module().time_major())
     }
 
-    /// Runs the layers; `visit` sees what each returns. Where ids stand for an embedding's rows, it sees the
-    /// rows only if it is to see `every` layer's; what runs is the same.
-    fn run(
-        &self,
-        x: &Tensor,
-        args: &CallArgs<'_>,
-        state: Option<&NetworkState>,
-        every: bool,
-        mut visit: impl FnMut(Values),
-    ) -> Result<NetworkState> {
-        let levels: usize = self.layers.iter().map(Layer::levels).sum();
+    /// A call up to its last node.
+    fn run(&self, x: &Tensor, args: &CallArgs<'_>, state: Option<&NetworkState>, watched: &[ValueId]) -> Result<Frame> {
+        let count = self.levels.iter().filter(|l| l.visible()).count();
         if let Some(s) = state
-            && s.0.len() != levels
+            && s.0.len() != count
         {
-            return Err(Error::Option {
-                layer: "network".into(),
-                argument: "state",
-                message: format!("must hold {levels} states, one a recurrent layer, but it holds {}", s.0.len()),
+            let message = format!("must hold {count} states, one a recurrent layer, but it holds {}", s.0.len());
+            return Err(bad_option("network", "state", message));
+        }
+        self.check(x)?;
+        let mut given = state.map_or(&[][..], |s| &s.0).iter();
+        let mut states: SmallVec<[Option<State>; 4]> = SmallVec::new();
+        for level in self.levels.iter().filter(|l| l.keeps_state()) {
+            let own = if level.visible() { given.next() } else { None };
+            own.map(|s| check_state(&level.spec, s)).transpose()?;
+            states.push(match own {
+                None if !args.ignore_memory => level.remembered(x)?,
+                _ => own.cloned(),
             });
         }
-        let mut value = self.checked(x)?;
-        let mut given = state.map_or(&[][..], |s| &s.0);
-        let mut ends = States::new();
-        // What a layer finds to be padding, for those that follow.
-        let mut found: Option<Tensor> = None;
-        // The table of the ids that stand for an embedding's rows.
-        let mut tokens: Option<&TokenTable> = None;
-        for (layer, table_of_ids) in self.layers.iter().zip(&self.tables) {
-            let (own, rest) = given.split_at(layer.levels().min(given.len()));
-            given = rest;
-            let args =
-                CallArgs { state: own.first(), mask: args.mask.or(found.as_ref()), tokens: tokens.take(), ..*args };
-            let states = (!own.is_empty()).then_some(own);
-            let mut mask = found.clone();
-            let values = match layer {
-                Layer::Embedding { table, mask_zero } => {
-                    if *mask_zero {
-                        mask = Some(self.batch_first(value.mask(0.0)?)?);
-                    }
-                    tokens = table_of_ids.as_ref();
-                    if tokens.is_some() {
-                        found = mask;
-                        visit(smallvec![if every { table.gather(&value)? } else { value.clone() }]);
-                        continue;
-                    }
-                    smallvec![table.gather(&value)?]
-                }
-                Layer::Masking { value: padding, factors } => {
-                    let valid = value.mask(*padding)?;
-                    let out = value.mul(&factors.gather(&valid)?)?;
-                    mask = Some(self.batch_first(valid)?);
-                    smallvec![out]
-                }
-                Layer::Recurrent(r) => {
-                    let (values, end) = r.values(&value, &args)?;
-                    ends.push(end);
-                    if !r.spec().return_sequences {
-                        mask = None;
-                    }
-                    values
-                }
-                Layer::Stacked(s) => {
-                    let values = s.values(&value, &args, states, &mut ends)?;
-                    if values[0].shape().rank() < 3 {
-                        mask = None;
-                    }
-                    values
-                }
-                other => smallvec![other.pointwise(&value, args.ignore_memory)?],
-            };
-            value = values[0].clone();
-            found = mask;
-            visit(values);
+        let mut inputs: SmallVec<[Option<&Tensor>; 16]> = smallvec![Some(x), args.mask, args.lengths];
+        for (level, state) in self.levels.iter().filter(|l| l.keeps_state()).zip(&states) {
+            inputs.push(state.as_ref().map(|s| &s.h));
+            if level.ends[1].is_some() {
+                inputs.push(state.as_ref().and_then(|s| s.c.as_ref()));
+            }
         }
-        Ok(NetworkState(ends))
+        let mut options = RunOptions::default();
+        (options.strategy, options.tuning) = (args.strategy, args.tuning);
+        let mut frame = self.executor.start(&inputs, watched);
+        self.executor.advance(&mut frame, usize::MAX, &options)?;
+        Ok(frame)
     }
 
-    /// A mask in the layout of the data as `[B, T]`.
-    fn batch_first(&self, mask: Tensor) -> Result<Tensor> {
-        if self.time_major() { Ok(mask.transpose(&[1, 0])?) } else { Ok(mask) }
+    /// The states that a call ends with; those of stateful layers are kept.
+    fn end(&self, frame: Frame, args: &CallArgs<'_>) -> NetworkState {
+        let mut ids = self.executor.graph().outputs()[self.outputs..].iter();
+        let mut next = || value(&frame, ids.next().expect("an output for each state").1);
+        let mut ends = States::new();
+        for level in self.levels.iter().filter(|l| l.keeps_state()) {
+            let h = next();
+            let end = State { h, c: level.ends[1].as_ref().map(|_| next()) };
+            if level.spec.stateful && !args.ignore_memory {
+                *level.kept() = Some(end.clone());
+            }
+            if level.visible() {
+                ends.push(end);
+            }
+        }
+        self.executor.recycle(frame);
+        NetworkState(ends)
     }
 
     /// Makes every stateful layer forget.
     pub fn reset_states(&self) {
-        self.layers.iter().for_each(Layer::reset_states);
+        self.levels.iter().for_each(|l| *l.kept() = None);
     }
 
-    fn checked(&self, x: &Tensor) -> Result<Tensor> {
+    fn check(&self, x: &Tensor) -> Result<()> {
         let fits = x.dims().len() == self.input_shape.len()
             && x.dims().iter().zip(&self.input_shape).all(|(d, s)| s.is_none_or(|s| s == *d));
         if !fits {
@@ -549,109 +452,18 @@ impl Network {
                 got: x.shape().to_string(),
             });
         }
-        Ok(x.clone())
+        Ok(())
     }
 }
 
-impl Layer {
-    fn new(
-        name: &str,
-        config: &LayerConfig,
-        input: usize,
-        weights: &Weights,
-        prefix: &str,
-        device: &Device,
-    ) -> Result<Self> {
-        let shapes = shapes(config, input, prefix);
-        let tensor = |n: usize| {
-            let (name, dims) = &shapes[n];
-            Tensor::from_f32(weights.expect(name, dims)?, dims, device).map_err(Error::from)
-        };
-        Ok(match config {
-            LayerConfig::Embedding(e) => Self::Embedding { table: tensor(0)?, mask_zero: e.mask_zero },
-            LayerConfig::Masking(m) => {
-                Self::Masking { value: m.mask_value, factors: Tensor::from_f32(&[0.0, 1.0], &[2, 1], device)? }
-            }
-            LayerConfig::Recurrent(spec) => {
-                Self::Recurrent(Box::new(RecurrentLayer::new(name, spec, input, weights, prefix, device)?))
-            }
-            LayerConfig::StackedRnnCells(s) => {
-                Self::Stacked(Box::new(StackedLayer::new(name, s, input, weights, prefix, device)?))
-            }
-            LayerConfig::TimeDistributed(t) => {
-                Self::TimeDistributed(Box::new(Self::new(name, &t.layer, input, weights, prefix, device)?))
-            }
-            LayerConfig::Dense(d) => Self::Dense {
-                weight: tensor(0)?,
-                bias: if d.use_bias { Some(tensor(1)?) } else { None },
-                config: d.clone(),
-            },
-            LayerConfig::Dropout(_) => Self::Dropout,
-        })
-    }
-
-    /// How many states it has.
-    fn levels(&self) -> usize {
-        match self {
-            Self::Recurrent(_) => 1,
-            Self::Stacked(s) => s.layers().len(),
-            _ => 0,
-        }
-    }
-
-    /// Forgets what it and the layers inside it remember.
-    fn reset_states(&self) {
-        match self {
-            Self::Recurrent(r) => r.reset_states(),
-            Self::Stacked(s) => s.layers().iter().for_each(RecurrentLayer::reset_states),
-            Self::TimeDistributed(inner) => inner.reset_states(),
-            Self::Embedding { .. } | Self::Masking { .. } | Self::Dense { .. } | Self::Dropout => {}
-        }
-    }
-
-    /// The first output of a layer that neither begins with a state nor passes one on.
-    fn pointwise(&self, x: &Tensor, ignore_memory: bool) -> Result<Tensor> {
-        let args = CallArgs { ignore_memory, ..CallArgs::default() };
-        Ok(match self {
-            Self::Embedding { table, .. } => table.gather(x)?,
-            Self::Masking { value, factors } => x.mul(&factors.gather(&x.mask(*value)?)?)?,
-            Self::Recurrent(r) => r.values(x, &args)?.0.swap_remove(0),
-            Self::Stacked(s) => s.values(x, &args, None, &mut States::new())?.swap_remove(0),
-            Self::TimeDistributed(inner) => {
-                let dims = x.dims();
-                let mut flat = Dims::from_slice(&dims[1..]);
-                flat[0] *= dims[0];
-                let y = inner.pointwise(&x.reshape(&flat)?, ignore_memory)?;
-                let mut whole = Dims::from_slice(&dims[..2]);
-                whole.extend_from_slice(&y.dims()[1..]);
-                y.reshape(&whole)?
-            }
-            Self::Dense { weight, bias, config } => {
-                let options = MatmulOptions { transpose_rhs: true, bias: bias.as_ref(), activation: config.activation };
-                x.matmul_with(weight, &options)?
-            }
-            Self::Dropout => x.clone(),
-        })
-    }
+/// A value at the end of a run.
+fn value(frame: &Frame, id: ValueId) -> Tensor {
+    frame.value(id).expect("a run has all its outputs").clone()
 }
 
-/// Whether it or a layer inside it begins with the state of the call before.
-fn is_stateful(config: &LayerConfig) -> bool {
-    match config {
-        LayerConfig::Recurrent(r) => r.stateful,
-        LayerConfig::StackedRnnCells(s) => s.stateful,
-        LayerConfig::TimeDistributed(t) => is_stateful(&t.layer),
-        LayerConfig::Embedding(_) | LayerConfig::Masking(_) | LayerConfig::Dense(_) | LayerConfig::Dropout(_) => false,
-    }
-}
-
-/// Whether the output has a time dimension.
-fn keeps_time(config: &LayerConfig) -> bool {
-    match config {
-        LayerConfig::Recurrent(r) => r.return_sequences,
-        LayerConfig::StackedRnnCells(s) => s.return_sequences,
-        _ => true,
-    }
+/// The element type of the input: U32 where ids go in.
+fn input_dtype(configs: &[LayerConfig]) -> DType {
+    if configs.first().is_some_and(|c| c.module().takes_ids()) { DType::U32 } else { DType::F32 }
 }
 
 /// Visits every layer with its name, the prefix of its weights and the shape that goes into it.
@@ -674,7 +486,7 @@ fn walk(
             k => format!("{}_{k}", snake_case(class)),
         };
         visit(&name, &format!("layers.{n}"), config, &shape)?;
-        let outputs = output_shapes(&name, config, &shape)?;
+        let outputs = config.module().output_shapes(&name, &shape)?;
         if outputs.len() > 1 && n + 1 < configs.len() {
             return Err(Error::Option {
                 layer: name,
@@ -701,135 +513,33 @@ fn snake_case(class: &str) -> String {
     out
 }
 
-fn bad_input(name: &str, expected: &str, shape: &Shape) -> Error {
-    Error::Input { layer: name.into(), expected: expected.into(), got: show(shape) }
-}
-
-/// The size of the last dimension that goes into a layer (of an Embedding: the number of ids).
-fn features(name: &str, config: &LayerConfig, shape: &Shape) -> Result<usize> {
-    match config {
-        LayerConfig::Embedding(e) => match shape.len() {
-            2 => Ok(e.input_dim),
-            _ => Err(bad_input(name, "ids of shape [batch, timesteps]", shape)),
-        },
-        LayerConfig::StackedRnnCells(s) => {
-            s.check(name)?;
-            sequence(name, s.time_major, shape)
-        }
-        LayerConfig::Recurrent(r) => sequence(name, r.time_major, shape),
-        LayerConfig::TimeDistributed(t) => features(name, &t.layer, &at_a_timestep(name, shape)?),
-        LayerConfig::Masking(m) if !m.mask_value.is_finite() => Err(Error::Option {
-            layer: name.into(),
-            argument: "mask_value",
-            message: format!("must be finite, but it is {}", m.mask_value),
-        }),
-        LayerConfig::Masking(_) => match shape {
-            &[_, _, Some(f)] => Ok(f),
-            _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
-        },
-        LayerConfig::Dense(_) => match shape {
-            [_, .., Some(f)] => Ok(*f),
-            _ => Err(bad_input(name, "[batch, …, features] with known features", shape)),
-        },
-        LayerConfig::Dropout(d) if !(0.0..1.0).contains(&d.rate) => Err(Error::Option {
-            layer: name.into(),
-            argument: "rate",
-            message: format!("must be in [0, 1), but it is {}", d.rate),
-        }),
-        LayerConfig::Dropout(_) => Ok(0),
-    }
-}
-
-/// The features of a sequence.
-fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<usize> {
-    match shape {
-        &[_, _, Some(f)] => Ok(f),
-        _ if time_major => Err(bad_input(name, "[timesteps, batch, features] with known features", shape)),
-        _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
-    }
-}
-
-/// What a layer inside a TimeDistributed sees of a shape.
-fn at_a_timestep(name: &str, shape: &Shape) -> Result<Vec<Option<usize>>> {
-    match shape {
-        [_, _, _, ..] => Ok([&[None], &shape[2..]].concat()),
-        _ => Err(bad_input(name, "[batch, timesteps, …] with at least three dimensions", shape)),
-    }
-}
-
 fn shapes_of(name: &str, config: &LayerConfig, prefix: &str, shape: &Shape) -> Result<Vec<(String, Vec<usize>)>> {
-    Ok(shapes(config, features(name, config, shape)?, prefix))
-}
-
-/// Names and shapes of a layer's weights.
-fn shapes(config: &LayerConfig, input: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-    match config {
-        LayerConfig::Embedding(e) => vec![(format!("{prefix}.weight"), vec![e.input_dim, e.output_dim])],
-        LayerConfig::Recurrent(r) => weight_shapes(r, input, prefix),
-        LayerConfig::StackedRnnCells(s) => s.weight_shapes(input, prefix),
-        LayerConfig::TimeDistributed(TimeDistributed { layer }) => shapes(layer, input, prefix),
-        LayerConfig::Dense(d) => {
-            let mut all = vec![(format!("{prefix}.weight"), vec![d.units, input])];
-            if d.use_bias {
-                all.push((format!("{prefix}.bias"), vec![d.units]));
-            }
-            all
-        }
-        LayerConfig::Dropout(_) | LayerConfig::Masking(_) => Vec::new(),
-    }
-}
-
-/// The shapes that come out of a layer.
-fn output_shapes(name: &str, config: &LayerConfig, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
-    features(name, config, shape)?;
-    Ok(match config {
-        LayerConfig::Embedding(e) => vec![vec![shape[0], shape[1], Some(e.output_dim)]],
-        LayerConfig::Dense(d) => {
-            let mut out = shape.to_vec();
-            *out.last_mut().expect("checked to have a last dimension") = Some(d.units);
-            vec![out]
-        }
-        LayerConfig::Dropout(_) | LayerConfig::Masking(_) => vec![shape.to_vec()],
-        LayerConfig::TimeDistributed(t) => {
-            let mut inner = output_shapes(name, &t.layer, &at_a_timestep(name, shape)?)?;
-            if inner.len() > 1 {
-                return Err(Error::Option {
-                    layer: name.into(),
-                    argument: "layer",
-                    message: "gives several outputs, which cannot be distributed over time".into(),
-                });
-            }
-            vec![[&shape[..2], &inner.swap_remove(0)[1..]].concat()]
-        }
-        LayerConfig::StackedRnnCells(s) => {
-            let top = s.cells.last().expect("checked not to be empty");
-            let states = s.cells.iter().flat_map(|c| {
-                let (h, c) = c.cell.state_sizes(c.units);
-                std::iter::once(h).chain(c)
-            });
-            let batch = shape[usize::from(s.time_major)];
-            let last = Some(top.state_size());
-            let output = if s.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
-            let states = states.take(if s.return_state { usize::MAX } else { 0 }).map(|n| vec![batch, Some(n)]);
-            std::iter::once(output).chain(states).collect()
-        }
-        LayerConfig::Recurrent(r) => {
-            let batch = shape[usize::from(r.time_major)];
-            let last = Some(r.output_size());
-            let output = if r.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
-            let outputs = if r.bidirectional == Some(Merge::None) { 2 } else { 1 };
-            let (h, c) = r.cell.state_sizes(r.units);
-            let states: Vec<_> = std::iter::once(h).chain(c).map(|n| vec![batch, Some(n)]).collect();
-            let count = if r.return_state { r.directions() } else { 0 };
-            std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect()
-        }
-    })
+    let module = config.module();
+    Ok(module.weights(module.features(name, shape)?, prefix))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Embedding, Gru};
+    use crate::{Dense, Embedding, Gru};
+    use recurve_graph::Parameters;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Weights of which one is another for a while.
+    #[derive(Debug)]
+    struct Lying {
+        right: Arc<Weights>,
+        wrong: Vec<f32>,
+        lies: AtomicBool,
+    }
+
+    impl Parameters for Lying {
+        fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
+            let (dims, right) = self.right.parameter(name)?;
+            let lie = name == "layers.0.weight" && self.lies.load(Ordering::Relaxed);
+            Some((dims, if lie { &self.wrong } else { right }))
+        }
+    }
 
     /// What the cross-check compares is what runs: a token table that is not the embedding's shows in the
     /// trace as it does in a call.
@@ -844,13 +554,17 @@ mod tests {
             assert_eq!(*trace[0].shape(), [2, 2, 3], "the rows of the embedding, not ids");
             let traced = trace.last().expect("layers").to_vec().expect("a read");
             assert_eq!(traced, n.forward(&ids).expect("a call").to_vec().expect("a read"));
-            traced
+            (trace[0].to_vec().expect("a read"), traced)
         };
         let right = last(&network);
-        let other = Tensor::from_f32(&[0.5; 15], &[5, 3], &Device::Cpu).expect("memory");
-        let Layer::Recurrent(gru) = &network.layers[1] else { panic!("the second layer") };
-        let wrong = gru.kernels()[0].token_table(&other).expect("a table");
-        network.tables[0] = Some(wrong);
-        assert_ne!(last(&network), right);
+        let right_weights = network.weights().clone();
+        let lying = Arc::new(Lying { right: right_weights, wrong: vec![0.5; 15], lies: AtomicBool::new(true) });
+        network.executor =
+            Executor::new(network.executor.graph().clone(), lying.clone(), &Device::Cpu).expect("the same weights");
+        network.executor.prepare().expect("memory");
+        lying.lies.store(false, Ordering::Relaxed);
+        let wrong = last(&network);
+        assert_eq!(wrong.0, right.0, "the embedding itself is right");
+        assert_ne!(wrong.1, right.1);
     }
 }

@@ -1,460 +1,380 @@
-//! A recurrent layer with weights, on a device: stacked and bidirectional as its description says.
+//! Recurrent layers: their description, weights and shapes.
 
-use crate::{Error, Gru, Initializer, Lstm, RecurrentSpec, Result, SimpleRnn, Weights, init};
-use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentStack, Strategy, TokenTable, Tuning};
-use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
-use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Direction, DirectionWeights, Merge};
-use smallvec::{SmallVec, smallvec};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::layer::{LayerModule, Shape, bad_option, is_default, sequence};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use crate::{Initializer, Result, Weights, init};
+use recurve_graph::ops;
+use recurve_vocabulary::{
+    Activation, Bias, Cell, CellKind, Direction, DirectionWeights, MaskedOutput, Merge, WeightStorage,
+};
+use serde::{Deserialize, Serialize};
 
-/// The state of a recurrent layer.
-#[derive(Clone, Debug)]
-pub struct State {
-    /// `[L·D, B, H]`, with `proj_size` `[L·D, B, P]`
-    pub h: Tensor,
-    /// `[L·D, B, H]`; LSTM only.
-    pub c: Option<Tensor>,
+/// Everything about a recurrent layer but its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecurrentSpec {
+    /// The cell.
+    pub cell: Cell,
+    /// Hidden units of each layer and direction.
+    pub units: usize,
+    /// Layers stacked in one module.
+    #[serde(default = "one")]
+    pub num_layers: usize,
+    /// Both directions, joined this way.
+    #[serde(default)]
+    pub bidirectional: Option<Merge>,
+    /// The biases.
+    pub bias: Bias,
+    /// Return h of every timestep, not only the last.
+    #[serde(default)]
+    pub return_sequences: bool,
+    /// Return the final state too.
+    #[serde(default)]
+    pub return_state: bool,
+    /// Begin each call with the state in which the last one ended.
+    #[serde(default)]
+    pub stateful: bool,
+    /// Read the sequence backwards, and return outputs in that order.
+    #[serde(default)]
+    pub go_backwards: bool,
+    /// Input and output are `[T, B, …]`.
+    #[serde(default)]
+    pub time_major: bool,
+    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub zero_output_for_mask: bool,
+    /// Share of the input (of a stacked layer's input where there are several) that training drops;
+    /// nothing happens at inference.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dropout: f32,
+    /// Share of h that training drops; nothing happens at inference.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recurrent_dropout: f32,
+    /// How the weight matrices are kept; sums are f32 whatever it is. In a file `f32`, `f16` or `int8`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_storage: WeightStorage,
+    /// LSTM: the bias of the forget gate begins at 1 (Jozefowicz et al. 2015).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub unit_forget_bias: bool,
+    /// How W_ih is initialised.
+    #[serde(default = "glorot")]
+    pub kernel_initializer: Initializer,
+    /// How W_hh is initialised.
+    #[serde(default = "orthogonal")]
+    pub recurrent_initializer: Initializer,
+    /// How biases are initialised.
+    #[serde(default = "zeros")]
+    pub bias_initializer: Initializer,
 }
 
-/// What a call takes beside the input.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallArgs<'a> {
-    /// The initial state; zeros if `None`.
-    pub state: Option<&'a State>,
-    /// Valid timesteps of each sequence, `[B]`, U32.
-    pub lengths: Option<&'a Tensor>,
-    /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. Not together with lengths.
-    pub mask: Option<&'a Tensor>,
-    /// How a GPU runs the recurrence.
-    pub strategy: Strategy,
-    /// How [`Strategy::Auto`] chooses on a GPU.
-    pub tuning: Tuning,
-    /// Stateful layers begin with `state` or zeros, and what they remember stays as it is.
-    pub ignore_memory: bool,
-    /// The input is ids `[B, T]`, and this is their table, made by the first of [`RecurrentLayer::kernels`]. A
-    /// network sets it behind an embedding.
-    pub tokens: Option<&'a TokenTable>,
+fn one() -> usize {
+    1
+}
+fn glorot() -> Initializer {
+    Initializer::GlorotUniform
+}
+fn orthogonal() -> Initializer {
+    Initializer::Orthogonal
+}
+fn zeros() -> Initializer {
+    Initializer::Zeros
 }
 
-/// A recurrent layer on a device.
-///
-/// [`Self::forward`] and [`Self::step`] are PyTorch's way: all outputs and the state. [`Self::call`]
-/// is Keras's way: what `return_sequences`, `return_state` and `stateful` ask for.
-#[derive(Debug)]
-pub struct RecurrentLayer {
-    name: String,
-    spec: RecurrentSpec,
-    input_size: usize,
-    layers: Vec<Recurrent>,
-    /// The same layers as one wavefront, where there is one.
-    stack: Option<RecurrentStack>,
-    /// Outputs come in the order in which they were computed, as Keras's `go_backwards` has them.
+impl RecurrentSpec {
+    /// A layer of `units` cells with Keras's defaults.
+    pub fn new(cell: Cell, units: usize) -> Self {
+        let normal = if cell.kind == CellKind::IndRnn { Initializer::Uniform { limit: 1.0 } } else { orthogonal() };
+        Self {
+            cell,
+            units,
+            num_layers: 1,
+            bidirectional: None,
+            bias: Bias::keras(cell.kind),
+            return_sequences: false,
+            return_state: false,
+            stateful: false,
+            go_backwards: false,
+            time_major: false,
+            zero_output_for_mask: false,
+            dropout: 0.0,
+            recurrent_dropout: 0.0,
+            weight_storage: WeightStorage::F32,
+            unit_forget_bias: matches!(cell.kind, CellKind::Lstm { .. }),
+            kernel_initializer: glorot(),
+            recurrent_initializer: normal,
+            bias_initializer: zeros(),
+        }
+    }
+
+    /// The number of directions, 1 or 2.
+    pub fn directions(&self) -> usize {
+        if self.bidirectional.is_some() { 2 } else { 1 }
+    }
+
+    /// The directions in which it reads.
+    pub(crate) fn reading(&self) -> &'static [Direction] {
+        match (self.bidirectional, self.go_backwards) {
+            (Some(_), _) => &[Direction::Forward, Direction::Reverse],
+            (None, false) => &[Direction::Forward],
+            (None, true) => &[Direction::Reverse],
+        }
+    }
+
+    /// Elements of h: the units, or those of its projection.
+    pub fn state_size(&self) -> usize {
+        self.cell.state_size(self.units)
+    }
+
+    /// The output at masked timesteps.
+    pub fn masked_output(&self) -> MaskedOutput {
+        if self.zero_output_for_mask { MaskedOutput::Zero } else { MaskedOutput::Repeat }
+    }
+
+    /// The last dimension of the output.
+    pub fn output_size(&self) -> usize {
+        match self.bidirectional {
+            Some(Merge::Concat) => 2 * self.state_size(),
+            _ => self.state_size(),
+        }
+    }
+
+    /// The weights of one stacked layer, a direction each, named as PyTorch names them under
+    /// `prefix`.
+    ///
+    /// # Errors
+    /// [`crate::Error::MissingWeight`] or [`crate::Error::WeightShape`].
+    pub fn direction_weights(
+        &self,
+        input_size: usize,
+        weights: &Weights,
+        prefix: &str,
+        layer: usize,
+    ) -> Result<Vec<DirectionWeights<f32>>> {
+        (0..self.directions())
+            .map(|d| {
+                let mut w = DirectionWeights::default();
+                for (part, shape) in parts(self, input_size, layer) {
+                    let place = match part {
+                        "weight_ih" => &mut w.w_ih,
+                        "weight_hh" => &mut w.w_hh,
+                        "bias_ih" => &mut w.b_ih,
+                        "bias_hh" => &mut w.b_hh,
+                        "weight_hr" => &mut w.w_hr,
+                        "weight_peephole" => &mut w.peepholes,
+                        "norm_ih" => &mut w.norm_ih,
+                        "norm_hh" => &mut w.norm_hh,
+                        _ => &mut w.norm_c,
+                    };
+                    let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
+                    *place = init::zeros(&[weight.len()])?;
+                    place.copy_from_slice(weight);
+                }
+                Ok(w)
+            })
+            .collect()
+    }
+
+    /// Number of weights for an input of this many features.
+    pub fn param_count(&self, input_size: usize) -> usize {
+        self.weights(input_size, "").iter().map(|(_, dims)| dims.iter().product::<usize>()).sum()
+    }
+}
+
+impl LayerModule for RecurrentSpec {
+    fn class_name(&self) -> &'static str {
+        if self.bidirectional.is_some() { "Bidirectional" } else { self.cell.kind.class_name() }
+    }
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        sequence(name, self.time_major, shape)
+    }
+    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+        let mut all = Vec::new();
+        for l in 0..self.num_layers {
+            for d in 0..self.directions() {
+                let parts = parts(self, features, l).into_iter();
+                all.extend(parts.map(|(part, dims)| (name_of(prefix, part, l, d == 1), dims)));
+            }
+        }
+        all
+    }
+    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        let mut rng = recurve_tensor::random::rng(seed);
+        let lstm = matches!(self.cell.kind, CellKind::Lstm { .. });
+        for l in 0..self.num_layers {
+            for d in 0..self.directions() {
+                for (part, shape) in parts(self, features, l) {
+                    let columns = shape.get(1).copied().unwrap_or(1);
+                    let mut fill = |how: Initializer| how.matrix(shape[0], columns, self.units, &mut rng);
+                    let data = match part {
+                        "weight_ih" | "weight_hr" => fill(self.kernel_initializer)?,
+                        "weight_hh" => fill(self.recurrent_initializer)?,
+                        "weight_peephole" => fill(Initializer::Zeros)?,
+                        // Gain 1, offset 0.
+                        "norm_ih" | "norm_hh" | "norm_c" => {
+                            let mut affine = init::zeros(&shape)?;
+                            affine[..columns].fill(1.0);
+                            affine
+                        }
+                        _ => {
+                            let mut b = fill(self.bias_initializer)?;
+                            if lstm && self.unit_forget_bias && part == "bias_ih" {
+                                b[self.units..2 * self.units].fill(1.0);
+                            }
+                            b
+                        }
+                    };
+                    into.insert(name_of(prefix, part, l, d == 1), &shape, data)?;
+                }
+            }
+        }
+        Ok(())
+    }
+    fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+        self.features(name, shape)?;
+        let batch = shape[usize::from(self.time_major)];
+        let last = Some(self.output_size());
+        let output = if self.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
+        let outputs = if self.bidirectional == Some(Merge::None) { 2 } else { 1 };
+        let (h, c) = self.cell.state_sizes(self.units);
+        let states: Vec<_> = std::iter::once(h).chain(c).map(|n| vec![batch, Some(n)]).collect();
+        let count = if self.return_state { self.directions() } else { 0 };
+        Ok(std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect())
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let (mut outputs, ends) = lower(self, at, x, into, self.go_backwards)?;
+        if self.return_state {
+            for n in 0..self.directions() {
+                for state in ends.iter().flatten() {
+                    outputs.push(top(self, at, state, n, into));
+                }
+            }
+        }
+        Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
+    }
+    fn keeps_time(&self) -> bool {
+        self.return_sequences
+    }
+    fn time_major(&self) -> bool {
+        self.time_major
+    }
+    fn is_stateful(&self) -> bool {
+        self.stateful
+    }
+    fn check_step(&self, name: &str) -> Result<()> {
+        if self.bidirectional.is_none() && !self.go_backwards {
+            return Ok(());
+        }
+        Err(bad_option(name, "step", "needs a layer that reads forwards only: the end of a stream is not known"))
+    }
+}
+
+/// The final state of the top layer in one direction, `[B, H]`.
+fn top(spec: &RecurrentSpec, at: &Place<'_>, state: &str, direction: usize, into: &mut Lowering) -> String {
+    let first = (spec.num_layers - 1) * spec.directions() + direction;
+    let without = ops::Reshape::without(0, 3);
+    if spec.num_layers * spec.directions() == 1 {
+        return into.node(at.name, without, &[state]);
+    }
+    let own = into.node(at.name, ops::Slice { axis: 0, start: first as isize, len: 1 }, &[state]);
+    into.node(at.name, without, &[&own])
+}
+
+/// Adds a recurrence: the names of its outputs without states, and those of the final h and c. With
+/// `reading_order` the outputs of a layer that goes backwards come in the order in which they were computed.
+pub(crate) fn lower(
+    spec: &RecurrentSpec,
+    at: &Place<'_>,
+    x: &Flow,
+    into: &mut Lowering,
     reading_order: bool,
-    /// What a stateful layer remembers.
-    kept: Mutex<Option<State>>,
-}
+) -> Result<(Vec<String>, [Option<String>; 2])> {
+    check_spec(at.name, spec)?;
+    let recurrence = ops::Recurrent {
+        num_layers: spec.num_layers,
+        directions: spec.reading().to_vec(),
+        masked_output: spec.masked_output(),
+        time_major: spec.time_major,
+        reading_order,
+        weights: spec.weight_storage,
+        ..ops::Recurrent::new(spec.cell, at.features, spec.units)
+    };
+    let (mask, always_masked) = into.mask(at.name, x.mask.as_ref());
+    let y = into.value(at.name);
+    let h = into.value(at.name);
+    let c = spec.cell.kind.has_cell_state().then(|| into.value(at.name));
+    let [h0, c0] = into.level(at, spec, [Some(&h), c.as_ref()]);
+    into.parameters(spec.weights(at.features, at.prefix));
+    let given = [&x.value, &h0, &c0, into.lengths(), mask.as_deref().unwrap_or_default(), ""];
+    let inputs = recurrence.inputs(given, |part, layer, direction| {
+        let there = parts(spec, at.features, layer).iter().any(|(p, _)| *p == part);
+        if there { name_of(at.prefix, part, layer, direction == 1) } else { String::new() }
+    });
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let outputs: Vec<&str> = [Some(&y), Some(&h), c.as_ref()].into_iter().flatten().map(String::as_str).collect();
+    into.graph.node(at.name, recurrence, &inputs, &outputs);
 
-macro_rules! pytorch {
-    ($name:ident, $cell:expr, $module:literal) => {
-        impl $name {
-            #[doc = concat!("The layer stored as a PyTorch `", $module, "` under `prefix`: `{prefix}.weight_ih_l0`, …, stacked and bidirectional as the names say, with or without biases. Every weight under the prefix is used, and every one that the names ask for must be there: all layers up to the highest, both directions of each if one has them, both biases of each if there is any bias.")]
-            ///
-            /// # Errors
-            /// [`Error::MissingWeight`], [`Error::ExtraWeight`], [`Error::WeightShape`],
-            /// [`Error::WeightRank`] and [`Error::Unsupported`], each with the name of the weight; errors of
-            /// the device.
-            pub fn from_weights(weights: &Weights, prefix: &str, device: &Device) -> Result<RecurrentLayer> {
-                RecurrentLayer::from_pytorch($cell, weights, prefix, device)
+    let (d, w) = (spec.directions(), spec.state_size());
+    let output = |n: usize, into: &mut Lowering| {
+        let own = |into: &mut Lowering| match d {
+            1 => y.clone(),
+            _ => into.node(at.name, ops::Slice { axis: 2, start: (n * w) as isize, len: w }, &[&y]),
+        };
+        if spec.return_sequences {
+            return own(into);
+        }
+        // Keras's last output is that of the last step read, which a mask may have made zero.
+        let zeroed = match (&mask, spec.zero_output_for_mask) {
+            (Some(mask), true) => {
+                let own = own(into);
+                let axis = usize::from(!spec.time_major);
+                let backwards = n == 1 || (spec.go_backwards && !reading_order);
+                let step = ops::Slice { axis, start: if backwards { 0 } else { -1 }, len: 1 };
+                let last = into.node(at.name, step, &[&own]);
+                let last = into.node(at.name, ops::Reshape::without(axis, 3), &[&last]);
+                if always_masked {
+                    return last;
+                }
+                Some(into.node(at.name, ops::IfGiven, &[&last, mask]))
+            }
+            _ => None,
+        };
+        let last = top(spec, at, &h, n, into);
+        match zeroed {
+            Some(zeroed) => into.node(at.name, ops::FirstGiven, &[&zeroed, &last]),
+            None => last,
+        }
+    };
+    let outputs = match spec.bidirectional {
+        None => vec![output(0, into)],
+        Some(Merge::Concat) if spec.return_sequences => vec![y.clone()],
+        Some(merge) => {
+            let [a, b] = [output(0, into), output(1, into)];
+            match merge {
+                Merge::None => vec![a, b],
+                Merge::Concat => vec![into.node(at.name, ops::Concat { axis: 1 }, &[&a, &b])],
+                Merge::Sum => vec![into.node(at.name, ops::Binary::Add, &[&a, &b])],
+                Merge::Multiply => vec![into.node(at.name, ops::Binary::Mul, &[&a, &b])],
+                Merge::Average => {
+                    let sum = into.node(at.name, ops::Binary::Add, &[&a, &b]);
+                    let half = Activation::Affine { alpha: 0.5, beta: 0.0 };
+                    vec![into.node(at.name, ops::Activate(half), &[&sum])]
+                }
             }
         }
     };
+    Ok((outputs, [Some(h), c]))
 }
-pytorch!(SimpleRnn, Cell::RNN, "nn.RNN");
-pytorch!(Lstm, Cell::LSTM, "nn.LSTM");
-pytorch!(Gru, Cell::GRU, "nn.GRU");
 
 /// The name of one direction's weight, as PyTorch's modules have it.
-fn name_of(prefix: &str, part: &str, layer: usize, reverse: bool) -> String {
+pub(crate) fn name_of(prefix: &str, part: &str, layer: usize, reverse: bool) -> String {
     let dot = if prefix.is_empty() { "" } else { "." };
     let end = if reverse { "_reverse" } else { "" };
     format!("{prefix}{dot}{part}_l{layer}{end}")
 }
 
-/// The parts of a weight's name behind the prefix, if it is one of a PyTorch module:
-/// `weight_hh_l1_reverse` is part `weight_hh` of layer 1, backwards.
-fn parse(name: &str) -> Option<(&str, usize, bool)> {
-    let (name, reverse) = name.strip_suffix("_reverse").map_or((name, false), |n| (n, true));
-    let (part, layer) = name.rsplit_once("_l")?;
-    Some((part, layer.parse().ok()?, reverse))
-}
-
-impl RecurrentLayer {
-    /// What the names under `prefix` say of layers, directions, biases and projection; then every name that
-    /// this asks for must be there, and no other.
-    fn from_pytorch(cell: Cell, weights: &Weights, prefix: &str, device: &Device) -> Result<Self> {
-        let lstm = matches!(cell.kind, CellKind::Lstm { .. });
-        let start = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
-        let under = || weights.iter().filter_map(|(name, _)| Some((name, name.strip_prefix(&start)?)));
-        let (mut top, mut reverse, mut bias, mut projected) = (0, false, false, false);
-        for (name, own) in under() {
-            let Some((part, layer, backwards)) = parse(own) else {
-                return Err(Error::ExtraWeight { name: name.into() });
-            };
-            match part {
-                "weight_ih" | "weight_hh" => {}
-                "bias_ih" | "bias_hh" => bias = true,
-                "weight_hr" if lstm => projected = true,
-                "weight_hr" => {
-                    return Err(Error::Unsupported {
-                        name: name.into(),
-                        feature: "a projection of h (`proj_size`), which only an LSTM has",
-                    });
-                }
-                _ => return Err(Error::ExtraWeight { name: name.into() }),
-            }
-            top = top.max(layer);
-            reverse |= backwards;
-        }
-        let matrix = |part: &str| -> Result<[usize; 2]> {
-            let name = name_of(prefix, part, 0, false);
-            let a = weights.require(&name)?;
-            a.shape[..].try_into().map_err(|_| Error::WeightRank { name, expected: 2, got: a.shape.clone() })
-        };
-        let [_, input_size] = matrix("weight_ih")?;
-        let [_, width] = matrix("weight_hh")?;
-        let projection = if projected { Some(matrix("weight_hr")?) } else { None };
-        let units = projection.map_or(width, |[_, units]| units);
-        let mut spec = RecurrentSpec::new(Cell { projection: projection.map(|[p, _]| p), ..cell }, units);
-        spec.bidirectional = reverse.then_some(Merge::Concat);
-        spec.bias = if bias { Bias::Double } else { Bias::None };
-        spec.return_sequences = true;
-        // A layer that is not there ends this, so that no number in a name makes it long.
-        for layer in 0..=top {
-            for backwards in [false, true].into_iter().take(spec.directions()) {
-                for (part, _) in parts(&spec, input_size, layer) {
-                    weights.require(&name_of(prefix, part, layer, backwards))?;
-                }
-            }
-        }
-        spec.num_layers = top + 1;
-        let expected = weight_shapes(&spec, input_size, prefix);
-        let extra = under().count() > expected.len();
-        if let Some((name, _)) = under().find(|(name, _)| extra && expected.iter().all(|(e, _)| e != name)) {
-            return Err(Error::ExtraWeight { name: name.into() });
-        }
-        Self::new(prefix, &spec, input_size, weights, prefix, device)
-    }
-
-    /// The layer that `spec` describes, with its weights under `prefix` by PyTorch's names (gates
-    /// in PyTorch's order).
-    ///
-    /// # Errors
-    /// [`Error::Option`] if the description contradicts itself, [`Error::MissingWeight`],
-    /// [`Error::WeightShape`]; errors of the device.
-    pub fn new(
-        name: &str,
-        spec: &RecurrentSpec,
-        input_size: usize,
-        weights: &Weights,
-        prefix: &str,
-        device: &Device,
-    ) -> Result<Self> {
-        Self::with_order(name, spec, input_size, weights, prefix, device, spec.go_backwards)
-    }
-
-    /// As [`Self::new`]; without `reading_order` a layer that goes backwards still puts each output
-    /// at the timestep that it belongs to.
-    pub(crate) fn with_order(
-        name: &str,
-        spec: &RecurrentSpec,
-        input_size: usize,
-        weights: &Weights,
-        prefix: &str,
-        device: &Device,
-        reading_order: bool,
-    ) -> Result<Self> {
-        check_spec(name, spec)?;
-        let directions: &[Direction] = match (spec.bidirectional, spec.go_backwards) {
-            (Some(_), _) => &[Direction::Forward, Direction::Reverse],
-            (None, false) => &[Direction::Forward],
-            (None, true) => &[Direction::Reverse],
-        };
-        let all = (0..spec.num_layers)
-            .map(|l| spec.direction_weights(input_size, weights, prefix, l))
-            .collect::<Result<Vec<_>>>()?;
-        let pairs: Vec<Vec<_>> = all.iter().map(|w| directions.iter().copied().zip(w).collect()).collect();
-        let config = |(l, pairs)| RecurrentConfig {
-            weights: spec.weight_storage,
-            ..RecurrentConfig::new(spec.cell, layer_input(spec, input_size, l), spec.units, pairs)
-        };
-        let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
-        let layers = configs.iter().map(|c| Recurrent::new(c, device)).collect::<Result<Vec<_>, _>>()?;
-        let stack = RecurrentStack::new(&configs, device)?;
-        let kept = Mutex::new(None);
-        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, stack, reading_order, kept })
-    }
-
-    /// The description.
-    pub fn spec(&self) -> &RecurrentSpec {
-        &self.spec
-    }
-
-    /// I
-    pub fn input_size(&self) -> usize {
-        self.input_size
-    }
-
-    /// The device.
-    pub fn device(&self) -> Device {
-        self.layers[0].device()
-    }
-
-    /// The kernels, one a stacked layer.
-    pub fn kernels(&self) -> &[Recurrent] {
-        &self.layers
-    }
-
-    /// All outputs `[B, T, D·H]` (`[T, B, D·H]` with `time_major`) and the final state, beginning
-    /// with `state` or zeros. What `stateful` remembers is neither used nor changed.
-    ///
-    /// # Errors
-    /// [`recurve_tensor::Error::Shape`] and others of [`Recurrent::forward`].
-    pub fn forward(&self, x: &Tensor, state: Option<&State>) -> Result<(Tensor, State)> {
-        self.forward_with(x, &CallArgs { state, ..CallArgs::default() })
-    }
-
-    /// [`Self::forward`] with lengths or a mask, and a strategy.
-    ///
-    /// # Errors
-    /// As [`Self::forward`].
-    pub fn forward_with(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Tensor, State)> {
-        let (y, state) = self.run(x, args, Outputs::All)?;
-        Ok((y.expect("all outputs were asked for"), state))
-    }
-
-    /// One timestep `[B, I]` for streaming: the output `[B, H]` and the next state. Nothing leaves
-    /// the device.
-    ///
-    /// # Errors
-    /// [`Error::Option`] for a layer that reads backwards, which cannot stream; otherwise as
-    /// [`Self::forward`].
-    pub fn step(&self, x: &Tensor, state: Option<State>) -> Result<(Tensor, State)> {
-        self.check_streams()?;
-        let &[b, i] = x.dims() else {
-            return Err(TensorError::Shape {
-                operation: "RecurrentLayer::step",
-                argument: "x",
-                expected: format!("[batch, features] with {} features", self.input_size),
-                got: *x.shape(),
-            }
-            .into());
-        };
-        let dims = if self.spec.time_major { [1, b, i] } else { [b, 1, i] };
-        let (_, state) =
-            self.run(&x.reshape(&dims)?, &CallArgs { state: state.as_ref(), ..CallArgs::default() }, Outputs::Last)?;
-        let last = self.spec.num_layers - 1;
-        let h = if last == 0 { state.h.clone() } else { state.h.slice(0, last..last + 1)? };
-        Ok((h.reshape(&[b, self.spec.state_size()])?, state))
-    }
-
-    /// Whether the layer can run a step at a time.
-    pub(crate) fn check_streams(&self) -> Result<()> {
-        if self.spec.bidirectional.is_none() && !self.spec.go_backwards {
-            return Ok(());
-        }
-        Err(Error::Option {
-            layer: self.name.clone(),
-            argument: "step",
-            message: "needs a layer that reads forwards only: the end of a stream is not known".into(),
-        })
-    }
-
-    /// What Keras's layer returns: the output (all timesteps with `return_sequences`), then with
-    /// `return_state` h, and c of an LSTM, each `[B, H]`; for a bidirectional layer those of the
-    /// forward direction, then those of the backward one. With [`Merge::None`] there are two outputs.
-    ///
-    /// # Errors
-    /// [`Error::Option`] if a stateful layer is called with another batch size than it remembers;
-    /// otherwise as [`Self::forward`].
-    pub fn call(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
-        Ok(self.outputs(x, args)?.0)
-    }
-
-    /// [`Self::call`] and the state of all stacked layers and directions.
-    ///
-    /// # Errors
-    /// As [`Self::call`].
-    pub fn outputs(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Vec<Tensor>, State)> {
-        let (values, state) = self.values(x, args)?;
-        Ok((values.into_vec(), state))
-    }
-
-    /// [`Self::outputs`] without memory from the heap.
-    pub(crate) fn values(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Values, State)> {
-        let mut kept = None;
-        let remembers = self.spec.stateful && !args.ignore_memory;
-        if remembers && args.state.is_none() {
-            kept = self.kept().clone();
-            let batch = x.dims().get(usize::from(self.spec.time_major)).copied();
-            if let Some(s) = &kept
-                && batch != Some(s.h.dims()[1])
-            {
-                return Err(Error::Option {
-                    layer: self.name.clone(),
-                    argument: "stateful",
-                    message: format!(
-                        "remembers a state of {} sequences, but the input has shape {}; call reset_states first",
-                        s.h.dims()[1],
-                        x.shape()
-                    ),
-                });
-            }
-        }
-        let args = CallArgs { state: args.state.or(kept.as_ref()), ..*args };
-        // Keras's last output is that of the last step read, which a mask may have made zero.
-        let zeroed = self.spec.zero_output_for_mask && args.mask.is_some();
-        let all = self.spec.return_sequences || zeroed;
-        let (y, state) = self.run(x, &args, if all { Outputs::All } else { Outputs::Last })?;
-        let d = self.spec.directions();
-        let (b, w) = (state.h.dims()[1], self.spec.state_size());
-        // The states of the top layer.
-        let first = (self.spec.num_layers - 1) * d;
-        let part = |s: &Tensor, n: usize| -> Result<Tensor> {
-            let one = if s.dims()[0] == 1 { s.clone() } else { s.slice(0, first + n..first + n + 1)? };
-            Ok(one.reshape(&[b, s.dims()[2]])?)
-        };
-        let output = |n: usize| -> Result<Tensor> {
-            match &y {
-                Some(y) => {
-                    let own = if d == 1 { y.clone() } else { y.slice(2, n * w..(n + 1) * w)? };
-                    if self.spec.return_sequences {
-                        return Ok(own);
-                    }
-                    let axis = usize::from(!self.spec.time_major);
-                    let backwards = n == 1 || (self.spec.go_backwards && !self.reading_order);
-                    let last = if backwards { 0 } else { own.dims()[axis] - 1 };
-                    Ok(own.slice(axis, last..last + 1)?.reshape(&[b, w])?)
-                }
-                None => part(&state.h, n),
-            }
-        };
-        let mut results: Values = match (&y, self.spec.bidirectional) {
-            (_, None) => smallvec![output(0)?],
-            (Some(y), Some(Merge::Concat)) if self.spec.return_sequences => smallvec![y.clone()],
-            (_, Some(Merge::None)) => smallvec![output(0)?, output(1)?],
-            (_, Some(merge)) => smallvec![join(merge, &output(0)?, &output(1)?)?],
-        };
-        if self.spec.return_state {
-            for n in 0..d {
-                results.push(part(&state.h, n)?);
-                if let Some(c) = &state.c {
-                    results.push(part(c, n)?);
-                }
-            }
-        }
-        if remembers {
-            *self.kept() = Some(state.clone());
-        }
-        Ok((results, state))
-    }
-
-    /// Forgets what a stateful layer remembers.
-    pub fn reset_states(&self) {
-        *self.kept() = None;
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<State>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run(&self, x: &Tensor, args: &CallArgs<'_>, outputs: Outputs) -> Result<(Option<Tensor>, State)> {
-        let (l, d) = (self.layers.len(), self.spec.directions());
-        if let Some(s) = args.state {
-            for (t, argument) in [(Some(&s.h), "state.h"), (s.c.as_ref(), "state.c")] {
-                if let Some(t) = t
-                    && t.dims().first() != Some(&(l * d))
-                {
-                    return Err(TensorError::Shape {
-                        operation: "RecurrentLayer::forward",
-                        argument,
-                        expected: format!(
-                            "[layers · directions, batch, hidden] = [{}, batch, {}]",
-                            l * d,
-                            if argument == "state.h" { self.spec.state_size() } else { self.spec.units }
-                        ),
-                        got: *t.shape(),
-                    }
-                    .into());
-                }
-            }
-        }
-        let forward = ForwardArgs {
-            lengths: args.lengths,
-            mask: args.mask,
-            masked_output: self.spec.masked_output(),
-            time_major: self.spec.time_major,
-            strategy: args.strategy,
-            tuning: args.tuning,
-            ..ForwardArgs::default()
-        };
-        if let (Some(stack), None) = (&self.stack, args.tokens) {
-            let (h0, c0) = (args.state.map(|s| &s.h), args.state.and_then(|s| s.c.as_ref()));
-            let reading_order = self.reading_order;
-            if let Some(out) = stack.forward(x, &ForwardArgs { h0, c0, outputs, reading_order, ..forward })? {
-                return Ok((out.y, State { h: out.h, c: out.c }));
-            }
-        }
-        let (mut hs, mut cs) = (Parts::new(), Parts::new());
-        let mut y = None;
-        for (n, layer) in self.layers.iter().enumerate() {
-            let part = |s: &Tensor| if l == 1 { Ok(s.clone()) } else { s.slice(0, n * d..(n + 1) * d) };
-            let h0 = args.state.map(|s| part(&s.h)).transpose()?;
-            let c0 = args.state.and_then(|s| s.c.as_ref()).map(part).transpose()?;
-            let forward = ForwardArgs {
-                h0: h0.as_ref(),
-                c0: c0.as_ref(),
-                outputs: if n + 1 < l { Outputs::All } else { outputs },
-                reading_order: self.reading_order && n + 1 == l,
-                ..forward
-            };
-            let out = match (&y, args.tokens) {
-                (None, Some(table)) => layer.forward_tokens(x, table, &forward)?,
-                (y, _) => layer.forward(y.as_ref().unwrap_or(x), &forward)?,
-            };
-            y = out.y;
-            hs.push(out.h);
-            cs.extend(out.c);
-        }
-        let c = if cs.is_empty() { None } else { Some(stack(cs)?) };
-        Ok((y, State { h: stack(hs)?, c }))
-    }
-}
-
-/// A tensor a stacked layer. A step of a stream takes no memory from the heap, unless there are more layers
-/// than this holds in place.
-type Parts = SmallVec<[Tensor; 4]>;
-
-/// What a layer returns: its output, and whatever comes with it.
-pub(crate) type Values = SmallVec<[Tensor; 3]>;
-
-fn stack(mut parts: Parts) -> Result<Tensor> {
-    match parts.len() {
-        1 => Ok(parts.remove(0)),
-        _ => Ok(concat(&parts.iter().collect::<SmallVec<[&Tensor; 4]>>(), 0)?),
-    }
-}
-
-fn join(merge: Merge, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    Ok(match merge {
-        Merge::Concat | Merge::None => concat(&[a, b], a.shape().rank() - 1)?,
-        Merge::Sum => a.add(b)?,
-        Merge::Multiply => a.mul(b)?,
-        Merge::Average => a.add(b)?.activation(Activation::Affine { alpha: 0.5, beta: 0.0 })?,
-    })
-}
-
-fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
-    let bad = |argument, message: &str| Err(Error::Option { layer: name.into(), argument, message: message.into() });
+/// Whether the description contradicts itself.
+pub(crate) fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
+    let bad = |argument, message: &str| Err(bad_option(name, argument, message));
     if spec.units == 0 {
         return bad("units", "must be at least 1");
     }
@@ -482,13 +402,13 @@ fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
     Ok(())
 }
 
-/// I of a stacked layer.
+/// Features that go into a stacked layer.
 pub(crate) fn layer_input(spec: &RecurrentSpec, input_size: usize, layer: usize) -> usize {
     if layer == 0 { input_size } else { spec.directions().saturating_mul(spec.state_size()) }
 }
 
 /// The parts of one direction's weights, by name and shape, in PyTorch's order.
-fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static str, Vec<usize>)> {
+pub(crate) fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static str, Vec<usize>)> {
     let cell = spec.cell;
     let (units, width) = (spec.units, spec.state_size());
     // A number that cannot be counted is as good as the largest: there is no memory for either.
@@ -518,87 +438,4 @@ fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static
         }
     }
     all
-}
-
-/// The weights of one stacked layer, a direction each.
-pub(crate) fn layer_weights(
-    spec: &RecurrentSpec,
-    input_size: usize,
-    weights: &Weights,
-    prefix: &str,
-    layer: usize,
-) -> Result<Vec<DirectionWeights<f32>>> {
-    (0..spec.directions())
-        .map(|d| {
-            let mut w = DirectionWeights::default();
-            for (part, shape) in parts(spec, input_size, layer) {
-                let place = match part {
-                    "weight_ih" => &mut w.w_ih,
-                    "weight_hh" => &mut w.w_hh,
-                    "bias_ih" => &mut w.b_ih,
-                    "bias_hh" => &mut w.b_hh,
-                    "weight_hr" => &mut w.w_hr,
-                    "weight_peephole" => &mut w.peepholes,
-                    "norm_ih" => &mut w.norm_ih,
-                    "norm_hh" => &mut w.norm_hh,
-                    _ => &mut w.norm_c,
-                };
-                let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
-                *place = init::zeros(&[weight.len()])?;
-                place.copy_from_slice(weight);
-            }
-            Ok(w)
-        })
-        .collect()
-}
-
-/// Names and shapes of a recurrent layer's weights.
-pub(crate) fn weight_shapes(spec: &RecurrentSpec, input_size: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-    let mut all = Vec::new();
-    for l in 0..spec.num_layers {
-        for d in 0..spec.directions() {
-            all.extend(parts(spec, input_size, l).into_iter().map(|(part, s)| (name_of(prefix, part, l, d == 1), s)));
-        }
-    }
-    all
-}
-
-/// Fresh weights for a recurrent layer.
-pub(crate) fn initialize(
-    spec: &RecurrentSpec,
-    input_size: usize,
-    prefix: &str,
-    seed: u64,
-    into: &mut Weights,
-) -> Result<()> {
-    let mut rng = recurve_tensor::random::rng(seed);
-    let lstm = matches!(spec.cell.kind, CellKind::Lstm { .. });
-    for l in 0..spec.num_layers {
-        for d in 0..spec.directions() {
-            for (part, shape) in parts(spec, input_size, l) {
-                let columns = shape.get(1).copied().unwrap_or(1);
-                let mut fill = |how: Initializer| how.matrix(shape[0], columns, spec.units, &mut rng);
-                let data = match part {
-                    "weight_ih" | "weight_hr" => fill(spec.kernel_initializer)?,
-                    "weight_hh" => fill(spec.recurrent_initializer)?,
-                    "weight_peephole" => fill(Initializer::Zeros)?,
-                    // Gain 1, offset 0.
-                    "norm_ih" | "norm_hh" | "norm_c" => {
-                        let mut affine = init::zeros(&shape)?;
-                        affine[..columns].fill(1.0);
-                        affine
-                    }
-                    _ => {
-                        let mut b = fill(spec.bias_initializer)?;
-                        if lstm && spec.unit_forget_bias && part == "bias_ih" {
-                            b[spec.units..2 * spec.units].fill(1.0);
-                        }
-                        b
-                    }
-                };
-                into.insert(name_of(prefix, part, l, d == 1), &shape, data)?;
-            }
-        }
-    }
-    Ok(())
 }

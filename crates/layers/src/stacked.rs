@@ -1,19 +1,61 @@
 //! Several cells in one layer.
 
-use crate::network::States;
-use crate::recurrent::{Values, initialize, weight_shapes};
-use crate::{CallArgs, Error, RecurrentLayer, RecurrentSpec, Result, StackedRnnCells, State, Weights};
-use recurve_tensor::{Device, Tensor};
-use smallvec::smallvec;
+use crate::layer::{LayerModule, Shape, sequence};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use crate::recurrent::lower;
+use crate::{Error, RecurrentSpec, Result, Weights};
+use recurve_graph::ops;
+use serde::{Deserialize, Serialize};
 
-/// A [`StackedRnnCells`] layer on a device.
-#[derive(Debug)]
-pub struct StackedLayer {
-    layers: Vec<RecurrentLayer>,
-    return_state: bool,
+/// Several cells in one layer, each reading the one below at the same timestep: Keras's
+/// `RNN(StackedRNNCells([…]))`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackedRnnCells {
+    /// The cells, lowest first. Of each only the cell, the units, the biases and the initialisers
+    /// count; what the layer returns and how it reads is said below.
+    pub cells: Vec<RecurrentSpec>,
+    /// Return h of the last cell at every timestep.
+    #[serde(default)]
+    pub return_sequences: bool,
+    /// Return the final states of every cell too.
+    #[serde(default)]
+    pub return_state: bool,
+    /// Begin each call with the states in which the last one ended.
+    #[serde(default)]
+    pub stateful: bool,
+    /// Read the sequence backwards, and return outputs in that order.
+    #[serde(default)]
+    pub go_backwards: bool,
+    /// Input and output are `[T, B, …]`.
+    #[serde(default)]
+    pub time_major: bool,
+    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    #[serde(default)]
+    pub zero_output_for_mask: bool,
 }
 
 impl StackedRnnCells {
+    /// No cells yet.
+    pub fn new() -> Self {
+        Self {
+            cells: Vec::new(),
+            return_sequences: false,
+            return_state: false,
+            stateful: false,
+            go_backwards: false,
+            time_major: false,
+            zero_output_for_mask: false,
+        }
+    }
+    /// Adds a cell on top.
+    #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "the name that Sequential has")]
+    pub fn add(mut self, cell: impl Into<RecurrentSpec>) -> Self {
+        self.cells.push(cell.into());
+        self
+    }
+
     /// The cells as layers of their own, with the input size and the prefix of the weights of each.
     pub fn levels(&self, input_size: usize, prefix: &str) -> Vec<(RecurrentSpec, usize, String)> {
         let mut input = input_size;
@@ -38,20 +80,8 @@ impl StackedRnnCells {
             .collect()
     }
 
-    /// Names and shapes of the weights.
-    pub(crate) fn weight_shapes(&self, input_size: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-        self.levels(input_size, prefix).iter().flat_map(|(s, i, p)| weight_shapes(s, *i, p)).collect()
-    }
-
-    pub(crate) fn initialize(&self, input_size: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
-        for (n, (spec, input, prefix)) in self.levels(input_size, prefix).iter().enumerate() {
-            initialize(spec, *input, prefix, seed.wrapping_add(n as u64), into)?;
-        }
-        Ok(())
-    }
-
     /// Whether the cells can stand in one layer.
-    pub(crate) fn check(&self, name: &str) -> Result<()> {
+    fn check(&self, name: &str) -> Result<()> {
         let bad = |message: &str| Err(Error::Option { layer: name.into(), argument: "cells", message: message.into() });
         if self.cells.is_empty() {
             return bad("is empty");
@@ -63,79 +93,77 @@ impl StackedRnnCells {
     }
 }
 
-impl StackedLayer {
-    /// The layer that `config` describes, with the weights of cell N under `prefix.cells.N`.
-    ///
-    /// # Errors
-    /// As [`RecurrentLayer::new`].
-    pub fn new(
-        name: &str,
-        config: &StackedRnnCells,
-        input_size: usize,
-        weights: &Weights,
-        prefix: &str,
-        device: &Device,
-    ) -> Result<Self> {
-        config.check(name)?;
-        let levels = config.levels(input_size, prefix);
-        let top = levels.len() - 1;
-        let layers = levels
-            .iter()
-            .enumerate()
-            .map(|(n, (spec, input, prefix))| {
-                let name = format!("{name}.cells.{n}");
-                // Between cells every output stands at its own timestep.
-                let reading_order = config.go_backwards && n == top;
-                RecurrentLayer::with_order(&name, spec, *input, weights, prefix, device, reading_order)
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { layers, return_state: config.return_state })
+impl Default for StackedRnnCells {
+    fn default() -> Self {
+        Self::new()
     }
+}
 
-    /// The cells, lowest first.
-    pub fn layers(&self) -> &[RecurrentLayer] {
-        &self.layers
+impl LayerModule for StackedRnnCells {
+    fn class_name(&self) -> &'static str {
+        "RNN"
     }
-
-    /// The output, then with `return_state` the states of every cell from the lowest up, h before c;
-    /// and all states. `states` are those to begin with, one a cell.
-    ///
-    /// # Errors
-    /// As [`RecurrentLayer::call`].
-    pub fn outputs(
-        &self,
-        x: &Tensor,
-        args: &CallArgs<'_>,
-        states: Option<&[State]>,
-    ) -> Result<(Vec<Tensor>, Vec<State>)> {
-        let mut ends = States::new();
-        let results = self.values(x, args, states, &mut ends)?;
-        Ok((results.into_vec(), ends.into_vec()))
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        self.check(name)?;
+        sequence(name, self.time_major, shape)
     }
-
-    /// [`Self::outputs`] without memory from the heap; the states go to the end of `ends`.
-    pub(crate) fn values(
-        &self,
-        x: &Tensor,
-        args: &CallArgs<'_>,
-        states: Option<&[State]>,
-        ends: &mut States,
-    ) -> Result<Values> {
-        let first = ends.len();
-        let mut y = x.clone();
-        for (n, layer) in self.layers.iter().enumerate() {
-            let (mut out, end) = layer.values(&y, &CallArgs { state: states.map(|s| &s[n]), ..*args })?;
-            y = out.swap_remove(0);
-            ends.push(end);
+    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+        self.levels(features, prefix).iter().flat_map(|(spec, i, prefix)| spec.weights(*i, prefix)).collect()
+    }
+    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        for (n, (spec, input, prefix)) in self.levels(features, prefix).iter().enumerate() {
+            spec.initialize(*input, prefix, seed.wrapping_add(n as u64), into)?;
         }
-        let mut results: Values = smallvec![y];
+        Ok(())
+    }
+    fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+        self.features(name, shape)?;
+        let top = self.cells.last().expect("checked not to be empty");
+        let states = self.cells.iter().flat_map(|c| {
+            let (h, c) = c.cell.state_sizes(c.units);
+            std::iter::once(h).chain(c)
+        });
+        let batch = shape[usize::from(self.time_major)];
+        let last = Some(top.state_size());
+        let output = if self.return_sequences { vec![shape[0], shape[1], last] } else { vec![batch, last] };
+        let states = states.take(if self.return_state { usize::MAX } else { 0 }).map(|n| vec![batch, Some(n)]);
+        Ok(std::iter::once(output).chain(states).collect())
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let levels = self.levels(at.features, at.prefix);
+        let (mut flow, mut shape, mut states) = (x.clone(), at.shape.to_vec(), Vec::new());
+        for (n, (spec, features, prefix)) in levels.iter().enumerate() {
+            let name = format!("{}.cells.{n}", at.name);
+            // Between cells every output stands at its own timestep.
+            let reading_order = self.go_backwards && n + 1 == levels.len();
+            shape[2] = Some(*features);
+            let place = Place { name: &name, prefix, features: *features, shape: &shape };
+            let (value, ends) = lower(spec, &place, &flow, into, reading_order)?;
+            states.extend(ends.into_iter().flatten());
+            flow.value = value.into_iter().next().expect("a cell has one output");
+        }
+        let mut outputs = vec![flow.value];
         if self.return_state {
-            for s in &ends[first..] {
-                for t in [Some(&s.h), s.c.as_ref()].into_iter().flatten() {
-                    results.push(t.reshape(&t.dims()[1..])?);
-                }
-            }
+            outputs.extend(states.iter().map(|s| into.node(at.name, ops::Reshape::without(0, 3), &[s])));
         }
-        Ok(results)
+        Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
+    }
+    fn keeps_time(&self) -> bool {
+        self.return_sequences
+    }
+    fn time_major(&self) -> bool {
+        self.time_major
+    }
+    fn is_stateful(&self) -> bool {
+        self.stateful
+    }
+    fn check_step(&self, name: &str) -> Result<()> {
+        match self.cells.first() {
+            Some(first) if self.go_backwards => {
+                let backwards = RecurrentSpec { go_backwards: true, ..first.clone() };
+                backwards.check_step(&format!("{name}.cells.0"))
+            }
+            _ => Ok(()),
+        }
     }
 }

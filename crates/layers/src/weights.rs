@@ -1,6 +1,7 @@
 //! Weights in host memory, by name.
 
 use crate::{Error, Result};
+use recurve_graph::Parameters;
 use std::collections::BTreeMap;
 
 /// A named weight: a shape and its elements, row-major.
@@ -77,5 +78,11 @@ impl Weights {
             };
             Error::MissingWeight { name: name.into(), available }
         })
+    }
+}
+
+impl Parameters for Weights {
+    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
+        self.get(name).map(|a| (&a.shape[..], &a.data[..]))
     }
 }

@@ -11,7 +11,7 @@
 //! `cargo run --release --example long_term [FILE.svg]`
 
 use plotters::prelude::*;
-use recurve::{CallArgs, Device, Gru, Layer, Lstm, Network, RecurrentSpec, Sequential, SimpleRnn, Tensor, Weights};
+use recurve::{Device, Gru, Lstm, Network, RecurrentSpec, Sequential, SimpleRnn, Tensor, Weights};
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -74,8 +74,7 @@ pub(crate) fn influence(device: &Device) -> Result<Vec<Line>, Box<dyn Error>> {
     let mut all = Vec::new();
     for (name, spec) in cells {
         let network = layer(spec, device)?;
-        let [Layer::Recurrent(layer)] = network.layers() else { return Err("one recurrent layer".into()) };
-        let y = layer.forward_with(&both, &CallArgs::default())?.0.to_vec()?;
+        let y = network.forward(&both)?.to_vec()?;
         let (a, b) = y.split_at(STEPS * UNITS);
         let distance = |t: usize| -> f64 {
             let rows = a[t * UNITS..][..UNITS].iter().zip(&b[t * UNITS..][..UNITS]);

@@ -13,9 +13,9 @@ pub use recurve_kernels::{
 };
 pub use recurve_layers::{
     Array, Bidirectional, CallArgs, Dense, Dropout, Embedding, Error as LayerError, GenerateOptions, Gru, IndRnn,
-    Initializer, Layer, LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm, Network, NetworkState,
-    RecurrentLayer, RecurrentSpec, Replicas, Sampling, Sequential, SimpleRnn, StackedLayer, StackedRnnCells, State,
-    StreamId, StreamOutputs, Streams, Summary, TimeDistributed, Weights, thousands,
+    Initializer, LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm, Network, NetworkState, RecurrentLayer,
+    RecurrentSpec, Replicas, Sampling, Sequential, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams,
+    Summary, TimeDistributed, Weights, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{

@@ -81,9 +81,9 @@ impl Recurrent {
 
     /// The names of a node's inputs: the weights by their part, layer and direction, from `weight`; what it
     /// calls empty is left out.
-    pub fn inputs<'a>(
+    pub fn inputs(
         &self,
-        before: [&'a str; WEIGHTS],
+        before: [&str; WEIGHTS],
         mut weight: impl FnMut(&'static str, usize, usize) -> String,
     ) -> Vec<String> {
         let mut all: Vec<String> = before.iter().map(|&s| s.to_owned()).collect();

@@ -1,0 +1,79 @@
+//! Fully connected layers.
+
+use crate::Result;
+use crate::layer::{LayerModule, Shape, bad_input};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use recurve_graph::ops;
+use recurve_vocabulary::Activation;
+use serde::{Deserialize, Serialize};
+
+fn yes() -> bool {
+    true
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_yes(b: &bool) -> bool {
+    *b
+}
+
+/// A fully connected layer over the last dimension: `f(x · Wᵀ + b)`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dense {
+    /// Outputs.
+    pub units: usize,
+    /// The activation.
+    pub activation: Activation,
+    /// Whether there is a bias.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub use_bias: bool,
+}
+
+impl Dense {
+    /// `units` outputs, linear, with a bias.
+    pub fn new(units: usize) -> Self {
+        Self { units, activation: Activation::Linear, use_bias: true }
+    }
+    /// The activation.
+    #[must_use]
+    pub fn activation(mut self, f: Activation) -> Self {
+        self.activation = f;
+        self
+    }
+    /// Whether there is a bias.
+    #[must_use]
+    pub fn use_bias(mut self, on: bool) -> Self {
+        self.use_bias = on;
+        self
+    }
+}
+
+impl LayerModule for Dense {
+    fn class_name(&self) -> &'static str {
+        "Dense"
+    }
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        match shape {
+            [_, .., Some(f)] => Ok(*f),
+            _ => Err(bad_input(name, "[batch, …, features] with known features", shape)),
+        }
+    }
+    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+        let mut all = vec![(format!("{prefix}.weight"), vec![self.units, features])];
+        if self.use_bias {
+            all.push((format!("{prefix}.bias"), vec![self.units]));
+        }
+        all
+    }
+    fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+        self.features(name, shape)?;
+        let mut out = shape.to_vec();
+        *out.last_mut().expect("checked to have a last dimension") = Some(self.units);
+        Ok(vec![out])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let weights = into.parameters(self.weights(at.features, at.prefix));
+        let inputs: Vec<&str> = std::iter::once(&x.value).chain(&weights).map(String::as_str).collect();
+        let linear = ops::Linear { transposed: true, activation: self.activation };
+        Ok(Lowered::one(into.node(at.name, linear, &inputs), x.mask.clone()))
+    }
+}

@@ -1,0 +1,75 @@
+//! Vectors by id.
+
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, initialize, is_default};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use crate::{Initializer, Result, Weights};
+use recurve_graph::ops;
+use serde::{Deserialize, Serialize};
+
+/// A look-up of vectors by id: `[B, T]` to `[B, T, width]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Embedding {
+    /// Number of ids.
+    pub input_dim: usize,
+    /// Width of a vector.
+    pub output_dim: usize,
+    /// Id 0 is padding: later layers skip it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mask_zero: bool,
+}
+
+impl Embedding {
+    /// `input_dim` vectors of `output_dim` elements.
+    pub fn new(input_dim: usize, output_dim: usize) -> Self {
+        Self { input_dim, output_dim, mask_zero: false }
+    }
+    /// Whether id 0 is padding that later layers skip.
+    #[must_use]
+    pub fn mask_zero(mut self, on: bool) -> Self {
+        self.mask_zero = on;
+        self
+    }
+}
+
+impl LayerModule for Embedding {
+    fn class_name(&self) -> &'static str {
+        "Embedding"
+    }
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        match shape.len() {
+            2 => Ok(self.input_dim),
+            _ => Err(bad_input(name, "ids of shape [batch, timesteps]", shape)),
+        }
+    }
+    fn weights(&self, _: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+        vec![(format!("{prefix}.weight"), vec![self.input_dim, self.output_dim])]
+    }
+    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        // Keras's default for embeddings: uniform in ±0.05.
+        initialize(self.weights(features, prefix), Initializer::Uniform { limit: 0.05 }, seed, into)
+    }
+    fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+        self.features(name, shape)?;
+        Ok(vec![vec![shape[0], shape[1], Some(self.output_dim)]])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let table = into.parameters(self.weights(at.features, at.prefix)).swap_remove(0);
+        let y = into.node(at.name, ops::Gather, &[&table, &x.value]);
+        if !self.mask_zero {
+            return Ok(Lowered::one(y, x.mask.clone()));
+        }
+        let valid = into.node(at.name, ops::Mask::Ids(0), &[&x.value]);
+        let mask = into.found(at.name, valid);
+        Ok(Lowered::one(y, Some(mask)))
+    }
+    fn takes_ids(&self) -> bool {
+        true
+    }
+    fn check_streams(&self, name: &str) -> Result<()> {
+        if !self.mask_zero {
+            return Ok(());
+        }
+        Err(bad_option(name, "mask_zero", "finds padding, but streams say which rows have a frame"))
+    }
+}

@@ -1,0 +1,58 @@
+//! Padding by value.
+
+use crate::Result;
+use crate::layer::{LayerModule, Shape, bad_input, bad_option};
+use crate::lowering::{Flow, Lowered, Lowering, Place};
+use recurve_graph::ops;
+use serde::{Deserialize, Serialize};
+
+/// Timesteps whose features all have one value are padding: they become zero, and later layers skip
+/// them. Keras's `Masking`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Masking {
+    /// The value.
+    #[serde(default)]
+    pub mask_value: f32,
+}
+
+impl Masking {
+    /// Padding has this value.
+    pub fn new(mask_value: f32) -> Self {
+        Self { mask_value }
+    }
+}
+
+impl LayerModule for Masking {
+    fn class_name(&self) -> &'static str {
+        "Masking"
+    }
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        if !self.mask_value.is_finite() {
+            return Err(bad_option(name, "mask_value", format!("must be finite, but it is {}", self.mask_value)));
+        }
+        match shape {
+            &[_, _, Some(f)] => Ok(f),
+            _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
+        }
+    }
+    fn weights(&self, _: usize, _: &str) -> Vec<(String, Vec<usize>)> {
+        Vec::new()
+    }
+    fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+        self.features(name, shape)?;
+        Ok(vec![shape.to_vec()])
+    }
+    fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+        let valid = into.node(at.name, ops::Mask::Features(self.mask_value), &[&x.value]);
+        // By what padding and the rest are multiplied.
+        let factors = into.constant(at.name, &[2, 1], &[0.0, 1.0]);
+        let factors = into.node(at.name, ops::Gather, &[&factors, &valid]);
+        let y = into.node(at.name, ops::Binary::Mul, &[&x.value, &factors]);
+        let mask = into.found(at.name, valid);
+        Ok(Lowered::one(y, Some(mask)))
+    }
+    fn check_streams(&self, name: &str) -> Result<()> {
+        Err(bad_option(name, "mask_value", "finds padding, but streams say which rows have a frame"))
+    }
+}
