@@ -1,6 +1,6 @@
 //! Listing and opening adapters.
 
-use super::{Gpu, Inner, recorder::Recorder};
+use super::{Gpu, Inner, Recorder};
 use crate::device::{AdapterKind, AdapterSummary};
 use crate::pool::Pool;
 use crate::{Error, Result};

@@ -2,19 +2,25 @@
 
 mod adapter;
 mod check;
+mod engine;
+mod memory;
 #[expect(unsafe_code, reason = "kernels are compiled without run-time checks")]
 mod pipeline;
 mod probe;
 mod read;
-mod recorder;
+mod recording;
 
+pub use engine::Profile;
+pub use memory::GpuBuffer;
 pub use pipeline::Pipeline;
-pub use recorder::{Dispatch, GpuBuffer, Profile};
+pub use recording::Dispatch;
 
 use crate::device::AdapterSummary;
 use crate::pool::Pool;
 use crate::{Error, Result};
-use recorder::Recorder;
+use engine::Engine;
+use memory::Memory;
+use recording::Recording;
 use recurve_shaders::Variant;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -49,6 +55,31 @@ pub(crate) struct Inner {
     concurrent_workgroups: AtomicU32,
     /// Submissions so far; a buffer remembers the last one that used it.
     epoch: AtomicU64,
+}
+
+/// What one lock guards: the order in which commands are recorded is the order in which memory may be reused.
+#[derive(Debug)]
+struct Recorder {
+    memory: Memory,
+    recording: Recording,
+    engine: Engine,
+}
+
+impl Recorder {
+    fn new(device: &wgpu::Device, queue: &wgpu::Queue, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
+        // 128 bytes hold the largest parameter struct.
+        let slot = (limits.min_uniform_buffer_offset_alignment as usize).max(128);
+        Self {
+            memory: Memory::new(),
+            recording: Recording::new(slot),
+            engine: Engine::new(device, queue, slot, features),
+        }
+    }
+
+    fn trim(&mut self) {
+        self.engine.forget_bind_groups();
+        self.memory.pool.trim(|b| b.raw.size());
+    }
 }
 
 pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -127,21 +158,21 @@ impl Gpu {
     }
 
     pub(crate) fn buffers_made(&self) -> u64 {
-        lock(&self.0.recorder).buffers_made() + lock(&self.0.staging).made()
+        lock(&self.0.recorder).memory.pool.made() + lock(&self.0.staging).made()
     }
 
     /// Bind groups made since the device was opened.
     pub fn bind_groups_made(&self) -> u64 {
-        lock(&self.0.recorder).bind_groups_made()
+        lock(&self.0.recorder).engine.bind_groups_made()
     }
 
     /// Dispatches and submissions since the device was opened.
     pub fn work_counts(&self) -> (u64, u64) {
-        (lock(&self.0.recorder).dispatches_recorded(), self.0.epoch.load(Ordering::Relaxed))
+        (lock(&self.0.recorder).recording.dispatches(), self.0.epoch.load(Ordering::Relaxed))
     }
 
     /// Bytes of buffers held for tensors, in use or idle.
     pub fn bytes_held(&self) -> u64 {
-        lock(&self.0.recorder).bytes_held()
+        lock(&self.0.recorder).memory.pool.bytes()
     }
 }
