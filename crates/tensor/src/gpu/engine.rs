@@ -5,6 +5,7 @@
 //! dispatch.
 
 use super::recording::SLOTS;
+use super::wait::Signal;
 use super::{Dispatch, Gpu, GpuBuffer, Recorder, lock};
 use crate::{Error, Result};
 use arrayvec::ArrayVec;
@@ -169,7 +170,10 @@ impl Gpu {
             return self.check_errors("submit");
         }
         let commands = recording.commands();
-        let started = Instant::now();
+        let measured = engine.profile.as_ref().is_some_and(|p| p.on);
+        // A browser's code has no clock here; nobody else needs one.
+        let clock = || measured.then(Instant::now);
+        let started = clock();
         let inner = self.inner();
         let starved = inner.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = inner.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -214,12 +218,13 @@ impl Gpu {
         for (source, target, bytes) in copies {
             encoder.copy_buffer_to_buffer(&source.raw, 0, target, 0, *bytes);
         }
-        let called = Instant::now();
+        let called = clock();
         let buffer = encoder.finish();
-        let finished = Instant::now();
+        let finished = clock();
         engine.last = Some(inner.queue.submit([buffer]));
         memory.staged = 0;
-        if let Some(p) = engine.profile.as_mut().filter(|p| p.on) {
+        if let (Some(p), Some(started), Some(called), Some(finished)) = (&mut engine.profile, started, called, finished)
+        {
             let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
             p.spent.calls_ms += ms(started, called);
             p.spent.finish_ms += ms(called, finished);
@@ -227,8 +232,8 @@ impl Gpu {
         }
         inner.epoch.fetch_add(1, Ordering::Relaxed);
         recording.clear();
-        let refused = pollster::block_on(validation.pop());
-        if pollster::block_on(starved.pop()).is_some() {
+        let refused = self.caught(operation, validation);
+        if self.caught(operation, starved).is_some() {
             return Err(Error::OutOfMemory { operation, bytes: 0, device: self.summary().name.clone() });
         }
         self.check_alive()?;
@@ -246,10 +251,14 @@ impl Gpu {
         }
     }
 
-    /// Submits what is recorded and waits for it.
-    pub(crate) fn synchronize(&self) -> Result<()> {
+    /// Submits what is recorded and resolves when it has run.
+    pub(crate) async fn synchronize_async(&self) -> Result<()> {
         self.flush(&[])?;
-        self.wait()
+        let done = Signal::default();
+        let callback = done.clone();
+        self.inner().queue.on_submitted_work_done(move || callback.complete(Ok(())));
+        self.wait(&done, "wait").await?;
+        self.late_errors().await
     }
 
     /// Submits what is recorded without waiting, so that the device works while the host goes on.
@@ -260,12 +269,9 @@ impl Gpu {
         self.flush(&[])
     }
 
-    pub(super) fn wait(&self) -> Result<()> {
-        self.wait_for(None)
-    }
-
-    /// Waits for a submission, or for the last one.
-    pub(super) fn wait_for(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    /// Waits for a submission; a browser does not wait.
+    pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let submission_index = Some(submission);
         let polled = self.inner().device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
         self.check_alive()?;
         match polled {
@@ -297,7 +303,7 @@ impl Gpu {
         };
         for b in measured {
             let mut t = [0u64; 2];
-            self.read_mapped(&b, 16, bytemuck::cast_slice_mut(&mut t))?;
+            self.block_on(self.read_mappable(&b, bytemuck::cast_slice_mut(&mut t)))?;
             spent.gpu_ms += t[1].saturating_sub(t[0]) as f64 * f64::from(period) * 1e-6;
         }
         Ok(spent)

@@ -1,5 +1,6 @@
 //! Memory on a GPU: the pool of buffers, uploads, and staging buffers for reading back.
 
+use super::wait::Signal;
 use super::{Gpu, lock};
 use crate::pool::Pool;
 use crate::{Error, Result};
@@ -102,8 +103,8 @@ impl Gpu {
             usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let refused = pollster::block_on(validation.pop());
-        if pollster::block_on(memory.pop()).is_some() {
+        let refused = self.caught(operation, validation);
+        if self.caught(operation, memory).is_some() {
             return Err(Error::OutOfMemory { operation, bytes: size, device: self.summary().name.clone() });
         }
         self.check_alive()?;
@@ -113,7 +114,7 @@ impl Gpu {
         }
     }
 
-    /// A buffer holding `data`.
+    /// A buffer holding `data`. Waits for earlier uploads if too much of them is on its way to the device.
     ///
     /// # Errors
     /// As [`Self::buffer`].
@@ -150,8 +151,65 @@ impl Gpu {
             std::mem::replace(&mut r.memory.last_upload, last)
         };
         match before {
-            Some(index) => self.wait_for(Some(index)),
+            Some(index) => self.wait_for(index),
             None => Ok(()),
+        }
+    }
+}
+
+/// A buffer that is read back through, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Staging<'a> {
+    gpu: &'a Gpu,
+    pub(super) buffer: Arc<wgpu::Buffer>,
+    /// Bytes wanted, rounded up to what copies take.
+    pub(super) bytes: u64,
+    /// The mapping, once it has been asked for.
+    pub(super) mapping: Option<Signal>,
+}
+
+impl Gpu {
+    /// A staging buffer for this many bytes.
+    pub(super) fn staging(&self, bytes: usize) -> Result<Staging<'_>> {
+        const OPERATION: &str = "read";
+        self.check_alive()?;
+        let bytes = (bytes as u64).next_multiple_of(4);
+        let class = bytes.next_power_of_two().max(256);
+        let taken = lock(&self.inner().staging).take(class, |_| true);
+        let buffer = match taken {
+            Some(b) => b,
+            None => {
+                let memory = self.inner().device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+                let raw = self.inner().device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("read-back"),
+                    size: class,
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                if self.caught(OPERATION, memory).is_some() {
+                    let device = self.summary().name.clone();
+                    return Err(Error::OutOfMemory { operation: OPERATION, bytes: class, device });
+                }
+                lock(&self.inner().staging).count_new(class);
+                Arc::new(raw)
+            }
+        };
+        Ok(Staging { gpu: self, buffer, bytes, mapping: None })
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        let mut pool = lock(&self.gpu.inner().staging);
+        let class = self.buffer.size();
+        match &self.mapping {
+            None => pool.put_back(class, self.buffer.clone()),
+            Some(m) if m.succeeded() => {
+                self.buffer.unmap();
+                pool.put_back(class, self.buffer.clone());
+            }
+            // It failed, or is under way because nobody waits for it any more: such a buffer cannot be reused.
+            Some(_) => pool.count_lost(class),
         }
     }
 }

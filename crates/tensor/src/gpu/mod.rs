@@ -9,6 +9,8 @@ mod pipeline;
 mod probe;
 mod read;
 mod recording;
+mod scope;
+mod wait;
 
 pub use engine::Profile;
 pub use memory::GpuBuffer;
@@ -17,14 +19,15 @@ pub use recording::Dispatch;
 
 use crate::device::AdapterSummary;
 use crate::pool::Pool;
-use crate::{Error, Result};
 use engine::Engine;
 use memory::Memory;
 use recording::Recording;
 use recurve_shaders::Variant;
+use scope::Late;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use wait::Waiting;
 
 /// An open GPU. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -39,8 +42,9 @@ pub(crate) struct Inner {
     pub(crate) limits: wgpu::Limits,
     pub(crate) features: wgpu::Features,
     summary: AdapterSummary,
-    /// The first reason for which the device was lost.
-    lost: Arc<OnceLock<String>>,
+    waiting: Arc<Waiting>,
+    /// What error scopes have not said yet.
+    late: Late,
     /// The last error that no scope caught.
     uncaptured: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
@@ -141,15 +145,7 @@ impl Gpu {
     pub fn destroy(&self) {
         self.0.device.destroy();
         let _ = self.0.device.poll(wgpu::PollType::Poll);
-        let _ = self.0.lost.set("destroyed by the program".into());
-    }
-
-    /// Fails if the device is gone.
-    pub(crate) fn check_alive(&self) -> Result<()> {
-        match self.0.lost.get() {
-            Some(reason) => Err(Error::DeviceLost { reason: reason.clone() }),
-            None => Ok(()),
-        }
+        self.0.waiting.lose("destroyed by the program".into());
     }
 
     pub(crate) fn trim(&self) {

@@ -35,7 +35,7 @@ impl Gpu {
     }
 
     /// Finds out how many loop iterations this device really executes (`loop_probe.wgsl`).
-    pub(super) fn probe_loop_limit(&self) -> Result<()> {
+    pub(super) async fn probe_loop_limit(&self) -> Result<()> {
         let wanted = 1u32 << 17;
         let pipeline = self.pipeline(&Variant::loop_probe())?;
         let out = self.buffer(16, "loop_probe")?;
@@ -48,7 +48,7 @@ impl Gpu {
             work: wanted.into(),
         })?;
         let mut done = [0u32; 4];
-        self.read(&out, bytemuck::cast_slice_mut(&mut done))?;
+        self.read_async([(&out, bytemuck::cast_slice_mut(&mut done))]).await?;
         // Iterations of nested loops count together, and compilers may add some of their own:
         // a margin of one eighth below what was seen.
         let limit = if done[1] >= wanted { u32::MAX } else { done[1] - done[1] / 8 };
