@@ -7,7 +7,7 @@ use crate::device::{AdapterKind, AdapterSummary};
 use crate::pool::Pool;
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own because
@@ -159,7 +159,6 @@ impl Gpu {
             let uncaptured = uncaptured.clone();
             Arc::new(move |e: wgpu::Error| *super::lock(&uncaptured) = Some(e.to_string()))
         });
-        let software = summary.kind == AdapterKind::Software;
         let max_work = match summary.kind {
             AdapterKind::Software => 1 << 29,
             AdapterKind::Discrete => 1 << 36,
@@ -183,13 +182,11 @@ impl Gpu {
             max_loop_iterations: AtomicU32::new(u32::MAX),
             ended_loops: AtomicU32::new(0),
             max_work: AtomicU64::new(max_work),
-            neighbour_sums: OnceLock::new(),
+            neighbour_sums: AtomicBool::new(false),
             concurrent_workgroups: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
         }));
-        if software {
-            gpu.probe_loop_limit().await?;
-        }
+        gpu.probe().await?;
         Ok(gpu)
     }
 }

@@ -25,8 +25,8 @@ use recording::Recording;
 use recurve_shaders::Variant;
 use scope::Late;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wait::Waiting;
 
 /// An open GPU. Cloning shares it.
@@ -54,7 +54,7 @@ pub(crate) struct Inner {
     max_work: AtomicU64,
     /// Iterations after which kernels end their loops, for tests; 0 for never.
     ended_loops: AtomicU32,
-    neighbour_sums: OnceLock<bool>,
+    neighbour_sums: AtomicBool,
     /// 0 where not yet known.
     concurrent_workgroups: AtomicU32,
     /// Submissions so far; a buffer remembers the last one that used it.
