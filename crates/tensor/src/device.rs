@@ -140,10 +140,27 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] if nothing matches, naming what there is; those of [`Self::check`].
     pub fn open(selector: &DeviceSelector) -> Result<Self> {
+        if cfg!(target_arch = "wasm32") && *selector != DeviceSelector::Cpu {
+            return Err(Error::Unsupported {
+                operation: "Device::open",
+                feature: "blocking; use Device::open_async",
+                device: "the browser".into(),
+            });
+        }
+        pollster::block_on(Self::open_async(selector))
+    }
+
+    /// [`Self::open`] for an executor: what has to be used in a browser, where nothing can block. On other targets
+    /// drivers are loaded on the calling thread, and compile there too; only what the device itself has to
+    /// run is waited for. See [`Tensor::to_vec_async`](crate::Tensor::to_vec_async) for what drives it.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_async(selector: &DeviceSelector) -> Result<Self> {
         let device = match selector {
             DeviceSelector::Cpu => Self::Cpu,
-            DeviceSelector::Auto => Gpu::open(None, None).map_or(Self::Cpu, Self::Gpu),
-            DeviceSelector::Gpu { backend, name } => Gpu::open(*backend, name.as_deref()).map(Self::Gpu)?,
+            DeviceSelector::Auto => Gpu::open(None, None).await.map_or(Self::Cpu, Self::Gpu),
+            DeviceSelector::Gpu { backend, name } => Gpu::open(*backend, name.as_deref()).await.map(Self::Gpu)?,
         };
         device.check()?;
         Ok(device)
@@ -166,14 +183,19 @@ impl Device {
     /// cross-check compares.
     pub fn all() -> Vec<Self> {
         let mut devices = vec![Self::Cpu];
-        devices.extend(Gpu::open_all().into_iter().map(Self::Gpu));
+        devices.extend(pollster::block_on(Gpu::open_all()).into_iter().map(Self::Gpu));
         devices
     }
 
     /// What the system lists through Vulkan, Metal and DX12 (OpenGL is only looked for when a
-    /// selector names `gl`). Listing opens no device.
+    /// selector names `gl`). Listing opens no device. In a browser use [`Self::adapters_async`].
     pub fn adapters() -> Vec<AdapterSummary> {
-        Gpu::adapters()
+        pollster::block_on(Self::adapters_async())
+    }
+
+    /// [`Self::adapters`] for an executor.
+    pub async fn adapters_async() -> Vec<AdapterSummary> {
+        Gpu::adapters().await
     }
 
     /// The GPU, if it is one.
@@ -221,7 +243,18 @@ impl Device {
     pub fn synchronize(&self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
-            Self::Gpu(g) => g.synchronize(),
+            Self::Gpu(g) => g.block_on(g.synchronize_async()),
+        }
+    }
+
+    /// [`Self::synchronize`] without blocking the executor.
+    ///
+    /// # Errors
+    /// As [`Self::synchronize`].
+    pub async fn synchronize_async(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Gpu(g) => g.synchronize_async().await,
         }
     }
 }

@@ -40,6 +40,11 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
         self.made += 1;
     }
 
+    /// Counts a buffer of `bytes` from [`Self::take`], or one counted as new, that does not come back.
+    pub(crate) fn count_lost(&mut self, bytes: u64) {
+        self.bytes -= bytes;
+    }
+
     /// Keeps a new buffer of `bytes`.
     pub(crate) fn put_new(&mut self, class: K, buffer: Arc<B>, bytes: u64) {
         self.count_new(bytes);

@@ -7,7 +7,9 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use recurve_shaders::{Variant, params};
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 /// Elements on a device, row-major, with a shape. Immutable: operations make new tensors. Cloning
 /// shares the elements.
@@ -215,8 +217,21 @@ impl Tensor {
     /// # Errors
     /// [`Error::DType`] for U32; on a GPU whatever went wrong in what was recorded.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
+        self.block_on(self.to_vec_async())
+    }
+
+    /// [`Self::to_vec`] without blocking the executor.
+    ///
+    /// The device wakes it. On native targets a device must be polled for that: the blocking forms do so
+    /// themselves, and for all others a thread does, which is started when one of them has to wait and ends when
+    /// none does. In a browser the browser wakes it. A future that is dropped leaves the device as it was; what was
+    /// recorded runs all the same.
+    ///
+    /// # Errors
+    /// As [`Self::to_vec`].
+    pub async fn to_vec_async(&self) -> Result<Vec<f32>> {
         let mut out = host("Tensor::to_vec", self.shape.count())?;
-        self.read_into(&mut out)?;
+        self.read_into_async(&mut out).await?;
         Ok(out)
     }
 
@@ -225,6 +240,14 @@ impl Tensor {
     /// # Errors
     /// As [`Self::to_vec`]; [`Error::Argument`] if `out` has another length.
     pub fn read_into(&self, out: &mut [f32]) -> Result<()> {
+        self.block_on(self.read_into_async(out))
+    }
+
+    /// [`Self::read_into`] without blocking the executor; see [`Self::to_vec_async`].
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub async fn read_into_async(&self, out: &mut [f32]) -> Result<()> {
         self.check_read(out.len())?;
         match &self.storage {
             Storage::Cpu(b) => {
@@ -233,11 +256,11 @@ impl Tensor {
             }
             Storage::Gpu(g, b) if self.dtype == DType::F16 => {
                 let mut half: Vec<f16> = host("Tensor::to_vec", out.len())?;
-                g.read(b, bytemuck::cast_slice_mut(&mut half))?;
+                g.read_async([(b, bytemuck::cast_slice_mut(&mut half))]).await?;
                 half.convert_to_f32_slice(out);
                 Ok(())
             }
-            Storage::Gpu(g, b) => g.read(b, bytemuck::cast_slice_mut(out)),
+            Storage::Gpu(g, b) => g.read_async([(b, bytemuck::cast_slice_mut(out))]).await,
         }
     }
 
@@ -246,6 +269,18 @@ impl Tensor {
     /// # Errors
     /// As [`Self::read_into`].
     pub fn read_many<const N: usize>(reads: [(&Self, &mut [f32]); N]) -> Result<()> {
+        let mut tensors = reads.iter().map(|(t, _)| *t);
+        match tensors.clone().find(|t| matches!(t.storage, Storage::Gpu(..))).or_else(|| tensors.next()) {
+            Some(t) => t.block_on(Self::read_many_async(reads)),
+            None => Ok(()),
+        }
+    }
+
+    /// [`Self::read_many`] without blocking the executor; see [`Self::to_vec_async`].
+    ///
+    /// # Errors
+    /// As [`Self::read_into`].
+    pub async fn read_many_async<const N: usize>(reads: [(&Self, &mut [f32]); N]) -> Result<()> {
         for (t, out) in &reads {
             t.check_read(out.len())?;
         }
@@ -255,29 +290,26 @@ impl Tensor {
         };
         match one {
             Some(gpu) if together(&gpu) => {
-                gpu.read_many(reads.map(|(t, out)| (&**t.gpu_buffer(), bytemuck::cast_slice_mut(out))))
+                gpu.read_async(reads.map(|(t, out)| (&**t.gpu_buffer(), bytemuck::cast_slice_mut(out)))).await
             }
-            _ => reads.into_iter().try_for_each(|(t, out)| t.read_into(out)),
+            _ => {
+                for (t, out) in reads {
+                    t.read_into_async(out).await?;
+                }
+                Ok(())
+            }
         }
     }
 
-    /// [`Self::to_vec`] without blocking the executor.
-    ///
-    /// # Errors
-    /// As [`Self::to_vec`].
-    pub async fn to_vec_async(&self) -> Result<Vec<f32>> {
-        let mut out = host("Tensor::to_vec", self.shape.count())?;
-        self.check_read(out.len())?;
+    /// Runs a future that reads this tensor. On the CPU there is nothing to wait for.
+    fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         match &self.storage {
-            Storage::Cpu(b) => read_cpu(b, &mut out),
-            Storage::Gpu(g, b) if self.dtype == DType::F16 => {
-                let mut half: Vec<f16> = host("Tensor::to_vec", out.len())?;
-                g.read_async(b, bytemuck::cast_slice_mut(&mut half)).await?;
-                half.convert_to_f32_slice(&mut out);
-            }
-            Storage::Gpu(g, b) => g.read_async(b, bytemuck::cast_slice_mut(&mut out)).await?,
+            Storage::Gpu(g, _) => g.block_on(future),
+            Storage::Cpu(_) => match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(out) => out,
+                Poll::Pending => unreachable!("the CPU's elements are there"),
+            },
         }
-        Ok(out)
     }
 
     fn check_read(&self, len: usize) -> Result<()> {
@@ -304,6 +336,14 @@ impl Tensor {
     /// # Errors
     /// [`Error::DType`] unless it is U32; on a GPU whatever went wrong in what was recorded.
     pub fn to_vec_u32(&self) -> Result<Vec<u32>> {
+        self.block_on(self.to_vec_u32_async())
+    }
+
+    /// [`Self::to_vec_u32`] without blocking the executor; see [`Self::to_vec_async`].
+    ///
+    /// # Errors
+    /// As [`Self::to_vec_u32`].
+    pub async fn to_vec_u32_async(&self) -> Result<Vec<u32>> {
         self.check_dtype("Tensor::to_vec_u32", "self", "u32", self.dtype == DType::U32)?;
         match &self.storage {
             Storage::Cpu(b) => match &**b {
@@ -316,7 +356,7 @@ impl Tensor {
             },
             Storage::Gpu(g, b) => {
                 let mut out: Vec<u32> = host("Tensor::to_vec_u32", self.shape.count())?;
-                g.read(b, bytemuck::cast_slice_mut(&mut out))?;
+                g.read_async([(b, bytemuck::cast_slice_mut(&mut out))]).await?;
                 Ok(out)
             }
         }

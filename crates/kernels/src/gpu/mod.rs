@@ -262,7 +262,7 @@ impl GpuLayer {
             }
             return Ok(all);
         }
-        for scan in self.scan_geometries(batch, timesteps)? {
+        for scan in self.scan_geometries(batch, timesteps) {
             add(Some(Layout::Scan(scan)));
         }
         for step in self.step_geometries(batch) {
@@ -338,12 +338,12 @@ impl GpuLayer {
                 Some(grid) => self.check_concurrent(&grid, batch).map(|()| Layout::Grid(grid)),
                 None => Err(cannot("`grid` has no kernel for this cell or size".into())),
             },
-            Strategy::Scan => match self.scan_geometry(batch, timesteps)? {
+            Strategy::Scan => match self.scan_geometry(batch, timesteps) {
                 Some(scan) => Ok(Layout::Scan(scan)),
                 None => Err(cannot(format!("`scan` cannot hold {} hidden units in one workgroup", self.hidden))),
             },
             Strategy::Auto if self.hidden > self.longest_scan() => step(),
-            Strategy::Auto => self.scan_geometry(batch, timesteps)?.map_or_else(step, |s| Ok(Layout::Scan(s))),
+            Strategy::Auto => self.scan_geometry(batch, timesteps).map_or_else(step, |s| Ok(Layout::Scan(s))),
         }
     }
 

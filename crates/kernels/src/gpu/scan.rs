@@ -20,19 +20,19 @@ impl GpuLayer {
     /// On a software rasteriser a lane has a unit or several for itself, with their weights in an array. On a GPU several
     /// lanes share a unit while there are lanes, which hides the latency of their loads, and weights stay in
     /// registers where they fit.
-    pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Result<Option<Scan>> {
+    pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Option<Scan> {
         if self.gpu.summary().kind == AdapterKind::Software {
-            return Ok(self.scan_with(batch, timesteps, 1, false, 4));
+            return self.scan_with(batch, timesteps, 1, false, 4);
         }
-        let subgroups = self.gpu.has_neighbour_sums()?;
+        let subgroups = self.gpu.has_neighbour_sums();
         let shared = [4, 2].into_iter().find_map(|split| self.scan_with(batch, timesteps, split, subgroups, 4));
-        Ok(shared.or_else(|| self.scan_with(batch, timesteps, 1, false, 4)))
+        shared.or_else(|| self.scan_with(batch, timesteps, 1, false, 4))
     }
 
     /// Every layout for this size.
-    pub(super) fn scan_geometries(&self, batch: usize, timesteps: usize) -> Result<Vec<Scan>> {
+    pub(super) fn scan_geometries(&self, batch: usize, timesteps: usize) -> Vec<Scan> {
         let mut all = Vec::new();
-        let neighbours = self.gpu.has_neighbour_sums()?;
+        let neighbours = self.gpu.has_neighbour_sums();
         for k_split in [1, 2, 4, 8] {
             for subgroups in [true, false] {
                 if subgroups && (!neighbours || k_split == 1) {
@@ -53,7 +53,7 @@ impl GpuLayer {
                 }
             }
         }
-        Ok(all)
+        all
     }
 
     fn scan_with(

@@ -1,12 +1,13 @@
 //! Listing and opening adapters.
 
-use super::{Gpu, Inner, recorder::Recorder};
+use super::scope::Late;
+use super::wait::Waiting;
+use super::{Gpu, Inner, Recorder};
 use crate::device::{AdapterKind, AdapterSummary};
 use crate::pool::Pool;
 use crate::{Error, Result};
-use pollster::block_on;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// The instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own because
@@ -67,8 +68,10 @@ fn summary(a: &wgpu::Adapter) -> AdapterSummary {
 }
 
 /// Every adapter that can compute, best first.
-fn adapters(gl: bool) -> Vec<(wgpu::Adapter, AdapterSummary)> {
-    let mut all: Vec<_> = block_on(instance(gl).enumerate_adapters(wgpu::Backends::all()))
+async fn adapters(gl: bool) -> Vec<(wgpu::Adapter, AdapterSummary)> {
+    let mut all: Vec<_> = instance(gl)
+        .enumerate_adapters(wgpu::Backends::all())
+        .await
         .into_iter()
         .filter(|a| {
             // The kernels bind up to eight storage buffers, which WebGPU guarantees and old
@@ -86,17 +89,21 @@ fn adapters(gl: bool) -> Vec<(wgpu::Adapter, AdapterSummary)> {
 }
 
 impl Gpu {
-    pub(crate) fn adapters() -> Vec<AdapterSummary> {
-        adapters(false).into_iter().map(|(_, s)| s).collect()
+    pub(crate) async fn adapters() -> Vec<AdapterSummary> {
+        adapters(false).await.into_iter().map(|(_, s)| s).collect()
     }
 
     /// Opens every adapter that can be opened.
-    pub(crate) fn open_all() -> Vec<Self> {
-        adapters(false).into_iter().filter_map(|(a, s)| Self::open_adapter(&a, s).ok()).collect()
+    pub(crate) async fn open_all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for (a, s) in adapters(false).await {
+            all.extend(Self::open_adapter(&a, s).await.ok());
+        }
+        all
     }
 
-    pub(crate) fn open(backend: Option<&str>, name: Option<&str>) -> Result<Self> {
-        let all = adapters(backend == Some("gl"));
+    pub(crate) async fn open(backend: Option<&str>, name: Option<&str>) -> Result<Self> {
+        let all = adapters(backend == Some("gl")).await;
         let wanted = name.map(str::to_ascii_lowercase);
         let found = all.iter().find(|(_, s)| {
             backend.is_none_or(|b| b == s.backend)
@@ -106,7 +113,7 @@ impl Gpu {
                 }
         });
         if let Some((a, s)) = found {
-            return Self::open_adapter(a, s.clone());
+            return Self::open_adapter(a, s.clone()).await;
         }
         let mut request = backend.unwrap_or("gpu").to_owned();
         if let Some(n) = name {
@@ -126,35 +133,32 @@ impl Gpu {
         Err(Error::NoDevice { wanted: request, available })
     }
 
-    fn open_adapter(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Self> {
+    async fn open_adapter(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Self> {
         let useful = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
         let features = adapter.features() & useful;
         let limits = adapter.limits();
-        let (device, queue) = block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        let opened = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("recurve"),
             required_features: features,
             // Exactly what is requested is granted; the defaults are far below most adapters.
             required_limits: limits.clone(),
             ..Default::default()
-        }))
-        .map_err(|e| Error::NoDevice {
+        });
+        let (device, queue) = opened.await.map_err(|e| Error::NoDevice {
             wanted: summary.name.clone(),
             available: format!("it is there but could not be opened: {e}"),
         })?;
 
-        let lost = Arc::new(OnceLock::new());
+        let waiting = Arc::new(Waiting::new());
         device.set_device_lost_callback({
-            let lost = lost.clone();
-            move |reason, message| {
-                let _ = lost.set(format!("{reason:?}: {message}"));
-            }
+            let waiting = waiting.clone();
+            move |reason, message| waiting.lose(format!("{reason:?}: {message}"))
         });
         let uncaptured = Arc::new(Mutex::new(None));
         device.on_uncaptured_error({
             let uncaptured = uncaptured.clone();
             Arc::new(move |e: wgpu::Error| *super::lock(&uncaptured) = Some(e.to_string()))
         });
-        let software = summary.kind == AdapterKind::Software;
         let max_work = match summary.kind {
             AdapterKind::Software => 1 << 29,
             AdapterKind::Discrete => 1 << 36,
@@ -169,7 +173,8 @@ impl Gpu {
             limits,
             features,
             summary,
-            lost,
+            waiting,
+            late: Late::default(),
             uncaptured,
             pipelines: Mutex::new(HashMap::new()),
             recorder: Mutex::new(recorder),
@@ -177,13 +182,11 @@ impl Gpu {
             max_loop_iterations: AtomicU32::new(u32::MAX),
             ended_loops: AtomicU32::new(0),
             max_work: AtomicU64::new(max_work),
-            neighbour_sums: OnceLock::new(),
+            neighbour_sums: AtomicBool::new(false),
             concurrent_workgroups: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
         }));
-        if software {
-            gpu.probe_loop_limit()?;
-        }
+        gpu.probe().await?;
         Ok(gpu)
     }
 }

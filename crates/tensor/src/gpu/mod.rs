@@ -2,23 +2,32 @@
 
 mod adapter;
 mod check;
+mod engine;
+mod memory;
 #[expect(unsafe_code, reason = "kernels are compiled without run-time checks")]
 mod pipeline;
 mod probe;
 mod read;
-mod recorder;
+mod recording;
+mod scope;
+mod wait;
 
+pub use engine::Profile;
+pub use memory::GpuBuffer;
 pub use pipeline::Pipeline;
-pub use recorder::{Dispatch, GpuBuffer, Profile};
+pub use recording::Dispatch;
 
 use crate::device::AdapterSummary;
 use crate::pool::Pool;
-use crate::{Error, Result};
-use recorder::Recorder;
+use engine::Engine;
+use memory::Memory;
+use recording::Recording;
 use recurve_shaders::Variant;
+use scope::Late;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use wait::Waiting;
 
 /// An open GPU. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -33,8 +42,9 @@ pub(crate) struct Inner {
     pub(crate) limits: wgpu::Limits,
     pub(crate) features: wgpu::Features,
     summary: AdapterSummary,
-    /// The first reason for which the device was lost.
-    lost: Arc<OnceLock<String>>,
+    waiting: Arc<Waiting>,
+    /// What error scopes have not said yet.
+    late: Late,
     /// The last error that no scope caught.
     uncaptured: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
@@ -44,11 +54,36 @@ pub(crate) struct Inner {
     max_work: AtomicU64,
     /// Iterations after which kernels end their loops, for tests; 0 for never.
     ended_loops: AtomicU32,
-    neighbour_sums: OnceLock<bool>,
+    neighbour_sums: AtomicBool,
     /// 0 where not yet known.
     concurrent_workgroups: AtomicU32,
     /// Submissions so far; a buffer remembers the last one that used it.
     epoch: AtomicU64,
+}
+
+/// What one lock guards: the order in which commands are recorded is the order in which memory may be reused.
+#[derive(Debug)]
+struct Recorder {
+    memory: Memory,
+    recording: Recording,
+    engine: Engine,
+}
+
+impl Recorder {
+    fn new(device: &wgpu::Device, queue: &wgpu::Queue, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
+        // 128 bytes hold the largest parameter struct.
+        let slot = (limits.min_uniform_buffer_offset_alignment as usize).max(128);
+        Self {
+            memory: Memory::new(),
+            recording: Recording::new(slot),
+            engine: Engine::new(device, queue, slot, features),
+        }
+    }
+
+    fn trim(&mut self) {
+        self.engine.forget_bind_groups();
+        self.memory.pool.trim(|b| b.raw.size());
+    }
 }
 
 pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,15 +151,7 @@ impl Gpu {
     pub fn destroy(&self) {
         self.0.device.destroy();
         let _ = self.0.device.poll(wgpu::PollType::Poll);
-        let _ = self.0.lost.set("destroyed by the program".into());
-    }
-
-    /// Fails if the device is gone.
-    pub(crate) fn check_alive(&self) -> Result<()> {
-        match self.0.lost.get() {
-            Some(reason) => Err(Error::DeviceLost { reason: reason.clone() }),
-            None => Ok(()),
-        }
+        self.0.waiting.lose("destroyed by the program".into());
     }
 
     pub(crate) fn trim(&self) {
@@ -133,21 +160,21 @@ impl Gpu {
     }
 
     pub(crate) fn buffers_made(&self) -> u64 {
-        lock(&self.0.recorder).buffers_made() + lock(&self.0.staging).made()
+        lock(&self.0.recorder).memory.pool.made() + lock(&self.0.staging).made()
     }
 
     /// Bind groups made since the device was opened.
     pub fn bind_groups_made(&self) -> u64 {
-        lock(&self.0.recorder).bind_groups_made()
+        lock(&self.0.recorder).engine.bind_groups_made()
     }
 
     /// Dispatches and submissions since the device was opened.
     pub fn work_counts(&self) -> (u64, u64) {
-        (lock(&self.0.recorder).dispatches_recorded(), self.0.epoch.load(Ordering::Relaxed))
+        (lock(&self.0.recorder).recording.dispatches(), self.0.epoch.load(Ordering::Relaxed))
     }
 
     /// Bytes of buffers held for tensors, in use or idle.
     pub fn bytes_held(&self) -> u64 {
-        lock(&self.0.recorder).bytes_held()
+        lock(&self.0.recorder).memory.pool.bytes()
     }
 }

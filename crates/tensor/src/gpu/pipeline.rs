@@ -144,7 +144,7 @@ impl Gpu {
             cache: None,
         });
         for scope in [internal, scope] {
-            if let Some(e) = pollster::block_on(scope.pop()) {
+            if let Some(e) = self.caught(stem, scope) {
                 return Err(gpu_error(e.to_string()));
             }
         }

@@ -1,8 +1,10 @@
-//! What an adapter does that its limits do not tell: found out by running a kernel, at most once a device.
+//! What an adapter does that its limits do not tell: found out by running a kernel.
 
-use super::{Dispatch, Gpu, lock};
+use super::{Dispatch, Gpu, GpuBuffer, lock};
+use crate::device::AdapterKind;
 use crate::{DType, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl Gpu {
@@ -34,63 +36,69 @@ impl Gpu {
         self.0.max_loop_iterations.store(limit, Ordering::Relaxed);
     }
 
-    /// Finds out how many loop iterations this device really executes (`loop_probe.wgsl`).
-    pub(super) fn probe_loop_limit(&self) -> Result<()> {
-        let wanted = 1u32 << 17;
-        let pipeline = self.pipeline(&Variant::loop_probe())?;
-        let out = self.buffer(16, "loop_probe")?;
-        let p = params::LoopProbe { iterations: wanted, ..Default::default() };
-        self.record(Dispatch {
-            pipeline: &pipeline,
-            buffers: &[&out],
-            params: bytemuck::bytes_of(&p),
-            groups: [1, 1, 1],
-            work: wanted.into(),
-        })?;
-        let mut done = [0u32; 4];
-        self.read(&out, bytemuck::cast_slice_mut(&mut done))?;
-        // Iterations of nested loops count together, and compilers may add some of their own:
-        // a margin of one eighth below what was seen.
-        let limit = if done[1] >= wanted { u32::MAX } else { done[1] - done[1] / 8 };
-        self.0.max_loop_iterations.store(limit.max(1), Ordering::Relaxed);
-        Ok(())
+    /// Whether kernels may add over groups of up to eight neighbouring lanes by shuffles: the device has
+    /// subgroups, and when it was opened neighbours in a workgroup were found to be neighbours in them.
+    pub fn has_neighbour_sums(&self) -> bool {
+        self.0.neighbour_sums.load(Ordering::Relaxed)
     }
 
-    /// Whether kernels may add over groups of up to eight neighbouring lanes by shuffles: the device has
-    /// subgroups, and neighbours in a workgroup are neighbours in them (`subgroup_probe.wgsl`).
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn has_neighbour_sums(&self) -> Result<bool> {
-        if let Some(&known) = self.0.neighbour_sums.get() {
-            return Ok(known);
+    /// Finds out how many loop iterations a software rasteriser really executes (`loop_probe.wgsl`), and how lanes
+    /// lie in subgroups (`subgroup_probe.wgsl`): in one submission, once, when the device is opened.
+    pub(super) async fn probe(&self) -> Result<()> {
+        const ITERATIONS: u32 = 1 << 17;
+        const LANES: u32 = 256;
+        let loops = self.0.summary.kind == AdapterKind::Software;
+        let lanes = self.0.features.contains(wgpu::Features::SUBGROUP) && self.0.summary.subgroup.0 >= 8;
+        if !loops && !lanes {
+            return Ok(());
         }
-        let usable = self.0.features.contains(wgpu::Features::SUBGROUP) && self.0.summary.subgroup.0 >= 8;
-        let found = usable && {
-            const LANES: u32 = 256;
-            let pipeline = self.pipeline(&Variant::subgroup_probe())?;
-            let out = self.buffer(u64::from(LANES) * 4, "subgroup_probe")?;
-            let p = params::SubgroupProbe { seed: 7, ..Default::default() };
-            self.record(Dispatch {
-                pipeline: &pipeline,
-                buffers: &[&out],
-                params: bytemuck::bytes_of(&p),
-                groups: [1, 1, 1],
-                work: LANES.into(),
-            })?;
-            let mut sums = [0u32; LANES as usize];
-            self.read(&out, bytemuck::cast_slice_mut(&mut sums))?;
-            (0..LANES).zip(sums).all(|(lane, sum)| sum == 7 + (lane / 8 * 8..lane / 8 * 8 + 8).sum::<u32>())
+        let (done, sums) = (self.buffer(16, "loop_probe")?, self.buffer(u64::from(LANES) * 4, "subgroup_probe")?);
+        let run = |variant: &Variant, out: &Arc<GpuBuffer>, params: &[u8], work: u32| {
+            let pipeline = self.pipeline(variant)?;
+            self.record(Dispatch { pipeline: &pipeline, buffers: &[out], params, groups: [1, 1, 1], work: work.into() })
         };
-        Ok(*self.0.neighbour_sums.get_or_init(|| found))
+        if loops {
+            let p = params::LoopProbe { iterations: ITERATIONS, ..Default::default() };
+            run(&Variant::loop_probe(), &done, bytemuck::bytes_of(&p), ITERATIONS)?;
+        }
+        // A driver that refuses this kernel has nothing that others could use.
+        let p = params::SubgroupProbe { seed: 7, ..Default::default() };
+        let lanes = lanes && run(&Variant::subgroup_probe(), &sums, bytemuck::bytes_of(&p), LANES).is_ok();
+        let (mut iterations, mut sum_of) = ([0u32; 4], [0u32; LANES as usize]);
+        let [out_done, out_sums] = [bytemuck::cast_slice_mut(&mut iterations), bytemuck::cast_slice_mut(&mut sum_of)];
+        self.read_async([(&done, out_done), (&sums, out_sums)]).await?;
+        if loops {
+            // Iterations of nested loops count together, and compilers may add some of their own:
+            // a margin of one eighth below what was seen.
+            let seen = iterations[1];
+            let limit = if seen >= ITERATIONS { u32::MAX } else { seen - seen / 8 };
+            self.0.max_loop_iterations.store(limit.max(1), Ordering::Relaxed);
+        }
+        let of_eight = |lane: u32| 7 + (lane / 8 * 8..lane / 8 * 8 + 8).sum::<u32>();
+        let found = lanes && (0..LANES).zip(sum_of).all(|(lane, sum)| sum == of_eight(lane));
+        self.0.neighbour_sums.store(found, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Workgroups that were seen to run at the same time and exchange numbers (`grid_probe.wgsl`): a power
     /// of two up to 256, or 1 where even two do not. What the `grid` strategy relies on and no API promises.
     ///
+    /// The first call measures, which takes some milliseconds and up to a second where workgroups do not run
+    /// together; the device remembers. Opening a device does not ask, nor does a layer unless `grid` is a choice:
+    /// it was asked for, or candidates are listed or measured.
+    ///
     /// # Errors
     /// Those of the device.
     pub fn concurrent_workgroups(&self) -> Result<u32> {
+        self.block_on(self.concurrent_workgroups_async())
+    }
+
+    /// [`Self::concurrent_workgroups`] without blocking the executor. A call of `grid` that comes later finds the
+    /// answer there.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn concurrent_workgroups_async(&self) -> Result<u32> {
         let known = self.0.concurrent_workgroups.load(Ordering::Relaxed);
         if known > 0 {
             return Ok(known);
@@ -112,7 +120,7 @@ impl Gpu {
                     work: u64::from(64 * groups * groups * ROUNDS),
                 })?;
                 let mut gave_up = [0u32];
-                self.read(exchange.gpu_buffer(), bytemuck::cast_slice_mut(&mut gave_up))?;
+                self.read_async([(exchange.gpu_buffer(), bytemuck::cast_slice_mut(&mut gave_up))]).await?;
                 if gave_up[0] != 0 {
                     break 'sizes;
                 }

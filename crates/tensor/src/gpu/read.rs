@@ -1,149 +1,58 @@
-//! Reading back, blocking and async.
+//! Reading back. Written once, as futures; what blocks runs them with [`Gpu::block_on`].
 
-use super::{Gpu, GpuBuffer, lock};
+use super::memory::Staging;
+use super::wait::Signal;
+use super::{Gpu, GpuBuffer};
 use crate::{Error, Result};
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
-
-/// What a mapping's callback and the one who waits for it share.
-#[derive(Default)]
-struct Mapping {
-    result: Option<Result<(), wgpu::BufferAsyncError>>,
-    waker: Option<Waker>,
-}
+use arrayvec::ArrayVec;
 
 impl Gpu {
     /// Reads the beginning of a buffer, running everything recorded so far.
     ///
     /// # Errors
-    /// Whatever went wrong in what was recorded, [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    /// As [`Self::read_async`].
     pub(crate) fn read(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
-        self.read_many([(buffer, out)])
+        self.block_on(self.read_async([(buffer, out)]))
     }
 
-    /// [`Self::read`] of several buffers in one submission.
+    /// Reads the beginnings of buffers, running everything recorded so far, all in one submission.
     ///
     /// # Errors
-    /// As [`Self::read`].
-    pub(crate) fn read_many<const N: usize>(&self, reads: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
-        let mut staged = arrayvec::ArrayVec::<_, N>::new();
+    /// Whatever went wrong in what was recorded, [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub(crate) async fn read_async<const N: usize>(&self, reads: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
+        let mut staged = ArrayVec::<Staging<'_>, N>::new();
         for (_, out) in &reads {
             staged.push(self.staging(out.len())?);
         }
-        let copies: [_; N] = std::array::from_fn(|n| (reads[n].0, &*staged[n].0, staged[n].1));
+        let copies: [_; N] = std::array::from_fn(|n| (reads[n].0, &*staged[n].buffer, staged[n].bytes));
         self.flush(&copies)?;
-        for ((_, out), (staging, bytes)) in reads.into_iter().zip(staged) {
-            self.read_mapped(&staging, bytes, out)?;
-            self.recycle(staging);
+        staged.iter_mut().for_each(|s| s.mapping = Some(map(&s.buffer, s.bytes)));
+        for ((_, out), s) in reads.into_iter().zip(&staged) {
+            let mapping = s.mapping.as_ref().expect("mapped above");
+            self.copy_mapped(&s.buffer, s.bytes, mapping, out).await?;
         }
-        Ok(())
+        self.late_errors().await
     }
 
-    /// [`Self::read`] without blocking the caller's executor.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub(crate) async fn read_async(&self, buffer: &GpuBuffer, out: &mut [u8]) -> Result<()> {
-        let (staging, bytes) = self.staging(out.len())?;
-        self.flush(&[(buffer, &staging, bytes)])?;
-        let shared = map(&staging, bytes);
-        // Somebody has to drive the device until the mapping is done; the executor need not.
-        let device = self.inner().device.clone();
-        std::thread::spawn(move || {
-            let _ = device.poll(wgpu::PollType::wait_indefinitely());
-        });
-        Mapped(&shared).await;
-        self.finish(&shared, &staging, bytes, out)?;
-        self.recycle(staging);
-        Ok(())
+    /// The first bytes of a buffer that can be mapped and is not reused.
+    pub(super) async fn read_mappable(&self, buffer: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
+        let bytes = out.len() as u64;
+        self.copy_mapped(buffer, bytes, &map(buffer, bytes), out).await
     }
 
-    /// A staging buffer for this many bytes, and that number rounded up to what copies take.
-    fn staging(&self, bytes: usize) -> Result<(Arc<wgpu::Buffer>, u64)> {
-        self.check_alive()?;
-        let bytes = (bytes as u64).next_multiple_of(4);
-        let class = bytes.next_power_of_two().max(256);
-        let taken = lock(&self.inner().staging).take(class, |_| true);
-        let staging = match taken {
-            Some(b) => b,
-            None => {
-                let memory = self.inner().device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-                let raw = self.inner().device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("read-back"),
-                    size: class,
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
-                if pollster::block_on(memory.pop()).is_some() {
-                    let device = self.summary().name.clone();
-                    return Err(Error::OutOfMemory { operation: "read", bytes: class, device });
-                }
-                lock(&self.inner().staging).count_new(class);
-                Arc::new(raw)
-            }
-        };
-        Ok((staging, bytes))
-    }
-
-    fn recycle(&self, staging: Arc<wgpu::Buffer>) {
-        lock(&self.inner().staging).put_back(staging.size(), staging);
-    }
-
-    pub(super) fn read_mapped(&self, staging: &wgpu::Buffer, bytes: u64, out: &mut [u8]) -> Result<()> {
-        let shared = map(staging, bytes);
-        self.wait()?;
-        // Another thread that polls may have taken the callback over and not called it yet, so the
-        // end of our own wait does not mean that it has run. It is about to: the work is done.
-        let waited = Instant::now();
-        while lock(&shared).result.is_none() && waited.elapsed() < Duration::from_secs(10) {
-            self.wait()?;
-            std::thread::yield_now();
-        }
-        self.finish(&shared, staging, bytes, out)
-    }
-
-    fn finish(&self, shared: &Mutex<Mapping>, staging: &wgpu::Buffer, bytes: u64, out: &mut [u8]) -> Result<()> {
-        self.check_alive()?;
-        let failed = |message: String| Error::Gpu { operation: "read", message };
-        match lock(shared).result.take() {
-            Some(Ok(())) => {}
-            Some(Err(e)) => return Err(failed(e.to_string())),
-            None => return Err(failed("the mapping did not complete".into())),
-        }
-        let view = staging.get_mapped_range(..bytes).map_err(|e| failed(e.to_string()))?;
+    async fn copy_mapped(&self, buffer: &wgpu::Buffer, bytes: u64, mapping: &Signal, out: &mut [u8]) -> Result<()> {
+        const OPERATION: &str = "read";
+        self.wait(mapping, OPERATION).await?;
+        let failed = |e: wgpu::MapRangeError| Error::Gpu { operation: OPERATION, message: e.to_string() };
+        let view = buffer.get_mapped_range(..bytes).map_err(failed)?;
         out.copy_from_slice(&view[..out.len()]);
-        drop(view);
-        staging.unmap();
         Ok(())
     }
 }
 
-fn map(staging: &wgpu::Buffer, bytes: u64) -> Arc<Mutex<Mapping>> {
-    let shared = Arc::new(Mutex::new(Mapping::default()));
-    let callback = shared.clone();
-    staging.map_async(wgpu::MapMode::Read, ..bytes, move |result| {
-        let mut m = lock(&callback);
-        m.result = Some(result);
-        if let Some(w) = m.waker.take() {
-            w.wake();
-        }
-    });
-    shared
-}
-
-struct Mapped<'a>(&'a Mutex<Mapping>);
-
-impl Future for Mapped<'_> {
-    type Output = ();
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut m = lock(self.0);
-        if m.result.is_some() {
-            return Poll::Ready(());
-        }
-        m.waker = Some(cx.waker().clone());
-        Poll::Pending
-    }
+fn map(buffer: &wgpu::Buffer, bytes: u64) -> Signal {
+    let mapped = Signal::default();
+    let callback = mapped.clone();
+    buffer.map_async(wgpu::MapMode::Read, ..bytes, move |result| callback.complete(result.map_err(|e| e.to_string())));
+    mapped
 }

@@ -1,0 +1,230 @@
+//! Memory on a GPU: the pool of buffers, uploads, and staging buffers for reading back.
+
+use super::wait::Signal;
+use super::{Gpu, lock};
+use crate::pool::Pool;
+use crate::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Memory on a GPU.
+#[derive(Debug)]
+pub struct GpuBuffer {
+    pub(crate) raw: wgpu::Buffer,
+    pub(super) device: u64,
+    pub(super) id: u64,
+    /// The submission that last uses it.
+    pub(super) used: AtomicU64,
+}
+
+impl GpuBuffer {
+    /// Whether both are the same memory.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (self.device, self.id) == (other.device, other.id)
+    }
+}
+
+/// Bytes of uploads between submissions. As much again may be on its way to the device.
+const STAGED_BYTES: usize = 64 << 20;
+
+/// The buffers of tensors, and what uploads have in staging memory.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) pool: Pool<u64, GpuBuffer>,
+    next_id: u64,
+    /// Bytes of uploads that wait for a submission in staging memory.
+    pub(super) staged: u64,
+    /// The last submission that uploads made.
+    last_upload: Option<wgpu::SubmissionIndex>,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self { pool: Pool::new(), next_id: 0, staged: 0, last_upload: None }
+    }
+}
+
+/// Sizes in steps of an eighth of a power of two: few classes, little waste.
+fn size_class(bytes: u64) -> u64 {
+    let bytes = bytes.max(256);
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).clamp(256, 8 << 20))
+}
+
+impl Gpu {
+    /// A buffer of at least `bytes` with unspecified contents.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub(crate) fn buffer(&self, bytes: u64, operation: &'static str) -> Result<Arc<GpuBuffer>> {
+        self.buffer_where(bytes, operation, |_| true)
+    }
+
+    fn buffer_where(
+        &self,
+        bytes: u64,
+        operation: &'static str,
+        fits: impl Fn(&GpuBuffer) -> bool,
+    ) -> Result<Arc<GpuBuffer>> {
+        let limit = self.max_buffer_bytes();
+        if bytes > limit {
+            return Err(Error::TooLarge { operation, bytes, limit, device: self.summary().name.clone() });
+        }
+        self.check_alive()?;
+        let class = size_class(bytes).min(limit & !3);
+        let mut r = lock(&self.inner().recorder);
+        if let Some(b) = r.memory.pool.take(class, fits) {
+            r.memory.pool.put_back(class, b.clone());
+            return Ok(b);
+        }
+        if r.memory.pool.is_wasteful(|b| b.raw.size()) {
+            r.trim();
+        }
+        let raw = match self.create_buffer(class, operation) {
+            // What is idle may be what is missing.
+            Err(Error::OutOfMemory { .. }) => {
+                r.trim();
+                self.create_buffer(class, operation)?
+            }
+            other => other?,
+        };
+        r.memory.next_id += 1;
+        let b = Arc::new(GpuBuffer { raw, device: self.inner().id, id: r.memory.next_id, used: AtomicU64::new(0) });
+        r.memory.pool.put_new(class, b.clone(), class);
+        Ok(b)
+    }
+
+    fn create_buffer(&self, size: u64, operation: &'static str) -> Result<wgpu::Buffer> {
+        let device = &self.inner().device;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let raw = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(operation),
+            size,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let refused = self.caught(operation, validation);
+        if self.caught(operation, memory).is_some() {
+            return Err(Error::OutOfMemory { operation, bytes: size, device: self.summary().name.clone() });
+        }
+        self.check_alive()?;
+        match refused {
+            Some(e) => Err(Error::Gpu { operation, message: e.to_string() }),
+            None => Ok(raw),
+        }
+    }
+
+    /// A buffer holding `data`. Waits for earlier uploads if too much of them is on its way to the device.
+    ///
+    /// # Errors
+    /// As [`Self::buffer`].
+    pub(crate) fn upload(&self, data: &[u8], operation: &'static str) -> Result<Arc<GpuBuffer>> {
+        // The write takes effect before everything that is recorded but not yet submitted, so the
+        // buffer must be one that none of that uses.
+        let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
+        let b = self.buffer_where(data.len() as u64, operation, |b| b.used.load(Ordering::Relaxed) < pending)?;
+        let whole = data.len() & !3;
+        for (n, piece) in data[..whole].chunks(STAGED_BYTES).enumerate() {
+            self.make_room_for(piece.len() as u64)?;
+            self.inner().queue.write_buffer(&b.raw, (n * STAGED_BYTES) as u64, piece);
+        }
+        if whole < data.len() {
+            let mut last = [0; 4];
+            last[..data.len() - whole].copy_from_slice(&data[whole..]);
+            self.inner().queue.write_buffer(&b.raw, whole as u64, &last);
+        }
+        Ok(b)
+    }
+
+    /// Keeps the staging memory of uploads small: submits what waits there if it has become much, and then waits
+    /// until the device has what was submitted so before.
+    fn make_room_for(&self, bytes: u64) -> Result<()> {
+        let before = {
+            let mut r = lock(&self.inner().recorder);
+            if r.memory.staged + bytes <= STAGED_BYTES as u64 {
+                r.memory.staged += bytes;
+                return Ok(());
+            }
+            self.submit(&mut r, &[])?;
+            r.memory.staged = bytes;
+            let last = r.engine.last.clone();
+            std::mem::replace(&mut r.memory.last_upload, last)
+        };
+        match before {
+            Some(index) => self.wait_for(index),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A buffer that is read back through, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Staging<'a> {
+    gpu: &'a Gpu,
+    pub(super) buffer: Arc<wgpu::Buffer>,
+    /// Bytes wanted, rounded up to what copies take.
+    pub(super) bytes: u64,
+    /// The mapping, once it has been asked for.
+    pub(super) mapping: Option<Signal>,
+}
+
+impl Gpu {
+    /// A staging buffer for this many bytes.
+    pub(super) fn staging(&self, bytes: usize) -> Result<Staging<'_>> {
+        const OPERATION: &str = "read";
+        self.check_alive()?;
+        let bytes = (bytes as u64).next_multiple_of(4);
+        let class = bytes.next_power_of_two().max(256);
+        let taken = lock(&self.inner().staging).take(class, |_| true);
+        let buffer = match taken {
+            Some(b) => b,
+            None => {
+                let memory = self.inner().device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+                let raw = self.inner().device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("read-back"),
+                    size: class,
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                if self.caught(OPERATION, memory).is_some() {
+                    let device = self.summary().name.clone();
+                    return Err(Error::OutOfMemory { operation: OPERATION, bytes: class, device });
+                }
+                lock(&self.inner().staging).count_new(class);
+                Arc::new(raw)
+            }
+        };
+        Ok(Staging { gpu: self, buffer, bytes, mapping: None })
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        let mut pool = lock(&self.gpu.inner().staging);
+        let class = self.buffer.size();
+        match &self.mapping {
+            None => pool.put_back(class, self.buffer.clone()),
+            Some(m) if m.succeeded() => {
+                self.buffer.unmap();
+                pool.put_back(class, self.buffer.clone());
+            }
+            // It failed, or is under way because nobody waits for it any more: such a buffer cannot be reused.
+            Some(_) => pool.count_lost(class),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_class;
+
+    #[test]
+    fn size_classes_waste_little() {
+        for bytes in [1, 4, 256, 257, 1000, 1 << 20, (1 << 20) + 4, (1 << 27) - 4, 1 << 27] {
+            let c = size_class(bytes);
+            assert!(c >= bytes && c.is_multiple_of(4));
+            assert!(c <= bytes + bytes / 4 + 256, "{bytes} -> {c}");
+            assert_eq!(size_class(c), c);
+        }
+    }
+}
