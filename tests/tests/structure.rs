@@ -63,9 +63,10 @@ fn dependencies_run_one_way() {
 }
 
 /// Packages that a package is built from on this machine, its own included.
-fn built_from(package: &str) -> Vec<String> {
+fn built_from(package: &str, features: &[&str]) -> Vec<String> {
     let out = Command::new(env!("CARGO"))
         .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}", "--offline"])
+        .args(features)
         .current_dir(root())
         .output()
         .unwrap();
@@ -79,13 +80,16 @@ fn built_from(package: &str) -> Vec<String> {
 fn the_library_is_built_without_what_only_the_command_needs() {
     // What reads arguments, draws, sets type and shows progress.
     let of_the_command = ["clap", "indicatif", "notosans", "plotters", "resvg", "tiny-skia", "usvg", "fontdb"];
-    let (library, command) = (built_from("recurve"), built_from("recurve-cli"));
+    let (library, command) = (built_from("recurve", &[]), built_from("recurve-cli", &[]));
     assert!(library.len() > 50, "{library:?}");
     for name in of_the_command {
         assert!(command.iter().any(|p| p == name), "{name} is not known to the command: is the list still true?");
         assert!(!library.iter().any(|p| p == name), "the library depends on {name}");
     }
     assert!(!command.iter().any(|p| p == "recurve-tests"), "the command depends on the tests");
+    // Threads are a feature.
+    assert!(library.iter().any(|p| p == "rayon") && command.iter().any(|p| p == "rayon"));
+    assert!(!built_from("recurve", &["--no-default-features"]).iter().any(|p| p == "rayon"));
 }
 
 #[test]

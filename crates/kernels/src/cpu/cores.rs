@@ -1,5 +1,6 @@
 //! How many threads are worth using at the moment.
 
+use recurve_tensor::cpu::threads::current_num_threads;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 pub(super) fn threads() -> usize {
     static CORES: LazyLock<usize> =
         LazyLock::new(|| std::thread::available_parallelism().map_or(usize::MAX, std::num::NonZero::get));
-    rayon::current_num_threads().min(*CORES)
+    current_num_threads().min(*CORES)
 }
 
 /// Milliseconds without teams after the first one that had to be dissolved, and at most: they double while

@@ -15,7 +15,7 @@ use crate::recurrent::{Input, Sizes, TableRows};
 use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
 use pack::{Line, Packed};
 use product::Operand;
-use rayon::prelude::*;
+use recurve_tensor::cpu::threads::{join, prelude::*};
 use recurve_tensor::cpu::{host, simd_arch, simd_lanes};
 use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Error, Result, Shape, Tensor};
@@ -399,7 +399,7 @@ fn together(
         return run();
     }
     let (next, rest) = others.split_at_mut(stride);
-    rayon::join(run, || together(team, tiles, index + 1, (next, None), rest, stride, body));
+    join(run, || together(team, tiles, index + 1, (next, None), rest, stride, body));
 }
 
 fn grow(v: &mut Vec<Line>, len: usize) -> Result<()> {

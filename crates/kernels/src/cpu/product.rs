@@ -4,7 +4,7 @@ use super::pack::{Affine, Packed};
 use super::weights::{Elements, F16, F32, Int8, Matrix, Stored};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
+use recurve_tensor::cpu::threads::prelude::*;
 use recurve_tensor::cpu::{simd_arch, threads_for};
 
 /// Vectors of a panel of weights, and the rows that are multiplied with it at once. Their sums, the panel's

@@ -2,6 +2,7 @@
 
 #[expect(unsafe_code, reason = "the GEMM crate takes pointers, and NEON widens f16 by an instruction")]
 pub mod simd;
+pub mod threads;
 
 use crate::pool::Pool;
 use crate::{DType, Error, Result};
@@ -98,7 +99,7 @@ pub(crate) fn buffers_made() -> u64 {
 /// Threads to use for `work` multiply-adds: one unless there is enough to share.
 pub fn threads_for(work: usize) -> usize {
     const WORTH_A_THREAD: usize = 1 << 18;
-    rayon::current_num_threads().min(work / WORTH_A_THREAD).max(1)
+    threads::current_num_threads().min(work / WORTH_A_THREAD).max(1)
 }
 
 /// A matrix product on raw strides, `c = a · b (+ c)`.
@@ -141,8 +142,11 @@ pub fn gemm(g: Gemm<'_>, c: &mut [f32]) {
     assert!(g.b.0.len() >= reach(g.k, g.n, g.b.1, g.b.2), "b too short");
     assert!(c.len() >= reach(g.m, g.n, g.c_row, 1), "c too short");
     assert!(g.m == 1 || g.c_row >= g.n, "rows of c overlap");
-    let parallelism =
-        if g.threads > 1 { gemm_common::Parallelism::Rayon(g.threads) } else { gemm_common::Parallelism::None };
+    let parallelism = match g.threads {
+        #[cfg(feature = "cpu-threads")]
+        2.. => gemm_common::Parallelism::Rayon(g.threads),
+        _ => gemm_common::Parallelism::None,
+    };
     simd::gemm(&g, c, parallelism);
 }
 

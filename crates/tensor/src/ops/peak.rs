@@ -3,9 +3,9 @@
 
 use crate::cpu::host;
 use crate::cpu::simd::{fma_chain, read_sum};
+use crate::cpu::threads::{current_num_threads, prelude::*};
 use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Device, Result, Shape, Tensor};
-use rayon::prelude::*;
 use recurve_shaders::{Variant, params};
 use std::hint::black_box;
 use std::time::Instant;
@@ -24,7 +24,7 @@ impl Device {
     pub fn peak_flops(&self) -> Result<f64> {
         match self {
             Self::Cpu => {
-                let threads = rayon::current_num_threads();
+                let threads = current_num_threads();
                 rate(|n| {
                     let flops = (0..threads).into_par_iter().map(|_| fma_chain(n << 10)).sum::<u64>();
                     Ok(flops as f64)
@@ -47,7 +47,7 @@ impl Device {
         let floats = (bytes / 4).next_multiple_of(1024).max(1024);
         match self {
             Self::Cpu => {
-                let part = floats.div_ceil(rayon::current_num_threads()).next_multiple_of(256);
+                let part = floats.div_ceil(current_num_threads()).next_multiple_of(256);
                 let mut data = host::<f32>("peak_bandwidth", floats)?;
                 data.fill(1.0);
                 rate(|n| {
