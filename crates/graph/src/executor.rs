@@ -2,7 +2,7 @@
 
 use crate::graph::complete;
 use crate::operator::Outputs;
-use crate::{Call, Constant, Dim, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, ValueId};
+use crate::{Call, Constant, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, ValueId};
 use core::ops::Range;
 use recurve_tensor::{Device, Tensor};
 use smallvec::SmallVec;
@@ -100,7 +100,7 @@ impl Executor {
         device: &Device,
     ) -> Result<Self> {
         for p in graph.parameters() {
-            let expected: Vec<usize> = p.kind.dims.iter().filter_map(Dim::size).collect();
+            let expected: Vec<usize> = p.kind.sizes().collect();
             let Some((got, _)) = parameters.parameter(&p.name) else {
                 return Err(Error::MissingParameter { name: p.name.clone() });
             };
@@ -302,7 +302,7 @@ impl Executor {
         if let Some(trace) = &frame.trace {
             wanted.iter_mut().zip(&node.outputs).for_each(|(w, o)| *w |= trace.wanted[o.0]);
         }
-        let call = Call { inputs: &inputs, wanted: &wanted, packed: packed.as_ref(), options, device: &self.device };
+        let call = Call { inputs: &inputs, wanted: &wanted, packed: packed.as_ref(), options };
         let outputs = node.operator.run(&call).map_err(|source| Error::Run {
             node: node.name.clone(),
             operator: node.operator.name(),
@@ -329,10 +329,9 @@ impl Executor {
         if let Some(there) = self.fixed[id.0].get() {
             return Ok(Some(there));
         }
-        let dims: SmallVec<[usize; 6]> = value.kind.dims.iter().filter_map(Dim::size).collect();
+        let dims: SmallVec<[usize; 6]> = value.kind.sizes().collect();
         let tensor = match &value.source {
-            Source::Constant(Constant::Float(v)) => Tensor::from_f32(v, &dims, &self.device)?,
-            Source::Constant(Constant::Id(v)) => Tensor::from_u32(v, &dims, &self.device)?,
+            Source::Constant(numbers) => numbers.tensor(&dims, &self.device)?,
             _ => Tensor::from_f32(self.numbers(id)?, &dims, &self.device)?,
         };
         Ok(Some(self.fixed[id.0].get_or_init(|| tensor)))
@@ -365,7 +364,7 @@ impl<'a> HostInputs<'a> {
     pub fn dims(&self, index: usize) -> Option<Vec<usize>> {
         let graph = &self.executor.graph;
         let id = graph.nodes[self.node].inputs.get(index).copied().flatten()?;
-        Some(graph.values[id.0].kind.dims.iter().filter_map(Dim::size).collect())
+        Some(graph.values[id.0].kind.sizes().collect())
     }
 
     /// An error of the device or of a kernel, with the node's name.

@@ -1,8 +1,8 @@
 //! Values and nodes, and how a graph is put together.
 
 use crate::operator::Slot;
-use crate::{Array, Dim, Error, Fault, Operator, Result, ValueType};
-use recurve_tensor::DType;
+use crate::{Array, Error, Fault, Operator, Result, ValueType};
+use recurve_tensor::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -25,6 +25,14 @@ impl Constant {
         match self {
             Self::Float(_) => DType::F32,
             Self::Id(_) => DType::U32,
+        }
+    }
+
+    /// The numbers as a tensor of this shape.
+    pub(crate) fn tensor(&self, dims: &[usize], device: &Device) -> recurve_tensor::Result<Tensor> {
+        match self {
+            Self::Float(v) => Tensor::from_f32(v, dims, device),
+            Self::Id(v) => Tensor::from_u32(v, dims, device),
         }
     }
 
@@ -173,7 +181,7 @@ impl Graph {
                     Some(parameter(&value.name).ok_or_else(missing)?)
                 }
                 Source::Constant(c) => {
-                    let dims: Vec<usize> = value.kind.dims.iter().filter_map(Dim::size).collect();
+                    let dims: Vec<usize> = value.kind.sizes().collect();
                     Some(match c {
                         Constant::Float(v) => Array::new(&dims, v.iter().map(|&v| v.into()).collect()),
                         Constant::Id(v) => Array::new(&dims, v.iter().map(|&v| v.into()).collect()),
@@ -335,7 +343,7 @@ impl GraphBuilder {
                     Source::Input(graph.inputs.len() - 1)
                 }
                 Source::Constant(c) => {
-                    let count: usize = g.kind.dims.iter().filter_map(Dim::size).product();
+                    let count: usize = g.kind.sizes().product();
                     if count != c.count() {
                         let expected = format!("of {count} elements for its shape");
                         let got = format!("of {}", c.count());

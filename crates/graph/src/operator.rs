@@ -69,8 +69,6 @@ pub struct Call<'a> {
     pub packed: Option<&'a Packed>,
     /// The caller's choices.
     pub options: &'a RunOptions,
-    /// The device.
-    pub device: &'a Device,
 }
 
 impl<'a> Call<'a> {

@@ -40,7 +40,7 @@ impl Graph {
             let inputs: Vec<_> = operands.iter().map(Option::as_ref).collect();
             let wanted = vec![true; node.outputs.len()];
             let options = RunOptions::default();
-            let call = Call { inputs: &inputs, wanted: &wanted, packed: None, options: &options, device: &Device::Cpu };
+            let call = Call { inputs: &inputs, wanted: &wanted, packed: None, options: &options };
             let outputs = node.operator.run(&call).map_err(|source| crate::Error::Run {
                 node: node.name.clone(),
                 operator: node.operator.name(),
@@ -77,12 +77,9 @@ impl Graph {
     /// A constant on the CPU.
     fn constant(&self, id: ValueId) -> Result<Tensor> {
         let value = &self.values[id.0];
-        let dims: Vec<usize> = value.kind.dims.iter().filter_map(Dim::size).collect();
-        Ok(match &value.source {
-            Source::Constant(Constant::Id(v)) => Tensor::from_u32(v, &dims, &Device::Cpu)?,
-            Source::Constant(Constant::Float(v)) => Tensor::from_f32(v, &dims, &Device::Cpu)?,
-            _ => unreachable!("only asked of constants"),
-        })
+        let dims: Vec<usize> = value.kind.sizes().collect();
+        let Source::Constant(numbers) = &value.source else { unreachable!("only asked of constants") };
+        Ok(numbers.tensor(&dims, &Device::Cpu)?)
     }
 
     /// The node that makes a value.

@@ -104,6 +104,11 @@ impl ValueType {
         self.dims.len()
     }
 
+    /// The sizes of its dimensions, of those that are known: all of a parameter's and of a constant's.
+    pub fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
+        self.dims.iter().filter_map(Dim::size)
+    }
+
     /// Whether a tensor has this type.
     pub fn admits(&self, dtype: DType, dims: &[usize]) -> bool {
         self.dtype == dtype
