@@ -4,8 +4,7 @@ use crate::{Peaks, quantile};
 use recurve::testing::{Mismatch, Tolerance, compare};
 use recurve::{
     Bias, Candidate, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, Initializer, LayerConfig,
-    LayerError, Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor, TensorError, Tuning,
-    WeightStorage,
+    LayerError, Recurrent, RecurrentConfig, Sequential, SimpleRnn, Strategy, Tensor, TensorError, WeightStorage,
 };
 use recurve_reference as reference;
 use std::rc::Rc;
@@ -102,7 +101,7 @@ pub enum Failure {
 #[derive(Clone, Copy)]
 struct Way {
     strategy: Strategy,
-    tuning: Tuning,
+    tuned: bool,
     candidate: Option<Candidate>,
 }
 
@@ -143,8 +142,8 @@ impl<'a> Run<'a> {
     fn call(&mut self, x: &[f32]) -> Result<(), TensorError> {
         let [t, b, i, _] = self.shape;
         let x = Tensor::from_f32(x, &[b, t, i], self.device)?;
-        let Way { strategy, tuning, candidate } = self.way;
-        let out = self.layer.forward(&x, &ForwardArgs { strategy, tuning, candidate, ..ForwardArgs::default() })?;
+        let Way { strategy, candidate, .. } = self.way;
+        let out = self.layer.forward(&x, &ForwardArgs { strategy, candidate, ..ForwardArgs::default() })?;
         self.by = out.strategy;
         let all = out.y.as_ref().expect("all outputs were asked for");
         match &out.c {
@@ -203,7 +202,7 @@ impl<'a> Run<'a> {
             roofline: peaks.least(self.device, cell.kind, shape, bytes)? / (median * 1e-3),
             layout: match self.way {
                 Way { candidate: Some(c), .. } => c.to_string(),
-                Way { tuning: Tuning::Measure, .. } => "tuned".into(),
+                Way { tuned: true, .. } => "tuned".into(),
                 _ if self.by != self.way.strategy && self.way.strategy == Strategy::Grid => "grid gave up".into(),
                 _ => String::new(),
             },
@@ -318,11 +317,14 @@ impl Case<'_> {
 }
 
 fn ways(ways: Ways, device: &Device, layer: &Recurrent, b: usize, t: usize) -> Result<Vec<Way>, TensorError> {
-    let by = |strategy| Way { strategy, tuning: Tuning::Rule, candidate: None };
+    let by = |strategy| Way { strategy, tuned: false, candidate: None };
     Ok(match (device, ways) {
         (Device::Cpu, _) => vec![by(Strategy::Auto)],
         (_, Ways::One(strategy)) => vec![by(strategy)],
-        (_, Ways::Tuned) => vec![Way { tuning: Tuning::Measure, ..by(Strategy::Auto) }],
+        (_, Ways::Tuned) => {
+            layer.tune(b, t)?;
+            vec![Way { tuned: true, ..by(Strategy::Auto) }]
+        }
         (_, Ways::Strategies) => [Strategy::Scan, Strategy::Step, Strategy::Grid].map(by).to_vec(),
         (_, Ways::Candidates) => {
             let all = layer.candidates(b, t)?;

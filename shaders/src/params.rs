@@ -78,3 +78,34 @@ params! {
         first_row: u32, unused0: u32, unused1: u32, unused2: u32, unused3: u32,
     }
 }
+
+/// What a call asks of the recurrent kernels, in the field `flags` of their parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Outputs are written.
+    pub writes_y: bool,
+    /// Outputs of a direction that runs backwards stand in the order in which they are computed.
+    pub reading_order: bool,
+    /// The first and the second direction run backwards.
+    pub reverse: [bool; 2],
+    /// h is zero before the first step, whatever its buffer holds.
+    pub zero_h: bool,
+    /// c is zero before the first step, whatever its buffer holds.
+    pub zero_c: bool,
+    /// Where a timestep does not count the output repeats h, in place of zero.
+    pub repeats: bool,
+}
+
+impl Flags {
+    /// As the kernels read them.
+    pub const fn bits(self) -> u32 {
+        let Self { writes_y, reading_order, reverse: [first, second], zero_h, zero_c, repeats } = self;
+        let all = [writes_y, reading_order, first, second, zero_h, zero_c, repeats];
+        let (mut bits, mut n) = (0, 0);
+        while n < all.len() {
+            bits |= (all[n] as u32) << n;
+            n += 1;
+        }
+        bits
+    }
+}

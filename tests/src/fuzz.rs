@@ -724,7 +724,6 @@ impl Plan {
                     strategy: if let Way::By(s) = way { s } else { Strategy::Auto },
                     candidate: if let Way::Layout(c) = way { Some(c) } else { None },
                     projection_budget: if self.chunk == 0 { 64 << 20 } else { self.chunk * row },
-                    ..ForwardArgs::default()
                 };
                 let out = match &n.tokens {
                     Some((table, ids)) => {

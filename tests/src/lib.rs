@@ -13,7 +13,7 @@ pub mod skips;
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{
     Candidate, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, MaskedOutput, Recurrent,
-    RecurrentConfig, Strategy, Tensor, Tuning, WeightStorage,
+    RecurrentConfig, Strategy, Tensor, WeightStorage,
 };
 use recurve_reference as reference;
 use recurve_vocabulary::round_to_int8;
@@ -62,14 +62,19 @@ pub fn wanted_gpu() -> Option<Device> {
 pub struct How {
     /// The strategy.
     pub strategy: Strategy,
-    /// Who chooses where that is [`Strategy::Auto`].
-    pub tuning: Tuning,
+    /// The layer is tuned for the size first.
+    pub tuned: bool,
 }
 
 impl From<Strategy> for How {
     fn from(strategy: Strategy) -> Self {
-        Self { strategy, tuning: Tuning::Rule }
+        Self { strategy, tuned: false }
     }
+}
+
+/// The GPU opened once more: nothing of another test runs on it, and its counters are the caller's.
+pub fn own_gpu() -> Device {
+    Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).expect("it was there before")
 }
 
 /// The CPU and the GPU.

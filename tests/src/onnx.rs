@@ -533,7 +533,7 @@ impl OnnxCase {
     /// # Errors
     /// What differs, or what could not be run.
     pub fn check(&self, device: &Device, how: impl Into<How>, tolerance: Tolerance) -> Result<f64, CaseError> {
-        let How { strategy, tuning } = how.into();
+        let How { strategy, tuned } = how.into();
         let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
         let (Some(x), Some(w), Some(r)) = (x, w, r) else { unreachable!("checked when the case was read") };
         let (d, h, kind) = (self.directions.len(), self.hidden, self.cells[0].kind);
@@ -590,10 +590,13 @@ impl OnnxCase {
             lengths: lengths.as_ref(),
             time_major: !batch_first,
             strategy,
-            tuning,
             ..ForwardArgs::default()
         };
-        let out = layer.forward(&tensor(x)?, &args).map_err(fail)?;
+        let x = tensor(x)?;
+        if tuned {
+            layer.tune(batch, steps).map_err(fail)?;
+        }
+        let out = layer.forward(&x, &args).map_err(fail)?;
 
         // ONNX has Y as [T, D, B, H], or [B, T, D, H] with layout 1.
         let y = out.y.ok_or_else(|| failed("no outputs"))?;

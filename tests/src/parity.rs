@@ -119,7 +119,7 @@ impl LayerCase {
     fn check(
         &self,
         device: &Device,
-        How { strategy, tuning }: How,
+        How { strategy, tuned }: How,
         change: &mut dyn FnMut(&mut RecurrentSpec, &mut Weights),
     ) -> Result<f64, CaseError> {
         let (mut spec, mut weights) = (self.spec.clone(), self.weights.clone());
@@ -132,9 +132,13 @@ impl LayerCase {
         let lengths = a.get("lengths").map(|l| integers(l, device)).transpose()?;
         let outputs: Vec<_> = ["y", "h", "c"].iter().filter_map(|n| a.get(*n)).collect();
         poison(device, &outputs.iter().map(|g| g.data.len()).collect::<Vec<_>>());
-        let args =
-            CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, tuning, ..CallArgs::default() };
-        let (y, last) = layer.forward_with(&tensor(&a["x"], device)?, &args).map_err(refuse)?;
+        let args = CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, ..CallArgs::default() };
+        let x = tensor(&a["x"], device)?;
+        if tuned {
+            let time = usize::from(!spec.time_major);
+            layer.tune(x.dims()[1 - time], x.dims()[time]).map_err(refuse)?;
+        }
+        let (y, last) = layer.forward_with(&x, &args).map_err(refuse)?;
         let tolerance = if spec.cell.layer_norm.is_some() { NORMALISED } else { TOLERANCE };
         let mut worst = agree("y", &y, &a["y"], tolerance)?.max(agree("h", &last.h, &a["h"], tolerance)?);
         match (&last.c, a.get("c")) {
@@ -150,7 +154,7 @@ impl NetworkCase {
     fn check(
         &self,
         device: &Device,
-        How { strategy, tuning }: How,
+        How { strategy, tuned }: How,
         change: &mut dyn FnMut(&mut RecurrentSpec, &mut Weights),
     ) -> Result<f64, CaseError> {
         let (mut configs, mut weights) = (self.configs.clone(), self.weights.clone());
@@ -168,8 +172,11 @@ impl NetworkCase {
         let x = if ids { integers(&self.x, device)? } else { tensor(&self.x, device)? };
         let mask = self.mask.as_ref().map(|m| integers(m, device)).transpose()?;
         let state = self.state(&configs, device)?;
-        let args = CallArgs { mask: mask.as_ref(), strategy, tuning, ..CallArgs::default() };
+        let args = CallArgs { mask: mask.as_ref(), strategy, ..CallArgs::default() };
         poison(device, &self.want.iter().map(|g| g.data.len()).collect::<Vec<_>>());
+        if tuned {
+            network.tune(&x).map_err(refuse)?;
+        }
         let mut got = Vec::new();
         for _ in 0..self.calls {
             got = network.forward_from(&x, &args, state.as_ref()).map_err(refuse)?.0;

@@ -5,10 +5,10 @@ use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Bias, CallArgs, Cell, CellKind, DType, Dense, Device, Direction, DirectionWeights, Embedding,
     ForwardArgs, GateOrder, Gru, Lstm, MatmulOptions, Outputs, Recurrent, RecurrentConfig, RecurrentLayer,
-    RecurrentSpec, RecurrentStack, Reduction, SampleOptions, Sequential, Shape, State, Strategy, Tensor,
-    TensorError as E, WeightStorage, Weights, concat,
+    RecurrentSpec, Reduction, SampleOptions, Sequential, Shape, State, Strategy, Tensor, TensorError as E,
+    WeightStorage, Weights, concat,
 };
-use recurve_tests::{Case, Random, devices, gpu, paths};
+use recurve_tests::{Case, Random, devices, gpu, own_gpu, paths};
 
 const FORWARD: [Direction; 1] = [Direction::Forward];
 
@@ -24,11 +24,6 @@ fn f32s(device: &Device, dims: &[usize]) -> Tensor {
 fn still_works(device: &Device) {
     let x = Tensor::from_f32(&[1.0, 2.0], &[2], device).unwrap();
     assert_eq!(x.add(&x).unwrap().to_vec().unwrap(), [2.0, 4.0], "{device}");
-}
-
-/// A second handle on the GPU under test: another device as far as tensors go.
-fn second_gpu() -> Device {
-    Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).unwrap()
 }
 
 fn recurrent(seed: u64, cell: Cell, sizes: [usize; 4], device: &Device) -> Recurrent {
@@ -137,7 +132,7 @@ fn candidates_belong_to_one_layer_and_shape() {
         assert!(candidates.len() >= 2, "{cell:?}");
         let twin = recurrent(1, cell, sizes, &gpu);
         let larger = recurrent(1, cell, [2, 3, 4, 300], &gpu);
-        let others = [Device::Cpu, second_gpu()].map(|d| (d.clone(), recurrent(1, cell, sizes, &d)));
+        let others = [Device::Cpu, own_gpu()].map(|d| (d.clone(), recurrent(1, cell, sizes, &d)));
         let x = f32s(&gpu, &[2, 3, 4]);
         let with = |c| ForwardArgs { candidate: Some(c), ..ForwardArgs::default() };
         for c in candidates {
@@ -187,14 +182,22 @@ fn token_tables_belong_to_one_layer() {
     }
 }
 
+fn stack_of<'a>(
+    cell: Cell,
+    i: usize,
+    h: usize,
+    layers: [&'a [(Direction, &'a DirectionWeights<f32>)]; 2],
+) -> RecurrentConfig<'a> {
+    RecurrentConfig { layers: layers.to_vec(), ..RecurrentConfig::new(cell, i, h, &[]) }
+}
+
 fn stacked(cell: Cell, sizes: [usize; 2], device: &Device) -> recurve::TensorError {
     let [i, h] = sizes;
     let (bottom, top) = (case(1, cell, [1, 1, i, h]), case(2, cell, [1, 1, h, h]));
     let pairs = [&bottom, &top].map(|c| [(Direction::Forward, &c.directions[0].1)]);
     let short = DirectionWeights { w_hh: vec![0.0; 3], ..top.directions[0].1.clone() };
     let wrong = [(Direction::Forward, &short)];
-    let configs = [RecurrentConfig::new(cell, i, h, &pairs[0]), RecurrentConfig::new(cell, h, h, &wrong)];
-    RecurrentStack::new(&configs, device).unwrap_err()
+    Recurrent::new(&stack_of(cell, i, h, [&pairs[0], &wrong]), device).unwrap_err()
 }
 
 /// A stack checks its own weights and all that a call brings, as its layers do.
@@ -207,18 +210,17 @@ fn a_stack_refuses_what_its_layers_refuse() {
         assert!(matches!(e, E::Argument { argument: "w_hh", .. }), "{e}");
         let (bottom, top) = (case(1, cell, [b, t, i, h]), case(2, cell, [b, t, h, h]));
         let pairs = [&bottom, &top].map(|c| [(Direction::Forward, &c.directions[0].1)]);
-        let configs = [RecurrentConfig::new(cell, i, h, &pairs[0]), RecurrentConfig::new(cell, h, h, &pairs[1])];
-        let stack = RecurrentStack::new(&configs, &gpu).unwrap().expect("a wavefront");
+        let stack = Recurrent::new(&stack_of(cell, i, h, [&pairs[0], &pairs[1]]), &gpu).unwrap();
         let x = f32s(&gpu, &[b, t, i]);
         let state = f32s(&gpu, &[2, b, h]);
         let by_step = ForwardArgs { strategy: Strategy::Step, ..ForwardArgs::default() };
         let run = |x: &Tensor, args: &ForwardArgs<'_>| stack.forward(x, args);
-        let right = run(&x, &ForwardArgs { h0: Some(&state), ..by_step }).unwrap().expect("by step");
+        let right = run(&x, &ForwardArgs { h0: Some(&state), ..by_step }).unwrap();
         assert_eq!(right.h.dims(), [2, b, h]);
         let refused = |x: &Tensor, args: &ForwardArgs<'_>| run(x, args).unwrap_err();
         assert!(matches!(refused(&f32s(&gpu, &[b, t, 64]), &by_step), E::Shape { argument: "x", .. }));
         assert!(matches!(refused(&f32s(&Device::Cpu, &[b, t, i]), &by_step), E::Device { argument: "x", .. }));
-        assert!(matches!(refused(&f32s(&second_gpu(), &[b, t, i]), &by_step), E::Device { argument: "x", .. }));
+        assert!(matches!(refused(&f32s(&own_gpu(), &[b, t, i]), &by_step), E::Device { argument: "x", .. }));
         for bad in [f32s(&gpu, &[1, b, h]), f32s(&gpu, &[2, b, 64]), f32s(&gpu, &[2, 1, h]), f32s(&gpu, &[2])] {
             let e = refused(&x, &ForwardArgs { h0: Some(&bad), ..by_step });
             assert!(matches!(e, E::Shape { argument: "h0", .. }), "{e}");
@@ -242,8 +244,8 @@ fn a_stack_refuses_what_its_layers_refuse() {
         if cell == Cell::LSTM {
             let before = state.to_vec().unwrap();
             let args = ForwardArgs { h0: Some(&state), c0: Some(&state), outputs: Outputs::Last, ..by_step };
-            let last = run(&x, &args).unwrap().expect("by step");
-            let all = run(&x, &ForwardArgs { outputs: Outputs::All, ..args }).unwrap().expect("by step");
+            let last = run(&x, &args).unwrap();
+            let all = run(&x, &ForwardArgs { outputs: Outputs::All, ..args }).unwrap();
             assert_eq!(last.h.to_vec().unwrap(), all.h.to_vec().unwrap());
             assert_eq!(state.to_vec().unwrap(), before);
         }
@@ -470,7 +472,7 @@ fn operands_may_be_the_same_tensor() {
 /// Two handles on one adapter are two devices, wherever tensors meet.
 #[test]
 fn every_operand_is_held_against_the_device() {
-    let [here, there] = [gpu(), second_gpu()];
+    let [here, there] = [gpu(), own_gpu()];
     assert_ne!(here, there);
     for (a, b) in [(&here, &there), (&here, &Device::Cpu), (&Device::Cpu, &here)] {
         let (x, y) = (f32s(a, &[2, 2]), f32s(b, &[2, 2]));

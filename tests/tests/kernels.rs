@@ -5,10 +5,10 @@
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Cell, CellKind, Device, Direction, ForwardArgs, MaskedOutput, Outputs, Recurrent, RecurrentConfig,
-    RecurrentStack, Strategy, Tensor, WeightStorage, Zoneout,
+    Strategy, Tensor, WeightStorage, Zoneout,
 };
 use recurve_tests::skips::has_f16;
-use recurve_tests::{Case, Random, compare_f32, paths, wanted_gpu, wide};
+use recurve_tests::{Case, Random, compare_f32, own_gpu, paths, wanted_gpu, wide};
 
 const ALL: usize = 64 << 20;
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Reverse];
@@ -280,7 +280,12 @@ fn token_tables_stand_for_embedding_and_input_product() {
 /// T + L - 1 dispatches and those around them.
 #[test]
 fn stacked_layers_run_as_a_wavefront() {
-    let Some(gpu) = wanted_gpu() else { return };
+    if wanted_gpu().is_none() {
+        return;
+    }
+    // Nobody else's dispatches are counted.
+    let gpu = own_gpu();
+    let waves = || gpu.gpu().unwrap().dispatches_by_kernel().get("stack_wave").copied().unwrap_or_default();
     let f16 = has_f16(&gpu);
     let options = Cell { clip: Some(0.8), zoneout: Some(Zoneout { h: 0.1, c: 0.2 }), ..Cell::LSTM };
     for (n, cell) in [Cell::LSTM, Cell::GRU, Cell::RNN, options].into_iter().enumerate() {
@@ -306,13 +311,13 @@ fn stacked_layers_run_as_a_wavefront() {
                 want.push(case.reference());
             }
             let pairs: Vec<_> = cases.iter().map(|c| [(Direction::Forward, &c.directions[0].1)]).collect();
-            let config = |(l, p)| RecurrentConfig {
+            let config = RecurrentConfig {
+                layers: pairs.iter().map(|p| &p[..]).collect(),
                 weights: cases[0].weights,
-                ..RecurrentConfig::new(cases[0].cell, if l == 0 { i } else { h }, h, p)
+                ..RecurrentConfig::new(cases[0].cell, i, h, &[])
             };
-            let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
-            assert!(RecurrentStack::new(&configs, &Device::Cpu).unwrap().is_none());
-            let stack = RecurrentStack::new(&configs, &gpu).unwrap().expect("such layers are a wavefront");
+            let stack = Recurrent::new(&config, &gpu).unwrap();
+            let on_cpu = Recurrent::new(&config, &Device::Cpu).unwrap();
             let all = |pick: fn(&Case) -> &Option<Vec<f32>>| -> Vec<f32> {
                 cases.iter().flat_map(|c| pick(c).clone().unwrap_or_default()).collect()
             };
@@ -334,7 +339,9 @@ fn stacked_layers_run_as_a_wavefront() {
                     ..ForwardArgs::default()
                 };
                 let x = if time_major { x.transpose(&[1, 0, 2]).unwrap() } else { x.clone() };
-                let out = stack.forward(&x, &args).unwrap().expect("by step");
+                let before = waves();
+                let out = stack.forward(&x, &args).unwrap();
+                assert_eq!(waves() - before, (t + LAYERS - 1) as u64);
                 let y = out.y.unwrap();
                 let y = if time_major { y.transpose(&[1, 0, 2]).unwrap() } else { y };
                 let said = |e| panic!("{cell:?} B={b} T={t} H={h}: {e}");
@@ -346,20 +353,56 @@ fn stacked_layers_run_as_a_wavefront() {
                     compare(&got.to_vec().unwrap(), &c, bound(&cell)).unwrap_or_else(said);
                 }
             }
-            let scan = ForwardArgs { strategy: Strategy::Scan, ..ForwardArgs::default() };
-            assert!(stack.forward(&x, &scan).unwrap().is_none());
+            let scan =
+                ForwardArgs { strategy: Strategy::Scan, h0: Some(&h0), c0: c0.as_ref(), ..ForwardArgs::default() };
+            let out = stack.forward(&x, &scan).unwrap();
+            assert_eq!(out.strategy, Strategy::Scan, "layers that run by `scan` run one after the other");
+            let [h0, c0] = [Some(&h0), c0.as_ref()].map(|s| s.map(|s| s.to_device(&Device::Cpu).unwrap()));
+            let args = ForwardArgs { h0: h0.as_ref(), c0: c0.as_ref(), ..ForwardArgs::default() };
+            let same = on_cpu.forward(&x.to_device(&Device::Cpu).unwrap(), &args).unwrap();
+            let wide: Vec<f64> = same.h.to_vec().unwrap().iter().map(|&v| f64::from(v)).collect();
+            compare(&out.h.to_vec().unwrap(), &wide, Tolerance::new(1e-4)).unwrap();
             let wrong = ForwardArgs { h0: Some(&x), strategy: Strategy::Step, ..ForwardArgs::default() };
             assert!(stack.forward(&x, &wrong).unwrap_err().to_string().contains("h0"));
         }
     }
-    // What is none: other sizes, directions, cells.
-    let case = Case::random(1, Cell::LSTM, &BOTH, [1, 1, 4, 4]);
-    let pairs: Vec<_> = case.directions.iter().map(|(d, w)| (*d, w)).collect();
-    let both = RecurrentConfig::new(Cell::LSTM, 4, 4, &pairs);
-    assert!(RecurrentStack::new(&[both.clone(), both], &gpu).unwrap().is_none());
-    let one = RecurrentConfig::new(Cell::LSTM, 4, 4, &pairs[..1]);
-    assert!(RecurrentStack::new(std::slice::from_ref(&one), &gpu).unwrap().is_none());
-    assert!(RecurrentStack::new(&[one.clone(), one], &gpu).unwrap().is_some());
+    // Layers in both directions, and ids in place of features, run one layer after the other.
+    let cases: Vec<_> = [5, 8].map(|i| Case::random(i, Cell::LSTM, &BOTH, [2, 6, i as usize, 4])).into();
+    let mut top = cases[1].clone();
+    let below = cases[0].reference();
+    top.x = below.y.iter().map(|&v| v as f32).collect();
+    let want = top.reference();
+    let pairs: Vec<Vec<_>> = cases.iter().map(|c| c.directions.iter().map(|(d, w)| (*d, w)).collect()).collect();
+    let layers = pairs.iter().map(Vec::as_slice).collect();
+    let config = RecurrentConfig { layers, ..RecurrentConfig::new(Cell::LSTM, 5, 4, &[]) };
+    for device in [Device::Cpu, gpu.clone()] {
+        let stack = Recurrent::new(&config, &device).unwrap();
+        assert_eq!((stack.num_layers(), stack.directions()), (2, &BOTH[..]));
+        assert!(stack.candidates(2, 6).unwrap().is_empty());
+        let x = Tensor::from_f32(&cases[0].x, &[2, 6, 5], &device).unwrap();
+        let before = waves();
+        let args = ForwardArgs { strategy: Strategy::Step, ..ForwardArgs::default() };
+        let out = stack.forward(&x, &args).unwrap();
+        assert_eq!(waves(), before);
+        compare(&out.y.unwrap().to_vec().unwrap(), &want.y, bound(&Cell::LSTM)).unwrap();
+        let h: Vec<f64> = below.h.iter().chain(&want.h).copied().collect();
+        compare(&out.h.to_vec().unwrap(), &h, bound(&Cell::LSTM)).unwrap();
+        let c: Vec<f64> = below.c.iter().chain(&want.c).copied().collect();
+        compare(&out.c.unwrap().to_vec().unwrap(), &c, bound(&Cell::LSTM)).unwrap();
+        let table = stack.token_table(&x.reshape(&[12, 5]).unwrap()).unwrap();
+        let ids = Tensor::from_u32(&(0..12).collect::<Vec<_>>(), &[2, 6], &device).unwrap();
+        let y = stack.forward_tokens(&ids, &table, &args).unwrap().y.unwrap();
+        compare(&y.to_vec().unwrap(), &want.y, bound(&Cell::LSTM)).unwrap();
+        // One timestep in the caller's memory is for one layer.
+        if device == Device::Cpu {
+            assert!(stack.step_in_place(&[0.5; 5], &mut [0.5; 4], &mut [0.5; 4]).is_err());
+        }
+        let other = [(Direction::Reverse, pairs[1][0].1), (Direction::Forward, pairs[1][1].1)];
+        let mixed = RecurrentConfig { layers: vec![&pairs[0], &other], ..config.clone() };
+        assert!(Recurrent::new(&mixed, &device).unwrap_err().to_string().contains("same directions"));
+        let none = RecurrentConfig { layers: Vec::new(), ..config.clone() };
+        assert!(Recurrent::new(&none, &device).unwrap_err().to_string().contains("at least one"));
+    }
 }
 
 #[test]
@@ -768,9 +811,11 @@ fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() 
     };
     let waves = |layers: usize, t: usize| {
         let (network, x) = (network(layers), Tensor::zeros(&[1, t, 32], recurve::DType::F32, &gpu).unwrap());
+        let args = recurve::CallArgs { strategy: Strategy::Step, ..recurve::CallArgs::default() };
+        // The first call packs the weights.
+        network.forward_all(&x, &args).unwrap()[0].to_vec().unwrap();
         gpu.synchronize().unwrap();
         let before = gpu.gpu().unwrap().work_counts();
-        let args = recurve::CallArgs { strategy: Strategy::Step, ..recurve::CallArgs::default() };
         network.forward_all(&x, &args).unwrap()[0].to_vec().unwrap();
         let after = gpu.gpu().unwrap().work_counts();
         assert_eq!(after.1 - before.1, 1);

@@ -3,20 +3,15 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Cell, CellKind, DType, Device, Direction, ForwardArgs, MatmulOptions, RecurrentConfig, RecurrentStack,
-    Reduction, SampleOptions, Strategy, Tensor, Tuning,
+    Activation, Cell, CellKind, DType, Device, Direction, ForwardArgs, MatmulOptions, Recurrent, RecurrentConfig,
+    Reduction, SampleOptions, Strategy, Tensor,
 };
 use recurve_reference as reference;
-use recurve_tests::{Case, Random, devices, gpu, wide};
+use recurve_tests::{Case, Random, devices, gpu, own_gpu, wide};
 use std::collections::BTreeSet;
 
 const ALL: usize = 64 << 20;
 const BOTH: [Direction; 2] = [Direction::Forward, Direction::Reverse];
-
-/// The GPU of the tests, opened once more: what a test does to it concerns nobody else.
-fn own_gpu() -> Device {
-    Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).unwrap()
-}
 
 fn t(data: &[f32], dims: &[usize], device: &Device) -> Tensor {
     Tensor::from_f32(data, dims, device).unwrap()
@@ -159,17 +154,18 @@ fn recurrent_kernels_obey(device: &Device) -> BTreeSet<(&'static str, &'static s
 fn a_wave_obeys(device: &Device) {
     let cases: Vec<_> = (0..3).map(|l| Case::random(l, Cell::LSTM, &[Direction::Forward], [2, 90, 33, 33])).collect();
     let pairs: Vec<_> = cases.iter().map(|c| [(Direction::Forward, &c.directions[0].1)]).collect();
-    let configs: Vec<_> = pairs.iter().map(|p| RecurrentConfig::new(Cell::LSTM, 33, 33, p)).collect();
+    let layers = pairs.iter().map(|p| &p[..]).collect();
+    let config = RecurrentConfig { layers, ..RecurrentConfig::new(Cell::LSTM, 33, 33, &[]) };
     let mut case = cases[0].clone();
     for next in &cases[1..] {
         let below = case.reference().y;
         case = Case { x: below.iter().map(|&v| v as f32).collect(), ..next.clone() };
     }
     let want = case.reference().y;
-    let stack = RecurrentStack::new(&configs, device).unwrap().expect("such layers are a wavefront");
+    let stack = Recurrent::new(&config, device).unwrap();
     let x = t(&cases[0].x, &[2, 90, 33], device);
     let args = ForwardArgs { strategy: Strategy::Step, ..ForwardArgs::default() };
-    let y = stack.forward(&x, &args).unwrap().expect("by step").y.unwrap();
+    let y = stack.forward(&x, &args).unwrap().y.unwrap();
     close(&y, &want, 2e-5, "stack_wave");
 }
 
@@ -429,8 +425,9 @@ fn tuning_by_eight_threads() {
                 let cell = if n % 2 == 0 { Cell::GRU } else { Cell::RNN };
                 let case = Case::random(1, cell, &[Direction::Forward], [1, 8, 3, 12]);
                 let x = t(&case.x, &[1, 8, 3], &device);
-                let args = ForwardArgs { tuning: Tuning::Measure, ..ForwardArgs::default() };
-                let out = case.layer(&device).forward(&x, &args).unwrap();
+                let layer = case.layer(&device);
+                layer.tune(1, 8).unwrap();
+                let out = layer.forward(&x, &ForwardArgs::default()).unwrap();
                 close(&out.y.unwrap(), &case.reference().y, 2e-5, "tuned");
             });
         }

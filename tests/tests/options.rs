@@ -8,6 +8,7 @@ use recurve::{
     Tensor, TimeDistributed, WeightStorage,
 };
 use recurve_graph::Array;
+use recurve_tests::skips::has_f16;
 use recurve_tests::{Random, devices};
 
 /// Networks that between them have every layer and option.
@@ -109,9 +110,14 @@ fn every_layer_agrees_with_the_reference_on_every_device() {
     for (name, network, ids) in networks() {
         let shape: &[Option<usize>] = if ids { &[None, None] } else { &[None, None, Some(4)] };
         let model = Model::new(name, network.seed(3).build(shape, &Device::Cpu).unwrap());
-        let report = cross_check(&model, &[("input", input(ids))], &devices(), Tolerance::new(1e-5))
+        let mut devices = devices().to_vec();
+        // One of its layers keeps weights in f16, which not every adapter can.
+        if name == "every option of an LSTM" && !has_f16(&devices[1]) {
+            devices.truncate(1);
+        }
+        let report = cross_check(&model, &[("input", input(ids))], &devices, Tolerance::new(1e-5))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(report.devices.len(), 2);
+        assert_eq!(report.devices.len(), devices.len());
         assert!(report.worst_error() > 0.0, "{name}: suspiciously exact");
         // And by the caller's own mask or lengths.
         if !ids && name != "time major" {
@@ -121,10 +127,10 @@ fn every_layer_agrees_with_the_reference_on_every_device() {
             for given in own {
                 if name == "every option of an LSTM" && given.0 == "lengths" {
                     // Its Masking layer finds a mask, which lengths would contradict.
-                    assert!(cross_check(&model, &[("input", input(ids)), given], &devices(), Tolerance::F32).is_err());
+                    assert!(cross_check(&model, &[("input", input(ids)), given], &devices, Tolerance::F32).is_err());
                     continue;
                 }
-                cross_check(&model, &[("input", input(ids)), given], &devices(), Tolerance::new(1e-5))
+                cross_check(&model, &[("input", input(ids)), given], &devices, Tolerance::new(1e-5))
                     .unwrap_or_else(|e| panic!("{name}: {e}"));
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::{Array, Executor, ValueType};
 use core::fmt;
-use recurve_kernels::{Strategy, Tuning};
+use recurve_kernels::Strategy;
 use recurve_tensor::{DType, Device, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
@@ -55,8 +55,9 @@ pub type Packed = Box<dyn Any + Send + Sync>;
 pub struct RunOptions {
     /// How a GPU runs recurrences.
     pub strategy: Strategy,
-    /// How [`Strategy::Auto`] chooses.
-    pub tuning: Tuning,
+    /// Find the fastest way of running each recurrence of this size on the GPU first, as
+    /// [`recurve_kernels::Recurrent::tune`] does.
+    pub tune: bool,
 }
 
 /// One run of a node.

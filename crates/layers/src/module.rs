@@ -1,9 +1,9 @@
 //! A recurrent layer with weights, on a device: stacked and bidirectional as its description says.
 
 use crate::layer::LayerModule;
-use crate::recurrent::{check_spec, layer_input, name_of, parts};
+use crate::recurrent::{check_spec, name_of, parts};
 use crate::{Error, Gru, Lstm, RecurrentSpec, Result, SimpleRnn, Weights};
-use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentStack, Strategy, Tuning};
+use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, Strategy};
 use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
 use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge};
 use smallvec::{SmallVec, smallvec};
@@ -29,8 +29,6 @@ pub struct CallArgs<'a> {
     pub mask: Option<&'a Tensor>,
     /// How a GPU runs the recurrence.
     pub strategy: Strategy,
-    /// How [`Strategy::Auto`] chooses on a GPU.
-    pub tuning: Tuning,
     /// Stateful layers begin with `state` or zeros, and what they remember stays as it is.
     pub ignore_memory: bool,
 }
@@ -44,9 +42,7 @@ pub struct RecurrentLayer {
     name: String,
     spec: RecurrentSpec,
     input_size: usize,
-    layers: Vec<Recurrent>,
-    /// The same layers as one wavefront, where there is one.
-    stack: Option<RecurrentStack>,
+    kernel: Recurrent,
     /// What a stateful layer remembers.
     kept: Mutex<Option<State>>,
 }
@@ -154,15 +150,13 @@ impl RecurrentLayer {
             .map(|l| spec.direction_weights(input_size, weights, prefix, l))
             .collect::<Result<Vec<_>>>()?;
         let pairs: Vec<Vec<_>> = all.iter().map(|w| spec.reading().iter().copied().zip(w).collect()).collect();
-        let config = |(l, pairs)| RecurrentConfig {
+        let config = RecurrentConfig {
+            layers: pairs.iter().map(Vec::as_slice).collect(),
             weights: spec.weight_storage,
-            ..RecurrentConfig::new(spec.cell, layer_input(spec, input_size, l), spec.units, pairs)
+            ..RecurrentConfig::new(spec.cell, input_size, spec.units, &[])
         };
-        let configs: Vec<_> = pairs.iter().map(|p| &p[..]).enumerate().map(config).collect();
-        let layers = configs.iter().map(|c| Recurrent::new(c, device)).collect::<Result<Vec<_>, _>>()?;
-        let stack = RecurrentStack::new(&configs, device)?;
-        let kept = Mutex::new(None);
-        Ok(Self { name: name.into(), spec: spec.clone(), input_size, layers, stack, kept })
+        let kernel = Recurrent::new(&config, device)?;
+        Ok(Self { name: name.into(), spec: spec.clone(), input_size, kernel, kept: Mutex::new(None) })
     }
 
     /// The description.
@@ -177,12 +171,21 @@ impl RecurrentLayer {
 
     /// The device.
     pub fn device(&self) -> Device {
-        self.layers[0].device()
+        self.kernel.device()
     }
 
-    /// The kernels, one a stacked layer.
-    pub fn kernels(&self) -> &[Recurrent] {
-        &self.layers
+    /// The kernels.
+    pub fn kernel(&self) -> &Recurrent {
+        &self.kernel
+    }
+
+    /// Finds the fastest way of running this size on a GPU, as [`Recurrent::tune`] does; calls with
+    /// [`Strategy::Auto`] take it from then on.
+    ///
+    /// # Errors
+    /// As [`Recurrent::tune`].
+    pub fn tune(&self, batch: usize, timesteps: usize) -> Result<()> {
+        Ok(self.kernel.tune(batch, timesteps)?)
     }
 
     /// All outputs `[B, T, D·H]` (`[T, B, D·H]` with `time_major`) and the final state, beginning
@@ -326,44 +329,21 @@ impl RecurrentLayer {
     }
 
     fn run(&self, x: &Tensor, args: &CallArgs<'_>, outputs: Outputs) -> Result<(Option<Tensor>, State)> {
-        let (l, d) = (self.layers.len(), self.spec.directions());
         args.state.map(|s| check_state(&self.spec, s)).transpose()?;
-        let forward = ForwardArgs {
+        let args = ForwardArgs {
+            h0: args.state.map(|s| &s.h),
+            c0: args.state.and_then(|s| s.c.as_ref()),
             lengths: args.lengths,
             mask: args.mask,
             masked_output: self.spec.masked_output(),
             time_major: self.spec.time_major,
+            outputs,
+            reading_order: self.spec.go_backwards,
             strategy: args.strategy,
-            tuning: args.tuning,
             ..ForwardArgs::default()
         };
-        if let Some(stack) = &self.stack {
-            let (h0, c0) = (args.state.map(|s| &s.h), args.state.and_then(|s| s.c.as_ref()));
-            let reading_order = self.spec.go_backwards;
-            if let Some(out) = stack.forward(x, &ForwardArgs { h0, c0, outputs, reading_order, ..forward })? {
-                return Ok((out.y, State { h: out.h, c: out.c }));
-            }
-        }
-        let (mut hs, mut cs) = (Parts::new(), Parts::new());
-        let mut y = None;
-        for (n, layer) in self.layers.iter().enumerate() {
-            let part = |s: &Tensor| if l == 1 { Ok(s.clone()) } else { s.slice(0, n * d..(n + 1) * d) };
-            let h0 = args.state.map(|s| part(&s.h)).transpose()?;
-            let c0 = args.state.and_then(|s| s.c.as_ref()).map(part).transpose()?;
-            let forward = ForwardArgs {
-                h0: h0.as_ref(),
-                c0: c0.as_ref(),
-                outputs: if n + 1 < l { Outputs::All } else { outputs },
-                reading_order: self.spec.go_backwards && n + 1 == l,
-                ..forward
-            };
-            let out = layer.forward(y.as_ref().unwrap_or(x), &forward)?;
-            y = out.y;
-            hs.push(out.h);
-            cs.extend(out.c);
-        }
-        let c = if cs.is_empty() { None } else { Some(stack(cs)?) };
-        Ok((y, State { h: stack(hs)?, c }))
+        let out = self.kernel.forward(x, &args)?;
+        Ok((out.y, State { h: out.h, c: out.c }))
     }
 }
 
@@ -397,19 +377,8 @@ pub(crate) fn check_state(spec: &RecurrentSpec, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// A tensor a stacked layer. A step of a stream takes no memory from the heap, unless there are more layers
-/// than this holds in place.
-type Parts = SmallVec<[Tensor; 4]>;
-
 /// What a layer returns: its output, and whatever comes with it.
 pub(crate) type Values = SmallVec<[Tensor; 3]>;
-
-fn stack(mut parts: Parts) -> Result<Tensor> {
-    match parts.len() {
-        1 => Ok(parts.remove(0)),
-        _ => Ok(concat(&parts.iter().collect::<SmallVec<[&Tensor; 4]>>(), 0)?),
-    }
-}
 
 fn join(merge: Merge, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(match merge {

@@ -384,6 +384,35 @@ impl Network {
 
     /// A call up to its last node.
     fn run(&self, x: &Tensor, args: &CallArgs<'_>, state: Option<&NetworkState>, watched: &[ValueId]) -> Result<Frame> {
+        let mut frame = self.start(x, args, state, watched)?;
+        let mut options = RunOptions::default();
+        options.strategy = args.strategy;
+        self.executor.advance(&mut frame, usize::MAX, &options)?;
+        Ok(frame)
+    }
+
+    /// Finds the fastest way of running each recurrent layer for inputs of the size of `x` on a GPU, as
+    /// [`recurve_kernels::Recurrent::tune`] does; calls with [`recurve_kernels::Strategy::Auto`] take it from then on.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn tune(&self, x: &Tensor) -> Result<()> {
+        let mut frame = self.start(x, &CallArgs { ignore_memory: true, ..CallArgs::default() }, None, &[])?;
+        let mut options = RunOptions::default();
+        options.tune = true;
+        self.executor.advance(&mut frame, usize::MAX, &options)?;
+        self.executor.recycle(frame);
+        Ok(())
+    }
+
+    /// A call before its first node.
+    fn start(
+        &self,
+        x: &Tensor,
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+        watched: &[ValueId],
+    ) -> Result<Frame> {
         let count = self.levels.iter().filter(|l| l.visible()).count();
         if let Some(s) = state
             && s.0.len() != count
@@ -409,11 +438,7 @@ impl Network {
                 inputs.push(state.as_ref().and_then(|s| s.c.as_ref()));
             }
         }
-        let mut options = RunOptions::default();
-        (options.strategy, options.tuning) = (args.strategy, args.tuning);
-        let mut frame = self.executor.start(&inputs, watched);
-        self.executor.advance(&mut frame, usize::MAX, &options)?;
-        Ok(frame)
+        Ok(self.executor.start(&inputs, watched))
     }
 
     /// The states that a call ends with; those of stateful layers are kept.

@@ -8,8 +8,7 @@ pub use recurve_formats::{
     TextSpec, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array,
 };
 pub use recurve_kernels::{
-    Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, RecurrentStack, Strategy, TokenTable,
-    Tuning,
+    Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,
 };
 pub use recurve_layers::{
     Array, Bidirectional, CallArgs, Dense, Dropout, Embedding, Error as LayerError, GenerateOptions, Gru, IndRnn,

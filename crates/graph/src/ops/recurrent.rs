@@ -3,10 +3,10 @@
 use super::prelude::*;
 use crate::{HostInputs, Packed};
 use half::f16;
-use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, RecurrentStack, TokenTable};
-use recurve_tensor::{Device, concat};
+use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, TokenTable};
+use recurve_tensor::Device;
 use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput, WeightStorage, int8, int8_scale};
-use smallvec::{SmallVec, smallvec};
+use smallvec::smallvec;
 
 /// The weights of one direction of one layer, in the order in which a node has them; what a cell does not have is
 /// left out. Gates are in Recurve's order (LSTM i f g o, GRU r z n).
@@ -51,11 +51,9 @@ pub struct Recurrent {
     pub tokens: bool,
 }
 
-/// The kernels of a layer on a device.
-struct Layers {
-    layers: Vec<recurve_kernels::Recurrent>,
-    /// The same layers as one wavefront, where there is one.
-    stack: Option<RecurrentStack>,
+/// What a node has on a device.
+struct Ready {
+    layers: recurve_kernels::Recurrent,
     table: Option<TokenTable>,
 }
 
@@ -148,29 +146,24 @@ impl Recurrent {
         (0..self.num_layers).map(|l| (0..directions).map(|d| one(l, d)).collect()).collect()
     }
 
-    fn layers(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Layers> {
+    fn ready(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Ready> {
         let weights = self.gather(|n| Ok::<_, crate::Error>(host.get(n)?.unwrap_or_default().to_vec()))?;
         let pairs: Vec<Vec<_>> = weights.iter().map(|w| self.directions.iter().copied().zip(w).collect()).collect();
-        let configs: Vec<_> = pairs
-            .iter()
-            .enumerate()
-            .map(|(l, pairs)| RecurrentConfig {
-                weights: self.weights,
-                ..RecurrentConfig::new(self.cell, self.features(l), self.hidden_size, pairs)
-            })
-            .collect();
+        let config = RecurrentConfig {
+            layers: pairs.iter().map(Vec::as_slice).collect(),
+            weights: self.weights,
+            ..RecurrentConfig::new(self.cell, self.input_size, self.hidden_size, &[])
+        };
         let wrap = |e| host.error(e);
-        let make = |c| recurve_kernels::Recurrent::new(c, device);
-        let layers = configs.iter().map(make).collect::<Result<Vec<_>>>().map_err(wrap)?;
-        let stack = RecurrentStack::new(&configs, device).map_err(wrap)?;
+        let layers = recurve_kernels::Recurrent::new(&config, device).map_err(wrap)?;
         let table = match (self.tokens, host.get(Self::TABLE)?, host.dims(Self::TABLE)) {
             (true, Some(rows), Some(dims)) => {
                 let rows = Tensor::from_f32(rows, &dims, device).map_err(wrap)?;
-                Some(layers[0].token_table(&rows).map_err(wrap)?)
+                Some(layers.token_table(&rows).map_err(wrap)?)
             }
             _ => None,
         };
-        Ok(Layers { layers, stack, table })
+        Ok(Ready { layers, table })
     }
 }
 
@@ -263,53 +256,36 @@ impl Operator for Recurrent {
         Ok(core::iter::once(y).chain(states).collect())
     }
     fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
-        Ok(Some(Box::new(self.layers(host, device)?)))
+        Ok(Some(Box::new(self.ready(host, device)?)))
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        let packed = call.packed.and_then(|p| p.downcast_ref::<Layers>());
-        let Layers { layers, stack, table } = packed.expect("what `pack` made");
+        let packed = call.packed.and_then(|p| p.downcast_ref::<Ready>());
+        let Ready { layers, table } = packed.expect("what `pack` made");
         let input = |n: usize| call.inputs.get(n).copied().flatten();
-        let (l, d) = (layers.len(), self.directions.len());
+        let x = call.input(X);
+        if call.options.tune
+            && let [first, second, ..] = *x.dims()
+        {
+            let (batch, timesteps) = if self.time_major { (second, first) } else { (first, second) };
+            layers.tune(batch, timesteps)?;
+        }
         let args = ForwardArgs {
+            h0: input(H0),
+            c0: input(C0),
             lengths: input(LENGTHS),
             mask: input(MASK),
             masked_output: self.masked_output,
             time_major: self.time_major,
+            outputs: if call.wanted[0] { Wanted::All } else { Wanted::Last },
+            reading_order: self.reading_order,
             strategy: call.options.strategy,
-            tuning: call.options.tuning,
             ..ForwardArgs::default()
         };
-        let outputs = if call.wanted[0] { Wanted::All } else { Wanted::Last };
-        if let (Some(stack), None) = (stack, table) {
-            let (h0, c0) = (input(H0), input(C0));
-            let args = ForwardArgs { h0, c0, outputs, reading_order: self.reading_order, ..args };
-            if let Some(out) = stack.forward(call.input(X), &args)? {
-                return Ok(core::iter::once(out.y).chain([Some(out.h), out.c]).collect());
-            }
-        }
-        let (mut hs, mut cs) = (Parts::new(), Parts::new());
-        let mut y = None;
-        for (n, layer) in layers.iter().enumerate() {
-            let part = |s: &Tensor| if l == 1 { Ok(s.clone()) } else { s.slice(0, n * d..(n + 1) * d) };
-            let h0 = input(H0).map(part).transpose()?;
-            let c0 = input(C0).map(part).transpose()?;
-            let args = ForwardArgs {
-                h0: h0.as_ref(),
-                c0: c0.as_ref(),
-                outputs: if n + 1 < l { Wanted::All } else { outputs },
-                reading_order: self.reading_order && n + 1 == l,
-                ..args
-            };
-            let out = match (&y, table) {
-                (None, Some(table)) => layer.forward_tokens(call.input(X), table, &args)?,
-                (y, _) => layer.forward(y.as_ref().unwrap_or(call.input(X)), &args)?,
-            };
-            y = out.y;
-            hs.push(out.h);
-            cs.extend(out.c);
-        }
-        let c = if cs.is_empty() { None } else { Some(stacked(cs)?) };
-        Ok(smallvec![y, Some(stacked(hs)?), c])
+        let out = match table {
+            Some(table) => layers.forward_tokens(x, table, &args)?,
+            None => layers.forward(x, &args)?,
+        };
+        Ok(smallvec![out.y, Some(out.h), out.c])
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let given = |n: usize| inputs.get(n).copied().flatten();
@@ -397,16 +373,6 @@ impl Recurrent {
             w_hr: round(&w.w_hr, self.state()),
             ..w.clone()
         }
-    }
-}
-
-/// A tensor a stacked layer; no memory from the heap for a few.
-type Parts = SmallVec<[Tensor; 4]>;
-
-fn stacked(mut parts: Parts) -> Result<Tensor> {
-    match parts.len() {
-        1 => Ok(parts.remove(0)),
-        _ => concat(&parts.iter().collect::<SmallVec<[&Tensor; 4]>>(), 0),
     }
 }
 

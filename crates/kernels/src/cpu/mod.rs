@@ -11,8 +11,10 @@ mod team;
 mod team_tests;
 mod weights;
 
-use crate::recurrent::{Input, Sizes, TableRows};
-use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
+use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes, ValidSteps};
+use crate::config::LevelConfig;
+use crate::recurrent::TableRows;
+use crate::{CellKind, Direction, Strategy};
 use pack::{Line, Packed};
 use product::Operand;
 use recurve_tensor::cpu::threads::{join, prelude::*};
@@ -27,6 +29,7 @@ use team::{OnPanic, Team, share};
 #[derive(Debug)]
 pub(crate) struct CpuLayer {
     directions: Vec<Packed>,
+    reading: Vec<Direction>,
     scratch: Mutex<Vec<Scratch>>,
 }
 
@@ -78,14 +81,14 @@ const WORTH_A_MEMBER: usize = 24_000;
 const WORTH_A_TEAM: usize = 1 << 21;
 
 impl CpuLayer {
-    pub(crate) fn new(config: &RecurrentConfig<'_>) -> Result<Self> {
+    pub(crate) fn new(config: &LevelConfig<'_>) -> Result<Self> {
         let lanes = simd_lanes();
         let directions = config
             .directions
             .iter()
             .map(|(_, w)| Packed::new(&config.cell, w, config.input_size, config.hidden_size, lanes, config.weights))
             .collect::<Result<_>>()?;
-        Ok(Self { directions, scratch: Mutex::new(Vec::new()) })
+        Ok(Self { directions, reading: config.reading(), scratch: Mutex::new(Vec::new()) })
     }
 
     /// `E · W_ihᵀ + b` for each direction, in packed order.
@@ -103,40 +106,33 @@ impl CpuLayer {
         Ok(TokenRows { directions: self.directions.iter().map(rows).collect::<Result<_>>()? })
     }
 
-    pub(crate) fn forward(
-        &self,
-        input: Input<'_>,
-        args: &ForwardArgs<'_>,
-        sizes: &Sizes,
-        directions: &[Direction],
-    ) -> Result<RecurrentOutput> {
+    pub(crate) fn forward(&self, call: &Call<'_>) -> Result<RecurrentOutput> {
         let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = lock().pop().unwrap_or_default();
-        let out = self.run(input, args, sizes, directions, &mut scratch);
+        let out = self.run(call, &mut scratch);
         lock().push(scratch);
         out
     }
 
-    fn run(
-        &self,
-        input: Input<'_>,
-        args: &ForwardArgs<'_>,
-        sizes: &Sizes,
-        directions: &[Direction],
-        scratch: &mut Scratch,
-    ) -> Result<RecurrentOutput> {
+    fn run(&self, call: &Call<'_>, scratch: &mut Scratch) -> Result<RecurrentOutput> {
+        let sizes = &call.sizes;
         let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
-        let source = match input {
+        let directions = &self.reading[..];
+        let source = match call.input {
             Input::Features(x) => Source::Features(x.cpu_f32().expect("checked to be f32 on the CPU")),
-            Input::Tokens(ids, table) => match &table.rows {
-                TableRows::Cpu(rows) => Source::Tokens(ids.cpu_u32().expect("checked to be u32 on the CPU"), rows),
-                _ => unreachable!("checked to be this layer's"),
-            },
+            Input::Tokens(ids, TableRows::Cpu(rows)) => {
+                Source::Tokens(ids.cpu_u32().expect("checked to be u32 on the CPU"), rows)
+            }
+            Input::Tokens(..) => unreachable!("checked to be this layer's"),
         };
-        let [h0, c0] = [args.h0, args.c0].map(|s| s.map(|s| s.cpu_f32().expect("checked to be f32 on the CPU")));
-        let [lengths, mask] =
-            [args.lengths, args.mask].map(|v| v.map(|v| v.cpu_u32().expect("checked to be u32 on the CPU")));
-        let repeat = args.masked_output == MaskedOutput::Repeat;
+        let [h0, c0] = [call.h0, call.c0].map(|s| s.map(|s| s.cpu_f32().expect("checked to be f32 on the CPU")));
+        let valid = call.valid.tensor().map(|v| v.cpu_u32().expect("checked to be u32 on the CPU"));
+        // Of some of the rows.
+        let valid = |first: usize, count: usize| match (call.valid, valid) {
+            (ValidSteps::Lengths(_), Some(l)) => Valid::Lengths(&l[first..first + count]),
+            (ValidSteps::Mask(..), Some(m)) => Valid::Mask(&m[first * t..(first + count) * t], call.valid.repeats()),
+            _ => Valid::All,
+        };
         let layout = &self.directions[0];
         let (np, hp, w) = (layout.columns(), layout.padded_hidden(), sizes.width);
 
@@ -166,13 +162,13 @@ impl CpuLayer {
         };
 
         let bytes = rows * np * size_of::<f32>();
-        let most = PROJECTION_LIMIT.min(args.projection_budget) / (d * parts * bytes);
+        let most = PROJECTION_LIMIT.min(call.projection_budget) / (d * parts * bytes);
         let few = (PROJECTION_BYTES / bytes).max(PROJECTION_ROWS.div_ceil(rows));
         // A team comes together anew for every chunk.
         let chunk = if members > 1 { most } else { few.min(most) }.clamp(1, t);
-        let wants_y = args.outputs == Outputs::All;
+        let wants_y = call.outputs == Outputs::All;
         // Whether each task writes to a part of the outputs that is its own.
-        let direct = d == 1 && (!args.time_major || b == 1);
+        let direct = d == 1 && (!call.time_major || b == 1);
         let extent = Extent::new(rows, layout);
         let task_floats = extent.floats(layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
@@ -196,7 +192,7 @@ impl CpuLayer {
             );
         }
 
-        let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
+        let (shape, y_batch, y_time) = sizes.output(call.time_major)?;
 
         // The projection of a task's rows from step `first` on, for as many steps as `p` has place for.
         let project = |n: usize, first: usize, p: &mut [f32]| {
@@ -207,11 +203,11 @@ impl CpuLayer {
                 Direction::Forward => first,
                 Direction::Reverse => t - first - steps,
             };
-            let start = if args.time_major { from * b + first_row } else { first_row * t + from };
+            let start = if call.time_major { from * b + first_row } else { first_row * t + from };
             match source {
                 Source::Features(x) => {
                     let i = sizes.input;
-                    let (outer, inner) = if args.time_major { (b * i, i) } else { (i, t * i) };
+                    let (outer, inner) = if call.time_major { (b * i, i) } else { (i, t * i) };
                     let x = Operand::groups(&x[start * i..], count, outer, inner);
                     if members > 1 {
                         product::project_shared(packed, x, p);
@@ -222,7 +218,7 @@ impl CpuLayer {
                 Source::Tokens(ids, rows) => {
                     for (n, p) in p.chunks_exact_mut(np).enumerate() {
                         let (time, row) = (n / count, n % count);
-                        let id = ids[start + if args.time_major { time * b + row } else { row * t + time }];
+                        let id = ids[start + if call.time_major { time * b + row } else { row * t + time }];
                         p.copy_from_slice(rows.row(dir, id as usize, np));
                     }
                 }
@@ -230,7 +226,7 @@ impl CpuLayer {
         };
 
         // Where the output of a direction's step stands in time.
-        let reversed = |dir: usize| directions[dir] == Direction::Reverse && !args.reading_order;
+        let reversed = |dir: usize| directions[dir] == Direction::Reverse && !call.reading_order;
         // The recurrence of a task's rows, or of a member's share of them, from step `first` on.
         let recur = |n: usize,
                      task: &mut [Line],
@@ -263,11 +259,7 @@ impl CpuLayer {
                 steps,
                 timesteps: t,
                 reverse: directions[dir] == Direction::Reverse,
-                valid: match (lengths, mask) {
-                    (Some(l), _) => Valid::Lengths(&l[first_row..first_row + count]),
-                    (_, Some(m)) => Valid::Mask(&m[first_row * t..(first_row + count) * t], repeat),
-                    _ => Valid::All,
-                },
+                valid: valid(first_row, count),
                 y,
                 tiles: match &member {
                     Some(Member { index: 1.., own, .. }) => own.clone(),

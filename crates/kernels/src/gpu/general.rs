@@ -1,11 +1,12 @@
 //! Cells with layer normalization or a projection of h (`general_scan.wgsl`, `general_step.wgsl`).
 
-use super::{Chunk, GpuLayer, K4_MULTIPLE, Kernels, Run, packed};
-use crate::{CellKind, DirectionWeights, RecurrentConfig};
+use super::{GpuLayer, K4_MULTIPLE, Kernels, Run, packed};
+use crate::config::LevelConfig;
+use crate::{CellKind, DirectionWeights};
 use recurve_shaders::{CellCode, General};
 use recurve_tensor::cpu::host;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, StridedMatmul, TensorKernels, strided_matmul};
-use recurve_tensor::{DType, Device, Error, Result, Tensor};
+use recurve_tensor::{DType, Device, Error, Result, Shape, Tensor};
 
 /// What these cells have beside the weights of all.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub(super) fn new(config: &RecurrentConfig<'_>, dtype: DType, device: &Device) -> Result<Self> {
+    pub(super) fn new(config: &LevelConfig<'_>, dtype: DType, device: &Device) -> Result<Self> {
         let (cell, h) = (&config.cell, config.hidden_size);
         let (rows, width) = (cell.kind.gates() * h, cell.state_size(h));
         let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len()], device);
@@ -119,17 +120,9 @@ impl GpuLayer {
     }
 }
 
-pub(super) fn scan(
-    run: &Run<'_>,
-    weights: &Weights,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    h: Tensor,
-    c: &Tensor,
-) -> Result<Tensor> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+/// Returns the last h.
+pub(super) fn scan(run: &Run<'_>, weights: &Weights) -> Result<Tensor> {
+    let (layer, sizes, gpu, h) = (run.layer, run.sizes(), run.gpu(), run.h_or_flag()?);
     let general = layer.general();
     let gates = layer.gates as u32;
     let pipeline = gpu.pipeline(&general.scan(&run.code))?;
@@ -138,20 +131,20 @@ pub(super) fn scan(
     let (at_start, per_step) = (general.iterations_at_start(), general.iterations_per_step(gates));
     let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
     let buffers = [
-        projection.gpu_buffer(),
+        run.projection.gpu_buffer(),
         layer.w_hh.gpu_buffer(),
         weights.w_hr.gpu_buffer(),
         layer.extra.gpu_buffer(),
-        run.valid.unwrap_or(&layer.extra).gpu_buffer(),
+        run.valid().gpu_buffer(),
         h.gpu_buffer(),
-        c.gpu_buffer(),
+        run.c.gpu_buffer(),
         run.y.gpu_buffer(),
     ];
     let work = layer.step_work(sizes);
     let kernel =
         Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups: [0, sizes.directions as u32, 1], work };
-    for chunk in chunks {
-        project(chunk)?;
+    for chunk in run.chunks() {
+        run.project(chunk)?;
         for p in run.dispatches(chunk, most) {
             run.record_rows(&kernel, 0, p)?;
         }
@@ -159,27 +152,16 @@ pub(super) fn scan(
     Ok(h)
 }
 
-pub(super) fn step(
-    run: &Run<'_>,
-    weights: &Weights,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    h: Tensor,
-    c: &Tensor,
-) -> Result<Tensor> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+/// Returns the last h.
+pub(super) fn step(run: &Run<'_>, weights: &Weights) -> Result<Tensor> {
+    let (layer, sizes, gpu, h) = (run.layer, run.sizes(), run.gpu(), run.h()?);
     let general = layer.general();
     let phases = if general.projection { 1..3 } else { 0..1 };
     let pipelines = phases
         .map(|phase| gpu.pipeline(&general.step(&run.code, phase)))
         .collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
     let (b, d, rows) = (sizes.batch, sizes.directions, layer.gates * sizes.hidden);
-    let uninit = |dims: &[usize]| {
-        let shape = recurve_tensor::Shape::new(dims).expect("smaller than tensors that exist");
-        Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")
-    };
+    let uninit = |dims: &[usize]| run.uninit(Shape::new(dims).expect("smaller than tensors that exist"));
     let sums = uninit(&[d, b, rows])?;
     let m = uninit(&[d, b, sizes.hidden])?;
     let projected = uninit(&[d, b, sizes.width])?;
@@ -208,10 +190,10 @@ pub(super) fn step(
         Ok::<_, Error>(())
     };
     let groups = [0, d as u32, 1];
-    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
-    let (pb, hb, cb, yb) = (projection.gpu_buffer(), h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer());
-    for chunk in chunks {
-        project(chunk)?;
+    let valid = run.valid().gpu_buffer();
+    let (pb, hb, cb, yb) = (run.projection.gpu_buffer(), h.gpu_buffer(), run.c.gpu_buffer(), run.y.gpu_buffer());
+    for chunk in run.chunks() {
+        run.project(chunk)?;
         for p in run.dispatches(chunk, 1) {
             multiply(&h, sizes.width, &weights.w_hh, rows, &sums)?;
             for (n, pipeline) in pipelines.iter().enumerate() {

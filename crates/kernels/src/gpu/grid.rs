@@ -5,7 +5,7 @@
 //! and give up together; then [`run`] says so and the call goes another way. That needs to be known before
 //! the call returns, so this is the one strategy that waits for the device.
 
-use super::{Chunk, GpuLayer, Run};
+use super::{GpuLayer, Run};
 use crate::CellKind;
 use recurve_shaders::{Grid, params};
 use recurve_tensor::gpu::Gpu;
@@ -39,7 +39,7 @@ impl GpuLayer {
 
     /// Workgroups of a dispatch.
     pub(super) fn grid_groups(&self, grid: &Grid, batch: usize) -> [u32; 3] {
-        [grid.hidden.div_ceil(grid.unit_tile), (batch as u32).div_ceil(grid.batch_tile), self.directions as u32]
+        [grid.hidden.div_ceil(grid.unit_tile), (batch as u32).div_ceil(grid.batch_tile), self.directions.len() as u32]
     }
 }
 
@@ -59,17 +59,9 @@ fn patience(gpu: &Gpu, grid: &Grid, steps: u32) -> u32 {
 
 /// Returns the last h, or `None` if the workgroups did not run at the same time; outputs and c are then
 /// anything.
-pub(super) fn run(
-    run: &Run<'_>,
-    grid: &Grid,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    mut h: Tensor,
-    c: &Tensor,
-) -> Result<Option<Tensor>> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
+    let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
+    let mut h = run.h()?;
     let device = Device::Gpu(gpu.clone());
     let kind = run.code.cell.kind;
     let pipeline = gpu.pipeline(&grid.variant(&run.code))?;
@@ -86,17 +78,17 @@ pub(super) fn run(
     // Some of the iterations of a dispatch are for waiting.
     let groups = layer.grid_groups(grid, sizes.batch);
     let most = layer.steps_per_dispatch(AT_START, 2 * grid.iterations_per_step(), work, groups);
-    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
-    for chunk in chunks {
-        project(chunk)?;
+    let valid = run.valid().gpu_buffer();
+    for chunk in run.chunks() {
+        run.project(chunk)?;
         // As integers for the kernel, as f32 for the copies: the same bits.
         let count = Grid::HEAD + (chunk.steps + 1) * row;
         let shape = Shape::new(&[count]).expect("smaller than the projection");
         let exchange = Tensor::full(&shape, NOT_YET, DType::U32, &device)?.reinterpreted(DType::F32)?;
         strided_copy(gpu, &span(0, Grid::HEAD), &h, &exchange)?;
         let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
-        let (xb, cb) = (exchange.gpu_buffer(), c.gpu_buffer());
-        let (yb, pb) = (run.y.gpu_buffer(), projection.gpu_buffer());
+        let (xb, cb) = (exchange.gpu_buffer(), run.c.gpu_buffer());
+        let (yb, pb) = (run.y.gpu_buffer(), run.projection.gpu_buffer());
         let lstm = [pb, weights, extra, valid, xb, cb, yb];
         let gru = [pb, weights, extra, valid, xb, yb];
         let rnn = [pb, weights, valid, xb, yb];
@@ -110,7 +102,7 @@ pub(super) fn run(
             let work = layer.step_work(sizes) * u64::from(p.steps);
             gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups, work })?;
         }
-        h = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
+        h = run.uninit(sizes.h_shape())?;
         strided_copy(gpu, &span(Grid::HEAD + chunk.steps * row, 0), &exchange, &h)?;
         let mut head = [0u32];
         gpu.read_head(&exchange, bytemuck::cast_slice_mut(&mut head))?;

@@ -8,19 +8,22 @@ mod stack;
 mod step;
 mod tuning;
 
-pub(crate) use stack::GpuStack;
+pub(crate) use stack::Wave;
 
-use crate::recurrent::{Input, Layout, Sizes, TableRows, gpu_dtype};
-use crate::{
-    Cell, CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy, Tuning,
-};
-use recurve_shaders::{CellCode, Element, Grid, Kept, Scan, Valid, params};
+use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes, ValidSteps};
+use crate::config::LevelConfig;
+use crate::recurrent::TableRows;
+use crate::strategy::{Layout, Strategy};
+use crate::{Cell, CellKind, Direction, WeightStorage};
+use recurve_shaders::params::{self, Flags};
+use recurve_shaders::{CellCode, Element, Grid, Kept, Scan, Valid};
 use recurve_tensor::cpu::host;
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{
     Dispatch, GpuKernels, Rows, StridedMatmul, TensorKernels, gather_rows, layer_norm_rows, strided_matmul,
 };
 use recurve_tensor::{AdapterKind, DType, Device, Error, Result, Shape, Tensor};
+use std::sync::Mutex;
 
 /// A layer's weights as the kernels read them.
 #[derive(Debug)]
@@ -31,8 +34,12 @@ pub(crate) struct GpuLayer {
     hidden: usize,
     /// Elements of h.
     width: usize,
-    directions: usize,
+    /// Features of the input.
+    input: usize,
+    directions: Vec<Direction>,
     kernels: Kernels,
+    /// How shapes are run that need no choosing any more.
+    plans: Mutex<tuning::Plans>,
     /// `[D, G·H, I]`
     w_ih: Tensor,
     /// What is added to the projection, `[D, G·H]`.
@@ -68,16 +75,102 @@ struct Chunk {
 /// What the strategies share in one call.
 struct Run<'a> {
     layer: &'a GpuLayer,
-    sizes: &'a Sizes,
-    /// Lengths or a mask.
-    valid: Option<&'a Tensor>,
+    call: &'a Call<'a>,
     code: CellCode,
     /// The outputs, or anything to bind where there are none.
-    y: &'a Tensor,
+    y: Tensor,
+    /// The initial c, which kernels turn into the final one; for cells without one, anything to bind.
+    c: Tensor,
+    /// Ids in the order of the projection, if the call has ids.
+    ids: Option<Tensor>,
+    /// The input projection of a chunk, `[D, chunk, B, G·H]`.
+    projection: Tensor,
+    /// Timesteps of a chunk.
+    chunk: usize,
     params: params::Recurrent,
 }
 
 impl Run<'_> {
+    fn gpu(&self) -> &Gpu {
+        &self.layer.gpu
+    }
+
+    fn sizes(&self) -> &Sizes {
+        &self.call.sizes
+    }
+
+    /// What says which timesteps count, or anything to bind.
+    fn valid(&self) -> &Tensor {
+        self.call.valid.tensor().unwrap_or(&self.layer.extra)
+    }
+
+    fn uninit(&self, shape: Shape) -> Result<Tensor> {
+        Tensor::gpu_uninit(self.gpu(), shape, DType::F32, FORWARD)
+    }
+
+    /// A copy of the initial h, for kernels that turn it into the final one.
+    fn h(&self) -> Result<Tensor> {
+        match self.call.h0 {
+            Some(h) => h.slice(0, 0..self.sizes().directions),
+            None => Tensor::zeros(&self.sizes().h_shape(), DType::F32, &Device::Gpu(self.gpu().clone())),
+        }
+    }
+
+    /// [`Self::h`] for kernels that are told by a flag that they begin with zeros.
+    fn h_or_flag(&self) -> Result<Tensor> {
+        if self.call.h0.is_some() { self.h() } else { self.uninit(self.sizes().h_shape()) }
+    }
+
+    /// The parts in which the sequence is projected and run.
+    fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
+        let (t, chunk) = (self.sizes().timesteps, self.chunk);
+        (0..t).step_by(chunk).map(move |first| Chunk { first, steps: chunk.min(t - first) })
+    }
+
+    /// Fills the projection with that of a chunk.
+    fn project(&self, chunk: Chunk) -> Result<()> {
+        let (layer, gpu) = (self.layer, self.gpu());
+        let Sizes { batch: b, timesteps: t, input: i, .. } = *self.sizes();
+        let row = layer.gates * layer.hidden;
+        for (n, &direction) in layer.directions.iter().enumerate() {
+            let from = match direction {
+                Direction::Forward => chunk.first,
+                Direction::Reverse => t - chunk.first - chunk.steps,
+            };
+            let out_offset = n * chunk.steps * b * row;
+            let x = match (self.call.input, &self.ids) {
+                (Input::Tokens(_, TableRows::Gpu(tables)), Some(ids)) => {
+                    let span = from * b..(from + chunk.steps) * b;
+                    gather_rows(gpu, &tables[n], ids, span, &self.projection, out_offset)?;
+                    continue;
+                }
+                (Input::Features(x) | Input::Tokens(x, _), _) => x,
+            };
+            let (sb, st) = if self.call.time_major { (i, b * i) } else { (t * i, i) };
+            strided_matmul(
+                gpu,
+                &StridedMatmul {
+                    a: x,
+                    m: chunk.steps * b,
+                    k: i,
+                    a_inner: b,
+                    a_outer_stride: st,
+                    a_inner_stride: sb,
+                    a_offset: from * st,
+                    w: &layer.w_ih,
+                    w_offset: n * row * i,
+                    n: row,
+                    bias: &layer.bias,
+                    bias_offset: n * row,
+                    out: &self.projection,
+                    out_offset,
+                },
+            )?;
+            layer.normalize(n, out_offset, chunk.steps * b, &self.projection)?;
+        }
+        Ok(())
+    }
+
     /// The parameters of a chunk's dispatches of at most `most` steps each.
     fn dispatches(&self, chunk: Chunk, most: usize) -> impl Iterator<Item = params::Recurrent> {
         let end = chunk.first + chunk.steps;
@@ -93,18 +186,12 @@ impl Run<'_> {
 
     /// Projects and records every chunk with one kernel, at most `most` steps a dispatch. The parameters
     /// of `kernel` are filled in here; its work is that of a step.
-    fn record(
-        &self,
-        kernel: &Dispatch<'_>,
-        most: usize,
-        chunks: impl Iterator<Item = Chunk>,
-        project: &mut dyn FnMut(Chunk) -> Result<()>,
-    ) -> Result<()> {
-        for chunk in chunks {
-            project(chunk)?;
+    fn record(&self, kernel: &Dispatch<'_>, most: usize) -> Result<()> {
+        for chunk in self.chunks() {
+            self.project(chunk)?;
             for p in self.dispatches(chunk, most) {
                 let work = kernel.work * u64::from(p.steps);
-                self.layer.gpu.record(Dispatch { params: bytemuck::bytes_of(&p), work, ..*kernel })?;
+                self.gpu().record(Dispatch { params: bytemuck::bytes_of(&p), work, ..*kernel })?;
             }
         }
         Ok(())
@@ -113,7 +200,7 @@ impl Run<'_> {
     /// Records a kernel that has a workgroup a row, counted along `axis`: more rows than the device counts
     /// workgroups for go in several dispatches. The kernel's work is that of a step of all rows.
     fn record_rows(&self, kernel: &Dispatch<'_>, axis: usize, p: params::Recurrent) -> Result<()> {
-        let gpu = &self.layer.gpu;
+        let gpu = self.gpu();
         let most = gpu.max_workgroups();
         for first_row in (0..p.batch).step_by(most as usize) {
             let mut groups = kernel.groups;
@@ -132,7 +219,7 @@ impl Run<'_> {
 const MAX_WORK: u64 = 1 << 30;
 
 impl GpuLayer {
-    pub(crate) fn new(config: &RecurrentConfig<'_>, gpu: &Gpu) -> Result<Self> {
+    pub(crate) fn new(config: &LevelConfig<'_>, gpu: &Gpu) -> Result<Self> {
         let device = Device::Gpu(gpu.clone());
         let weights = gpu_dtype(config.weights, &gpu.summary().name)?;
         let (i, h, cell) = (config.input_size, config.hidden_size, &config.cell);
@@ -185,17 +272,15 @@ impl GpuLayer {
             gates: g,
             hidden: h,
             width,
-            directions: config.directions.len(),
+            input: i,
+            directions: config.reading(),
             kernels,
+            plans: Mutex::default(),
             w_ih: tensor(&w_ih)?.to_dtype(weights)?,
             bias: tensor(&bias)?,
             w_hh: tensor(&spare(w_hh))?.to_dtype(weights)?,
             extra: tensor(&spare(extra))?,
         })
-    }
-
-    pub(crate) fn gpu(&self) -> &Gpu {
-        &self.gpu
     }
 
     fn k4(&self) -> u32 {
@@ -234,7 +319,7 @@ impl GpuLayer {
             return Ok(());
         }
         Err(Error::Argument {
-            operation: "Recurrent::forward",
+            operation: FORWARD,
             argument: "strategy",
             message: format!(
                 "`grid` needs {needed} workgroups at the same time, but {seen} were seen to run so on {}",
@@ -254,11 +339,11 @@ impl GpuLayer {
     /// The ways of running this shape that may be the fastest here, what the rule would take first. Cells that
     /// are not fused have one a strategy.
     pub(crate) fn layouts(&self, batch: usize, timesteps: usize) -> Result<Vec<Layout>> {
-        let mut all = vec![self.choose(Strategy::Auto, batch, timesteps)?];
+        let mut all = vec![self.choose_by_rule(Strategy::Auto, batch, timesteps)?];
         let mut add = |c: Option<Layout>| all.extend(c.filter(|c| !all.contains(c)));
         if !matches!(self.kernels, Kernels::Fused) {
             for s in [Strategy::Scan, Strategy::Step] {
-                add(self.choose(s, batch, timesteps).ok());
+                add(self.choose_by_rule(s, batch, timesteps).ok());
             }
             return Ok(all);
         }
@@ -300,15 +385,35 @@ impl GpuLayer {
         Ok(all)
     }
 
-    /// How to run this size, or why what was asked for cannot run.
+    /// A layout that may run at this batch, or why it cannot.
+    pub(crate) fn admitted(&self, layout: Layout, batch: usize) -> Result<Layout> {
+        if let Layout::Grid(g) = &layout {
+            self.check_concurrent(g, batch)?;
+        }
+        Ok(layout)
+    }
+
+    /// How to run this size, or why what was asked for cannot run: what [`Self::tune`] found for this size, else by
+    /// the rule.
+    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Layout> {
+        match wanted {
+            Strategy::Auto => match self.tuned(batch, timesteps) {
+                Some(layout) => Ok(layout),
+                None => self.choose_by_rule(wanted, batch, timesteps),
+            },
+            _ => self.choose_by_rule(wanted, batch, timesteps),
+        }
+    }
+
+    /// How to run this size by the rule.
     ///
     /// The rule: `scan` while a step is short. One workgroup reads all of `W_hh` at every step, so
     /// on hardware its time grows with H² while a dispatch costs a few microseconds whatever its
     /// size; a software rasteriser pays more for a dispatch and its barriers. `grid` is only taken if asked
     /// for, or measured.
-    pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Layout> {
+    fn choose_by_rule(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Layout> {
         let cannot = |message: String| Error::Argument {
-            operation: "Recurrent::forward",
+            operation: FORWARD,
             argument: "strategy",
             message: format!("{message} on {}", self.gpu.summary().name),
         };
@@ -352,53 +457,33 @@ impl GpuLayer {
         if self.gpu.summary().kind == AdapterKind::Software { 512 } else { 256 }
     }
 
-    pub(crate) fn forward(
-        &self,
-        input: Input<'_>,
-        args: &ForwardArgs<'_>,
-        sizes: &Sizes,
-        directions: &[Direction],
-    ) -> Result<RecurrentOutput> {
-        let layout = match (args.candidate, args.strategy, args.tuning) {
-            (Some(c), ..) => {
-                if let Layout::Grid(g) = &c.layout {
-                    self.check_concurrent(g, sizes.batch)?;
-                }
-                c.layout
-            }
-            (None, Strategy::Auto, Tuning::Measure) => self.tuned(sizes, directions)?,
-            (None, wanted, _) => self.choose(wanted, sizes.batch, sizes.timesteps)?,
-        };
-        self.forward_as(layout, input, args, sizes, directions)
+    /// Runs a call by a layout.
+    pub(crate) fn forward(&self, layout: Layout, call: &Call<'_>) -> Result<RecurrentOutput> {
+        if let Some(out) = self.forward_by(layout, call)? {
+            return Ok(out);
+        }
+        // Workgroups that did not run at the same time: the dispatches of `step` need not.
+        let batch = call.sizes.batch;
+        if let Layout::Grid(g) = &layout {
+            self.gpu.note_not_concurrent(self.workgroups(g, batch));
+        }
+        let out = self.forward_by(Layout::Step(self.step_geometry(batch)), call)?;
+        Ok(out.expect("only `grid` gives up"))
     }
 
-    /// [`Self::forward`] by one layout, whatever the arguments ask for.
-    pub(crate) fn forward_as(
-        &self,
-        layout: Layout,
-        input: Input<'_>,
-        args: &ForwardArgs<'_>,
-        sizes: &Sizes,
-        directions: &[Direction],
-    ) -> Result<RecurrentOutput> {
-        match self.forward_by(layout, input, args, sizes, directions)? {
-            Some(out) => Ok(out),
-            // Workgroups that did not run at the same time: the dispatches of `step` need not.
-            None => {
-                if let Layout::Grid(g) = &layout {
-                    self.gpu.note_not_concurrent(self.workgroups(g, sizes.batch));
-                }
-                let step = Layout::Step(self.step_geometry(sizes.batch));
-                let out = self.forward_by(step, input, args, sizes, directions)?;
-                Ok(out.expect("only `grid` gives up"))
-            }
-        }
+    /// Normalises rows of a projection, of one direction and from an element on, where the cell has that.
+    fn normalize(&self, direction: usize, first: usize, rows: usize, projection: &Tensor) -> Result<()> {
+        let Kernels::General(weights) = &self.kernels else { return Ok(()) };
+        let Some((affine, epsilon)) = &weights.norm_ih else { return Ok(()) };
+        let width = self.gates * self.hidden;
+        let rows = Rows { first, rows, width, affine_offset: direction * 2 * width, epsilon: *epsilon };
+        layer_norm_rows(&self.gpu, &rows, affine, projection)
     }
 
     /// `E · W_ihᵀ + b` for each direction, normalised where the cell has that.
     pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<Vec<Tensor>> {
         let (row, i, v) = (self.gates * self.hidden, embeddings.shape().last(), embeddings.dims()[0]);
-        (0..self.directions)
+        (0..self.directions.len())
             .map(|n| {
                 let shape = Shape::new(&[v, row]).ok_or_else(|| Error::TooLarge {
                     operation: "Recurrent::token_table",
@@ -426,159 +511,108 @@ impl GpuLayer {
                         out_offset: 0,
                     },
                 )?;
-                if let Kernels::General(weights) = &self.kernels
-                    && let Some((affine, epsilon)) = &weights.norm_ih
-                {
-                    let rows = Rows { first: 0, rows: v, width: row, affine_offset: n * 2 * row, epsilon: *epsilon };
-                    layer_norm_rows(&self.gpu, &rows, affine, &out)?;
-                }
+                self.normalize(n, 0, v, &out)?;
                 Ok(out)
             })
             .collect()
     }
 
     /// `None` if `grid` gave up.
-    fn forward_by(
-        &self,
-        layout: Layout,
-        input: Input<'_>,
-        args: &ForwardArgs<'_>,
-        sizes: &Sizes,
-        directions: &[Direction],
-    ) -> Result<Option<RecurrentOutput>> {
+    fn forward_by(&self, layout: Layout, call: &Call<'_>) -> Result<Option<RecurrentOutput>> {
         let strategy = layout.strategy();
         let gpu = &self.gpu;
-        let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
-        let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
-        let y = match args.outputs {
+        let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = call.sizes;
+        let (shape, y_batch, y_time) = call.sizes.output(call.time_major)?;
+        let uninit = |shape: Shape| Tensor::gpu_uninit(gpu, shape, DType::F32, FORWARD);
+        let y = match call.outputs {
             Outputs::Last => None,
-            Outputs::All => Some(Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")?),
+            Outputs::All => Some(uninit(shape)?),
         };
-        let state = |s: Option<&Tensor>, shape: Shape| match s {
+        // What a cell without c binds in its place is written before it is read, if at all; and `scan` is told by a
+        // flag that it begins with zeros.
+        let has_c = self.code.cell.kind.has_cell_state();
+        let c = match call.c0 {
             // A copy, for the kernels update it in place.
-            Some(s) => s.slice(0, 0..d),
-            // `scan` is told by a flag that it begins with zeros.
-            None if strategy == Strategy::Scan => Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward"),
-            None => Tensor::zeros(&shape, DType::F32, &Device::Gpu(gpu.clone())),
+            Some(c) => c.slice(0, 0..d)?,
+            None if has_c && strategy != Strategy::Scan => {
+                Tensor::zeros(&call.sizes.c_shape(), DType::F32, &Device::Gpu(gpu.clone()))?
+            }
+            None => uninit(call.sizes.c_shape())?,
         };
-        // What a cell without c binds in its place is written before it is read, if at all.
-        let c = match self.code.cell.kind.has_cell_state() {
-            true => state(args.c0, sizes.c_shape())?,
-            false => Tensor::gpu_uninit(gpu, sizes.c_shape(), DType::F32, "Recurrent::forward")?,
-        };
-        let unwritten = Shape::new(&[1]).expect("one element");
-        let spare = Tensor::gpu_uninit(gpu, unwritten, DType::F32, "Recurrent::forward")?;
         let row = self.gates * h;
         let per_step = d * b * row * 4 + self.linear_bytes(strategy, d * b);
-        let budget = (args.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
+        let budget = (call.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
         let chunk = (budget / per_step).clamp(1, t);
         let shape = Shape::new(&[d, chunk, b, row]).ok_or_else(|| Error::TooLarge {
-            operation: "Recurrent::forward",
+            operation: FORWARD,
             bytes: per_step as u64,
             limit: gpu.max_buffer_bytes(),
             device: gpu.summary().name.clone(),
         })?;
-        let projection = Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")?;
-
-        let reverse: u32 =
-            directions.iter().enumerate().map(|(n, &r)| if r == Direction::Reverse { 4 << n } else { 0 }).sum();
+        let flags = Flags {
+            writes_y: y.is_some(),
+            reading_order: call.reading_order,
+            reverse: [0, 1].map(|n| self.directions.get(n) == Some(&Direction::Reverse)),
+            zero_h: call.h0.is_none(),
+            zero_c: call.c0.is_none(),
+            repeats: call.valid.repeats(),
+        };
         let run = Run {
             layer: self,
-            sizes,
-            valid: args.lengths.or(args.mask),
-            code: CellCode { valid: valid_by(args), ..self.code },
-            y: y.as_ref().unwrap_or(&spare),
+            call,
+            code: CellCode { valid: valid_by(call), ..self.code },
+            y: match &y {
+                Some(y) => y.clone(),
+                None => uninit(Shape::new(&[1]).expect("one element"))?,
+            },
+            c,
+            ids: match call.input {
+                Input::Tokens(ids, _) if !call.time_major && b > 1 => Some(ids.transpose(&[1, 0])?),
+                Input::Tokens(ids, _) => Some(ids.clone()),
+                Input::Features(_) => None,
+            },
+            projection: uninit(shape)?,
+            chunk,
             params: params::Recurrent {
                 timesteps: t as u32,
                 batch: b as u32,
                 y_batch: y_batch as u32,
                 y_time: y_time as u32,
-                flags: u32::from(y.is_some())
-                    | u32::from(args.reading_order) << 1
-                    | reverse
-                    | u32::from(args.h0.is_none()) << 4
-                    | u32::from(args.c0.is_none()) << 5
-                    | u32::from(args.mask.is_some() && args.masked_output == MaskedOutput::Repeat) << 6,
+                flags: flags.bits(),
                 directions: d as u32,
                 ..Default::default()
             },
         };
-        // Ids in the order of the projection.
-        let by_time = match input {
-            Input::Tokens(ids, _) if !args.time_major && b > 1 => Some(ids.transpose(&[1, 0])?),
-            Input::Tokens(ids, _) => Some(ids.clone()),
-            Input::Features(_) => None,
-        };
-        let mut project = |c: Chunk| {
-            for (n, &direction) in directions.iter().enumerate() {
-                let from = match direction {
-                    Direction::Forward => c.first,
-                    Direction::Reverse => t - c.first - c.steps,
-                };
-                let x = match (input, &by_time) {
-                    (Input::Tokens(_, table), Some(ids)) => {
-                        let TableRows::Gpu(tables) = &table.rows else { unreachable!("checked to be this layer's") };
-                        let span = from * b..(from + c.steps) * b;
-                        gather_rows(gpu, &tables[n], ids, span, &projection, n * c.steps * b * row)?;
-                        continue;
-                    }
-                    (Input::Features(x) | Input::Tokens(x, _), _) => x,
-                };
-                let (sb, st) =
-                    if args.time_major { (sizes.input, b * sizes.input) } else { (t * sizes.input, sizes.input) };
-                strided_matmul(
-                    gpu,
-                    &StridedMatmul {
-                        a: x,
-                        m: c.steps * b,
-                        k: sizes.input,
-                        a_inner: b,
-                        a_outer_stride: st,
-                        a_inner_stride: sb,
-                        a_offset: from * st,
-                        w: &self.w_ih,
-                        w_offset: n * row * sizes.input,
-                        n: row,
-                        bias: &self.bias,
-                        bias_offset: n * row,
-                        out: &projection,
-                        out_offset: n * c.steps * b * row,
-                    },
-                )?;
-                if let Kernels::General(weights) = &self.kernels
-                    && let Some((affine, epsilon)) = &weights.norm_ih
-                {
-                    let rows = Rows {
-                        first: n * c.steps * b * row,
-                        rows: c.steps * b,
-                        width: row,
-                        affine_offset: n * 2 * row,
-                        epsilon: *epsilon,
-                    };
-                    layer_norm_rows(gpu, &rows, affine, &projection)?;
-                }
-            }
-            Ok(())
-        };
-        let chunks = (0..t).step_by(chunk).map(|first| Chunk { first, steps: chunk.min(t - first) });
-        let project: &mut dyn FnMut(Chunk) -> Result<()> = &mut project;
-        let h0 = || state(args.h0, sizes.h_shape());
         let h = match (&self.kernels, layout) {
-            (Kernels::Fused, Layout::Scan(g)) => scan::run(&run, &g, &projection, chunks, project, h0()?, &c)?,
-            (Kernels::Fused, Layout::Step(g)) => step::run(&run, &g, &projection, chunks, project, args.h0, &c)?,
-            (Kernels::Fused, Layout::Grid(g)) => match grid::run(&run, &g, &projection, chunks, project, h0()?, &c)? {
+            (Kernels::Fused, Layout::Scan(g)) => scan::run(&run, &g)?,
+            (Kernels::Fused, Layout::Step(g)) => step::run(&run, &g)?,
+            (Kernels::Fused, Layout::Grid(g)) => match grid::run(&run, &g)? {
                 Some(h) => h,
                 None => return Ok(None),
             },
-            (Kernels::General(w), Layout::Other(Strategy::Scan)) => {
-                general::scan(&run, w, &projection, chunks, project, h0()?, &c)?
-            }
-            (Kernels::General(w), Layout::Other(_)) => general::step(&run, w, &projection, chunks, project, h0()?, &c)?,
-            (Kernels::Pointwise, Layout::Other(s)) => pointwise::run(&run, s, &projection, chunks, project, h0()?)?,
+            (Kernels::General(w), Layout::Other(Strategy::Scan)) => general::scan(&run, w)?,
+            (Kernels::General(w), Layout::Other(_)) => general::step(&run, w)?,
+            (Kernels::Pointwise, Layout::Other(s)) => pointwise::run(&run, s)?,
             _ => unreachable!("a layer lists layouts of its own kernels"),
         };
-        let c = self.code.cell.kind.has_cell_state().then_some(c);
+        let c = has_c.then_some(run.c);
         Ok(Some(RecurrentOutput { y, h, c, strategy }))
+    }
+}
+
+const FORWARD: &str = "Recurrent::forward";
+
+/// The element type of a GPU's buffers of weights.
+///
+/// # Errors
+/// [`Error::Unsupported`] for int8.
+fn gpu_dtype(weights: WeightStorage, device: &str) -> Result<DType> {
+    match weights {
+        WeightStorage::F32 => Ok(DType::F32),
+        WeightStorage::F16 => Ok(DType::F16),
+        WeightStorage::Int8 => {
+            Err(Error::Unsupported { operation: "Recurrent::new", feature: "int8 weights", device: device.to_owned() })
+        }
     }
 }
 
@@ -588,11 +622,11 @@ fn too_long(hidden: usize) -> String {
 }
 
 /// What says which timesteps of a call are valid.
-fn valid_by(args: &ForwardArgs<'_>) -> Valid {
-    match (args.lengths, args.mask) {
-        (Some(_), _) => Valid::Lengths,
-        (None, Some(_)) => Valid::Mask,
-        (None, None) => Valid::All,
+fn valid_by(call: &Call<'_>) -> Valid {
+    match call.valid {
+        ValidSteps::All => Valid::All,
+        ValidSteps::Lengths(_) => Valid::Lengths,
+        ValidSteps::Mask(..) => Valid::Mask,
     }
 }
 

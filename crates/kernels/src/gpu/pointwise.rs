@@ -2,11 +2,11 @@
 //! (`pointwise_scan.wgsl`), or for the minimal cells by `scan` in a depth of O(log T)
 //! (`linear_scan.wgsl`, `linear_carry.wgsl`).
 
-use super::{Chunk, GpuLayer, Kernels, Run};
+use super::{GpuLayer, Kernels, Run};
 use crate::{CellKind, Strategy};
 use recurve_shaders::{Pointwise, params};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
-use recurve_tensor::{DType, Result, Shape, Tensor};
+use recurve_tensor::{Result, Shape, Tensor};
 
 impl GpuLayer {
     fn is_linear(&self, strategy: Strategy) -> bool {
@@ -20,21 +20,15 @@ impl GpuLayer {
     }
 }
 
-pub(super) fn run(
-    run: &Run<'_>,
-    strategy: Strategy,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    h: Tensor,
-) -> Result<Tensor> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+/// Returns the last h.
+pub(super) fn run(run: &Run<'_>, strategy: Strategy) -> Result<Tensor> {
+    let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
+    let h = if strategy == Strategy::Scan { run.h_or_flag()? } else { run.h()? };
     let pointwise = Pointwise { hidden: layer.hidden as u32 };
     // More columns than a dispatch counts are enough to fill any device a step after the other.
     let columns = (sizes.batch * sizes.hidden).div_ceil(Pointwise::COLUMNS as usize);
     if layer.is_linear(strategy) && columns <= gpu.max_workgroups() as usize {
-        return linear(run, pointwise, projection, chunks, project, h);
+        return linear(run, pointwise, h);
     }
     let work = layer.step_work(sizes);
     let most = match strategy {
@@ -43,16 +37,16 @@ pub(super) fn run(
     };
     let pipeline = gpu.pipeline(&pointwise.scan(&run.code))?;
     let buffers = [
-        projection.gpu_buffer(),
+        run.projection.gpu_buffer(),
         layer.extra.gpu_buffer(),
-        run.valid.unwrap_or(&layer.extra).gpu_buffer(),
+        run.valid().gpu_buffer(),
         h.gpu_buffer(),
         run.y.gpu_buffer(),
     ];
     let groups = [pointwise.hidden.div_ceil(Pointwise::LANES), 0, sizes.directions as u32];
     let kernel = Dispatch { pipeline: &pipeline, buffers: &buffers, params: &[], groups, work };
-    for chunk in chunks {
-        project(chunk)?;
+    for chunk in run.chunks() {
+        run.project(chunk)?;
         for p in run.dispatches(chunk, most) {
             run.record_rows(&kernel, 1, p)?;
         }
@@ -67,26 +61,18 @@ struct Level {
     wholes: Tensor,
 }
 
-fn linear(
-    run: &Run<'_>,
-    pointwise: Pointwise,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    h: Tensor,
-) -> Result<Tensor> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+fn linear(run: &Run<'_>, pointwise: Pointwise, h: Tensor) -> Result<Tensor> {
+    let (sizes, gpu) = (run.sizes(), run.gpu());
     let columns = sizes.batch * sizes.hidden;
     let block = Pointwise::BLOCK as usize;
     let pair = |items: usize| {
         let shape = Shape::new(&[sizes.directions, items, columns, 2]).expect("smaller than tensors that exist");
-        Tensor::gpu_uninit(gpu, shape, DType::F32, "Recurrent::forward")
+        run.uninit(shape)
     };
     let [gates, blocks] = [true, false].map(|first| gpu.pipeline(&pointwise.linear_scan(&run.code, first)));
     let [apply, complete] = [true, false].map(|first| gpu.pipeline(&pointwise.linear_carry(&run.code, first)));
     let (gates, blocks, apply, complete) = (gates?, blocks?, apply?, complete?);
-    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
+    let valid = run.valid().gpu_buffer();
     let x = (columns as u32).div_ceil(Pointwise::COLUMNS);
     let groups = |items: usize| [x, items.div_ceil(block) as u32, sizes.directions as u32];
     let most = (gpu.max_workgroups() as usize).saturating_mul(block);
@@ -94,9 +80,9 @@ fn linear(
     // The state before and after a dispatch lie in two tensors: every block reads the one, the last
     // writes the other.
     let mut now = h;
-    let mut next = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
-    for chunk in chunks {
-        project(chunk)?;
+    let mut next = run.uninit(sizes.h_shape())?;
+    for chunk in run.chunks() {
+        run.project(chunk)?;
         for p in run.dispatches(chunk, most) {
             let with = |items: usize| params::Recurrent { steps: items as u32, ..p };
             let mut levels: Vec<Level> = Vec::new();
@@ -104,7 +90,7 @@ fn linear(
             loop {
                 let level = Level { items, prefixes: pair(items)?, wholes: pair(items.div_ceil(block))? };
                 let (pipeline, source) = match levels.last() {
-                    None => (&gates, projection),
+                    None => (&gates, &run.projection),
                     Some(below) => (&blocks, &below.wholes),
                 };
                 gpu.record(Dispatch {

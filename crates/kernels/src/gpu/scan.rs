@@ -1,6 +1,6 @@
 //! `scan`: the whole sequence in one dispatch (`lstm_scan.wgsl`, `gru_scan.wgsl`, `rnn_scan.wgsl`).
 
-use super::{Chunk, GpuLayer, K4_MULTIPLE, Run};
+use super::{GpuLayer, K4_MULTIPLE, Run};
 use crate::CellKind;
 use recurve_shaders::{Kept, Scan};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
@@ -107,19 +107,12 @@ impl GpuLayer {
     }
 }
 
-pub(super) fn run(
-    run: &Run<'_>,
-    scan: &Scan,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    h: Tensor,
-    c: &Tensor,
-) -> Result<Tensor> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+/// Returns the last h.
+pub(super) fn run(run: &Run<'_>, scan: &Scan) -> Result<Tensor> {
+    let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let code = run.code;
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
+    let h = run.h_or_flag()?;
 
     let kind = code.cell.kind;
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
@@ -128,9 +121,9 @@ pub(super) fn run(
     let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
 
     // Buffers that a variant does not read still need something bound.
-    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
+    let valid = run.valid().gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
-    let (hb, cb, yb, pb) = (h.gpu_buffer(), c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
+    let (hb, cb, yb, pb) = (h.gpu_buffer(), run.c.gpu_buffer(), run.y.gpu_buffer(), run.projection.gpu_buffer());
     let lstm = [pb, weights, extra, valid, hb, cb, yb];
     let gru = [pb, weights, extra, valid, hb, yb];
     let rnn = [pb, weights, valid, hb, yb];
@@ -140,6 +133,6 @@ pub(super) fn run(
         _ => &rnn,
     };
     let work = layer.step_work(sizes);
-    run.record(&Dispatch { pipeline: &pipeline, buffers, params: &[], groups, work }, most, chunks, project)?;
+    run.record(&Dispatch { pipeline: &pipeline, buffers, params: &[], groups, work }, most)?;
     Ok(h)
 }

@@ -1,17 +1,17 @@
 //! Stacked layers as a wavefront (`stack_wave.wgsl`): in T + L - 1 dispatches, layer l a timestep behind the
 //! one below, where one after the other they would take L · T.
 
-use super::{GpuLayer, Kernels, cell_code, packed, valid_by};
-use crate::recurrent::{Sizes, gpu_dtype};
-use crate::{CellKind, Direction, ForwardArgs, MaskedOutput, Outputs, RecurrentConfig, RecurrentOutput, Strategy};
-use recurve_shaders::{CellCode, Step, params};
-use recurve_tensor::cpu::host;
+use super::{GpuLayer, Kernels, valid_by};
+use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes};
+use crate::{CellKind, Direction, RecurrentConfig, Strategy};
+use recurve_shaders::params::{self, Flags};
+use recurve_shaders::{CellCode, Step};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, StridedMatmul, TensorKernels, strided_copy, strided_matmul};
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
-/// Layers of one direction, each reading what the one below returns.
+/// The weights of stacked layers of one direction, each reading what the one below returns, as the kernel reads them.
 #[derive(Debug)]
-pub(crate) struct GpuStack {
+pub(crate) struct Wave {
     layers: usize,
     code: CellCode,
     /// `[L, 2, K4, G, H, 4]`
@@ -23,90 +23,89 @@ pub(crate) struct GpuStack {
 /// Vec4s of k are padded to this, which the slices divide.
 const K_SPLIT: u32 = 4;
 const UNIT_TILE: u32 = 16;
+const FORWARD: &str = "Recurrent::forward";
 
-impl GpuStack {
-    /// Whether these layers can run as a wavefront: forwards, all of one fused cell and size.
-    pub(crate) fn fits(layers: &[RecurrentConfig<'_>]) -> bool {
-        let first = &layers[0];
-        let cell = first.cell;
+/// A copy among tensors of other layouts: sizes, then where each begins and its strides.
+fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize, &[usize])) -> Span {
+    let strides = |s: &[usize]| {
+        let mut all = [0; MAX_RANK];
+        all[..s.len()].copy_from_slice(s);
+        all
+    };
+    let shape = Shape::new(dims).expect("smaller than tensors that exist");
+    Span { shape, source, source_strides: strides(from), target, target_strides: strides(to) }
+}
+
+impl Wave {
+    /// Whether there is such a kernel for these layers: forwards, of a SimpleRNN, an LSTM or a GRU with the reset gate
+    /// after the product, without projection and layer normalization.
+    pub(crate) fn fits(config: &RecurrentConfig<'_>) -> bool {
+        let cell = config.cell;
         let fused = match cell.kind {
             CellKind::Rnn | CellKind::Lstm { .. } => true,
             CellKind::Gru { reset_after } => reset_after,
             _ => false,
         };
         fused
-            && layers.len() > 1
+            && config.layers.len() > 1
             && cell.projection.is_none()
             && cell.layer_norm.is_none()
-            && layers.iter().enumerate().all(|(n, l)| {
-                l.cell == cell
-                    && l.second_cell.is_none()
-                    && l.hidden_size == first.hidden_size
-                    && l.weights == first.weights
-                    && (n == 0 || l.input_size == l.hidden_size)
-                    && matches!(l.directions, [(Direction::Forward, _)])
-            })
+            && matches!(config.layers[0], [(Direction::Forward, _)])
     }
 
-    pub(crate) fn new(layers: &[RecurrentConfig<'_>], gpu: &recurve_tensor::gpu::Gpu) -> Result<Self> {
-        let device = Device::Gpu(gpu.clone());
-        let (h, g) = (layers[0].hidden_size, layers[0].cell.kind.gates());
+    /// Packs the weights that the layers have on the device.
+    pub(crate) fn new(levels: &[&GpuLayer]) -> Result<Self> {
+        let GpuLayer { gpu, hidden: h, gates: g, code, .. } = levels[0];
+        let (h, g, device) = (*h, *g, Device::Gpu(gpu.clone()));
         let k4 = CellCode::k4(h as u32, K_SPLIT) as usize;
-        // Zeros where the first layer's input weights would stand.
-        let mut weights = host::<f32>("RecurrentStack::new", layers.len() * 2 * 4 * k4 * g * h)?;
-        let (mut extra, mut has_extra) = (Vec::new(), false);
-        for (n, layer) in layers.iter().enumerate() {
-            let w = layer.directions[0].1;
-            let part = 4 * k4 * g * h;
+        let (rows, part, more) = (g * h, 4 * k4 * g * h, (g + 3) * h);
+        // Zeros where the first layer's input weights would stand, and where a cell adds nothing.
+        let weights = Tensor::zeros(&[levels.len() * 2 * part], levels[0].w_hh.dtype(), &device)?;
+        let extra = Tensor::zeros(&[levels.len() * more], DType::F32, &device)?;
+        for (n, level) in levels.iter().enumerate() {
             if n > 0 {
-                weights[2 * n * part..][..part].copy_from_slice(&packed(&[&w.w_ih], g * h, h, k4)?);
+                // From [G·H, H]: four neighbouring k stay together.
+                let (whole, rest, at) = (h / 4, h % 4, 2 * n * part);
+                if whole > 0 {
+                    let copy = span(&[whole, rows, 4], (0, &[4, h, 1]), (at, &[4 * rows, 4, 1]));
+                    strided_copy(gpu, &copy, &level.w_ih, &weights)?;
+                }
+                if rest > 0 {
+                    let copy = span(&[rows, rest], (4 * whole, &[h, 1]), (at + 4 * whole * rows, &[4, 1]));
+                    strided_copy(gpu, &copy, &level.w_ih, &weights)?;
+                }
             }
-            weights[(2 * n + 1) * part..][..part].copy_from_slice(&packed(&[&w.w_hh], g * h, h, k4)?);
-            let kind = layer.cell.kind;
-            extra.extend((0..g * h).map(|r| w.projection_bias(kind, h, r)));
-            let more = extra.len();
-            match kind {
-                CellKind::Gru { .. } => extra.extend((0..h).map(|j| w.separate_bias(kind, h, j))),
-                _ => extra.extend_from_slice(&w.peepholes),
+            // The layer's own layout with fewer zeros at its end.
+            strided_copy(gpu, &span(&[part], (0, &[1]), ((2 * n + 1) * part, &[1])), &level.w_hh, &weights)?;
+            strided_copy(gpu, &span(&[rows], (0, &[1]), (n * more, &[1])), &level.bias, &extra)?;
+            if level.code.extra {
+                let count = level.extra.shape().count();
+                strided_copy(gpu, &span(&[count], (0, &[1]), (n * more + rows, &[1])), &level.extra, &extra)?;
             }
-            extra.resize(more + 3 * h, 0.0);
-            has_extra |= extra[more..].iter().any(|&v| v != 0.0);
         }
-        let tensor = |v: &[f32]| Tensor::from_f32(v, &[v.len()], &device);
-        let dtype = gpu_dtype(layers[0].weights, &gpu.summary().name)?;
-        Ok(Self {
-            layers: layers.len(),
-            code: cell_code(layers[0].cell, has_extra, dtype),
-            weights: tensor(&weights)?.to_dtype(dtype)?,
-            extra: tensor(&extra)?,
-        })
+        let code = CellCode { extra: levels.iter().any(|l| l.code.extra), ..*code };
+        Ok(Self { layers: levels.len(), code, weights, extra })
     }
 
     /// Whether the layers would run by `step` one after the other.
-    pub(crate) fn is_chosen(&self, bottom: &GpuLayer, args: &ForwardArgs<'_>, sizes: &Sizes) -> bool {
+    pub(crate) fn is_chosen(bottom: &GpuLayer, call: &Call<'_>, strategy: Strategy) -> bool {
         debug_assert!(matches!(bottom.kernels, Kernels::Fused));
-        let runs = 2 * wave(sizes).iterations() <= bottom.gpu.max_loop_iterations();
-        let by_rule = |s| bottom.choose(s, sizes.batch, sizes.timesteps).is_ok_and(|c| c.strategy() == Strategy::Step);
-        runs && args.candidate.is_none()
-            && args.tuning == crate::Tuning::Rule
-            && !args.reading_order
-            && by_rule(args.strategy)
+        let Sizes { batch, timesteps, .. } = call.sizes;
+        2 * wave(&call.sizes).iterations() <= bottom.gpu.max_loop_iterations()
+            && !call.reading_order
+            && bottom.choose(strategy, batch, timesteps).is_ok_and(|c| c.strategy() == Strategy::Step)
     }
 
     /// States are `[L, B, H]`. `bottom` is the first layer, for its input product.
-    pub(crate) fn forward(
-        &self,
-        bottom: &GpuLayer,
-        x: &Tensor,
-        args: &ForwardArgs<'_>,
-        sizes: &Sizes,
-    ) -> Result<RecurrentOutput> {
+    pub(crate) fn forward(&self, bottom: &GpuLayer, call: &Call<'_>) -> Result<RecurrentOutput> {
+        let Input::Features(x) = call.input else { unreachable!("ids are looked up by one layer alone") };
+        let sizes = &call.sizes;
         let gpu = &bottom.gpu;
         let device = Device::Gpu(gpu.clone());
         let Sizes { batch: b, timesteps: t, hidden: h, input: i, .. } = *sizes;
-        let (shape, y_batch, y_time) = sizes.output(args.time_major)?;
-        let uninit = |shape: Shape| Tensor::gpu_uninit(gpu, shape, DType::F32, "RecurrentStack::forward");
-        let y = match args.outputs {
+        let (shape, y_batch, y_time) = sizes.output(call.time_major)?;
+        let uninit = |shape: Shape| Tensor::gpu_uninit(gpu, shape, DType::F32, FORWARD);
+        let y = match call.outputs {
             Outputs::Last => None,
             Outputs::All => Some(uninit(shape)?),
         };
@@ -114,28 +113,20 @@ impl GpuStack {
         let spare = || uninit(Shape::new(&[1]).expect("one element"));
         let step = wave(sizes);
         let (batch_tile, k4) = (step.batch_tile, step.k4);
-        let code = CellCode { valid: valid_by(args), ..self.code };
+        let code = CellCode { valid: valid_by(call), ..self.code };
         let pipeline = gpu.pipeline(&step.wave(&code))?;
 
         let rows = self.layers * b;
         let width = 4 * k4 as usize;
         let state = Shape::new(&[self.layers, b, h]).expect("smaller than tensors that exist");
-        let dense = Shape::new(&[rows, h]).expect("smaller than tensors that exist");
-        let strides = |row: usize| {
-            let mut s = [0; MAX_RANK];
-            s[..2].copy_from_slice(&[row, 1]);
-            s
-        };
         // The current h and the next, in turn.
         let zeros = || Tensor::zeros(&[rows, width], DType::F32, &device);
         let h_state = [zeros()?, zeros()?];
-        if let Some(h0) = args.h0 {
-            let span =
-                Span { shape: dense, source: 0, source_strides: strides(h), target: 0, target_strides: strides(width) };
-            strided_copy(gpu, &span, h0, &h_state[0])?;
+        if let Some(h0) = call.h0 {
+            strided_copy(gpu, &span(&[rows, h], (0, &[h, 1]), (0, &[width, 1])), h0, &h_state[0])?;
         }
         let is_lstm = self.code.cell.kind.has_cell_state();
-        let c = match args.c0 {
+        let c = match call.c0 {
             // A copy, for the kernel updates it in place.
             Some(c) => c.slice(0, 0..self.layers)?,
             None if is_lstm => Tensor::zeros(&state, DType::F32, &device)?,
@@ -143,17 +134,17 @@ impl GpuStack {
         };
 
         let row = bottom.gates * h;
-        let budget = (args.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
+        let budget = (call.projection_budget as u64).min(gpu.max_buffer_bytes()) as usize;
         let chunk = (budget / (b * row * 4)).clamp(1, t);
         let shape = Shape::new(&[chunk, b, row]).ok_or_else(|| recurve_tensor::Error::TooLarge {
-            operation: "RecurrentStack::forward",
+            operation: FORWARD,
             bytes: (b * row * 4) as u64,
             limit: gpu.max_buffer_bytes(),
             device: gpu.summary().name.clone(),
         })?;
         let projection = uninit(shape)?;
-        let (sb, st) = if args.time_major { (i, b * i) } else { (t * i, i) };
-        let valid = args.lengths.or(args.mask).unwrap_or(&self.extra);
+        let (sb, st) = if call.time_major { (i, b * i) } else { (t * i, i) };
+        let valid = call.valid.tensor().unwrap_or(&self.extra);
         let written = match &y {
             Some(y) => y.clone(),
             None => spare()?,
@@ -205,8 +196,7 @@ impl GpuStack {
                 chunk_steps: chunk as u32,
                 y_batch: y_batch as u32,
                 y_time: y_time as u32,
-                flags: u32::from(y.is_some())
-                    | u32::from(args.mask.is_some() && args.masked_output == MaskedOutput::Repeat) << 6,
+                flags: Flags { writes_y: y.is_some(), repeats: call.valid.repeats(), ..Flags::default() }.bits(),
                 directions: self.layers as u32,
                 ..Default::default()
             };
@@ -219,9 +209,7 @@ impl GpuStack {
             })?;
         }
         let last = uninit(state)?;
-        let span =
-            Span { shape: dense, source: 0, source_strides: strides(width), target: 0, target_strides: strides(h) };
-        strided_copy(gpu, &span, &h_state[waves % 2], &last)?;
+        strided_copy(gpu, &span(&[rows, h], (0, &[width, 1]), (0, &[h, 1])), &h_state[waves % 2], &last)?;
         Ok(RecurrentOutput { y, h: last, c: is_lstm.then_some(c), strategy: Strategy::Step })
     }
 }

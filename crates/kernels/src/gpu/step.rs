@@ -1,6 +1,6 @@
 //! `step`: one dispatch per timestep (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`).
 
-use super::{Chunk, GpuLayer, Run};
+use super::{GpuLayer, Run};
 use crate::CellKind;
 use recurve_shaders::Step;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
@@ -35,17 +35,9 @@ impl GpuLayer {
     }
 }
 
-pub(super) fn run(
-    run: &Run<'_>,
-    step: &Step,
-    projection: &Tensor,
-    chunks: impl Iterator<Item = Chunk>,
-    project: &mut dyn FnMut(Chunk) -> Result<()>,
-    h0: Option<&Tensor>,
-    c: &Tensor,
-) -> Result<Tensor> {
-    let Run { layer, sizes, .. } = run;
-    let gpu = &layer.gpu;
+/// Returns the last h.
+pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
+    let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let code = run.code;
     let kind = code.cell.kind;
     let phases = if kind == (CellKind::Gru { reset_after: false }) { 1..3 } else { 0..1 };
@@ -65,7 +57,7 @@ pub(super) fn run(
         s[..2].copy_from_slice(&[row, 1]);
         s
     };
-    if let Some(h0) = h0 {
+    if let Some(h0) = run.call.h0 {
         let span = Span {
             shape: dense,
             source: 0,
@@ -76,9 +68,9 @@ pub(super) fn run(
         strided_copy(gpu, &span, h0, &h[0])?;
     }
 
-    let valid = run.valid.unwrap_or(&layer.extra).gpu_buffer();
+    let valid = run.valid().gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
-    let (cb, yb, pb) = (c.gpu_buffer(), run.y.gpu_buffer(), projection.gpu_buffer());
+    let (cb, yb, pb) = (run.c.gpu_buffer(), run.y.gpu_buffer(), run.projection.gpu_buffer());
     let buffers = |now: usize, phase: usize| {
         let (h, next) = (h[now].gpu_buffer(), h[1 - now].gpu_buffer());
         let mut all = arrayvec::ArrayVec::<_, 8>::new();
@@ -98,8 +90,8 @@ pub(super) fn run(
     let groups =
         [step.hidden.div_ceil(step.unit_tile), (sizes.batch as u32).div_ceil(step.batch_tile), sizes.directions as u32];
     let work = layer.step_work(sizes);
-    for chunk in chunks {
-        project(chunk)?;
+    for chunk in run.chunks() {
+        run.project(chunk)?;
         for p in run.dispatches(chunk, 1) {
             for (phase, pipeline) in pipelines.iter().enumerate() {
                 let buffers = &buffers(p.first_step as usize % 2, phase);
@@ -108,7 +100,7 @@ pub(super) fn run(
         }
     }
 
-    let last = Tensor::gpu_uninit(gpu, sizes.h_shape(), DType::F32, "Recurrent::forward")?;
+    let last = run.uninit(sizes.h_shape())?;
     let span = Span {
         shape: dense,
         source: 0,

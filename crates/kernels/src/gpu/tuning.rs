@@ -1,14 +1,16 @@
 //! Measured choice among the ways of running a shape, kept on disk.
 
 use super::GpuLayer;
-use crate::recurrent::{Input, Layout, Sizes};
-use crate::{CellKind, Direction, ForwardArgs, Outputs};
+use crate::CellKind;
+use crate::call::{Call, ForwardArgs, Input, Outputs, Sizes, ValidSteps};
+use crate::strategy::Layout;
 use recurve_shaders::Element;
-use recurve_tensor::{Device, Result, Tensor};
+use recurve_tensor::cpu::host;
+use recurve_tensor::{Device, Result, Shape, Tensor};
 use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// Choices by what they are for, from the file and from this process.
@@ -16,6 +18,23 @@ static CHOICES: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(|| Mute
 
 /// Held while something is measured: measurements at the same time would disturb each other.
 static MEASURING: Mutex<()> = Mutex::new(());
+
+/// How a layer runs the shapes for which it was tuned.
+#[derive(Debug, Default)]
+pub(super) struct Plans {
+    /// The name of the fastest layout, by bucket of shapes.
+    choices: HashMap<[usize; 2], String>,
+    /// The layout of that name, by shape; `None` where the shape has no such layout.
+    layouts: HashMap<[usize; 2], Option<Layout>>,
+}
+
+/// Shapes whose layout is remembered, at most.
+const MOST_PLANS: usize = 256;
+
+/// Batch and timesteps up to the next power of two share a choice.
+fn bucket(batch: usize, timesteps: usize) -> [usize; 2] {
+    [batch.next_power_of_two(), timesteps.next_power_of_two().min(4 * LONGEST)]
+}
 
 /// Where choices are kept: `RECURVE_TUNING_FILE`, or a file in the user's cache folder; `None` if that is
 /// not known or the variable is empty.
@@ -79,7 +98,7 @@ const ROUNDS: usize = 5;
 impl GpuLayer {
     /// What a choice is for: the adapter, its driver, this version, the layer, and the shape, whose batch
     /// and timesteps share a choice with all up to the next power of two.
-    fn tuning_key(&self, sizes: &Sizes) -> String {
+    fn tuning_key(&self, [batch, timesteps]: [usize; 2]) -> String {
         let a = self.gpu.summary();
         let clean = |s: &str| s.replace(['\t', '\n'], " ");
         let kind = match self.code.cell.kind {
@@ -93,21 +112,51 @@ impl GpuLayer {
             a.backend,
             clean(&a.driver),
             env!("CARGO_PKG_VERSION"),
-            sizes.input,
+            self.input,
             self.hidden,
-            self.directions,
-            sizes.batch.next_power_of_two(),
-            sizes.timesteps.next_power_of_two().min(4 * LONGEST),
+            self.directions.len(),
+            batch,
+            timesteps,
         )
     }
 
-    /// The fastest candidate for this shape: known, or measured now.
-    pub(super) fn tuned(&self, sizes: &Sizes, directions: &[Direction]) -> Result<Layout> {
-        let all = self.layouts(sizes.batch, sizes.timesteps)?;
-        let key = self.tuning_key(sizes);
+    fn plans(&self) -> MutexGuard<'_, Plans> {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What [`Self::tune`] found for this shape.
+    pub(super) fn tuned(&self, batch: usize, timesteps: usize) -> Option<Layout> {
+        let mut plans = self.plans();
+        // Most layers are never tuned.
+        let choice = plans.choices.get(&bucket(batch, timesteps))?.clone();
+        if let Some(layout) = plans.layouts.get(&[batch, timesteps]) {
+            return *layout;
+        }
+        // The shape that was measured may have had layouts that this one of its bucket has not.
+        let all = self.layouts(batch, timesteps).ok()?;
+        let layout = all.into_iter().find(|l| l.to_string() == choice);
+        if plans.layouts.len() >= MOST_PLANS {
+            plans.layouts.clear();
+        }
+        plans.layouts.insert([batch, timesteps], layout);
+        layout
+    }
+
+    /// Finds the fastest layout for this shape: known, or measured now.
+    pub(crate) fn tune(&self, batch: usize, timesteps: usize) -> Result<()> {
+        let bucket = bucket(batch, timesteps);
+        let choice = self.fastest(batch, timesteps, &self.tuning_key(bucket))?.to_string();
+        let mut plans = self.plans();
+        plans.layouts.clear();
+        plans.choices.insert(bucket, choice);
+        Ok(())
+    }
+
+    fn fastest(&self, batch: usize, timesteps: usize, key: &str) -> Result<Layout> {
+        let all = self.layouts(batch, timesteps)?;
         let lock = || CHOICES.lock().unwrap_or_else(PoisonError::into_inner);
         let known = || {
-            let name = lock().get(&key).cloned()?;
+            let name = lock().get(key).cloned()?;
             all.iter().copied().find(|c| c.to_string() == name)
         };
         if let Some(c) = known() {
@@ -118,30 +167,48 @@ impl GpuLayer {
         if let Some(c) = known() {
             return Ok(c);
         }
-        if let Some(name) = load().remove(&key) {
-            lock().insert(key.clone(), name);
+        if let Some(name) = load().remove(key) {
+            lock().insert(key.to_owned(), name);
             if let Some(c) = known() {
                 return Ok(c);
             }
         }
-        let best = self.measure(&all, sizes, directions)?;
-        lock().insert(key.clone(), best.to_string());
-        keep(&key, &best.to_string());
+        let best = self.measure(&all, batch, timesteps)?;
+        lock().insert(key.to_owned(), best.to_string());
+        keep(key, &best.to_string());
         Ok(best)
     }
 
     /// Times every candidate in turn, round after round, and leaves out what fails or disagrees with the
     /// first.
-    fn measure(&self, all: &[Layout], sizes: &Sizes, directions: &[Direction]) -> Result<Layout> {
-        let sizes = Sizes { timesteps: sizes.timesteps.min(LONGEST), ..*sizes };
-        let count = sizes.batch * sizes.timesteps * sizes.input;
-        let x: Vec<f32> = (0..count).map(|n| (n * 7919 % 2003) as f32 / 1001.5 - 1.0).collect();
-        let x = Tensor::from_f32(&x, &[sizes.batch, sizes.timesteps, sizes.input], &Device::Gpu(self.gpu.clone()))?;
+    fn measure(&self, all: &[Layout], batch: usize, timesteps: usize) -> Result<Layout> {
+        let sizes = Sizes {
+            batch,
+            timesteps: timesteps.min(LONGEST),
+            input: self.input,
+            hidden: self.hidden,
+            width: self.width,
+            directions: self.directions.len(),
+        };
+        let dims = [batch, sizes.timesteps, self.input];
+        let count = Shape::new(&dims).map_or(usize::MAX, |s| s.count());
+        let mut x = host("Recurrent::tune", count)?;
+        x.iter_mut().enumerate().for_each(|(n, x)| *x = (n * 7919 % 2003) as f32 / 1001.5 - 1.0);
+        let x = Tensor::from_f32(&x, &dims, &Device::Gpu(self.gpu.clone()))?;
+        let call = Call {
+            input: Input::Features(&x),
+            sizes,
+            h0: None,
+            c0: None,
+            valid: ValidSteps::All,
+            time_major: false,
+            outputs: Outputs::All,
+            reading_order: false,
+            projection_budget: ForwardArgs::default().projection_budget,
+        };
         let run = |layout: Layout| -> Result<(f64, Vec<f32>)> {
-            let args = ForwardArgs { outputs: Outputs::All, ..ForwardArgs::default() };
             let start = Instant::now();
-            let out = self.forward_as(layout, Input::Features(&x), &args, &sizes, directions)?;
-            let h = out.h.to_vec()?;
+            let h = self.forward(layout, &call)?.h.to_vec()?;
             Ok((start.elapsed().as_secs_f64(), h))
         };
         let mut times: Vec<(Layout, Vec<f64>)> = Vec::new();

@@ -1,0 +1,315 @@
+//! One call: its arguments, checked and resolved once.
+
+use crate::recurrent::{TableRows, TokenTable};
+use crate::{Candidate, MaskedOutput, Recurrent, Strategy};
+use recurve_tensor::{DType, Error, Result, Shape, Tensor};
+
+/// Which outputs a call computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Outputs {
+    /// h of every timestep, and the final states.
+    #[default]
+    All,
+    /// The final states only.
+    Last,
+}
+
+/// The arguments of [`Recurrent::forward`] beside the input.
+#[derive(Clone, Copy, Debug)]
+pub struct ForwardArgs<'a> {
+    /// Initial h, `[L·D, B, H]` for L stacked layers in D directions (`[L·D, B, P]` with a projection), the
+    /// directions of a layer side by side; zeros if `None`.
+    pub h0: Option<&'a Tensor>,
+    /// Initial c, `[L·D, B, H]`; zeros if `None`. LSTM only.
+    pub c0: Option<&'a Tensor>,
+    /// Valid timesteps of each sequence, `[B]`, U32, at most T. Outputs past the end are zero, the
+    /// final state is that of the last valid step, and the reverse direction starts there.
+    pub lengths: Option<&'a Tensor>,
+    /// Which timesteps are valid, `[B, T]` whatever the layout of the input, U32: not zero where
+    /// they are. The state stands still at the others, wherever they are. Not together with
+    /// lengths.
+    pub mask: Option<&'a Tensor>,
+    /// The output where the mask is zero.
+    pub masked_output: MaskedOutput,
+    /// The input is `[T, B, I]` and the output `[T, B, D·H]`.
+    pub time_major: bool,
+    /// Which outputs to compute.
+    pub outputs: Outputs,
+    /// Outputs of a reverse direction in the order in which they were computed, as Keras's
+    /// `go_backwards` returns them, in place of the order of the input.
+    pub reading_order: bool,
+    /// How a GPU runs the recurrence; without effect on the CPU.
+    pub strategy: Strategy,
+    /// One of [`Recurrent::candidates`] in place of a strategy.
+    pub candidate: Option<Candidate>,
+    /// Bytes that the input projection of a chunk of timesteps may take.
+    pub projection_budget: usize,
+}
+
+impl Default for ForwardArgs<'_> {
+    fn default() -> Self {
+        Self {
+            h0: None,
+            c0: None,
+            lengths: None,
+            mask: None,
+            masked_output: MaskedOutput::Zero,
+            time_major: false,
+            outputs: Outputs::All,
+            reading_order: false,
+            strategy: Strategy::Auto,
+            candidate: None,
+            projection_budget: 64 << 20,
+        }
+    }
+}
+
+/// The results of [`Recurrent::forward`].
+#[derive(Clone, Debug)]
+pub struct RecurrentOutput {
+    /// `[B, T, D·W]` (or `[T, B, D·W]`), W being H or P with a projection, unless only the last was
+    /// asked for.
+    pub y: Option<Tensor>,
+    /// Final h, `[L·D, B, W]`.
+    pub h: Tensor,
+    /// Final c, `[L·D, B, H]`; LSTM only.
+    pub c: Option<Tensor>,
+    /// The strategy by which a GPU came to the result: `Step` also where `Grid` was asked for and had to be
+    /// given up. `Auto` on the CPU.
+    pub strategy: Strategy,
+}
+
+/// What a layer reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// `[B, T, I]`, or with `time_major` `[T, B, I]`.
+    Features(&'a Tensor),
+    /// Ids `[B, T]`, or with `time_major` `[T, B]`.
+    Tokens(&'a Tensor, &'a TableRows),
+}
+
+/// The sizes of one call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) batch: usize,
+    pub(crate) timesteps: usize,
+    pub(crate) input: usize,
+    pub(crate) hidden: usize,
+    /// Elements of h.
+    pub(crate) width: usize,
+    pub(crate) directions: usize,
+}
+
+impl Sizes {
+    /// The shape of all outputs, and its strides by batch row and by timestep.
+    pub(crate) fn output(&self, time_major: bool) -> Result<(Shape, usize, usize)> {
+        let (b, t, width) = (self.batch, self.timesteps, self.directions * self.width);
+        let dims = if time_major { [t, b, width] } else { [b, t, width] };
+        let shape = Shape::new(&dims).ok_or_else(|| Error::Argument {
+            operation: FORWARD,
+            argument: "x",
+            message: "is too large for its output to be counted".into(),
+        })?;
+        let (row, time) = if time_major { (width, b * width) } else { (t * width, width) };
+        Ok((shape, row, time))
+    }
+
+    /// The shape of h.
+    pub(crate) fn h_shape(&self) -> Shape {
+        Shape::new(&[self.directions, self.batch, self.width]).expect("smaller than tensors that exist")
+    }
+
+    /// The shape of c.
+    pub(crate) fn c_shape(&self) -> Shape {
+        Shape::new(&[self.directions, self.batch, self.hidden]).expect("smaller than tensors that exist")
+    }
+}
+
+/// Which timesteps of a call count, and what comes out at the others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ValidSteps<'a> {
+    All,
+    /// The first of each sequence, `[B]`.
+    Lengths(&'a Tensor),
+    /// Those where it is not zero, `[B, T]`.
+    Mask(&'a Tensor, MaskedOutput),
+}
+
+impl<'a> ValidSteps<'a> {
+    /// The lengths or the mask.
+    pub(crate) fn tensor(self) -> Option<&'a Tensor> {
+        match self {
+            Self::All => None,
+            Self::Lengths(t) | Self::Mask(t, _) => Some(t),
+        }
+    }
+
+    /// Whether outputs at steps that do not count are h as it stands.
+    pub(crate) fn repeats(self) -> bool {
+        matches!(self, Self::Mask(_, MaskedOutput::Repeat))
+    }
+}
+
+/// A call of one layer whose arguments fit. Nothing below asks again.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) input: Input<'a>,
+    pub(crate) sizes: Sizes,
+    /// `[D, B, W]`
+    pub(crate) h0: Option<&'a Tensor>,
+    /// `[D, B, H]`
+    pub(crate) c0: Option<&'a Tensor>,
+    pub(crate) valid: ValidSteps<'a>,
+    pub(crate) time_major: bool,
+    pub(crate) outputs: Outputs,
+    pub(crate) reading_order: bool,
+    pub(crate) projection_budget: usize,
+}
+
+const FORWARD: &str = "Recurrent::forward";
+
+impl Recurrent {
+    /// Everything that is asked of a call. The states are those of all layers, `[L·D, B, …]`.
+    pub(crate) fn resolve<'a>(
+        &self,
+        x: &'a Tensor,
+        table: Option<&'a TokenTable>,
+        args: &ForwardArgs<'a>,
+    ) -> Result<Call<'a>> {
+        let directions = self.directions().len();
+        let states = self.num_layers() * directions;
+        let here = self.device();
+        let device = |t: &Tensor, argument| {
+            if t.device() == here {
+                return Ok(());
+            }
+            Err(Error::device(FORWARD, argument, &here, &t.device()))
+        };
+        let float = |t: &Tensor, argument| {
+            if t.dtype() == DType::F32 {
+                return Ok(());
+            }
+            Err(Error::DType { operation: FORWARD, argument, expected: "f32", got: t.dtype() })
+        };
+        let whole = |t: &Tensor, argument| {
+            if t.dtype() == DType::U32 {
+                return Ok(());
+            }
+            Err(Error::DType { operation: FORWARD, argument, expected: "u32", got: t.dtype() })
+        };
+        let shape = |t: &Tensor, argument, expected: String| {
+            Err(Error::Shape { operation: FORWARD, argument, expected, got: *t.shape() })
+        };
+        let layout = if args.time_major { "[timesteps, batch, features]" } else { "[batch, timesteps, features]" };
+        let (first, second, input) = match table {
+            None => {
+                let features = self.input_size();
+                let &[a, b, i] = x.dims() else {
+                    return shape(x, "x", format!("{layout} with {features} features"));
+                };
+                if i != features {
+                    return shape(x, "x", format!("{layout} with {features} features"));
+                }
+                float(x, "x")?;
+                device(x, "x")?;
+                (a, b, Input::Features(x))
+            }
+            Some(table) => {
+                let &[a, b] = x.dims() else {
+                    let expected = if args.time_major { "[timesteps, batch]" } else { "[batch, timesteps]" };
+                    return shape(x, "ids", expected.into());
+                };
+                whole(x, "ids")?;
+                device(x, "ids")?;
+                if table.layer != self.id() {
+                    return Err(Error::Argument {
+                        operation: FORWARD,
+                        argument: "table",
+                        message: "was made by another layer".into(),
+                    });
+                }
+                if x.bound() as usize >= table.vocabulary {
+                    let (index, len) = (x.bound().into(), table.vocabulary);
+                    return Err(Error::Index { operation: FORWARD, argument: "ids", index, len });
+                }
+                (a, b, Input::Tokens(x, &table.rows))
+            }
+        };
+        let (batch, timesteps) = if args.time_major { (second, first) } else { (first, second) };
+        let sizes = Sizes {
+            batch,
+            timesteps,
+            input: self.input_size(),
+            hidden: self.hidden_size(),
+            width: self.cell().state_size(self.hidden_size()),
+            directions,
+        };
+        // A timestep of all gates can be counted, and so can all states.
+        let gates = 4 * self.cell().kind.gates() * self.hidden_size();
+        if Shape::new(&[states, batch, gates]).is_none() {
+            return Err(Error::Argument {
+                operation: FORWARD,
+                argument: "x",
+                message: format!("has a batch of {batch}, whose states are too large to be counted"),
+            });
+        }
+        if let Some(c) = args.candidate
+            && (c.layer, c.batch, c.timesteps) != (self.id(), batch, timesteps)
+        {
+            let whose = if c.layer == self.id() { "shape" } else { "layer" };
+            let message = format!("`{c}` was listed for another {whose}");
+            return Err(Error::Argument { operation: FORWARD, argument: "candidate", message });
+        }
+        if args.c0.is_some() && !self.cell().kind.has_cell_state() {
+            let message = format!("belongs to an LSTM, but the cell is a {}", self.cell().kind.name());
+            return Err(Error::Argument { operation: FORWARD, argument: "c0", message });
+        }
+        let parts = match (self.num_layers(), directions) {
+            (1, _) => "directions",
+            (_, 1) => "layers",
+            _ => "layers · directions",
+        };
+        for (state, argument, width) in [(args.h0, "h0", sizes.width), (args.c0, "c0", sizes.hidden)] {
+            if let Some(t) = state {
+                let want = [states, batch, width];
+                if t.dims() != want {
+                    return shape(t, argument, format!("[{parts}, batch, hidden] = {want:?}"));
+                }
+                float(t, argument)?;
+                device(t, argument)?;
+            }
+        }
+        if let Some(t) = args.lengths {
+            if t.dims() != [batch] {
+                return shape(t, "lengths", format!("[batch] = [{batch}]"));
+            }
+            whole(t, "lengths")?;
+            device(t, "lengths")?;
+            if t.bound() as usize > timesteps {
+                let message = format!("contains {}, but there are only {timesteps} timesteps", t.bound());
+                return Err(Error::Argument { operation: FORWARD, argument: "lengths", message });
+            }
+        }
+        if let Some(t) = args.mask {
+            if t.dims() != [batch, timesteps] {
+                return shape(t, "mask", format!("[batch, timesteps] = [{batch}, {timesteps}]"));
+            }
+            whole(t, "mask")?;
+            device(t, "mask")?;
+            if args.lengths.is_some() {
+                return Err(Error::Argument {
+                    operation: FORWARD,
+                    argument: "mask",
+                    message: "cannot be given together with lengths".into(),
+                });
+            }
+        }
+        let valid = match (args.lengths, args.mask) {
+            (Some(lengths), _) => ValidSteps::Lengths(lengths),
+            (None, Some(mask)) => ValidSteps::Mask(mask, args.masked_output),
+            (None, None) => ValidSteps::All,
+        };
+        let ForwardArgs { h0, c0, time_major, outputs, reading_order, projection_budget, .. } = *args;
+        Ok(Call { input, sizes, h0, c0, valid, time_major, outputs, reading_order, projection_budget })
+    }
+}
