@@ -1,27 +1,38 @@
-//! A step of a stream on the CPU takes no memory from the heap once it has run a few times.
+//! A step of a stream on the CPU takes no memory from the heap once it has run a few times; opening a file takes
+//! little, and a model no more than its packed weights.
 
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
 use recurve::{
-    CallArgs, Dense, Device, Embedding, Gru, IndRnn, Lstm, Masking, MinLstm, Network, RecurrentLayer, RecurrentSpec,
-    Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed,
+    CallArgs, Dense, Device, Embedding, Gru, IndRnn, Lstm, Masking, MinLstm, Model, Network, RecurrentLayer,
+    RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed, Weights,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// The system's allocator, counted.
 struct Counting;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
+/// Bytes that are in use, and the most that there were.
+static BYTES: AtomicU64 = AtomicU64::new(0);
+static MOST: AtomicU64 = AtomicU64::new(0);
+
+/// Held by each test, because everything in this process is counted.
+static TURN: Mutex<()> = Mutex::new(());
 
 // SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
+        let size = layout.size() as u64;
+        MOST.fetch_max(BYTES.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(ptr, layout) }
     }
@@ -72,9 +83,52 @@ fn networks() -> Vec<(&'static str, Network)> {
     ]
 }
 
-// One test, because everything in this process is counted.
+/// Bytes that a call takes at most, and those that it keeps, beside its result.
+fn bytes_of<T>(call: impl FnOnce() -> T) -> (u64, u64, T) {
+    let before = BYTES.load(Ordering::Relaxed);
+    MOST.store(before, Ordering::Relaxed);
+    let result = call();
+    let kept = BYTES.load(Ordering::Relaxed).saturating_sub(before);
+    (MOST.load(Ordering::Relaxed) - before, kept, result)
+}
+
+#[test]
+fn opening_a_file_takes_no_memory_for_its_weights() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    let lstm = || Lstm::new(256).return_sequences(true);
+    let layers = (0..8).fold(Sequential::new(), |s, _| s.add(lstm())).add(Dense::new(4));
+    let network = layers.build(&[None, None, Some(256)], &Device::Cpu).unwrap();
+    Model::new("large", network).save(&path).unwrap();
+    let file = std::fs::metadata(&path).unwrap().len();
+    assert!(file > 16_000_000);
+
+    let (most, kept, weights) = bytes_of(|| Weights::open(&path).unwrap());
+    assert_eq!(weights.iter().next().unwrap().1.is_mapped(), cfg!(unix) || cfg!(windows));
+    assert!(most < 64 << 10 && kept < 32 << 10, "{most} bytes for a moment, {kept} kept");
+
+    // A model has its weights once, as the kernels want them; while it is made, those of one layer twice.
+    let x = Tensor::from_f32(&vec![0.1; 4 * 256], &[1, 4, 256], &Device::Cpu).unwrap();
+    let (most, kept, mut model) = bytes_of(|| {
+        let model = Model::open(&path, &Device::Cpu).unwrap();
+        model.run([("input", &x)]).unwrap();
+        model
+    });
+    assert!(most as f64 <= 1.3 * file as f64, "{most} bytes for a file of {file}");
+    assert!(kept as f64 <= 1.1 * file as f64, "{kept} bytes kept for a file of {file}");
+
+    // A weight that is replaced makes its own layer anew, not the others.
+    let (most, _, ()) = bytes_of(|| {
+        model.network_mut().set_weight("layers.0.bias_ih_l0", &[1024], vec![0.5; 1024]).unwrap();
+        model.run([("input", &x)]).unwrap();
+    });
+    assert!(most < file / 4, "{most} bytes to replace a bias in a file of {file}");
+}
+
 #[test]
 fn a_steady_step_allocates_nothing() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     // The counter counts.
     assert!(of_ten(|| drop(std::hint::black_box(vec![1u8; 100]))) >= 10);
 

@@ -76,8 +76,8 @@ fn reorder(spec: &RecurrentSpec, weights: &mut Weights, order: GateOrder) {
     let all: Vec<_> = weights.iter().map(|(n, a)| (n.to_owned(), a.clone())).collect();
     for (name, a) in all {
         let parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"];
-        if a.shape[0] == kind.gates() * spec.units && parts.iter().any(|p| name.contains(p)) {
-            weights.insert(name, &a.shape, order.to_native(kind, &a.data)).unwrap();
+        if a.shape()[0] == kind.gates() * spec.units && parts.iter().any(|p| name.contains(p)) {
+            weights.insert(name, a.shape(), order.to_native(kind, &a.values().unwrap())).unwrap();
         }
     }
 }
@@ -113,8 +113,7 @@ fn wrong_readings_of_pytorch_are_caught() {
         for reverse in names {
             let forward = reverse.trim_end_matches("_reverse").to_owned();
             let (a, b) = (w.get(&forward).unwrap().clone(), w.get(&reverse).unwrap().clone());
-            w.insert(forward, &b.shape, b.data).unwrap();
-            w.insert(reverse, &a.shape, a.data).unwrap();
+            w.extend([(forward, b), (reverse, a)]);
         }
         both
     });

@@ -2,35 +2,36 @@
 //! runs that stop between two nodes.
 
 use recurve::testing::{Tolerance, compare};
-use recurve::{Activation, Cell, DType, Device, Direction, Reduction, Tensor};
+use recurve::{Activation, Cell, DType, Device, Direction, Reduction, Tensor, Weight};
 use recurve_graph::{
-    Array, Constant, Dim, Error, Executor, Graph, GraphBuilder, Operator, Parameters, RunOptions, ValueType, ops,
+    Array, Call, Constant, Dim, Error, Executor, Fault, Graph, GraphBuilder, HostInputs, Operator, Outputs, Packed,
+    RunOptions, Slot, ValueType, ops,
 };
 use recurve_tests::{Random, devices};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Clone, Debug, Default)]
-struct Weights(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
-
-impl Parameters for Weights {
-    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
-        self.0.get(name).map(|(dims, data)| (&dims[..], &data[..]))
-    }
-}
+struct Weights(BTreeMap<String, Weight>);
 
 impl Weights {
     fn random(graph: &Graph, r: &mut Random) -> Self {
         let one = |v: &recurve_graph::Value| {
             let dims: Vec<usize> = v.kind.dims.iter().filter_map(Dim::size).collect();
             let data = r.floats(dims.iter().product(), 0.4);
-            (v.name.clone(), (dims, data))
+            (v.name.clone(), Weight::new(&dims, data).unwrap())
         };
         Self(graph.parameters().map(one).collect())
     }
 
     fn wide(&self, name: &str) -> Option<Array> {
-        self.0.get(name).map(|(dims, data)| Array::new(dims, data.iter().map(|&v| v.into()).collect()))
+        let wide = |w: &Weight| w.values().unwrap().iter().map(|&v| v.into()).collect();
+        self.0.get(name).map(|w| Array::new(w.shape(), wide(w)))
+    }
+
+    fn executor(&self, graph: &Arc<Graph>, device: &Device) -> Result<Executor, Error> {
+        Executor::new(graph.clone(), |name| self.0.get(name).cloned(), device)
     }
 }
 
@@ -68,7 +69,7 @@ fn check(graph: Graph, inputs: &[(DType, &[usize], usize)], tolerance: f64) {
     for graph in [plain, simple] {
         let want = graph.reference(&wide, |name| weights.wide(name)).unwrap();
         for device in devices() {
-            let executor = Executor::new(graph.clone(), weights.clone(), &device).unwrap();
+            let executor = weights.executor(&graph, &device).unwrap();
             let tensors: Vec<_> = made.iter().map(|(_, make)| make(&device)).collect();
             let tensors: Vec<_> = tensors.iter().map(Some).collect();
             let options = RunOptions::default();
@@ -305,7 +306,7 @@ fn a_wrong_run_is_refused_and_leaves_the_executor_usable() {
     let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
     let weights = Weights::random(&graph, &mut Random(3));
     for device in devices() {
-        let executor = Executor::new(graph.clone(), weights.clone(), &device).unwrap();
+        let executor = weights.executor(&graph, &device).unwrap();
         let options = RunOptions::default();
         let ids = |v: &[u32], dims: &[usize]| Tensor::from_u32(v, dims, &device).unwrap();
         let good = ids(&[0, 8, 3], &[1, 3]);
@@ -322,11 +323,11 @@ fn a_wrong_run_is_refused_and_leaves_the_executor_usable() {
     }
     let mut few = weights.clone();
     few.0.remove("b");
-    let e = Executor::new(graph.clone(), few, &Device::Cpu).unwrap_err();
+    let e = few.executor(&graph, &Device::Cpu).unwrap_err();
     assert_eq!(e, Error::MissingParameter { name: "b".into() });
     let mut other = weights;
-    other.0.insert("b".into(), (vec![3], vec![0.0; 3]));
-    assert!(matches!(Executor::new(graph, other, &Device::Cpu).unwrap_err(), Error::ParameterShape { .. }));
+    other.0.insert("b".into(), Weight::new(&[3], vec![0.0; 3]).unwrap());
+    assert!(matches!(other.executor(&graph, &Device::Cpu).unwrap_err(), Error::ParameterShape { .. }));
 }
 
 /// The first nodes on one device, the others on another: how a check finds the node that goes wrong.
@@ -335,7 +336,7 @@ fn a_run_goes_on_elsewhere_after_any_node() {
     let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
     let weights = Weights::random(&graph, &mut Random(3));
     let [cpu, gpu] = devices();
-    let [here, there] = [&cpu, &gpu].map(|d| Executor::new(graph.clone(), weights.clone(), d).unwrap());
+    let [here, there] = [&cpu, &gpu].map(|d| weights.executor(&graph, d).unwrap());
     let ids = Tensor::from_u32(&[0, 8, 3, 1, 1, 4], &[2, 3], &cpu).unwrap();
     let options = RunOptions::default();
     let want = here.run(&[Some(&ids)], &options).unwrap()[0].as_ref().unwrap().to_vec().unwrap();
@@ -362,7 +363,7 @@ fn what_depends_on_an_input_left_out_is_left_out() {
     g.output("e", "e");
     let graph = Arc::new(g.build().unwrap());
     for device in devices() {
-        let executor = Executor::new(graph.clone(), Weights::default(), &device).unwrap();
+        let executor = Weights::default().executor(&graph, &device).unwrap();
         let x = Tensor::from_f32(&[1.0, 2.0], &[1, 2], &device).unwrap();
         let outputs = executor.run(&[Some(&x), None], &RunOptions::default()).unwrap();
         assert!(outputs[0].is_none());
@@ -387,7 +388,7 @@ fn an_optional_input_chooses() {
     g.output("y", "y");
     let graph = Arc::new(g.build().unwrap());
     for device in devices() {
-        let executor = Executor::new(graph.clone(), Weights::default(), &device).unwrap();
+        let executor = Weights::default().executor(&graph, &device).unwrap();
         let one = Tensor::from_f32(&[1.0], &[1], &device).unwrap();
         for (condition, want) in [(None, 1.0), (Some(&one), -1.0)] {
             let y = executor.run(&[Some(&one), condition], &RunOptions::default()).unwrap();
@@ -405,7 +406,7 @@ fn a_watched_run_makes_what_no_output_needs() {
     let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
     let weights = Weights::random(&graph, &mut Random(5));
     for device in devices() {
-        let executor = Executor::new(graph.clone(), weights.clone(), &device).unwrap();
+        let executor = weights.executor(&graph, &device).unwrap();
         executor.prepare().unwrap();
         let ids = Tensor::from_u32(&[0, 8, 3], &[1, 3], &device).unwrap();
         let options = RunOptions::default();
@@ -417,5 +418,105 @@ fn a_watched_run_makes_what_no_output_needs() {
         let out = numbers(frame.value(value("out")).unwrap());
         executor.recycle(frame);
         assert_eq!(out, numbers(executor.run(&[Some(&ids)], &options).unwrap()[0].as_ref().unwrap()));
+    }
+}
+
+/// A replaced parameter is what counts from then on, whatever was made of the one before: a tensor, packed weights,
+/// a table of tokens.
+#[test]
+fn a_run_after_a_parameter_was_replaced_is_that_of_the_new_one() {
+    let plain = Arc::new(reader().build().unwrap());
+    let simple = Arc::new(Graph::clone(&plain).simplified().unwrap());
+    for graph in [plain, simple] {
+        let (mut now, new) = (Weights::random(&graph, &mut Random(3)), Weights::random(&graph, &mut Random(4)));
+        for device in devices() {
+            let ids = Tensor::from_u32(&[0, 8, 3], &[1, 3], &device).unwrap();
+            let run =
+                |e: &Executor| numbers(e.run(&[Some(&ids)], &RunOptions::default()).unwrap()[0].as_ref().unwrap());
+            let mut executor = now.executor(&graph, &device).unwrap();
+            let mut last = run(&executor);
+            for (name, weight) in &new.0 {
+                // What is refused changes nothing.
+                let e = executor.set_parameter(name, Weight::new(&[1], vec![0.0]).unwrap()).unwrap_err();
+                assert!(matches!(&e, Error::ParameterShape { name: n, .. } if n == name), "{e}");
+                assert_eq!(run(&executor), last);
+                executor.set_parameter(name, weight.clone()).unwrap();
+                now.0.insert(name.clone(), weight.clone());
+                let got = run(&executor);
+                assert_eq!(got, run(&now.executor(&graph, &device).unwrap()), "{name} on {device}");
+                assert_ne!(got, last, "{name} on {device} makes a difference");
+                last = got;
+            }
+            now = Weights::random(&graph, &mut Random(3));
+            for name in ["ids", "nobody"] {
+                let e = executor.set_parameter(name, Weight::new(&[1], vec![0.0]).unwrap()).unwrap_err();
+                assert_eq!(e, Error::UnknownParameter { name: name.into() });
+            }
+        }
+    }
+}
+
+/// `x` plus a parameter that it packs, counted.
+#[derive(Debug)]
+struct Adds(Arc<AtomicUsize>);
+
+impl Operator for Adds {
+    fn name(&self) -> &'static str {
+        "Adds"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("x"), Slot::Required("weight")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        Ok(vec![inputs[0].unwrap().clone()])
+    }
+    fn host_inputs(&self) -> Option<usize> {
+        Some(1)
+    }
+    fn pack(&self, host: &HostInputs<'_>, _: &Device) -> Result<Option<Packed>, Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(Box::new(host.tensor(1)?.unwrap())))
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs, recurve::TensorError> {
+        let weight: &Tensor = call.packed.and_then(|p| p.downcast_ref()).unwrap();
+        Ok([Some((call.input(0) + weight)?)].into_iter().collect())
+    }
+    fn reference(&self, _: &[Option<&Array>]) -> Vec<Option<Array>> {
+        unreachable!("not asked for here")
+    }
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+/// Parameters are packed when a run first needs them, once, and again only when one of the node's own is replaced.
+#[test]
+fn parameters_are_packed_once_and_again_when_they_are_stale() {
+    let counts = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
+    let mut g = GraphBuilder::new();
+    g.input("x", floats(&[Some(1)]));
+    g.parameter("a", &[1]);
+    g.parameter("b", &[1]);
+    g.node("first", Adds(counts[0].clone()), &["x", "a"], &["y"]);
+    g.node("second", Adds(counts[1].clone()), &["y", "b"], &["z"]);
+    g.output("z", "z");
+    let graph = Arc::new(g.build().unwrap());
+    let weight = |v: f32| Weight::new(&[1], vec![v]).unwrap();
+    let weights = Weights([("a", 1.0), ("b", 10.0)].map(|(n, v)| (n.to_owned(), weight(v))).into());
+    for device in devices() {
+        counts.iter().for_each(|c| c.store(0, Ordering::Relaxed));
+        let packed = || counts.each_ref().map(|c| c.load(Ordering::Relaxed));
+        let mut executor = weights.executor(&graph, &device).unwrap();
+        let x = Tensor::from_f32(&[100.0], &[1], &device).unwrap();
+        let run = |e: &Executor| numbers(e.run(&[Some(&x)], &RunOptions::default()).unwrap()[0].as_ref().unwrap())[0];
+        assert_eq!(packed(), [0, 0]);
+        assert_eq!((run(&executor), run(&executor), packed()), (111.0, 111.0, [1, 1]));
+        let two = weight(2.0);
+        executor.set_parameter("a", two.clone()).unwrap();
+        assert_eq!(packed(), [1, 1], "not before somebody needs it");
+        assert_eq!((run(&executor), run(&executor), packed()), (112.0, 112.0, [2, 1]));
+        // The same weight again.
+        executor.set_parameter("a", two).unwrap();
+        assert_eq!((run(&executor), packed()), (112.0, [2, 1]));
     }
 }

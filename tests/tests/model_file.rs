@@ -2,7 +2,7 @@
 
 use recurve::{
     Activation, Bidirectional, Dense, Device, Dropout, Embedding, Error, Gru, LayerError, Lstm, Merge, Model,
-    Sequential, SimpleRnn, Tensor,
+    Sequential, SimpleRnn, Tensor, WeightError, WeightType,
 };
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde_json::{Value, json};
@@ -83,19 +83,22 @@ fn the_unchanged_file_is_accepted() {
 fn each_kind_of_damage_has_its_own_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.safetensors");
-    assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Io { .. })));
+    assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Weights(WeightError::Io { .. }))));
     model().save(&path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     for len in [0, 4, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..len]).unwrap();
         let e = Model::open(&path, &Device::Cpu).unwrap_err();
-        assert!(matches!(e, Error::Damaged { .. }), "{len} bytes: {e}");
+        assert!(
+            matches!(e, Error::Weights(WeightError::Damaged { .. } | WeightError::Tensor { .. })),
+            "{len} bytes: {e}"
+        );
     }
     // A header that claims to be larger than any file.
     let mut huge = bytes.clone();
     huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     std::fs::write(&path, &huge).unwrap();
-    assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Damaged { .. })));
+    assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Weights(WeightError::Damaged { .. }))));
 
     assert!(matches!(refused(|d, _| *d = Value::Null), Error::NoDescription { .. }));
     assert!(matches!(refused(|d, _| d["version"] = json!(2)), Error::Version { got: 2, supported: 1, .. }));
@@ -117,7 +120,7 @@ fn each_kind_of_damage_has_its_own_error() {
     let e = refused(|_, t| t.iter_mut().find(|t| t.0 == "layers.0.weight").unwrap().2 = vec![6, 50]);
     assert!(matches!(e, Error::Layers { source: LayerError::WeightShape { .. }, .. }), "{e}");
     let e = refused(|_, t| t.iter_mut().find(|t| t.0 == "layers.5.bias").unwrap().1 = Dtype::I32);
-    assert!(matches!(e, Error::DType { .. }), "{e}");
+    assert!(matches!(&e, Error::Weights(WeightError::DType { name, .. }) if name == "layers.5.bias"), "{e}");
     let e = refused(|d, _| d["layers"][0]["input_dim"] = json!(1u64 << 40));
     assert!(matches!(e, Error::Absurd { field: "input_dim", .. }), "{e}");
     let e = refused(|d, _| d["layers"][3]["units"] = json!(usize::MAX));
@@ -186,5 +189,38 @@ fn f16_weights_are_read() {
         t.3 = [0x00, 0x3c, 0x00, 0xc0].to_vec(); // 1 and -2
     });
     let m = Model::open(path, &Device::Cpu).unwrap();
-    assert_eq!(m.network().weights().expect("layers.5.bias", &[2]).unwrap(), [1.0, -2.0]);
+    assert_eq!(m.network().weights().expect("layers.5.bias", &[2]).unwrap().to_vec().unwrap(), [1.0, -2.0]);
+}
+
+/// Weights stay in the mapped file, as they are stored, and a file is replaced under those who have it open.
+#[test]
+fn an_open_model_is_saved_over_its_own_file() {
+    let (_dir, path) = changed(|_, tensors| {
+        let t = tensors.iter_mut().find(|t| t.0 == "layers.5.bias").unwrap();
+        t.1 = Dtype::BF16;
+        t.3 = [0x80, 0x3f, 0x00, 0xc0].to_vec(); // 1 and -2
+    });
+    let ids = Tensor::from_u32(&[1, 2, 3, 49, 0, 7], &[2, 3], &Device::Cpu).unwrap();
+    let run = |m: &Model| m.run([("input", &ids)]).unwrap().to_vec().unwrap();
+    let mut m = Model::open(&path, &Device::Cpu).unwrap();
+    assert_eq!(m.network().weights().require("layers.5.bias").unwrap().dtype(), WeightType::Bf16);
+    if cfg!(unix) {
+        assert!(m.network().weights().iter().all(|(_, w)| w.is_mapped()));
+    }
+    let first = run(&m);
+    m.save(&path).unwrap();
+    let again = Model::open(&path, &Device::Cpu).unwrap();
+    assert_eq!(m.network().weights(), again.network().weights(), "types too");
+    assert_eq!((run(&again), run(&m)), (first.clone(), first.clone()));
+
+    // One weight is replaced, and the new one is what is saved, beside those that are still in the file.
+    m.network_mut().set_weight("layers.5.bias", &[2], vec![0.25, -0.5]).unwrap();
+    let second = run(&m);
+    assert_ne!(second, first);
+    m.save(&path).unwrap();
+    assert_eq!(run(&Model::open(&path, &Device::Cpu).unwrap()), second);
+    assert_eq!(run(&again), first);
+    let read = Model::from_bytes(&std::fs::read(&path).unwrap(), &Device::Cpu).unwrap();
+    assert_eq!(run(&read), second);
+    assert!(read.network().weights().iter().all(|(_, w)| !w.is_mapped()));
 }

@@ -167,7 +167,7 @@ fn the_graphs_reference_is_that_of_the_layers() {
                 .collect();
             let weight = |name: &str| {
                 let w = model.network().weights().get(name)?;
-                Some(Array::new(&w.shape, w.data.iter().map(|&v| v.into()).collect()))
+                Some(Array::new(w.shape(), w.values().unwrap().iter().map(|&v| v.into()).collect()))
             };
             let values = graph.reference(&operands, weight).unwrap();
             let first = graph.values().position(|(id, _)| id == graph.outputs()[0].1).unwrap();
@@ -233,7 +233,7 @@ fn the_forget_gates_bias_begins_at_one_in_every_layer_and_direction() {
         Sequential::new().add(LayerConfig::Recurrent(spec)).build(&[None, None, Some(2)], &Device::Cpu).unwrap();
     let mut found = 0;
     for (name, a) in network.weights().iter().filter(|(n, _)| n.contains("bias")) {
-        assert_eq!(a.data, [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], "{name}");
+        assert_eq!(a.values().unwrap()[..], [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], "{name}");
         found += 1;
     }
     assert_eq!(found, 4);

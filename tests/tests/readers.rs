@@ -5,7 +5,9 @@
 #[path = "../../fuzz/src/lib.rs"]
 mod readers;
 
-use recurve::{Device, Error, HostArray, HostData, Model, npy_from_bytes, npz_from_bytes, read_array, write_array};
+use recurve::{
+    Device, Error, HostArray, HostData, Model, WeightError, npy_from_bytes, npz_from_bytes, read_array, write_array,
+};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -85,10 +87,13 @@ fn what_is_bad_is_refused_and_the_rest_is_not() {
         assert_eq!(opened.is_err(), bad(&name), "{name}: {:?}", opened.map(|_| ()));
         match (&*name, opened) {
             ("bad_twice.safetensors", Err(e)) => {
-                assert!(matches!(&e, Error::Twice { name, .. } if name == "layers.0.weight"), "{e}");
+                assert!(
+                    matches!(&e, Error::Weights(WeightError::Twice { name, .. }) if name == "layers.0.weight"),
+                    "{e}"
+                );
             }
             ("bad_metadata_twice.safetensors", Err(e)) => {
-                assert!(matches!(&e, Error::Twice { name, .. } if name == "recurve"), "{e}");
+                assert!(matches!(&e, Error::Weights(WeightError::Twice { name, .. }) if name == "recurve"), "{e}");
             }
             _ => {}
         }

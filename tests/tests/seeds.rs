@@ -46,9 +46,9 @@ fn seed_row_1_plain_recurrence_as_a_loop() {
         let network = build(SimpleRnn::new(h).return_sequences(true), &[None, None, Some(i)], &device);
         let w = network.weights();
         let (wx, wh, b) = (
-            w.expect("layers.0.weight_ih_l0", &[h, i]).unwrap(),
-            w.expect("layers.0.weight_hh_l0", &[h, h]).unwrap(),
-            w.expect("layers.0.bias_ih_l0", &[h]).unwrap(),
+            w.expect("layers.0.weight_ih_l0", &[h, i]).unwrap().values().unwrap(),
+            w.expect("layers.0.weight_hh_l0", &[h, h]).unwrap().values().unwrap(),
+            w.expect("layers.0.bias_ih_l0", &[h]).unwrap().values().unwrap(),
         );
         let mut state = vec![0f64; h];
         let mut all = Vec::new();

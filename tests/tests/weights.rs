@@ -1,6 +1,11 @@
 //! Layers from weights by PyTorch's names: everything under the prefix is used, or refused by its name.
 
-use recurve::{Bias, Device, Gru, LayerError as E, Lstm, Merge, SimpleRnn, Weights};
+use recurve::{
+    Bias, Bidirectional, Dense, Device, Embedding, Gru, LayerError as E, Lstm, Merge, Network, Sequential, SimpleRnn,
+    Tensor, WeightStorage, Weights,
+};
+use recurve_tests::{Random, devices};
+use std::sync::Arc;
 
 const H: usize = 3;
 const I: usize = 2;
@@ -34,7 +39,7 @@ fn module(layers: usize, both: bool, bias: bool, projection: Option<usize>) -> W
 fn without(all: &Weights, names: &[&str]) -> Weights {
     let mut rest = Weights::new();
     for (name, a) in all.iter().filter(|(n, _)| !names.iter().any(|m| *n == format!("net.{m}"))) {
-        rest.insert(name, &a.shape, a.data.clone()).unwrap();
+        rest.extend([(name.to_owned(), a.clone())]);
     }
     rest
 }
@@ -87,7 +92,7 @@ fn every_form_is_opened_as_its_names_say() {
     let mut bare = Weights::new();
     let mut beside = plain.clone();
     for (name, a) in plain.iter() {
-        bare.insert(name.strip_prefix("net.").unwrap(), &a.shape, a.data.clone()).unwrap();
+        bare.extend([(name.strip_prefix("net.").unwrap().to_owned(), a.clone())]);
     }
     beside.insert("net2.weight_ih_l7", &[1], vec![0.0]).unwrap();
     beside.insert("head.weight", &[1], vec![0.0]).unwrap();
@@ -199,4 +204,69 @@ fn wrong_shapes_are_named_with_what_is_right() {
     // Another module's weights.
     let e = Gru::from_weights(&module(1, false, true, None), "net", &Device::Cpu).unwrap_err();
     assert!(matches!(&e, E::WeightShape { expected, .. } if expected[0] == 3 * H), "{e}");
+}
+
+/// Whatever a device made of a weight, a network whose weight was replaced gives what one made of the new weights
+/// gives.
+#[test]
+fn a_network_with_replaced_weights_is_one_made_of_them() {
+    let layers = Sequential::new()
+        .add(Embedding::new(9, 3))
+        .add(Lstm::new(4).num_layers(2).return_sequences(true))
+        .add(Bidirectional::new(Gru::new(4).return_sequences(true)))
+        .add(Dense::new(5))
+        .add(SimpleRnn::new(4).weight_storage(WeightStorage::F16))
+        .add(Dense::new(2));
+    let shape = [None, None];
+    let [cpu, gpu] = devices();
+    let mut devices = vec![cpu];
+    if recurve_tests::skips::has_f16(&gpu) {
+        devices.push(gpu);
+    }
+    for device in devices {
+        let mut network = layers.build(&shape, &device).unwrap();
+        let ids = Tensor::from_u32(&[0, 8, 3, 3, 1, 2], &[2, 3], &device).unwrap();
+        let run = |n: &Network| n.forward(&ids).unwrap().to_vec().unwrap();
+        let mut r = Random(5);
+        let mut last = run(&network);
+        let first = network.weights().clone();
+        for (name, old) in first.iter() {
+            let new = r.floats(old.count(), 0.5);
+            network.set_weight(name, old.shape(), new.clone()).unwrap();
+            let held = network.weights().require(name).unwrap();
+            assert_eq!(held.values().unwrap()[..], new[..]);
+            let fresh = Network::new(network.configs(), &shape, network.weights().clone(), &device).unwrap();
+            let now = run(&network);
+            assert_eq!(now, run(&fresh), "{name} on {device}");
+            assert_ne!(now, last, "{name} on {device} makes a difference");
+            last = now;
+        }
+        // All at once, and back.
+        let second = network.weights().clone();
+        network.set_weights(first.clone()).unwrap();
+        assert_eq!(run(&network), run(&Network::new(network.configs(), &shape, first.clone(), &device).unwrap()));
+        network.set_weights(second).unwrap();
+        assert_eq!(run(&network), last);
+
+        let e = network.set_weight("layers.9.weight", &[1], vec![0.0]).unwrap_err();
+        assert_eq!(e, E::ExtraWeight { name: "layers.9.weight".into() });
+        let name = "layers.5.bias".to_owned();
+        let e = network.set_weight(&name, &[3], vec![0.0; 3]).unwrap_err();
+        assert_eq!(e, E::WeightShape { name: name.clone(), expected: vec![2], got: vec![3] });
+        let e = network.set_weight(&name, &[2], vec![0.0; 3]).unwrap_err();
+        assert_eq!(e, E::WeightShape { name, expected: vec![2], got: vec![3] });
+        let e = network.set_weights(Arc::new(Weights::new())).unwrap_err();
+        assert!(matches!(e, E::MissingWeight { .. }), "{e}");
+        assert_eq!(run(&network), last, "what is refused changes nothing");
+    }
+}
+
+#[test]
+fn weights_under_a_prefix_have_shorter_names() {
+    let all = module(2, false, true, None);
+    let names = |w: &Weights| w.iter().map(|(n, _)| n.to_owned()).collect::<Vec<_>>();
+    let net = all.under("net");
+    assert_eq!(names(&net).len(), 8);
+    assert_eq!(net.get("weight_ih_l1"), all.get("net.weight_ih_l1"));
+    assert!(all.under("ne").iter().next().is_none() && all.under("net.weight_ih_l1").iter().next().is_none());
 }

@@ -277,12 +277,14 @@ fn depends(packages: &[PathBuf], prefix: &str) -> Outcome<String> {
 }
 
 /// The packages that make up the library.
-const LIBRARY: [&str; 8] = [
+const LIBRARY: [&str; 10] = [
     "recurve-vocabulary",
     "recurve-reference",
     "recurve-shaders",
     "recurve-tensor",
+    "recurve-weights",
     "recurve-kernels",
+    "recurve-graph",
     "recurve-layers",
     "recurve-formats",
     "recurve",

@@ -18,22 +18,9 @@ pub enum Error {
         /// The system's error.
         source: Arc<std::io::Error>,
     },
-    /// The file is not a safetensors file, or is cut short or damaged.
-    #[error("{path}: not a valid safetensors file ({message})")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        message: String,
-    },
-    /// Two tensors, or two entries of the metadata, have one name.
-    #[error("{path}: `{name}` is there twice")]
-    Twice {
-        /// The file.
-        path: PathBuf,
-        /// The name.
-        name: String,
-    },
+    /// A safetensors file cannot be read, or its tensors are not what weights are.
+    #[error(transparent)]
+    Weights(#[from] recurve_weights::Error),
     /// The file carries no description of a Recurve model.
     #[error(
         "{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first"
@@ -59,16 +46,6 @@ pub enum Error {
         got: u64,
         /// The latest version that is understood.
         supported: u64,
-    },
-    /// A tensor has an element type that models do not use.
-    #[error("{path}: tensor `{name}` has element type {got}, but only F32 and F16 are read")]
-    DType {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// Its element type.
-        got: String,
     },
     /// A size in the description is beyond any real model.
     #[error("{path}: `{field}` is {got}, but at most {limit} is accepted")]

@@ -1,11 +1,13 @@
 //! A model: a network with the names and the text handling that its file gives it.
 
 use crate::arrays::{HostArray, HostData};
-use crate::files::{MEMORY, short};
+use crate::files::short;
 use crate::native::{self, FORMAT_VERSION, ModelInfo};
 use crate::{Error, Reading, Result};
 use recurve_layers::{CallArgs, Network};
+use recurve_tensor::cpu::host;
 use recurve_tensor::{DType, Device, Tensor};
+use recurve_weights::WeightFile;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -81,21 +83,26 @@ impl ModelInputs {
 }
 
 impl Model {
-    /// Opens a native model file.
+    /// Opens a native model file. It is mapped, not read: weights are read from it when a device first needs them.
+    /// It must not be changed while the model is there ([`WeightFile::open`]); [`Self::save`] puts a new file in
+    /// its place, which leaves the old one to those who have it open.
     ///
     /// # Errors
     /// One variant of [`Error`] for each way in which a file can be wrong.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let (info, network) = native::read(path.as_ref(), device)?;
+        let (info, network) = native::load(&WeightFile::open(path)?, device)?;
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 
-    /// Opens the bytes of a native model file, such as those that `include_bytes!` puts into a program.
+    /// Opens the bytes of a native model file, such as those that `include_bytes!` puts into a program. They are
+    /// copied.
     ///
     /// # Errors
     /// As [`Self::open`]; they name "bytes in memory" as their file.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
-        let (info, network) = native::read_from(&mut &bytes[..], bytes.len() as u64, Path::new(MEMORY), device)?;
+        let mut own = host("Model::from_bytes", bytes.len())?;
+        own.copy_from_slice(bytes);
+        let (info, network) = native::load(&WeightFile::from_bytes(own)?, device)?;
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 
@@ -115,8 +122,8 @@ impl Model {
         Self { info, network, ids: OnceLock::new() }
     }
 
-    /// Writes the native model file. A file that stood there before is lost only once the new one is
-    /// complete.
+    /// Writes the native model file, weights as they are stored. A file that stood there before is lost only once
+    /// the new one is complete.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written, [`Error::Absurd`] if it could not be opened again.
@@ -140,6 +147,11 @@ impl Model {
     /// The layers.
     pub fn network(&self) -> &Network {
         &self.network
+    }
+
+    /// The layers, for their weights to be replaced.
+    pub fn network_mut(&mut self) -> &mut Network {
+        &mut self.network
     }
 
     /// The device.

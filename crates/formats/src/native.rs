@@ -4,12 +4,10 @@
 use crate::{Error, Result, TextSpec, files};
 use recurve_layers::{Error as LayerError, LayerConfig, Network, RecurrentSpec, Weights};
 use recurve_tensor::{DType, Device};
-use safetensors::tensor::{Dtype, Metadata, SafeTensorError, TensorView, serialize_to_file};
-use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use recurve_weights::WeightFile;
+use safetensors::tensor::{SafeTensorError, TensorView, serialize_to_file};
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -102,150 +100,39 @@ fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) 
     }
 }
 
-/// Bytes of a header, at most: enough for a vocabulary of a million words.
-const MAX_HEADER: u64 = 1 << 24;
-/// Tensors, entries of the metadata, bytes of a name and dimensions, at most.
-const MAX_TENSORS: usize = 1 << 16;
-const MAX_METADATA: usize = 1 << 10;
+/// Bytes of a name and dimensions, at most.
 const MAX_NAME: usize = 1 << 8;
 const MAX_DIMENSIONS: usize = 8;
 
-/// Reads a model file. Everything that the header says is checked before there is memory for any weight.
-pub(crate) fn read(path: &Path, device: &Device) -> Result<(ModelInfo, Network)> {
-    let (file, len) = files::open(path).map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })?;
-    read_from(&mut BufReader::new(file), len, path, device)
-}
-
-/// Reads a model file of `len` bytes; errors name `path`.
-pub(crate) fn read_from(r: &mut dyn Read, len: u64, path: &Path, device: &Device) -> Result<(ModelInfo, Network)> {
-    let damaged = |message: String| Error::Damaged { path: path.into(), message };
+/// Makes the network of a model file. Everything that its header says is checked before any weight is read.
+pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Network)> {
+    let path = file.path();
     let fits = |source| Error::Layers { path: path.into(), source };
-    let header = read_header(r, len, path)?;
-    let text = header.metadata().as_ref().and_then(|m| m.get(KEY));
-    let info = describe(text.ok_or_else(|| Error::NoDescription { path: path.into() })?, path)?;
+    let text = file.metadata().get(KEY).ok_or_else(|| Error::NoDescription { path: path.into() })?;
+    let info = describe(text, path)?;
 
     // What the layers need is held against what the header promises.
-    let (tensors, names) = (header.tensors(), header.offset_keys());
     let mut needed = HashSet::new();
     Network::visit_weights(&info.layers, &info.input_shape, |name, expected| {
-        let Some(tensor) = tensors.get(name) else {
-            let available = files::some_names(names.iter().map(String::as_str));
-            return Err(LayerError::MissingWeight { name: name.into(), available });
+        let Some(shape) = file.shape(name) else {
+            return Err(LayerError::MissingWeight { name: name.into(), available: files::some_names(file.names()) });
         };
         needed.insert(name.to_owned());
-        if tensor.shape == expected {
+        if shape == expected {
             return Ok(());
         }
-        Err(LayerError::WeightShape { name: name.into(), expected: expected.to_vec(), got: tensor.shape.clone() })
+        Err(LayerError::WeightShape { name: name.into(), expected: expected.to_vec(), got: shape.to_vec() })
     })
     .map_err(fits)?;
-    if let Some(name) = names.iter().find(|name| !needed.contains(*name)) {
-        return Err(fits(LayerError::ExtraWeight { name: name.clone() }));
+    if let Some(name) = file.names().find(|name| !needed.contains(*name)) {
+        return Err(fits(LayerError::ExtraWeight { name: name.into() }));
     }
-    for (name, tensor) in &tensors {
-        if !matches!(tensor.dtype, Dtype::F32 | Dtype::F16) {
-            return Err(Error::DType { path: path.into(), name: name.clone(), got: format!("{:?}", tensor.dtype) });
-        }
-    }
-    let mut weights = Weights::new();
-    for name in names {
-        let tensor = tensors[&name];
-        let count = tensor.shape.iter().product();
-        let data = match tensor.dtype {
-            Dtype::F16 => files::elements(r, count, |b| Ok(half::f16::from_le_bytes(b).to_f32())),
-            _ => files::elements(r, count, |b| Ok(f32::from_le_bytes(b))),
-        };
-        let data = data.map_err(|message| damaged(format!("tensor `{name}` {message}")))?;
-        weights.insert(name, &tensor.shape, data).map_err(fits)?;
-    }
-    let network = Network::new(&info.layers, &info.input_shape, Arc::new(weights), device).map_err(fits)?;
+    let weights = Arc::new(Weights::try_from(file)?);
+    let network = Network::new(&info.layers, &info.input_shape, weights, device).map_err(fits)?;
     if let Some(t) = &info.text {
         check_text(t, &network).map_err(|message| Error::Description { path: path.into(), message })?;
     }
     Ok((info, network))
-}
-
-/// The header of a file of `len` bytes, of which it accounts for every one.
-fn read_header(r: &mut dyn Read, len: u64, path: &Path) -> Result<Metadata> {
-    let damaged = |message: String| Error::Damaged { path: path.into(), message };
-    let mut size = [0; 8];
-    r.read_exact(&mut size).map_err(|e| damaged(files::cut(e)))?;
-    let size = u64::from_le_bytes(size);
-    if size > MAX_HEADER || size > len.saturating_sub(8) {
-        return Err(damaged(format!(
-            "the header should have {size} bytes, the file has {len}, at most {MAX_HEADER} are read"
-        )));
-    }
-    let mut text = files::room(size as usize).map_err(damaged)?;
-    r.take(size).read_to_end(&mut text).map_err(|e| damaged(files::cut(e)))?;
-    let text = str::from_utf8(&text).map_err(|_| damaged("the header is no text".into()))?;
-    let json = |e: serde_json::Error| damaged(files::short_message(&e.to_string()));
-    // The library's parser keeps one of two tensors that share a name.
-    let Names { twice, count, longest } = serde_json::from_str(text).map_err(json)?;
-    if let Some(name) = twice {
-        return Err(Error::Twice { path: path.into(), name: files::short(&name) });
-    }
-    if count > MAX_TENSORS || longest > MAX_NAME {
-        return Err(damaged(format!(
-            "it has {count} tensors and a name of {longest} bytes, but at most {MAX_TENSORS} and {MAX_NAME} are read"
-        )));
-    }
-    let header: Metadata = serde_json::from_str(text).map_err(json)?;
-    if let Some((name, tensor)) = header.tensors().into_iter().find(|(_, t)| t.shape.len() > MAX_DIMENSIONS) {
-        let got = tensor.shape.len();
-        return Err(damaged(format!("tensor `{name}` has {got} dimensions, but at most {MAX_DIMENSIONS} are read")));
-    }
-    let data = len - 8 - size;
-    if header.data_len() as u64 != data {
-        return Err(damaged(format!("the tensors take {} bytes, but {data} follow the header", header.data_len())));
-    }
-    Ok(header)
-}
-
-/// The names in a header, tensors and metadata alike.
-#[derive(Default)]
-struct Names {
-    /// The first one that is there twice.
-    twice: Option<String>,
-    count: usize,
-    longest: usize,
-}
-
-impl<'de> Deserialize<'de> for Names {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_map(Self::default())
-    }
-}
-
-impl<'de> Visitor<'de> for Names {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<Self, M::Error> {
-        let mut seen = HashSet::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if name == "__metadata__" {
-                let inner: Self = map.next_value()?;
-                if inner.count > MAX_METADATA {
-                    return Err(M::Error::custom(format_args!("at most {MAX_METADATA} entries of metadata are read")));
-                }
-                self.twice = self.twice.or(inner.twice);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-                self.longest = self.longest.max(name.len());
-                self.count += 1;
-            }
-            if seen.contains(&name) {
-                self.twice.get_or_insert(name);
-            } else if seen.len() <= MAX_TENSORS {
-                seen.insert(name);
-            }
-        }
-        Ok(self)
-    }
 }
 
 /// The description, checked.
@@ -296,21 +183,18 @@ pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<
     info.check(path)?;
     let json =
         serde_json::to_string(info).map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;
-    let bytes: Vec<(&str, &[usize], Vec<u8>)> = network
-        .weights()
-        .iter()
-        .map(|(n, a)| (n, &a.shape[..], a.data.iter().flat_map(|v| v.to_le_bytes()).collect()))
-        .collect();
-    let damaged = |e: SafeTensorError| match e {
+    let weights: Vec<_> = network.weights().iter().map(|(name, w)| (name, w, w.bytes())).collect();
+    let failed = |e: SafeTensorError| match e {
         SafeTensorError::IoError(e) => io(e),
-        other => Error::Damaged { path: path.into(), message: other.to_string() },
+        other => io(std::io::Error::other(other)),
     };
-    let views = bytes
+    let views = weights
         .iter()
-        .map(|(n, shape, data)| Ok((*n, TensorView::new(Dtype::F32, shape.to_vec(), data)?)))
+        .map(|(name, w, bytes)| Ok((*name, TensorView::new(w.dtype().into(), w.shape().to_vec(), bytes)?)))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(damaged)?;
+        .map_err(failed)?;
     let beside = files::Beside::create(path).map_err(io)?;
-    serialize_to_file(views, Some(HashMap::from([(KEY.to_owned(), json)])), beside.path()).map_err(damaged)?;
+    serialize_to_file(views, Some(HashMap::from([(KEY.to_owned(), json)])), beside.path()).map_err(failed)?;
+    weights.iter().for_each(|(_, w, _)| w.give_back());
     beside.keep().map_err(io)
 }

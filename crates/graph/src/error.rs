@@ -103,6 +103,12 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A parameter is to be replaced that the graph does not have.
+    #[error("the graph has no parameter `{name}`")]
+    UnknownParameter {
+        /// Its name.
+        name: String,
+    },
     /// A parameter has another shape than the graph says.
     #[error("the parameter `{name}` must have shape {expected:?}, but it has {got:?}")]
     ParameterShape {

@@ -2,44 +2,33 @@
 
 use crate::graph::complete;
 use crate::operator::Outputs;
-use crate::{Call, Constant, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, ValueId};
+use crate::{Call, Constant, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, Value, ValueId};
 use core::ops::Range;
-use recurve_tensor::{Device, Tensor};
+use recurve_tensor::kernel::TensorKernels;
+use recurve_tensor::{Device, Shape, Tensor};
+use recurve_weights::Weight;
 use smallvec::SmallVec;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Where weights come from, by name.
-pub trait Parameters: Send + Sync {
-    /// The shape and the elements of a weight.
-    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])>;
-}
-
-impl<T: Parameters + ?Sized> Parameters for Arc<T> {
-    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
-        (**self).parameter(name)
-    }
-}
-
 /// A graph with its weights on a device.
 ///
-/// Weights come to the device when they are first needed, once. A run keeps a value only as long as something
+/// Weights come to the device when they are first needed, once, in the form in which a node wants them. One that is
+/// replaced comes to it again. A run keeps a value only as long as something
 /// needs it; its memory then serves later values, so that a second run of the same shapes makes no buffer.
 #[derive(Debug)]
 pub struct Executor {
     graph: Arc<Graph>,
     device: Device,
-    parameters: Box<dyn Held>,
+    /// The weight of each value that is a parameter.
+    parameters: Vec<Option<Weight>>,
     /// Parameters and constants on the device.
     fixed: Vec<OnceLock<Tensor>>,
+    /// What each node made of its parameters.
     packed: Vec<OnceLock<Option<Packed>>>,
     plan: Vec<Step>,
     /// Values of runs that are over, empty, for the next ones.
     spare: Mutex<Vec<Vec<Option<Tensor>>>>,
 }
-
-/// [`Parameters`] that can be shown.
-trait Held: Parameters + core::fmt::Debug {}
-impl<T: Parameters + core::fmt::Debug> Held for T {}
 
 /// What the executor knows of a node before any run.
 #[derive(Debug)]
@@ -90,24 +79,21 @@ impl Frame {
 }
 
 impl Executor {
-    /// A graph with its weights.
+    /// A graph with its weights, by name.
     ///
     /// # Errors
     /// [`Error::MissingParameter`] and [`Error::ParameterShape`].
-    pub fn new(
-        graph: Arc<Graph>,
-        parameters: impl Parameters + core::fmt::Debug + 'static,
-        device: &Device,
-    ) -> Result<Self> {
-        for p in graph.parameters() {
-            let expected: Vec<usize> = p.kind.sizes().collect();
-            let Some((got, _)) = parameters.parameter(&p.name) else {
-                return Err(Error::MissingParameter { name: p.name.clone() });
-            };
-            if got != expected {
-                return Err(Error::ParameterShape { name: p.name.clone(), expected, got: got.to_vec() });
+    pub fn new(graph: Arc<Graph>, weight: impl Fn(&str) -> Option<Weight>, device: &Device) -> Result<Self> {
+        let parameters = graph.values.iter().map(|value| match value.source {
+            Source::Parameter => {
+                let missing = || Error::MissingParameter { name: value.name.clone() };
+                let weight = weight(&value.name).ok_or_else(missing)?;
+                check_shape(value, &weight)?;
+                Ok(Some(weight))
             }
-        }
+            _ => Ok(None),
+        });
+        let parameters = parameters.collect::<Result<_>>()?;
         let outputs: Vec<ValueId> = graph.outputs.iter().map(|(_, id)| *id).collect();
         let needed = graph.needed(outputs.iter().copied());
         // The last node that uses each value; of outputs none.
@@ -137,8 +123,25 @@ impl Executor {
             spare: Mutex::new(Vec::new()),
             graph,
             device: device.clone(),
-            parameters: Box::new(parameters),
+            parameters,
         })
+    }
+
+    /// Replaces a parameter. What was made of the one before is made anew when a run needs it; what was made of
+    /// others stays. A weight of the same version changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::UnknownParameter`] and [`Error::ParameterShape`].
+    pub fn set_parameter(&mut self, name: &str, weight: Weight) -> Result<()> {
+        let id = self.graph.find(name).filter(|id| self.parameters[id.0].is_some());
+        let id = id.ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
+        check_shape(self.graph.value(id), &weight)?;
+        let old = self.parameters[id.0].replace(weight);
+        if old.map(|w| w.version()) != self.parameters[id.0].as_ref().map(Weight::version) {
+            self.fixed[id.0] = OnceLock::new();
+            self.graph.users(id).for_each(|node| self.packed[node] = OnceLock::new());
+        }
+        Ok(())
     }
 
     /// The graph.
@@ -329,42 +332,64 @@ impl Executor {
         if let Some(there) = self.fixed[id.0].get() {
             return Ok(Some(there));
         }
-        let dims: SmallVec<[usize; 6]> = value.kind.sizes().collect();
-        let tensor = match &value.source {
-            Source::Constant(numbers) => numbers.tensor(&dims, &self.device)?,
-            _ => Tensor::from_f32(self.numbers(id)?, &dims, &self.device)?,
-        };
+        let tensor = self.tensor(id)?;
         Ok(Some(self.fixed[id.0].get_or_init(|| tensor)))
     }
 
-    /// The elements of a parameter or a constant of f32.
-    fn numbers(&self, id: ValueId) -> Result<&[f32]> {
+    /// A parameter or a constant as a new tensor on the device.
+    fn tensor(&self, id: ValueId) -> Result<Tensor> {
         let value = &self.graph.values[id.0];
-        match &value.source {
-            Source::Constant(Constant::Float(v)) => Ok(v),
-            _ => {
-                let found = self.parameters.parameter(&value.name);
-                Ok(found.ok_or_else(|| Error::MissingParameter { name: value.name.clone() })?.1)
-            }
+        let dims: SmallVec<[usize; 6]> = value.kind.sizes().collect();
+        let weight = match &value.source {
+            Source::Constant(numbers) => return Ok(numbers.tensor(&dims, &self.device)?),
+            _ => self.weight(id)?,
+        };
+        if let (Device::Cpu, Some(shape)) = (&self.device, Shape::new(&dims)) {
+            return Ok(Tensor::cpu_write(shape, |out| weight.read_into(out))?);
         }
+        let tensor = Tensor::from_f32(&weight.values()?, &dims, &self.device)?;
+        weight.give_back();
+        Ok(tensor)
+    }
+
+    fn weight(&self, id: ValueId) -> Result<&Weight> {
+        let missing = || Error::MissingParameter { name: self.graph.values[id.0].name.clone() };
+        self.parameters[id.0].as_ref().ok_or_else(missing)
     }
 }
 
-impl<'a> HostInputs<'a> {
-    /// The elements of an input, if there is one.
-    ///
-    /// # Errors
-    /// [`Error::MissingParameter`].
-    pub fn get(&self, index: usize) -> Result<Option<&'a [f32]>> {
-        let node = &self.executor.graph.nodes[self.node];
-        node.inputs.get(index).copied().flatten().map(|id| self.executor.numbers(id)).transpose()
+/// Whether a weight has the shape of a parameter.
+fn check_shape(value: &Value, weight: &Weight) -> Result<()> {
+    let expected: Vec<usize> = value.kind.sizes().collect();
+    if weight.shape() == expected {
+        return Ok(());
+    }
+    Err(Error::ParameterShape { name: value.name.clone(), expected, got: weight.shape().to_vec() })
+}
+
+impl HostInputs<'_> {
+    fn id(&self, index: usize) -> Option<ValueId> {
+        self.executor.graph.nodes[self.node].inputs.get(index).copied().flatten()
     }
 
-    /// The shape of an input, if there is one.
-    pub fn dims(&self, index: usize) -> Option<Vec<usize>> {
-        let graph = &self.executor.graph;
-        let id = graph.nodes[self.node].inputs.get(index).copied().flatten()?;
-        Some(graph.values[id.0].kind.sizes().collect())
+    /// A copy of the elements of an input, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::MissingParameter`]; lack of memory.
+    pub fn to_vec(&self, index: usize) -> Result<Option<Vec<f32>>> {
+        let Some(id) = self.id(index) else { return Ok(None) };
+        match &self.executor.graph.values[id.0].source {
+            Source::Constant(Constant::Float(v)) => Ok(Some(v.to_vec())),
+            _ => Ok(Some(self.executor.weight(id)?.to_vec()?)),
+        }
+    }
+
+    /// An input as a tensor on the device, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::MissingParameter`]; errors of the device.
+    pub fn tensor(&self, index: usize) -> Result<Option<Tensor>> {
+        self.id(index).map(|id| self.executor.tensor(id)).transpose()
     }
 
     /// An error of the device or of a kernel, with the node's name.

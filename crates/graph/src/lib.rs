@@ -21,7 +21,7 @@ mod value;
 
 pub use array::Array;
 pub use error::{Error, Result};
-pub use executor::{Executor, Frame, Parameters};
+pub use executor::{Executor, Frame};
 pub use graph::{Constant, Graph, GraphBuilder, Node, Source, Value, ValueId};
 pub use operator::{Call, Fault, HostInputs, Operator, Outputs, Packed, RunOptions, Slot};
 pub use value::{Dim, ValueType};

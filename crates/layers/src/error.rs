@@ -10,6 +10,9 @@ pub enum Error {
     /// A device or a tensor.
     #[error(transparent)]
     Tensor(#[from] recurve_tensor::Error),
+    /// A file of weights.
+    #[error(transparent)]
+    File(#[from] recurve_weights::Error),
     /// The graph that the layers make.
     #[error(transparent)]
     Graph(recurve_graph::Error),

@@ -43,4 +43,4 @@ pub use stacked::StackedRnnCells;
 pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
 pub use time_distributed::TimeDistributed;
-pub use weights::{Array, Weights};
+pub use weights::Weights;

@@ -104,7 +104,7 @@ impl RecurrentLayer {
         let matrix = |part: &str| -> Result<[usize; 2]> {
             let name = name_of(prefix, part, 0, false);
             let a = weights.require(&name)?;
-            a.shape[..].try_into().map_err(|_| Error::WeightRank { name, expected: 2, got: a.shape.clone() })
+            a.shape().try_into().map_err(|_| Error::WeightRank { name, expected: 2, got: a.shape().to_vec() })
         };
         let [_, input_size] = matrix("weight_ih")?;
         let [_, width] = matrix("weight_hh")?;

@@ -181,7 +181,7 @@ impl Network {
         let graph = Arc::new(builder.build()?);
         let simple = Arc::new(Graph::clone(&graph).simplified()?);
         let firsts = firsts.iter().map(|v| simple.find(v).expect("a value of the graph")).collect();
-        let executor = Executor::new(simple, weights.clone(), device)?;
+        let executor = Executor::new(simple, |name| weights.get(name).cloned(), device)?;
         executor.prepare()?;
         Ok(Self {
             configs: configs.to_vec(),
@@ -246,9 +246,40 @@ impl Network {
         input_dtype(&self.configs)
     }
 
-    /// The weights, as the native file holds them.
+    /// The weights by name, as they are stored. What the device computes with is made of them.
     pub fn weights(&self) -> &Arc<Weights> {
         &self.weights
+    }
+
+    /// Replaces a weight, as training does. What the device made of the old one is made anew by the next run; that
+    /// of other weights stays. States that stateful layers remember stay too.
+    ///
+    /// # Errors
+    /// [`Error::ExtraWeight`] if no layer has this weight; [`Error::WeightShape`] if it has another shape, or
+    /// `data` other elements than `shape`. The network is then as it was.
+    pub fn set_weight(&mut self, name: &str, shape: &[usize], data: Vec<f32>) -> Result<()> {
+        let mut weights = Weights::clone(&self.weights);
+        weights.insert(name, shape, data)?;
+        self.set_weights(Arc::new(weights))
+    }
+
+    /// Takes other weights. What the device made of those that are still the same ([`recurve_weights::Weight::version`]) stays,
+    /// what it made of others is made anew by the next run.
+    ///
+    /// # Errors
+    /// [`Error::MissingWeight`], [`Error::ExtraWeight`], [`Error::WeightShape`]. The network is then as it was.
+    pub fn set_weights(&mut self, weights: Arc<Weights>) -> Result<()> {
+        for (name, old) in self.weights.iter() {
+            weights.expect(name, old.shape())?;
+        }
+        if let Some((name, _)) = weights.iter().find(|(name, _)| self.weights.get(name).is_none()) {
+            return Err(Error::ExtraWeight { name: name.into() });
+        }
+        for (name, weight) in weights.iter() {
+            self.executor.set_parameter(name, weight.clone())?;
+        }
+        self.weights = weights;
+        Ok(())
     }
 
     /// Layers, shapes and parameters, as Keras prints them.
@@ -547,23 +578,42 @@ fn shapes_of(name: &str, config: &LayerConfig, prefix: &str, shape: &Shape) -> R
 mod tests {
     use super::*;
     use crate::{Dense, Embedding, Gru};
-    use recurve_graph::Parameters;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use recurve_graph::{Constant, GraphBuilder, Source, ops};
 
-    /// Weights of which one is another for a while.
-    #[derive(Debug)]
-    struct Lying {
-        right: Arc<Weights>,
-        wrong: Vec<f32>,
-        lies: AtomicBool,
-    }
-
-    impl Parameters for Lying {
-        fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
-            let (dims, right) = self.right.parameter(name)?;
-            let lie = name == "layers.0.weight" && self.lies.load(Ordering::Relaxed);
-            Some((dims, if lie { &self.wrong } else { right }))
+    /// The same graph, in which recurrences look up ids in another table.
+    fn with_other_table(graph: &Graph, parameter: &str, table: &[f32]) -> Graph {
+        let mut g = GraphBuilder::new();
+        for (_, v) in graph.values() {
+            let dims: Vec<usize> = v.kind.sizes().collect();
+            match &v.source {
+                Source::Input(_) if v.optional => g.optional_input(&v.name, v.kind.clone()),
+                Source::Input(_) => g.input(&v.name, v.kind.clone()),
+                Source::Parameter => g.parameter(&v.name, &dims),
+                Source::Constant(c) => g.constant(&v.name, &dims, c.clone()),
+                Source::Node { .. } => {}
+            }
+            if v.name == parameter {
+                g.constant("other", &dims, Constant::Float(table.into()));
+            }
         }
+        for node in graph.nodes() {
+            let operator = node.operator.as_any();
+            let recurrent = operator.downcast_ref::<ops::Recurrent>();
+            let name = |id: ValueId| &*graph.value(id).name;
+            let input = |id: &Option<ValueId>| match id.map_or("", name) {
+                table if table == parameter && recurrent.is_some() => "other",
+                name => name,
+            };
+            let inputs: Vec<_> = node.inputs.iter().map(input).collect();
+            let outputs: Vec<_> = node.outputs.iter().copied().map(name).collect();
+            match (recurrent, operator.downcast_ref::<ops::Linear>()) {
+                (Some(r), _) => g.node(&node.name, r.clone(), &inputs, &outputs),
+                (_, Some(linear)) => g.node(&node.name, *linear, &inputs, &outputs),
+                _ => g.node(&node.name, ops::Gather, &inputs, &outputs),
+            }
+        }
+        graph.outputs().iter().for_each(|(name, id)| g.output(name, &graph.value(*id).name));
+        g.build().expect("the same graph but for a table")
     }
 
     /// What the cross-check compares is what runs: a token table that is not the embedding's shows in the
@@ -582,13 +632,19 @@ mod tests {
             (trace[0].to_vec().expect("a read"), traced)
         };
         let right = last(&network);
-        let right_weights = network.weights().clone();
-        let lying = Arc::new(Lying { right: right_weights, wrong: vec![0.5; 15], lies: AtomicBool::new(true) });
-        network.executor =
-            Executor::new(network.executor.graph().clone(), lying.clone(), &Device::Cpu).expect("the same weights");
-        network.executor.prepare().expect("memory");
-        lying.lies.store(false, Ordering::Relaxed);
-        let wrong = last(&network);
+        let weights = network.weights().clone();
+        let (graph, firsts) = (network.executor.graph().clone(), network.firsts.clone());
+        let mut other = |table: &[f32]| {
+            let other = Arc::new(with_other_table(&graph, "layers.0.weight", table));
+            let find = |id: &ValueId| other.find(&graph.value(*id).name).expect("a value of both");
+            network.firsts = firsts.iter().map(find).collect();
+            network.executor =
+                Executor::new(other, |n| weights.get(n).cloned(), &Device::Cpu).expect("the same weights");
+            last(&network)
+        };
+        let own = weights.get("layers.0.weight").expect("the embedding's").to_vec().expect("memory");
+        assert_eq!(other(&own), right, "the same table by another name");
+        let wrong = other(&[0.5; 15]);
         assert_eq!(wrong.0, right.0, "the embedding itself is right");
         assert_ne!(wrong.1, right.1);
     }

@@ -142,7 +142,7 @@ impl RecurrentSpec {
     /// `prefix`.
     ///
     /// # Errors
-    /// [`crate::Error::MissingWeight`] or [`crate::Error::WeightShape`].
+    /// [`crate::Error::MissingWeight`] or [`crate::Error::WeightShape`]; lack of memory.
     pub fn direction_weights(
         &self,
         input_size: usize,
@@ -165,9 +165,7 @@ impl RecurrentSpec {
                         "norm_hh" => &mut w.norm_hh,
                         _ => &mut w.norm_c,
                     };
-                    let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
-                    *place = init::zeros(&[weight.len()])?;
-                    place.copy_from_slice(weight);
+                    *place = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?.to_vec()?;
                 }
                 Ok(w)
             })

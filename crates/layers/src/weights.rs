@@ -1,21 +1,13 @@
-//! Weights in host memory, by name.
+//! Weights by name.
 
 use crate::{Error, Result};
-use recurve_graph::Parameters;
+use recurve_weights::{Weight, WeightFile};
 use std::collections::BTreeMap;
+use std::path::Path;
 
-/// A named weight: a shape and its elements, row-major.
+/// Weights by name, in host memory or in a mapped file. Clones share the elements.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Array {
-    /// The dimensions.
-    pub shape: Vec<usize>,
-    /// The elements.
-    pub data: Vec<f32>,
-}
-
-/// Weights by name.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Weights(BTreeMap<String, Array>);
+pub struct Weights(BTreeMap<String, Weight>);
 
 impl Weights {
     /// No weights.
@@ -23,52 +15,76 @@ impl Weights {
         Self::default()
     }
 
+    /// The tensors of a safetensors file, F32, F16 or BF16. The file is mapped, so that nothing of it is read before
+    /// somebody needs it; it must not be changed while these weights or clones of them are there
+    /// ([`WeightFile::open`]).
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read, is damaged, or has a tensor of another type.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::try_from(&WeightFile::open(path)?)?)
+    }
+
+    /// The bytes of a safetensors file.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; they name "bytes in memory" as their file.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
+        Ok(Self::try_from(&WeightFile::from_bytes(bytes)?)?)
+    }
+
+    /// The weights whose names begin with `prefix` and a dot, under what is left of their names.
+    #[must_use]
+    pub fn under(&self, prefix: &str) -> Self {
+        let rest = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned());
+        self.0.iter().filter_map(|(name, w)| Some((rest(name)?, w.clone()))).collect()
+    }
+
     /// Adds or replaces a weight.
     ///
     /// # Errors
     /// [`Error::WeightShape`] if `data` does not have the elements of `shape`.
     pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], data: Vec<f32>) -> Result<()> {
-        let name = name.into();
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if count != Some(data.len()) {
-            return Err(Error::WeightShape { name, expected: shape.to_vec(), got: vec![data.len()] });
-        }
-        self.0.insert(name, Array { shape: shape.to_vec(), data });
+        let (name, got) = (name.into(), data.len());
+        let Ok(weight) = Weight::new(shape, data) else {
+            return Err(Error::WeightShape { name, expected: shape.to_vec(), got: vec![got] });
+        };
+        self.0.insert(name, weight);
         Ok(())
     }
 
     /// The weight with this name.
-    pub fn get(&self, name: &str) -> Option<&Array> {
+    pub fn get(&self, name: &str) -> Option<&Weight> {
         self.0.get(name)
     }
 
     /// Names and weights, in order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Array)> {
-        self.0.iter().map(|(n, a)| (n.as_str(), a))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {
+        self.0.iter().map(|(n, w)| (n.as_str(), w))
     }
 
     /// Number of elements of all weights.
     pub fn count(&self) -> usize {
-        self.0.values().map(|a| a.data.len()).sum()
+        self.0.values().map(Weight::count).sum()
     }
 
-    /// The elements of the weight with this name and shape.
+    /// The weight with this name, which must have this shape.
     ///
     /// # Errors
     /// [`Error::MissingWeight`] or [`Error::WeightShape`].
-    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<&[f32]> {
-        let a = self.require(name)?;
-        if a.shape != shape {
-            return Err(Error::WeightShape { name: name.into(), expected: shape.to_vec(), got: a.shape.clone() });
+    pub fn expect(&self, name: &str, shape: &[usize]) -> Result<&Weight> {
+        let w = self.require(name)?;
+        if w.shape() != shape {
+            return Err(Error::WeightShape { name: name.into(), expected: shape.to_vec(), got: w.shape().to_vec() });
         }
-        Ok(&a.data)
+        Ok(w)
     }
 
     /// The weight with this name.
     ///
     /// # Errors
     /// [`Error::MissingWeight`].
-    pub fn require(&self, name: &str) -> Result<&Array> {
+    pub fn require(&self, name: &str) -> Result<&Weight> {
         self.get(name).ok_or_else(|| {
             let names: Vec<_> = self.0.keys().take(8).map(String::as_str).collect();
             let available = match (self.0.len(), names.join(", ")) {
@@ -81,8 +97,22 @@ impl Weights {
     }
 }
 
-impl Parameters for Weights {
-    fn parameter(&self, name: &str) -> Option<(&[usize], &[f32])> {
-        self.get(name).map(|a| (&a.shape[..], &a.data[..]))
+impl TryFrom<&WeightFile> for Weights {
+    type Error = recurve_weights::Error;
+
+    fn try_from(file: &WeightFile) -> Result<Self, Self::Error> {
+        file.weights().map(|w| w.map(|(name, w)| (name.to_owned(), w))).collect()
+    }
+}
+
+impl FromIterator<(String, Weight)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (String, Weight)>>(weights: I) -> Self {
+        Self(weights.into_iter().collect())
+    }
+}
+
+impl Extend<(String, Weight)> for Weights {
+    fn extend<I: IntoIterator<Item = (String, Weight)>>(&mut self, weights: I) {
+        self.0.extend(weights);
     }
 }

@@ -41,7 +41,7 @@ fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>
     let mut weights: Weights = (**network.weights()).clone();
     let mut r = Numbers(1);
     let name = "layers.0.bias_ih_l0";
-    let mut bias = weights.require(name)?.data.clone();
+    let mut bias = weights.require(name)?.to_vec()?;
     for j in 0..UNITS {
         let memory = (1.0 + r.next() * (STEPS - 2) as f32).ln();
         match gates {

@@ -11,10 +11,10 @@ pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,
 };
 pub use recurve_layers::{
-    Array, Bidirectional, CallArgs, Dense, Dropout, Embedding, Error as LayerError, GenerateOptions, Gru, IndRnn,
-    Initializer, LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm, Network, NetworkState, RecurrentLayer,
-    RecurrentSpec, Replicas, Sampling, Sequential, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams,
-    Summary, TimeDistributed, Weights, thousands,
+    Bidirectional, CallArgs, Dense, Dropout, Embedding, Error as LayerError, GenerateOptions, Gru, IndRnn, Initializer,
+    LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm, Network, NetworkState, RecurrentLayer, RecurrentSpec,
+    Replicas, Sampling, Sequential, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Summary,
+    TimeDistributed, Weights, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{
@@ -25,6 +25,7 @@ pub use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightStorage,
     Zoneout,
 };
+pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
 
 /// What no program can write, each beside what it can.
 ///

@@ -14,8 +14,8 @@
 //! ```
 
 use crate::{
-    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, Model, Network, RecurrentSpec, Tensor,
-    WeightStorage, Weights,
+    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, LayerError, Model, Network,
+    RecurrentSpec, Tensor, WeightStorage, Weights,
 };
 use half::f16;
 use recurve_reference as reference;
@@ -285,7 +285,7 @@ pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<
     let host = |t: Option<Tensor>| t.map(|t| t.to_vec_u32()).transpose();
     let lengths = host(given.lengths)?.map(|l| l.into_iter().map(|v| v as usize).collect::<Vec<_>>());
     let mask = host(given.mask)?.map(|m| m.into_iter().map(|v| v != 0).collect());
-    Ok(evaluate(model.network(), data, lengths.as_deref(), mask))
+    Ok(evaluate(model.network(), data, lengths.as_deref(), mask)?)
 }
 
 /// Values on their way through the reference.
@@ -298,7 +298,12 @@ struct Values {
     mask: Option<Vec<bool>>,
 }
 
-fn evaluate(network: &Network, input: &HostArray, lengths: Option<&[usize]>, mask: Option<Vec<bool>>) -> Vec<Vec<f64>> {
+fn evaluate(
+    network: &Network,
+    input: &HostArray,
+    lengths: Option<&[usize]>,
+    mask: Option<Vec<bool>>,
+) -> Result<Vec<Vec<f64>>, LayerError> {
     let mut v = Values { shape: input.shape.clone(), x: Vec::new(), ids: Vec::new(), mask: None };
     match (&input.data, network.input_dtype()) {
         (HostData::Int(x), DType::U32) => v.ids = x.iter().map(|&x| x as u32).collect(),
@@ -310,8 +315,8 @@ fn evaluate(network: &Network, input: &HostArray, lengths: Option<&[usize]>, mas
     layers
         .map(|(n, config)| {
             let given = Valid { lengths, mask: mask.as_deref() };
-            layer(config, &format!("layers.{n}"), network.weights(), &given, &mut v);
-            v.x.clone()
+            layer(config, &format!("layers.{n}"), network.weights(), &given, &mut v)?;
+            Ok(v.x.clone())
         })
         .collect()
 }
@@ -323,17 +328,23 @@ struct Valid<'a> {
     mask: Option<&'a [bool]>,
 }
 
-fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_>, v: &mut Values) {
-    let wide = |part: &str| -> Vec<f64> {
-        let name = format!("{prefix}.{part}");
-        weights.get(&name).map(|a| a.data.iter().map(|&v| v.into()).collect()).unwrap_or_default()
+fn layer(
+    config: &LayerConfig,
+    prefix: &str,
+    weights: &Weights,
+    given: &Valid<'_>,
+    v: &mut Values,
+) -> Result<(), LayerError> {
+    let wide = |part: &str| -> Result<Vec<f64>, LayerError> {
+        let Some(weight) = weights.get(&format!("{prefix}.{part}")) else { return Ok(Vec::new()) };
+        Ok(weight.values()?.iter().map(|&v| v.into()).collect())
     };
     match config {
         LayerConfig::Embedding(e) => {
             if e.mask_zero {
                 v.mask = Some(v.ids.iter().map(|&id| id != 0).collect());
             }
-            v.x = reference::embedding(&wide("weight"), e.output_dim, &v.ids);
+            v.x = reference::embedding(&wide("weight")?, e.output_dim, &v.ids);
             v.shape.push(e.output_dim);
         }
         LayerConfig::Masking(m) => {
@@ -344,26 +355,27 @@ fn layer(config: &LayerConfig, prefix: &str, weights: &Weights, given: &Valid<'_
         LayerConfig::Dense(d) => {
             let k = *v.shape.last().expect("checked to have dimensions");
             let m = v.x.len() / k;
-            v.x = reference::matmul(&v.x, &wide("weight"), &wide("bias"), [m, k, d.units], d.activation);
+            v.x = reference::matmul(&v.x, &wide("weight")?, &wide("bias")?, [m, k, d.units], d.activation);
             *v.shape.last_mut().expect("checked to have dimensions") = d.units;
         }
         LayerConfig::TimeDistributed(t) => {
             let (outer, inner) = v.shape.split_at(2);
             let (outer, mask) = (outer.to_vec(), v.mask.take());
             v.shape = [&[outer[0] * outer[1]], inner].concat();
-            layer(&t.layer, prefix, weights, &Valid::default(), v);
+            layer(&t.layer, prefix, weights, &Valid::default(), v)?;
             v.shape = [&outer, &v.shape[1..]].concat();
             v.mask = mask;
         }
-        LayerConfig::Recurrent(spec) => recurrent(spec, prefix, weights, given, v, spec.go_backwards),
+        LayerConfig::Recurrent(spec) => recurrent(spec, prefix, weights, given, v, spec.go_backwards)?,
         LayerConfig::StackedRnnCells(s) => {
             let levels = s.levels(v.shape[2], prefix);
             for (n, (spec, _, prefix)) in levels.iter().enumerate() {
-                recurrent(spec, prefix, weights, given, v, spec.go_backwards && n + 1 == levels.len());
+                recurrent(spec, prefix, weights, given, v, spec.go_backwards && n + 1 == levels.len())?;
             }
         }
         _ => {}
     }
+    Ok(())
 }
 
 /// Weights as they are after storage as f16.
@@ -400,18 +412,18 @@ fn recurrent(
     given: &Valid<'_>,
     v: &mut Values,
     reading_order: bool,
-) {
+) -> Result<(), LayerError> {
     let (batch, timesteps) = if spec.time_major { (v.shape[1], v.shape[0]) } else { (v.shape[0], v.shape[1]) };
     let input_size = v.shape[2];
     let found = v.mask.take().map(|m| match spec.time_major {
         true => (0..batch * timesteps).map(|n| m[n % timesteps * batch + n / timesteps]).collect(),
         false => m,
     });
-    let stored = |l: usize| -> Vec<DirectionWeights<f64>> {
-        let layer = spec.direction_weights(input_size, weights, prefix, l).expect("checked when the network was built");
-        layer.iter().map(|w| rounded(w, spec).widen()).collect()
+    let stored = |l: usize| -> Result<Vec<DirectionWeights<f64>>, LayerError> {
+        let layer = spec.direction_weights(input_size, weights, prefix, l)?;
+        Ok(layer.iter().map(|w| rounded(w, spec).widen()).collect())
     };
-    let weights: Vec<_> = (0..spec.num_layers).map(stored).collect();
+    let weights = (0..spec.num_layers).map(stored).collect::<Result<Vec<_>, _>>()?;
     v.x = reference::layer(&reference::Layer {
         cell: spec.cell,
         units: spec.units,
@@ -432,13 +444,14 @@ fn recurrent(
     let width = spec.output_size();
     if !spec.return_sequences {
         v.shape = vec![batch, width];
-        return;
+        return Ok(());
     }
     v.shape = if spec.time_major { vec![timesteps, batch, width] } else { vec![batch, timesteps, width] };
     v.mask = found.map(|m| match spec.time_major {
         true => (0..batch * timesteps).map(|n| m[n % batch * timesteps + n / batch]).collect(),
         false => m,
     });
+    Ok(())
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl Recurrent {
     }
 
     fn ready(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Ready> {
-        let weights = self.gather(|n| Ok::<_, crate::Error>(host.get(n)?.unwrap_or_default().to_vec()))?;
+        let weights = self.gather(|n| Ok::<_, crate::Error>(host.to_vec(n)?.unwrap_or_default()))?;
         let pairs: Vec<Vec<_>> = weights.iter().map(|w| self.directions.iter().copied().zip(w).collect()).collect();
         let config = RecurrentConfig {
             layers: pairs.iter().map(Vec::as_slice).collect(),
@@ -156,11 +156,10 @@ impl Recurrent {
         };
         let wrap = |e| host.error(e);
         let layers = recurve_kernels::Recurrent::new(&config, device).map_err(wrap)?;
-        let table = match (self.tokens, host.get(Self::TABLE)?, host.dims(Self::TABLE)) {
-            (true, Some(rows), Some(dims)) => {
-                let rows = Tensor::from_f32(rows, &dims, device).map_err(wrap)?;
-                Some(layers.token_table(&rows).map_err(wrap)?)
-            }
+        // The table needs memory too.
+        drop(weights);
+        let table = match (self.tokens, host.tensor(Self::TABLE)?) {
+            (true, Some(rows)) => Some(layers.token_table(&rows).map_err(wrap)?),
             _ => None,
         };
         Ok(Ready { layers, table })

@@ -1,0 +1,75 @@
+//! What can go wrong with weights and their files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The result of an operation on weights.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// What went wrong with a weight or a file of weights.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: Arc<std::io::Error>,
+    },
+    /// The file is not a safetensors file, or is cut short or damaged.
+    #[error("{path}: not a valid safetensors file ({message})")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The header says of a tensor what cannot be.
+    #[error("{path}: not a valid safetensors file (tensor `{name}` {message})")]
+    Tensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Two tensors, or two entries of the metadata, have one name.
+    #[error("{path}: `{name}` is there twice")]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// A tensor has an element type that weights do not have.
+    #[error("{path}: tensor `{name}` has element type {got}, but only F32, F16 and BF16 are read")]
+    DType {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its element type.
+        got: String,
+    },
+    /// A weight is made with more or fewer elements than its shape has.
+    #[error("a weight of shape {shape:?} cannot have {got} elements")]
+    Elements {
+        /// The shape.
+        shape: Vec<usize>,
+        /// The number of elements that came.
+        got: usize,
+    },
+    /// There is no memory.
+    #[error(transparent)]
+    Memory(#[from] recurve_tensor::Error),
+}
+
+/// Errors are equal if they say the same.
+impl PartialEq for Error {
+    fn eq(&self, other: &Self) -> bool {
+        self.to_string() == other.to_string()
+    }
+}

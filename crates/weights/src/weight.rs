@@ -1,0 +1,295 @@
+//! One weight.
+
+use crate::map::give_back;
+use crate::{Error, Result};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use recurve_tensor::cpu::host;
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How the elements of a weight are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WeightType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats of IEEE 754.
+    F16,
+    /// The upper 16 bits of 32-bit floats.
+    Bf16,
+}
+
+impl WeightType {
+    /// Bytes of an element.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The floats that little-endian bytes stand for.
+    fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = f32::from_le_bytes(*b)),
+            Self::F16 => {
+                out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = f16::from_le_bytes(*b).to_f32())
+            }
+            Self::Bf16 => {
+                out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = bf16::from_le_bytes(*b).to_f32());
+            }
+        }
+    }
+}
+
+impl From<WeightType> for safetensors::Dtype {
+    fn from(t: WeightType) -> Self {
+        match t {
+            WeightType::F32 => Self::F32,
+            WeightType::F16 => Self::F16,
+            WeightType::Bf16 => Self::BF16,
+        }
+    }
+}
+
+/// Bytes that several weights share.
+#[derive(Clone)]
+pub(crate) enum Bytes {
+    Owned(Arc<Vec<u8>>),
+    Mapped(Arc<Mmap>),
+}
+
+impl Bytes {
+    pub(crate) fn get(&self) -> &[u8] {
+        match self {
+            Self::Owned(v) => v,
+            Self::Mapped(m) => m,
+        }
+    }
+
+    fn give_back(&self, range: Range<usize>) {
+        if let Self::Mapped(m) = self {
+            give_back(m, range);
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Elements {
+    /// Floats of this machine.
+    Floats(Arc<Vec<f32>>),
+    /// Little-endian elements within the bytes of a file.
+    Stored(Bytes, Range<usize>),
+}
+
+/// A weight: a shape and its elements, row-major. Clones share the elements.
+#[derive(Clone)]
+pub struct Weight {
+    shape: Vec<usize>,
+    dtype: WeightType,
+    elements: Elements,
+    version: u64,
+}
+
+/// Elements that are converted before the memory of the mapped file that they came from is given back.
+const CHUNK: usize = 1 << 18;
+
+impl Weight {
+    /// A weight of f32.
+    ///
+    /// # Errors
+    /// [`Error::Elements`] if `data` does not have the elements of `shape`.
+    pub fn new(shape: &[usize], data: Vec<f32>) -> Result<Self> {
+        if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(data.len()) {
+            return Err(Error::Elements { shape: shape.to_vec(), got: data.len() });
+        }
+        Ok(Self::with(shape.to_vec(), WeightType::F32, Elements::Floats(Arc::new(data))))
+    }
+
+    /// Elements within the bytes of a file, as many as the shape has.
+    pub(crate) fn stored(shape: Vec<usize>, dtype: WeightType, bytes: Bytes, at: Range<usize>) -> Self {
+        Self::with(shape, dtype, Elements::Stored(bytes, at))
+    }
+
+    fn with(shape: Vec<usize>, dtype: WeightType, elements: Elements) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { shape, dtype, elements, version: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How the elements are stored.
+    pub fn dtype(&self) -> WeightType {
+        self.dtype
+    }
+
+    /// The number of elements.
+    pub fn count(&self) -> usize {
+        match &self.elements {
+            Elements::Floats(v) => v.len(),
+            Elements::Stored(_, at) => at.len() / self.dtype.size(),
+        }
+    }
+
+    /// A number that only this weight and its clones have in this process: what was made of a weight is stale once
+    /// another one has taken its place.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether the elements are in a mapped file.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.elements, Elements::Stored(Bytes::Mapped(_), _))
+    }
+
+    /// The elements as f32: as they stand where that is possible (f32 at an address that floats may have, on a
+    /// little-endian machine), else converted.
+    ///
+    /// # Errors
+    /// [`recurve_tensor::Error::OutOfMemory`] if they must be converted and there is no memory.
+    pub fn values(&self) -> recurve_tensor::Result<Cow<'_, [f32]>> {
+        match self.floats() {
+            Some(v) => Ok(Cow::Borrowed(v)),
+            None => self.to_vec().map(Cow::Owned),
+        }
+    }
+
+    fn floats(&self) -> Option<&[f32]> {
+        match &self.elements {
+            Elements::Floats(v) => Some(v),
+            Elements::Stored(bytes, at) if self.dtype == WeightType::F32 && cfg!(target_endian = "little") => {
+                bytemuck::try_cast_slice(&bytes.get()[at.clone()]).ok()
+            }
+            Elements::Stored(..) => None,
+        }
+    }
+
+    /// A copy of the elements as f32. Memory of a mapped file is given back to the system while it is made.
+    ///
+    /// # Errors
+    /// [`recurve_tensor::Error::OutOfMemory`].
+    pub fn to_vec(&self) -> recurve_tensor::Result<Vec<f32>> {
+        let mut out = host("Weight::to_vec", self.count())?;
+        self.fill(&mut out);
+        Ok(out)
+    }
+
+    /// Writes the elements as f32. Memory of a mapped file is given back to the system meanwhile.
+    ///
+    /// # Errors
+    /// [`recurve_tensor::Error::Argument`] unless `out` has as many elements.
+    pub fn read_into(&self, out: &mut [f32]) -> recurve_tensor::Result<()> {
+        if out.len() != self.count() {
+            return Err(recurve_tensor::Error::Argument {
+                operation: "Weight::read_into",
+                argument: "out",
+                message: format!("has {} elements, but the weight has {}", out.len(), self.count()),
+            });
+        }
+        self.fill(out);
+        Ok(())
+    }
+
+    fn fill(&self, out: &mut [f32]) {
+        match &self.elements {
+            Elements::Floats(v) => out.copy_from_slice(v),
+            Elements::Stored(bytes, at) => {
+                let mut start = at.start;
+                for part in out.chunks_mut(CHUNK) {
+                    let end = start + part.len() * self.dtype.size();
+                    self.dtype.decode(&bytes.get()[start..end], part);
+                    bytes.give_back(start..end);
+                    start = end;
+                }
+            }
+        }
+    }
+
+    /// The elements as a file has them, little-endian.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match &self.elements {
+            Elements::Floats(v) if cfg!(target_endian = "little") => Cow::Borrowed(bytemuck::cast_slice(v)),
+            Elements::Floats(v) => v.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Elements::Stored(bytes, at) => Cow::Borrowed(&bytes.get()[at.clone()]),
+        }
+    }
+
+    /// Gives the memory that reading a mapped file took back to the system, on Unix. Reading the weight again
+    /// reads the file again.
+    pub fn give_back(&self) {
+        if let Elements::Stored(bytes, at) = &self.elements {
+            bytes.give_back(at.clone());
+        }
+    }
+}
+
+/// Whether shape, type and bits are the same.
+impl PartialEq for Weight {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape == other.shape
+            && self.dtype == other.dtype
+            && (self.version == other.version || self.bytes() == other.bytes())
+    }
+}
+
+impl fmt::Debug for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weight")
+            .field("shape", &self.shape)
+            .field("dtype", &self.dtype)
+            .field("mapped", &self.is_mapped())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_borrowed_where_they_can_be() {
+        // At four places one after another, of which one is an address that floats may have.
+        let at = |begin: usize| {
+            let floats = [1.5f32, -2.0];
+            let all: Vec<u8> = vec![0; begin].into_iter().chain(floats.iter().flat_map(|v| v.to_le_bytes())).collect();
+            let w = Weight::stored(vec![2], WeightType::F32, Bytes::Owned(Arc::new(all)), begin..begin + 8);
+            let values = w.values().unwrap();
+            assert_eq!(values[..], floats);
+            (matches!(values, Cow::Borrowed(_)), w.bytes().as_ptr().align_offset(4) == 0)
+        };
+        for start in 0..4 {
+            let (borrowed, aligned) = at(start);
+            assert_eq!(borrowed, aligned && cfg!(target_endian = "little"), "{start}");
+        }
+    }
+
+    #[test]
+    fn halves_become_the_floats_that_they_are() {
+        let bytes: Vec<u8> = [0x3c00u16, 0xc000, 0x0001].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let stored = |dtype| Weight::stored(vec![3], dtype, Bytes::Owned(Arc::new(bytes.clone())), 0..6);
+        assert_eq!(stored(WeightType::F16).to_vec().unwrap(), [1.0, -2.0, 2f32.powi(-24)]);
+        let upper = [0x3c00u32, 0xc000, 0x0001].map(|b| f32::from_bits(b << 16));
+        assert_eq!(stored(WeightType::Bf16).to_vec().unwrap(), upper);
+        assert_ne!(stored(WeightType::F16), stored(WeightType::Bf16));
+        assert_eq!(stored(WeightType::F16), stored(WeightType::F16));
+    }
+
+    #[test]
+    fn a_weight_has_the_elements_of_its_shape_and_a_version_of_its_own() {
+        let e = Weight::new(&[2, 3], vec![0.0; 5]).unwrap_err();
+        assert_eq!(e, Error::Elements { shape: vec![2, 3], got: 5 });
+        assert!(Weight::new(&[usize::MAX, 2], vec![0.0; 2]).is_err());
+        let (a, b) = (Weight::new(&[1], vec![0.5]).unwrap(), Weight::new(&[1], vec![0.5]).unwrap());
+        assert_eq!(a, b);
+        assert_ne!(a.version(), b.version());
+        assert_eq!(a.version(), a.clone().version());
+        assert!(a.read_into(&mut [0.0; 2]).is_err());
+    }
+}

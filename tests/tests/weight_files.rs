@@ -1,0 +1,185 @@
+//! Weights in safetensors files: where their elements are, and what is refused with the name of its tensor.
+
+use recurve::{LayerError, WeightError, WeightFile, WeightType, Weights};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+
+/// A file of this header and these bytes.
+fn file(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+}
+
+fn tensor(dtype: &str, shape: Value, begin: usize, end: usize) -> Value {
+    json!({ "dtype": dtype, "shape": shape, "data_offsets": [begin, end] })
+}
+
+/// 1, -2, 3 in each type, and one weight without elements; floats begin at a multiple of four bytes.
+fn good() -> Vec<u8> {
+    let floats = [1.0f32, -2.0, 3.0];
+    let mut data: Vec<u8> = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
+    data.extend(floats.iter().flat_map(|&v| half::f16::from_f32(v).to_le_bytes()));
+    data.extend(floats.iter().flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()));
+    let header = json!({
+        "a.full": tensor("F32", json!([3]), 0, 12),
+        "a.half": tensor("F16", json!([3, 1]), 12, 18),
+        "b.brain": tensor("BF16", json!([1, 3]), 18, 24),
+        "b.none": tensor("F32", json!([0, 7]), 24, 24),
+        "__metadata__": { "format": "pt" },
+    });
+    let mut header = header.to_string();
+    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
+    file(&header, &data)
+}
+
+#[test]
+fn elements_are_borrowed_from_the_file_or_converted() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.safetensors");
+    std::fs::write(&path, good()).unwrap();
+    let types = [("a.full", WeightType::F32), ("a.half", WeightType::F16), ("b.brain", WeightType::Bf16)];
+    for (mapped, weights) in [(true, Weights::open(&path).unwrap()), (false, Weights::from_bytes(good()).unwrap())] {
+        assert_eq!(weights.iter().map(|(n, _)| n).collect::<Vec<_>>(), ["a.full", "a.half", "b.brain", "b.none"]);
+        for (name, dtype) in types {
+            let w = weights.require(name).unwrap();
+            assert_eq!((w.dtype(), w.count()), (dtype, 3), "{name}");
+            for _ in 0..2 {
+                // Pages that were given back are read again.
+                assert_eq!(w.values().unwrap()[..], [1.0, -2.0, 3.0], "{name}");
+                assert_eq!(w.to_vec().unwrap(), [1.0, -2.0, 3.0], "{name}");
+                w.give_back();
+            }
+            if cfg!(unix) {
+                assert_eq!(w.is_mapped(), mapped);
+            }
+        }
+        assert_eq!(weights.expect("a.half", &[3, 1]).unwrap().shape(), [3, 1]);
+        assert!(matches!(weights.expect("a.half", &[3]), Err(LayerError::WeightShape { .. })));
+        assert_eq!(weights.require("b.none").unwrap().to_vec().unwrap(), [0.0; 0]);
+        let under = weights.under("b");
+        assert_eq!(under.iter().map(|(n, _)| n).collect::<Vec<_>>(), ["brain", "none"]);
+    }
+    let full = Weights::open(&path).unwrap().require("a.full").unwrap().clone();
+    assert_eq!(matches!(full.values().unwrap(), Cow::Borrowed(_)), cfg!(target_endian = "little"));
+    let halves = Weights::open(&path).unwrap().require("a.half").unwrap().clone();
+    assert!(matches!(halves.values().unwrap(), Cow::Owned(_)));
+    let file = WeightFile::open(&path).unwrap();
+    assert_eq!(file.metadata()["format"], "pt");
+    assert_eq!((file.shape("b.brain"), file.names().len()), (Some(&[1, 3][..]), 4));
+    assert!(file.weight("nobody").unwrap().is_none());
+}
+
+/// A weight lives as long as somebody has it, also after the file has another name or none.
+#[test]
+fn weights_outlive_the_name_of_their_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.safetensors");
+    std::fs::write(&path, good()).unwrap();
+    let w = Weights::open(&path).unwrap().require("a.full").unwrap().clone();
+    if cfg!(unix) {
+        std::fs::write(dir.path().join("new"), good().iter().map(|_| 0).collect::<Vec<u8>>()).unwrap();
+        std::fs::rename(dir.path().join("new"), &path).unwrap();
+        w.give_back();
+    }
+    assert_eq!(w.to_vec().unwrap(), [1.0, -2.0, 3.0]);
+}
+
+/// What opening these bytes says, from memory and from a file.
+fn refused(bytes: &[u8]) -> WeightError {
+    let of = |r: Result<Weights, LayerError>| match r.unwrap_err() {
+        LayerError::File(e) => e,
+        e => panic!("{e}"),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("w.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    let (memory, disk) = (of(Weights::from_bytes(bytes.to_vec())), of(Weights::open(&path)));
+    let same = |e: &WeightError, place: &str| e.to_string().replace(place, "");
+    assert_eq!(same(&memory, "bytes in memory"), same(&disk, path.to_str().unwrap()));
+    assert_ne!(memory, disk, "each names its file");
+    disk
+}
+
+#[test]
+fn every_other_type_is_refused_with_the_name_of_its_tensor() {
+    let sizes = [("BOOL", 1), ("U8", 1), ("I8", 1), ("F8_E5M2", 1), ("F8_E4M3", 1), ("I16", 2), ("U16", 2)];
+    let more = [("I32", 4), ("U32", 4), ("F64", 8), ("I64", 8), ("U64", 8), ("C64", 8), ("F32X", 4), ("f32", 4)];
+    for (dtype, size) in sizes.into_iter().chain(more) {
+        let header =
+            json!({ "fine": tensor("F32", json!([]), 0, 4), "odd": tensor(dtype, json!([2]), 4, 4 + 2 * size) });
+        let e = refused(&file(&header.to_string(), &vec![0; 4 + 2 * size]));
+        assert!(matches!(&e, WeightError::DType { name, got, .. } if name == "odd" && got == dtype), "{dtype}: {e}");
+    }
+}
+
+#[test]
+fn tensors_that_cannot_be_are_refused_by_name() {
+    let f32s = |shape, begin, end| tensor("F32", shape, begin, end);
+    let most = usize::MAX;
+    let cases: [(&str, Value, &str); 13] = [
+        ("overlap", f32s(json!([2]), 4, 12), "within the tensor before it"),
+        ("the same bytes", f32s(json!([2]), 0, 8), "within the tensor before it"),
+        ("gap", f32s(json!([2]), 12, 20), "ends at 8"),
+        ("beyond the end", f32s(json!([7]), 8, 36), "only 24 follow"),
+        ("far beyond the end", f32s(json!([most / 4]), 8, most), "only 24 follow"),
+        ("backwards", f32s(json!([2]), 8, 4), "before it begins"),
+        ("too many bytes", f32s(json!([1]), 8, 24), "not the size of shape"),
+        ("too few bytes", f32s(json!([5]), 8, 24), "not the size of shape"),
+        ("overflow of elements", f32s(json!([most, most]), 8, 24), "no number holds"),
+        ("overflow of bytes", f32s(json!([most / 2]), 8, 24), "no number holds"),
+        ("nine dimensions", f32s(json!([1, 1, 1, 1, 1, 1, 1, 1, 4]), 8, 24), "9 dimensions"),
+        ("negative", json!({ "dtype": "F32", "shape": [-1], "data_offsets": [8, 24] }), "invalid value"),
+        ("without a shape", json!({ "dtype": "F32", "data_offsets": [8, 24] }), "missing field"),
+    ];
+    for (what, bad, said) in cases {
+        let header = json!({ "first": f32s(json!([2]), 0, 8), "second": bad });
+        let e = refused(&file(&header.to_string(), &[0; 24]));
+        let named = matches!(&e, WeightError::Tensor { name, .. } if name == "second");
+        assert!(named && e.to_string().contains(said), "{what}: {e}");
+    }
+}
+
+#[test]
+fn a_name_is_there_once() {
+    let one = tensor("F32", json!([1]), 0, 4);
+    for (name, header) in [
+        ("w", format!(r#"{{"w":{one},"v":{},"w":{one}}}"#, tensor("F32", json!([1]), 4, 8))),
+        ("k", format!(r#"{{"__metadata__":{{"k":"1","l":"2","k":"1"}},"w":{one}}}"#)),
+        ("__metadata__", format!(r#"{{"__metadata__":{{}},"w":{one},"__metadata__":{{}}}}"#)),
+    ] {
+        let e = refused(&file(&header, &[0; 8]));
+        assert!(matches!(&e, WeightError::Twice { name: n, .. } if n == name), "{name}: {e}");
+    }
+}
+
+#[test]
+fn damaged_files_are_refused() {
+    let good = good();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    for len in 0..good.len() {
+        let e = refused(&good[..len]);
+        match e {
+            WeightError::Damaged { .. } => assert!(len < header, "{len} bytes: {e}"),
+            WeightError::Tensor { .. } => assert!(len >= header, "{len} bytes: {e}"),
+            _ => panic!("{len} bytes: {e}"),
+        }
+    }
+    for header in ["", "[]", "{", "{}}", "1", r#"{"__metadata__":{"k":1}}"#, r#"{"__metadata__":[]}"#] {
+        let e = refused(&file(header, &[]));
+        assert!(matches!(e, WeightError::Damaged { .. }), "{header}: {e}");
+    }
+    let mut text = good.clone();
+    text[10] = 0xff;
+    let mut huge = good.clone();
+    huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+    let more = [&good[..], &[0]].concat();
+    let long = json!({ "n".repeat(257): tensor("F32", json!([]), 0, 4) }).to_string();
+    for bytes in [text, huge, more, file("{}", &[0; 4]), file(&long, &[0; 4])] {
+        let e = refused(&bytes);
+        assert!(matches!(e, WeightError::Damaged { .. }), "{e}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path().join("none"), dir.path().to_owned()] {
+        assert!(matches!(WeightFile::open(&path), Err(WeightError::Io { path: p, .. }) if p == path));
+    }
+    assert!(Weights::from_bytes(file("{}", &[])).unwrap().iter().next().is_none());
+}
