@@ -58,7 +58,7 @@ pub fn model(data: &[u8]) {
         _ => HostData::Float((0..count).map(|v| v as f32 * 0.1 - 1.0).collect()),
     };
     let input = Input::Host(HostArray { shape, data });
-    check(model.run([(model.info().input.as_str(), input)]));
+    check(model.run([(model.info().network.inputs[0].name.as_str(), input)]));
 }
 
 /// What a model says of text, as JSON, then a zero, then a text.

@@ -6,8 +6,8 @@ use crate::{Arrays, Golden, How, fixtures, golden, poison, wide};
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Bidirectional, CallArgs, Dense, Device, Embedding, GateOrder, Gru, LayerConfig, LayerError, Lstm,
-    Masking, Merge, Network, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells, State, Tensor,
-    TensorError, TimeDistributed, Weights,
+    Masking, Merge, Network, NetworkConfig, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells,
+    State, Tensor, TensorError, TimeDistributed, Weights,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -168,14 +168,15 @@ impl NetworkCase {
         let ids = matches!(configs[0], LayerConfig::Embedding(_));
         let mut shape: Vec<Option<usize>> = self.x.shape.iter().map(|&d| Some(d)).collect();
         shape[0] = None;
-        let network = Network::new(&configs, &shape, Arc::new(weights), device).map_err(fail)?;
+        let config = NetworkConfig::sequential(&configs, &shape).map_err(fail)?;
+        let network = Network::new(&config, Arc::new(weights), device).map_err(fail)?;
         let x = if ids { integers(&self.x, device)? } else { tensor(&self.x, device)? };
         let mask = self.mask.as_ref().map(|m| integers(m, device)).transpose()?;
         let state = self.state(&configs, device)?;
         let args = CallArgs { mask: mask.as_ref(), strategy, ..CallArgs::default() };
         poison(device, &self.want.iter().map(|g| g.data.len()).collect::<Vec<_>>());
         if tuned {
-            network.tune(&x).map_err(refuse)?;
+            network.tune(&[("input", &x)]).map_err(refuse)?;
         }
         let mut got = Vec::new();
         for _ in 0..self.calls {

@@ -75,10 +75,10 @@ fn a_trace_gives_the_bits_of_a_run() {
         let ids = Tensor::from_u32(&[1, 6, 0, 3, 2, 5, 4, 0], &[2, 4], &device).unwrap();
         for strategy in [Strategy::Auto, Strategy::Step] {
             let args = recurve::CallArgs { strategy, ..recurve::CallArgs::default() };
-            let traced = network.forward_traced(&ids, &args).unwrap();
-            assert_eq!(*traced[0].shape(), [2, 4, 5], "the rows of the embedding");
+            let traced = network.forward_traced(&[("input", &ids)], &args).unwrap();
+            assert_eq!(*traced[0].1.shape(), [2, 4, 5], "the rows of the embedding");
             let run = network.forward_all(&ids, &args).unwrap().swap_remove(0);
-            assert_eq!(traced.last().unwrap().to_vec().unwrap(), run.to_vec().unwrap(), "{device}");
+            assert_eq!(traced.last().unwrap().1.to_vec().unwrap(), run.to_vec().unwrap(), "{device}");
         }
     }
 }

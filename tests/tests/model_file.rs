@@ -101,8 +101,20 @@ fn each_kind_of_damage_has_its_own_error() {
     assert!(matches!(Model::open(&path, &Device::Cpu), Err(Error::Weights(WeightError::Damaged { .. }))));
 
     assert!(matches!(refused(|d, _| *d = Value::Null), Error::NoDescription { .. }));
-    assert!(matches!(refused(|d, _| d["version"] = json!(2)), Error::Version { got: 2, supported: 1, .. }));
+    assert!(matches!(refused(|d, _| d["version"] = json!(3)), Error::Version { got: 3, supported: 2, .. }));
     assert!(matches!(refused(|d, _| d["version"] = json!(0)), Error::Version { .. }));
+    // Version 2 has a network, version 1 has none.
+    assert!(matches!(refused(|d, _| d["version"] = json!(2)), Error::Description { .. }));
+    assert!(matches!(refused(|d, _| d["network"] = json!({"inputs": [], "layers": [], "outputs": []})), Error::Description { .. }));
+    assert!(matches!(refused(|d, _| *d = json!({"version": 2, "name": "n"})), Error::Description { .. }));
+    let network = |inputs: Value| json!({"version": 2, "name": "n", "network": {"inputs": inputs, "layers": [], "outputs": []}});
+    assert!(matches!(refused(|d, _| *d = network(json!([]))), Error::Layers { .. }));
+    let input = json!({"name": "x", "shape": [null, 3], "colour": 1});
+    assert!(matches!(refused(|d, _| *d = network(json!([input]))), Error::Description { .. }));
+    let input = json!({"name": "x\u{1b}[2J", "shape": [null, 3]});
+    assert!(matches!(refused(|d, _| *d = network(json!([input]))), Error::Description { .. }));
+    let input = json!({"name": "x", "shape": [null, 1usize << 30]});
+    assert!(matches!(refused(|d, _| *d = network(json!([input]))), Error::Absurd { .. }));
     assert!(matches!(refused(|d, _| d["version"] = json!("one")), Error::Description { .. }));
     assert!(matches!(refused(|d, _| d["layers"][0]["type"] = json!("conv")), Error::Description { .. }));
     assert!(matches!(refused(|d, _| d["layers"][5]["activation"]["name"] = json!("swish")), Error::Description { .. }));

@@ -189,10 +189,10 @@ fn model_files_keep_every_option() {
         let path = folder.path().join("m.safetensors");
         model.save(&path).unwrap();
         let read = Model::open(&path, &Device::Cpu).unwrap();
-        assert_eq!(read.network().configs(), model.network().configs(), "{name}");
+        assert_eq!(read.network().config(), model.network().config(), "{name}");
         let run = |m: &Model| {
             let given = m.inputs([("input", recurve::Input::Host(input(ids)))]).unwrap();
-            m.network().forward(&given.x).unwrap().to_vec().unwrap()
+            m.network().forward(&given.inputs[0].1).unwrap().to_vec().unwrap()
         };
         assert_eq!(run(&read), run(&model), "{name}");
     }

@@ -400,7 +400,7 @@ fn seed_row_18_stateful_batches_of_fixed_size() {
             let (first, second) = (run(&a), run(&b));
             // The two calls are one sequence of six steps.
             let whole = recurve::concat(&[&a, &b], 1).unwrap();
-            let LayerConfig::Recurrent(spec) = &network.configs()[0] else { panic!("recurrent") };
+            let Some(LayerConfig::Recurrent(spec)) = network.layers().next() else { panic!("recurrent") };
             let r = RecurrentLayer::new("layer", spec, 5, network.weights(), "layers.0", &device).unwrap();
             let (_, state) = r.forward(&whole, None).unwrap();
             compare_f32(&second, &state.h.to_vec().unwrap(), Tolerance::new(1e-6)).unwrap();

@@ -235,7 +235,7 @@ fn a_network_with_replaced_weights_is_one_made_of_them() {
             network.set_weight(name, old.shape(), new.clone()).unwrap();
             let held = network.weights().require(name).unwrap();
             assert_eq!(held.values().unwrap()[..], new[..]);
-            let fresh = Network::new(network.configs(), &shape, network.weights().clone(), &device).unwrap();
+            let fresh = Network::new(network.config(), network.weights().clone(), &device).unwrap();
             let now = run(&network);
             assert_eq!(now, run(&fresh), "{name} on {device}");
             assert_ne!(now, last, "{name} on {device} makes a difference");
@@ -244,7 +244,7 @@ fn a_network_with_replaced_weights_is_one_made_of_them() {
         // All at once, and back.
         let second = network.weights().clone();
         network.set_weights(first.clone()).unwrap();
-        assert_eq!(run(&network), run(&Network::new(network.configs(), &shape, first.clone(), &device).unwrap()));
+        assert_eq!(run(&network), run(&Network::new(network.config(), first.clone(), &device).unwrap()));
         network.set_weights(second).unwrap();
         assert_eq!(run(&network), last);
 

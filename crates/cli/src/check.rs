@@ -4,7 +4,7 @@ use crate::arguments::{NamedFile, parse_device, parse_size, read_inputs};
 use crate::terminal::{print_json, progress, say};
 use crate::{FAILED, Outcome};
 use recurve::testing::{CheckError, CrossCheck, Tolerance, cross_check};
-use recurve::{DType, Device, DeviceSelector, HostArray, HostData, LayerConfig, Model};
+use recurve::{Device, DeviceSelector, HostArray, HostData, InputConfig, LayerConfig, Model, NamedLayer};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,11 +62,12 @@ fn check_size(model: &Model, shape: &[usize]) -> Result<(), String> {
 pub(crate) fn run(a: &Arguments) -> Outcome {
     let model = Model::open(&a.model, &Device::Cpu)?;
     let inputs = if a.inputs.is_empty() {
-        vec![(model.info().input.clone(), made_up(&model, a.batch, a.seq)?)]
+        let own = &model.info().network.inputs;
+        own.iter().map(|i| Ok((i.name.clone(), made_up(&model, i, a.batch, a.seq)?))).collect::<Result<_, String>>()?
     } else {
         read_inputs(&a.inputs)?
     };
-    if let Some((_, x)) = inputs.iter().find(|(n, _)| *n == model.info().input) {
+    for (_, x) in inputs.iter().filter(|(n, _)| model.info().network.inputs.iter().any(|i| i.name == *n)) {
         check_size(&model, &x.shape)?;
     }
     let named: Vec<_> = inputs.iter().map(|(n, x)| (n.as_str(), x.clone())).collect();
@@ -116,12 +117,25 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     Ok(if all.passed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
+/// How many ids every embedding knows that reads an input; layers may have it inside them.
+fn id_count(model: &Model, input: &str) -> usize {
+    fn of(layer: &LayerConfig) -> usize {
+        match layer {
+            LayerConfig::Embedding(e) => e.input_dim,
+            LayerConfig::TimeDistributed(t) => of(&t.layer),
+            _ => usize::MAX,
+        }
+    }
+    let reads = |l: &&NamedLayer| l.calls.iter().flatten().any(|v| v.of == input);
+    let counts = model.info().network.layers.iter().filter(reads).map(|l| of(&l.layer));
+    counts.min().unwrap_or(1).clamp(1, u32::MAX as usize)
+}
+
 /// Varied input of the right shape and type, the same every time.
-fn made_up(model: &Model, batch: usize, seq: usize) -> Result<HostArray, String> {
-    let network = model.network();
+fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Result<HostArray, String> {
     let any = [batch, seq];
     let shape: Vec<usize> =
-        network.input_shape().iter().enumerate().map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1))).collect();
+        input.shape.iter().enumerate().map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1))).collect();
     check_size(model, &shape)?;
     let count = shape.iter().fold(1u128, |all, &d| all.saturating_mul(d as u128));
     if count > MAX_ELEMENTS {
@@ -133,11 +147,11 @@ fn made_up(model: &Model, batch: usize, seq: usize) -> Result<HostArray, String>
         state = state * 48_271 % 0x7fff_ffff;
         state
     };
-    let data = match (network.input_dtype(), network.configs().first()) {
-        (DType::U32, Some(LayerConfig::Embedding(e))) => {
-            HostData::Int((0..count).map(|_| (next() % e.input_dim as u64) as i64).collect())
-        }
-        _ => HostData::Float((0..count).map(|_| (next() % 20_001) as f32 * 1e-4 - 1.0).collect()),
+    let data = if input.ids {
+        let ids = id_count(model, &input.name) as u64;
+        HostData::Int((0..count).map(|_| (next() % ids) as i64).collect())
+    } else {
+        HostData::Float((0..count).map(|_| (next() % 20_001) as f32 * 1e-4 - 1.0).collect())
     };
     Ok(HostArray { shape, data })
 }

@@ -1,6 +1,6 @@
 //! A model as boxes, from the input at the top to the output at the bottom.
 
-use recurve::{DType, LayerSummary, Summary, thousands};
+use recurve::{InputConfig, Summary, thousands};
 use resvg::{tiny_skia, usvg};
 use std::fmt::Write as _;
 
@@ -25,8 +25,8 @@ fn escape(s: &str) -> String {
 }
 
 /// The picture as SVG.
-pub(crate) fn svg(summary: &Summary, input: DType) -> String {
-    let rows = summary.layers.len() + 1;
+pub(crate) fn svg(summary: &Summary, inputs: &[InputConfig]) -> String {
+    let rows = summary.layers.len() + inputs.len();
     let height = HEADER + rows * BOX + (rows - 1) * GAP + MARGIN;
     let mut s = String::new();
     let _ = write!(
@@ -41,26 +41,54 @@ pub(crate) fn svg(summary: &Summary, input: DType) -> String {
         thousands(summary.total_params),
         summary.layers.len(),
     );
-    let first = summary.layers.first();
-    let what = if input == DType::U32 { "ids" } else { "f32" };
-    let shape = first.map_or_else(String::new, LayerSummary::input_shape);
-    panel(&mut s, 0, ("#ffffff", "#555555"), "Input", what, &shape, "");
-    for (n, layer) in summary.layers.iter().enumerate() {
-        let x = WIDTH / 2;
-        let top = HEADER + n * (BOX + GAP) + BOX;
-        let _ = writeln!(
-            s,
-            r##"<line x1="{x}" y1="{top}" x2="{x}" y2="{}" stroke="#555555" stroke-width="1.6" marker-end="url(#tip)"/>"##,
-            top + GAP - 1
+    for (n, input) in inputs.iter().enumerate() {
+        let dims: Vec<_> = input.shape.iter().map(|d| d.map_or("None".into(), |n| n.to_string())).collect();
+        // Its name matters where there are several.
+        let title = if inputs.len() == 1 { "Input".into() } else { format!("Input {}", input.name) };
+        panel(
+            &mut s,
+            n,
+            ("#ffffff", "#555555"),
+            [&title, if input.ids { "ids" } else { "f32" }, &format!("({})", dims.join(", ")), ""],
         );
+    }
+    let row = |name: &str| {
+        let layer = || summary.layers.iter().position(|l| l.name == name).map(|n| n + inputs.len());
+        inputs.iter().position(|i| i.name == name).or_else(layer).unwrap_or(0)
+    };
+    for (n, layer) in summary.layers.iter().enumerate() {
+        let n = n + inputs.len();
+        let mut drawn = Vec::new();
+        for from in layer.connected_to.iter().map(|v| row(&v.of)) {
+            if !drawn.contains(&from) {
+                drawn.push(from);
+                arrow(&mut s, from, n);
+            }
+        }
         let params = format!("{} parameters", thousands(layer.params));
-        panel(&mut s, n + 1, colours(layer.class), layer.class, &layer.name, &layer.output_shape(), &params);
+        panel(&mut s, n, colours(layer.class), [layer.class, &layer.name, &layer.output_shape(), &params]);
     }
     s.push_str("</svg>\n");
     s
 }
 
-fn panel(s: &mut String, row: usize, (fill, edge): (&str, &str), title: &str, name: &str, shape: &str, params: &str) {
+/// An arrow from one row to another: straight down to the next, else around those between them.
+fn arrow(s: &mut String, from: usize, to: usize) {
+    let (bottom, top) = (HEADER + from * (BOX + GAP) + BOX, HEADER + to * (BOX + GAP) - 1);
+    let path = if to == from + 1 {
+        format!("M{0} {bottom} L{0} {top}", WIDTH / 2)
+    } else {
+        // Through the margin, from the middle of one side to that of the other.
+        let (right, out) = (WIDTH - MARGIN, WIDTH - MARGIN / 4);
+        let middle = |row: usize| HEADER + row * (BOX + GAP) + BOX / 2;
+        format!("M{right} {} C{out} {1} {out} {2} {right} {2}", middle(from), middle(from) + GAP, middle(to))
+    };
+    let _ =
+        writeln!(s, r##"<path d="{path}" fill="none" stroke="#555555" stroke-width="1.6" marker-end="url(#tip)"/>"##);
+}
+
+/// A box with a title, a name, a shape and a number of parameters.
+fn panel(s: &mut String, row: usize, (fill, edge): (&str, &str), [title, name, shape, params]: [&str; 4]) {
     let (x, y, w) = (MARGIN, HEADER + row * (BOX + GAP), WIDTH - 2 * MARGIN);
     let right = x + w - 18;
     let _ = writeln!(

@@ -30,7 +30,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     }
     check_output(&a.output)?;
     let model = Model::open(&a.model, &Device::open(&a.device)?)?;
-    let svg = picture::svg(&model.summary(), model.network().input_dtype());
+    let svg = picture::svg(&model.summary(), &model.info().network.inputs);
     let bytes = if extension == "png" { picture::png(&svg)? } else { svg.into_bytes() };
     write_output(&a.output, &bytes)?;
     if a.json {

@@ -34,13 +34,21 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
     let device = Device::open(&a.device)?;
     let model = Model::open(&a.model, &device)?;
-    if let Some(f) = a.outputs.iter().find(|f| f.name != model.info().output) {
-        return Err(format!("output `{}`: this model's output is `{}`", f.name, model.info().output).into());
+    let own = &model.info().network.outputs;
+    if let Some(f) = a.outputs.iter().find(|f| own.iter().all(|o| o.name != f.name)) {
+        let (is, names) =
+            (if own.len() == 1 { "output is" } else { "outputs are" }, names(own.iter().map(|o| &o.name)));
+        return Err(format!("output `{}`: this model's {is} {names}", f.name).into());
     }
     match &a.text {
         Some(text) => read_text(a, &model, text),
         None => arrays(a, &model),
     }
+}
+
+/// Names as they stand in a sentence.
+fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
+    all.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn read_text(a: &Arguments, model: &Model, text: &str) -> Outcome {
@@ -97,35 +105,44 @@ fn annotated(text: &str, readings: &[Reading]) -> String {
 fn arrays(a: &Arguments, model: &Model) -> Outcome {
     if a.inputs.is_empty() {
         let text = if model.info().text.is_some() { ", or `--text TEXT`" } else { "" };
-        return Err(format!("nothing to run on: give `--input {}=FILE`{text}", model.info().input).into());
+        let wanted: Vec<_> = model.info().network.inputs.iter().map(|i| format!("--input {}=FILE", i.name)).collect();
+        return Err(format!("nothing to run on: give `{}`{text}", wanted.join(" ")).into());
     }
     let inputs = read_inputs(&a.inputs)?;
     let call = || -> recurve::Result<_> {
-        let y = model.run(inputs.iter().map(|(n, x)| (n.as_str(), Input::Host(x.clone()))))?;
-        let data = y.to_vec()?;
-        Ok((y, data))
+        let all = model.run_all(inputs.iter().map(|(n, x)| (n.as_str(), Input::Host(x.clone()))))?;
+        all.into_iter().map(|(name, y)| Ok((name, y.dims().to_vec(), y.to_vec()?))).collect::<recurve::Result<Vec<_>>>()
     };
     call()?;
     let started = Instant::now();
-    let (y, data) = call()?;
+    let all = call()?;
     let ms = started.elapsed().as_secs_f64() * 1e3;
     for f in &a.outputs {
-        write_array(&f.path, f.array.as_ref().unwrap_or(&f.name), y.dims(), &data)?;
+        for (_, dims, data) in all.iter().filter(|(name, ..)| *name == f.name) {
+            write_array(&f.path, f.array.as_ref().unwrap_or(&f.name), dims, data)?;
+        }
     }
-    let output = &model.info().output;
     if a.json {
-        print_json(&json!({
-            "model": model.info().name, "device": model.device().to_string(), "output": output,
-            "shape": y.dims(), "data": if a.outputs.is_empty() { json!(data) } else { json!(null) },
-            "ms": ms,
-        }))?;
+        let data = |data: &Vec<f32>| if a.outputs.is_empty() { json!(data) } else { json!(null) };
+        let (name, dims, first) = &all[0];
+        let mut out = json!({
+            "model": model.info().name, "device": model.device().to_string(), "output": name, "shape": dims,
+            "data": data(first), "ms": ms,
+        });
+        if all.len() > 1 {
+            let each = all.iter().map(|(name, dims, v)| json!({ "output": name, "shape": dims, "data": data(v) }));
+            out["outputs"] = each.collect();
+        }
+        print_json(&out)?;
     } else {
         say(format_args!("device: {}", model.device()))?;
         say(format_args!("model:  {}", model.info().name))?;
-        say(format_args!("{output}: shape {}", y.shape()))?;
-        if a.outputs.is_empty() {
-            let shown: Vec<_> = data.iter().take(8).map(|v| format!("{v:.6}")).collect();
-            say(format_args!("  {}{}", shown.join(" "), if data.len() > 8 { " …" } else { "" }))?;
+        for (name, dims, data) in &all {
+            say(format_args!("{name}: shape {dims:?}"))?;
+            if a.outputs.is_empty() {
+                let shown: Vec<_> = data.iter().take(8).map(|v| format!("{v:.6}")).collect();
+                say(format_args!("  {}{}", shown.join(" "), if data.len() > 8 { " …" } else { "" }))?;
+            }
         }
         say(format_args!("{ms:.2} ms"))?;
     }

@@ -31,6 +31,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
                 json!({
                     "name": l.name, "class": l.class, "input_shape": l.input_shape,
                     "output_shapes": l.output_shapes, "params": l.params,
+                    "connected_to": l.connected_to.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 })
             })
             .collect();

@@ -2,7 +2,7 @@
 
 use crate::arrays::{HostArray, HostData};
 use crate::files::short;
-use crate::native::{self, FORMAT_VERSION, ModelInfo};
+use crate::native::{self, ModelInfo};
 use crate::{Error, Reading, Result};
 use recurve_layers::{CallArgs, Network};
 use recurve_tensor::cpu::host;
@@ -67,8 +67,8 @@ impl IntoInput for &Vec<u32> {
 /// A model's inputs on its device.
 #[derive(Clone, Debug)]
 pub struct ModelInputs {
-    /// The model's own input.
-    pub x: Tensor,
+    /// The model's own inputs by name, in the order of its description.
+    pub inputs: Vec<(String, Tensor)>,
     /// Valid timesteps of each sequence, `[B]`.
     pub lengths: Option<Tensor>,
     /// Which timesteps are valid, `[B, T]`.
@@ -76,7 +76,12 @@ pub struct ModelInputs {
 }
 
 impl ModelInputs {
-    /// What a call takes beside the input.
+    /// The model's own inputs, as [`Network::forward_named`] takes them.
+    pub fn named(&self) -> Vec<(&str, &Tensor)> {
+        self.inputs.iter().map(|(name, x)| (&name[..], x)).collect()
+    }
+
+    /// What a call takes beside the inputs.
     pub fn args(&self) -> CallArgs<'_> {
         CallArgs { lengths: self.lengths.as_ref(), mask: self.mask.as_ref(), ..CallArgs::default() }
     }
@@ -106,19 +111,10 @@ impl Model {
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 
-    /// A model out of a network, with the input named `input` and the output `output`.
+    /// A model out of a network.
     pub fn new(name: &str, network: Network) -> Self {
-        let info = ModelInfo {
-            version: FORMAT_VERSION,
-            name: name.into(),
-            license: None,
-            source: None,
-            input: "input".into(),
-            input_shape: network.input_shape().to_vec(),
-            output: "output".into(),
-            layers: network.configs().to_vec(),
-            text: None,
-        };
+        let info =
+            ModelInfo { name: name.into(), license: None, source: None, network: network.config().clone(), text: None };
         Self { info, network, ids: OnceLock::new() }
     }
 
@@ -164,15 +160,28 @@ impl Model {
         recurve_layers::Summary { name: self.info.name.clone(), ..self.network.summary() }
     }
 
-    /// Runs the model on inputs by name: the model's input, and optionally `lengths`, the valid
+    /// Runs the model on inputs by name and returns its first output: the model's own inputs, and for a model with
+    /// one input optionally `lengths`, the valid
     /// timesteps of each sequence, or `mask`, which timesteps are valid.
     ///
     /// # Errors
     /// [`Error::Input`] if an input is missing, unknown, given twice or of the wrong kind; errors of
     /// the layers and the device.
     pub fn run<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<Tensor> {
+        Ok(self.run_all(inputs)?.swap_remove(0).1)
+    }
+
+    /// [`Self::run`] with all outputs, by name.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_all<'a, I: IntoInput>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, I)>,
+    ) -> Result<Vec<(String, Tensor)>> {
         let inputs = self.inputs(inputs)?;
-        Ok(self.network.forward_all(&inputs.x, &inputs.args())?.swap_remove(0))
+        let (values, _) = self.network.forward_named_from(&inputs.named(), &inputs.args(), None)?;
+        Ok(self.info.network.outputs.iter().map(|o| o.name.clone()).zip(values).collect())
     }
 
     /// The inputs as tensors on the model's device.
@@ -180,20 +189,20 @@ impl Model {
     /// # Errors
     /// As [`Self::run`].
     pub fn inputs<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<ModelInputs> {
-        let (mut x, mut lengths, mut mask) = (None, None, None);
+        let own = &self.info.network.inputs;
+        let mut given: Vec<Option<Tensor>> = vec![None; own.len()];
+        let (mut lengths, mut mask) = (None, None);
         for (name, input) in inputs {
-            let (place, dtype) = if name == self.info.input {
-                (&mut x, self.network.input_dtype())
-            } else if name == "lengths" {
-                (&mut lengths, DType::U32)
-            } else if name == "mask" {
-                (&mut mask, DType::U32)
-            } else {
-                let message = format!(
-                    "this model has no such input; it has `{}` and, optionally, `lengths` or `mask`",
-                    self.info.input
-                );
-                return Err(Error::Input { name: short(name), message });
+            let (place, dtype) = match own.iter().position(|i| i.name == name) {
+                Some(n) => (&mut given[n], own[n].dtype()),
+                None if name == "lengths" && own.len() == 1 => (&mut lengths, DType::U32),
+                None if name == "mask" && own.len() == 1 => (&mut mask, DType::U32),
+                None => {
+                    let names = own.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ");
+                    let more = if own.len() == 1 { " and, optionally, `lengths` or `mask`" } else { "" };
+                    let message = format!("this model has no such input; it has {names}{more}");
+                    return Err(Error::Input { name: short(name), message });
+                }
             };
             if place.is_some() {
                 return Err(Error::Input { name: name.into(), message: "is given twice".into() });
@@ -203,8 +212,9 @@ impl Model {
                 Input::Host(a) => a.to_tensor(name, dtype, self.device())?,
             });
         }
-        let missing = || Error::Input { name: self.info.input.clone(), message: "is missing".into() };
-        Ok(ModelInputs { x: x.ok_or_else(missing)?, lengths, mask })
+        let missing = |name: &str| Error::Input { name: name.into(), message: "is missing".into() };
+        let inputs = own.iter().zip(given).map(|(i, x)| Ok((i.name.clone(), x.ok_or_else(|| missing(&i.name))?)));
+        Ok(ModelInputs { inputs: inputs.collect::<Result<_>>()?, lengths, mask })
     }
 
     /// The readings of a text's ambiguous characters, for a model with a vocabulary.
@@ -216,7 +226,10 @@ impl Model {
             let message = "this model has no vocabulary, so it cannot read text".into();
             return Err(Error::Input { name: "text".into(), message });
         };
-        let logits = self.run([(self.info.input.as_str(), &spec.encode(self.ids.get_or_init(|| spec.ids()), text))])?;
+        let logits = self.run([(
+            self.info.network.inputs[0].name.as_str(),
+            &spec.encode(self.ids.get_or_init(|| spec.ids()), text),
+        )])?;
         Ok(spec.readings(text, &logits.softmax()?.to_vec()?))
     }
 }

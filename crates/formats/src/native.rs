@@ -2,7 +2,7 @@
 //! description of the layers. `docs/model-file.md` specifies it.
 
 use crate::{Error, Result, TextSpec, files};
-use recurve_layers::{Error as LayerError, LayerConfig, Network, RecurrentSpec, Weights};
+use recurve_layers::{Error as LayerError, LayerConfig, Network, NetworkConfig, RecurrentSpec, Weights};
 use recurve_tensor::{DType, Device};
 use recurve_weights::WeightFile;
 use safetensors::tensor::{SafeTensorError, TensorView, serialize_to_file};
@@ -11,65 +11,153 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The version of the description that this program writes, and the latest that it reads.
-pub const FORMAT_VERSION: u64 = 1;
+/// The latest version of the description that this program reads. Layers one after another are written as version 1,
+/// all others as version 2.
+pub const FORMAT_VERSION: u64 = 2;
 
 /// The key of the description in the file's metadata.
 const KEY: &str = "recurve";
 
 /// What a model file says beside its weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
-    /// [`FORMAT_VERSION`]
-    pub version: u64,
     /// The model's name.
     pub name: String,
     /// The licence of the weights, an SPDX expression.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
     /// Where the weights come from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The name of the input.
-    pub input: String,
-    /// The shape of the input, null standing for any size.
-    pub input_shape: Vec<Option<usize>>,
-    /// The name of the output.
-    pub output: String,
-    /// The layers.
-    pub layers: Vec<LayerConfig>,
+    /// The inputs, layers and outputs.
+    pub network: NetworkConfig,
     /// How text goes in and what comes out, for models that read text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<TextSpec>,
+}
+
+/// A [`ModelInfo`] as it stands in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    version: u64,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    license: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    /// Version 1: layers one after another. The name of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input: Option<String>,
+    /// The shape of the input, null standing for any size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    input_shape: Option<Vec<Option<usize>>>,
+    /// The name of the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    output: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    layers: Option<Vec<LayerConfig>>,
+    /// Version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network: Option<NetworkConfig>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<TextSpec>,
+}
+
+impl Description {
+    fn new(info: &ModelInfo) -> Self {
+        let ModelInfo { name, license, source, network, text } = info.clone();
+        let layers: Vec<LayerConfig> = network.layers.iter().map(|l| l.layer.clone()).collect();
+        let (input, output) = (&network.inputs[0], &network.outputs[0].name);
+        let chain = NetworkConfig::sequential_named(&layers, &input.shape, [&input.name, output]);
+        let mut all = Self {
+            version: FORMAT_VERSION,
+            name,
+            license,
+            source,
+            input: None,
+            input_shape: None,
+            output: None,
+            layers: None,
+            network: None,
+            text,
+        };
+        // Programs that know only version 1 can open it, too.
+        if chain.is_ok_and(|c| c == network) {
+            all.version = 1;
+            (all.input, all.input_shape) = (Some(input.name.clone()), Some(input.shape.clone()));
+            (all.output, all.layers) = (Some(output.clone()), Some(layers));
+        } else {
+            all.network = Some(network);
+        }
+        all
+    }
+
+    /// What it says, checked.
+    fn into_info(self, path: &Path) -> Result<ModelInfo> {
+        let bad = |message: &str| Error::Description { path: path.into(), message: message.into() };
+        let old = (self.input, self.input_shape, self.output, self.layers);
+        let network = match (self.version, old, self.network) {
+            (1, (Some(input), Some(shape), Some(output), Some(layers)), None) => {
+                check_layers(layers.iter(), path)?;
+                check_input(&input, &shape, path)?;
+                check_text_of("bytes of output", &output, path)?;
+                let made = NetworkConfig::sequential_named(&layers, &shape, [&input, &output]);
+                made.map_err(|source| Error::Layers { path: path.into(), source })?
+            }
+            (1, ..) => {
+                return Err(bad("version 1 has `input`, `input_shape`, `output` and `layers`, and no `network`"));
+            }
+            (_, (None, None, None, None), Some(network)) => network,
+            _ => return Err(bad("version 2 has `network`, and no `input`, `input_shape`, `output` or `layers`")),
+        };
+        let info = ModelInfo { name: self.name, license: self.license, source: self.source, network, text: self.text };
+        info.check(path)?;
+        Ok(info)
+    }
 }
 
 /// Sizes beyond these are no model but a mistake or an attack.
 const MAX_LAYERS: usize = 1 << 12;
 const MAX_SIZE: usize = 1 << 24;
 
+fn limit(path: &Path, field: &'static str, got: usize, limit: usize) -> Result<()> {
+    if got <= limit { Ok(()) } else { Err(Error::Absurd { path: path.into(), field, got, limit }) }
+}
+
+/// A name that stands in errors and in tables.
+fn check_text_of(what: &'static str, name: &str, path: &Path) -> Result<()> {
+    limit(path, what, name.len(), MAX_NAME)?;
+    // To a terminal they would be commands.
+    if name.chars().any(char::is_control) {
+        let message = format!("{} has control characters in it", what.trim_start_matches("bytes of "));
+        return Err(Error::Description { path: path.into(), message });
+    }
+    Ok(())
+}
+
+fn check_input(name: &str, shape: &[Option<usize>], path: &Path) -> Result<()> {
+    check_text_of("bytes of input", name, path)?;
+    limit(path, "dimensions of input_shape", shape.len(), MAX_DIMENSIONS)?;
+    shape.iter().flatten().try_for_each(|&d| limit(path, "input_shape", d, MAX_SIZE))
+}
+
+fn check_layers<'a>(layers: impl ExactSizeIterator<Item = &'a LayerConfig>, path: &Path) -> Result<()> {
+    limit(path, "layers", layers.len(), MAX_LAYERS)?;
+    let mut layers = layers;
+    layers.try_for_each(|layer| check_layer(layer, &|field, got, most| limit(path, field, got, most)))
+}
+
 impl ModelInfo {
     fn check(&self, path: &Path) -> Result<()> {
-        let limit = |field: &'static str, got: usize, limit: usize| {
-            if got <= limit { Ok(()) } else { Err(Error::Absurd { path: path.into(), field, got, limit }) }
-        };
-        limit("layers", self.layers.len(), MAX_LAYERS)?;
-        limit("dimensions of input_shape", self.input_shape.len(), MAX_DIMENSIONS)?;
-        // They stand in errors and in tables.
-        for (field, name) in
-            [("bytes of name", &self.name), ("bytes of input", &self.input), ("bytes of output", &self.output)]
-        {
-            limit(field, name.len(), MAX_NAME)?;
-            // To a terminal they would be commands.
-            if name.chars().any(char::is_control) {
-                let message = format!("{} has control characters in it", field.trim_start_matches("bytes of "));
-                return Err(Error::Description { path: path.into(), message });
-            }
-        }
-        for &d in self.input_shape.iter().flatten() {
-            limit("input_shape", d, MAX_SIZE)?;
-        }
-        self.layers.iter().try_for_each(|layer| check_layer(layer, &limit))?;
+        let NetworkConfig { inputs, layers, outputs } = &self.network;
+        check_text_of("bytes of name", &self.name, path)?;
+        check_layers(layers.iter().map(|l| &l.layer), path)?;
+        limit(path, "inputs", inputs.len(), MAX_LAYERS)?;
+        limit(path, "outputs", outputs.len(), MAX_LAYERS)?;
+        let calls = layers.iter().flat_map(|l| &l.calls);
+        limit(path, "calls", calls.clone().count(), MAX_LAYERS)?;
+        limit(path, "inputs of layers", calls.map(Vec::len).sum(), MAX_LAYERS)?;
+        inputs.iter().try_for_each(|i| check_input(&i.name, &i.shape, path))?;
+        layers.iter().try_for_each(|l| check_text_of("bytes of a layer's name", &l.name, path))?;
+        outputs.iter().try_for_each(|o| check_text_of("bytes of output", &o.name, path))?;
         if let Some(t) = &self.text {
             t.check().map_err(|message| Error::Description { path: path.into(), message })?;
         }
@@ -113,7 +201,7 @@ pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Net
 
     // What the layers need is held against what the header promises.
     let mut needed = HashSet::new();
-    Network::visit_weights(&info.layers, &info.input_shape, |name, expected| {
+    let visited = info.network.visit_weights(|name, expected| {
         let Some(shape) = file.shape(name) else {
             return Err(LayerError::MissingWeight { name: name.into(), available: files::some_names(file.names()) });
         };
@@ -122,13 +210,13 @@ pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Net
             return Ok(());
         }
         Err(LayerError::WeightShape { name: name.into(), expected: expected.to_vec(), got: shape.to_vec() })
-    })
-    .map_err(fits)?;
+    });
+    visited.map_err(fits)?;
     if let Some(name) = file.names().find(|name| !needed.contains(*name)) {
         return Err(fits(LayerError::ExtraWeight { name: name.into() }));
     }
     let weights = Arc::new(Weights::try_from(file)?);
-    let network = Network::new(&info.layers, &info.input_shape, weights, device).map_err(fits)?;
+    let network = Network::new(&info.network, weights, device).map_err(fits)?;
     if let Some(t) = &info.text {
         check_text(t, &network).map_err(|message| Error::Description { path: path.into(), message })?;
     }
@@ -148,27 +236,24 @@ fn describe(text: &str, path: &Path) -> Result<ModelInfo> {
     if version == 0 || version > FORMAT_VERSION {
         return Err(Error::Version { path: path.into(), got: version, supported: FORMAT_VERSION });
     }
-    let info: ModelInfo = serde_json::from_str(text).map_err(bad)?;
-    info.check(path)?;
-    Ok(info)
+    serde_json::from_str::<Description>(text).map_err(bad)?.into_info(path)
 }
 
 /// Whether a network gives a label's worth of logits for every id of a text.
 fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
     let (labels, tokens) = (text.labels.len(), text.vocabulary.len());
-    if network.input_dtype() != DType::U32 || network.input_shape().len() != 2 {
+    let NetworkConfig { inputs, outputs, .. } = network.config();
+    if inputs.len() != 1 || outputs.len() != 1 || network.input_dtype() != DType::U32 || inputs[0].shape.len() != 2 {
         return Err("`text` needs a network that takes ids [batch, timesteps]".into());
     }
-    let summary = network.summary();
-    let output = summary.layers.last().and_then(|l| l.output_shapes.first());
-    match output.map(|shape| &shape[..]) {
-        Some(&[_, _, Some(width)]) if width == labels => {}
-        Some(&[_, _, Some(width)]) => {
+    match network.output_shapes()[0][..] {
+        [_, _, Some(width)] if width == labels => {}
+        [_, _, Some(width)] => {
             return Err(format!("text.labels has {labels} labels, but the network has {width} outputs"));
         }
         _ => return Err("`text` needs a network that gives [batch, timesteps, labels]".into()),
     }
-    if let Some(LayerConfig::Embedding(e)) = network.configs().first()
+    if let Some(e) = network.layers().find_map(|l| if let LayerConfig::Embedding(e) = l { Some(e) } else { None })
         && tokens > e.input_dim
     {
         return Err(format!("text.vocabulary has {tokens} tokens, but the embedding only {} ids", e.input_dim));
@@ -181,8 +266,8 @@ pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<
     let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
     // What could not be opened again is not written.
     info.check(path)?;
-    let json =
-        serde_json::to_string(info).map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;
+    let json = serde_json::to_string(&Description::new(info))
+        .map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;
     let weights: Vec<_> = network.weights().iter().map(|(name, w)| (name, w, w.bytes())).collect();
     let failed = |e: SafeTensorError| match e {
         SafeTensorError::IoError(e) => io(e),

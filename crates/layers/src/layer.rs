@@ -1,10 +1,11 @@
 //! What every kind of layer says about itself, and the one place where the kinds are told apart.
 
+use crate::config::one_input;
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::summary::show;
 use crate::{
-    Dense, Dropout, Embedding, Error, Initializer, Masking, RecurrentSpec, Result, StackedRnnCells, TimeDistributed,
-    Weights, init,
+    Add, Average, Concatenate, Dense, Dropout, Embedding, Error, Initializer, Masking, Multiply, RecurrentSpec, Result,
+    StackedRnnCells, Subtract, TimeDistributed, Weights, init,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,14 @@ pub(crate) trait LayerModule {
     /// # Errors
     /// As [`Self::features`].
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>>;
+
+    /// The shapes that come out, for all that goes in: one input, unless a layer says otherwise.
+    ///
+    /// # Errors
+    /// As [`Self::features`]; [`Error::Option`] for another number of inputs.
+    fn all_output_shapes(&self, name: &str, shapes: &[&Shape]) -> Result<Vec<Vec<Option<usize>>>> {
+        self.output_shapes(name, one_input(name, shapes)?)
+    }
 
     /// Adds its nodes to a graph.
     ///
@@ -118,7 +127,7 @@ pub(crate) fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<us
     }
 }
 
-/// A layer of a [`crate::Sequential`] as data.
+/// A layer of a network as data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -138,6 +147,16 @@ pub enum LayerConfig {
     Dense(Dense),
     /// [`Dropout`]
     Dropout(Dropout),
+    /// [`Concatenate`]
+    Concatenate(Concatenate),
+    /// [`Add`]
+    Add(Add),
+    /// [`Subtract`]
+    Subtract(Subtract),
+    /// [`Multiply`]
+    Multiply(Multiply),
+    /// [`Average`]
+    Average(Average),
 }
 
 macro_rules! into_config {
@@ -150,6 +169,7 @@ macro_rules! into_config {
     )* };
 }
 into_config!(Embedding, StackedRnnCells, TimeDistributed, Masking, Dense, Dropout);
+into_config!(Concatenate, Add, Subtract, Multiply, Average);
 
 impl LayerConfig {
     /// What this kind of layer says about itself.
@@ -162,6 +182,11 @@ impl LayerConfig {
             Self::Masking(l) => l,
             Self::Dense(l) => l,
             Self::Dropout(l) => l,
+            Self::Concatenate(l) => l,
+            Self::Add(l) => l,
+            Self::Subtract(l) => l,
+            Self::Multiply(l) => l,
+            Self::Average(l) => l,
         }
     }
 

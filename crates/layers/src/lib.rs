@@ -1,18 +1,22 @@
 //! Layers in the vocabulary of Keras and PyTorch.
 //!
-//! [`Sequential`] stacks layers as Keras does and checks every shape before anything runs.
+//! [`Sequential`] stacks layers as Keras does, [`Functional`] connects them; both check every shape before anything
+//! runs.
 //! [`RecurrentLayer`] is what [`SimpleRnn`], [`Lstm`] and [`Gru`] build; on its own it behaves like
 //! a PyTorch module: weights by name, state in and out.
 
 #![forbid(unsafe_code)]
 
 mod builders;
+mod config;
 mod dense;
 mod dropout;
 mod embedding;
 mod error;
+mod functional;
 mod generate;
 mod init;
+mod joins;
 mod layer;
 mod lowering;
 mod masking;
@@ -27,12 +31,15 @@ mod time_distributed;
 mod weights;
 
 pub use builders::{Bidirectional, Gru, IndRnn, Lstm, MinGru, MinLstm, SimpleRnn};
+pub use config::{InputConfig, NamedLayer, NetworkConfig, OutputConfig, ValueRef};
 pub use dense::Dense;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use error::{Error, Result};
+pub use functional::{Functional, SharedLayer};
 pub use generate::{GenerateOptions, Sampling};
 pub use init::Initializer;
+pub use joins::{Add, Average, Concatenate, Multiply, Subtract};
 pub use layer::LayerConfig;
 pub use masking::Masking;
 pub use module::{CallArgs, RecurrentLayer, State};

@@ -1,14 +1,19 @@
 //! How layers become a graph.
 
+use crate::config::InputConfig;
 use crate::layer::{Shape, bad_option};
 use crate::{RecurrentSpec, Result, State};
 use recurve_graph::{Constant, Dim, GraphBuilder, Operator, ValueType, ops};
 use recurve_tensor::{DType, MAX_RANK, Tensor};
 use smallvec::SmallVec;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The name of the network's input.
-pub(crate) const INPUT: &str = "input";
+/// The name that an input of a network has in its graph.
+pub(crate) fn input_name(inputs: &[InputConfig], n: usize) -> String {
+    if inputs.len() == 1 { "input".into() } else { format!("input.{}", inputs[n].name) }
+}
+
 /// The name of the optional mask, `[B, T]`.
 const MASK: &str = "mask";
 /// The name of the optional lengths, `[B]`.
@@ -34,6 +39,10 @@ pub(crate) struct Flow {
     pub(crate) value: String,
     /// The name of the mask that layers before found, `[B, T]`.
     pub(crate) mask: Option<String>,
+    /// Whether it has a time dimension.
+    pub(crate) time: bool,
+    /// What else goes in.
+    pub(crate) others: Vec<Flow>,
 }
 
 /// What comes out of a layer.
@@ -43,6 +52,13 @@ pub(crate) struct Lowered {
     pub(crate) outputs: Vec<String>,
     /// The mask for the layers behind it.
     pub(crate) mask: Option<String>,
+}
+
+impl Flow {
+    /// A value alone.
+    pub(crate) fn new(value: String, mask: Option<String>, time: bool) -> Self {
+        Self { value, mask, time, others: Vec::new() }
+    }
 }
 
 impl Lowered {
@@ -125,6 +141,10 @@ pub(crate) struct Lowering {
     pub(crate) levels: Vec<Level>,
     /// The network's layers read `[T, B, …]`.
     time_major: bool,
+    /// Whether the caller may say which timesteps count: of the only input.
+    counted: bool,
+    /// Weights that are in the graph: calls of a layer share them.
+    known: HashSet<String>,
     /// How many layers are around the one that is added.
     depth: usize,
     /// Values made so far.
@@ -133,18 +153,25 @@ pub(crate) struct Lowering {
 
 impl Lowering {
     /// The inputs of a network.
-    pub(crate) fn new(dtype: DType, shape: &Shape, time_major: bool) -> Self {
+    pub(crate) fn new(inputs: &[InputConfig], time_major: bool) -> Self {
         let mut graph = GraphBuilder::new();
-        let axes = if time_major { ["time", "batch"] } else { ["batch", "time"] };
-        let dim = |(n, d): (usize, &Option<usize>)| match (d, axes.get(n)) {
-            (Some(size), _) => Dim::Size(*size),
-            (None, Some(name)) => Dim::symbol(name),
-            (None, None) => Dim::Any,
-        };
-        graph.input(INPUT, ValueType::new(dtype, shape.iter().enumerate().map(dim)));
-        graph.optional_input(MASK, ValueType::new(DType::U32, [None, None]));
-        graph.optional_input(LENGTHS, ValueType::new(DType::U32, [None]));
-        Self { graph, levels: Vec::new(), time_major, depth: 0, made: 0 }
+        let counted = inputs.len() == 1;
+        for (k, input) in inputs.iter().enumerate() {
+            // Sequences of several inputs may be of different lengths.
+            let time = if k == 0 { "time".to_owned() } else { format!("time.{}", input.name) };
+            let axes = if time_major { [&time, "batch"] } else { ["batch", &time] };
+            let dim = |(n, d): (usize, &Option<usize>)| match (d, axes.get(n)) {
+                (Some(size), _) => Dim::Size(*size),
+                (None, Some(name)) => Dim::symbol(name),
+                (None, None) => Dim::Any,
+            };
+            graph.input(&input_name(inputs, k), ValueType::new(input.dtype(), input.shape.iter().enumerate().map(dim)));
+        }
+        if counted {
+            graph.optional_input(MASK, ValueType::new(DType::U32, [None, None]));
+            graph.optional_input(LENGTHS, ValueType::new(DType::U32, [None]));
+        }
+        Self { graph, levels: Vec::new(), time_major, counted, known: HashSet::new(), depth: 0, made: 0 }
     }
 
     /// A new name for a value of a layer.
@@ -172,7 +199,9 @@ impl Lowering {
         weights
             .into_iter()
             .map(|(name, dims)| {
-                self.graph.parameter(&name, &dims);
+                if self.known.insert(name.clone()) {
+                    self.graph.parameter(&name, &dims);
+                }
                 name
             })
             .collect()
@@ -195,15 +224,16 @@ impl Lowering {
     /// network do not reach layers inside others.
     pub(crate) fn mask(&mut self, layer: &str, found: Option<&String>) -> (Option<String>, bool) {
         match found {
-            Some(found) => (Some(self.node(layer, ops::FirstGiven, &[MASK, found])), true),
-            None if self.depth == 0 => (Some(MASK.into()), false),
+            Some(found) if self.counted => (Some(self.node(layer, ops::FirstGiven, &[MASK, found])), true),
+            Some(found) => (Some(found.clone()), true),
+            None if self.depth == 0 && self.counted => (Some(MASK.into()), false),
             None => (None, false),
         }
     }
 
     /// The lengths of a recurrence.
     pub(crate) fn lengths(&self) -> &'static str {
-        if self.depth == 0 { LENGTHS } else { "" }
+        if self.depth == 0 && self.counted { LENGTHS } else { "" }
     }
 
     /// A recurrence with the names of its final h and c; the names of its initial ones come back, empty where

@@ -1,13 +1,15 @@
-//! Layers one after another.
+//! Networks: layers with weights on a device.
 
-use crate::layer::{Shape, bad_option};
-use crate::lowering::{Flow, INPUT, Level, Lowering, Place};
+use crate::config::{NetworkConfig, ValueRef};
+use crate::layer::bad_option;
+use crate::lowering::{Flow, Level, Lowering, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
 use crate::{CallArgs, Error, LayerConfig, Result, State, Weights};
 use recurve_graph::{Executor, Frame, Graph, RunOptions, ValueId};
 use recurve_tensor::{DType, Device, MAX_RANK, Tensor};
 use smallvec::{SmallVec, smallvec};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// A stack of layers to be built, as Keras's `Sequential`.
@@ -62,15 +64,22 @@ impl Sequential {
     /// [`Error::Input`] if a layer does not fit the one before it, [`Error::Option`] if a
     /// description contradicts itself; errors of the device.
     pub fn build(&self, input_shape: &[Option<usize>], device: &Device) -> Result<Network> {
-        let mut weights = Weights::new();
-        let mut seed = self.seed;
-        walk(&self.layers, input_shape, |name, prefix, layer, shape| {
-            seed = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let input = layer.module().features(name, shape)?;
-            layer.module().initialize(input, prefix, seed, &mut weights)
-        })?;
-        Network::new(&self.layers, input_shape, Arc::new(weights), device)
+        initialized(&NetworkConfig::sequential(&self.layers, input_shape)?, self.seed, device)
     }
+}
+
+/// A network with fresh weights.
+pub(crate) fn initialized(config: &NetworkConfig, seed: u64, device: &Device) -> Result<Network> {
+    let mut weights = Weights::new();
+    config.walk(|v| {
+        if v.call > 0 {
+            return Ok(());
+        }
+        let seed = seed.wrapping_add((v.index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let features = v.layer.module().features(v.name, v.shapes[0])?;
+        v.layer.module().initialize(features, v.prefix, seed, &mut weights)
+    })?;
+    Network::new(config, Arc::new(weights), device)
 }
 
 /// The states of a network's recurrent layers, first to last; a layer of stacked cells has one a
@@ -109,69 +118,82 @@ type Dims = SmallVec<[usize; MAX_RANK]>;
 /// states.
 #[derive(Debug)]
 pub struct Network {
-    configs: Vec<LayerConfig>,
-    input_shape: Vec<Option<usize>>,
+    config: NetworkConfig,
     /// The graph as the layers make it.
     graph: Arc<Graph>,
     /// The same with less to compute, on the device.
     executor: Executor,
     /// Its recurrences.
     levels: Vec<Level>,
-    /// The first output of every layer, in the executor's graph.
+    /// The first output of every call of a layer, in the executor's graph.
     firsts: Vec<ValueId>,
-    /// Outputs that are no states, the first of those of the executor's graph.
-    outputs: usize,
+    /// The names of the layers that give them, and of the values in the graph.
+    traced: Vec<(String, String)>,
+    /// Whether the first output has a time dimension.
+    keeps_time: bool,
+    /// Of the outputs in the description.
+    output_shapes: Vec<Vec<Option<usize>>>,
     summaries: Vec<LayerSummary>,
     weights: Arc<Weights>,
     device: Device,
 }
 
 impl Network {
-    /// Layers with these weights, named `layers.N.…`.
+    /// What a description says, with these weights, named `layers.N.…`.
     ///
     /// # Errors
     /// [`Error::Input`], [`Error::Option`], [`Error::MissingWeight`], [`Error::ExtraWeight`],
     /// [`Error::WeightShape`]; errors of the device.
-    pub fn new(configs: &[LayerConfig], input_shape: &Shape, weights: Arc<Weights>, device: &Device) -> Result<Self> {
-        let time_major = configs.iter().any(|c| c.module().time_major());
-        let mut into = Lowering::new(input_dtype(configs), input_shape, time_major);
-        let mut flow = Flow { value: INPUT.into(), mask: None };
-        let (mut outputs, mut firsts, mut summaries) = (Vec::new(), Vec::new(), Vec::new());
-        let mut known = 0;
-        walk(configs, input_shape, |name, prefix, config, shape| {
-            let module = config.module();
+    pub fn new(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
+        let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
+        let mut into = Lowering::new(&config.inputs, time_major);
+        let mut flows: HashMap<ValueRef, Flow> = (0..config.inputs.len())
+            .map(|n| {
+                let name = ValueRef::new(config.inputs[n].name.as_str());
+                (name, Flow::new(input_name(&config.inputs, n), None, true))
+            })
+            .collect();
+        let mut traced = Vec::new();
+        let mut summaries: Vec<Option<LayerSummary>> = vec![None; config.layers.len()];
+        let mut needed = HashSet::new();
+        let shapes = config.walk(|v| {
+            let module = v.layer.module();
+            let (name, prefix, shape) = (v.name, v.prefix, v.shapes[0]);
             let features = module.features(name, shape)?;
-            let shapes = module.weights(features, prefix);
-            known += shapes.len();
-            for (name, dims) in &shapes {
-                weights.expect(name, dims)?;
+            let shapes = v.weights()?;
+            let mut x = flows[&v.inputs[0]].clone();
+            x.others = v.inputs[1..].iter().map(|i| flows[i].clone()).collect();
+            let time = x.time && x.others.iter().all(|o| o.time) && module.keeps_time();
+            let lowered = module.lower(&Place { name, prefix, features, shape }, &x, &mut into)?;
+            traced.push((ValueRef { call: v.call, ..ValueRef::new(name) }.to_string(), lowered.outputs[0].clone()));
+            for (output, value) in lowered.outputs.into_iter().enumerate() {
+                // States come without time.
+                let like_the_first = v.outputs[output].len() == v.outputs[0].len();
+                let mask = lowered.mask.clone().filter(|_| like_the_first);
+                let place = ValueRef { of: name.into(), call: v.call, output };
+                flows.insert(place, Flow::new(value, mask, time && like_the_first));
             }
-            let lowered = module.lower(&Place { name, prefix, features, shape }, &flow, &mut into)?;
-            flow = Flow { value: lowered.outputs[0].clone(), mask: lowered.mask };
-            firsts.push(flow.value.clone());
-            outputs = lowered.outputs;
-            summaries.push(LayerSummary {
+            let summary = summaries[v.index].get_or_insert_with(|| LayerSummary {
                 name: name.into(),
                 class: module.class_name(),
                 input_shape: shape.to_vec(),
-                output_shapes: module.output_shapes(name, shape)?,
+                output_shapes: v.outputs.to_vec(),
                 params: shapes.iter().map(|(_, d)| d.iter().product::<usize>()).sum(),
+                connected_to: Vec::new(),
             });
+            summary.connected_to.extend_from_slice(v.inputs);
+            for (name, dims) in shapes {
+                weights.expect(&name, &dims)?;
+                needed.insert(name);
+            }
             Ok(())
         })?;
-        if known != weights.iter().count() {
-            let mut expected = Vec::new();
-            walk(configs, input_shape, |name, prefix, config, shape| {
-                expected.extend(shapes_of(name, config, prefix, shape)?);
-                Ok(())
-            })?;
-            if let Some((name, _)) = weights.iter().find(|(n, _)| expected.iter().all(|(e, _)| e != n)) {
-                return Err(Error::ExtraWeight { name: name.into() });
-            }
+        if let Some((name, _)) = weights.iter().find(|(n, _)| !needed.contains(*n)) {
+            return Err(Error::ExtraWeight { name: name.into() });
         }
         let Lowering { graph: mut builder, levels, .. } = into;
-        for (n, value) in outputs.iter().enumerate() {
-            builder.output(&format!("output.{n}"), value);
+        for o in &config.outputs {
+            builder.output(&format!("output.{}", o.name), &flows[&o.value].value);
         }
         for (n, level) in levels.iter().enumerate().filter(|(_, l)| l.keeps_state()) {
             for (part, end) in ["h", "c"].into_iter().zip(&level.ends) {
@@ -180,36 +202,21 @@ impl Network {
         }
         let graph = Arc::new(builder.build()?);
         let simple = Arc::new(Graph::clone(&graph).simplified()?);
-        let firsts = firsts.iter().map(|v| simple.find(v).expect("a value of the graph")).collect();
+        let firsts = traced.iter().map(|(_, v)| simple.find(v).expect("a value of the graph")).collect();
         let executor = Executor::new(simple, |name| weights.get(name).cloned(), device)?;
         executor.prepare()?;
         Ok(Self {
-            configs: configs.to_vec(),
-            input_shape: input_shape.to_vec(),
+            output_shapes: config.outputs.iter().map(|o| shapes[&o.value].clone()).collect(),
+            keeps_time: flows[&config.outputs[0].value].time,
+            config: config.clone(),
             graph,
             executor,
             levels,
             firsts,
-            outputs: outputs.len(),
-            summaries,
+            traced,
+            summaries: summaries.into_iter().flatten().collect(),
             weights,
             device: device.clone(),
-        })
-    }
-
-    /// Names and shapes of the weights that such layers need, layer by layer, before there are any.
-    /// An error of `visit` ends it.
-    ///
-    /// # Errors
-    /// [`Error::Input`] and [`Error::Option`] as [`Self::new`]; those of `visit`.
-    pub fn visit_weights(
-        configs: &[LayerConfig],
-        input_shape: &Shape,
-        mut visit: impl FnMut(&str, &[usize]) -> Result<()>,
-    ) -> Result<()> {
-        walk(configs, input_shape, |name, prefix, config, shape| {
-            let needed = shapes_of(name, config, prefix, shape)?;
-            needed.iter().try_for_each(|(name, dims)| visit(name, dims))
         })
     }
 
@@ -218,7 +225,7 @@ impl Network {
     /// # Errors
     /// Errors of the device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        Self::new(&self.configs, &self.input_shape, self.weights.clone(), device)
+        Self::new(&self.config, self.weights.clone(), device)
     }
 
     /// The device.
@@ -226,9 +233,14 @@ impl Network {
         &self.device
     }
 
+    /// The description.
+    pub fn config(&self) -> &NetworkConfig {
+        &self.config
+    }
+
     /// The layers' descriptions.
-    pub fn configs(&self) -> &[LayerConfig] {
-        &self.configs
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = &LayerConfig> {
+        self.config.layers.iter().map(|l| &l.layer)
     }
 
     /// The graph that the layers make.
@@ -236,14 +248,19 @@ impl Network {
         &self.graph
     }
 
-    /// The shape of the input, `None` standing for any size.
-    pub fn input_shape(&self) -> &[Option<usize>] {
-        &self.input_shape
+    /// The shapes of the outputs, `None` standing for any size.
+    pub fn output_shapes(&self) -> &[Vec<Option<usize>>] {
+        &self.output_shapes
     }
 
-    /// The element type of the input: U32 where ids go in.
+    /// The shape of the first input, `None` standing for any size.
+    pub fn input_shape(&self) -> &[Option<usize>] {
+        &self.config.inputs[0].shape
+    }
+
+    /// The element type of the first input: U32 where ids go in.
     pub fn input_dtype(&self) -> DType {
-        input_dtype(&self.configs)
+        self.config.inputs[0].dtype()
     }
 
     /// The weights by name, as they are stored. What the device computes with is made of them.
@@ -284,7 +301,7 @@ impl Network {
 
     /// Layers, shapes and parameters, as Keras prints them.
     pub fn summary(&self) -> Summary {
-        Summary::new("sequential", self.summaries.clone())
+        Summary::new(if self.config.is_sequential() { "sequential" } else { "functional" }, self.summaries.clone())
     }
 
     /// The output for an input.
@@ -316,22 +333,96 @@ impl Network {
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
     ) -> Result<(Vec<Tensor>, NetworkState)> {
-        let frame = self.run(x, args, state, &[])?;
-        let ids = self.executor.graph().outputs()[..self.outputs].iter();
+        self.run_all(&[self.only(x)?], args, state)
+    }
+
+    /// The outputs of a network with several inputs, in the order of its description, each input given by name.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if an input is missing, unknown or given twice; otherwise as [`Self::forward_from`].
+    pub fn forward_named(&self, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+        Ok(self.forward_named_from(inputs, &CallArgs::default(), None)?.0)
+    }
+
+    /// [`Self::forward_named`] with the states of all recurrent layers, as [`Self::forward_from`].
+    ///
+    /// # Errors
+    /// As [`Self::forward_named`].
+    pub fn forward_named_from(
+        &self,
+        inputs: &[(&str, &Tensor)],
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+    ) -> Result<(Vec<Tensor>, NetworkState)> {
+        self.run_all(&self.by_name(inputs)?, args, state)
+    }
+
+    fn run_all(
+        &self,
+        xs: &[&Tensor],
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+    ) -> Result<(Vec<Tensor>, NetworkState)> {
+        let frame = self.run(xs, args, state, &[])?;
+        let ids = self.executor.graph().outputs()[..self.config.outputs.len()].iter();
         let values = ids.map(|(_, id)| value(&frame, *id)).collect();
         Ok((values, self.end(frame, args)))
     }
 
-    /// The first output of every layer, in order.
+    /// The only input.
+    fn only<'a>(&self, x: &'a Tensor) -> Result<&'a Tensor> {
+        match self.config.inputs.len() {
+            1 => Ok(x),
+            _ => {
+                let message = format!("are {}; give each by its name to `forward_named`", self.input_names());
+                Err(bad_option("network", "inputs", message))
+            }
+        }
+    }
+
+    fn input_names(&self) -> String {
+        self.config.inputs.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Inputs in the order of the description.
+    fn by_name<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<SmallVec<[&'a Tensor; 4]>> {
+        let bad = |name: &str, what: &str| {
+            Err(bad_option("network", "inputs", format!("are {}, but `{name}` {what}", self.input_names())))
+        };
+        for (n, (name, _)) in inputs.iter().enumerate() {
+            if self.config.inputs.iter().all(|i| i.name != *name) {
+                return bad(name, "is given");
+            }
+            if inputs[..n].iter().any(|(other, _)| other == name) {
+                return bad(name, "is given twice");
+            }
+        }
+        let mut all = SmallVec::new();
+        for i in &self.config.inputs {
+            match inputs.iter().find(|(name, _)| *name == i.name) {
+                Some((_, x)) => all.push(*x),
+                None => return bad(&i.name, "is missing"),
+            }
+        }
+        Ok(all)
+    }
+
+    /// The first output of every call of a layer, in the order in which they run, by the name of the layer.
     ///
     /// # Errors
-    /// As [`Self::forward_all`].
-    pub fn forward_traced(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
+    /// As [`Self::forward_named`].
+    pub fn forward_traced(&self, inputs: &[(&str, &Tensor)], args: &CallArgs<'_>) -> Result<Vec<(String, Tensor)>> {
         let state = args.state.map(|s| NetworkState(smallvec![s.clone()]));
-        let frame = self.run(x, args, state.as_ref(), &self.firsts)?;
-        let values = self.firsts.iter().map(|id| value(&frame, *id)).collect();
+        let frame = self.run(&self.by_name(inputs)?, args, state.as_ref(), &self.firsts)?;
+        let values = self.firsts.iter().map(|id| value(&frame, *id));
+        let values = self.traced.iter().map(|(layer, _)| layer.clone()).zip(values).collect();
         self.end(frame, args);
         Ok(values)
+    }
+
+    /// The names in [`Self::graph`] of what [`Self::forward_traced`] returns.
+    pub fn traced_values(&self) -> impl Iterator<Item = &str> {
+        self.traced.iter().map(|(_, value)| &value[..])
     }
 
     /// One timestep for streaming: ids `[B]` or features `[B, …]`, and the states from the step
@@ -357,19 +448,20 @@ impl Network {
         self.check_steps()?;
         let time = usize::from(!self.time_major());
         let mut dims = Dims::from_slice(x.dims());
-        if dims.len() + 1 != self.input_shape.len() {
+        let x = &self.only(x)?;
+        if dims.len() + 1 != self.input_shape().len() {
             return Err(Error::Input {
-                layer: self.summaries.first().map_or("input", |l| &l.name).into(),
+                layer: self.config.layers[0].name.clone(),
                 expected: "one timestep: [batch] of ids or [batch, features]".into(),
                 got: x.shape().to_string(),
             });
         }
         dims.insert(time, 1);
-        let frame = self.run(&x.reshape(&dims)?, args, state, &[])?;
+        let frame = self.run(&[&x.reshape(&dims)?], args, state, &[])?;
         let y = value(&frame, self.executor.graph().outputs()[0].1);
         let state = self.end(frame, args);
         // A layer that returns only its last output has dropped the time dimension already.
-        if !self.configs.iter().all(|c| c.module().keeps_time()) {
+        if !self.keeps_time {
             return Ok((y, state));
         }
         let mut dims = Dims::from_slice(y.dims());
@@ -379,10 +471,10 @@ impl Network {
 
     /// Whether a single timestep can run.
     fn check_steps(&self) -> Result<()> {
-        for (layer, config) in self.summaries.iter().zip(&self.configs) {
-            config.module().check_step(&layer.name)?;
+        for l in &self.config.layers {
+            l.layer.module().check_step(&l.name)?;
         }
-        match self.input_shape.get(usize::from(!self.time_major())) {
+        match self.input_shape().get(usize::from(!self.time_major())) {
             Some(&Some(steps)) if steps != 1 => Err(Error::Option {
                 layer: self.summaries[0].name.clone(),
                 argument: "input_shape",
@@ -397,38 +489,47 @@ impl Network {
     /// remembers states which are not in a [`NetworkState`].
     pub(crate) fn check_streams(&self) -> Result<()> {
         self.check_steps()?;
-        if let Some(&Some(rows)) = self.input_shape.get(usize::from(self.time_major())) {
+        if let Some(&Some(rows)) = self.input_shape().get(usize::from(self.time_major())) {
             let message = format!("fixes the number of sequences at {rows}, but streams come and go");
             return Err(bad_option(&self.summaries[0].name, "input_shape", message));
         }
-        let mut layers = self.summaries.iter().zip(&self.configs);
-        layers.try_for_each(|(layer, config)| config.module().check_streams(&layer.name))
+        if self.config.inputs.len() > 1 {
+            return Err(bad_option("network", "inputs", "must be one: streams bring one value at a timestep"));
+        }
+        self.config.layers.iter().try_for_each(|l| l.layer.module().check_streams(&l.name))
     }
 
     pub(crate) fn is_stateful(&self) -> bool {
-        self.configs.iter().any(|c| c.module().is_stateful())
+        self.layers().any(|l| l.module().is_stateful())
     }
 
     pub(crate) fn time_major(&self) -> bool {
-        self.configs.iter().any(|c| c.module().time_major())
+        self.layers().any(|l| l.module().time_major())
     }
 
     /// A call up to its last node.
-    fn run(&self, x: &Tensor, args: &CallArgs<'_>, state: Option<&NetworkState>, watched: &[ValueId]) -> Result<Frame> {
-        let mut frame = self.start(x, args, state, watched)?;
+    fn run(
+        &self,
+        xs: &[&Tensor],
+        args: &CallArgs<'_>,
+        state: Option<&NetworkState>,
+        watched: &[ValueId],
+    ) -> Result<Frame> {
+        let mut frame = self.start(xs, args, state, watched)?;
         let mut options = RunOptions::default();
         options.strategy = args.strategy;
         self.executor.advance(&mut frame, usize::MAX, &options)?;
         Ok(frame)
     }
 
-    /// Finds the fastest way of running each recurrent layer for inputs of the size of `x` on a GPU, as
+    /// Finds the fastest way of running each recurrent layer for inputs of these sizes on a GPU, as
     /// [`recurve_kernels::Recurrent::tune`] does; calls with [`recurve_kernels::Strategy::Auto`] take it from then on.
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn tune(&self, x: &Tensor) -> Result<()> {
-        let mut frame = self.start(x, &CallArgs { ignore_memory: true, ..CallArgs::default() }, None, &[])?;
+    pub fn tune(&self, inputs: &[(&str, &Tensor)]) -> Result<()> {
+        let inputs = self.by_name(inputs)?;
+        let mut frame = self.start(&inputs, &CallArgs { ignore_memory: true, ..CallArgs::default() }, None, &[])?;
         let mut options = RunOptions::default();
         options.tune = true;
         self.executor.advance(&mut frame, usize::MAX, &options)?;
@@ -439,7 +540,7 @@ impl Network {
     /// A call before its first node.
     fn start(
         &self,
-        x: &Tensor,
+        xs: &[&Tensor],
         args: &CallArgs<'_>,
         state: Option<&NetworkState>,
         watched: &[ValueId],
@@ -451,18 +552,28 @@ impl Network {
             let message = format!("must hold {count} states, one a recurrent layer, but it holds {}", s.0.len());
             return Err(bad_option("network", "state", message));
         }
-        self.check(x)?;
+        for (n, x) in xs.iter().enumerate() {
+            self.check(n, x)?;
+        }
+        let counted = xs.len() == 1;
+        if !counted && (args.mask.is_some() || args.lengths.is_some()) {
+            let message = "belong to networks with one input; use Masking or mask_zero for each of several";
+            return Err(bad_option("network", "mask, lengths", message));
+        }
         let mut given = state.map_or(&[][..], |s| &s.0).iter();
         let mut states: SmallVec<[Option<State>; 4]> = SmallVec::new();
         for level in self.levels.iter().filter(|l| l.keeps_state()) {
             let own = if level.visible() { given.next() } else { None };
             own.map(|s| check_state(&level.spec, s)).transpose()?;
             states.push(match own {
-                None if !args.ignore_memory => level.remembered(x)?,
+                None if !args.ignore_memory => level.remembered(xs[0])?,
                 _ => own.cloned(),
             });
         }
-        let mut inputs: SmallVec<[Option<&Tensor>; 16]> = smallvec![Some(x), args.mask, args.lengths];
+        let mut inputs: SmallVec<[Option<&Tensor>; 16]> = xs.iter().map(|&x| Some(x)).collect();
+        if counted {
+            inputs.extend([args.mask, args.lengths]);
+        }
         for (level, state) in self.levels.iter().filter(|l| l.keeps_state()).zip(&states) {
             inputs.push(state.as_ref().map(|s| &s.h));
             if level.ends[1].is_some() {
@@ -474,7 +585,7 @@ impl Network {
 
     /// The states that a call ends with; those of stateful layers are kept.
     fn end(&self, frame: Frame, args: &CallArgs<'_>) -> NetworkState {
-        let mut ids = self.executor.graph().outputs()[self.outputs..].iter();
+        let mut ids = self.executor.graph().outputs()[self.config.outputs.len()..].iter();
         let mut next = || value(&frame, ids.next().expect("an output for each state").1);
         let mut ends = States::new();
         for level in self.levels.iter().filter(|l| l.keeps_state()) {
@@ -496,82 +607,27 @@ impl Network {
         self.levels.iter().for_each(|l| *l.kept() = None);
     }
 
-    fn check(&self, x: &Tensor) -> Result<()> {
-        let fits = x.dims().len() == self.input_shape.len()
-            && x.dims().iter().zip(&self.input_shape).all(|(d, s)| s.is_none_or(|s| s == *d));
-        if !fits {
-            let letters =
-                if self.input_dtype() == DType::U32 { "[batch, timesteps]" } else { "[batch, timesteps, features]" };
-            return Err(Error::Input {
-                layer: self.summaries.first().map_or("input", |l| &l.name).into(),
-                expected: format!("{letters} = {}", show(&self.input_shape)),
-                got: x.shape().to_string(),
-            });
+    /// Whether an input fits.
+    fn check(&self, n: usize, x: &Tensor) -> Result<()> {
+        let input = &self.config.inputs[n];
+        let fits = x.dims().len() == input.shape.len()
+            && x.dims().iter().zip(&input.shape).all(|(d, s)| s.is_none_or(|s| s == *d));
+        if fits {
+            return Ok(());
         }
-        Ok(())
+        let letters = if input.ids { "[batch, timesteps]" } else { "[batch, timesteps, features]" };
+        let single = self.config.inputs.len() == 1;
+        Err(Error::Input {
+            layer: if single { self.config.layers[0].name.clone() } else { input.name.clone() },
+            expected: format!("{letters} = {}", show(&input.shape)),
+            got: x.shape().to_string(),
+        })
     }
 }
 
 /// A value at the end of a run.
 fn value(frame: &Frame, id: ValueId) -> Tensor {
     frame.value(id).expect("a run has all its outputs").clone()
-}
-
-/// The element type of the input: U32 where ids go in.
-fn input_dtype(configs: &[LayerConfig]) -> DType {
-    if configs.first().is_some_and(|c| c.module().takes_ids()) { DType::U32 } else { DType::F32 }
-}
-
-/// Visits every layer with its name, the prefix of its weights and the shape that goes into it.
-fn walk(
-    configs: &[LayerConfig],
-    input_shape: &Shape,
-    mut visit: impl FnMut(&str, &str, &LayerConfig, &Shape) -> Result<()>,
-) -> Result<()> {
-    if configs.is_empty() {
-        return Err(Error::Option { layer: "sequential".into(), argument: "layers", message: "is empty".into() });
-    }
-    let mut shape = input_shape.to_vec();
-    let mut classes: Vec<&str> = Vec::new();
-    for (n, config) in configs.iter().enumerate() {
-        let class = config.class_name();
-        let before = classes.iter().filter(|c| **c == class).count();
-        classes.push(class);
-        let name = match before {
-            0 => snake_case(class),
-            k => format!("{}_{k}", snake_case(class)),
-        };
-        visit(&name, &format!("layers.{n}"), config, &shape)?;
-        let outputs = config.module().output_shapes(&name, &shape)?;
-        if outputs.len() > 1 && n + 1 < configs.len() {
-            return Err(Error::Option {
-                layer: name,
-                argument: "return_state or merge_mode",
-                message: "gives several outputs, which only the last layer of a Sequential may do".into(),
-            });
-        }
-        shape.clone_from(&outputs[0]);
-    }
-    Ok(())
-}
-
-/// `SimpleRNN` to `simple_rnn`, as Keras names layers.
-fn snake_case(class: &str) -> String {
-    let mut out = String::new();
-    let mut lower = false;
-    for c in class.chars() {
-        if c.is_uppercase() && lower {
-            out.push('_');
-        }
-        lower = c.is_lowercase();
-        out.extend(c.to_lowercase());
-    }
-    out
-}
-
-fn shapes_of(name: &str, config: &LayerConfig, prefix: &str, shape: &Shape) -> Result<Vec<(String, Vec<usize>)>> {
-    let module = config.module();
-    Ok(module.weights(module.features(name, shape)?, prefix))
 }
 
 #[cfg(test)]
@@ -625,11 +681,11 @@ mod tests {
         let mut network = layers.build(&[None, None], &Device::Cpu).expect("a network");
         let ids = Tensor::from_u32(&[1, 4, 0, 2], &[2, 2], &Device::Cpu).expect("memory");
         let last = |n: &Network| {
-            let trace = n.forward_traced(&ids, &CallArgs::default()).expect("a call");
-            assert_eq!(*trace[0].shape(), [2, 2, 3], "the rows of the embedding, not ids");
-            let traced = trace.last().expect("layers").to_vec().expect("a read");
+            let trace = n.forward_traced(&[("input", &ids)], &CallArgs::default()).expect("a call");
+            assert_eq!(*trace[0].1.shape(), [2, 2, 3], "the rows of the embedding, not ids");
+            let traced = trace.last().expect("layers").1.to_vec().expect("a read");
             assert_eq!(traced, n.forward(&ids).expect("a call").to_vec().expect("a read"));
-            (trace[0].to_vec().expect("a read"), traced)
+            (trace[0].1.to_vec().expect("a read"), traced)
         };
         let right = last(&network);
         let weights = network.weights().clone();

@@ -1,6 +1,6 @@
 //! Recurrent layers: their description, weights and shapes.
 
-use crate::layer::{LayerModule, Shape, bad_option, is_default, sequence};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, sequence};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights, init};
 use recurve_graph::ops;
@@ -118,6 +118,11 @@ impl RecurrentSpec {
             (None, false) => &[Direction::Forward],
             (None, true) => &[Direction::Reverse],
         }
+    }
+
+    /// States of a direction: h, or h and c.
+    fn parts(&self) -> usize {
+        if self.cell.kind.has_cell_state() { 2 } else { 1 }
     }
 
     /// Elements of h: the units, or those of its projection.
@@ -238,6 +243,33 @@ impl LayerModule for RecurrentSpec {
         let count = if self.return_state { self.directions() } else { 0 };
         Ok(std::iter::repeat_n(output, outputs).chain(std::iter::repeat_n(states, count).flatten()).collect())
     }
+    fn all_output_shapes(&self, name: &str, shapes: &[&Shape]) -> Result<Vec<Vec<Option<usize>>>> {
+        let Some((x, states)) = shapes.split_first() else {
+            return Err(bad_option(name, "inputs", "must be at least one"));
+        };
+        let outputs = self.output_shapes(name, x)?;
+        if states.is_empty() {
+            return Ok(outputs);
+        }
+        let (h, c) = self.cell.state_sizes(self.units);
+        let sizes: Vec<usize> = std::iter::once(h).chain(c).cycle().take(self.directions() * self.parts()).collect();
+        if self.num_layers != 1 {
+            return Err(bad_option(name, "inputs", "must be one for stacked layers: they begin with zeros"));
+        }
+        if self.stateful {
+            return Err(bad_option(name, "stateful", "begins with what it remembers, but initial states are given"));
+        }
+        if states.len() != sizes.len() {
+            let message = format!("must have {} initial states or none, but there are {}", sizes.len(), states.len());
+            return Err(bad_option(name, "inputs", message));
+        }
+        for (state, size) in states.iter().zip(sizes) {
+            if !matches!(state, &&[_, s] if s.is_none_or(|s| s == size)) {
+                return Err(bad_input(name, &format!("an initial state [batch, {size}]"), state));
+            }
+        }
+        Ok(outputs)
+    }
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
         let (mut outputs, ends) = lower(self, at, x, into, self.go_backwards)?;
         if self.return_state {
@@ -277,6 +309,26 @@ fn top(spec: &RecurrentSpec, at: &Place<'_>, state: &str, direction: usize, into
     into.node(at.name, without, &[&own])
 }
 
+/// The initial h or c, part `n` of `parts`, of values `[B, H]` that go into the layer, a direction after the other; what
+/// the caller gives comes first.
+fn initial_state(
+    at: &Place<'_>,
+    values: &[Flow],
+    (n, parts): (usize, usize),
+    given: &str,
+    into: &mut Lowering,
+) -> String {
+    let one = ops::Reshape(vec![ops::Extent::Size(1), ops::Extent::Axes(0, 1), ops::Extent::Axes(1, 1)]);
+    let own = values.iter().skip(n).step_by(parts);
+    let each: Vec<String> = own.map(|v| into.node(at.name, one.clone(), &[&v.value])).collect();
+    let each: Vec<&str> = each.iter().map(String::as_str).collect();
+    let joined = match each[..] {
+        [one] => one.to_owned(),
+        _ => into.node(at.name, ops::Concat { axis: 0 }, &each),
+    };
+    if given.is_empty() { joined } else { into.node(at.name, ops::FirstGiven, &[given, &joined]) }
+}
+
 /// Adds a recurrence: the names of its outputs without states, and those of the final h and c. With
 /// `reading_order` the outputs of a layer that goes backwards come in the order in which they were computed.
 pub(crate) fn lower(
@@ -300,7 +352,13 @@ pub(crate) fn lower(
     let y = into.value(at.name);
     let h = into.value(at.name);
     let c = spec.cell.kind.has_cell_state().then(|| into.value(at.name));
-    let [h0, c0] = into.level(at, spec, [Some(&h), c.as_ref()]);
+    let [mut h0, mut c0] = into.level(at, spec, [Some(&h), c.as_ref()]);
+    if !x.others.is_empty() {
+        let parts = 1 + usize::from(c.is_some());
+        for (n, state) in [&mut h0, &mut c0].into_iter().enumerate().take(parts) {
+            *state = initial_state(at, &x.others, (n, parts), state, into);
+        }
+    }
     into.parameters(spec.weights(at.features, at.prefix));
     let given = [&x.value, &h0, &c0, into.lengths(), mask.as_deref().unwrap_or_default(), ""];
     let inputs = recurrence.inputs(given, |part, layer, direction| {

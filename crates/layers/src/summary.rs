@@ -1,5 +1,6 @@
 //! Layers, shapes and parameters as a table.
 
+use crate::ValueRef;
 use std::fmt;
 
 /// A row of a [`Summary`].
@@ -15,6 +16,8 @@ pub struct LayerSummary {
     pub output_shapes: Vec<Vec<Option<usize>>>,
     /// Number of weights.
     pub params: usize,
+    /// What goes into it, by name: inputs of the network and layers before it.
+    pub connected_to: Vec<ValueRef>,
 }
 
 /// The table that Keras's `summary()` prints; [`fmt::Display`] lays it out.
@@ -77,17 +80,32 @@ impl fmt::Display for Summary {
             .iter()
             .map(|l| (format!("{} ({})", l.name, l.class), l.output_shape(), thousands(l.params)))
             .collect();
+        // As Keras: where the layers are not one after another.
+        let before = std::iter::once(None).chain(self.layers.iter().map(|l| Some(&l.name)));
+        let chained = |(l, before): (&LayerSummary, Option<&String>)| match &l.connected_to[..] {
+            [one] => before.is_none_or(|name| *one == ValueRef::new(name.as_str())),
+            _ => false,
+        };
+        let connections: Vec<String> = if self.layers.iter().zip(before).all(chained) {
+            Vec::new()
+        } else {
+            let list = |l: &LayerSummary| l.connected_to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            self.layers.iter().map(list).collect()
+        };
         let width = |least: usize, cell: fn(&(String, String, String)) -> &str| {
             rows.iter().map(|r| cell(r).chars().count()).max().unwrap_or(0).max(least) + 2
         };
         let (a, b, c) = (width(26, |r| &r.0), width(22, |r| &r.1), width(10, |r| &r.2));
-        let line = |ch: &str| ch.repeat(a + b + c + 1);
+        let d = connections.iter().map(|s| s.chars().count() + 2).max().map_or(0, |d| d.max(14));
+        let line = |ch: &str| ch.repeat(a + b + c + d + 1);
         writeln!(f, "Model: \"{}\"", self.name)?;
         writeln!(f, "{}", line("_"))?;
-        writeln!(f, " {:a$}{:b$}{:c$}", "Layer (type)", "Output Shape", "Param #")?;
+        let head = if d > 0 { "Connected to" } else { "" };
+        writeln!(f, " {:a$}{:b$}{:c$}{head:d$}", "Layer (type)", "Output Shape", "Param #")?;
         writeln!(f, "{}", line("="))?;
-        for (name, shape, params) in &rows {
-            writeln!(f, " {name:a$}{shape:b$}{params:c$}")?;
+        for (n, (name, shape, params)) in rows.iter().enumerate() {
+            let from = connections.get(n).map_or("", String::as_str);
+            writeln!(f, " {name:a$}{shape:b$}{params:c$}{from:d$}")?;
         }
         writeln!(f, "{}", line("="))?;
         let total = thousands(self.total_params);

@@ -50,7 +50,7 @@ impl LayerModule for TimeDistributed {
         let rank = self.layer.module().output_shapes(at.name, &shape)?[0].len();
         let inside = Place { shape: &shape, ..*at };
         // The masks and lengths of the sequences around it say nothing of the sequences in it.
-        let flow = Flow { value, mask: None };
+        let flow = Flow::new(value, None, false);
         let inner = into.inside(|into| self.layer.module().lower(&inside, &flow, into))?;
         let unfolded = [Extent::Like(0), Extent::Like(1)].into_iter().chain(axes(1, rank)).collect();
         let y = into.node(at.name, ops::Reshape(unfolded), &[&inner.outputs[0], &x.value]);

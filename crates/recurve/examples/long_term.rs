@@ -53,7 +53,7 @@ fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>
         }
     }
     weights.insert(name, &[gates * UNITS], bias)?;
-    Ok(Network::new(network.configs(), network.input_shape(), Arc::new(weights), device)?)
+    Ok(Network::new(network.config(), Arc::new(weights), device)?)
 }
 
 /// A cell's name, and a value after each timestep.

@@ -11,10 +11,11 @@ pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,
 };
 pub use recurve_layers::{
-    Bidirectional, CallArgs, Dense, Dropout, Embedding, Error as LayerError, GenerateOptions, Gru, IndRnn, Initializer,
-    LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm, Network, NetworkState, RecurrentLayer, RecurrentSpec,
-    Replicas, Sampling, Sequential, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Summary,
-    TimeDistributed, Weights, thousands,
+    Add, Average, Bidirectional, CallArgs, Concatenate, Dense, Dropout, Embedding, Error as LayerError, Functional,
+    GenerateOptions, Gru, IndRnn, Initializer, InputConfig, LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm,
+    Multiply, NamedLayer, Network, NetworkConfig, NetworkState, OutputConfig, RecurrentLayer, RecurrentSpec, Replicas,
+    Sampling, Sequential, SharedLayer, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract,
+    Summary, TimeDistributed, ValueRef, Weights, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{

@@ -18,6 +18,7 @@ use crate::{
     RecurrentSpec, Tensor, WeightStorage, Weights,
 };
 use half::f16;
+use recurve_graph::Array;
 use recurve_reference as reference;
 use recurve_vocabulary::round_to_int8;
 use std::fmt;
@@ -253,16 +254,11 @@ pub fn cross_check(
     for device in devices {
         let here = model.to_device(device)?;
         let given = here.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
-        let outputs = here.network().forward_traced(&given.x, &given.args()).map_err(Error::from)?;
-        let names = here.summary().layers;
+        let outputs = here.network().forward_traced(&given.named(), &given.args()).map_err(Error::from)?;
         let mut layers = Vec::new();
-        for ((out, want), name) in outputs.iter().zip(&want).zip(names) {
+        for ((layer, out), want) in outputs.into_iter().zip(&want) {
             let got = out.to_vec().map_err(Error::from)?;
-            layers.push(LayerCheck {
-                layer: name.name,
-                shape: out.dims().to_vec(),
-                result: compare(&got, want, tolerance),
-            });
+            layers.push(LayerCheck { layer, shape: out.dims().to_vec(), result: compare(&got, want, tolerance) });
         }
         report.devices.push(DeviceCheck { device: device.to_string(), layers });
     }
@@ -278,14 +274,56 @@ pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<
     // The model's own checks of names and shapes, on the CPU: the reference has none.
     let host = model.to_device(&Device::Cpu)?;
     let given = host.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
-    host.network().forward_all(&given.x, &given.args())?;
+    host.network().forward_named_from(&given.named(), &given.args(), None)?;
+    if !model.network().config().is_sequential() {
+        return Ok(evaluate_graph(model.network(), inputs)?);
+    }
 
-    let data = inputs.iter().find(|(n, _)| *n == model.info().input).map(|(_, a)| a);
+    let data = inputs.iter().find(|(n, _)| *n == model.info().network.inputs[0].name).map(|(_, a)| a);
     let data = data.expect("the inputs were just found complete");
     let host = |t: Option<Tensor>| t.map(|t| t.to_vec_u32()).transpose();
     let lengths = host(given.lengths)?.map(|l| l.into_iter().map(|v| v as usize).collect::<Vec<_>>());
     let mask = host(given.mask)?.map(|m| m.into_iter().map(|v| v != 0).collect());
     Ok(evaluate(model.network(), data, lengths.as_deref(), mask)?)
+}
+
+/// The first output of every call of a layer, by the truth that each operator has about itself.
+fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec<Vec<f64>>, LayerError> {
+    let graph = network.graph();
+    let single = network.config().inputs.len() == 1;
+    let own = |name: &str| {
+        let given = |(n, a): &(&str, HostArray)| {
+            let is_input = network.config().inputs.iter().any(|i| i.name == *n);
+            let in_graph = match (is_input, single) {
+                (false, _) => (*n).to_owned(),
+                (true, true) => "input".into(),
+                (true, false) => format!("input.{n}"),
+            };
+            (in_graph == name).then(|| a.clone())
+        };
+        let array = inputs.iter().find_map(given)?;
+        let data = match &array.data {
+            HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
+            HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
+        };
+        Some(Array::new(&array.shape, data))
+    };
+    let operands: Vec<_> = graph.inputs().iter().map(|id| own(&graph.value(*id).name)).collect();
+    let weight = |name: &str| {
+        let w = network.weights().get(name)?;
+        Some((w.shape().to_vec(), w.to_vec()))
+    };
+    let values = graph.reference(&operands, |name| match weight(name)? {
+        (shape, Ok(v)) => Some(Array::new(&shape, v.into_iter().map(f64::from).collect())),
+        // Said by the reference as a weight that is missing.
+        (_, Err(_)) => None,
+    })?;
+    let all: Vec<_> = graph.values().collect();
+    let traced = network.traced_values().map(|name| {
+        let place = all.iter().position(|(_, v)| v.name == name).expect("a value of the graph");
+        values[place].as_ref().map(|a| a.data.clone()).unwrap_or_default()
+    });
+    Ok(traced.collect())
 }
 
 /// Values on their way through the reference.
@@ -311,7 +349,7 @@ fn evaluate(
         (HostData::Int(x), _) => v.x = x.iter().map(|&x| f64::from(x as f32)).collect(),
         (HostData::Float(x), _) => v.x = x.iter().map(|&x| x.into()).collect(),
     }
-    let layers = network.configs().iter().enumerate();
+    let layers = network.layers().enumerate();
     layers
         .map(|(n, config)| {
             let given = Valid { lengths, mask: mask.as_deref() };

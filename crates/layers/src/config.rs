@@ -1,0 +1,332 @@
+//! What a network is made of, as data.
+
+use crate::layer::{Shape, bad_option};
+use crate::{Error, LayerConfig, Result};
+use recurve_tensor::DType;
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+
+/// What a network is made of, but its weights: values flow from its inputs through layers to its outputs.
+///
+/// [`crate::Sequential`] and [`crate::Functional`] make one; files hold it. The weights of layer N are named
+/// `layers.N.…`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// What goes in.
+    pub inputs: Vec<InputConfig>,
+    /// The layers.
+    pub layers: Vec<NamedLayer>,
+    /// What comes out.
+    pub outputs: Vec<OutputConfig>,
+}
+
+/// An input of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputConfig {
+    /// Its name.
+    pub name: String,
+    /// Its shape, `None` standing for any size.
+    pub shape: Vec<Option<usize>>,
+    /// Whether it holds ids (U32) rather than floats (f32).
+    #[serde(default, skip_serializing_if = "crate::layer::is_default")]
+    pub ids: bool,
+}
+
+/// A layer of a network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedLayer {
+    /// Its name.
+    pub name: String,
+    /// The layer.
+    pub layer: LayerConfig,
+    /// What goes into each of its calls: one of them, or several where the calls share the layer's weights.
+    pub calls: Vec<Vec<ValueRef>>,
+}
+
+/// An output of a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputConfig {
+    /// Its name.
+    pub name: String,
+    /// The value that comes out.
+    pub value: ValueRef,
+}
+
+/// An input of a network, or what a call of a layer returns.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueRef {
+    /// The name of the input or of the layer.
+    pub of: String,
+    /// The call of the layer, from 0.
+    #[serde(default, skip_serializing_if = "crate::layer::is_default")]
+    pub call: usize,
+    /// Which of several outputs, from 0.
+    #[serde(default, skip_serializing_if = "crate::layer::is_default")]
+    pub output: usize,
+}
+
+impl InputConfig {
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        if self.ids { DType::U32 } else { DType::F32 }
+    }
+}
+
+impl ValueRef {
+    /// An input, or the only output of a layer that is called once.
+    pub fn new(of: impl Into<String>) -> Self {
+        Self { of: of.into(), call: 0, output: 0 }
+    }
+}
+
+/// `lstm`, or with the call and the output where they are not the first, `lstm call 1 output 2`.
+impl std::fmt::Display for ValueRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.of)?;
+        if self.call > 0 {
+            write!(f, " call {}", self.call)?;
+        }
+        if self.output > 0 {
+            write!(f, " output {}", self.output)?;
+        }
+        Ok(())
+    }
+}
+
+/// One call of a layer, with the shapes that go in.
+pub(crate) struct Visit<'a> {
+    pub(crate) name: &'a str,
+    /// What the names of its weights begin with.
+    pub(crate) prefix: &'a str,
+    pub(crate) layer: &'a LayerConfig,
+    /// The layer's place among the layers.
+    pub(crate) index: usize,
+    pub(crate) call: usize,
+    pub(crate) inputs: &'a [ValueRef],
+    pub(crate) shapes: &'a [&'a Shape],
+    /// The shapes that come out.
+    pub(crate) outputs: &'a [Vec<Option<usize>>],
+}
+
+impl NetworkConfig {
+    /// Layers one after another over an input named `input`, with an output named `output`; several outputs of the
+    /// last layer are named `output`, `output_1` and so on.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a layer does not fit the one before it, [`Error::Option`] if a description contradicts
+    /// itself, there is no layer, or one before the last has several outputs.
+    pub fn sequential(layers: &[LayerConfig], input_shape: &[Option<usize>]) -> Result<Self> {
+        Self::sequential_named(layers, input_shape, ["input", "output"])
+    }
+
+    /// [`Self::sequential`] with other names of the input and the output.
+    ///
+    /// # Errors
+    /// As [`Self::sequential`].
+    pub fn sequential_named(
+        layers: &[LayerConfig],
+        input_shape: &[Option<usize>],
+        [input_name, output_name]: [&str; 2],
+    ) -> Result<Self> {
+        let Some(first) = layers.first() else {
+            return Err(bad_option("sequential", "layers", "is empty"));
+        };
+        let ids = first.module().takes_ids();
+        let input = InputConfig { name: input_name.into(), shape: input_shape.to_vec(), ids };
+        let mut config = Self { inputs: vec![input], layers: Vec::new(), outputs: Vec::new() };
+        let (mut shape, mut from) = (input_shape.to_vec(), ValueRef::new(input_name));
+        for (n, layer) in layers.iter().enumerate() {
+            let name = config.free_name(layer.class_name());
+            let outputs = layer.module().all_output_shapes(&name, &[&shape])?;
+            if outputs.len() > 1 && n + 1 < layers.len() {
+                return Err(bad_option(
+                    &name,
+                    "return_state or merge_mode",
+                    "gives several outputs, which only the last layer of a Sequential may do",
+                ));
+            }
+            if n + 1 == layers.len() {
+                config.outputs = (0..outputs.len())
+                    .map(|output| OutputConfig {
+                        name: if output == 0 { output_name.into() } else { format!("{output_name}_{output}") },
+                        value: ValueRef { output, ..ValueRef::new(name.as_str()) },
+                    })
+                    .collect();
+            }
+            config.layers.push(NamedLayer { name: name.clone(), layer: layer.clone(), calls: vec![vec![from]] });
+            from = ValueRef::new(name);
+            shape.clone_from(&outputs[0]);
+        }
+        Ok(config)
+    }
+
+    /// Whether it is layers one after another, as [`Self::sequential`] makes them.
+    pub fn is_sequential(&self) -> bool {
+        let [input] = &self.inputs[..] else { return false };
+        let before = std::iter::once(&input.name).chain(self.layers.iter().map(|l| &l.name));
+        let chained = |(of, layer): (&String, &NamedLayer)| matches!(&layer.calls[..], [call] if matches!(&call[..], [v] if *v == ValueRef::new(of.as_str())));
+        let last = self.layers.last().map(|l| &l.name);
+        let at_the_end =
+            |(n, o): (usize, &OutputConfig)| Some(&o.value.of) == last && (o.value.call, o.value.output) == (0, n);
+        before.zip(&self.layers).all(chained) && self.outputs.iter().enumerate().all(at_the_end)
+    }
+
+    /// A name for a layer of a class as Keras chooses it: `dense`, then `dense_1` and so on.
+    pub(crate) fn free_name(&self, class: &str) -> String {
+        let base = snake_case(class);
+        let taken =
+            |name: &str| self.layers.iter().any(|l| l.name == name) || self.inputs.iter().any(|i| i.name == name);
+        let numbered = (1..).map(|n| format!("{base}_{n}"));
+        std::iter::once(base.clone()).chain(numbered).find(|n| !taken(n)).expect("there are more numbers than layers")
+    }
+
+    /// Names and shapes of the weights that the layers need, before there are any. An error of `visit` ends it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] and [`Error::Option`] as [`crate::Network::new`]; those of `visit`.
+    pub fn visit_weights(&self, mut visit: impl FnMut(&str, &[usize]) -> Result<()>) -> Result<()> {
+        self.walk(|v| match v.call {
+            0 => v.weights()?.iter().try_for_each(|(name, dims)| visit(name, dims)),
+            _ => Ok(()),
+        })?;
+        Ok(())
+    }
+
+    /// Visits every call of a layer once all that goes into it is known. Returns the shapes of all values.
+    pub(crate) fn walk(
+        &self,
+        mut visit: impl FnMut(&Visit<'_>) -> Result<()>,
+    ) -> Result<HashMap<ValueRef, Vec<Option<usize>>>> {
+        self.check_names()?;
+        // Of each value whether it holds ids, and its shape.
+        let mut known: HashMap<ValueRef, (bool, Vec<Option<usize>>)> =
+            self.inputs.iter().map(|i| (ValueRef::new(i.name.as_str()), (i.ids, i.shape.clone()))).collect();
+        let mut features: Vec<Option<usize>> = vec![None; self.layers.len()];
+        let mut open: Vec<(usize, usize)> =
+            self.layers.iter().enumerate().flat_map(|(n, l)| (0..l.calls.len()).map(move |c| (n, c))).collect();
+        while !open.is_empty() {
+            let mut waiting = Vec::new();
+            let before = open.len();
+            for (index, call) in open {
+                let NamedLayer { name, layer, calls } = &self.layers[index];
+                let inputs = &calls[call][..];
+                let values: Option<Vec<_>> = inputs.iter().map(|v| known.get(v)).collect();
+                let Some(values) = values else {
+                    waiting.push((index, call));
+                    continue;
+                };
+                let ids = layer.module().takes_ids();
+                if let Some((value, _)) = inputs.iter().zip(&values).find(|(_, v)| v.0 != ids) {
+                    let kinds = if ids { ["ids", "floats"] } else { ["floats", "ids"] };
+                    return Err(bad_option(
+                        name,
+                        "inputs",
+                        format!("must be {}, but `{value}` holds {}", kinds[0], kinds[1]),
+                    ));
+                }
+                let shapes: Vec<&Shape> = values.iter().map(|v| &v.1[..]).collect();
+                let outputs = layer.module().all_output_shapes(name, &shapes)?;
+                let own = layer.module().features(name, shapes[0])?;
+                if *features[index].get_or_insert(own) != own {
+                    let first = features[index].unwrap_or_default();
+                    let message = format!("is called with {own} features and with {first}, but its weights are shared");
+                    return Err(bad_option(name, "calls", message));
+                }
+                let prefix = format!("layers.{index}");
+                let (prefix, shapes, outputs) = (&prefix[..], &shapes[..], &outputs[..]);
+                visit(&Visit { name, prefix, layer, index, call, inputs, shapes, outputs })?;
+                for (output, shape) in outputs.iter().enumerate() {
+                    known.insert(ValueRef { of: name.clone(), call, output }, (false, shape.clone()));
+                }
+            }
+            if waiting.len() == before {
+                let (index, call) = waiting[0];
+                let layer = &self.layers[index];
+                let missing = layer.calls[call].iter().find(|v| !known.contains_key(v)).expect("it waits for one");
+                return Err(bad_option(&layer.name, "inputs", self.why_missing(missing)));
+            }
+            open = waiting;
+        }
+        for o in &self.outputs {
+            if !known.contains_key(&o.value) {
+                return Err(bad_option("network", "outputs", format!("`{}`: {}", o.name, self.why_missing(&o.value))));
+            }
+        }
+        Ok(known.into_iter().map(|(v, (_, shape))| (v, shape)).collect())
+    }
+
+    /// Why there is no such value.
+    fn why_missing(&self, value: &ValueRef) -> String {
+        match self.layers.iter().find(|l| l.name == value.of) {
+            Some(l) if value.call < l.calls.len() => {
+                format!("`{value}` is not there: the layer has fewer outputs, or it waits for what waits for it")
+            }
+            Some(l) => format!("`{value}` is not there: the layer is called {} times", l.calls.len()),
+            None => format!("`{value}` is neither an input nor a layer"),
+        }
+    }
+
+    fn check_names(&self) -> Result<()> {
+        let bad = |argument, message: String| Err(bad_option("network", argument, message));
+        for (argument, count) in
+            [("inputs", self.inputs.len()), ("layers", self.layers.len()), ("outputs", self.outputs.len())]
+        {
+            if count == 0 {
+                return bad(argument, "is empty".into());
+            }
+        }
+        let mut seen = HashSet::new();
+        let flowing = self.inputs.iter().map(|i| ("inputs", &i.name));
+        for (argument, name) in flowing.chain(self.layers.iter().map(|l| ("layers", &l.name))) {
+            if name.is_empty() || !seen.insert(name) {
+                return bad(argument, format!("need names of their own, but `{name}` is empty or there twice"));
+            }
+        }
+        seen.clear();
+        if let Some(o) = self.outputs.iter().find(|o| o.name.is_empty() || !seen.insert(&o.name)) {
+            return bad("outputs", format!("need names of their own, but `{}` is empty or there twice", o.name));
+        }
+        match self.layers.iter().find(|l| l.calls.is_empty() || l.calls.iter().any(Vec::is_empty)) {
+            Some(l) => Err(bad_option(&l.name, "calls", "must be at least one, each with an input")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Visit<'_> {
+    /// Names and shapes of its weights.
+    pub(crate) fn weights(&self) -> Result<Vec<(String, Vec<usize>)>> {
+        let module = self.layer.module();
+        Ok(module.weights(module.features(self.name, self.shapes[0])?, self.prefix))
+    }
+}
+
+/// `SimpleRNN` to `simple_rnn`, as Keras names layers.
+fn snake_case(class: &str) -> String {
+    let mut out = String::new();
+    let mut lower = false;
+    for c in class.chars() {
+        if c.is_uppercase() && lower {
+            out.push('_');
+        }
+        lower = c.is_lowercase();
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+/// One input, which most layers have.
+///
+/// # Errors
+/// [`Error::Option`] for several.
+pub(crate) fn one_input<'a>(name: &str, shapes: &[&'a Shape]) -> Result<&'a Shape, Error> {
+    match shapes {
+        &[one] => Ok(one),
+        _ => Err(bad_option(name, "inputs", format!("must be one, but there are {}", shapes.len()))),
+    }
+}
