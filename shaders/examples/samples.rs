@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut list = String::from("file\tkernel\tnumber\tworkgroup_size\tworkgroup_bytes\tf16\tsubgroups\n");
     let (mut written, mut left_out) = (0, 0);
     for (number, variant) in samples().into_iter().enumerate() {
-        let stem = variant.shader().stem();
+        let stem = variant.name();
         let composed = variant.compose()?;
         let f16 = composed.source.starts_with("enable f16;");
         if target == "hlsl" && model == hlsl::ShaderModel::V5_1 && (f16 || composed.subgroups || variant.is_long()) {

@@ -2,7 +2,7 @@
 //!
 //! | directive | meaning |
 //! |---|---|
-//! | `#import NAME` | the text of `wgsl/shared/NAME.wgsl`, once per module |
+//! | `#import NAME` | the text of the snippet NAME, or of the one that the constant NAME says, once per module |
 //! | `#if NAME` … `#else` … `#end` | one of two texts, by a constant that is a `bool` |
 //! | `#unroll v COUNT` … `#end` | the text COUNT times, `$v` replaced by 0, 1, …; COUNT is a number or a constant |
 //! | `#subgroups` | what follows calls functions of subgroups |
@@ -29,6 +29,8 @@ pub enum Value {
     TypeF16,
     /// `alias NAME = u32`
     TypeU32,
+    /// No declaration: the snippet that `#import NAME` stands for.
+    Snippet(&'static str),
 }
 
 impl From<u32> for Value {
@@ -49,7 +51,7 @@ impl From<bool> for Value {
 
 /// Named constants of a variant, without heap memory: looking a variant up must not allocate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Defines(ArrayVec<(&'static str, Value), 48>);
+pub struct Defines(ArrayVec<(&'static str, Value), 56>);
 
 impl Defines {
     /// No constants.
@@ -60,7 +62,7 @@ impl Defines {
     /// Adds a constant.
     ///
     /// # Panics
-    /// If there are more than 48, which no kernel has.
+    /// If there are more than 56, which no kernel has.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.0.push((name, value.into()));
@@ -179,6 +181,7 @@ pub fn compose(
             Value::TypeF32 => format!("alias {name} = f32;"),
             Value::TypeF16 => format!("alias {name} = f16;"),
             Value::TypeU32 => format!("alias {name} = u32;"),
+            Value::Snippet(_) => continue,
         };
         c.emit(&line, Origin { file: "", line: 0 });
     }
@@ -239,6 +242,10 @@ impl Composer<'_> {
             match words.next() {
                 Some("#import") => {
                     let name = words.next().ok_or_else(bad)?;
+                    let name = match self.defines.get(name) {
+                        Some(Value::Snippet(chosen)) => chosen,
+                        _ => name,
+                    };
                     if !self.imported.iter().any(|n| n == name) {
                         self.imported.push(name.into());
                         let (origin, source) = (self.imports)(name).ok_or_else(|| ComposeError::UnknownImport {
@@ -344,6 +351,14 @@ mod tests {
         assert_eq!(c.source, "// first\nfn f() {}\na\nb\n");
         let origins: Vec<_> = c.lines.iter().map(|o| (o.file, o.line)).collect();
         assert_eq!(origins, [("activations", 1), ("activations", 2), ("t", 2), ("t", 4)]);
+    }
+
+    #[test]
+    fn a_constant_chooses_a_snippet() {
+        let d = Defines::new().with("CELL", Value::Snippet("activations"));
+        assert_eq!(run("#import CELL\na", &d).unwrap(), "// first\nfn f() {}\na\n");
+        let none = Defines::new().with("CELL", Value::Snippet("nothing"));
+        assert_eq!(run("#import CELL", &none).unwrap_err().to_string(), "t:1: no snippet named `nothing`");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cells;
 mod compose;
 pub mod params;
 mod reach;
@@ -11,6 +12,7 @@ mod reflect;
 mod registry;
 mod variant;
 
+pub use cells::Fused;
 pub use compose::{ComposeError, Composed, Defines, Origin, Target, Value, compose};
 pub use reach::{Bounds, Reach};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};

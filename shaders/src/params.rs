@@ -71,7 +71,7 @@ params! {
         rows: u32, width: u32, groups_x: u32, top_k: u32, inverse_temperature: f32, seed: u32,
         position: u32, round: u32,
     }
-    /// `*_scan.wgsl`, `*_step.wgsl` and `linear_carry.wgsl`
+    /// The recurrent kernels: `shared/recurrent.wgsl`
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
         chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, directions: u32, patience: u32,

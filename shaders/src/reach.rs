@@ -9,7 +9,6 @@ use crate::params::{
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
-use recurve_vocabulary::CellKind;
 
 /// Bytes of each storage buffer, in order of binding, that a dispatch may touch, counted from its beginning.
 pub type Reach = ArrayVec<u64, 8>;
@@ -29,11 +28,13 @@ pub struct Bounds {
     /// Elements of h.
     width: u64,
     gates: u64,
+    /// Elements of a unit's states beside h.
+    carried: u64,
     /// `extra` of one direction, if it is read.
     extra: u64,
     lengths: bool,
     mask: bool,
-    /// HAS_BIAS, READ, FROM_GATES, APPLY, PROJECTION, LSTM: what the kernel's own switch says.
+    /// HAS_BIAS, READ, FROM_GATES, APPLY, PROJECTION: what the kernel's own switch says.
     switch: bool,
     phase: u64,
     /// B of a product is [n, k].
@@ -91,21 +92,15 @@ impl Variant {
             Some(Value::TypeF16) => 2,
             _ => 4,
         };
-        let gates = match self.shader {
-            Shader::LstmScan | Shader::LstmStep | Shader::LstmGrid => 4,
-            Shader::GruScan | Shader::GruStep | Shader::GruGrid => 3,
-            Shader::RnnScan | Shader::RnnStep | Shader::RnnGrid => 1,
-            _ => number("GATES"),
-        };
+        let gates = number("GATES");
         let hidden = number("H");
         let extra = match self.shader {
             Shader::GeneralScan | Shader::GeneralStep => number("EXTRA"),
             Shader::PointwiseScan if number("KIND") == 0 => hidden,
-            _ if !flag("HAS_EXTRA") => 0,
-            _ if gates == 4 => 3 * hidden,
-            _ => hidden,
+            _ if flag("HAS_EXTRA") => number("EXTRA_PARTS") * hidden,
+            _ => 0,
         };
-        let switches = ["HAS_BIAS", "READ", "FROM_GATES", "APPLY", "PROJECTION", "LSTM"];
+        let switches = ["HAS_BIAS", "READ", "FROM_GATES", "APPLY", "PROJECTION"];
         Bounds {
             shader: self.shader,
             element: bytes("ELEMENT"),
@@ -115,6 +110,7 @@ impl Variant {
             k4: number("K4"),
             width: if self.defines.get("W").is_some() { number("W") } else { hidden },
             gates,
+            carried: number("CARRIED"),
             extra,
             lengths: flag("HAS_LENGTHS"),
             mask: flag("HAS_MASK"),
@@ -140,17 +136,17 @@ impl Variant {
 impl Scan {
     pub(crate) fn assert_sound(&self, cell: &CellCode) {
         let Self { hidden, k4, workgroup, batch_tile, k_unroll, k_split, .. } = *self;
-        let before = cell.cell.kind == (CellKind::Gru { reset_after: false });
+        let exchanges = cell.exchanges();
         let sound = hidden > 0
             && batch_tile > 0
             && matches!(k_split, 1 | 2 | 4 | 8)
             && workgroup > 0
             && workgroup.is_multiple_of(k_split)
             && slices(hidden, k4, k_split, k_unroll)
-            && (k_split == 1 || (self.units() == 1 && !before))
+            && (k_split == 1 || (self.units() == 1 && !exchanges))
             && match self.kept {
                 Kept::Memory => true,
-                Kept::Registers => self.units() == 1 && !before,
+                Kept::Registers => self.units() == 1 && !exchanges,
                 Kept::Array => k_split == 1,
             };
         assert!(sound, "{self:?}");
@@ -158,9 +154,9 @@ impl Scan {
 }
 
 impl Grid {
-    pub(crate) fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self, cell: &CellCode) {
         let tiles = self.hidden > 0 && self.unit_tile > 0 && self.batch_tile > 0 && self.batch_tile <= self.k_split;
-        assert!(tiles && slices(self.hidden, self.k4, self.k_split, 1), "{self:?}");
+        assert!(tiles && !cell.exchanges() && slices(self.hidden, self.k4, self.k_split, 1), "{self:?}");
     }
 }
 
@@ -334,7 +330,7 @@ impl Bounds {
         let on_time = |running: bool| if running && !inside { Err(TIMELINE) } else { Ok(()) };
         // Directions, and the rows of kernels that have a workgroup each.
         let (d, rows) = match self.shader {
-            Shader::LstmScan | Shader::GruScan | Shader::RnnScan => (gy, 0),
+            Shader::Scan => (gy, 0),
             Shader::GeneralScan | Shader::GeneralStep => (gy, u64::from(p.first_row) + gx),
             Shader::PointwiseScan => (gz, u64::from(p.first_row) + gy),
             _ => (gz, 0),
@@ -360,6 +356,7 @@ impl Bounds {
         let extra = times([d, self.extra, 4]);
         // One element of h or c a row, and h in vec4s.
         let state = |width: u64| times([d, batch, width, 4]);
+        let carried = state(self.carried * h);
         let tile = times([d, batch, k4, 16]);
         let exchange = || {
             let slots = plus([times([end - chunk, p.directions.into()]), d]);
@@ -370,30 +367,24 @@ impl Bounds {
             Shader::LinearCarry if !self.switch => {}
             // Waves behind the first layer's end read no projection.
             Shader::StackWave => on_time(first < timesteps)?,
-            Shader::LstmStep | Shader::GruStep | Shader::RnnStep | Shader::GeneralStep if p.steps != 1 => {
+            Shader::Step | Shader::GeneralStep if p.steps != 1 => {
                 return Err(TIMELINE);
             }
             _ => on_time(true)?,
         }
         match self.shader {
-            Shader::LstmScan => reach([projection, weights, extra, valid, state(h), state(h), y]),
-            Shader::GruScan => reach([projection, weights, extra, valid, state(h), y]),
-            Shader::RnnScan => reach([projection, weights, valid, state(h), y]),
-            Shader::LstmStep => reach([projection, weights, extra, valid, tile, tile, state(h), y]),
-            Shader::GruStep => match self.phase {
-                0 => reach([projection, weights, valid, tile, extra, tile, y]),
+            Shader::Scan => reach([projection, weights, extra, valid, state(h), carried, y]),
+            Shader::Step => match self.phase {
+                0 => reach([projection, weights, valid, tile, extra, tile, carried, y]),
                 1 => reach([projection, weights, 0, tile, tile, state(h)]),
                 _ => reach([projection, weights, valid, tile, tile, state(h), tile, y]),
             },
-            Shader::RnnStep => reach([projection, weights, valid, tile, tile, y]),
-            Shader::LstmGrid => reach([projection, weights, extra, valid, exchange(), state(h), y]),
-            Shader::GruGrid => reach([projection, weights, extra, valid, exchange(), y]),
-            Shader::RnnGrid => reach([projection, weights, valid, exchange(), y]),
+            Shader::Grid => reach([projection, weights, extra, valid, exchange(), carried, y]),
             Shader::StackWave => {
                 // Of the first layer only.
                 let projection = times([p.chunk_steps.into(), batch, g * h, 4]);
-                let c = if self.switch { state(h) } else { 0 };
-                reach([projection, times([2, weights]), times([d, (g + 3) * h, 4]), valid, tile, tile, c, y])
+                let extra = times([d, (g + 3) * h, 4]);
+                reach([projection, times([2, weights]), extra, valid, tile, tile, carried, y])
             }
             Shader::GeneralScan => {
                 let w_hr = if self.switch { times([d, h.div_ceil(4), w, 4 * self.weight]) } else { 0 };

@@ -12,7 +12,7 @@ macro_rules! registry {
         pub const SHADERS: &[Shader] = &[$(Shader::$name),*];
 
         impl Shader {
-            /// The stem of the kernel's file, shared by its host code, reference, test and bench.
+            /// The stem of the kernel's file, shared by its host code, test and bench.
             pub const fn stem(self) -> &'static str {
                 match self { $(Self::$name => $stem),* }
             }
@@ -38,14 +38,10 @@ registry! {
     GeneralScan = "general_scan",
     /// One timestep of a cell with layer normalization or a projection, behind its product.
     GeneralStep = "general_step",
+    /// A whole sequence by workgroups that exchange h.
+    Grid = "grid",
     /// Whether workgroups of a dispatch run at the same time.
     GridProbe = "grid_probe",
-    /// A whole GRU sequence by workgroups that exchange h.
-    GruGrid = "gru_grid",
-    /// A whole GRU sequence.
-    GruScan = "gru_scan",
-    /// One GRU timestep.
-    GruStep = "gru_step",
     /// Layer normalization over the last axis.
     LayerNorm = "layer_norm",
     /// Composed prefixes handed down to the steps of a minimal cell.
@@ -54,12 +50,6 @@ registry! {
     LinearScan = "linear_scan",
     /// Counts executed loop iterations.
     LoopProbe = "loop_probe",
-    /// A whole LSTM sequence by workgroups that exchange h.
-    LstmGrid = "lstm_grid",
-    /// A whole LSTM sequence.
-    LstmScan = "lstm_scan",
-    /// One LSTM timestep.
-    LstmStep = "lstm_step",
     /// Rows that differ from a value.
     Mask = "mask",
     /// Matrix product.
@@ -72,18 +62,16 @@ registry! {
     PointwiseScan = "pointwise_scan",
     /// Reduction over one axis.
     Reduce = "reduce",
-    /// A whole SimpleRNN sequence by workgroups that exchange h.
-    RnnGrid = "rnn_grid",
-    /// A whole SimpleRNN sequence.
-    RnnScan = "rnn_scan",
-    /// One SimpleRNN timestep.
-    RnnStep = "rnn_step",
     /// A token a row out of logits.
     Sample = "sample",
+    /// A whole sequence.
+    Scan = "scan",
     /// Softmax over the last axis.
     Softmax = "softmax",
     /// One wave through stacked layers.
     StackWave = "stack_wave",
+    /// One timestep.
+    Step = "step",
     /// Whether neighbouring lanes are neighbours in their subgroup.
     SubgroupProbe = "subgroup_probe",
     /// Activations and conversion.
@@ -91,11 +79,11 @@ registry! {
 }
 
 macro_rules! snippets {
-    ($($name:literal),* $(,)?) => {
+    ($($folder:literal: $($name:literal),* $(,)?;)*) => {
         /// The snippet that `#import NAME` names: its name and its text.
         pub fn snippet(name: &str) -> Option<(&'static str, &'static str)> {
             match name {
-                $($name => Some(($name, include_str!(concat!("../wgsl/shared/", $name, ".wgsl")))),)*
+                $($($name => Some(($name, include_str!(concat!("../wgsl/", $folder, "/", $name, ".wgsl")))),)*)*
                 _ => None,
             }
         }
@@ -103,20 +91,21 @@ macro_rules! snippets {
 }
 
 snippets!(
-    "grid",
-    "grid_begin",
-    "grid_wait",
-    "h_tile",
-    "joined",
-    "product",
+    "cells":
+    "gru",
+    "lstm",
+    "rnn";
+    "shared":
     "activations",
     "elements",
+    "exchange",
     "general_cell",
-    "lstm_cell",
+    "h_tile",
+    "joined",
     "minimal_cell",
     "nan",
+    "product",
     "recurrent",
     "scan_begin",
-    "step_begin",
-    "workgroup_sum"
+    "workgroup_sum";
 );

@@ -1,12 +1,13 @@
 //! The variants of each kernel: which constants it takes, and samples of all of them for tests.
 
-use crate::{ComposeError, Composed, Defines, Shader, Value, compose, snippet};
+use crate::{ComposeError, Composed, Defines, Fused, Shader, Value, compose, snippet};
 use recurve_vocabulary::{Activation, Cell, CellKind, Zoneout};
 
 /// A kernel with its constants: what one pipeline is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     pub(crate) shader: Shader,
+    name: &'static str,
     pub(crate) defines: Defines,
     /// Bytes of workgroup memory by which hosts choose the layout. `None` for kernels whose layout nobody
     /// chooses, which fit into the [`Variant::LEAST_WORKGROUP_BYTES`] that every device has.
@@ -92,10 +93,14 @@ impl CellCode {
             d.with(names[0], f.code()).with(names[1], alpha).with(names[2], beta)
         });
         match self.cell.kind {
-            CellKind::Lstm { coupled } => d.with("COUPLED", coupled).with("HAS_EXTRA", self.extra),
-            CellKind::Gru { .. } => d.with("HAS_EXTRA", self.extra),
+            CellKind::Lstm { coupled } => d.with("COUPLED", coupled),
             _ => d,
         }
+    }
+
+    /// The constants of a skeleton with this cell's snippet.
+    fn fused_defines(&self, hidden: u32, k4: u32, k_unroll: u32) -> Defines {
+        self.fused().defines(self.defines(hidden, k4, k_unroll)).with("HAS_EXTRA", self.extra)
     }
 
     /// Number of vec4 of k per hidden unit, padded so that unrolling and slicing come out even.
@@ -107,21 +112,21 @@ impl CellCode {
         self.cell.kind.gates() as u32
     }
 
-    /// Its kernel among those of a strategy.
+    /// What its snippet is to the skeletons.
     ///
     /// # Panics
     /// For the kinds that have none.
-    fn fused(&self, [lstm, gru, rnn]: [Shader; 3]) -> Shader {
-        match self.cell.kind {
-            CellKind::Lstm { .. } => lstm,
-            CellKind::Gru { .. } => gru,
-            CellKind::Rnn => rnn,
-            other => panic!("{other:?} has no kernel like {lstm:?}"),
-        }
+    pub(crate) const fn fused(&self) -> Fused {
+        Fused::of(self.cell.kind).expect("hosts choose the skeletons for cells that have a snippet")
+    }
+
+    /// Whether its units exchange something in the middle of a step.
+    pub const fn exchanges(&self) -> bool {
+        matches!(Fused::of(self.cell.kind), Some(f) if f.exchanges())
     }
 }
 
-/// Geometry of a `*_scan` kernel.
+/// Geometry of `scan.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scan {
     /// H
@@ -135,7 +140,7 @@ pub struct Scan {
     /// vec4 of k per loop iteration.
     pub k_unroll: u32,
     /// Lanes that share the sums of a unit: 1, 2, 4 or 8. More than 1 only with one unit a lane, and not for
-    /// a GRU without reset_after.
+    /// cells with an exchange.
     pub k_split: u32,
     /// Shared sums are added up by shuffles within a subgroup, not through workgroup memory.
     pub subgroups: bool,
@@ -148,7 +153,7 @@ pub struct Scan {
 pub enum Kept {
     /// From memory, in every step.
     Memory,
-    /// In registers, loaded once. For one unit a lane, and not for a GRU without reset_after.
+    /// In registers, loaded once. For one unit a lane, and not for cells with an exchange.
     Registers,
     /// In an array of its own, loaded once. Only for software rasterisers: on a GPU an array indexed at run
     /// time spills to memory. Not with `k_split`.
@@ -196,8 +201,8 @@ impl Scan {
     }
 
     /// Loop iterations of an invocation in one timestep, at most.
-    pub const fn iterations_per_step(&self, kind: CellKind) -> u32 {
-        let products = if matches!(kind, CellKind::Gru { reset_after: false }) { 2 } else { 1 };
+    pub const fn iterations_per_step(&self, cell: &CellCode) -> u32 {
+        let products = if cell.exchanges() { 2 } else { 1 };
         1 + products * (self.units() * (self.k_slice() / self.k_unroll) + self.tile().div_ceil(self.workgroup))
     }
 
@@ -215,7 +220,7 @@ impl Scan {
         self.assert_sound(cell);
         let partial = self.partial(cell.gates());
         let defines = cell
-            .defines(self.hidden, self.k4, self.k_unroll)
+            .fused_defines(self.hidden, self.k4, self.k_unroll)
             .with("WORKGROUP", self.workgroup)
             .with("BATCH_TILE", self.batch_tile)
             .with("UNITS", self.units())
@@ -230,18 +235,13 @@ impl Scan {
             .with("RESIDENT", self.kept == Kept::Array)
             .with("H_TILE", self.tile())
             .with("H_FLOATS", 4 * self.tile())
-            .with("GATES", cell.gates())
             .with("OWN", self.units() * self.k4 * cell.gates());
-        let defines = match cell.cell.kind {
-            CellKind::Gru { reset_after } => defines.with("RESET_AFTER", reset_after),
-            _ => defines,
-        };
-        let shader = cell.fused([Shader::LstmScan, Shader::GruScan, Shader::RnnScan]);
-        Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
+        let [name, ..] = cell.fused().names;
+        Variant { shader: Shader::Scan, name, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
 
-/// Geometry of a `*_grid` kernel. Not for a GRU without reset_after.
+/// Geometry of `grid.wgsl`. Not for cells with an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
     /// H
@@ -286,9 +286,9 @@ impl Grid {
     /// # Panics
     /// If the fields are not what they are documented to be.
     pub fn variant(&self, cell: &CellCode) -> Variant {
-        self.assert_sound();
+        self.assert_sound(cell);
         let defines = cell
-            .defines(self.hidden, self.k4, 1)
+            .fused_defines(self.hidden, self.k4, 1)
             .with("WORKGROUP", self.unit_tile * self.k_split)
             .with("UNIT_TILE", self.unit_tile)
             .with("K_SPLIT", self.k_split)
@@ -297,12 +297,12 @@ impl Grid {
             .with("H_TILE", 4 * self.batch_tile * self.k4)
             .with("SUMS", self.sums(cell))
             .with("REGISTERS", self.registers);
-        let shader = cell.fused([Shader::LstmGrid, Shader::GruGrid, Shader::RnnGrid]);
-        Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
+        let [.., name] = cell.fused().names;
+        Variant { shader: Shader::Grid, name, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
     }
 }
 
-/// Geometry of a `*_step` kernel.
+/// Geometry of `step.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// H
@@ -320,7 +320,7 @@ pub struct Step {
 }
 
 impl Step {
-    /// Loop iterations of an invocation of `*_step`, at most. Those of `stack_wave` are as many again.
+    /// Loop iterations of an invocation of `step`, at most. Those of `stack_wave` are as many again.
     pub const fn iterations(&self) -> u32 {
         self.k4 / self.k_split / self.k_unroll + self.batch_tile.div_ceil(self.k_split)
     }
@@ -329,64 +329,65 @@ impl Step {
         self.k_split * self.batch_tile * parts * self.unit_tile
     }
 
-    /// Bytes of workgroup memory.
+    /// Bytes of workgroup memory, at most.
     pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
         counted(4 * self.sums(cell.gates()))
     }
 
-    /// The variant for a cell. `phase` is 0, or 1 and 2 for the two dispatches of a GRU without
-    /// `reset_after`.
+    /// The variant for a cell. `phase` is 0, or 1 and 2 for the two dispatches of a cell with an exchange.
     ///
     /// # Panics
     /// If the fields are not what they are documented to be.
     pub fn variant(&self, cell: &CellCode, phase: u32) -> Variant {
         self.assert_sound();
+        assert!(cell.exchanges() == (phase > 0), "phases are for cells with an exchange");
+        let fused = cell.fused();
+        // The gates whose products this dispatch makes, and those whose inputs it adds to them.
+        let (from, summed, inputs) = match phase {
+            0 => (0, fused.gates, fused.added),
+            1 => (0, fused.of_h, fused.added),
+            _ => (fused.of_h, 1, 0),
+        };
         let defines = cell
-            .defines(self.hidden, self.k4, self.k_unroll)
+            .fused_defines(self.hidden, self.k4, self.k_unroll)
             .with("WORKGROUP", self.unit_tile * self.k_split)
             .with("UNIT_TILE", self.unit_tile)
             .with("K_SPLIT", self.k_split)
             .with("K_SLICE", self.k4 / self.k_split)
             .with("BATCH_TILE", self.batch_tile)
-            .with("SUMS", self.sums(cell.gates()));
-        let defines = match cell.cell.kind {
-            CellKind::Gru { .. } => {
-                let defines = defines.with("RESET_AFTER", phase == 0).with("FIRST", phase == 1);
-                defines.with("SECOND", phase == 2)
-            }
-            _ => defines,
-        };
-        let shader = cell.fused([Shader::LstmStep, Shader::GruStep, Shader::RnnStep]);
-        Variant { shader, defines, workgroup_bytes: Some(self.workgroup_bytes(cell)) }
+            .with("FROM", from)
+            .with("SUMMED", summed)
+            .with("INPUTS", inputs)
+            .with("SUMS", self.sums(summed))
+            .with("WHOLE", phase == 0)
+            .with("FIRST", phase == 1)
+            .with("SECOND", phase == 2);
+        let [_, name, _] = fused.names;
+        Variant { shader: Shader::Step, name, defines, workgroup_bytes: Some(counted(4 * self.sums(summed))) }
     }
 }
 
 impl Step {
-    /// The variant of `stack_wave.wgsl` for a cell, not a GRU without reset_after. `k4` is a multiple of
+    /// The variant of `stack_wave.wgsl` for a cell without an exchange. `k4` is a multiple of
     /// `k_split`, and `k_unroll` is 1.
     ///
     /// # Panics
     /// If the fields are not what they are documented to be.
     pub fn wave(&self, cell: &CellCode) -> Variant {
         self.assert_sound();
-        let gates = cell.gates();
-        let gru = matches!(cell.cell.kind, CellKind::Gru { .. });
-        // A GRU's candidate keeps the sums of the input and of h apart.
-        let (parts, added) = if gru { (4, 2) } else { (gates, gates) };
+        assert!(!cell.exchanges(), "a wave has no exchange in the middle of a step");
+        let fused = cell.fused();
+        let parts = fused.gates + u32::from(fused.is_apart());
         let defines = cell
-            .defines(self.hidden, self.k4, self.k_unroll)
+            .fused_defines(self.hidden, self.k4, self.k_unroll)
             .with("WORKGROUP", self.unit_tile * self.k_split)
             .with("UNIT_TILE", self.unit_tile)
             .with("K_SPLIT", self.k_split)
             .with("K_SLICE", self.k4 / self.k_split)
             .with("BATCH_TILE", self.batch_tile)
-            .with("GATES", gates)
-            .with("ADDED", added)
             .with("SUM_PARTS", parts)
-            .with("SUMS", self.sums(parts))
-            .with("LSTM", matches!(cell.cell.kind, CellKind::Lstm { .. }))
-            .with("GRU", gru);
-        Variant { shader: Shader::StackWave, defines, workgroup_bytes: Some(counted(4 * self.sums(parts))) }
+            .with("SUMS", self.sums(parts));
+        Variant { defines, ..Variant::stated(Shader::StackWave, counted(4 * self.sums(parts))) }
     }
 }
 
@@ -467,14 +468,13 @@ impl General {
         let h4 = self.hidden.div_ceil(4);
         let defines = self.complete(cell).with("H_TILE", self.k4).with("H_FLOATS", 4 * self.k4).with("H4", h4);
         let defines = defines.with("PROJECTION", self.projection);
-        Variant { shader: Shader::GeneralScan, defines, workgroup_bytes: Some(self.workgroup_bytes(cell.gates())) }
+        Variant { defines, ..Variant::stated(Shader::GeneralScan, self.workgroup_bytes(cell.gates())) }
     }
 
     /// `general_step.wgsl` for a cell. `phase` is 0, or 1 and 2 around the projection.
     pub fn step(&self, cell: &CellCode, phase: u32) -> Variant {
         let defines = self.complete(cell).with("PHASE", phase);
-        let bytes = self.step_workgroup_bytes(cell.gates());
-        Variant { shader: Shader::GeneralStep, defines, workgroup_bytes: Some(bytes) }
+        Variant { defines, ..Variant::stated(Shader::GeneralStep, self.step_workgroup_bytes(cell.gates())) }
     }
 }
 
@@ -584,6 +584,12 @@ impl Variant {
         self.shader
     }
 
+    /// What its pipeline is called: the stem of the kernel's file, with the cell's name before it where the kernel
+    /// has a snippet of that.
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Whether so much is written out that Direct3D's FXC takes seconds over it. Devices that use it do without.
     pub fn is_long(&self) -> bool {
         let is = |name, value: bool| self.defines.get(name) == Some(Value::from(value));
@@ -600,7 +606,12 @@ impl Variant {
     pub const LEAST_WORKGROUP_BYTES: u32 = 16 << 10;
 
     const fn fixed(shader: Shader, defines: Defines) -> Self {
-        Self { shader, defines, workgroup_bytes: None }
+        Self { shader, name: shader.stem(), defines, workgroup_bytes: None }
+    }
+
+    /// Without constants, and with so much workgroup memory.
+    fn stated(shader: Shader, workgroup_bytes: u32) -> Self {
+        Self { workgroup_bytes: Some(workgroup_bytes), ..Self::fixed(shader, Defines::new()) }
     }
 
     fn elementwise(shader: Shader, element: Element) -> Self {
@@ -695,7 +706,7 @@ impl Variant {
             .with("B_LOADS", n * tile_k / 256)
             .with("A_TILE", tile_k * m / 4)
             .with("B_TILE", tile_k * n / 4);
-        Self { shader: Shader::Matmul, defines, workgroup_bytes: Some(tile.workgroup_bytes()) }
+        Self { defines, ..Self::stated(Shader::Matmul, tile.workgroup_bytes()) }
     }
 
     /// `matvec.wgsl`; `wide` reads vec4s, which k, offsets and strides must be multiples of.
@@ -826,13 +837,6 @@ pub fn samples() -> Vec<Variant> {
         out.extend([Variant::copy(e), Variant::fill(e)]);
     }
 
-    let kinds = [
-        CellKind::Rnn,
-        CellKind::Lstm { coupled: false },
-        CellKind::Lstm { coupled: true },
-        CellKind::Gru { reset_after: true },
-        CellKind::Gru { reset_after: false },
-    ];
     let cell = |kind, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, Activation)| CellCode {
         cell: Cell {
             gates: [gate, Sigmoid, Sigmoid],
@@ -850,7 +854,7 @@ pub fn samples() -> Vec<Variant> {
         (true, Valid::Lengths, true, F32, Activation::HARD_SIGMOID_KERAS2),
         (true, Valid::Mask, false, F16, Sigmoid),
     ];
-    for kind in kinds {
+    for kind in Fused::CELLS.map(|c| c.kind) {
         for o in options {
             let cell = cell(kind, o);
             for (hidden, workgroup, batch_tile, k_unroll) in [(3, 32, 1, 1), (128, 128, 4, 4), (300, 128, 2, 2)] {
@@ -866,7 +870,7 @@ pub fn samples() -> Vec<Variant> {
                     kept: Kept::Memory,
                 };
                 out.extend([Kept::Memory, Kept::Array].map(|kept| Scan { kept, ..scan }.variant(&cell)));
-                if kind == (CellKind::Gru { reset_after: false }) {
+                if cell.exchanges() {
                     continue;
                 }
                 let k4 = CellCode::k4(hidden, 8);
@@ -887,7 +891,7 @@ pub fn samples() -> Vec<Variant> {
             for (hidden, batch_tile) in [(3, 1), (130, 4)] {
                 let step =
                     Step { hidden, k4: CellCode::k4(hidden, 8), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 };
-                let split = kind == CellKind::Gru { reset_after: false };
+                let split = cell.exchanges();
                 out.extend((if split { 1..3 } else { 0..1 }).map(|phase| step.variant(&cell, phase)));
                 if !split {
                     out.push(Step { k_unroll: 1, ..step }.wave(&cell));

@@ -64,7 +64,7 @@ fn no_kernel_stores_a_component_of_a_shared_vector() {
     let mut stores = 0;
     for (i, v) in samples().iter().enumerate() {
         let module = reflect(&v.compose().unwrap().source).unwrap().module;
-        assert_eq!(component_stores(&module), 0, "{}#{i}", v.shader().stem());
+        assert_eq!(component_stores(&module), 0, "{}#{i}", v.name());
         let mut all = Vec::new();
         module.entry_points.iter().for_each(|e| stored(&e.function.body, &mut all));
         stores += all.len();

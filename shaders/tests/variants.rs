@@ -2,7 +2,7 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use recurve_shaders::{BindingKind, SHADERS, Shader, Target, Variant, params, reflect, samples};
+use recurve_shaders::{BindingKind, Fused, SHADERS, Shader, Target, Variant, params, reflect, samples};
 use recurve_vocabulary::Activation;
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -22,7 +22,7 @@ fn checked() -> Vec<Checked> {
         .into_iter()
         .enumerate()
         .map(|(i, variant)| {
-            let name = format!("{}#{i}", variant.shader().stem());
+            let name = format!("{}#{i}", variant.name());
             let composed = variant.compose().unwrap_or_else(|e| panic!("{name}: {e}"));
             let reflection = reflect(&composed.source).unwrap_or_else(|e| {
                 panic!("{name}: {e}\n{}", numbered(&composed.source));
@@ -52,6 +52,23 @@ fn every_activation_has_its_case() {
 fn every_kernel_has_a_sample() {
     let have: BTreeSet<_> = samples().iter().map(|v| v.shader()).collect();
     assert_eq!(have, SHADERS.iter().copied().collect());
+}
+
+/// Every cell's snippet is in a sample of each skeleton, under the cell's name, and the list of cells has them all.
+#[test]
+fn every_cell_has_its_samples() {
+    let have: BTreeSet<_> = samples().iter().map(|v| v.name()).collect();
+    let mut snippets = BTreeSet::new();
+    for cell in Fused::CELLS {
+        let fused = Fused::of(cell.kind).unwrap();
+        assert_eq!(fused.gates as usize, cell.kind.gates(), "{cell:?}");
+        assert_eq!(fused.names, ["scan", "step", "grid"].map(|s| format!("{}_{s}", fused.snippet)), "{cell:?}");
+        assert!(fused.names.iter().all(|n| have.contains(n)), "{cell:?}");
+        snippets.insert(format!("{}.wgsl", fused.snippet));
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/wgsl/cells");
+    let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap());
+    assert_eq!(files.collect::<BTreeSet<_>>(), snippets);
 }
 
 #[test]
@@ -138,19 +155,13 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Unary => params::Unary::FIELDS,
             Shader::GeneralScan
             | Shader::GeneralStep
-            | Shader::GruGrid
-            | Shader::GruScan
-            | Shader::GruStep
+            | Shader::Grid
             | Shader::LinearCarry
             | Shader::LinearScan
-            | Shader::LstmGrid
-            | Shader::LstmScan
-            | Shader::LstmStep
             | Shader::PointwiseScan
-            | Shader::RnnGrid
-            | Shader::RnnScan
-            | Shader::RnnStep
-            | Shader::StackWave => params::Recurrent::FIELDS,
+            | Shader::Scan
+            | Shader::StackWave
+            | Shader::Step => params::Recurrent::FIELDS,
         };
         let (_, ty) = c.module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).unwrap();
         let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };

@@ -3,28 +3,26 @@
 // batch rows and layer. The first layer's input product is in `projection`; those above make theirs here,
 // beside the recurrent one. Lanes sum slices of k, which meet in workgroup memory.
 #import recurrent
-#if LSTM
-#import lstm_cell
-#end
+#import CELL
 
 @group(0) @binding(0) var<uniform> p: Params;
 // Of the first layer, [chunk, B, G·H]
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
 // [L, 2, K4, G, H] of four neighbouring k: of the input, zeros for the first layer, and of h
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// [L, G + 3, H]: what is added to the input product, where that is not in the projection; then an LSTM's
-// peepholes, or a GRU's b_hn and nothing else
+// [L, G + 3, H]: what is added to the input product, where that is not in the projection; then the cell's own,
+// up to [3, H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(4) var<storage, read> valid: array<u32>;
 // The current h, [L, B, K4] of four neighbouring units, and the next, [L, B, 4·K4]
 @group(0) @binding(5) var<storage, read> h_now: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> h_next: array<f32>;
-// [L, B, H]
+// [L, B, CARRIED, H]
 @group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
-// [K_SPLIT, BATCH_TILE, SUM_PARTS, UNIT_TILE]
+// [K_SPLIT, BATCH_TILE, SUM_PARTS, UNIT_TILE]: a sum a gate; where the input of the last gate stays apart, one of that
 var<workgroup> sums: array<f32, SUMS>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -45,13 +43,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll g GATES
     var a$g_$b = 0.0;
 #end
+#if APART
     var x_$b = 0.0;
+#end
 #end
     if layer > 0u {
         for (var k = slice * K_SLICE; k < (slice + 1u) * K_SLICE; k++) {
             let w = (layer * 2u * K4 + k) * (GATES * H) + jc;
-#unroll g GATES
+#unroll g ADDED
             let w$g = vec4<f32>(weights[w + $gu * H]);
+#end
+#if APART
+            let last = vec4<f32>(weights[w + ADDED * H]);
 #end
 #unroll b BATCH_TILE
             {
@@ -59,8 +62,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll g ADDED
                 a$g_$b += dot(w$g, v);
 #end
-#if GRU
-                x_$b += dot(w2, v);
+#if APART
+                x_$b += dot(last, v);
 #end
             }
 #end
@@ -86,8 +89,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll g GATES
         sums[at + $gu * UNIT_TILE] = a$g_$b;
 #end
-#if GRU
-        sums[at + 3u * UNIT_TILE] = x_$b;
+#if APART
+        sums[at + GATES * UNIT_TILE] = x_$b;
 #end
     }
 #end
@@ -119,28 +122,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             let alive = running && is_alive(row, t, p.timesteps);
             let at = (layer * p.batch + row) * K4;
-            let old = h_now[at + j / 4u][j % 4u];
-            let more = e + GATES * H;
-#if LSTM
-            let flat = (layer * p.batch + row) * H + j;
-            var peephole = vec3<f32>();
-            if HAS_EXTRA { peephole = vec3<f32>(extra[more], extra[more + H], extra[more + 2u * H]); }
-            let next = lstm_cell(input + pre, c_state[flat], peephole);
+            let h_old = h_now[at + j / 4u][j % 4u];
+            var rest = 0.0;
+#if APART
+            rest = input[ADDED] + pre[GATES];
+#end
+#unroll g ADDED
+            pre[$g] += input[$g];
+#end
+            let state = layer * p.batch + row;
+            var old = vec4<f32>(h_old, 0.0, 0.0, 0.0);
+#unroll c CARRIED
+            old[$c + 1] = c_state[(state * CARRIED + $cu) * H + j];
+#end
+            let next = cell(pre, rest, old, extra_of(e + GATES * H));
             var h = next.x;
-            if alive { c_state[flat] = next.y; }
-#else
-#if GRU
-            // Sums r z n of h, and n of the input.
-            if HAS_EXTRA { pre.z += extra[more]; }
-            let z = gate1(input.y + pre.y);
-            let n = candidate_activation(input.z + pre.w + gate0(input.x + pre.x) * pre.z);
-            var h = (1.0 - z) * n + z * old;
-#else
-            var h = candidate_activation(input.x + pre.x);
+#unroll c CARRIED
+            if alive { c_state[(state * CARRIED + $cu) * H + j] = next[$c + 1]; }
 #end
-#end
-            if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
-            if !alive { h = old; }
+            if HAS_ZONEOUT { h = mix(h, h_old, ZONEOUT_H); }
+            if !alive { h = h_old; }
             h_next[4u * at + j] = h;
             if running && layer == p.directions - 1u && (p.flags & 1u) != 0u {
                 y[row * p.y_batch + t * p.y_time + j] = shown(h, alive, p.flags);

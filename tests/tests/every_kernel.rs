@@ -6,7 +6,7 @@ use recurve::{
     Activation, AdapterKind, Cell, DType, Device, Direction, MatmulOptions, Reduction, SampleOptions, Strategy, Tensor,
 };
 use recurve_reference as reference;
-use recurve_shaders::{SHADERS, Shader};
+use recurve_shaders::{Fused, SHADERS, Shader};
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::{Case, Random, gpu, wide};
 
@@ -33,7 +33,8 @@ fn grid(cell: Cell, device: &Device) -> Outcome {
     Ok(())
 }
 
-fn call(kernel: Shader, device: &Device) -> Outcome {
+/// `cell` is for the kernels that have a cell's snippet.
+fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
     let mut r = Random(7);
     let x = r.floats(5 * 70, 2.0);
     let t = |data: &[f32], dims: &[usize]| Tensor::from_f32(data, dims, device).unwrap();
@@ -57,13 +58,11 @@ fn call(kernel: Shader, device: &Device) -> Outcome {
         }
         Shader::GeneralScan => recurrent(norm(Cell::LSTM), Strategy::Scan, 5, device),
         Shader::GeneralStep => recurrent(norm(Cell::GRU), Strategy::Step, 5, device),
+        Shader::Grid => grid(cell, device),
         Shader::GridProbe => {
             assert!(gpu.concurrent_workgroups().unwrap() >= 1);
             Ok(())
         }
-        Shader::GruGrid => grid(Cell::GRU, device),
-        Shader::GruScan => recurrent(Cell::GRU, Strategy::Scan, 5, device),
-        Shader::GruStep => recurrent(Cell::GRU_RESET_BEFORE, Strategy::Step, 5, device),
         Shader::LayerNorm => {
             let affine = r.floats(140, 1.0);
             let mut want = wide(&x);
@@ -78,9 +77,6 @@ fn call(kernel: Shader, device: &Device) -> Outcome {
             assert!(gpu.max_loop_iterations() >= 1 << 10);
             Ok(())
         }
-        Shader::LstmGrid => grid(Cell::LSTM, device),
-        Shader::LstmScan => recurrent(Cell::LSTM, Strategy::Scan, 5, device),
-        Shader::LstmStep => recurrent(Cell::LSTM, Strategy::Step, 5, device),
         Shader::Mask => {
             let ids = Tensor::from_u32(&[0, 5, 0, 7], &[2, 2], device).unwrap();
             assert_eq!(ids.mask(0.0).unwrap().to_vec_u32().unwrap(), [0, 1, 0, 1]);
@@ -102,15 +98,13 @@ fn call(kernel: Shader, device: &Device) -> Outcome {
             let sums: Vec<f64> = wide(&x).chunks_exact(70).map(|row| row.iter().sum()).collect();
             near(a.reduce(Reduction::Sum, 1).unwrap(), &sums)
         }
-        Shader::RnnGrid => grid(Cell::RNN, device),
-        Shader::RnnScan => recurrent(Cell::RNN, Strategy::Scan, 5, device),
-        Shader::RnnStep => recurrent(Cell::RNN, Strategy::Step, 5, device),
         Shader::Sample => {
             let logits = t(&[0.0, 50.0, 0.0, 50.0, 0.0, 0.0], &[2, 3]);
             let o = SampleOptions { temperature: 1.0, top_k: None, seed: 1, position: 0 };
             assert_eq!(logits.sample(&o).unwrap().to_vec_u32().unwrap(), [1, 0]);
             Ok(())
         }
+        Shader::Scan => recurrent(cell, Strategy::Scan, 5, device),
         Shader::Softmax => near(a.softmax().unwrap(), &reference::softmax(&wide(&x), 70)),
         Shader::StackWave => {
             let plan: Plan = WAVE.parse().unwrap();
@@ -118,6 +112,7 @@ fn call(kernel: Shader, device: &Device) -> Outcome {
             assert!(report.faults.is_empty() && report.passed == 1, "{report:?}");
             Ok(())
         }
+        Shader::Step => recurrent(cell, Strategy::Step, 5, device),
         Shader::SubgroupProbe => match gpu.has_neighbour_sums() {
             true => Ok(()),
             // Without subgroups of eight lanes there is nothing to find out.
@@ -133,25 +128,37 @@ fn call(kernel: Shader, device: &Device) -> Outcome {
 /// Three stacked GRUs.
 const WAVE: &str = r#"{"seed":1,"door":"layer","sizes":[3,5,4,33],"layers":3,"directions":"forward","cell":{"kind":"gru","recurrent_activation":{"name":"sigmoid"},"activation":{"name":"tanh"},"output_activation":{"name":"tanh"}},"bias":"double","storage":"f32","scale":1.0,"states":true,"valid":"lengths","repeat":false,"time_major":false,"reading_order":false,"last":false,"chunk":0}"#;
 
+/// What to run: every kernel, and those with a snippet for every cell, with what their pipelines are called.
+fn all() -> Vec<(Shader, Cell, &'static str)> {
+    let of_cells = |cell: Cell| {
+        let fused = Fused::of(cell.kind).expect("a cell with a snippet");
+        let [scan, step, grid] = fused.names;
+        let grid = (!fused.exchanges()).then_some((Shader::Grid, cell, grid));
+        [(Shader::Scan, cell, scan), (Shader::Step, cell, step)].into_iter().chain(grid)
+    };
+    let alone = SHADERS.iter().filter(|s| !matches!(s, Shader::Scan | Shader::Step | Shader::Grid));
+    alone.map(|&s| (s, Cell::LSTM, s.stem())).chain(Fused::CELLS.into_iter().flat_map(of_cells)).collect()
+}
+
 #[test]
 fn every_kernel_is_dispatched_by_a_call_that_is_compared() {
     let (mut run, mut skipped) = (0, Vec::new());
-    for &kernel in SHADERS {
-        let stem = kernel.stem();
+    let all = all();
+    for &(kernel, cell, name) in &all {
         // A device of its own, so that nobody else's dispatches count.
         let device = Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).unwrap();
-        match call(kernel, &device) {
+        match call(kernel, cell, &device) {
             Ok(()) => {
                 let counts = device.gpu().unwrap().dispatches_by_kernel();
-                assert!(counts.get(stem).is_some_and(|&n| n > 0), "{stem}: the call for it dispatched only {counts:?}");
+                assert!(counts.get(name).is_some_and(|&n| n > 0), "{name}: the call for it dispatched only {counts:?}");
                 run += 1;
             }
-            Err(why) => skipped.push((stem, why)),
+            Err(why) => skipped.push((name, why)),
         }
     }
     println!("{run} kernels run; not on this adapter: {skipped:?}");
-    for (stem, why) in &skipped {
-        assert!(stem.ends_with("_grid") || stem.ends_with("_probe"), "{stem} was not run: {why}");
+    for (name, why) in &skipped {
+        assert!(name.ends_with("_grid") || name.ends_with("_probe"), "{name} was not run: {why}");
     }
-    assert_eq!(run + skipped.len(), SHADERS.len());
+    assert_eq!(run + skipped.len(), all.len());
 }

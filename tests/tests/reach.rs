@@ -61,20 +61,20 @@ fn every_kernel_says_how_far_it_reaches() {
             let p = params::Mask { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
-        let reach = v.bounds().reach(&ones, [1, 1, 1]).unwrap_or_else(|e| panic!("{}#{n}: {e}", v.shader().stem()));
-        assert_eq!(reach.len(), buffers.len(), "{}#{n}", v.shader().stem());
+        let reach = v.bounds().reach(&ones, [1, 1, 1]).unwrap_or_else(|e| panic!("{}#{n}: {e}", v.name()));
+        assert_eq!(reach.len(), buffers.len(), "{}#{n}", v.name());
         for (b, reach) in buffers.iter().zip(&reach) {
             // What is written is reached, and nothing far away is.
-            assert!(*reach < 1 << 24, "{}#{n}: {} {reach}", v.shader().stem(), b.name);
+            assert!(*reach < 1 << 24, "{}#{n}: {} {reach}", v.name(), b.name);
         }
-        assert!(reach.iter().any(|&r| r > 0), "{}#{n}", v.shader().stem());
+        assert!(reach.iter().any(|&r| r > 0), "{}#{n}", v.name());
         // Parameters of another size are an error, not a panic.
         assert!(v.bounds().reach(&ones[..ones.len() - 4], [1, 1, 1]).is_err() || reach.iter().all(|&r| r <= 1024));
         // The largest parameters reach far or are refused; nothing wraps.
         let most = vec![0xff; ones.len()];
         if let Ok(reach) = v.bounds().reach(&most, [u32::MAX; 3]) {
             let fixed = matches!(v.shader(), Shader::LoopProbe | Shader::SubgroupProbe);
-            assert!(fixed || reach.iter().any(|&r| r >= u32::MAX.into()), "{}#{n}: {reach:?}", v.shader().stem());
+            assert!(fixed || reach.iter().any(|&r| r >= u32::MAX.into()), "{}#{n}: {reach:?}", v.name());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The shape of the project: who may depend on whom, and that no kernel lacks its twins.
 
-use recurve_shaders::SHADERS;
+use recurve_shaders::{Fused, SHADERS};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -192,10 +192,8 @@ fn every_kernel_has_its_host_file_and_its_twin() {
                 vec![kernels(&format!("gpu/{cell}.rs")), kernels(&format!("cpu/rows/{twin}.rs"))]
             }
             Some(("stack", _)) => vec![kernels("gpu/stack.rs")],
-            // The cells of a strategy differ only in their shader and their CPU twin.
-            Some((cell, strategy @ ("scan" | "step" | "grid"))) => {
-                vec![kernels(&format!("gpu/{strategy}.rs")), kernels(&format!("cpu/rows/{cell}.rs"))]
-            }
+            // A strategy's skeleton.
+            None if ["scan", "step", "grid"].contains(&stem) => vec![kernels(&format!("gpu/{stem}.rs"))],
             _ if stem == "fill" => vec![root().join("crates/tensor/src/tensor.rs")],
             _ if stem.ends_with("_probe") => vec![root().join("crates/tensor/src/gpu/probe.rs")],
             _ => vec![root().join(format!("crates/tensor/src/ops/{stem}.rs"))],
@@ -204,6 +202,16 @@ fn every_kernel_has_its_host_file_and_its_twin() {
     for shader in SHADERS {
         for path in host(shader.stem()) {
             assert!(path.is_file(), "{}: {} is not there", shader.stem(), path.display());
+        }
+    }
+    // Each cell's snippet has its CPU twin.
+    for cell in Fused::CELLS {
+        let fused = Fused::of(cell.kind).expect("a cell with a snippet");
+        for path in [
+            format!("shaders/wgsl/cells/{}.wgsl", fused.snippet),
+            format!("crates/kernels/src/cpu/rows/{}.rs", fused.snippet),
+        ] {
+            assert!(root().join(&path).is_file(), "{cell:?}: {path} is not there");
         }
     }
     // And no file without a kernel.

@@ -1,4 +1,4 @@
-// The beginning of a `*_scan` kernel, inside `main`: its rows and units, its slice of k, h into workgroup
+// The beginning of `scan`, inside `main`: its rows and units, its slice of k, h into workgroup
 // memory, and for a software rasteriser the weights into the lane's own array.
 //
 // With SPLIT the lanes of a unit share its k: K_SPLIT slices, in neighbouring lanes where a subgroup adds

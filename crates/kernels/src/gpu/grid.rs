@@ -1,18 +1,17 @@
-//! `grid`: the whole sequence in one dispatch by several workgroups (`lstm_grid.wgsl`, `gru_grid.wgsl`,
-//! `rnn_grid.wgsl`), each with its own units and their weights, that exchange h after every step.
+//! `grid`: the whole sequence in one dispatch by several workgroups (`grid.wgsl`), each with its own units and
+//! their weights, that exchange h after every step.
 //!
 //! No API promises that the workgroups of a dispatch run at the same time. The kernels wait a bounded time
 //! and give up together; then [`run`] says so and the call goes another way. That needs to be known before
 //! the call returns, so this is the one strategy that waits for the device.
 
 use super::{GpuLayer, Run};
-use crate::CellKind;
 use recurve_shaders::{Grid, params};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
 
-/// Bits of an h that has not been stored, `NOT_YET` in `shared/grid.wgsl`, which f32 has exactly.
+/// Bits of an h that has not been stored, `NOT_YET` in `shared/exchange.wgsl`, which f32 has exactly.
 const NOT_YET: f32 = 0xffff_ff00_u32 as f32;
 /// What stands at the head of the exchange buffer when somebody gave up.
 const GAVE_UP: u32 = 1;
@@ -20,7 +19,7 @@ const GAVE_UP: u32 = 1;
 impl GpuLayer {
     /// How the kernel is laid out for this size, if there is a `grid` kernel for the cell.
     pub(super) fn grid_geometry(&self, batch: usize, unit_tile: u32) -> Option<Grid> {
-        if self.code.cell.kind == (CellKind::Gru { reset_after: false }) {
+        if self.code.exchanges() {
             return None;
         }
         let lanes = 256.min(self.gpu.max_workgroup_lanes());
@@ -63,7 +62,6 @@ pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
     let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let mut h = run.h()?;
     let device = Device::Gpu(gpu.clone());
-    let kind = run.code.cell.kind;
     let pipeline = gpu.pipeline(&grid.variant(&run.code))?;
     let row = sizes.directions * sizes.batch * sizes.hidden;
     let span = |source: usize, target: usize| {
@@ -89,14 +87,7 @@ pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
         let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
         let (xb, cb) = (exchange.gpu_buffer(), run.c.gpu_buffer());
         let (yb, pb) = (run.y.gpu_buffer(), run.projection.gpu_buffer());
-        let lstm = [pb, weights, extra, valid, xb, cb, yb];
-        let gru = [pb, weights, extra, valid, xb, yb];
-        let rnn = [pb, weights, valid, xb, yb];
-        let buffers: &[_] = match kind {
-            CellKind::Lstm { .. } => &lstm,
-            CellKind::Gru { .. } => &gru,
-            _ => &rnn,
-        };
+        let buffers = &[pb, weights, extra, valid, xb, cb, yb];
         for p in run.dispatches(chunk, most) {
             let p = params::Recurrent { patience: patience(gpu, grid, p.steps), ..p };
             let work = layer.step_work(sizes) * u64::from(p.steps);

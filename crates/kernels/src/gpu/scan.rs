@@ -1,7 +1,6 @@
-//! `scan`: the whole sequence in one dispatch (`lstm_scan.wgsl`, `gru_scan.wgsl`, `rnn_scan.wgsl`).
+//! `scan`: the whole sequence in one dispatch (`scan.wgsl`).
 
 use super::{GpuLayer, K4_MULTIPLE, Run};
-use crate::CellKind;
 use recurve_shaders::{Kept, Scan};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
 use recurve_tensor::{AdapterKind, Result, Tensor};
@@ -65,8 +64,7 @@ impl GpuLayer {
         batch_tile: u32,
     ) -> Option<Scan> {
         let hidden = self.hidden as u32;
-        let kind = self.code.cell.kind;
-        let before = kind == (CellKind::Gru { reset_after: false });
+        let exchanges = self.code.exchanges();
         let software = self.gpu.summary().kind == AdapterKind::Software;
         let lanes = self.gpu.max_workgroup_lanes();
         let workgroup = match k_split {
@@ -81,7 +79,7 @@ impl GpuLayer {
             1 => hidden.next_multiple_of(32).min(lanes),
             _ => (hidden * k_split).next_multiple_of(32),
         };
-        if k_split > 1 && (before || workgroup > lanes) {
+        if k_split > 1 && (exchanges || workgroup > lanes) {
             return None;
         }
         let k_unroll = if software { 2 } else { 4 };
@@ -92,7 +90,7 @@ impl GpuLayer {
         if software && k_split == 1 && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS {
             scan.kept = Kept::Array;
         }
-        if !software && !before && scan.units() == 1 && self.fits_registers(scan.k_slice(), workgroup) {
+        if !software && !exchanges && scan.units() == 1 && self.fits_registers(scan.k_slice(), workgroup) {
             scan.kept = Kept::Registers;
         }
         while scan.batch_tile > 1 && scan.batch_tile as usize >= batch.saturating_mul(2) {
@@ -102,7 +100,7 @@ impl GpuLayer {
         let scan = scan.within(bytes, &self.code);
         let possible = scan.units() <= MAX_UNITS
             && scan.workgroup_bytes(&self.code) <= bytes
-            && scan.iterations_per_step(kind) + scan.iterations_at_start() < self.gpu.max_loop_iterations();
+            && scan.iterations_per_step(&self.code) + scan.iterations_at_start() < self.gpu.max_loop_iterations();
         possible.then_some(scan)
     }
 }
@@ -114,24 +112,16 @@ pub(super) fn run(run: &Run<'_>, scan: &Scan) -> Result<Tensor> {
     let pipeline = gpu.pipeline(&scan.variant(&code))?;
     let h = run.h_or_flag()?;
 
-    let kind = code.cell.kind;
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(scan.batch_tile);
     let groups = [(sizes.batch as u32).div_ceil(scan.batch_tile), sizes.directions as u32, 1];
-    let (at_start, per_step) = (scan.iterations_at_start(), scan.iterations_per_step(kind));
+    let (at_start, per_step) = (scan.iterations_at_start(), scan.iterations_per_step(&code));
     let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
 
     // Buffers that a variant does not read still need something bound.
     let valid = run.valid().gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
     let (hb, cb, yb, pb) = (h.gpu_buffer(), run.c.gpu_buffer(), run.y.gpu_buffer(), run.projection.gpu_buffer());
-    let lstm = [pb, weights, extra, valid, hb, cb, yb];
-    let gru = [pb, weights, extra, valid, hb, yb];
-    let rnn = [pb, weights, valid, hb, yb];
-    let buffers: &[_] = match kind {
-        CellKind::Lstm { .. } => &lstm,
-        CellKind::Gru { .. } => &gru,
-        _ => &rnn,
-    };
+    let buffers = &[pb, weights, extra, valid, hb, cb, yb];
     let work = layer.step_work(sizes);
     run.record(&Dispatch { pipeline: &pipeline, buffers, params: &[], groups, work }, most)?;
     Ok(h)

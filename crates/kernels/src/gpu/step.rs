@@ -1,7 +1,6 @@
-//! `step`: one dispatch per timestep (`lstm_step.wgsl`, `gru_step.wgsl`, `rnn_step.wgsl`).
+//! `step`: one dispatch per timestep (`step.wgsl`), or two for a cell with an exchange in the middle of a step.
 
 use super::{GpuLayer, Run};
-use crate::CellKind;
 use recurve_shaders::Step;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
 use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
@@ -39,18 +38,17 @@ impl GpuLayer {
 pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
     let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let code = run.code;
-    let kind = code.cell.kind;
-    let phases = if kind == (CellKind::Gru { reset_after: false }) { 1..3 } else { 0..1 };
+    let phases = if code.exchanges() { 1..3 } else { 0..1 };
     let pipelines =
         phases.map(|phase| gpu.pipeline(&step.variant(&code, phase))).collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
 
     // The current h and the next, in turn, padded to whole vec4s of zeros: two buffers, for one is read four
-    // elements at a time and the other written one by one. A GRU may need r ∘ h as well.
+    // elements at a time and the other written one by one. What units exchange is a third.
     let width = 4 * step.k4 as usize;
     let rows = sizes.directions * sizes.batch;
     let padded = || Tensor::zeros(&[rows, width], DType::F32, &Device::Gpu(gpu.clone()));
     let h = [padded()?, padded()?];
-    let reset_h = if pipelines.len() == 2 { Some(padded()?) } else { None };
+    let handed = if pipelines.len() == 2 { Some(padded()?) } else { None };
     let dense = Shape::new(&[rows, sizes.hidden]).expect("smaller than tensors that exist");
     let strides = |row: usize| {
         let mut s = [0; MAX_RANK];
@@ -74,16 +72,16 @@ pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
     let buffers = |now: usize, phase: usize| {
         let (h, next) = (h[now].gpu_buffer(), h[1 - now].gpu_buffer());
         let mut all = arrayvec::ArrayVec::<_, 8>::new();
-        match (kind, &reset_h) {
-            (CellKind::Lstm { .. }, _) => all.extend([pb, weights, extra, valid, h, next, cb, yb]),
-            (CellKind::Gru { .. }, None) => all.extend([pb, weights, valid, h, extra, next, yb]),
-            (CellKind::Gru { .. }, Some(r)) => {
-                all.extend([pb, weights, valid, h, r.gpu_buffer(), cb]);
+        all.extend([pb, weights, valid, h]);
+        match &handed {
+            None => all.extend([extra, next, cb, yb]),
+            // What each unit keeps takes the place of a state beside h, of which such a cell has none.
+            Some(handed) => {
+                all.extend([handed.gpu_buffer(), cb]);
                 if phase == 1 {
                     all.extend([next, yb]);
                 }
             }
-            _ => all.extend([pb, weights, valid, h, next, yb]),
         }
         all
     };

@@ -39,8 +39,9 @@ impl Gpu {
         Ok(lock(&self.inner().pipelines).entry(variant.clone()).or_insert(made).clone())
     }
 
-    /// Dispatches recorded since the device was opened, by kernel: the stem of its file. What has only been
-    /// compiled is there with 0.
+    /// Dispatches recorded since the device was opened, by what kernels are called: the stem of the file, as
+    /// `matmul`, with the cell's name before it where a kernel has one, as `lstm_scan`. What has only been compiled is
+    /// there with 0.
     pub fn dispatches_by_kernel(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();
         for p in lock(&self.inner().pipelines).values() {
@@ -51,7 +52,7 @@ impl Gpu {
 
     fn compile(&self, variant: &Variant) -> Result<Pipeline> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let stem = variant.shader().stem();
+        let stem = variant.name();
         let gpu_error = |message: String| Error::Gpu { operation: stem, message };
         let composed = match self.inner().ended_loops.load(Ordering::Relaxed) {
             0 => variant.compose(),

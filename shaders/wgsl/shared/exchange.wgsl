@@ -1,4 +1,4 @@
-// What the `*_grid` kernels share beside their beginning and their wait.
+// How `grid` hands h from workgroup to workgroup: as its bits, of which some say that there is no h yet.
 #import recurrent
 
 // Bits of an h that has not been stored: a NaN that no arithmetic makes, and an integer that f32 has.

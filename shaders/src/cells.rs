@@ -1,0 +1,90 @@
+//! What the snippet of each fused cell, `wgsl/cells/NAME.wgsl`, is to the skeletons that include it: `scan`, `step`,
+//! `grid` and `stack_wave`.
+//!
+//! A snippet has the cell's part of a timestep, for one hidden unit:
+//!
+//! ```text
+//! fn extra_of(at: u32) -> vec3<f32>       what the unit has in `extra`, whose first element is at `at`
+//! fn cell(sums, rest, old, parts) -> vec4 the new h and what else is carried, from
+//!     sums: vec4<f32>                     the sums of the gates, inputs included where they are added
+//!     rest: f32                           the input of the last gate where it is not added to its sum
+//!     old: vec4<f32>                      the old h and what else is carried
+//!     parts: vec3<f32>                    `extra_of` this unit
+//! ```
+//!
+//! A cell whose last product is not of h, but of something that units make of the other sums, also has
+//! `fn exchanged(sums, h_old) -> vec2<f32>`: what that product is of, and what `cell` finds in `sums.x` behind it.
+//! Its `rest` is then the whole sum of the last gate. The skeletons have a second phase for it.
+//!
+//! h is mixed with the old one (zoneout) by the skeletons; everything else is the snippet's.
+
+use crate::{Defines, Value};
+use recurve_vocabulary::{Cell, CellKind};
+
+/// A cell's line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fused {
+    /// Its snippet.
+    pub snippet: &'static str,
+    /// What its pipelines of `scan`, `step` and `grid` are called.
+    pub names: [&'static str; 3],
+    /// G
+    pub gates: u32,
+    /// Gates, from the first on, whose products are of h: all, or all but the last.
+    pub of_h: u32,
+    /// Gates, from the first on, whose inputs are added to their sums: all, or all but the last.
+    pub added: u32,
+    /// States beside h.
+    pub carried: u32,
+    /// Elements of `extra` of a unit, up to 3.
+    pub extra: u32,
+}
+
+impl Fused {
+    /// The line of a cell that has a snippet.
+    pub const fn of(kind: CellKind) -> Option<Self> {
+        Some(match kind {
+            CellKind::Rnn => {
+                let names = ["rnn_scan", "rnn_step", "rnn_grid"];
+                Self { snippet: "rnn", names, gates: 1, of_h: 1, added: 1, carried: 0, extra: 0 }
+            }
+            CellKind::Lstm { .. } => {
+                let names = ["lstm_scan", "lstm_step", "lstm_grid"];
+                Self { snippet: "lstm", names, gates: 4, of_h: 4, added: 4, carried: 1, extra: 3 }
+            }
+            CellKind::Gru { reset_after } => {
+                let names = ["gru_scan", "gru_step", "gru_grid"];
+                let of_h = if reset_after { 3 } else { 2 };
+                Self { snippet: "gru", names, gates: 3, of_h, added: 2, carried: 0, extra: 1 }
+            }
+            _ => return None,
+        })
+    }
+
+    /// One of each cell that has a snippet, with each option that changes what the skeletons do.
+    pub const CELLS: [Cell; 5] =
+        [Cell::RNN, Cell::LSTM, Cell::with_kind(CellKind::Lstm { coupled: true }), Cell::GRU, Cell::GRU_RESET_BEFORE];
+
+    /// Whether units exchange something in the middle of a step.
+    pub const fn exchanges(&self) -> bool {
+        self.of_h < self.gates
+    }
+
+    /// The input of the last gate stays apart from its sum.
+    pub const fn is_apart(&self) -> bool {
+        self.added < self.gates
+    }
+
+    /// The constants that the skeletons ask for.
+    pub(crate) fn defines(&self, defines: Defines) -> Defines {
+        defines
+            .with("CELL", Value::Snippet(self.snippet))
+            .with("GATES", self.gates)
+            .with("OF_H", self.of_h)
+            .with("ADDED", self.added)
+            .with("APART", self.is_apart())
+            .with("EXCHANGE", self.exchanges())
+            .with("CARRIED", self.carried)
+            .with("EXTRA_PARTS", self.extra)
+    }
+}

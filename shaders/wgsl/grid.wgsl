@@ -1,0 +1,190 @@
+// A whole sequence in one dispatch by workgroups that run at the same time: each owns a tile of hidden units with
+// its weights, and hands h to the others through memory after every step. Whoever waits too long sets a flag and
+// everybody ends; the host then takes another way. What the cell makes of its sums is in its snippet; there is no
+// exchange in the middle of a step.
+#import exchange
+#import CELL
+
+@group(0) @binding(0) var<uniform> p: Params;
+// [D, chunk, B, G·H]
+@group(0) @binding(1) var<storage, read> projection: array<f32>;
+// [D, K4, G, H] of four neighbouring k
+@group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
+// [D, EXTRA_PARTS, H]
+@group(0) @binding(3) var<storage, read> extra: array<f32>;
+// lengths [B] or mask [B, T]
+@group(0) @binding(4) var<storage, read> valid: array<u32>;
+// GRID_HEAD elements, then h before the first step and after each: [chunk + 1, D, B, H]
+@group(0) @binding(5) var<storage, read_write> exchange: array<atomic<u32>>;
+// [D, B, CARRIED, H]
+@group(0) @binding(6) var<storage, read_write> c_state: array<f32>;
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;
+
+// [BATCH_TILE, 4·K4]
+var<workgroup> h_tile: array<f32, H_TILE>;
+var<workgroup> sums: array<f32, SUMS>;
+var<workgroup> missing: u32;
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let d = group.z;
+    let unit = lane % UNIT_TILE;
+    let slice = lane / UNIT_TILE;
+    let j = group.x * UNIT_TILE + unit;
+    let jc = min(j, H - 1u);
+    let begin = slice * K_SLICE;
+    let first_row = group.y * BATCH_TILE;
+    let reverse = is_reverse(p.flags, d);
+    // After the sums, slice b is row b's.
+    let row = min(first_row + slice, p.batch - 1u);
+    let finishes = slice < BATCH_TILE && first_row + slice < p.batch && j < H;
+    let state = d * p.batch + row;
+    var done = 0u;
+    // Loads in vain so far.
+    var spins = 0u;
+    // An earlier dispatch gave up, or a workgroup of this one: nothing is left to do.
+    if lane == 0u { missing = u32(atomicLoad(&exchange[0]) == GAVE_UP); }
+    workgroupBarrier();
+    if workgroupUniformLoad(&missing) != 0u { return; }
+    for (var v = lane; v < H_TILE; v += WORKGROUP) {
+        h_tile[v] = 0.0;
+    }
+#unroll c CARRIED
+    var c$c = c_state[(state * CARRIED + $cu) * H + jc];
+#end
+#if REGISTERS
+#unroll q K_SLICE
+    let at$q = (d * K4 + begin + $qu) * (GATES * H) + jc;
+#unroll g GATES
+    let r$g_$q = weights[at$q + $gu * H];
+#end
+#end
+#end
+    for (var s = p.first_step; s < p.first_step + p.steps; s++) {
+        let t = time_of(s, p.timesteps, reverse);
+        let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
+        let place = select(t, s, (p.flags & 2u) != 0u);
+        // The h of every unit of this tile's rows, waited for a bounded time, into workgroup memory.
+        //
+        // Every element of h is its own flag: a step's h is NOT_YET until the workgroup that owns the unit has
+        // stored it. Loads and stores of one atomic are ordered whatever else is not, so no fence is needed.
+        let i = s - p.chunk_first;
+        if lane == 0u { missing = 0u; }
+        workgroupBarrier();
+        for (var v = lane; v < BATCH_TILE * H; v += WORKGROUP) {
+            let b = v / H;
+            let k = v % H;
+            let at = GRID_HEAD + ((i * p.directions + d) * p.batch + min(first_row + b, p.batch - 1u)) * H + k;
+            var bits = atomicLoad(&exchange[at]);
+            // One lane's patience is for all it waits for in the dispatch.
+            for (; bits == NOT_YET && spins < p.patience; spins++) {
+                // Nobody waits on once somebody has given up.
+                if spins % 64u == 15u && atomicLoad(&exchange[0]) == GAVE_UP { break; }
+                bits = atomicLoad(&exchange[at]);
+            }
+            // Not the counter: a software rasteriser may leave the loop by itself.
+            if bits == NOT_YET {
+                missing = 1u;
+                // At once, so that all others end too.
+                atomicStore(&exchange[0], GAVE_UP);
+            }
+            h_tile[b * (4u * K4) + k] = bitcast<f32>(bits);
+        }
+        workgroupBarrier();
+        if workgroupUniformLoad(&missing) != 0u { break; }
+#unroll b BATCH_TILE
+#unroll g GATES
+        var a$g_$b = 0.0;
+#end
+#end
+#if REGISTERS
+#unroll q K_SLICE
+        {
+#unroll g GATES
+            let w$g = vec4<f32>(r$g_$q);
+#end
+#unroll b BATCH_TILE
+            {
+                let at = $bu * (4u * K4) + 4u * (begin + $qu);
+                let h = vec4<f32>(h_tile[at], h_tile[at + 1u], h_tile[at + 2u], h_tile[at + 3u]);
+#unroll g GATES
+                a$g_$b += dot(w$g, h);
+#end
+            }
+#end
+        }
+#end
+#else
+        for (var k = begin; k < begin + K_SLICE; k++) {
+            let w = (d * K4 + k) * (GATES * H) + jc;
+#unroll g GATES
+            let w$g = vec4<f32>(weights[w + $gu * H]);
+#end
+#unroll b BATCH_TILE
+            {
+                let at = $bu * (4u * K4) + 4u * k;
+                let h = vec4<f32>(h_tile[at], h_tile[at + 1u], h_tile[at + 2u], h_tile[at + 3u]);
+#unroll g GATES
+                a$g_$b += dot(w$g, h);
+#end
+            }
+#end
+        }
+#end
+#unroll b BATCH_TILE
+        {
+            let at = (slice * BATCH_TILE + $bu) * (GATES * UNIT_TILE) + unit;
+#unroll g GATES
+            sums[at + $gu * UNIT_TILE] = a$g_$b;
+#end
+        }
+#end
+        workgroupBarrier();
+        if finishes {
+            let x = ((d * p.chunk_steps + slot) * p.batch + row) * (GATES * H) + j;
+            var pre = vec4<f32>();
+#unroll g ADDED
+            pre[$g] = projection[x + $gu * H];
+#end
+#unroll q K_SPLIT
+            {
+                let at = ($qu * BATCH_TILE + slice) * (GATES * UNIT_TILE) + unit;
+#unroll g GATES
+                pre[$g] += sums[at + $gu * UNIT_TILE];
+#end
+            }
+#end
+            var rest = 0.0;
+#if APART
+            rest = projection[x + ADDED * H];
+#end
+            let alive = is_alive(row, t, p.timesteps);
+            let h_old = h_tile[slice * (4u * K4) + j];
+            var old = vec4<f32>(h_old, 0.0, 0.0, 0.0);
+#unroll c CARRIED
+            old[$c + 1] = c$c;
+#end
+            let next = cell(pre, rest, old, extra_of(d * (EXTRA_PARTS * H) + j));
+            var h = next.x;
+            if HAS_ZONEOUT { h = mix(h, h_old, ZONEOUT_H); }
+            if alive {
+#unroll c CARRIED
+                c$c = next[$c + 1];
+#end
+            } else {
+                h = h_old;
+            }
+            let bits = sent(h);
+            atomicStore(&exchange[GRID_HEAD + (((i + 1u) * p.directions + d) * p.batch + row) * H + j], bits);
+            if (p.flags & 1u) != 0u {
+                y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
+            }
+        }
+        done++;
+    }
+    // Whoever waited in vain, and whoever a software rasteriser took out of the loop, says so.
+    if done != p.steps { atomicStore(&exchange[0], GAVE_UP); }
+#unroll c CARRIED
+    if finishes { c_state[(state * CARRIED + $cu) * H + j] = c$c; }
+#end
+}
