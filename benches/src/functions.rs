@@ -4,7 +4,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use recurve::{Activation, Device, Tensor};
-use recurve_tensor::cpu::simd::{exp, sigmoid, simd_arch, simd_name, tanh, tanh_ratio};
+use recurve_tensor::cpu::simd::{exp, log_sigmoid, sigmoid, simd_arch, simd_name, tanh, tanh_ratio};
 
 /// What is searched on the CPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,6 +12,7 @@ enum Function {
     Exp,
     Sigmoid,
     Tanh,
+    LogSigmoid,
     /// `p / q` of [`tanh_ratio`].
     RatioTanh,
     /// `(q + p) / 2q` of half the argument.
@@ -24,10 +25,11 @@ enum Function {
     ExactSigmoid,
 }
 
-const ALL: [(Function, &str); 8] = [
+const ALL: [(Function, &str); 9] = [
     (Function::Exp, "exp"),
     (Function::Sigmoid, "sigmoid"),
     (Function::Tanh, "tanh"),
+    (Function::LogSigmoid, "log_sigmoid"),
     (Function::RatioTanh, "tanh_ratio"),
     (Function::RatioSigmoid, "sigmoid of tanh_ratio"),
     (Function::RatioProduct, "sigmoid(x) tanh(x) on one denominator"),
@@ -54,6 +56,7 @@ fn truth(function: Function, x: f64) -> f64 {
     match function {
         Function::Exp => x.exp(),
         Function::Sigmoid | Function::RatioSigmoid | Function::ExactSigmoid => sigmoid(x),
+        Function::LogSigmoid => x.min(0.0) - (-x.abs()).exp().ln_1p(),
         Function::Tanh | Function::RatioTanh | Function::ExactTanh => tanh(x),
         Function::RatioProduct => sigmoid(x) * tanh(x),
     }
@@ -75,6 +78,7 @@ impl WithSimd for Evaluate<'_> {
                 Function::Exp => (exp(s, x), one),
                 Function::Sigmoid => (sigmoid(s, x), one),
                 Function::Tanh => (tanh(s, x), one),
+                Function::LogSigmoid => (log_sigmoid(s, x), one),
                 Function::RatioTanh | Function::ExactTanh => {
                     let (p, q) = tanh_ratio(s, x);
                     if function == Function::RatioTanh { (s.div_f32s(p, q), one) } else { (p, q) }
@@ -150,9 +154,11 @@ pub(crate) fn run(stride: usize) {
     for (function, name) in ALL {
         let worst = blocks(stride)
             .map(|mut x| {
-                if function == Function::Exp {
-                    // Beyond these the results are 0 and infinity.
-                    x.retain(|x| (-87.3..=88.37).contains(x));
+                // Beyond these the results are 0 and infinity.
+                match function {
+                    Function::Exp => x.retain(|x| (-87.3..=88.37).contains(x)),
+                    Function::LogSigmoid => x.retain(|x| *x <= 87.3),
+                    _ => {}
                 }
                 let (mut top, mut bottom) = (vec![0.0; x.len()], vec![0.0; x.len()]);
                 simd_arch().dispatch(Evaluate(function, &x, &mut top, &mut bottom));

@@ -123,6 +123,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(device: &'a Device, layer: Rc<Recurrent>, way: Way, shape: [usize; 4]) -> Self {
         let [t, b, _, h] = shape;
+        let carried = layer.cell().kind.carried();
         Self {
             device,
             layer,
@@ -130,7 +131,7 @@ impl<'a> Run<'a> {
             shape,
             y: vec![f32::NAN; b * t * h],
             h: vec![f32::NAN; b * h],
-            c: vec![f32::NAN; b * h],
+            c: vec![f32::NAN; b * carried * h],
             by: Strategy::Auto,
             times: Vec::new(),
             gpu_ms: Vec::new(),
@@ -339,7 +340,7 @@ fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, Laye
     let layer = SimpleRnn::new(h).kernel_initializer(torch).recurrent_initializer(torch).bias_initializer(torch);
     let LayerConfig::Recurrent(mut spec) = layer.into() else { unreachable!("a SimpleRNN is recurrent") };
     spec.cell = cell;
-    let minimal = cell.kind.recurrent_weights(1, 1) == 0;
+    let minimal = cell.kind.recurrent_weights(h, h) == 0;
     spec.bias = if minimal { Bias::Single } else { Bias::Double };
     let network = Sequential::new()
         .add(LayerConfig::Recurrent(spec.clone()))

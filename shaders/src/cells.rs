@@ -57,11 +57,15 @@ impl Fused {
                 let of_h = if reset_after { 3 } else { 2 };
                 Self { snippet: "gru", names, gates: 3, of_h, added: 2, carried: 0, extra: 1 }
             }
+            CellKind::SLstm { .. } => {
+                let names = ["slstm_scan", "slstm_step", "slstm_grid"];
+                Self { snippet: "slstm", names, gates: 4, of_h: 4, added: 4, carried: 3, extra: 0 }
+            }
             _ => return None,
         })
     }
 
-    /// One of each cell that has a snippet, with each option that changes what the skeletons do.
+    /// One of each cell that has a snippet, with each option that changes its text.
     pub const CELLS: [Cell; 5] =
         [Cell::RNN, Cell::LSTM, Cell::with_kind(CellKind::Lstm { coupled: true }), Cell::GRU, Cell::GRU_RESET_BEFORE];
 

@@ -94,7 +94,8 @@ snippets!(
     "cells":
     "gru",
     "lstm",
-    "rnn";
+    "rnn",
+    "slstm";
     "shared":
     "activations",
     "elements",

@@ -94,6 +94,7 @@ impl CellCode {
         });
         match self.cell.kind {
             CellKind::Lstm { coupled } => d.with("COUPLED", coupled),
+            CellKind::SLstm { exponential_forget, .. } => d.with("EXPONENTIAL_FORGET", exponential_forget),
             _ => d,
         }
     }

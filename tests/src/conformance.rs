@@ -4,15 +4,26 @@ use crate::How;
 use crate::onnx::CaseError;
 use crate::parity::{self, Parity};
 use recurve::{
-    Bidirectional, Cell, Device, Direction, DirectionWeights, Gru, Lstm, MinGru, Recurrent, RecurrentConfig,
-    RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Strategy, Zoneout,
+    Activation, Bidirectional, Cell, Device, Direction, DirectionWeights, Gru, Lstm, MinGru, Recurrent,
+    RecurrentConfig, RecurrentSpec, SLstm, Sequential, SimpleRnn, StackedRnnCells, Strategy, Zoneout,
 };
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The order of rows that belong together; others follow by name.
-const ORDER: [&str; 10] =
-    ["RNN", "LSTM", "GRU", "IndRNN", "minGRU", "minLSTM", "stacked cells", "networks", "bias", "bidirectional"];
+const ORDER: [&str; 11] = [
+    "RNN",
+    "LSTM",
+    "GRU",
+    "IndRNN",
+    "minGRU",
+    "minLSTM",
+    "sLSTM",
+    "stacked cells",
+    "networks",
+    "bias",
+    "bidirectional",
+];
 
 /// The ways in which every case runs: the page's columns.
 pub const PATHS: [&str; 6] = ["CPU", "GPU `scan`", "GPU `step`", "GPU `grid`", "GPU tuned", "GPU wavefront"];
@@ -189,6 +200,14 @@ pub fn refusals() -> Vec<(&'static str, String)> {
         cell("zoneout of a cell without recurrent weights", Cell { zoneout, ..Cell::MINGRU }),
         cell("clip of the output activation of a GRU", Cell { clip: Some(1.0), clip_output: true, ..Cell::GRU }),
         cell("clip of the output activation without a clip", Cell { clip_output: true, ..Cell::LSTM }),
+        cell("peepholes of an sLSTM", Cell { peepholes: true, ..Cell::SLSTM }),
+        cell("projection of an sLSTM", Cell { projection: Some(2), ..Cell::SLSTM }),
+        cell("layer normalization of an sLSTM", Cell { layer_norm: Some(1e-5), ..Cell::SLSTM }),
+        cell("zoneout of an sLSTM", Cell { zoneout, ..Cell::SLSTM }),
+        cell("clip of the output activation of an sLSTM", Cell { clip: Some(1.0), clip_output: true, ..Cell::SLSTM }),
+        cell("another activation of an sLSTM's gates i and f", Cell { gates: [Activation::Tanh; 3], ..Cell::SLSTM }),
+        layer("heads of an sLSTM that do not divide its units", SLstm::new(4).num_heads(3).into()),
+        layer("an sLSTM without heads", SLstm::new(4).num_heads(0).into()),
         layer(
             "go_backwards together with both directions",
             Bidirectional::new(SimpleRnn::new(2).go_backwards(true)).into(),

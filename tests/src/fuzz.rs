@@ -185,6 +185,8 @@ impl Plan {
             Cell::INDRNN,
             Cell::MINGRU,
             Cell::MINLSTM,
+            Cell::SLSTM,
+            Cell::with_kind(CellKind::SLstm { heads: 3, exponential_forget: true }),
         ];
         let mut cell = pick(r, &kinds);
         if percent(r, 30) {
@@ -281,7 +283,16 @@ impl Plan {
         self.sizes = self.sizes.map(|n| n.max(1));
         cell.projection = cell.projection.filter(|&p| lstm && p < h && p > 0);
         cell.layer_norm = cell.layer_norm.filter(|_| lstm || cell.kind == CellKind::Gru { reset_after: true });
-        cell.zoneout = cell.zoneout.filter(|_| !cell.kind.is_pointwise());
+        let slstm = matches!(cell.kind, CellKind::SLstm { .. });
+        cell.zoneout = cell.zoneout.filter(|_| !cell.kind.is_pointwise() && !slstm);
+        if slstm {
+            cell.gates[..2].fill(Activation::Sigmoid);
+        }
+        if let CellKind::SLstm { heads, .. } = &mut cell.kind
+            && !h.is_multiple_of(*heads)
+        {
+            *heads = 1;
+        }
         if let Some(z) = &mut cell.zoneout
             && !lstm
         {
@@ -436,7 +447,7 @@ impl Plan {
         });
         let rows = self.layers * dirs.len() * b;
         let h0 = self.states.then(|| r.floats(rows * w, 1.0));
-        let c0 = (self.states && cell.kind.has_cell_state()).then(|| r.floats(rows * h, 1.0));
+        let c0 = if self.states { crate::random_c(r, &cell, h, rows) } else { None };
         let lengths = (self.valid == Valid::Lengths)
             .then(|| (0..b).map(|_| if percent(r, 20) { pick(r, &[0, t]) } else { r.below(t + 1) } as u32).collect());
         let mask = match self.valid {
@@ -498,6 +509,7 @@ impl Plan {
                     let off = Random(seed ^ 7).floats(wide.b_ih.len(), 1.0);
                     wide.b_ih.iter_mut().zip(off).for_each(|(v, e)| *v += size * f64::from(e));
                 }
+                let cw = self.cell().state_sizes(h).1.unwrap_or(h);
                 let at = (l * d + n) * b;
                 let out = reference::recurrence(&reference::Recurrence {
                     cell: self.cell_of(n),
@@ -509,7 +521,7 @@ impl Plan {
                     input_size: input,
                     hidden_size: h,
                     h0: h0.as_ref().map(|v| &v[at * w..][..b * w]),
-                    c0: c0.as_ref().map(|v| &v[at * h..][..b * h]),
+                    c0: c0.as_ref().map(|v| &v[at * cw..][..b * cw]),
                     lengths: lengths.as_deref(),
                     mask: mask.as_deref(),
                     masked_output: self.masked_output(),
@@ -705,7 +717,8 @@ impl Plan {
         let float = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, device);
         let turned = |x: Tensor, axes: &[usize]| if self.time_major { x.transpose(axes) } else { Ok(x) };
         let h0 = n.h0.as_ref().map(|v| float(v, &[rows, b, w])).transpose()?;
-        let c0 = n.c0.as_ref().map(|v| float(v, &[rows, b, h])).transpose()?;
+        let c_width = self.cell().state_sizes(h).1.unwrap_or(h);
+        let c0 = n.c0.as_ref().map(|v| float(v, &[rows, b, c_width])).transpose()?;
         let lengths = n.lengths.as_ref().map(|v| Tensor::from_u32(v, &[b], device)).transpose()?;
         let mask = n.mask.as_ref().map(|v| Tensor::from_u32(v, &[b, t], device)).transpose()?;
         let x = || turned(float(&n.x, &[b, t, i])?, &[1, 0, 2]);

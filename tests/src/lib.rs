@@ -129,7 +129,7 @@ pub struct Case {
     pub sizes: [usize; 4],
     /// `[D, B, H]`
     pub h0: Option<Vec<f32>>,
-    /// `[D, B, H]`
+    /// `[D, B, H]`, for an sLSTM `[D, B, 3·H]`
     pub c0: Option<Vec<f32>>,
     /// `[B]`
     pub lengths: Option<Vec<u32>>,
@@ -148,8 +148,19 @@ pub struct Outputs<T> {
     pub y: Vec<T>,
     /// `[D, B, H]`
     pub h: Vec<T>,
-    /// `[D, B, H]`, empty without c.
+    /// `[D, B, H]`, for an sLSTM `[D, B, 3·H]`, empty without c.
     pub c: Vec<T>,
+}
+
+/// A random c of so many rows, if the cell has one.
+pub fn random_c(r: &mut Random, cell: &Cell, hidden: usize, rows: usize) -> Option<Vec<f32>> {
+    let width = cell.state_sizes(hidden).1?;
+    let mut c = r.floats(rows * width, 1.0);
+    if matches!(cell.kind, CellKind::SLstm { .. }) {
+        // The normalizer of a state is above 0.
+        c.chunks_exact_mut(width).for_each(|row| row[hidden..2 * hidden].iter_mut().for_each(|n| *n = 1.0 + *n / 2.0));
+    }
+    Some(c)
 }
 
 impl Case {
@@ -206,13 +217,18 @@ impl Case {
         self.cell.state_size(self.sizes[3])
     }
 
+    /// Elements of c, or of what the cell carries in its place; none without.
+    pub fn c_width(&self) -> usize {
+        self.cell.state_sizes(self.sizes[3]).1.unwrap_or(0)
+    }
+
     /// With random initial states.
     #[must_use]
     pub fn with_states(mut self, seed: u64) -> Self {
         let mut r = Random(seed);
         let rows = self.directions.len() * self.sizes[0];
         self.h0 = Some(r.floats(rows * self.width(), 1.0));
-        self.c0 = self.cell.kind.has_cell_state().then(|| r.floats(rows * self.sizes[3], 1.0));
+        self.c0 = random_c(&mut r, &self.cell, self.sizes[3], rows);
         self
     }
 
@@ -270,6 +286,13 @@ impl Case {
         self
     }
 
+    /// With sequences of full length.
+    #[must_use]
+    pub fn without_lengths(mut self) -> Self {
+        self.lengths = None;
+        self
+    }
+
     /// With random peepholes.
     #[must_use]
     pub fn with_peepholes(mut self, seed: u64) -> Self {
@@ -321,14 +344,14 @@ impl Case {
         budget: usize,
     ) -> (Outputs<f32>, Strategy) {
         let device = &layer.device();
-        let [b, t, i, h] = self.sizes;
+        let [b, t, i, _] = self.sizes;
         let d = self.directions.len();
-        let w = self.width();
-        poison(device, &[b * t * d * w, d * b * w, d * b * h]);
+        let (w, c) = (self.width(), self.c_width());
+        poison(device, &[b * t * d * w, d * b * w, d * b * c.max(1)]);
         let tensor = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, device).expect("upload");
         let x = tensor(&self.x, &[b, t, i]);
         let h0 = self.h0.as_ref().map(|v| tensor(v, &[d, b, w]));
-        let c0 = self.c0.as_ref().map(|v| tensor(v, &[d, b, h]));
+        let c0 = self.c0.as_ref().map(|v| tensor(v, &[d, b, c]));
         let lengths = self.lengths.as_ref().map(|v| Tensor::from_u32(v, &[b], device).expect("upload"));
         let mask = self.mask.as_ref().map(|v| Tensor::from_u32(v, &[b, t], device).expect("upload"));
         let args = ForwardArgs {
@@ -364,7 +387,7 @@ impl Case {
             let weights = w.widen();
             let part =
                 |s: &Option<Vec<f32>>, size: usize| s.as_ref().map(|s| wide(&s[n * b * size..(n + 1) * b * size]));
-            let (h0, c0) = (part(&self.h0, wd), part(&self.c0, h));
+            let (h0, c0) = (part(&self.h0, wd), part(&self.c0, self.c_width()));
             let one = reference::recurrence(&reference::Recurrence {
                 cell: self.cell,
                 direction: *direction,

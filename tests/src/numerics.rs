@@ -40,6 +40,7 @@ const GATED: &str = "sums of 64 products, and the activations; the gates contrac
 const PLAIN: &str = "sums of 64 products, and the activations; tanh contracts less than gates do";
 const IND: &str = "a ReLU does not contract whose u is near 1 or -1: errors add up over some 1/(1 - abs(u)) steps";
 const MINIMAL: &str = "gates do not see h, so errors do not feed back; `scan` composes the steps in another order";
+const EXPONENTIAL: &str = "sums of 64 products; exponential gates make their rounding relative, and c is divided by n";
 const NORM: &str = "division by a deviation, which magnifies rounding where it is small";
 const PROJECTED: &str = "as the plain LSTM, and another sum of 64 products";
 const HALF: &str = "weights rounded to f16, half an ULP of 4.9e-4 relative each; the sums stay f32";
@@ -63,6 +64,7 @@ fn cells() -> Vec<(&'static str, Cell, f64, &'static str)> {
         ("IndRNN", Cell::INDRNN, 1e-5, IND),
         ("minGRU", Cell::MINGRU, 3e-6, MINIMAL),
         ("minLSTM", Cell::MINLSTM, 3e-6, MINIMAL),
+        ("sLSTM", Cell::SLSTM, 1e-5, EXPONENTIAL),
         ("minGRU, log-space", Cell { candidate: Activation::Positive, ..Cell::MINGRU }, 3e-6, MINIMAL),
     ]
 }
@@ -195,6 +197,9 @@ pub fn document(measure: impl Fn(&Row) -> String) -> String {
          NaN stays NaN on every device: in activations, clip, products, reductions and whole layers. WGSL lets drivers \
          assume that there is none, so the shaders look at bits where they compare or clamp; sums and products are left to \
          the driver.\n\n\
+         The recurrent weights of an sLSTM's heads are multiplied as one matrix with zeros between the heads, so a NaN in the \
+         h of one head becomes NaN in the others, from the next timestep on. Its n is above 0 after the first \
+         valid timestep, so its quotient is finite whatever the gates say.\n\n\
          A minLSTM divides by f + i. Where both gates are shut below 1e-37 the sum is held there, so the state fades \
          to zero and never to NaN.\n",
     )

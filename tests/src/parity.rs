@@ -5,9 +5,9 @@ use crate::onnx::{self, CaseError, OnnxCase};
 use crate::{Arrays, Golden, How, fixtures, golden, poison, wide};
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Bidirectional, CallArgs, Dense, Device, Embedding, GateOrder, Gru, LayerConfig, LayerError, Lstm,
-    Masking, Merge, Network, NetworkConfig, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn, StackedRnnCells,
-    State, Tensor, TensorError, TimeDistributed, Weights,
+    Activation, Bidirectional, CallArgs, CellKind, Dense, Device, Embedding, GateOrder, Gru, LayerConfig, LayerError,
+    Lstm, Masking, Merge, Network, NetworkConfig, NetworkState, RecurrentLayer, RecurrentSpec, SimpleRnn,
+    StackedRnnCells, State, Tensor, TensorError, TimeDistributed, Weights,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -19,8 +19,14 @@ pub const TOLERANCE: Tolerance = Tolerance::new(3e-6);
 /// Layer normalization divides by a deviation that may be small, which magnifies rounding.
 const NORMALISED: Tolerance = Tolerance::new(1e-5);
 
+/// Exponential gates make the rounding of their sums a relative error: some ULP of sums of about 4.
+const EXPONENTIAL: Tolerance = Tolerance::new(1e-5);
+
+/// The same of sums of about 200.
+const EXTREME: Tolerance = Tolerance::new(2e-4);
+
 /// A case of some framework.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Parity {
     /// Its name.
     pub name: String,
@@ -29,7 +35,7 @@ pub struct Parity {
     subject: Subject,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Subject {
     Layer(LayerCase),
     Network(NetworkCase),
@@ -37,7 +43,7 @@ enum Subject {
 }
 
 /// A layer called PyTorch's way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct LayerCase {
     spec: RecurrentSpec,
     weights: Weights,
@@ -45,7 +51,7 @@ struct LayerCase {
 }
 
 /// Layers called Keras's way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct NetworkCase {
     configs: Vec<LayerConfig>,
     weights: Weights,
@@ -129,17 +135,26 @@ impl LayerCase {
         let layer = RecurrentLayer::new("case", &spec, input, &weights, "net", device).map_err(fail)?;
         let c0 = a.get("c0").map(|c| tensor(c, device)).transpose()?;
         let state = a.get("h0").map(|h| Ok(State { h: tensor(h, device)?, c: c0.clone() })).transpose()?;
-        let lengths = a.get("lengths").map(|l| integers(l, device)).transpose()?;
+        let [lengths, mask] = ["lengths", "mask"].map(|n| a.get(n).map(|l| integers(l, device)).transpose());
+        let (lengths, mask) = (lengths?, mask?);
         let outputs: Vec<_> = ["y", "h", "c"].iter().filter_map(|n| a.get(*n)).collect();
         poison(device, &outputs.iter().map(|g| g.data.len()).collect::<Vec<_>>());
-        let args = CallArgs { state: state.as_ref(), lengths: lengths.as_ref(), strategy, ..CallArgs::default() };
+        let (lengths, mask) = (lengths.as_ref(), mask.as_ref());
+        let args = CallArgs { state: state.as_ref(), lengths, mask, strategy, ..CallArgs::default() };
         let x = tensor(&a["x"], device)?;
         if tuned {
             let time = usize::from(!spec.time_major);
             layer.tune(x.dims()[1 - time], x.dims()[time]).map_err(refuse)?;
         }
         let (y, last) = layer.forward_with(&x, &args).map_err(refuse)?;
-        let tolerance = if spec.cell.layer_norm.is_some() { NORMALISED } else { TOLERANCE };
+        let tolerance = match spec.cell.kind {
+            CellKind::SLstm { .. } => {
+                let extreme = a["weights.bias_ih_l0"].data.iter().any(|v| v.abs() > 100.0);
+                if extreme { EXTREME } else { EXPONENTIAL }
+            }
+            _ if spec.cell.layer_norm.is_some() => NORMALISED,
+            _ => TOLERANCE,
+        };
         let mut worst = agree("y", &y, &a["y"], tolerance)?.max(agree("h", &last.h, &a["h"], tolerance)?);
         match (&last.c, a.get("c")) {
             (Some(c), Some(want)) => worst = worst.max(agree("c", c, want, tolerance)?),
@@ -263,7 +278,12 @@ pub fn pytorch() -> Vec<Parity> {
 
 /// Cells that no framework has, from their papers.
 pub fn cells() -> Vec<Parity> {
-    layers("cells.safetensors")
+    [layers("cells.safetensors"), slstm()].concat()
+}
+
+/// The sLSTM, from its paper.
+pub fn slstm() -> Vec<Parity> {
+    layers("slstm.safetensors")
 }
 
 /// `clip` and ThresholdedRelu as ONNX Runtime has them and by the letter of the ONNX operators.
@@ -286,6 +306,7 @@ fn layers(file: &str) -> Vec<Parity> {
                 "gru" => "GRU".to_owned(),
                 "indrnn" => "IndRNN".to_owned(),
                 "mingru" => "minGRU".to_owned(),
+                "slstm" => "sLSTM".to_owned(),
                 _ => "minLSTM".to_owned(),
             };
             let listed = [
@@ -296,6 +317,8 @@ fn layers(file: &str) -> Vec<Parity> {
                 (matches!(c.candidate, Activation::ThresholdedRelu { .. }), "activations"),
                 (c.projection.is_some(), "proj_size"),
                 (c.peepholes, "peepholes"),
+                (matches!(c.kind, CellKind::SLstm { heads: 2.., .. }), "num_heads"),
+                (matches!(c.kind, CellKind::SLstm { exponential_forget: true, .. }), "exponential forget gate"),
                 (spec.bidirectional.is_some(), "bidirectional"),
                 (arrays.contains_key("h0"), "initial state"),
             ];

@@ -2,7 +2,7 @@
 
 use recurve::{Activation, Bias, CellKind, GateOrder, RecurrentSpec, Weights};
 use recurve_tests::onnx::CaseError;
-use recurve_tests::parity::{Parity, cells, keras, pytorch, readings};
+use recurve_tests::parity::{Parity, cells, keras, pytorch, readings, slstm};
 use recurve_tests::paths;
 
 fn run(cases: &[Parity], at_least: usize) {
@@ -33,7 +33,7 @@ fn all_keras_cases() {
 
 #[test]
 fn all_cells_of_papers() {
-    run(&cells(), 48);
+    run(&cells(), 73);
 }
 
 #[test]
@@ -68,6 +68,39 @@ fn caught(name: &str, cases: &[Parity], change: impl Fn(&mut RecurrentSpec, &mut
         // Cases may exist that a change does not touch, such as a gate order where all gates are alike.
         assert!(2 * wrong > changed, "{name}: {wrong} of {changed} cases noticed on {device} by {}", strategy.name());
     }
+}
+
+#[test]
+fn wrong_readings_of_the_slstm_are_caught() {
+    let cases = slstm();
+    caught("the other forget gate", &cases, |s, _| {
+        let CellKind::SLstm { exponential_forget, .. } = &mut s.cell.kind else { return false };
+        *exponential_forget = !*exponential_forget;
+        true
+    });
+    caught("the paper's order of gates, z i f o", &cases, |s, w| {
+        let names: Vec<_> = w.iter().map(|(n, _)| n.to_owned()).collect();
+        for name in names {
+            let a = w.get(&name).unwrap().clone();
+            let values = a.values().unwrap();
+            let gate = values.len() / 4;
+            let data = [2, 0, 1, 3].iter().flat_map(|g| values[g * gate..][..gate].to_vec()).collect();
+            w.insert(name, a.shape(), data).unwrap();
+        }
+        matches!(s.cell.kind, CellKind::SLstm { .. })
+    });
+    caught("heads that read the next head", &cases, |s, w| {
+        let CellKind::SLstm { heads: 2.., .. } = s.cell.kind else { return false };
+        let names: Vec<_> = w.iter().map(|(n, _)| n.to_owned()).filter(|n| n.contains("weight_hh")).collect();
+        for name in names {
+            let a = w.get(&name).unwrap().clone();
+            let (mut data, size) = (a.values().unwrap().to_vec(), a.shape()[1]);
+            // Rows one head further.
+            data.chunks_mut(s.units * size).for_each(|gate| gate.rotate_right(size * size));
+            w.insert(name, a.shape(), data).unwrap();
+        }
+        true
+    });
 }
 
 /// Every matrix and bias of a layer with its gates exchanged as if they had been in another order.

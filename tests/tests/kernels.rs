@@ -1,5 +1,5 @@
 //! The recurrent kernels against the f64 reference: `lstm_scan`, `lstm_step`, `gru_scan`,
-//! `gru_step`, `rnn_scan`, `rnn_step`, `general_scan`, `general_step`, `pointwise_scan`,
+//! `gru_step`, `rnn_scan`, `rnn_step`, `slstm_scan`, `slstm_step`, `general_scan`, `general_step`, `pointwise_scan`,
 //! `linear_scan`, `linear_carry` and their CPU twins.
 
 use recurve::testing::{Tolerance, compare};
@@ -16,7 +16,11 @@ const BOTH: [Direction; 2] = [Direction::Forward, Direction::Reverse];
 /// Cells that the fused kernels run.
 fn fused() -> Vec<Cell> {
     let coupled = Cell { kind: CellKind::Lstm { coupled: true }, ..Cell::LSTM };
-    vec![Cell::RNN, Cell::LSTM, coupled, Cell::GRU, Cell::GRU_RESET_BEFORE]
+    vec![Cell::RNN, Cell::LSTM, coupled, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::SLSTM, slstm(1, true)]
+}
+
+fn slstm(heads: usize, exponential_forget: bool) -> Cell {
+    Cell::with_kind(CellKind::SLstm { heads, exponential_forget })
 }
 
 /// Cells with an option each that changes what a step does.
@@ -39,6 +43,7 @@ fn optional() -> Vec<Cell> {
         Cell { candidate: Activation::Positive, ..Cell::MINGRU },
         Cell::MINLSTM,
         Cell { candidate: Activation::Tanh, clip: Some(0.7), ..Cell::MINLSTM },
+        Cell { candidate: Activation::Softsign, clip: Some(0.7), ..Cell::SLSTM },
         Cell { gates: [Activation::HARD_SIGMOID_KERAS2, Activation::Softsign, Activation::Sigmoid], ..Cell::LSTM },
         Cell { gates: [Activation::HARD_SIGMOID_KERAS2, Activation::Sigmoid, Activation::Tanh], ..Cell::GRU },
     ]
@@ -93,6 +98,18 @@ fn every_cell_at_sizes_around_every_edge() {
 }
 
 #[test]
+fn heads_read_themselves_only() {
+    for (heads, h) in [(2, 6), (4, 20), (3, 33), (33, 33), (4, 300)] {
+        for exponential_forget in [false, true] {
+            let cell = slstm(heads, exponential_forget);
+            let case = Case::random(17, cell, &BOTH, [3, 5, 3, h]).with_states(18).with_lengths();
+            check(&case, bound(&cell));
+            check(&case.with_mask(19, MaskedOutput::Repeat).without_lengths(), bound(&cell));
+        }
+    }
+}
+
+#[test]
 fn lengths_cut_every_direction() {
     for cell in cells().into_iter().chain(projected(20)) {
         check(&Case::random(5, cell, &BOTH, [6, 5, 3, 20]).with_states(6).with_lengths(), bound(&cell));
@@ -142,6 +159,7 @@ fn every_candidate_gives_the_same_result() {
         (Cell::GRU_RESET_BEFORE, [2, 3, 4, 130], true),
         (Cell::LSTM, [5, 2, 3, 17], false),
         (coupled, [4, 3, 1, 64], false),
+        (slstm(2, false), [3, 4, 2, 34], false),
     ];
     for (n, (cell, sizes, half)) in cases.into_iter().enumerate() {
         let case = Case::random(60 + n as u64, cell, &BOTH, sizes).with_states(61);
@@ -183,13 +201,20 @@ fn every_candidate_gives_the_same_result() {
     }
 }
 
-/// `lstm_grid`, `gru_grid`, `rnn_grid`: right whether or not the workgroups run at the same time, or refused where
+/// `lstm_grid`, `gru_grid`, `rnn_grid`, `slstm_grid`: right whether or not the workgroups run at the same time, or refused where
 /// they were not seen to; `limits.rs` has what happens when they are believed to and do not.
 #[test]
 fn grid_is_right_or_falls_back_to_step() {
     let Some(gpu) = wanted_gpu() else { return };
     let mut ways = Vec::new();
-    for (cell, h) in [(Cell::LSTM, 16), (Cell::GRU, 32), (Cell::RNN, 64), (Cell::LSTM, 600), (Cell::RNN, 1000)] {
+    for (cell, h) in [
+        (Cell::LSTM, 16),
+        (Cell::GRU, 32),
+        (Cell::RNN, 64),
+        (Cell::LSTM, 600),
+        (Cell::RNN, 1000),
+        (slstm(4, false), 16),
+    ] {
         let case = Case::random(70, cell, &[Direction::Forward], [2, 9, 3, h]).with_states(71);
         let want = case.reference();
         let x = Tensor::from_f32(&case.x, &[2, 9, 3], &gpu).unwrap();

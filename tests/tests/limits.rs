@@ -119,6 +119,7 @@ fn recurrent_kernels_obey(device: &Device) -> BTreeSet<(&'static str, &'static s
         ("fused", Cell::GRU),
         ("fused", Cell::GRU_RESET_BEFORE),
         ("fused", Cell::RNN),
+        ("fused", Cell::SLSTM),
         ("general", projected),
         ("general", normalized),
         ("pointwise", Cell::INDRNN),

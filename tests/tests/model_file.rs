@@ -105,9 +105,13 @@ fn each_kind_of_damage_has_its_own_error() {
     assert!(matches!(refused(|d, _| d["version"] = json!(0)), Error::Version { .. }));
     // Version 2 has a network, version 1 has none.
     assert!(matches!(refused(|d, _| d["version"] = json!(2)), Error::Description { .. }));
-    assert!(matches!(refused(|d, _| d["network"] = json!({"inputs": [], "layers": [], "outputs": []})), Error::Description { .. }));
+    assert!(matches!(
+        refused(|d, _| d["network"] = json!({"inputs": [], "layers": [], "outputs": []})),
+        Error::Description { .. }
+    ));
     assert!(matches!(refused(|d, _| *d = json!({"version": 2, "name": "n"})), Error::Description { .. }));
-    let network = |inputs: Value| json!({"version": 2, "name": "n", "network": {"inputs": inputs, "layers": [], "outputs": []}});
+    let network =
+        |inputs: Value| json!({"version": 2, "name": "n", "network": {"inputs": inputs, "layers": [], "outputs": []}});
     assert!(matches!(refused(|d, _| *d = network(json!([]))), Error::Layers { .. }));
     let input = json!({"name": "x", "shape": [null, 3], "colour": 1});
     assert!(matches!(refused(|d, _| *d = network(json!([input]))), Error::Description { .. }));

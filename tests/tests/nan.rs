@@ -151,6 +151,8 @@ fn cells() -> Vec<Cell> {
         Cell { clip: Some(0.5), ..Cell::INDRNN },
         Cell { candidate: Activation::Positive, ..Cell::MINGRU },
         Cell { clip: Some(0.5), ..Cell::MINLSTM },
+        Cell::SLSTM,
+        Cell { clip: Some(1.0), ..Cell::with_kind(CellKind::SLstm { heads: 3, exponential_forget: true }) },
     ];
     all.extend(ACTIVATIONS.map(|candidate| Cell { candidate, clip: Some(2.0), ..Cell::RNN }));
     all
@@ -174,7 +176,7 @@ fn recurrent_layers_from_the_step_on() {
                 let reached = |s: usize| if direction == Direction::Forward { s >= 2 } else { s <= 2 };
                 assert_nan_at(&got.y, |e| e / (t * w) == 1 && reached(e / w % t), &format!("{said}: y"));
                 assert_nan_at(&got.h, |e| e / w == 1, &format!("{said}: h"));
-                assert_nan_at(&got.c, |e| e / h == 1, &format!("{said}: c"));
+                assert_nan_at(&got.c, |e| e / case.c_width() == 1, &format!("{said}: c"));
             }
         }
     }
@@ -219,7 +221,7 @@ fn not_out_of_timesteps_that_are_not_valid() {
 fn every_layout_and_the_wavefront() {
     let gpu = gpu();
     let [b, t, i, h] = [3, 4, 2, 40];
-    for cell in [Cell { clip: Some(1.0), ..Cell::LSTM }, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::RNN] {
+    for cell in [Cell { clip: Some(1.0), ..Cell::LSTM }, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::RNN, Cell::SLSTM] {
         let mut case = Case::random(41, cell, &[Direction::Forward], [b, t, i, h]).with_states(42);
         case.h0.as_mut().unwrap()[h + 7] = nan();
         let layer = case.layer(&gpu);
@@ -254,7 +256,7 @@ fn every_layout_and_the_wavefront() {
 /// The CPU, alone in a batch as well: threads that share a sequence, and vectors that are not full.
 #[test]
 fn long_sequences_on_the_cpu() {
-    for cell in [Cell::LSTM, Cell::GRU, Cell::RNN] {
+    for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell::SLSTM] {
         let mut case = Case::random(51, cell, &[Direction::Forward], [1, 40, 3, 150]);
         case.x[20 * 3] = nan();
         let got = case.run(&Device::Cpu, Strategy::Auto, 64 << 20);

@@ -4,8 +4,8 @@
 use recurve::testing::{Tolerance, cross_check, reference_outputs};
 use recurve::{
     Activation, Bidirectional, CallArgs, Dense, Device, Dropout, Embedding, Gru, HostArray, HostData, IndRnn,
-    LayerConfig, Lstm, Masking, Merge, MinGru, MinLstm, Model, RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells,
-    Tensor, TimeDistributed, WeightStorage,
+    LayerConfig, Lstm, Masking, Merge, MinGru, MinLstm, Model, RecurrentSpec, SLstm, Sequential, SimpleRnn,
+    StackedRnnCells, Tensor, TimeDistributed, WeightStorage,
 };
 use recurve_graph::Array;
 use recurve_tests::skips::has_f16;
@@ -45,6 +45,7 @@ fn networks() -> Vec<(&'static str, Sequential, bool)> {
                 .add(MinGru::new(5).return_sequences(true).activation(Activation::Positive))
                 .add(Dropout::new(0.5))
                 .add(Bidirectional::new(MinLstm::new(4).return_sequences(true)).merge_mode(Merge::Multiply))
+                .add(SLstm::new(6).num_heads(3).exponential_forget(true).num_layers(2).return_sequences(true))
                 .add(Gru::new(5).layer_norm(1e-3).zoneout(0.3).return_sequences(true))
                 .add(SimpleRnn::new(4).zoneout(0.2)),
             false,
@@ -211,6 +212,10 @@ fn shapes_and_parameters_follow_the_options() {
     assert_eq!(l.params, 32 * (10 + 8) + 32 + 3 * 8 + 2 * 32 + 2 * 32 + 2 * 8);
     assert_eq!(build(IndRnn::new(6).into()).params, 6 * 10 + 6 + 6);
     assert_eq!(build(MinGru::new(6).into()).params, 2 * (6 * 10 + 6));
+    // Two heads of 4 units each; c, n and m.
+    let l = build(SLstm::new(8).num_heads(2).exponential_forget(true).return_state(true).into());
+    assert_eq!((l.class, l.params), ("sLSTM", 32 * 10 + 32 * 4 + 32));
+    assert_eq!(l.output_shape(), "[(None, 8), (None, 8), (None, 24)]");
     let l = build(MinLstm::new(6).return_sequences(true).into());
     assert_eq!((l.params, l.output_shape().as_str()), (3 * (6 * 10 + 6), "(None, None, 6)"));
     let l = build(Bidirectional::new(Gru::new(4).return_sequences(true)).merge_mode(Merge::None).into());

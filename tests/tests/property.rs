@@ -27,6 +27,8 @@ fn cell() -> impl Strategy<Value = Cell> {
         Just(Cell::INDRNN),
         Just(Cell::MINGRU),
         Just(Cell::MINLSTM),
+        Just(Cell::SLSTM),
+        Just(Cell::with_kind(CellKind::SLstm { heads: 1, exponential_forget: true })),
     ];
     let gate = prop_oneof![Just(Activation::Sigmoid), Just(Activation::HARD_SIGMOID_KERAS3)];
     let options = (
@@ -41,7 +43,11 @@ fn cell() -> impl Strategy<Value = Cell> {
         let normal = lstm || cell.kind == (CellKind::Gru { reset_after: true });
         let zones = lstm || matches!(cell.kind, CellKind::Rnn | CellKind::Gru { .. });
         // A minimal LSTM divides by its gates, which must not both be shut.
-        let gates = if cell.kind == CellKind::MinLstm { cell.gates } else { gates };
+        let gates = match cell.kind {
+            CellKind::MinLstm => cell.gates,
+            CellKind::SLstm { .. } => [cell.gates[0], cell.gates[1], gates[2]],
+            _ => gates,
+        };
         Cell {
             gates,
             candidate: candidate.unwrap_or(cell.candidate),

@@ -94,6 +94,8 @@ enum CellName {
     MinGru,
     #[value(name = "minlstm")]
     MinLstm,
+    #[value(name = "slstm")]
+    SLstm,
 }
 
 impl CellName {
@@ -105,6 +107,7 @@ impl CellName {
             Self::IndRnn => Cell::INDRNN,
             Self::MinGru => Cell::MINGRU,
             Self::MinLstm => Cell::MINLSTM,
+            Self::SLstm => Cell::SLSTM,
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct ForwardArgs<'a> {
     /// Initial h, `[L·D, B, H]` for L stacked layers in D directions (`[L·D, B, P]` with a projection), the
     /// directions of a layer side by side; zeros if `None`.
     pub h0: Option<&'a Tensor>,
-    /// Initial c, `[L·D, B, H]`; zeros if `None`. LSTM only.
+    /// Initial c, `[L·D, B, H]`, or c, n and m of an sLSTM, `[L·D, B, 3·H]`; zeros if `None`. Of these two only.
     pub c0: Option<&'a Tensor>,
     /// Valid timesteps of each sequence, `[B]`, U32, at most T. Outputs past the end are zero, the
     /// final state is that of the last valid step, and the reverse direction starts there.
@@ -72,7 +72,7 @@ pub struct RecurrentOutput {
     pub y: Option<Tensor>,
     /// Final h, `[L·D, B, W]`.
     pub h: Tensor,
-    /// Final c, `[L·D, B, H]`; LSTM only.
+    /// Final c, `[L·D, B, H]`, or c, n and m of an sLSTM, `[L·D, B, 3·H]`; of these two only.
     pub c: Option<Tensor>,
     /// The strategy by which a GPU came to the result: `Step` also where `Grid` was asked for and had to be
     /// given up. `Auto` on the CPU.
@@ -97,6 +97,8 @@ pub(crate) struct Sizes {
     pub(crate) hidden: usize,
     /// Elements of h.
     pub(crate) width: usize,
+    /// Elements of c, and of what else a cell carries beside h; H for cells that carry nothing.
+    pub(crate) carried: usize,
     pub(crate) directions: usize,
 }
 
@@ -121,7 +123,7 @@ impl Sizes {
 
     /// The shape of c.
     pub(crate) fn c_shape(&self) -> Shape {
-        Shape::new(&[self.directions, self.batch, self.hidden]).expect("smaller than tensors that exist")
+        Shape::new(&[self.directions, self.batch, self.carried]).expect("smaller than tensors that exist")
     }
 }
 
@@ -242,6 +244,7 @@ impl Recurrent {
             input: self.input_size(),
             hidden: self.hidden_size(),
             width: self.cell().state_size(self.hidden_size()),
+            carried: self.cell().state_sizes(self.hidden_size()).1.unwrap_or(self.hidden_size()),
             directions,
         };
         // A timestep of all gates can be counted, and so can all states.
@@ -261,7 +264,7 @@ impl Recurrent {
             return Err(Error::Argument { operation: FORWARD, argument: "candidate", message });
         }
         if args.c0.is_some() && !self.cell().kind.has_cell_state() {
-            let message = format!("belongs to an LSTM, but the cell is a {}", self.cell().kind.name());
+            let message = format!("belongs to an LSTM or sLSTM, but the cell is a {}", self.cell().kind.name());
             return Err(Error::Argument { operation: FORWARD, argument: "c0", message });
         }
         let parts = match (self.num_layers(), directions) {
@@ -269,7 +272,7 @@ impl Recurrent {
             (_, 1) => "layers",
             _ => "layers · directions",
         };
-        for (state, argument, width) in [(args.h0, "h0", sizes.width), (args.c0, "c0", sizes.hidden)] {
+        for (state, argument, width) in [(args.h0, "h0", sizes.width), (args.c0, "c0", sizes.carried)] {
             if let Some(t) = state {
                 let want = [states, batch, width];
                 if t.dims() != want {

@@ -3,7 +3,7 @@
 use crate::{Cell, CellKind, Direction, DirectionWeights, WeightStorage};
 use half::f16;
 use recurve_tensor::cpu::host;
-use recurve_tensor::{Error, Result};
+use recurve_tensor::{Activation, Error, Result};
 use std::borrow::Cow;
 
 /// What a [`crate::Recurrent`] is made of.
@@ -17,7 +17,7 @@ pub struct RecurrentConfig<'a> {
     pub hidden_size: usize,
     /// The weights of the stacked layers, the lowest first: of one or two directions, the same in each layer. A
     /// layer reads the outputs of all directions of the one below. Gates are in Recurve's order (LSTM i f g o,
-    /// GRU r z n).
+    /// GRU r z n, sLSTM i f z o).
     pub layers: Vec<&'a [(Direction, &'a DirectionWeights<f32>)]>,
     /// The cell of the second direction where it is another, as ONNX's `activations` may say; of
     /// the same kind and state size.
@@ -108,8 +108,17 @@ pub(crate) fn check_config(config: &RecurrentConfig<'_>) -> Result<()> {
 fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     let name = cell.kind.name();
     let known = matches!(cell.kind, CellKind::Rnn | CellKind::Lstm { .. } | CellKind::Gru { .. });
+    let known = known || matches!(cell.kind, CellKind::SLstm { .. });
     if !known && !matches!(cell.kind, CellKind::IndRnn | CellKind::MinGru | CellKind::MinLstm) {
         return Err(bad("cell", format!("is a {name}, which has no kernels")));
+    }
+    if let CellKind::SLstm { heads, .. } = cell.kind {
+        if heads == 0 || !hidden.is_multiple_of(heads) {
+            return Err(bad("heads", format!("must divide the {hidden} hidden units, but there are {heads}")));
+        }
+        if cell.gates[..2] != [Activation::Sigmoid; 2] {
+            return Err(bad("gates", "of an sLSTM are exponential: only that of o, the third, may be another".into()));
+        }
     }
     if let Some(clip) = cell.clip
         && !(clip.is_finite() && clip > 0.0)
@@ -182,6 +191,7 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize, lay
     check("w_ih", w.w_ih.len(), rows * i, "[G·H, I]")?;
     let letters = match kind {
         CellKind::IndRnn => "[H]",
+        CellKind::SLstm { .. } => "[G·H, H / heads]",
         _ if cell.projection.is_some() => "[G·H, P]",
         _ => "[G·H, H]",
     };
@@ -200,9 +210,29 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize, lay
     check("norm_c", w.norm_c.len(), c, "[2, H] with layer normalization of an LSTM")
 }
 
-/// The weights as they are packed: matrices rounded to f16 if they are stored so, and known to fit their
-/// storage.
+/// The weights as they are packed: those of heads as matrices of all units, matrices rounded to f16 if they are
+/// stored so, and known to fit their storage.
 pub(crate) fn stored(
+    w: &DirectionWeights<f32>,
+    kind: CellKind,
+    hidden: usize,
+    weights: WeightStorage,
+) -> Result<Cow<'_, DirectionWeights<f32>>> {
+    let mut w = rounded(w, kind, weights)?;
+    if matches!(kind, CellKind::SLstm { heads: 2.., .. }) {
+        let columns = kind.columns(hidden);
+        // Zeros where a unit of another head would be.
+        let mut whole = host(NEW, kind.gates() * hidden * hidden)?;
+        for (row, (whole, own)) in whole.chunks_exact_mut(hidden).zip(w.w_hh.chunks_exact(columns)).enumerate() {
+            whole[row % hidden / columns * columns..][..columns].copy_from_slice(own);
+        }
+        w.to_mut().w_hh = whole;
+    }
+    Ok(w)
+}
+
+/// The weights with matrices rounded to f16 if they are stored so, and known to fit their storage.
+fn rounded(
     w: &DirectionWeights<f32>,
     kind: CellKind,
     weights: WeightStorage,

@@ -86,7 +86,7 @@ impl Level {
         let weights: Vec<_> = config
             .directions
             .iter()
-            .map(|(_, w)| stored(w, config.cell.kind, config.weights))
+            .map(|(_, w)| stored(w, config.cell.kind, config.hidden_size, config.weights))
             .collect::<Result<_>>()?;
         let directions: Vec<_> = config.directions.iter().zip(&weights).map(|((d, _), w)| (*d, &**w)).collect();
         let config = LevelConfig { directions: &directions, ..*config };
@@ -278,9 +278,10 @@ impl Recurrent {
         self.run(&self.resolve(x, None, args)?, args)
     }
 
-    /// One timestep on the CPU in the caller's memory: `x` is `[B, I]`, and the new h `[B, W]` and c `[B, H]`
-    /// take the place of the old ones (c is empty for cells without one). For audio and control loops: it runs
-    /// on the calling thread, makes no tensor, and allocates nothing after the first call of a batch size.
+    /// One timestep on the CPU in the caller's memory: `x` is `[B, I]`, and the new h `[B, W]` and c `[B, H]` (c, n
+    /// and m of an sLSTM `[B, 3·H]`) take the place of the old ones (c is empty for cells without one). For audio
+    /// and control loops: it runs on the calling thread, makes no tensor, and allocates nothing after the first call
+    /// of a batch size.
     /// Results have the bits of [`Self::forward`] over one timestep.
     ///
     /// # Errors

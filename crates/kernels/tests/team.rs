@@ -104,7 +104,7 @@ fn explore(members: usize, preemptions: usize, gives_up: bool) -> (usize, usize)
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
     model.check(move || {
-        let team = Arc::new(Team::new(members, members, true));
+        let team = Arc::new(Team::new(members, members, 1));
         let others: Vec<_> = (1..members)
             .map(|n| {
                 let team = team.clone();

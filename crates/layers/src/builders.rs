@@ -173,6 +173,14 @@ recurrent!(
     Cell::MINLSTM
 );
 
+recurrent!(
+    /// The recurrent core of an sLSTM (Beck et al. 2024): exponential gates, held in range by a stabilizer, and
+    /// recurrent weights that see a unit's own head only. There is one head unless told otherwise, and the forget
+    /// gate is a sigmoid. Its final state c are c, n and m one after the other, `[B, 3·H]`.
+    SLstm,
+    Cell::SLSTM
+);
+
 macro_rules! gated {
     ($($name:ident),*) => { $(
         impl $name {
@@ -258,6 +266,25 @@ impl Lstm {
     #[must_use]
     pub fn unit_forget_bias(mut self, on: bool) -> Self {
         self.0.unit_forget_bias = on;
+        self
+    }
+}
+
+impl SLstm {
+    /// Groups of hidden units whose recurrent weights see only each other; they must divide the units.
+    #[must_use]
+    pub fn num_heads(mut self, heads: usize) -> Self {
+        if let CellKind::SLstm { heads: own, .. } = &mut self.0.cell.kind {
+            *own = heads;
+        }
+        self
+    }
+    /// The forget gate is exponential, as the input gate.
+    #[must_use]
+    pub fn exponential_forget(mut self, on: bool) -> Self {
+        if let CellKind::SLstm { exponential_forget, .. } = &mut self.0.cell.kind {
+            *exponential_forget = on;
+        }
         self
     }
 }

@@ -135,7 +135,7 @@ pub enum LayerConfig {
     /// [`Embedding`]
     Embedding(Embedding),
     /// [`crate::SimpleRnn`], [`crate::Lstm`], [`crate::Gru`], [`crate::IndRnn`], [`crate::MinGru`],
-    /// [`crate::MinLstm`], [`crate::Bidirectional`]
+    /// [`crate::MinLstm`], [`crate::SLstm`], [`crate::Bidirectional`]
     Recurrent(RecurrentSpec),
     /// [`StackedRnnCells`]
     StackedRnnCells(StackedRnnCells),

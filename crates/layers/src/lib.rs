@@ -30,7 +30,7 @@ mod summary;
 mod time_distributed;
 mod weights;
 
-pub use builders::{Bidirectional, Gru, IndRnn, Lstm, MinGru, MinLstm, SimpleRnn};
+pub use builders::{Bidirectional, Gru, IndRnn, Lstm, MinGru, MinLstm, SLstm, SimpleRnn};
 pub use config::{InputConfig, NamedLayer, NetworkConfig, OutputConfig, ValueRef};
 pub use dense::Dense;
 pub use dropout::Dropout;

@@ -350,8 +350,8 @@ impl RecurrentLayer {
 /// Whether a state has as many rows as a layer has layers and directions, and a c only if its cell has one.
 pub(crate) fn check_state(spec: &RecurrentSpec, state: &State) -> Result<()> {
     let rows = spec.num_layers * spec.directions();
-    for (t, argument, size) in
-        [(Some(&state.h), "state.h", spec.state_size()), (state.c.as_ref(), "state.c", spec.units)]
+    let (h, c) = spec.cell.state_sizes(spec.units);
+    for (t, argument, size) in [(Some(&state.h), "state.h", h), (state.c.as_ref(), "state.c", c.unwrap_or(spec.units))]
     {
         if let Some(t) = t
             && t.dims().first() != Some(&rows)
@@ -370,7 +370,7 @@ pub(crate) fn check_state(spec: &RecurrentSpec, state: &State) -> Result<()> {
         return Err(TensorError::Argument {
             operation: "Recurrent::forward",
             argument: "c0",
-            message: format!("belongs to an LSTM, but the cell is a {}", kind.name()),
+            message: format!("belongs to an LSTM or sLSTM, but the cell is a {}", kind.name()),
         }
         .into());
     }

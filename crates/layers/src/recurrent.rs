@@ -452,6 +452,11 @@ pub(crate) fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
     if spec.cell.peepholes && !matches!(kind, CellKind::Lstm { .. }) {
         return bad("peepholes", "belong to an LSTM");
     }
+    if let CellKind::SLstm { heads, .. } = kind
+        && (heads == 0 || !spec.units.is_multiple_of(heads))
+    {
+        return bad("num_heads", "must divide the units");
+    }
     if matches!(kind, CellKind::MinGru | CellKind::MinLstm) && spec.bias == Bias::Double {
         return bad("bias", "of the minimal cells is single: they have no recurrent weights");
     }
@@ -473,7 +478,7 @@ pub(crate) fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Ve
     match cell.kind {
         CellKind::MinGru | CellKind::MinLstm => {}
         CellKind::IndRnn => all.push(("weight_hh", vec![units])),
-        _ => all.push(("weight_hh", vec![rows, width])),
+        kind => all.push(("weight_hh", vec![rows, kind.columns(width)])),
     }
     if spec.bias != Bias::None {
         all.push(("bias_ih", vec![rows]));

@@ -14,8 +14,8 @@ pub use recurve_layers::{
     Add, Average, Bidirectional, CallArgs, Concatenate, Dense, Dropout, Embedding, Error as LayerError, Functional,
     GenerateOptions, Gru, IndRnn, Initializer, InputConfig, LayerConfig, LayerSummary, Lstm, Masking, MinGru, MinLstm,
     Multiply, NamedLayer, Network, NetworkConfig, NetworkState, OutputConfig, RecurrentLayer, RecurrentSpec, Replicas,
-    Sampling, Sequential, SharedLayer, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract,
-    Summary, TimeDistributed, ValueRef, Weights, thousands,
+    SLstm, Sampling, Sequential, SharedLayer, SimpleRnn, StackedRnnCells, State, StreamId, StreamOutputs, Streams,
+    Subtract, Summary, TimeDistributed, ValueRef, Weights, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{

@@ -24,7 +24,7 @@ pub struct Recurrence<'a, R> {
     pub hidden_size: usize,
     /// `[B, H]` (`[B, P]` with a projection), or `None` for zeros.
     pub h0: Option<&'a [R]>,
-    /// `[B, H]`, or `None` for zeros; LSTM only.
+    /// `[B, H]`, for an sLSTM c, n and m `[B, 3·H]`, or `None` for zeros; LSTM and sLSTM only.
     pub c0: Option<&'a [R]>,
     /// Valid timesteps of each sequence, `[B]`, or `None` for all T.
     pub lengths: Option<&'a [usize]>,
@@ -42,7 +42,7 @@ pub struct RecurrenceOutput<R> {
     pub y: Vec<R>,
     /// `[B, W]`: h after each sequence's last valid step.
     pub h: Vec<R>,
-    /// `[B, H]`; empty unless the cell is an LSTM.
+    /// `[B, H]`, for an sLSTM c, n and m `[B, 3·H]`; empty for other cells.
     pub c: Vec<R>,
 }
 
@@ -71,7 +71,19 @@ pub struct RecurrenceOutput<R> {
 ///
 /// minLSTM f = σ(W_f x + b_f),  i = σ(W_i x + b_i),  n = φ(W_n x + b_n)
 ///         h = f / (f + i) ∘ h + i / (f + i) ∘ n
+///
+/// sLSTM   ĩ = W_i x + b_i + R_i h,  f̃ = W_f x + b_f + R_f h   (R: a block a head)
+///         z = φ(W_z x + b_z + R_z h),  o = σ(W_o x + b_o + R_o h)
+///         l = ln σ(f̃), or f̃ where the forget gate is exponential
+///         m' = max(l + m, ĩ), but ĩ where n = 0               (the stabilizer)
+///         i = e^(ĩ - m'),  f = e^min(l + m - m', 0)
+///         c = f ∘ c + i ∘ z,  n = f ∘ n + i,  m = m'
+///         h = o ∘ c / n
 /// ```
+///
+/// The stabilizer divides c and n alike by e^m, so that h is what `i = e^ĩ` and `f = e^l` would make it. A state
+/// whose n is 0 is empty, and its m says nothing: so the authors' own code has it for the zeros that it begins
+/// with, and bounds f by 1 there.
 ///
 /// With `clip`, the inputs of σ and φ are clamped first, and with `clip_output` that of ψ too; the c
 /// that is carried on is not. With layer normalization, `W_ih x` and `W_hh h` stand for
@@ -83,7 +95,8 @@ pub struct RecurrenceOutput<R> {
 /// `torch.nn.LSTM` and `torch.nn.GRU`, and Hochreiter & Schmidhuber 1997, Gers & Schmidhuber 2000
 /// (peepholes), Cho et al. 2014 (GRU), Sak et al. 2014 (projection), Ba et al. 2016, equations 20
 /// to 31 (layer normalization), Krueger et al. 2016 (zoneout), Li et al. 2018 (IndRNN), Feng et al.
-/// 2024 (minGRU, minLSTM).
+/// 2024 (minGRU, minLSTM), Beck et al. 2024, equations 8 to 17 (sLSTM), and the order of its gates and its
+/// first step from NX-AI/xlstm.
 pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
     let (nb, nt, ni, nh) = (a.batch, a.timesteps, a.input_size, a.hidden_size);
     let nw = a.cell.state_size(nh);
@@ -96,7 +109,11 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
 
     let start = |s: Option<&[R]>, n: usize| s.map_or_else(|| vec![R::ZERO; nb * n], <[R]>::to_vec);
     let mut hs = start(a.h0, nw);
-    let mut cs = if kind.has_cell_state() { start(a.c0, nh) } else { Vec::new() };
+    let nc = kind.carried() * nh;
+    let mut cs = if nc > 0 { start(a.c0, nc) } else { Vec::new() };
+    // Columns of W_hh, and the first of the units that they belong to, for the row of a unit.
+    let columns = kind.columns(nw);
+    let first = |row: usize| row % nh / columns * columns;
     let mut y = vec![R::ZERO; nb * nt * nw];
 
     for b in 0..nb {
@@ -120,6 +137,9 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
             let mut hidden: Vec<R> = match kind {
                 CellKind::IndRnn => w.w_hh.iter().zip(&prev).map(|(&u, &h)| u * h).collect(),
                 CellKind::MinGru | CellKind::MinLstm => vec![R::ZERO; rows],
+                CellKind::SLstm { .. } => {
+                    (0..rows).map(|r| dot(&w.w_hh[r * columns..][..columns], &prev[first(r)..][..columns])).collect()
+                }
                 _ => (0..rows).map(|r| dot(&w.w_hh[r * nw..][..nw], &prev)).collect(),
             };
             if let Some(epsilon) = a.cell.layer_norm {
@@ -193,6 +213,22 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                         (f * prev[j] + i * n) / (f + i)
                     })
                     .collect(),
+                CellKind::SLstm { exponential_forget, .. } => {
+                    let states = &mut cs[b * nc..(b + 1) * nc];
+                    (0..nh)
+                        .map(|j| {
+                            let [c, n, m] = [0, 1, 2].map(|s| states[s * nh + j]);
+                            let [i, f] = [0, 1].map(|g| clip(a.cell.clip, pre(g, j)));
+                            let (z, o) = (act(a.cell.candidate, pre(2, j)), act(gate2, pre(3, j)));
+                            let kept = m + if exponential_forget { f } else { ln_sigmoid(f) };
+                            let top = if n == R::ZERO { i } else { larger(kept, i) };
+                            let (i, f) = ((i - top).exp(), smaller(kept - top, R::ZERO).exp());
+                            let new = [f * c + i * z, f * n + i, top];
+                            (0..3).for_each(|s| states[s * nh + j] = new[s]);
+                            o * (new[0] / new[1])
+                        })
+                        .collect()
+                }
                 other => panic!("{other:?} has no definition"),
             };
             if let Some(z) = a.cell.zoneout {
@@ -228,10 +264,70 @@ pub fn layer_norm<R: Real>(v: &mut [R], affine: &[R], epsilon: f32) {
     }
 }
 
+/// `ln(1 / (1 + e^-v))`
+fn ln_sigmoid<R: Real>(v: R) -> R {
+    smaller(v, R::ZERO) - (-v.abs()).exp().ln_1p()
+}
+
+/// The larger of two, NaN if one is.
+fn larger<R: Real>(a: R, b: R) -> R {
+    -smaller(-a, -b)
+}
+
+/// The smaller of two, NaN if one is.
+fn smaller<R: Real>(a: R, b: R) -> R {
+    if a < b || a.to_f64().is_nan() { a } else { b }
+}
+
 fn clip<R: Real>(limit: Option<f32>, v: R) -> R {
     match limit.map(R::from_f32) {
         Some(l) if v > l => l,
         Some(l) if v < -l => -l,
         _ => v,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One head of one unit: what comes out of a stabilizer is what there would be without.
+    #[test]
+    fn a_stabilizer_changes_no_output() {
+        for exponential_forget in [false, true] {
+            let kind = CellKind::SLstm { heads: 1, exponential_forget };
+            let weights = DirectionWeights {
+                w_ih: vec![1.5, -2.0, 1.0, 0.5],
+                w_hh: vec![0.3, 0.2, -0.4, 0.6],
+                ..Default::default()
+            };
+            let x = [0.3, -1.2, 2.0, 0.1, -0.7];
+            let out = recurrence(&Recurrence {
+                cell: Cell::with_kind(kind),
+                direction: Direction::Forward,
+                weights: &weights,
+                x: &x,
+                batch: 1,
+                timesteps: 5,
+                input_size: 1,
+                hidden_size: 1,
+                h0: None,
+                c0: None,
+                lengths: None,
+                mask: None,
+                masked_output: MaskedOutput::Zero,
+            });
+            let (mut h, mut c, mut n) = (0f64, 0f64, 0f64);
+            for (x, y) in x.into_iter().zip(&out.y) {
+                let pre: Vec<f64> = weights.w_ih.iter().zip(&weights.w_hh).map(|(w, r)| w * x + r * h).collect();
+                let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+                let (i, f) = (pre[0].exp(), if exponential_forget { pre[1].exp() } else { sigmoid(pre[1]) });
+                (c, n) = (f * c + i * pre[2].tanh(), f * n + i);
+                h = sigmoid(pre[3]) * c / n;
+                assert!((h - y).abs() < 1e-14, "{h} {y}");
+            }
+            let [got_c, got_n, m] = out.c[..] else { panic!("c, n and m") };
+            assert!((got_c * m.exp() - c).abs() < 1e-12 && (got_n * m.exp() - n).abs() < 1e-12);
+        }
     }
 }

@@ -27,6 +27,9 @@ pub const RATIO_SIGMOID: f64 = 2.2e-7;
 /// x = y: 4.19e-7 at 6.6701937.
 pub const RATIO_PRODUCT: f64 = 6.5e-7;
 
+/// `ln(sigmoid(x))` on the CPU ([`crate::cpu::simd::log_sigmoid`]), relative.
+pub const LOG_SIGMOID: f64 = 4e-7;
+
 /// `sigmoid(x)` and `tanh(x)` on a GPU, absolute, where `exp` and the division are as exact as WGSL demands
 /// (3 + 2 |x| ULP and 2.5 ULP). Drivers are more exact.
 pub const GPU: f64 = 5e-7;

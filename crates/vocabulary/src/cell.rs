@@ -29,6 +29,14 @@ pub enum CellKind {
     /// Minimal LSTM, gates f i n of the input alone: `h = (f ∘ h + i ∘ n) / (f + i)` (Feng et al.
     /// 2024).
     MinLstm,
+    /// The recurrent core of the xLSTM's sLSTM, gates i f z o, of which i is exponential and f may be (Beck et al.
+    /// 2024). Beside h it carries c, the normalizer n and the stabilizer m.
+    SLstm {
+        /// Groups of as many hidden units each; a unit reads the h of its own group only. They divide H.
+        heads: usize,
+        /// f is `exp`, not the sigmoid.
+        exponential_forget: bool,
+    },
 }
 
 impl CellKind {
@@ -38,7 +46,7 @@ impl CellKind {
             Self::Rnn | Self::IndRnn => 1,
             Self::MinGru => 2,
             Self::Gru { .. } | Self::MinLstm => 3,
-            Self::Lstm { .. } => 4,
+            Self::Lstm { .. } | Self::SLstm { .. } => 4,
         }
     }
 
@@ -47,19 +55,38 @@ impl CellKind {
         matches!(self, Self::IndRnn | Self::MinGru | Self::MinLstm)
     }
 
-    /// Elements of `W_hh` for H hidden units whose state has `width` elements: a matrix, a vector for
-    /// an IndRNN, nothing for the minimal cells.
+    /// Elements of `W_hh` for H hidden units whose state has `width` elements: a matrix, of which a unit of an
+    /// sLSTM has its own head's columns only; a vector for an IndRNN, nothing for the minimal cells.
     pub const fn recurrent_weights(self, hidden: usize, width: usize) -> usize {
         match self {
             Self::MinGru | Self::MinLstm => 0,
             Self::IndRnn => hidden,
-            _ => self.gates() * hidden * width,
+            _ => self.gates() * hidden * self.columns(width),
+        }
+    }
+
+    /// Columns of `W_hh` where it is a matrix, for a state of `width` elements.
+    pub const fn columns(self, width: usize) -> usize {
+        match self {
+            // No heads are refused elsewhere.
+            Self::SLstm { heads, .. } if heads > 0 => width / heads,
+            _ => width,
+        }
+    }
+
+    /// States of H elements that the cell carries beside h: c of an LSTM; c, n and m of an sLSTM. They stand one
+    /// after the other in what is called c.
+    pub const fn carried(self) -> usize {
+        match self {
+            Self::Lstm { .. } => 1,
+            Self::SLstm { .. } => 3,
+            _ => 0,
         }
     }
 
     /// Whether the cell carries a second state c beside h.
     pub const fn has_cell_state(self) -> bool {
-        matches!(self, Self::Lstm { .. })
+        self.carried() > 0
     }
 
     /// The gate whose recurrent bias is not added to the projection of the input, if any: with
@@ -81,6 +108,7 @@ impl CellKind {
             Self::Gru { .. } => "GRU",
             Self::MinGru => "MinGRU",
             Self::MinLstm => "MinLSTM",
+            Self::SLstm { .. } => "sLSTM",
         }
     }
 
@@ -93,6 +121,7 @@ impl CellKind {
             Self::Gru { .. } => "gru",
             Self::MinGru => "mingru",
             Self::MinLstm => "minlstm",
+            Self::SLstm { .. } => "slstm",
         }
     }
 }
@@ -118,6 +147,8 @@ impl GateOrder {
             // No framework has these; there is one order.
             (CellKind::MinGru, _) => &[0, 1],
             (CellKind::MinLstm, _) => &[0, 1, 2],
+            // That of its authors' own code (NX-AI/xlstm).
+            (CellKind::SLstm { .. }, _) => &[0, 1, 2, 3],
             (CellKind::Lstm { .. }, Self::Onnx) => &[0, 2, 3, 1],
             (CellKind::Lstm { .. }, _) => &[0, 1, 2, 3],
             (CellKind::Gru { .. }, Self::PyTorch) => &[0, 1, 2],
@@ -166,10 +197,10 @@ impl From<Zoneout> for [f32; 2] {
 pub struct Cell {
     /// The family.
     pub kind: CellKind,
-    /// Activations of the gates: LSTM i, f, o; GRU r, z; minimal GRU z; minimal LSTM f, i. Places
-    /// beyond the cell's own gates are not used.
+    /// Activations of the gates: LSTM i, f, o; GRU r, z; minimal GRU z; minimal LSTM f, i; sLSTM o in the third
+    /// place, the others as they are. Places beyond the cell's own gates are not used.
     pub gates: [Activation; 3],
-    /// Activation of the candidate (LSTM g, the others n), and the only one of a SimpleRNN.
+    /// Activation of the candidate (LSTM g, sLSTM z, the others n), and the only one of a SimpleRNN.
     pub candidate: Activation,
     /// Activation of the cell state on its way out (LSTM only).
     pub output: Activation,
@@ -206,6 +237,9 @@ impl Cell {
     /// A minimal LSTM with a linear candidate.
     pub const MINLSTM: Self = Self { candidate: Activation::Linear, ..Self::with_kind(CellKind::MinLstm) };
 
+    /// An sLSTM cell with one head and a sigmoid as its forget gate.
+    pub const SLSTM: Self = Self::with_kind(CellKind::SLstm { heads: 1, exponential_forget: false });
+
     /// A cell with sigmoid gates, tanh candidate and output, and no options.
     pub const fn with_kind(kind: CellKind) -> Self {
         Self {
@@ -231,8 +265,9 @@ impl Cell {
     }
 
     /// Elements of the states that the cell carries from one timestep to the next, for H hidden units: h,
-    /// and c if it has one.
+    /// and c if it has one. The c of an sLSTM are its c, n and m one after the other.
     pub const fn state_sizes(&self, hidden: usize) -> (usize, Option<usize>) {
-        (self.state_size(hidden), if self.kind.has_cell_state() { Some(hidden) } else { None })
+        let carried = self.kind.carried();
+        (self.state_size(hidden), if carried > 0 { Some(carried.saturating_mul(hidden)) } else { None })
     }
 }

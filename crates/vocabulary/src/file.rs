@@ -3,8 +3,8 @@
 use crate::{Activation, Cell, CellKind, Zoneout};
 use serde::{Deserialize, Serialize};
 
-/// The form of a [`Cell`] in files of version 1. `reset_after` and `input_forget` may stand beside any kind,
-/// and say nothing where the kind has no such option.
+/// The form of a [`Cell`] in files of version 1. `reset_after`, `input_forget`, `num_heads` and
+/// `exponential_forget` may stand beside any kind, and say nothing where the kind has no such option.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CellFile {
@@ -13,6 +13,10 @@ pub(crate) struct CellFile {
     reset_after: bool,
     #[serde(default, skip_serializing_if = "is_no")]
     input_forget: bool,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    num_heads: usize,
+    #[serde(default, skip_serializing_if = "is_no")]
+    exponential_forget: bool,
     #[serde(default, skip_serializing_if = "is_no")]
     peepholes: bool,
     recurrent_activation: Activation,
@@ -43,10 +47,18 @@ enum Kind {
     Gru,
     MinGru,
     MinLstm,
+    SLstm,
 }
 
 fn yes() -> bool {
     true
+}
+fn one() -> usize {
+    1
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_one(n: &usize) -> bool {
+    *n == 1
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_yes(b: &bool) -> bool {
@@ -67,6 +79,7 @@ impl From<CellFile> for Cell {
                 Kind::Gru => CellKind::Gru { reset_after: f.reset_after },
                 Kind::MinGru => CellKind::MinGru,
                 Kind::MinLstm => CellKind::MinLstm,
+                Kind::SLstm => CellKind::SLstm { heads: f.num_heads, exponential_forget: f.exponential_forget },
             },
             gates: f.gate_activations.unwrap_or([f.recurrent_activation; 3]),
             candidate: f.activation,
@@ -83,19 +96,32 @@ impl From<CellFile> for Cell {
 
 impl From<Cell> for CellFile {
     fn from(c: Cell) -> Self {
+        let (mut reset_after, mut input_forget, mut num_heads, mut exponential_forget) = (true, false, 1, false);
         // Every kind by its name: one without would not compile.
-        let (kind, reset_after, input_forget) = match c.kind {
-            CellKind::Rnn => (Kind::Rnn, true, false),
-            CellKind::IndRnn => (Kind::IndRnn, true, false),
-            CellKind::Lstm { coupled } => (Kind::Lstm, true, coupled),
-            CellKind::Gru { reset_after } => (Kind::Gru, reset_after, false),
-            CellKind::MinGru => (Kind::MinGru, true, false),
-            CellKind::MinLstm => (Kind::MinLstm, true, false),
+        let kind = match c.kind {
+            CellKind::Rnn => Kind::Rnn,
+            CellKind::IndRnn => Kind::IndRnn,
+            CellKind::Lstm { coupled } => {
+                input_forget = coupled;
+                Kind::Lstm
+            }
+            CellKind::Gru { reset_after: after } => {
+                reset_after = after;
+                Kind::Gru
+            }
+            CellKind::MinGru => Kind::MinGru,
+            CellKind::MinLstm => Kind::MinLstm,
+            CellKind::SLstm { heads, exponential_forget: exponential } => {
+                (num_heads, exponential_forget) = (heads, exponential);
+                Kind::SLstm
+            }
         };
         Self {
             kind,
             reset_after,
             input_forget,
+            num_heads,
+            exponential_forget,
             peepholes: c.peepholes,
             recurrent_activation: c.gates[0],
             gate_activations: (c.gates != [c.gates[0]; 3]).then_some(c.gates),
@@ -136,9 +162,10 @@ mod tests {
             zoneout: Some(Zoneout { h: 0.25, c: 0.5 }),
             ..Cell::with_kind(CellKind::Lstm { coupled: true })
         };
-        for cell in
-            [Cell::RNN, Cell::INDRNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::MINGRU, Cell::MINLSTM, odd]
-        {
+        let heads = Cell::with_kind(CellKind::SLstm { heads: 4, exponential_forget: true });
+        let gru = [Cell::GRU, Cell::GRU_RESET_BEFORE];
+        let others = [Cell::RNN, Cell::INDRNN, Cell::LSTM, Cell::MINGRU, Cell::MINLSTM, Cell::SLSTM, heads, odd];
+        for cell in gru.into_iter().chain(others) {
             let text = serde_json::to_string(&cell).unwrap();
             assert!(text.contains(&format!(r#""kind":"{}""#, cell.kind.name())), "{text}");
             assert_eq!(serde_json::from_str::<Cell>(&text).unwrap(), cell, "{text}");
@@ -148,7 +175,7 @@ mod tests {
     #[test]
     fn unknown_kinds_and_options_are_refused_by_name() {
         let text = serde_json::to_string(&Cell::GRU).unwrap();
-        for (from, to, name) in [("gru", "slstm", "slstm"), ("\"activation", "\"swish\":1,\"activation", "swish")] {
+        for (from, to, name) in [("gru", "mlstm", "mlstm"), ("\"activation", "\"swish\":1,\"activation", "swish")] {
             let e = serde_json::from_str::<Cell>(&text.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(e.contains(name), "{e}");
         }

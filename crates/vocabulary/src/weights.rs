@@ -3,12 +3,13 @@
 use crate::CellKind;
 use serde::{Deserialize, Serialize};
 
-/// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n).
+/// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DirectionWeights<R> {
     /// `[G·H, I]`
     pub w_ih: Vec<R>,
-    /// `[G·H, H]`, with a projection `[G·H, P]`; `[H]` for an IndRNN, empty for the minimal cells.
+    /// `[G·H, H]`, with a projection `[G·H, P]`; `[G·H, H / heads]` for an sLSTM, a row's columns being the units of
+    /// its own head; `[H]` for an IndRNN, empty for the minimal cells.
     pub w_hh: Vec<R>,
     /// `[G·H]`, or empty for none.
     pub b_ih: Vec<R>,

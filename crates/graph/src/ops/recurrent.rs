@@ -9,7 +9,7 @@ use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput, Weight
 use smallvec::smallvec;
 
 /// The weights of one direction of one layer, in the order in which a node has them; what a cell does not have is
-/// left out. Gates are in Recurve's order (LSTM i f g o, GRU r z n).
+/// left out. Gates are in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
 pub const PARTS: [&str; 9] =
     ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole", "norm_ih", "norm_hh", "norm_c"];
 
@@ -24,7 +24,7 @@ const WEIGHTS: usize = 6;
 /// directions.
 ///
 /// Inputs: `x` `[batch, time, features]`; `h0` `[layers · directions, batch, state]`; `c0` of an LSTM
-/// `[layers · directions, batch, hidden]`; `lengths` `[batch]`, or `mask` `[batch, time]`, which timesteps count;
+/// `[layers · directions, batch, hidden]`, of an sLSTM with three times as many elements; `lengths` `[batch]`, or `mask` `[batch, time]`, which timesteps count;
 /// then the weights. Outputs: `y` `[batch, time, directions · state]`, the final `h`, and of an LSTM the final `c`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrent {
@@ -299,6 +299,7 @@ impl Operator for Recurrent {
         let x = if self.time_major { swapped(&x) } else { x };
         let &[b, t, _] = &x.dims[..] else { unreachable!("checked to have three dimensions") };
         let (d, w, h) = (self.directions.len(), self.state(), self.hidden_size);
+        let c_size = self.cell.state_sizes(h).1.unwrap_or(h);
         let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
         let get = |n: usize| Ok::<_, ()>(given(n).map(|a| a.data.clone()).unwrap_or_default());
@@ -321,7 +322,7 @@ impl Operator for Recurrent {
                     input_size: self.features(l),
                     hidden_size: h,
                     h0: start(H0, w),
-                    c0: start(C0, h),
+                    c0: start(C0, c_size),
                     lengths: lengths.as_deref(),
                     mask: mask.as_deref(),
                     masked_output: self.masked_output,
@@ -340,7 +341,7 @@ impl Operator for Recurrent {
         }
         let y = if self.time_major { swapped(&value) } else { value };
         let states = |v: Vec<f64>, size: usize| Array::new(&[self.num_layers * d, b, size], v);
-        let c = if cs.is_empty() { None } else { Some(states(cs, h)) };
+        let c = if cs.is_empty() { None } else { Some(states(cs, c_size)) };
         vec![Some(y), Some(states(hs, w)), c]
     }
     fn as_any(&self) -> &dyn Any {

@@ -116,7 +116,7 @@ impl CpuLayer {
 
     fn run(&self, call: &Call<'_>, scratch: &mut Scratch) -> Result<RecurrentOutput> {
         let sizes = &call.sizes;
-        let Sizes { batch: b, timesteps: t, hidden: h, directions: d, .. } = *sizes;
+        let Sizes { batch: b, timesteps: t, directions: d, .. } = *sizes;
         let directions = &self.reading[..];
         let source = match call.input {
             Input::Features(x) => Source::Features(x.cpu_f32().expect("checked to be f32 on the CPU")),
@@ -178,7 +178,7 @@ impl CpuLayer {
         grow(&mut scratch.tasks, count * stride)?;
         let (tasks, helpers) = scratch.tasks[..count * stride].split_at_mut(d * parts * stride);
         if members > 1 && !scratch.team.as_ref().is_some_and(|t| t.fits(members, hp)) {
-            scratch.team = Some(Team::new(members, hp, layout.kind.has_cell_state()));
+            scratch.team = Some(Team::new(members, hp, layout.kind.carried()));
         }
         let projections = &mut scratch.projection[..d * parts * p_stride];
 
@@ -188,7 +188,7 @@ impl CpuLayer {
             Rows::split(bytemuck::cast_slice_mut(task), extent, layout).start(
                 count,
                 h0.map(|s| &s[row * w..(row + count) * w]),
-                c0.map(|s| &s[row * h..(row + count) * h]),
+                c0.map(|s| &s[row * sizes.carried..(row + count) * sizes.carried]),
             );
         }
 
@@ -352,21 +352,22 @@ impl CpuLayer {
             None
         };
 
-        let mut last = |shape: Shape, size: usize, pick: fn(Rows<'_>) -> &[f32]| {
+        let mut last = |shape: Shape, size: usize, pick: fn(&Rows<'_>, usize, &mut [f32])| {
             Tensor::cpu_write(shape, |out| {
                 for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
                     let (dir, first_row, count) = place(n);
                     let r = Rows::split(bytemuck::cast_slice_mut(task), extent, layout);
-                    let state = pick(r);
                     for row in 0..count {
-                        out[(dir * b + first_row + row) * size..][..size].copy_from_slice(&state[row * hp..][..size]);
+                        pick(&r, row, &mut out[(dir * b + first_row + row) * size..][..size]);
                     }
                 }
                 Ok::<_, Error>(())
             })
         };
-        let h_last = last(sizes.h_shape(), w, |r| r.h)?;
-        let c_last = if layout.kind.has_cell_state() { Some(last(sizes.c_shape(), h, |r| r.c)?) } else { None };
+        let h_last = last(sizes.h_shape(), w, |r, row, out| r.h_of(row, out))?;
+        let has_c = layout.kind.has_cell_state();
+        let c_last =
+            if has_c { Some(last(sizes.c_shape(), sizes.carried, |r, row, out| r.c_of(row, out))?) } else { None };
         Ok(RecurrentOutput { y, h: h_last, c: c_last, strategy: Strategy::Auto })
     }
 }

@@ -184,6 +184,11 @@ impl Packed {
             && matches!(c.kind, CellKind::Rnn | CellKind::Lstm { coupled: false } | CellKind::Gru { .. })
     }
 
+    /// Vectors that a tile of units carries beside h, one at least.
+    pub(super) fn carried(&self) -> usize {
+        self.kind.carried().max(1)
+    }
+
     /// Floats of a tile of all gates.
     pub(super) fn tile_floats(&self) -> usize {
         self.kind.gates() * self.lanes

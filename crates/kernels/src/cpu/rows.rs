@@ -14,16 +14,21 @@ use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
 use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
 
-/// A task's memory. Every array is `[rows, H padded]` but `raw` and `y`.
+/// A task's memory. Every array is `[rows, H padded]` but `c`, `raw` and `y`.
 pub(super) struct Rows<'a> {
     extent: Extent,
     /// H padded.
     hp: usize,
+    /// Units of a tile.
+    lanes: usize,
+    /// Vectors of c of a tile.
+    carried: usize,
     /// Current h.
     pub(super) h: &'a mut [f32],
     /// Next h.
     next: &'a mut [f32],
-    /// c of an LSTM; z of a GRU without reset_after.
+    /// What a unit has beside h, `[rows, tiles, carried]` vectors: c of an LSTM; c, n and m of an sLSTM; z of a GRU
+    /// without reset_after.
     pub(super) c: &'a mut [f32],
     /// r ∘ h of a GRU without reset_after; what an LSTM projects.
     reset: &'a mut [f32],
@@ -63,7 +68,8 @@ impl Extent {
 
     /// Floats that a task needs, with outputs of some steps.
     pub(super) fn floats(self, packed: &Packed, y_steps: usize) -> usize {
-        self.rows * (4 * packed.padded_hidden() + y_steps * packed.width) + self.sums(packed)
+        let states = 3 + packed.carried();
+        self.rows * (states * packed.padded_hidden() + y_steps * packed.width) + self.sums(packed)
     }
 }
 
@@ -73,21 +79,50 @@ impl<'a> Rows<'a> {
         let n = extent.rows * hp;
         let (h, rest) = memory.split_at_mut(n);
         let (next, rest) = rest.split_at_mut(n);
-        let (c, rest) = rest.split_at_mut(n);
+        let carried = packed.carried();
+        let (c, rest) = rest.split_at_mut(n * carried);
         let (reset, rest) = rest.split_at_mut(n);
         let (raw, y) = rest.split_at_mut(extent.sums(packed));
-        Self { extent, hp, h, next, c, reset, raw, y }
+        Self { extent, hp, lanes: hp / packed.tiles, carried, h, next, c, reset, raw, y }
     }
 
-    /// Sets the initial state of the first `count` rows; `h0` and `c0` are `[count, H]`.
+    /// Sets the initial state of the first `count` rows; `h0` is `[count, W]`, `c0` `[count, carried, H]`.
     pub(super) fn start(self, count: usize, h0: Option<&[f32]>, c0: Option<&[f32]>) {
-        for (state, initial) in [(self.h, h0), (self.c, c0)] {
-            state.fill(0.0);
-            if let Some(initial) = initial {
-                let hidden = initial.len() / count;
-                for (row, values) in state.chunks_exact_mut(self.hp).zip(initial.chunks_exact(hidden)) {
-                    row[..hidden].copy_from_slice(values);
+        self.h.fill(0.0);
+        if let Some(h0) = h0 {
+            let width = h0.len() / count;
+            for (row, values) in self.h.chunks_exact_mut(self.hp).zip(h0.chunks_exact(width)) {
+                row[..width].copy_from_slice(values);
+            }
+        }
+        self.c.fill(0.0);
+        if let Some(c0) = c0 {
+            let (stride, size) = (self.hp * self.carried, c0.len() / count);
+            let hidden = size / self.carried;
+            for (row, values) in self.c.chunks_exact_mut(stride).zip(c0.chunks_exact(size)) {
+                for (n, values) in values.chunks_exact(hidden).enumerate() {
+                    let tiles = row.chunks_exact_mut(self.lanes * self.carried);
+                    for (tile, values) in tiles.zip(values.chunks(self.lanes)) {
+                        tile[n * self.lanes..][..values.len()].copy_from_slice(values);
+                    }
                 }
+            }
+        }
+    }
+
+    /// h of a row, `[W]`.
+    pub(super) fn h_of(&self, row: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self.h[row * self.hp..][..out.len()]);
+    }
+
+    /// What a row has beside h, `[carried, H]`; of nothing nothing.
+    pub(super) fn c_of(&self, row: usize, out: &mut [f32]) {
+        let row = &self.c[row * self.hp * self.carried..][..self.hp * self.carried];
+        let hidden = (out.len() / self.carried).max(1);
+        for (n, out) in out.chunks_exact_mut(hidden).enumerate() {
+            let tiles = row.chunks_exact(self.lanes * self.carried);
+            for (tile, out) in tiles.zip(out.chunks_mut(self.lanes)) {
+                out.copy_from_slice(&tile[n * self.lanes..][..out.len()]);
             }
         }
     }
@@ -471,6 +506,12 @@ impl Job<'_> {
                     self.gates(s, at, band, gru::Candidate);
                 }
             }
+            CellKind::SLstm { exponential_forget, .. } => {
+                for band in bands() {
+                    self.sums(s, at, &packed.w_hh, 4, Of::H, band.clone());
+                    self.gates(s, at, band, slstm::SLstm { exponential_forget });
+                }
+            }
             CellKind::Rnn => {
                 for band in bands() {
                     self.sums(s, at, &packed.w_hh, 1, Of::H, band.clone());
@@ -537,3 +578,4 @@ mod gru;
 mod lstm;
 mod pointwise;
 mod rnn;
+mod slstm;

@@ -14,7 +14,8 @@ thread_local! {
 }
 
 impl CpuLayer {
-    /// A step of the only direction: `x` is `[batch, I]`, `h` `[batch, W]`, `c` `[batch, H]` or empty.
+    /// A step of the only direction: `x` is `[batch, I]`, `h` `[batch, W]`, `c` `[batch, H]` or what the
+    /// cell has in its place.
     pub(crate) fn step(&self, batch: usize, x: &[f32], h: &mut [f32], c: &mut [f32]) -> Result<()> {
         let packed = &self.directions[0];
         let np = packed.columns();
@@ -44,7 +45,7 @@ impl CpuLayer {
         product::project(packed, Operand::dense(x, packed.w_ih.k), projection);
         // Without padding the caller's states are as the kernel has them.
         let hp = packed.padded_hidden();
-        let whole = packed.hidden == hp && packed.width == hp;
+        let whole = packed.hidden == hp && packed.width == hp && packed.kind.carried() <= 1;
         let mut rows = Rows::split(task, extent, packed);
         if whole {
             rows.h = h;
@@ -75,11 +76,10 @@ impl CpuLayer {
             return;
         }
         let rows = Rows::split(task, extent, packed);
-        for (state, out) in [(&*rows.h, h), (&*rows.c, c)] {
-            let size = out.len() / batch;
-            for row in 0..batch {
-                out[row * size..][..size].copy_from_slice(&state[row * hp..][..size]);
-            }
+        let (width, carried) = (h.len() / batch, c.len() / batch);
+        for row in 0..batch {
+            rows.h_of(row, &mut h[row * width..][..width]);
+            rows.c_of(row, &mut c[row * carried..][..carried]);
         }
     }
 }

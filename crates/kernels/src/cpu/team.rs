@@ -22,7 +22,7 @@ pub(super) struct Team {
     /// h after even and after odd steps: whoever writes the one cannot disturb who still reads the
     /// other.
     h: [Vec<AtomicU32>; 2],
-    /// c likewise; empty for a cell without.
+    /// c likewise, and what else a unit carries beside h; empty for a cell without.
     c: [Vec<AtomicU32>; 2],
     /// Members other than the first that have come.
     arrived: AtomicUsize,
@@ -93,10 +93,10 @@ fn take_others(from: &[AtomicU32], own: Range<usize>, to: &mut [f32]) {
 }
 
 impl Team {
-    /// A team for a state of `width` floats, with c or without.
-    pub(super) fn new(members: usize, width: usize, has_c: bool) -> Self {
+    /// A team for a state of `width` floats, and `carried` times as many beside it.
+    pub(super) fn new(members: usize, width: usize, carried: usize) -> Self {
         let zeros = |n: usize| (0..n).map(|_| AtomicU32::new(0)).collect();
-        let c = if has_c { width } else { 0 };
+        let c = carried * width;
         Self {
             members,
             h: [zeros(width), zeros(width)],
@@ -109,6 +109,12 @@ impl Team {
             sleep: Mutex::new(()),
             awake: Condvar::new(),
         }
+    }
+
+    /// The part of c that belongs to a part of h.
+    fn of_c(&self, own: &Range<usize>) -> Range<usize> {
+        let carried = self.c[0].len() / self.h[0].len();
+        own.start * carried..own.end * carried
     }
 
     /// Whether it serves this many members and this state.
@@ -230,7 +236,7 @@ impl Team {
         let shared = &self.h[step % 2];
         publish(&shared[own.clone()], &h[own.clone()]);
         if patience.is_none() && !self.c[0].is_empty() {
-            publish(&self.c[step % 2][own.clone()], &c[own.clone()]);
+            publish(&self.c[step % 2][self.of_c(&own)], &c[self.of_c(&own)]);
         }
         let first = self.start.load(Ordering::Relaxed) - 1;
         let all = (step - first + 1) * self.members;
@@ -252,7 +258,7 @@ impl Team {
             seen = self.wait_or_dissolve(seen, met, patience);
             if !met(seen) {
                 self.dissolved.store(step, Ordering::Release);
-                take_others(&self.c[(step + 1) % 2], own, c);
+                take_others(&self.c[(step + 1) % 2], self.of_c(&own), c);
                 return Meeting::Dissolved;
             }
         } else {
@@ -300,7 +306,7 @@ impl Team {
 
     /// The others' parts of c after the last of `steps`, once all have ended.
     pub(super) fn collect_c(&self, steps: usize, own: Range<usize>, c: &mut [f32]) {
-        take_others(&self.c[(steps + 1) % 2], own, c);
+        take_others(&self.c[(steps + 1) % 2], self.of_c(&own), c);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[test]
 fn a_panic_in_a_member_hangs_nobody() {
     for panics in 0..3 {
-        let team = Team::new(3, 3, true);
+        let team = Team::new(3, 3, 1);
         let first_ended = AtomicBool::new(false);
         let member = |index: usize| {
             let _guard = OnPanic(&team);
@@ -51,7 +51,7 @@ fn a_panic_in_a_member_hangs_nobody() {
 /// The first member does not wait for ever for one that never comes to the end of a step.
 #[test]
 fn the_first_member_goes_on_without_one_that_does_not_come() {
-    let team = Team::new(2, 2, true);
+    let team = Team::new(2, 2, 1);
     std::thread::scope(|s| {
         let other = s.spawn(|| {
             let (mut h, mut c) = ([0.0; 2], [0.0; 2]);

@@ -188,6 +188,7 @@ impl GpuLayer {
             input: self.input,
             hidden: self.hidden,
             width: self.width,
+            carried: self.code.cell.state_sizes(self.hidden).1.unwrap_or(self.hidden),
             directions: self.directions.len(),
         };
         let dims = [batch, sizes.timesteps, self.input];

@@ -183,6 +183,27 @@ pub fn tanh<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     s.sub_f32s(one, s.div_f32s(s.splat_f32s(2.0), s.add_f32s(e, one)))
 }
 
+/// `ln(sigmoid(x))`, valid for every x; relative error below [`bounds::LOG_SIGMOID`] where the result is normal.
+/// NaN for NaN.
+#[inline(always)]
+pub fn log_sigmoid<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    let c = |v: f32| s.splat_f32s(v);
+    // min(x, 0) - ln(1 + e), e = e^-|x|. With v = e / (2 + e), at most 1/3, the logarithm is 2 artanh(v): its series
+    // to v^13, truncation error below 2e-8 relative.
+    let e = exp(s, s.neg_f32s(s.abs_f32s(x)));
+    let v = s.div_f32s(e, s.add_f32s(c(2.0), e));
+    let u = s.mul_f32s(v, v);
+    let p = c(2.0 / 13.0);
+    let p = s.mul_add_f32s(p, u, c(2.0 / 11.0));
+    let p = s.mul_add_f32s(p, u, c(2.0 / 9.0));
+    let p = s.mul_add_f32s(p, u, c(2.0 / 7.0));
+    let p = s.mul_add_f32s(p, u, c(2.0 / 5.0));
+    let p = s.mul_add_f32s(p, u, c(2.0 / 3.0));
+    let p = s.mul_add_f32s(p, u, c(2.0));
+    let below = s.select_f32s(s.less_than_f32s(x, c(0.0)), x, c(0.0));
+    s.sub_f32s(below, s.mul_f32s(p, v))
+}
+
 /// `tanh(x)` as a quotient `(p, q)`, so that gates that are multiplied may share a division. The quotient's
 /// error is below [`bounds::RATIO_TANH`]; `(q + p) / 2q` is `sigmoid(2x)` with an error below
 /// [`bounds::RATIO_SIGMOID`], and the product of one with another on one denominator has an error below
@@ -400,6 +421,7 @@ mod tests {
                         let (p, q) = tanh_ratio(s, v);
                         s.div_f32s(p, q)
                     }
+                    6 => log_sigmoid(s, v),
                     4 => {
                         let (p, q) = tanh_ratio(s, s.mul_f32s(v, s.splat_f32s(0.5)));
                         s.div_f32s(s.add_f32s(q, p), s.add_f32s(q, q))
@@ -413,7 +435,7 @@ mod tests {
                     }
                 };
                 let got = f64::from(s.reduce_max_f32s(y));
-                if self.1 > 2 {
+                if (3..6).contains(&self.1) {
                     assert!((if self.1 == 4 { 0.0 } else { -1.0 }..=1.0).contains(&got), "{got} at {x}");
                 }
                 let want = (self.0)(f64::from(x));
@@ -456,6 +478,8 @@ mod tests {
             assert!(abs < bounds::RATIO_SIGMOID, "sigmoid of tanh_ratio {abs:e} {arch:?}");
             let (abs, _) = arch.dispatch(Run(|x| x.tanh() / (1.0 + (-x).exp()), 5, &xs));
             assert!(abs < bounds::RATIO_PRODUCT, "their product {abs:e} {arch:?}");
+            let (_, rel) = arch.dispatch(Run(|x: f64| x.min(0.0) - (-x.abs()).exp().ln_1p(), 6, &xs));
+            assert!(rel < bounds::LOG_SIGMOID, "log_sigmoid {rel:e} {arch:?}");
             struct Nan;
             impl WithSimd for Nan {
                 type Output = ();
@@ -463,6 +487,8 @@ mod tests {
                     let (p, q) = tanh_ratio(s, s.splat_f32s(f32::NAN));
                     let mut y = vec![0.0; S::F32_LANES];
                     s.partial_store_f32s(&mut y, s.div_f32s(p, q));
+                    assert!(y.iter().all(|y| y.is_nan()));
+                    s.partial_store_f32s(&mut y, log_sigmoid(s, s.splat_f32s(f32::NAN)));
                     assert!(y.iter().all(|y| y.is_nan()));
                     for x in [f32::INFINITY, -f32::INFINITY, 1e30] {
                         let (p, q) = tanh_ratio(s, s.splat_f32s(x));
