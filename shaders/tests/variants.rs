@@ -2,6 +2,7 @@
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+use recurve_shaders::params::Flags;
 use recurve_shaders::{BindingKind, Fused, SHADERS, Shader, Target, Variant, params, reflect, samples};
 use recurve_vocabulary::Activation;
 use std::collections::BTreeSet;
@@ -259,4 +260,28 @@ fn modules_say_whether_they_use_subgroups_and_tell_browsers() {
         with += usize::from(c.subgroups);
     }
     assert!(with > 1 && with < samples().len() / 2, "{with}");
+}
+
+/// The constants that kernels test are the bits that the host sets.
+#[test]
+fn flags_are_the_bits_of_the_kernels() {
+    let none = Flags::default();
+    let bits = [
+        ("WRITES_Y", Flags { writes_y: true, ..none }),
+        ("READING_ORDER", Flags { reading_order: true, ..none }),
+        ("REVERSE", Flags { reverse: [true, false], ..none }),
+        ("ZERO_H", Flags { zero_h: true, ..none }),
+        ("ZERO_C", Flags { zero_c: true, ..none }),
+        ("REPEATS", Flags { repeats: true, ..none }),
+    ];
+    let second = Flags { reverse: [false, true], ..none };
+    assert_eq!(second.bits(), bits[2].1.bits() << 1);
+    let mut kernels = 0;
+    for c in checked().iter().filter(|c| c.source.contains("p.flags")) {
+        kernels += 1;
+        for (name, flags) in bits {
+            assert!(c.source.contains(&format!("const {name}: u32 = {}u;", flags.bits())), "{}: {name}", c.name);
+        }
+    }
+    assert!(kernels > 100, "{kernels} samples read flags");
 }

@@ -38,10 +38,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let e = d * EXTRA;
     for (var v = lane; v < H_FLOATS; v += WORKGROUP) { h_floats[v] = 0.0; }
     workgroupBarrier();
-    if !((p.flags & 16u) != 0u && p.first_step == 0u) {
+    if !((p.flags & ZERO_H) != 0u && p.first_step == 0u) {
         for (var j = lane; j < W; j += WORKGROUP) { h_floats[j] = h_state[state + j]; }
     }
-    if IS_LSTM && (p.flags & 32u) != 0u && p.first_step == 0u {
+    if IS_LSTM && (p.flags & ZERO_C) != 0u && p.first_step == 0u {
         for (var j = lane; j < H; j += WORKGROUP) { c_state[cell + j] = 0.0; }
     }
     workgroupBarrier();
@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-        let place = select(t, s, (p.flags & 2u) != 0u);
+        let place = select(t, s, (p.flags & READING_ORDER) != 0u);
         let x = ((d * p.chunk_steps + slot) * p.batch + row) * (GATES * H);
         let alive = is_alive(row, t, p.timesteps);
         for (var r = lane; r < GATES * H; r += WORKGROUP) {
@@ -95,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
             if !alive { h = old; }
             h_floats[j] = h;
-            if (p.flags & 1u) != 0u {
+            if (p.flags & WRITES_Y) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * W + j] = shown(h, alive, p.flags);
             }
         }

@@ -32,7 +32,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let s = p.first_step;
     let t = time_of(s, p.timesteps, reverse);
     let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-    let place = select(t, s, (p.flags & 2u) != 0u);
+    let place = select(t, s, (p.flags & READING_ORDER) != 0u);
     let state = (d * p.batch + row) * W;
     let cell = (d * p.batch + row) * H;
     let e = d * EXTRA;
@@ -67,7 +67,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if HAS_ZONEOUT { h = mix(h, old, ZONEOUT_H); }
             if !alive { h = old; }
             h_state[state + j] = h;
-            if (p.flags & 1u) != 0u {
+            if (p.flags & WRITES_Y) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * W + j] = shown(h, alive, p.flags);
             }
         }

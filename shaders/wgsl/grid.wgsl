@@ -63,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-        let place = select(t, s, (p.flags & 2u) != 0u);
+        let place = select(t, s, (p.flags & READING_ORDER) != 0u);
         // The h of every unit of this tile's rows, waited for a bounded time, into workgroup memory.
         //
         // Every element of h is its own flag: a step's h is NOT_YET until the workgroup that owns the unit has
@@ -176,7 +176,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             let bits = sent(h);
             atomicStore(&exchange[GRID_HEAD + (((i + 1u) * p.directions + d) * p.batch + row) * H + j], bits);
-            if (p.flags & 1u) != 0u {
+            if (p.flags & WRITES_Y) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }
         }

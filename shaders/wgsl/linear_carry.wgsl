@@ -37,11 +37,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let reverse = is_reverse(p.flags, d);
     let s = p.first_step + item;
     let t = time_of(s, p.timesteps, reverse);
-    let place = select(t, s, (p.flags & 2u) != 0u);
+    let place = select(t, s, (p.flags & READING_ORDER) != 0u);
     var start = 0.0;
-    if !((p.flags & 16u) != 0u && p.first_step == 0u) { start = h_before[d * columns + column]; }
+    if !((p.flags & ZERO_H) != 0u && p.first_step == 0u) { start = h_before[d * columns + column]; }
     let h = map.x * start + map.y;
-    if (p.flags & 1u) != 0u {
+    if (p.flags & WRITES_Y) != 0u {
         y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, is_alive(row, t, p.timesteps), p.flags);
     }
     if item == p.steps - 1u { h_after[d * columns + column] = h; }

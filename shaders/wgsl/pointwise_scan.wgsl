@@ -24,13 +24,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let reverse = is_reverse(p.flags, d);
     let state = (d * p.batch + row) * H + j;
     var h = 0.0;
-    if !((p.flags & 16u) != 0u && p.first_step == 0u) { h = h_state[state]; }
+    if !((p.flags & ZERO_H) != 0u && p.first_step == 0u) { h = h_state[state]; }
     var u = 0.0;
     if KIND == 0u { u = extra[d * H + j]; }
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-        let place = select(t, s, (p.flags & 2u) != 0u);
+        let place = select(t, s, (p.flags & READING_ORDER) != 0u);
         let x = ((d * p.chunk_steps + slot) * p.batch + row) * (GATES * H) + j;
         let alive = is_alive(row, t, p.timesteps);
         if alive {
@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 h = step.x * h + step.y;
             }
         }
-        if (p.flags & 1u) != 0u {
+        if (p.flags & WRITES_Y) != 0u {
             y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
         }
     }

@@ -32,7 +32,7 @@ var<workgroup> partial: array<f32, PARTIAL_SUMS>;
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 #import scan_begin
-    let from_c_zero = (p.flags & 32u) != 0u && p.first_step == 0u;
+    let from_c_zero = (p.flags & ZERO_C) != 0u && p.first_step == 0u;
 #unroll u UNITS
 #unroll b BATCH_TILE
 #unroll c CARRIED
@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var s = p.first_step; s < p.first_step + p.steps; s++) {
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-        let place = select(t, s, (p.flags & 2u) != 0u);
+        let place = select(t, s, (p.flags & READING_ORDER) != 0u);
 #unroll u UNITS
 #unroll b BATCH_TILE
         let x$u_$b = ((d * p.chunk_steps + slot) * p.batch + row$b) * (GATES * H) + jc$u;
@@ -213,7 +213,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
                 }
                 h_floats[$bu * H_ROW + j$u] = h$u_$b;
-                if real$b && (p.flags & 1u) != 0u {
+                if real$b && (p.flags & WRITES_Y) != 0u {
                     y[row$b * p.y_batch + place * p.y_time + d * H + j$u] = shown(h$u_$b, alive, p.flags);
                 }
             }

@@ -143,7 +143,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             if HAS_ZONEOUT { h = mix(h, h_old, ZONEOUT_H); }
             if !alive { h = h_old; }
             h_next[4u * at + j] = h;
-            if running && layer == p.directions - 1u && (p.flags & 1u) != 0u {
+            if running && layer == p.directions - 1u && (p.flags & WRITES_Y) != 0u {
                 y[row * p.y_batch + t * p.y_time + j] = shown(h, alive, p.flags);
             }
         }

@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let s = p.first_step;
     let t = time_of(s, p.timesteps, reverse);
     let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
-    let place = select(t, s, (p.flags & 2u) != 0u);
+    let place = select(t, s, (p.flags & READING_ORDER) != 0u);
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);
     let h$b = (d * p.batch + row$b) * K4;
@@ -140,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 h = h_old;
             }
             h_next[4u * at + j] = h;
-            if (p.flags & 1u) != 0u {
+            if (p.flags & WRITES_Y) != 0u {
                 y[row * p.y_batch + place * p.y_time + d * H + j] = shown(h, alive, p.flags);
             }
 #end

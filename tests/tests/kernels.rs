@@ -425,6 +425,17 @@ fn stacked_layers_run_as_a_wavefront() {
         let other = [(Direction::Reverse, pairs[1][0].1), (Direction::Forward, pairs[1][1].1)];
         let mixed = RecurrentConfig { layers: vec![&pairs[0], &other], ..config.clone() };
         assert!(Recurrent::new(&mixed, &device).unwrap_err().to_string().contains("same directions"));
+        // Layers that were made one by one are the same.
+        let one =
+            |n: usize, i: usize| Recurrent::new(&RecurrentConfig::new(Cell::LSTM, i, 4, &pairs[n]), &device).unwrap();
+        let joined = Recurrent::stack(vec![one(0, 5), one(1, 8)]).unwrap();
+        let y = joined.forward(&x, &args).unwrap().y.unwrap();
+        assert_eq!(y.to_vec().unwrap(), stack.forward(&x, &args).unwrap().y.unwrap().to_vec().unwrap());
+        let refused = |layers| Recurrent::stack(layers).unwrap_err().to_string();
+        assert!(refused(Vec::new()).contains("at least one"));
+        assert!(refused(vec![one(1, 8), one(0, 5)]).contains("takes 5 features and the one below has 8"));
+        let single = Recurrent::new(&RecurrentConfig::new(Cell::LSTM, 8, 4, &pairs[1][..1]), &device).unwrap();
+        assert!(refused(vec![one(0, 5), single]).contains("another cell, size or direction"));
         let none = RecurrentConfig { layers: Vec::new(), ..config.clone() };
         assert!(Recurrent::new(&none, &device).unwrap_err().to_string().contains("at least one"));
     }

@@ -73,6 +73,7 @@ enum Level {
 /// States of the layers, as many as fit in place. A step of a stream takes no memory from the heap.
 type States = SmallVec<[Tensor; 4]>;
 
+const STACK: &str = "Recurrent::stack";
 const STEP: &str = "Recurrent::step_in_place";
 const TABLE: &str = "Recurrent::token_table";
 
@@ -181,8 +182,41 @@ impl Recurrent {
             directions: config.layers[0].iter().map(|d| d.0).collect(),
             device: device.clone(),
             levels: config.layers.iter().enumerate().map(level).collect::<Result<_>>()?,
-            wave: (device.gpu().is_some() && Wave::fits(config)).then(OnceLock::new),
+            wave: wave(device, config.cell, config.layers.len(), config.layers[0].iter().map(|d| d.0)),
         })
+    }
+
+    /// Layers on top of each other as one: what [`Self::new`] makes of all their weights, without having them all in
+    /// host memory at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is none, or they differ in cell, hidden units or directions, or one does not take
+    /// as many features as the one below returns; [`Error::Device`] if they are on several devices.
+    pub fn stack(layers: Vec<Self>) -> Result<Self> {
+        let bad = |message: String| Error::Argument { operation: STACK, argument: "layers", message };
+        let mut layers = layers.into_iter();
+        let Some(mut all) = layers.next() else { return Err(bad("must be at least one, but there is none".into())) };
+        let features = all.directions.len() * all.cell.state_size(all.hidden_size);
+        for (n, layer) in layers.enumerate() {
+            let n = n + 1;
+            if layer.device != all.device {
+                return Err(Error::device(STACK, "layers", &all.device, &layer.device));
+            }
+            if (layer.cell, layer.hidden_size, &layer.directions) != (all.cell, all.hidden_size, &all.directions) {
+                return Err(bad(format!(
+                    "must be alike, but layer {n} has another cell, size or direction than the first"
+                )));
+            }
+            if layer.input_size != features {
+                let got = layer.input_size;
+                return Err(bad(format!(
+                    "must fit, but layer {n} takes {got} features and the one below has {features}"
+                )));
+            }
+            all.levels.extend(layer.levels);
+        }
+        all.wave = wave(&all.device, all.cell, all.levels.len(), all.directions.iter().copied());
+        Ok(all)
     }
 
     /// The cell.
@@ -391,8 +425,19 @@ impl Recurrent {
     /// The layers, if they run all at once: where each would run by `step`.
     fn in_a_wave(&self, call: &Call<'_>, strategy: Strategy) -> Option<SmallVec<[&GpuLayer; 4]>> {
         let levels: SmallVec<[_; 4]> = self.levels.iter().map(Level::gpu).collect::<Option<_>>()?;
-        (matches!(call.input, Input::Features(_)) && Wave::is_chosen(levels[0], call, strategy)).then_some(levels)
+        (matches!(call.input, Input::Features(_)) && Wave::is_chosen(&levels, call, strategy)).then_some(levels)
     }
+}
+
+/// A place for the wave, where there is a kernel for it.
+fn wave(
+    device: &Device,
+    cell: Cell,
+    layers: usize,
+    directions: impl Iterator<Item = Direction>,
+) -> Option<OnceLock<Wave>> {
+    let forwards = directions.eq([Direction::Forward]);
+    (device.gpu().is_some() && layers > 1 && forwards && Wave::fits(cell)).then(OnceLock::new)
 }
 
 /// Whether a size is one that a call can have.

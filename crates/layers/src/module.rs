@@ -1,7 +1,7 @@
 //! A recurrent layer with weights, on a device: stacked and bidirectional as its description says.
 
 use crate::layer::LayerModule;
-use crate::recurrent::{check_spec, name_of, parts};
+use crate::recurrent::{check_spec, layer_input, name_of, parts};
 use crate::{Error, Gru, Lstm, RecurrentSpec, Result, SimpleRnn, Weights};
 use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, Strategy};
 use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
@@ -146,16 +146,17 @@ impl RecurrentLayer {
         device: &Device,
     ) -> Result<Self> {
         check_spec(name, spec)?;
-        let all = (0..spec.num_layers)
-            .map(|l| spec.direction_weights(input_size, weights, prefix, l))
-            .collect::<Result<Vec<_>>>()?;
-        let pairs: Vec<Vec<_>> = all.iter().map(|w| spec.reading().iter().copied().zip(w).collect()).collect();
-        let config = RecurrentConfig {
-            layers: pairs.iter().map(Vec::as_slice).collect(),
-            weights: spec.weight_storage,
-            ..RecurrentConfig::new(spec.cell, input_size, spec.units, &[])
+        // Of each layer at its own time, so that host memory holds the weights of one besides what is packed.
+        let layer = |l: usize| {
+            let own = spec.direction_weights(input_size, weights, prefix, l)?;
+            let pairs: Vec<_> = spec.reading().iter().copied().zip(&own).collect();
+            let config = RecurrentConfig {
+                weights: spec.weight_storage,
+                ..RecurrentConfig::new(spec.cell, layer_input(spec, input_size, l), spec.units, &pairs)
+            };
+            Ok::<_, Error>(Recurrent::new(&config, device)?)
         };
-        let kernel = Recurrent::new(&config, device)?;
+        let kernel = Recurrent::stack((0..spec.num_layers).map(layer).collect::<Result<_>>()?)?;
         Ok(Self { name: name.into(), spec: spec.clone(), input_size, kernel, kept: Mutex::new(None) })
     }
 

@@ -145,6 +145,8 @@ impl Network {
     /// [`Error::Input`], [`Error::Option`], [`Error::MissingWeight`], [`Error::ExtraWeight`],
     /// [`Error::WeightShape`]; errors of the device.
     pub fn new(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
+        // What contradicts itself is said before what is missing.
+        config.walk(|_| Ok(()))?;
         let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
         let mut into = Lowering::new(&config.inputs, time_major);
         let mut flows: HashMap<ValueRef, Flow> = (0..config.inputs.len())

@@ -16,9 +16,7 @@ struct Params {
     // Strides of the output in elements.
     y_batch: u32,
     y_time: u32,
-    // 1 write outputs, 2 outputs in reading order, 4 and 8 direction 0 and 1 run backwards,
-    // 16 and 32 h and c are zero before the first step (scan kernels), 64 outputs repeat h where a
-    // timestep is not valid, in place of zero.
+    // What the call asks for, of the constants below.
     flags: u32,
     directions: u32,
     // Loads in vain after which a lane of a grid kernel gives up.
@@ -31,8 +29,19 @@ struct Params {
     unused3: u32,
 }
 
+// Outputs are written; those of a direction that runs backwards in the order in which they are computed.
+const WRITES_Y: u32 = 1u;
+const READING_ORDER: u32 = 2u;
+// The first direction runs backwards; the second one's flag is the next bit.
+const REVERSE: u32 = 4u;
+// h or c is zero before the first step, whatever its buffer holds.
+const ZERO_H: u32 = 16u;
+const ZERO_C: u32 = 32u;
+// Where a timestep does not count the output repeats h, in place of zero.
+const REPEATS: u32 = 64u;
+
 fn is_reverse(p_flags: u32, d: u32) -> bool {
-    return (p_flags & (4u << d)) != 0u;
+    return (p_flags & (REVERSE << d)) != 0u;
 }
 
 // The timestep of step s.
@@ -61,7 +70,7 @@ fn is_alive(row: u32, t: u32, timesteps: u32) -> bool {
 
 // What the output shows of h.
 fn shown(h: f32, alive: bool, p_flags: u32) -> f32 {
-    return select(0.0, h, alive || (p_flags & 64u) != 0u);
+    return select(0.0, h, alive || (p_flags & REPEATS) != 0u);
 }
 
 fn gate0(x: f32) -> f32 {

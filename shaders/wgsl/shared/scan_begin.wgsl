@@ -5,7 +5,7 @@
 // them up (SUBGROUPS), else UNIT_LANES apart. Every lane of a unit then does the same with the sums.
     let d = group.y;
     let reverse = is_reverse(p.flags, d);
-    let from_zero = (p.flags & 16u) != 0u && p.first_step == 0u;
+    let from_zero = (p.flags & ZERO_H) != 0u && p.first_step == 0u;
     let first_row = group.x * BATCH_TILE;
 #unroll b BATCH_TILE
     let row$b = min(first_row + $bu, p.batch - 1u);

@@ -123,12 +123,13 @@ impl Recurrent {
         WEIGHTS + (layer * self.directions.len() + direction) * PARTS.len() + part
     }
 
-    /// The weights of each layer and direction, from their elements.
+    /// The weights of each direction of a layer, from their elements.
     fn gather<T: Clone, E>(
         &self,
+        layer: usize,
         mut get: impl FnMut(usize) -> Result<Vec<T>, E>,
-    ) -> Result<Vec<Vec<DirectionWeights<T>>>, E> {
-        let mut one = |layer, direction| {
+    ) -> Result<Vec<DirectionWeights<T>>, E> {
+        let mut one = |direction| {
             let mut part = |n| get(self.place(n, layer, direction));
             Ok(DirectionWeights {
                 w_ih: part(0)?,
@@ -142,22 +143,23 @@ impl Recurrent {
                 norm_c: part(8)?,
             })
         };
-        let directions = self.directions.len();
-        (0..self.num_layers).map(|l| (0..directions).map(|d| one(l, d)).collect()).collect()
+        (0..self.directions.len()).map(&mut one).collect()
     }
 
     fn ready(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Ready> {
-        let weights = self.gather(|n| Ok::<_, crate::Error>(host.to_vec(n)?.unwrap_or_default()))?;
-        let pairs: Vec<Vec<_>> = weights.iter().map(|w| self.directions.iter().copied().zip(w).collect()).collect();
-        let config = RecurrentConfig {
-            layers: pairs.iter().map(Vec::as_slice).collect(),
-            weights: self.weights,
-            ..RecurrentConfig::new(self.cell, self.input_size, self.hidden_size, &[])
-        };
         let wrap = |e| host.error(e);
-        let layers = recurve_kernels::Recurrent::new(&config, device).map_err(wrap)?;
-        // The table needs memory too.
-        drop(weights);
+        // Of each layer at its own time, so that host memory holds the weights of one besides what is packed.
+        let layer = |layer: usize| {
+            let weights = self.gather(layer, |n| Ok::<_, crate::Error>(host.to_vec(n)?.unwrap_or_default()))?;
+            let pairs: Vec<_> = self.directions.iter().copied().zip(&weights).collect();
+            let config = RecurrentConfig {
+                weights: self.weights,
+                ..RecurrentConfig::new(self.cell, self.features(layer), self.hidden_size, &pairs)
+            };
+            recurve_kernels::Recurrent::new(&config, device).map_err(wrap)
+        };
+        let layers = (0..self.num_layers).map(layer).collect::<crate::Result<Vec<_>>>()?;
+        let layers = recurve_kernels::Recurrent::stack(layers).map_err(wrap)?;
         let table = match (self.tokens, host.tensor(Self::TABLE)?) {
             (true, Some(rows)) => Some(layers.token_table(&rows).map_err(wrap)?),
             _ => None,
@@ -303,7 +305,8 @@ impl Operator for Recurrent {
         let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
         let get = |n: usize| Ok::<_, ()>(given(n).map(|a| a.data.clone()).unwrap_or_default());
-        let weights = self.gather(get).expect("getting an array cannot fail");
+        let layers = (0..self.num_layers).map(|l| self.gather(l, get).expect("getting an array cannot fail"));
+        let weights: Vec<_> = layers.collect();
         let (mut hs, mut cs) = (Vec::new(), Vec::new());
         let mut value = x;
         for (l, layer) in weights.iter().enumerate() {

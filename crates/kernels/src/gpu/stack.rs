@@ -3,7 +3,7 @@
 
 use super::{GpuLayer, Kernels, valid_by};
 use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes};
-use crate::{CellKind, Direction, RecurrentConfig, Strategy};
+use crate::{Cell, CellKind, Strategy};
 use recurve_shaders::params::{self, Flags};
 use recurve_shaders::{CellCode, Step};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, StridedMatmul, TensorKernels, strided_copy, strided_matmul};
@@ -37,20 +37,15 @@ fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize,
 }
 
 impl Wave {
-    /// Whether there is such a kernel for these layers: forwards, of a SimpleRNN, an LSTM or a GRU with the reset gate
+    /// Whether there is such a kernel for several layers that read forwards: of a SimpleRNN, an LSTM or a GRU with the reset gate
     /// after the product, without projection and layer normalization.
-    pub(crate) fn fits(config: &RecurrentConfig<'_>) -> bool {
-        let cell = config.cell;
+    pub(crate) fn fits(cell: Cell) -> bool {
         let fused = match cell.kind {
             CellKind::Rnn | CellKind::Lstm { .. } => true,
             CellKind::Gru { reset_after } => reset_after,
             _ => false,
         };
-        fused
-            && config.layers.len() > 1
-            && cell.projection.is_none()
-            && cell.layer_norm.is_none()
-            && matches!(config.layers[0], [(Direction::Forward, _)])
+        fused && cell.projection.is_none() && cell.layer_norm.is_none()
     }
 
     /// Packs the weights that the layers have on the device.
@@ -88,11 +83,13 @@ impl Wave {
     }
 
     /// Whether the layers would run by `step` one after the other.
-    pub(crate) fn is_chosen(bottom: &GpuLayer, call: &Call<'_>, strategy: Strategy) -> bool {
+    pub(crate) fn is_chosen(levels: &[&GpuLayer], call: &Call<'_>, strategy: Strategy) -> bool {
+        let bottom = levels[0];
         debug_assert!(matches!(bottom.kernels, Kernels::Fused));
         let Sizes { batch, timesteps, .. } = call.sizes;
         2 * wave(&call.sizes).iterations() <= bottom.gpu.max_loop_iterations()
             && !call.reading_order
+            && levels.iter().all(|l| l.code.weights == bottom.code.weights)
             && bottom.choose(strategy, batch, timesteps).is_ok_and(|c| c.strategy() == Strategy::Step)
     }
 
