@@ -66,8 +66,15 @@ impl Fused {
     }
 
     /// One of each cell that has a snippet, with each option that changes its text.
-    pub const CELLS: [Cell; 5] =
-        [Cell::RNN, Cell::LSTM, Cell::with_kind(CellKind::Lstm { coupled: true }), Cell::GRU, Cell::GRU_RESET_BEFORE];
+    pub const CELLS: [Cell; 7] = [
+        Cell::RNN,
+        Cell::LSTM,
+        Cell::with_kind(CellKind::Lstm { coupled: true }),
+        Cell::GRU,
+        Cell::GRU_RESET_BEFORE,
+        Cell::SLSTM,
+        Cell::with_kind(CellKind::SLstm { heads: 1, exponential_forget: true }),
+    ];
 
     /// Whether units exchange something in the middle of a step.
     pub const fn exchanges(&self) -> bool {

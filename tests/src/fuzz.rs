@@ -713,11 +713,11 @@ impl Plan {
         let [b, t, i, h] = self.sizes;
         let (d, w) = (self.directions.list().len(), self.width());
         let rows = self.layers * d;
-        poison(device, &[b * t * d * w, rows * b * w, rows * b * h]);
+        let c_width = self.cell().state_sizes(h).1.unwrap_or(h);
+        poison(device, &[b * t * d * w, rows * b * w, rows * b * c_width]);
         let float = |v: &[f32], dims: &[usize]| Tensor::from_f32(v, dims, device);
         let turned = |x: Tensor, axes: &[usize]| if self.time_major { x.transpose(axes) } else { Ok(x) };
         let h0 = n.h0.as_ref().map(|v| float(v, &[rows, b, w])).transpose()?;
-        let c_width = self.cell().state_sizes(h).1.unwrap_or(h);
         let c0 = n.c0.as_ref().map(|v| float(v, &[rows, b, c_width])).transpose()?;
         let lengths = n.lengths.as_ref().map(|v| Tensor::from_u32(v, &[b], device)).transpose()?;
         let mask = n.mask.as_ref().map(|v| Tensor::from_u32(v, &[b, t], device)).transpose()?;
@@ -781,7 +781,7 @@ impl Plan {
         };
         y.as_ref().map(|y| shape(y, &dims, "y")).transpose()?;
         shape(&h, &[rows, b, w], "h")?;
-        c.as_ref().map(|c| shape(c, &[rows, b, self.sizes[3]], "c")).transpose()?;
+        c.as_ref().map(|c| shape(c, &[rows, b, c_width], "c")).transpose()?;
         let y = y.map(|y| turned(y, &[1, 0, 2])?.to_vec()).transpose()?;
         Ok(Got { y, h: h.to_vec()?, c: c.map(|c| c.to_vec()).transpose()? })
     }
