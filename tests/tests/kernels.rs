@@ -262,7 +262,7 @@ fn token_tables_stand_for_embedding_and_input_product() {
             let table = layer.token_table(&tensor(&embeddings, &[VOCABULARY, i])).unwrap();
             let lengths = Tensor::from_u32(case.lengths.as_ref().unwrap(), &[b], &device).unwrap();
             let h0 = tensor(case.h0.as_ref().unwrap(), &[2, b, cell.state_size(h)]);
-            let c0 = case.c0.as_ref().map(|c| tensor(c, &[2, b, h]));
+            let c0 = case.c0.as_ref().map(|c| tensor(c, &[2, b, case.c_width()]));
             // Chunks of a timestep too, and time first.
             for (time_major, projection_budget) in [(false, ALL), (false, 1), (true, ALL)] {
                 let args = ForwardArgs {
@@ -580,7 +580,11 @@ fn long_sequences_stay_within_the_stated_bound() {
         let want = case.reference();
         for (device, strategy) in paths() {
             let abs = if cell.layer_norm.is_some() { 1e-4 } else { 2e-5 };
-            let worst = case.check(&want, &device, strategy, ALL, Tolerance { abs, rel: 0.0 });
+            // An exponential forget gate lets the stabilizer grow with T, and its rounding with it, which is a
+            // relative error of c and n.
+            let grows = matches!(cell.kind, CellKind::SLstm { exponential_forget: true, .. });
+            let rel = if grows { 1e-5 } else { 0.0 };
+            let worst = case.check(&want, &device, strategy, ALL, Tolerance { abs, rel });
             assert!(worst > 0.0, "suspiciously exact");
         }
     }
