@@ -868,7 +868,8 @@ fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() 
 /// One long sequence is shared by threads, each with its own hidden units.
 #[test]
 fn threads_that_share_a_sequence_give_the_bits_of_one() {
-    for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell { zoneout: Some(Zoneout { h: 0.1, c: 0.2 }), ..Cell::LSTM }] {
+    let zoneout = Some(Zoneout { h: 0.1, c: 0.2 });
+    for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell::SLSTM, Cell { zoneout, ..Cell::LSTM }] {
         // Tiles that threads share unevenly, and a last one that is not full.
         let plain = Case::random(40, cell, &[Direction::Reverse], [1, 150, 5, 170]).with_states(41);
         let mut cut = plain.clone();
