@@ -88,9 +88,25 @@ fn the_library_is_built_without_what_only_the_command_needs() {
         assert!(!library.iter().any(|p| p == name), "the library depends on {name}");
     }
     assert!(!command.iter().any(|p| p == "recurve-tests"), "the command depends on the tests");
-    // Threads are a feature.
-    assert!(library.iter().any(|p| p == "rayon") && command.iter().any(|p| p == "rayon"));
-    assert!(!built_from("recurve", &["--no-default-features"]).iter().any(|p| p == "rayon"));
+}
+
+/// What a feature brings is built for nobody who leaves it out. That the rest then compiles and is right is shown by
+/// `crates/recurve/tests/features.rs`, which `cargo xtask test` runs without any feature.
+#[test]
+fn features_bring_their_own_dependencies() {
+    let has = |packages: &[String], name: &str| packages.iter().any(|p| p == name);
+    let (all, none) = (built_from("recurve", &[]), built_from("recurve", &["--no-default-features"]));
+    let command = built_from("recurve-cli", &[]);
+    for (feature, brings) in
+        [("gpu", &["naga", "pollster", "recurve-shaders", "wgpu", "wgpu-core"][..]), ("cpu-threads", &["rayon"])]
+    {
+        let alone = built_from("recurve", &["--no-default-features", "--features", feature]);
+        for name in brings {
+            assert!(has(&all, name) && has(&alone, name) && has(&command, name), "{feature} does not bring {name}");
+            assert!(!has(&none, name), "{name} is built without {feature}");
+        }
+        assert!(alone.len() < all.len() && none.len() < alone.len());
+    }
 }
 
 #[test]
@@ -194,9 +210,17 @@ fn every_kernel_has_its_host_file_and_its_twin() {
             Some(("stack", _)) => vec![kernels("gpu/stack.rs")],
             // A strategy's skeleton.
             None if ["scan", "step", "grid"].contains(&stem) => vec![kernels(&format!("gpu/{stem}.rs"))],
-            _ if stem == "fill" => vec![root().join("crates/tensor/src/tensor.rs")],
             _ if stem.ends_with("_probe") => vec![root().join("crates/tensor/src/gpu/probe.rs")],
-            _ => vec![root().join(format!("crates/tensor/src/ops/{stem}.rs"))],
+            _ => {
+                let tensor = |file: &str| root().join("crates/tensor/src").join(file);
+                // On the CPU these are parts of others.
+                let twin = match stem {
+                    "fill" => "tensor.rs".into(),
+                    "matvec" => "cpu/simd.rs".into(),
+                    _ => format!("ops/{stem}.rs"),
+                };
+                vec![tensor(&format!("gpu/ops/{stem}.rs")), tensor(&twin)]
+            }
         }
     };
     for shader in SHADERS {

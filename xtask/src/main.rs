@@ -135,7 +135,10 @@ fn test(arguments: &[String]) -> Outcome {
         c.env("RECURVE_SIMD", simd).env("RECURVE_TEST_PATHS", "cpu");
         run_tests(c)?;
     }
-    Ok(())
+    // The library without its features.
+    let mut c = cargo();
+    c.args(["test", "--release", "--package", "recurve", "--no-default-features", "--test", "features"]);
+    run(c)
 }
 
 /// The tests' own build has the program too; asking for the program alone would compile most dependencies

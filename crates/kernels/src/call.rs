@@ -94,6 +94,7 @@ pub(crate) struct Sizes {
     pub(crate) batch: usize,
     pub(crate) timesteps: usize,
     pub(crate) input: usize,
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only kernels of GPUs ask for it"))]
     pub(crate) hidden: usize,
     /// Elements of h.
     pub(crate) width: usize,

@@ -13,6 +13,10 @@
 mod call;
 mod config;
 mod cpu;
+#[cfg(feature = "gpu")]
+mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "gpu/absent.rs"]
 mod gpu;
 mod recurrent;
 mod strategy;

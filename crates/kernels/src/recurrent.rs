@@ -3,8 +3,8 @@
 use crate::call::{Call, ForwardArgs, Input, Outputs, RecurrentOutput};
 use crate::config::{LevelConfig, RecurrentConfig, check_config, stored};
 use crate::cpu::CpuLayer;
-use crate::gpu::{GpuLayer, Wave};
-use crate::strategy::{Candidate, Layout, Strategy};
+use crate::gpu::{GpuLayer, Layout, Wave};
+use crate::strategy::{Candidate, Strategy};
 use crate::{Cell, Direction};
 use recurve_tensor::{DType, Device, Error, Result, Tensor, concat};
 use smallvec::SmallVec;
@@ -35,8 +35,7 @@ pub struct TokenTable {
 #[derive(Debug)]
 pub(crate) enum TableRows {
     Cpu(crate::cpu::TokenRows),
-    /// `[V, G·H]` a direction.
-    Gpu(Vec<Tensor>),
+    Gpu(crate::gpu::TokenRows),
     Pair(Box<[TableRows; 2]>),
 }
 

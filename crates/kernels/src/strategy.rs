@@ -1,5 +1,6 @@
 //! The ways in which a GPU runs a layer.
 
+use crate::gpu::Layout;
 use crate::recurrent::LayerId;
 
 /// How a GPU runs the recurrence. Results agree within the bounds of the kernels.
@@ -34,6 +35,7 @@ impl Strategy {
         }
     }
 }
+
 /// One way to run a layer at some shape on a GPU: a strategy with a layout, as [`crate::Recurrent::candidates`] lists
 /// them. They differ in speed only; their results agree within the bounds of the kernels.
 ///
@@ -57,52 +59,5 @@ impl Candidate {
 impl core::fmt::Display for Candidate {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.layout.fmt(f)
-    }
-}
-
-/// A strategy with its layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
-    /// One workgroup a tile of rows.
-    Scan(recurve_shaders::Scan),
-    /// A dispatch a step.
-    Step(recurve_shaders::Step),
-    /// Workgroups that exchange h.
-    Grid(recurve_shaders::Grid),
-    /// The one layout of a strategy, for the cells that have no other.
-    Other(Strategy),
-}
-
-impl Layout {
-    pub(crate) const fn strategy(&self) -> Strategy {
-        match self {
-            Self::Scan(_) => Strategy::Scan,
-            Self::Step(_) => Strategy::Step,
-            Self::Grid(_) => Strategy::Grid,
-            Self::Other(s) => *s,
-        }
-    }
-}
-
-impl core::fmt::Display for Layout {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(self.strategy().name())?;
-        match self {
-            Self::Scan(s) => {
-                write!(f, " rows {} split {}", s.batch_tile, s.k_split)?;
-                f.write_str(if s.k_split > 1 && s.subgroups { " subgroups" } else { "" })?;
-                f.write_str(match s.kept {
-                    recurve_shaders::Kept::Memory => "",
-                    recurve_shaders::Kept::Registers => " registers",
-                    recurve_shaders::Kept::Array => " array",
-                })
-            }
-            Self::Step(s) => write!(f, " rows {} units {} split {}", s.batch_tile, s.unit_tile, s.k_split),
-            Self::Grid(g) => {
-                write!(f, " rows {} units {} split {}", g.batch_tile, g.unit_tile, g.k_split)?;
-                f.write_str(if g.registers { " registers" } else { "" })
-            }
-            Self::Other(_) => Ok(()),
-        }
     }
 }

@@ -112,5 +112,5 @@ pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
 /// # use recurve::{Candidate, Strategy};
 /// let c = Candidate::Other(Strategy::Scan);
 /// ```
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "gpu"))]
 pub struct WhatCannotBeWritten;

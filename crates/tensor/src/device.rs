@@ -1,6 +1,6 @@
 //! Choosing a device.
 
-use crate::gpu::Gpu;
+use crate::gpu::{self, Gpu};
 use crate::{Error, Result};
 use core::fmt;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub enum Device {
     /// The CPU.
     Cpu,
-    /// A GPU, or a software rasteriser that stands in for one.
+    /// A GPU, or a software rasteriser that stands in for one. There is none without the feature `gpu`.
     Gpu(Gpu),
 }
 
@@ -130,7 +130,8 @@ impl Device {
     /// The device that `selector` names; see [`DeviceSelector`] for the forms.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the text is not a selector, [`Error::NoDevice`] if nothing matches.
+    /// [`Error::Argument`] if the text is not a selector, [`Error::NoDevice`] if nothing matches, as no GPU does
+    /// without the feature `gpu`.
     pub fn by_name(selector: &str) -> Result<Self> {
         Self::open(&selector.parse()?)
     }
@@ -140,14 +141,14 @@ impl Device {
     /// # Errors
     /// [`Error::NoDevice`] if nothing matches, naming what there is; those of [`Self::check`].
     pub fn open(selector: &DeviceSelector) -> Result<Self> {
-        if cfg!(target_arch = "wasm32") && *selector != DeviceSelector::Cpu {
+        if cfg!(all(target_arch = "wasm32", feature = "gpu")) && *selector != DeviceSelector::Cpu {
             return Err(Error::Unsupported {
                 operation: "Device::open",
                 feature: "blocking; use Device::open_async",
                 device: "the browser".into(),
             });
         }
-        pollster::block_on(Self::open_async(selector))
+        gpu::block_on(Self::open_async(selector))
     }
 
     /// [`Self::open`] for an executor: what has to be used in a browser, where nothing can block. On other targets
@@ -183,14 +184,14 @@ impl Device {
     /// cross-check compares.
     pub fn all() -> Vec<Self> {
         let mut devices = vec![Self::Cpu];
-        devices.extend(pollster::block_on(Gpu::open_all()).into_iter().map(Self::Gpu));
+        devices.extend(gpu::block_on(Gpu::open_all()).into_iter().map(Self::Gpu));
         devices
     }
 
     /// What the system lists through Vulkan, Metal and DX12 (OpenGL is only looked for when a
     /// selector names `gl`). Listing opens no device. In a browser use [`Self::adapters_async`].
     pub fn adapters() -> Vec<AdapterSummary> {
-        pollster::block_on(Self::adapters_async())
+        gpu::block_on(Self::adapters_async())
     }
 
     /// [`Self::adapters`] for an executor.

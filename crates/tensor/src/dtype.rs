@@ -1,7 +1,6 @@
 //! Element types.
 
 use core::fmt;
-use recurve_shaders::Element;
 
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,15 +25,6 @@ impl DType {
     /// Whether arithmetic is defined on it.
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::U32)
-    }
-
-    /// The same type in the shaders.
-    pub const fn element(self) -> Element {
-        match self {
-            Self::F32 => Element::F32,
-            Self::F16 => Element::F16,
-            Self::U32 => Element::U32,
-        }
     }
 }
 

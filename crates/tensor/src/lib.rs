@@ -15,6 +15,10 @@ mod device;
 mod display;
 mod dtype;
 mod error;
+#[cfg(feature = "gpu")]
+pub mod gpu;
+#[cfg(not(feature = "gpu"))]
+#[path = "gpu/absent.rs"]
 pub mod gpu;
 pub mod kernel;
 mod operators;

@@ -41,6 +41,7 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
     }
 
     /// Counts a buffer of `bytes` from [`Self::take`], or one counted as new, that does not come back.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs use it"))]
     pub(crate) fn count_lost(&mut self, bytes: u64) {
         self.bytes -= bytes;
     }
@@ -78,6 +79,7 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
     }
 
     /// Bytes held, in use or not.
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs use it"))]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

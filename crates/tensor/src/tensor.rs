@@ -1,15 +1,12 @@
 //! Tensors: elements on a device, with a shape.
 
 use crate::cpu::{self, CpuBuffer, host};
-use crate::gpu::{Dispatch, Gpu, GpuBuffer};
+use crate::gpu::{Gpu, GpuBuffer};
 use crate::{DType, Device, Error, Result, Shape};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use recurve_shaders::{Variant, params};
 use std::fmt;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 /// Elements on a device, row-major, with a shape. Immutable: operations make new tensors. Cloning
 /// shares the elements.
@@ -172,20 +169,7 @@ impl Tensor {
                 DType::F16 => Self::cpu_f16_write(shape, |out| out.fill(f16::from_f32(value))),
                 DType::U32 => Self::cpu_u32_write(shape, value as u32, |out| out.fill(value as u32)),
             },
-            Device::Gpu(gpu) => {
-                let out = Self::gpu_uninit(gpu, shape, dtype, "full")?.with_bound(value as u32);
-                let pipeline = gpu.pipeline(&Variant::fill(dtype.element()))?;
-                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
-                let p = params::Fill { count: shape.count() as u32, groups_x, value, unused: 0 };
-                gpu.record(Dispatch {
-                    pipeline: &pipeline,
-                    buffers: &[out.gpu_buffer()],
-                    params: bytemuck::bytes_of(&p),
-                    groups,
-                    work: shape.count() as u64,
-                })?;
-                Ok(out)
-            }
+            Device::Gpu(gpu) => Ok(gpu.fill(shape, value, dtype)?.with_bound(value as u32)),
         }
     }
 
@@ -305,10 +289,7 @@ impl Tensor {
     fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         match &self.storage {
             Storage::Gpu(g, _) => g.block_on(future),
-            Storage::Cpu(_) => match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(out) => out,
-                Poll::Pending => unreachable!("the CPU's elements are there"),
-            },
+            Storage::Cpu(_) => cpu::ready(future),
         }
     }
 

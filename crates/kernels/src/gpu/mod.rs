@@ -2,18 +2,20 @@
 
 mod general;
 mod grid;
+mod layout;
 mod pointwise;
 mod scan;
 mod stack;
 mod step;
 mod tuning;
 
+pub(crate) use layout::Layout;
 pub(crate) use stack::Wave;
 
 use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes, ValidSteps};
 use crate::config::LevelConfig;
 use crate::recurrent::TableRows;
-use crate::strategy::{Layout, Strategy};
+use crate::strategy::Strategy;
 use crate::{Cell, CellKind, Direction, WeightStorage};
 use recurve_shaders::params::{self, Flags};
 use recurve_shaders::{CellCode, Element, Grid, Kept, Scan, Valid};
@@ -24,6 +26,9 @@ use recurve_tensor::kernel::{
 };
 use recurve_tensor::{AdapterKind, DType, Device, Error, Result, Shape, Tensor};
 use std::sync::Mutex;
+
+/// What [`crate::TokenTable`] is for a GPU: `[V, G·H]` a direction.
+pub(crate) type TokenRows = Vec<Tensor>;
 
 /// A layer's weights as the kernels read them.
 #[derive(Debug)]
@@ -481,7 +486,7 @@ impl GpuLayer {
     }
 
     /// `E · W_ihᵀ + b` for each direction, normalised where the cell has that.
-    pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<Vec<Tensor>> {
+    pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<TokenRows> {
         let (row, i, v) = (self.gates * self.hidden, embeddings.shape().last(), embeddings.dims()[0]);
         (0..self.directions.len())
             .map(|n| {

@@ -1,9 +1,8 @@
 //! Measured choice among the ways of running a shape, kept on disk.
 
-use super::GpuLayer;
+use super::{GpuLayer, Layout};
 use crate::CellKind;
 use crate::call::{Call, ForwardArgs, Input, Outputs, Sizes, ValidSteps};
-use crate::strategy::Layout;
 use recurve_shaders::Element;
 use recurve_tensor::cpu::host;
 use recurve_tensor::{Device, Result, Shape, Tensor};

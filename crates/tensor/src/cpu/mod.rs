@@ -7,7 +7,9 @@ pub mod threads;
 use crate::pool::Pool;
 use crate::{DType, Error, Result};
 use half::f16;
+use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex};
+use std::task::{Context, Poll, Waker};
 
 pub use simd::{check_simd, simd_arch, simd_lanes, simd_name};
 
@@ -86,6 +88,14 @@ pub(crate) fn make<R>(
         pool.put_new(class, buffer.clone(), buffer.bytes());
     }
     Ok((buffer, result))
+}
+
+/// What a future comes to that has nothing to wait for.
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(out) => out,
+        Poll::Pending => unreachable!("on the CPU everything is there"),
+    }
 }
 
 pub(crate) fn trim() {

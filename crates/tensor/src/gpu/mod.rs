@@ -3,7 +3,9 @@
 mod adapter;
 mod check;
 mod engine;
+mod kernel;
 mod memory;
+mod ops;
 #[expect(unsafe_code, reason = "kernels are compiled without run-time checks")]
 mod pipeline;
 mod probe;
@@ -13,8 +15,11 @@ mod scope;
 mod wait;
 
 pub use engine::Profile;
+pub use kernel::GpuKernels;
 pub use memory::GpuBuffer;
+pub use ops::{Rows, StridedMatmul, gather_rows, layer_norm_rows, strided_copy, strided_matmul};
 pub use pipeline::Pipeline;
+pub(crate) use pollster::block_on;
 pub use recording::Dispatch;
 
 use crate::device::AdapterSummary;

@@ -1,11 +1,10 @@
 //! Elementwise arithmetic with broadcasting (`binary.wgsl`).
 
-use super::{padded, walk};
-use crate::gpu::Dispatch;
+use super::walk;
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
-use recurve_shaders::{Variant, params};
 
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "the last two are steps of GPUs"))]
 pub(crate) enum Operation {
     Add,
     Sub,
@@ -18,7 +17,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Add => "add",
             Self::Sub => "sub",
@@ -73,13 +72,13 @@ impl Tensor {
         out.to_dtype(self.dtype())
     }
 
-    pub(super) fn binary(&self, other: &Self, op: Operation) -> Result<Self> {
+    pub(crate) fn binary(&self, other: &Self, op: Operation) -> Result<Self> {
         let name = op.name();
         self.check_float(name, "self")?;
         let same = self.dtype() == other.dtype();
         other.check_dtype(name, "other", if self.dtype() == DType::F32 { "f32" } else { "f16" }, same)?;
         self.check_same_device(other, name, "other")?;
-        let (shape, sa, sb) = broadcast(self.shape(), other.shape()).ok_or_else(|| {
+        let common = Broadcast::of(self.shape(), other.shape()).ok_or_else(|| {
             Error::shape(name, "other", format!("broadcastable with {}", self.shape()), other.shape())
         })?;
         match self.device() {
@@ -98,62 +97,50 @@ impl Tensor {
                     Operation::ExpSub => |a: f32, b: f32| (a - b).exp(),
                     Operation::DivRoot => |a: f32, b: f32| a / b.sqrt(),
                 };
-                Self::cpu_write(shape, |out| {
+                Self::cpu_write(common.shape, |out| {
                     if self.shape() == other.shape() {
                         out.iter_mut().zip(a.iter().zip(b)).for_each(|(o, (&a, &b))| *o = f(a, b));
                     } else {
                         let mut out = out.iter_mut();
-                        walk(&shape, &sa, &sb, |i, j| {
+                        walk(&common.shape, &common.left, &common.right, |i, j| {
                             *out.next().expect("as many as the shape has") = f(a[i], b[j]);
                         });
                     }
                     Ok(())
                 })
             }
-            Device::Gpu(gpu) => {
-                let out = Self::gpu_uninit(&gpu, shape, self.dtype(), name)?;
-                let pipeline = gpu.pipeline(&Variant::binary(self.dtype().element(), op as u32))?;
-                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
-                let p = params::Binary {
-                    count: shape.count() as u32,
-                    groups_x,
-                    dims: padded(&shape, &sa, &sb),
-                    ..Default::default()
-                };
-                gpu.record(Dispatch {
-                    pipeline: &pipeline,
-                    buffers: &[self.gpu_buffer(), other.gpu_buffer(), out.gpu_buffer()],
-                    params: bytemuck::bytes_of(&p),
-                    groups,
-                    work: shape.count() as u64,
-                })?;
-                Ok(out)
-            }
+            Device::Gpu(gpu) => gpu.binary([self, other], op, &common),
         }
     }
 }
 
-type Strides = [usize; MAX_RANK];
+/// The common shape of two operands, and the strides of each under it: 0 along dimensions that it repeats.
+pub(crate) struct Broadcast {
+    pub(crate) shape: Shape,
+    pub(crate) left: [usize; MAX_RANK],
+    pub(crate) right: [usize; MAX_RANK],
+}
 
-/// The common shape, and each operand's strides under it.
-fn broadcast(a: &Shape, b: &Shape) -> Option<(Shape, Strides, Strides)> {
-    let rank = a.rank().max(b.rank());
-    let mut dims = [1; MAX_RANK];
-    let (mut sa, mut sb) = ([0; MAX_RANK], [0; MAX_RANK]);
-    let mut place = |s: &Shape, strides: &mut Strides| {
-        let own = s.strides();
-        let skip = rank - s.rank();
-        for (d, &size) in s.dims().iter().enumerate() {
-            if size != 1 {
-                if dims[skip + d] != 1 && dims[skip + d] != size {
-                    return false;
+impl Broadcast {
+    fn of(a: &Shape, b: &Shape) -> Option<Self> {
+        let rank = a.rank().max(b.rank());
+        let mut dims = [1; MAX_RANK];
+        let (mut left, mut right) = ([0; MAX_RANK], [0; MAX_RANK]);
+        let mut place = |s: &Shape, strides: &mut [usize; MAX_RANK]| {
+            let own = s.strides();
+            let skip = rank - s.rank();
+            for (d, &size) in s.dims().iter().enumerate() {
+                if size != 1 {
+                    if dims[skip + d] != 1 && dims[skip + d] != size {
+                        return false;
+                    }
+                    dims[skip + d] = size;
+                    strides[skip + d] = own[d];
                 }
-                dims[skip + d] = size;
-                strides[skip + d] = own[d];
             }
-        }
-        true
-    };
-    let fits = place(a, &mut sa) && place(b, &mut sb);
-    fits.then(|| Shape::new(&dims[..rank])).flatten().map(|s| (s, sa, sb))
+            true
+        };
+        let fits = place(a, &mut left) && place(b, &mut right);
+        fits.then(|| Shape::new(&dims[..rank])).flatten().map(|shape| Self { shape, left, right })
+    }
 }

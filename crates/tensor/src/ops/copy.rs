@@ -1,9 +1,7 @@
 //! Slices, transposes and concatenation: strided copies (`copy.wgsl`).
 
-use super::{padded, walk};
-use crate::gpu::{Dispatch, Gpu};
+use super::walk;
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
-use recurve_shaders::{Variant, params};
 use std::ops::Range;
 
 /// A strided copy of `shape` elements from one place to another.
@@ -133,13 +131,7 @@ fn assemble(
                 assemble(shape, &wide, spans, operation)?.to_dtype(DType::F16)
             }
         },
-        Device::Gpu(gpu) => {
-            let out = Tensor::gpu_uninit(&gpu, shape, dtype, operation)?;
-            for (t, s) in sources.iter().zip(spans) {
-                strided_copy(&gpu, &s, t, &out)?;
-            }
-            Ok(out.with_bound(bound))
-        }
+        Device::Gpu(gpu) => Ok(gpu.assemble(shape, sources, spans, operation)?.with_bound(bound)),
     }
 }
 
@@ -153,28 +145,4 @@ fn copy<T: Copy>(s: &Span, source: &[T], out: &mut [T]) {
     } else {
         walk(&s.shape, &s.source_strides, &s.target_strides, |i, o| out[s.target + o] = source[s.source + i]);
     }
-}
-
-/// Records a copy between two tensors on one GPU.
-///
-/// # Errors
-/// [`Error::DType`] if they differ; those of [`crate::kernel::GpuKernels::record`].
-pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
-    out.check_dtype("copy", "out", "of the type of the source", source.dtype() == out.dtype())?;
-    let pipeline = gpu.pipeline(&Variant::copy(source.dtype().element()))?;
-    let (groups, groups_x) = gpu.elementwise_groups(s.shape.count());
-    let p = params::Copy {
-        count: s.shape.count() as u32,
-        groups_x,
-        source_offset: s.source as u32,
-        target_offset: s.target as u32,
-        dims: padded(&s.shape, &s.source_strides, &s.target_strides),
-    };
-    gpu.record(Dispatch {
-        pipeline: &pipeline,
-        buffers: &[source.gpu_buffer(), out.gpu_buffer()],
-        params: bytemuck::bytes_of(&p),
-        groups,
-        work: s.shape.count() as u64,
-    })
 }

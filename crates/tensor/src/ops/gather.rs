@@ -1,9 +1,6 @@
 //! Rows of a table by id: the embedding look-up (`gather.wgsl`).
 
-use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
-use core::ops::Range;
-use recurve_shaders::{Variant, params};
 
 impl Tensor {
     /// Rows of `self`, a table `[V, W]`, by `ids` of any shape; the result has one dimension more,
@@ -38,46 +35,7 @@ impl Tensor {
                 }
                 Ok(())
             }),
-            Device::Gpu(gpu) => {
-                let out = Self::gpu_uninit(&gpu, shape, self.dtype(), "gather")?;
-                gather_rows(&gpu, self, ids, 0..ids.shape().count(), &out, 0)?;
-                Ok(out)
-            }
+            Device::Gpu(gpu) => gpu.gather(self, ids, shape),
         }
     }
-}
-
-/// Records the look-up of a span of ids in a table `[V, W]`, into `out` from the element `out_offset` on. The
-/// caller has checked sizes, and that ids are below V.
-///
-/// # Errors
-/// Those of [`crate::kernel::GpuKernels::record`].
-pub fn gather_rows(
-    gpu: &Gpu,
-    table: &Tensor,
-    ids: &Tensor,
-    span: Range<usize>,
-    out: &Tensor,
-    out_offset: usize,
-) -> Result<()> {
-    let pipeline = gpu.pipeline(&Variant::gather(table.dtype().element()))?;
-    let width = table.shape().last();
-    let count = span.len() * width;
-    let (groups, groups_x) = gpu.elementwise_groups(count);
-    let p = params::Gather {
-        count: count as u32,
-        groups_x,
-        width: width as u32,
-        ids_offset: span.start as u32,
-        out_offset: out_offset as u32,
-        rows: (table.shape().count() / width) as u32,
-        ..Default::default()
-    };
-    gpu.record(Dispatch {
-        pipeline: &pipeline,
-        buffers: &[table.gpu_buffer(), ids.gpu_buffer(), out.gpu_buffer()],
-        params: bytemuck::bytes_of(&p),
-        groups,
-        work: count as u64,
-    })
 }

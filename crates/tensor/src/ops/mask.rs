@@ -1,10 +1,7 @@
 //! Which rows differ from a value: Keras's masks (`mask.wgsl`).
 
-use super::parts;
-use crate::gpu::Dispatch;
 use crate::tensor::check_u32;
 use crate::{DType, Device, Error, Result, Tensor};
-use recurve_shaders::{Variant, params};
 
 impl Tensor {
     /// For ids (U32) of any shape: 1 where an id differs from `value`, else 0, in the same shape. For
@@ -39,30 +36,7 @@ impl Tensor {
                         .for_each(|(o, row)| *o = u32::from(row.iter().any(|&v| v != value)));
                 })
             }
-            Device::Gpu(gpu) => {
-                let out = Self::gpu_uninit(&gpu, shape, DType::U32, "mask")?;
-                let pipeline = gpu.pipeline(&Variant::mask(self.dtype().element()))?;
-                let (groups, groups_x) = gpu.elementwise_groups(shape.count());
-                for (first, columns) in parts(width as u32, gpu.max_loop_iterations()) {
-                    let p = params::Mask {
-                        count: shape.count() as u32,
-                        groups_x,
-                        width: width as u32,
-                        value,
-                        first,
-                        columns,
-                        ..Default::default()
-                    };
-                    gpu.record(Dispatch {
-                        pipeline: &pipeline,
-                        buffers: &[self.gpu_buffer(), out.gpu_buffer()],
-                        params: bytemuck::bytes_of(&p),
-                        groups,
-                        work: shape.count() as u64 * u64::from(columns),
-                    })?;
-                }
-                Ok(out.with_bound(1))
-            }
+            Device::Gpu(gpu) => Ok(gpu.mask(self, value, shape, width)?.with_bound(1)),
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Tokens out of logits (`sample.wgsl`).
 
 use super::reduce::is_above;
-use crate::gpu::{Dispatch, Gpu};
-use crate::{DType, Device, Error, Result, Shape, Tensor};
-use recurve_shaders::{SampleStage, Variant, params};
+use crate::{DType, Device, Error, Result, Tensor};
 
 /// How [`Tensor::sample`] draws.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +29,7 @@ impl Tensor {
     /// [`Error::Argument`] unless the temperature is finite and above 0 and `top_k` at least 1.
     pub fn sample(&self, o: &SampleOptions) -> Result<Self> {
         self.check_dtype("sample", "self", "f32", self.dtype() == DType::F32)?;
-        let &[rows, width] = self.dims() else {
+        let &[_, width] = self.dims() else {
             return Err(Error::shape("sample", "self", "logits [B, V]", self.shape()));
         };
         let bad = |argument, message| Err(Error::Argument { operation: "sample", argument, message });
@@ -78,77 +76,9 @@ impl Tensor {
                     }
                 })
             }
-            Device::Gpu(gpu) => {
-                let p = params::Sample {
-                    rows: rows as u32,
-                    width: width as u32,
-                    groups_x: 0,
-                    top_k: top_k as u32,
-                    inverse_temperature,
-                    seed: o.seed,
-                    position: o.position,
-                    round: 0,
-                };
-                let out = if width as u64 > widest(&gpu) {
-                    self.sample_wide(&gpu, p)?.reshape(&[rows])?
-                } else {
-                    self.sample_whole(&gpu, p, shape)?
-                };
-                Ok(out.with_bound(bound))
-            }
+            Device::Gpu(gpu) => Ok(gpu.sample(self, o, top_k)?.with_bound(bound)),
         }
     }
-
-    /// A workgroup a row.
-    fn sample_whole(&self, gpu: &Gpu, p: params::Sample, shape: Shape) -> Result<Self> {
-        let out = Self::gpu_uninit(gpu, shape, DType::U32, "sample")?;
-        let pipeline = gpu.pipeline(&Variant::sample(SampleStage::Whole))?;
-        let p = params::Sample { groups_x: p.rows.min(gpu.max_workgroups()), ..p };
-        gpu.record(Dispatch {
-            pipeline: &pipeline,
-            buffers: &[self.gpu_buffer(), out.gpu_buffer()],
-            params: bytemuck::bytes_of(&p),
-            groups: [p.groups_x, p.rows.div_ceil(p.groups_x), 1],
-            work: 34 * self.shape().count() as u64,
-        })?;
-        Ok(out)
-    }
-
-    /// Many workgroups a row: the threshold of the largest logits bit by bit, then the logits with their noise.
-    fn sample_wide(&self, gpu: &Gpu, p: params::Sample) -> Result<Self> {
-        let count = self.shape().count();
-        let counts = Self::zeros(&[32, p.rows as usize], DType::U32, &self.device())?;
-        if p.top_k < p.width {
-            let pipeline = gpu.pipeline(&Variant::sample(SampleStage::Count))?;
-            for round in 0..32 {
-                gpu.record(Dispatch {
-                    pipeline: &pipeline,
-                    buffers: &[self.gpu_buffer(), counts.gpu_buffer()],
-                    params: bytemuck::bytes_of(&params::Sample { round, ..p }),
-                    groups: [p.width.div_ceil(Variant::SAMPLE_SPAN), p.rows, 1],
-                    work: count as u64,
-                })?;
-            }
-        }
-        let noisy = Self::gpu_uninit(gpu, *self.shape(), DType::F32, "sample")?;
-        let pipeline = gpu.pipeline(&Variant::sample(SampleStage::Noise))?;
-        let (groups, groups_x) = gpu.elementwise_groups(count);
-        gpu.record(Dispatch {
-            pipeline: &pipeline,
-            buffers: &[self.gpu_buffer(), counts.gpu_buffer(), noisy.gpu_buffer()],
-            params: bytemuck::bytes_of(&params::Sample { groups_x, ..p }),
-            groups,
-            work: count as u64,
-        })?;
-        noisy.argmax(1)
-    }
-}
-
-/// The widest row for one workgroup of 64 lanes, by the iterations of a lane: 32 bits of a threshold, each with a
-/// sweep and a sum, and the sweep and the sum of the result. Wider ones are for all of the device.
-fn widest(gpu: &Gpu) -> u64 {
-    let sweeps = gpu.max_loop_iterations().saturating_sub(32 + 33 * 6) / 33;
-    (64 * u64::from(sweeps)).min(1 << 16)
 }
 
 /// PCG's output function as a hash, as in the shader.

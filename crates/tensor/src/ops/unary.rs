@@ -1,10 +1,8 @@
 //! Activations and conversion between element types (`unary.wgsl`).
 
-use crate::gpu::Dispatch;
 use crate::tensor::check_f16;
 use crate::{Activation, DType, Device, Error, Result, Tensor, cpu};
 use half::slice::HalfFloatSliceExt;
-use recurve_shaders::{Variant, params};
 
 /// Refuses an activation that cannot be computed with.
 ///
@@ -37,7 +35,7 @@ impl Tensor {
                 cpu::simd::activate_slice(f, out);
                 Ok(())
             }),
-            Device::Gpu(_) => self.unary(self.dtype(), f),
+            Device::Gpu(gpu) => gpu.unary(self, self.dtype(), f),
         }
     }
 
@@ -59,24 +57,7 @@ impl Tensor {
                 out.convert_from_f32_slice(self.cpu_f32().expect("f32 on the CPU"));
             }),
             (Device::Cpu, _) => Self::cpu_write(*self.shape(), |out| self.read_into(out)),
-            (Device::Gpu(_), _) => self.unary(dtype, Activation::Linear),
+            (Device::Gpu(gpu), _) => gpu.unary(self, dtype, Activation::Linear),
         }
-    }
-
-    fn unary(&self, result: DType, f: Activation) -> Result<Self> {
-        let Device::Gpu(gpu) = self.device() else { unreachable!("callers have matched the device") };
-        let out = Self::gpu_uninit(&gpu, *self.shape(), result, "unary")?;
-        let pipeline = gpu.pipeline(&Variant::unary(self.dtype().element(), result.element(), f))?;
-        let (groups, groups_x) = gpu.elementwise_groups(self.shape().count());
-        let [alpha, beta] = f.parameters();
-        let p = params::Unary { count: self.shape().count() as u32, groups_x, alpha, beta };
-        gpu.record(Dispatch {
-            pipeline: &pipeline,
-            buffers: &[self.gpu_buffer(), out.gpu_buffer()],
-            params: bytemuck::bytes_of(&p),
-            groups,
-            work: self.shape().count() as u64,
-        })?;
-        Ok(out)
     }
 }

@@ -1,4 +1,4 @@
-//! The product with few rows on a GPU (`matvec.wgsl`); on the CPU it is `cpu::simd::matvec`.
+//! The product with few rows (`matvec.wgsl`); on the CPU it is `cpu::simd::matvec`.
 
 use super::matmul::{Product, longest_sum, part_of};
 use super::parts;

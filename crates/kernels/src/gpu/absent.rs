@@ -1,0 +1,80 @@
+//! What stands in for layers on a GPU in a program that is built without the feature `gpu`: types of which there is
+//! no value, with the methods that the rest of this crate calls.
+
+use crate::call::{Call, RecurrentOutput};
+use crate::config::LevelConfig;
+use crate::{RecurrentConfig, Strategy};
+use core::convert::Infallible;
+use recurve_tensor::gpu::Gpu;
+use recurve_tensor::{Result, Tensor};
+
+#[derive(Debug)]
+pub(crate) struct GpuLayer(Infallible);
+
+pub(crate) type TokenRows = Infallible;
+
+#[derive(Debug)]
+pub(crate) struct Wave(Infallible);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout(Infallible);
+
+impl GpuLayer {
+    pub(crate) fn new(_: &LevelConfig<'_>, gpu: &Gpu) -> Result<Self> {
+        gpu.never()
+    }
+
+    pub(crate) fn token_rows(&self, _: &Tensor) -> Result<TokenRows> {
+        match self.0 {}
+    }
+
+    pub(crate) fn every_layout(&self, _: usize, _: usize) -> Result<Vec<Layout>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn admitted(&self, _: Layout, _: usize) -> Result<Layout> {
+        match self.0 {}
+    }
+
+    pub(crate) fn choose(&self, _: Strategy, _: usize, _: usize) -> Result<Layout> {
+        match self.0 {}
+    }
+
+    pub(crate) fn forward(&self, _: Layout, _: &Call<'_>) -> Result<RecurrentOutput> {
+        match self.0 {}
+    }
+
+    pub(crate) fn tune(&self, _: usize, _: usize) -> Result<()> {
+        match self.0 {}
+    }
+}
+
+impl Wave {
+    pub(crate) fn fits(_: &RecurrentConfig<'_>) -> bool {
+        false
+    }
+
+    pub(crate) fn new(levels: &[&GpuLayer]) -> Result<Self> {
+        match levels[0].0 {}
+    }
+
+    pub(crate) fn is_chosen(bottom: &GpuLayer, _: &Call<'_>, _: Strategy) -> bool {
+        match bottom.0 {}
+    }
+
+    pub(crate) fn forward(&self, _: &GpuLayer, _: &Call<'_>) -> Result<RecurrentOutput> {
+        match self.0 {}
+    }
+}
+
+impl Layout {
+    pub(crate) const fn strategy(&self) -> Strategy {
+        match self.0 {}
+    }
+}
+
+impl core::fmt::Display for Layout {
+    fn fmt(&self, _: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {}
+    }
+}

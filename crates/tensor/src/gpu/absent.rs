@@ -1,0 +1,91 @@
+//! What stands in for GPUs in a program that is built without the feature `gpu`: types of which there is no value,
+//! with the methods that the rest of this crate calls.
+
+pub(crate) use crate::cpu::ready as block_on;
+
+use crate::ops::{Axis, Broadcast, Operation, Span};
+use crate::{Activation, AdapterSummary, DType, Error, MatmulOptions, Reduction, Result, SampleOptions, Shape, Tensor};
+use core::convert::Infallible;
+use std::sync::Arc;
+
+/// An open GPU. This program is built without the feature `gpu`, so there is none.
+#[derive(Clone, Debug)]
+pub struct Gpu(Infallible);
+
+/// Memory on a GPU. This program is built without the feature `gpu`, so there is none.
+#[derive(Debug)]
+pub struct GpuBuffer(Infallible);
+
+impl Gpu {
+    pub(crate) async fn open(backend: Option<&str>, name: Option<&str>) -> Result<Self> {
+        let backend = backend.unwrap_or("gpu");
+        Err(Error::NoDevice {
+            wanted: name.map_or_else(|| backend.to_owned(), |name| format!("{backend}:{name}")),
+            available: "this program was built without the feature `gpu`, so there is only the CPU".into(),
+        })
+    }
+
+    pub(crate) async fn open_all() -> Vec<Self> {
+        Vec::new()
+    }
+
+    pub(crate) async fn adapters() -> Vec<AdapterSummary> {
+        Vec::new()
+    }
+
+    /// For code that has been given a GPU, and so never runs.
+    pub fn never(&self) -> ! {
+        match self.0 {}
+    }
+}
+
+/// Methods that nobody can call.
+macro_rules! never {
+    ($($(#[$doc:meta])* $visibility:vis fn $name:ident(&self $(, $argument:ty)*) -> $result:ty;)*) => {
+        impl Gpu {
+            $($(#[$doc])* $visibility fn $name(&self $(, _: $argument)*) -> $result {
+                match self.0 {}
+            })*
+        }
+    };
+}
+
+never! {
+    /// Facts about the adapter.
+    pub fn summary(&self) -> &AdapterSummary;
+    pub(crate) fn same(&self, &Self) -> bool;
+    /// Whether tensors may be stored as f16.
+    pub fn has_f16(&self) -> bool;
+    pub(crate) fn trim(&self) -> ();
+    pub(crate) fn buffers_made(&self) -> u64;
+    pub(crate) fn buffer(&self, u64, &'static str) -> Result<Arc<GpuBuffer>>;
+    pub(crate) fn upload(&self, &[u8], &'static str) -> Result<Arc<GpuBuffer>>;
+    pub(crate) fn fill(&self, Shape, f32, DType) -> Result<Tensor>;
+    pub(crate) fn binary(&self, [&Tensor; 2], Operation, &Broadcast) -> Result<Tensor>;
+    pub(crate) fn assemble(&self, Shape, &[&Tensor], impl Iterator<Item = Span>, &'static str) -> Result<Tensor>;
+    pub(crate) fn gather(&self, &Tensor, &Tensor, Shape) -> Result<Tensor>;
+    pub(crate) fn layer_norm(&self, &Tensor, &Tensor, f32) -> Result<Tensor>;
+    pub(crate) fn mask(&self, &Tensor, f32, Shape, usize) -> Result<Tensor>;
+    pub(crate) fn matmul(&self, &Tensor, &Tensor, &MatmulOptions<'_>, Shape, [usize; 4]) -> Result<Tensor>;
+    pub(crate) fn peak_flops(&self) -> Result<f64>;
+    pub(crate) fn peak_bandwidth(&self, usize) -> Result<f64>;
+    pub(crate) fn reduce(&self, &Tensor, Reduction, &Axis) -> Result<Tensor>;
+    pub(crate) fn argmax(&self, &Tensor, &Axis) -> Result<Tensor>;
+    pub(crate) fn sample(&self, &Tensor, &SampleOptions, usize) -> Result<Tensor>;
+    pub(crate) fn softmax(&self, &Tensor) -> Result<Tensor>;
+    pub(crate) fn unary(&self, &Tensor, DType, Activation) -> Result<Tensor>;
+}
+
+impl Gpu {
+    pub(crate) fn block_on<T>(&self, _: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn synchronize_async(&self) -> Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn read_async<const N: usize>(&self, _: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,48 @@
+//! `copy.wgsl`
+
+use super::padded;
+use crate::gpu::{Dispatch, Gpu};
+use crate::ops::Span;
+use crate::{Result, Shape, Tensor};
+use recurve_shaders::{Variant, params};
+
+impl Gpu {
+    /// A tensor of which the spans, one of each of `sources`, make up every element.
+    pub(crate) fn assemble(
+        &self,
+        shape: Shape,
+        sources: &[&Tensor],
+        spans: impl Iterator<Item = Span>,
+        operation: &'static str,
+    ) -> Result<Tensor> {
+        let out = Tensor::gpu_uninit(self, shape, sources[0].dtype(), operation)?;
+        for (t, s) in sources.iter().zip(spans) {
+            strided_copy(self, &s, t, &out)?;
+        }
+        Ok(out)
+    }
+}
+
+/// Records a copy between two tensors on one GPU.
+///
+/// # Errors
+/// [`Error::DType`] if they differ; those of [`crate::kernel::GpuKernels::record`].
+pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
+    out.check_dtype("copy", "out", "of the type of the source", source.dtype() == out.dtype())?;
+    let pipeline = gpu.pipeline(&Variant::copy(source.dtype().element()))?;
+    let (groups, groups_x) = gpu.elementwise_groups(s.shape.count());
+    let p = params::Copy {
+        count: s.shape.count() as u32,
+        groups_x,
+        source_offset: s.source as u32,
+        target_offset: s.target as u32,
+        dims: padded(&s.shape, &s.source_strides, &s.target_strides),
+    };
+    gpu.record(Dispatch {
+        pipeline: &pipeline,
+        buffers: &[source.gpu_buffer(), out.gpu_buffer()],
+        params: bytemuck::bytes_of(&p),
+        groups,
+        work: s.shape.count() as u64,
+    })
+}

@@ -1,0 +1,229 @@
+//! `matmul.wgsl`
+
+use super::{matvec, parts};
+use crate::gpu::{Dispatch, Gpu};
+use crate::{Activation, AdapterKind, DType, MatmulOptions, Result, Shape, Tensor};
+use recurve_shaders::{MatmulTile, Variant, params};
+
+impl Gpu {
+    /// `batch` products of `[m, k]` and `[k, n]`, the second one `[n, k]` if it is transposed.
+    pub(crate) fn matmul(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        options: &MatmulOptions<'_>,
+        shape: Shape,
+        [batch, m, k, n]: [usize; 4],
+    ) -> Result<Tensor> {
+        // Sums that take several dispatches meet in the result, which has to be f32 for that.
+        if a.dtype() == DType::F16 && k as u64 > 16 * u64::from(longest_sum(self)) {
+            let bias = options.bias.map(|b| b.to_dtype(DType::F32)).transpose()?;
+            let options = MatmulOptions { bias: bias.as_ref(), ..*options };
+            return a.to_dtype(DType::F32)?.matmul_with(b, &options)?.to_dtype(DType::F16);
+        }
+        let out = Tensor::gpu_uninit(self, shape, a.dtype(), "matmul")?;
+        let p = params::Matmul {
+            m: m as u32,
+            n: n as u32,
+            k: k as u32,
+            a_inner: m as u32,
+            a_inner_stride: k as u32,
+            a_batch: (m * k) as u32,
+            b_batch: (k * n) as u32,
+            c_batch: (m * n) as u32,
+            columns: n as u32,
+            depth: k as u32,
+            ..Default::default()
+        };
+        let MatmulOptions { transpose_rhs: transposed, bias, activation: act } = *options;
+        let product = Product { a, b, transposed, bias, act, out: &out };
+        // A software rasteriser loads an element a lane at a time, so that reuse counts from two
+        // rows on.
+        let few = if self.summary().kind == AdapterKind::Software { 1 } else { FEW_ROWS };
+        // More products than the device counts workgroups for go in several dispatches.
+        let most = self.max_workgroups() as usize;
+        for first in (0..batch).step_by(most) {
+            let p = params::Matmul {
+                a_offset: (first * m * k) as u32,
+                b_offset: (first * k * n) as u32,
+                c_offset: (first * m * n) as u32,
+                ..p
+            };
+            let batch = most.min(batch - first) as u32;
+            if transposed && m <= few {
+                matvec::record(self, &product, p, batch)?;
+            } else {
+                record(self, &product, p, batch)?;
+            }
+        }
+        Ok(out)
+    }
+}
+
+pub(super) struct Product<'a> {
+    pub(super) a: &'a Tensor,
+    pub(super) b: &'a Tensor,
+    transposed: bool,
+    pub(super) bias: Option<&'a Tensor>,
+    pub(super) act: Activation,
+    pub(super) out: &'a Tensor,
+}
+
+/// The tile shape for a product: large ones once they make enough workgroups to fill the device, but not where
+/// their code takes seconds to compile.
+fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
+    let software = gpu.summary().kind == AdapterKind::Software;
+    let enough = if software { 2 } else { 128 };
+    if p.m <= 16 {
+        let wide = software && MatmulTile::WIDE.workgroup_bytes() <= gpu.max_workgroup_bytes();
+        if wide { MatmulTile::WIDE } else { MatmulTile::FLAT }
+    } else if p.m.div_ceil(64) * p.n.div_ceil(64) >= enough && (software || !gpu.compiles_slowly()) {
+        MatmulTile::LARGE
+    } else {
+        MatmulTile::SMALL
+    }
+}
+
+/// Rows up to which a product goes row by row. Beyond it a tile's reuse of B is worth more than reading
+/// nothing twice.
+const FEW_ROWS: usize = 4;
+
+/// Records `batch` products, each a group of workgroups.
+fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
+    // A software rasteriser counts the iterations of loops.
+    let unrolled = !gpu.compiles_slowly() || gpu.summary().kind == AdapterKind::Software;
+    let shape = MatmulTile { unrolled, ..tile_for(gpu, &p) };
+    let variant =
+        Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act, shape);
+    let pipeline = gpu.pipeline(&variant)?;
+    let [alpha, beta] = x.act.parameters();
+    let (tile_m, tile_n) = shape.size();
+    // Whole tiles, as many as a dispatch may count and work on.
+    let most = gpu.max_workgroups();
+    let within = |tile: u32, of: u32, work: u64| {
+        let tiles = gpu.max_work() / (u64::from(tile) * work);
+        of.min(tile.saturating_mul(tiles.clamp(1, most.into()) as u32))
+    };
+    let k_most = 16 * longest_sum(gpu);
+    let k_part = p.k.min(k_most);
+    let n_part = within(tile_n, p.n, u64::from(tile_m) * u64::from(k_part));
+    let m_part = within(tile_m, p.m, u64::from(n_part) * u64::from(k_part));
+    let z_part = within(1, batch, u64::from(m_part) * u64::from(n_part) * u64::from(k_part));
+    let b_strides = if x.transposed { (1, p.depth) } else { (p.columns, 1) };
+    for (z, matrices) in parts(batch, z_part) {
+        let mut row = 0;
+        while row < p.m {
+            // Rows begin at whole groups of a_inner rows or stay inside one.
+            let rows = if p.a_inner <= m_part {
+                m_part / p.a_inner * p.a_inner
+            } else {
+                m_part.min(p.a_inner - row % p.a_inner)
+            };
+            let rows = rows.min(p.m - row);
+            let a_row = (row / p.a_inner) * p.a_outer_stride + (row % p.a_inner) * p.a_inner_stride;
+            for (column, columns) in parts(p.n, n_part) {
+                for (k, ks) in parts(p.k, k_most) {
+                    let q = params::Matmul {
+                        m: rows,
+                        n: columns,
+                        k: ks,
+                        a_offset: p.a_offset + z * p.a_batch + a_row + k,
+                        b_offset: p.b_offset + z * p.b_batch + k * b_strides.0 + column * b_strides.1,
+                        bias_offset: p.bias_offset + column,
+                        c_offset: p.c_offset + z * p.c_batch + row * p.columns + column,
+                        part: part_of(k, ks, p.k),
+                        alpha,
+                        beta,
+                        ..p
+                    };
+                    gpu.record(Dispatch {
+                        pipeline: &pipeline,
+                        // Without a bias the left operand stands in for it, unread.
+                        buffers: &[
+                            x.a.gpu_buffer(),
+                            x.b.gpu_buffer(),
+                            x.bias.unwrap_or(x.a).gpu_buffer(),
+                            x.out.gpu_buffer(),
+                        ],
+                        params: bytemuck::bytes_of(&q),
+                        groups: [columns.div_ceil(tile_n), rows.div_ceil(tile_m), matrices],
+                        work: [rows, columns, ks, matrices].into_iter().map(u64::from).product(),
+                    })?;
+                }
+            }
+            row += rows;
+        }
+    }
+    Ok(())
+}
+
+/// Iterations of a lane over k in one dispatch: what the device runs, and few enough that sums stay short.
+pub(super) fn longest_sum(gpu: &Gpu) -> u32 {
+    gpu.max_loop_iterations().clamp(1, LONGEST_SUM)
+}
+
+const LONGEST_SUM: u32 = 1 << 12;
+
+/// What the kernels are told about the `ks` columns of A from `k` on.
+pub(super) fn part_of(k: u32, ks: u32, all: u32) -> u32 {
+    u32::from(k > 0) | u32::from(k + ks < all) << 1
+}
+
+/// A product on a GPU whose left rows are spread over two strides, as the timesteps of a
+/// `[B, T, I]` tensor are: `out[r] = a[row r] · wᵀ + bias`.
+#[derive(Clone, Copy, Debug)]
+pub struct StridedMatmul<'a> {
+    /// Left operand.
+    pub a: &'a Tensor,
+    /// Rows.
+    pub m: usize,
+    /// Columns of the left operand.
+    pub k: usize,
+    /// Row r starts at `a_offset + (r / a_inner) * a_outer_stride + (r % a_inner) * a_inner_stride`.
+    pub a_inner: usize,
+    /// See `a_inner`.
+    pub a_outer_stride: usize,
+    /// See `a_inner`.
+    pub a_inner_stride: usize,
+    /// See `a_inner`.
+    pub a_offset: usize,
+    /// `[…, n, k]`
+    pub w: &'a Tensor,
+    /// First element of the `[n, k]` matrix to use.
+    pub w_offset: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// `[…, n]`
+    pub bias: &'a Tensor,
+    /// First element of the bias to use.
+    pub bias_offset: usize,
+    /// Result, `[m, n]` from `out_offset` on.
+    pub out: &'a Tensor,
+    /// See `out`.
+    pub out_offset: usize,
+}
+
+/// Records a [`StridedMatmul`], in tiles however few its rows are: a row's bits do not depend on how many
+/// there are, so that a sequence step by step is what it is as a whole.
+///
+/// # Errors
+/// Those of [`crate::kernel::GpuKernels::record`].
+pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
+    let p = params::Matmul {
+        m: s.m as u32,
+        n: s.n as u32,
+        k: s.k as u32,
+        a_inner: s.a_inner as u32,
+        a_outer_stride: s.a_outer_stride as u32,
+        a_inner_stride: s.a_inner_stride as u32,
+        a_offset: s.a_offset as u32,
+        b_offset: s.w_offset as u32,
+        bias_offset: s.bias_offset as u32,
+        c_offset: s.out_offset as u32,
+        columns: s.n as u32,
+        depth: s.k as u32,
+        ..Default::default()
+    };
+    let act = Activation::Linear;
+    record(gpu, &Product { a: s.a, b: s.w, transposed: true, bias: Some(s.bias), act, out: s.out }, p, 1)
+}

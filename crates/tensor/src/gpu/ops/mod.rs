@@ -1,0 +1,64 @@
+//! General operations on a GPU, a file for each kernel. Operands have been checked (`crate::ops`).
+
+mod binary;
+mod copy;
+mod fill;
+mod gather;
+mod layer_norm;
+mod mask;
+mod matmul;
+mod matvec;
+mod peak;
+mod reduce;
+mod sample;
+mod softmax;
+mod unary;
+
+pub use copy::strided_copy;
+pub use gather::gather_rows;
+pub use layer_norm::{Rows, layer_norm_rows};
+pub use matmul::{StridedMatmul, strided_matmul};
+
+use super::Gpu;
+use crate::{DType, MAX_RANK, Shape};
+use recurve_shaders::{Element, Variant};
+
+impl DType {
+    /// The same type in the shaders.
+    pub const fn element(self) -> Element {
+        match self {
+            Self::F32 => Element::F32,
+            Self::F16 => Element::F16,
+            Self::U32 => Element::U32,
+        }
+    }
+}
+
+impl Gpu {
+    /// Workgroups for one lane per element, folded over two dimensions, and the first of them.
+    pub(crate) fn elementwise_groups(&self, count: usize) -> ([u32; 3], u32) {
+        let groups = (count as u64).div_ceil(Variant::ELEMENTWISE_LANES.into());
+        let x = groups.min(self.max_workgroups().into());
+        ([x as u32, groups.div_ceil(x) as u32, 1], x as u32)
+    }
+}
+
+/// Dimensions padded in front to [`MAX_RANK`] with size 1, as the kernels read them.
+fn padded(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK]) -> [[u32; 4]; MAX_RANK] {
+    let mut dims = [[1, 0, 0, 0]; MAX_RANK];
+    let skip = MAX_RANK - shape.rank();
+    for (d, &size) in shape.dims().iter().enumerate() {
+        dims[skip + d] = [size as u32, first[d] as u32, second[d] as u32, 0];
+    }
+    dims
+}
+
+/// A length in parts of at most `most`, at least 1: their beginnings and lengths.
+fn parts(len: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
+    let mut first = 0;
+    core::iter::from_fn(move || {
+        let part = (first, most.max(1).min(len - first));
+        first += part.1;
+        (part.1 > 0).then_some(part)
+    })
+}

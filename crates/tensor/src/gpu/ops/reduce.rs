@@ -1,0 +1,99 @@
+//! `reduce.wgsl`
+
+use crate::gpu::{Dispatch, Gpu};
+use crate::ops::Axis;
+use crate::{DType, MAX_RANK, Reduction, Result, Shape, Tensor};
+use recurve_shaders::{Variant, params};
+
+impl Gpu {
+    pub(crate) fn reduce(&self, x: &Tensor, reduction: Reduction, a: &Axis) -> Result<Tensor> {
+        let operation = match reduction {
+            Reduction::Sum | Reduction::Mean => 0,
+            Reduction::Max => 2,
+            Reduction::Min => 3,
+        };
+        let mut source = x.clone();
+        for pass in a.passes(self) {
+            let last = pass.blocks == 1;
+            // Sums of blocks are f32 whatever the elements are.
+            let dtype = if last { x.dtype() } else { DType::F32 };
+            let out = Tensor::gpu_uninit(self, a.shape(pass.blocks), dtype, "reduce")?;
+            let pipeline = self.pipeline(&Variant::reduce(source.dtype().element(), dtype.element(), operation))?;
+            let divisor = if last && reduction == Reduction::Mean { a.len as f32 } else { 1.0 };
+            let (p, groups) = a.params(self, &pass, divisor);
+            self.record(Dispatch {
+                pipeline: &pipeline,
+                buffers: &[source.gpu_buffer(), out.gpu_buffer()],
+                params: bytemuck::bytes_of(&p),
+                groups,
+                work: source.shape().count() as u64,
+            })?;
+            source = out;
+        }
+        Ok(source)
+    }
+
+    pub(crate) fn argmax(&self, x: &Tensor, a: &Axis) -> Result<Tensor> {
+        let mut places: Option<Tensor> = None;
+        for pass in a.passes(self) {
+            let out = Tensor::gpu_uninit(self, a.shape(pass.blocks), DType::U32, "argmax")?;
+            let pipeline = self.pipeline(&Variant::argmax(x.dtype().element(), places.is_some()))?;
+            let (p, groups) = a.params(self, &pass, 1.0);
+            // In the first pass any buffer that is read stands in for the places.
+            let source = places.as_ref().unwrap_or(x);
+            self.record(Dispatch {
+                pipeline: &pipeline,
+                buffers: &[x.gpu_buffer(), source.gpu_buffer(), out.gpu_buffer()],
+                params: bytemuck::bytes_of(&p),
+                groups,
+                work: source.shape().count() as u64,
+            })?;
+            places = Some(out);
+        }
+        Ok(places.expect("an axis has at least one element, so one pass"))
+    }
+}
+
+/// One dispatch: `len` elements of the axis become one for each of `blocks`.
+struct Pass {
+    len: usize,
+    blocks: usize,
+}
+
+impl Axis {
+    fn outer(&self) -> usize {
+        self.result.count() / self.inner
+    }
+
+    /// The dispatches that it takes.
+    fn passes(&self, gpu: &Gpu) -> impl Iterator<Item = Pass> + use<> {
+        let block = Variant::REDUCE_BLOCK.min(gpu.max_loop_iterations()).max(2) as usize;
+        let pass = move |len: usize| Pass { len, blocks: len.div_ceil(block) };
+        core::iter::successors(Some(pass(self.len)), move |p| (p.blocks > 1).then(|| pass(p.blocks)))
+    }
+
+    /// The shape of what a pass puts out: that of the result at the end.
+    fn shape(&self, blocks: usize) -> Shape {
+        const { assert!(MAX_RANK >= 3) };
+        match blocks {
+            1 => self.result,
+            _ => Shape::new(&[self.outer(), blocks, self.inner]).expect("smaller than a tensor that exists"),
+        }
+    }
+
+    fn params(&self, gpu: &Gpu, pass: &Pass, divisor: f32) -> (params::Reduce, [u32; 3]) {
+        let results = self.outer() * pass.blocks * self.inner;
+        let (groups, groups_x) = gpu.elementwise_groups(results);
+        let p = params::Reduce {
+            results: results as u32,
+            groups_x,
+            axis: pass.len as u32,
+            inner: self.inner as u32,
+            blocks: pass.blocks as u32,
+            divisor,
+            whole: self.len as u32,
+            unused: 0,
+        };
+        (p, groups)
+    }
+}

@@ -1,0 +1,38 @@
+//! `softmax.wgsl`
+
+use crate::gpu::{Dispatch, Gpu};
+use crate::ops::Operation;
+use crate::{DType, Reduction, Result, Tensor};
+use recurve_shaders::{Variant, params};
+
+impl Gpu {
+    pub(crate) fn softmax(&self, x: &Tensor) -> Result<Tensor> {
+        let width = x.shape().last();
+        if width as u64 > widest(self) {
+            let axis = x.shape().rank() - 1;
+            let wide = x.to_dtype(DType::F32)?;
+            let e = wide.binary(&wide.reduce(Reduction::Max, axis)?, Operation::ExpSub)?;
+            return e.div(&e.reduce(Reduction::Sum, axis)?)?.to_dtype(x.dtype());
+        }
+        let out = Tensor::gpu_uninit(self, *x.shape(), x.dtype(), "softmax")?;
+        let pipeline = self.pipeline(&Variant::softmax(x.dtype().element()))?;
+        let rows = (x.shape().count() / width) as u32;
+        let groups_x = rows.min(self.max_workgroups());
+        let p = params::Softmax { rows, width: width as u32, groups_x, unused: 0 };
+        self.record(Dispatch {
+            pipeline: &pipeline,
+            buffers: &[x.gpu_buffer(), out.gpu_buffer()],
+            params: bytemuck::bytes_of(&p),
+            groups: [groups_x, rows.div_ceil(groups_x), 1],
+            work: 3 * x.shape().count() as u64,
+        })?;
+        Ok(out)
+    }
+}
+
+/// The widest row for one workgroup of 64 lanes, by the iterations of a lane's three sweeps and two sums. Wider
+/// ones are for all of the device.
+fn widest(gpu: &Gpu) -> u64 {
+    let sweeps = gpu.max_loop_iterations().saturating_sub(2 * 6) / 3;
+    (64 * u64::from(sweeps)).min(1 << 16)
+}

@@ -1,0 +1,24 @@
+//! `unary.wgsl`
+
+use crate::gpu::{Dispatch, Gpu};
+use crate::{Activation, DType, Result, Tensor};
+use recurve_shaders::{Variant, params};
+
+impl Gpu {
+    /// `f(x)` as elements of type `result`.
+    pub(crate) fn unary(&self, x: &Tensor, result: DType, f: Activation) -> Result<Tensor> {
+        let out = Tensor::gpu_uninit(self, *x.shape(), result, "unary")?;
+        let pipeline = self.pipeline(&Variant::unary(x.dtype().element(), result.element(), f))?;
+        let (groups, groups_x) = self.elementwise_groups(x.shape().count());
+        let [alpha, beta] = f.parameters();
+        let p = params::Unary { count: x.shape().count() as u32, groups_x, alpha, beta };
+        self.record(Dispatch {
+            pipeline: &pipeline,
+            buffers: &[x.gpu_buffer(), out.gpu_buffer()],
+            params: bytemuck::bytes_of(&p),
+            groups,
+            work: x.shape().count() as u64,
+        })?;
+        Ok(out)
+    }
+}
