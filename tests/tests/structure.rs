@@ -91,7 +91,7 @@ fn the_library_is_built_without_what_only_the_command_needs() {
 }
 
 /// What a feature brings is built for nobody who leaves it out. That the rest then compiles and is right is shown by
-/// `crates/recurve/tests/features.rs`, which `cargo xtask test` runs without any feature.
+/// `crates/recurve/tests/features.rs`, which `cargo xtask portability` runs without any feature.
 #[test]
 fn features_bring_their_own_dependencies() {
     let has = |packages: &[String], name: &str| packages.iter().any(|p| p == name);

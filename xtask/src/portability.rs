@@ -16,8 +16,9 @@ struct Part {
     run: fn() -> Outcome<String>,
 }
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part { name: "dependencies", about: "the library compiles no C", cheap: true, run: dependencies },
+    Part { name: "features", about: "the library without its features computes right", cheap: true, run: features },
     Part { name: "tint", about: "WGSL samples in Tint, Chromium's compiler", cheap: true, run: tint },
     Part { name: "dxc", about: "HLSL samples in DXC", cheap: false, run: dxc },
     Part { name: "fxc", about: "HLSL samples in FXC, under Wine", cheap: false, run: fxc },
@@ -289,6 +290,13 @@ const LIBRARY: [&str; 10] = [
     "recurve-formats",
     "recurve",
 ];
+
+fn features() -> Outcome<String> {
+    let mut c = cargo();
+    c.args(["test", "--release", "--package", "recurve", "--no-default-features", "--test", "features"]);
+    run(c)?;
+    Ok("built without GPUs and threads, the library computes what PyTorch and g2pM do".into())
+}
 
 fn wasm() -> Outcome<String> {
     let toolchain = Toolchain::new()?;

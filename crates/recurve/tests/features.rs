@@ -1,4 +1,4 @@
-//! The library with whichever features it is built. `cargo xtask test` runs this once more without any.
+//! The library with whichever features it is built. `cargo xtask portability` runs this without any.
 
 use recurve::testing::{Tolerance, compare, cross_check};
 use recurve::{Device, Gru, HostArray, HostData, Input, Lstm, Model, Reduction, State, Tensor, Weights, read_array};
