@@ -291,7 +291,7 @@ impl CpuLayer {
                     let team = scratch.team.as_mut().expect("made above");
                     team.reset();
                     let begin = (&mut *tasks, whole.as_deref_mut());
-                    together(team, layout.tiles, 0, begin, helpers, stride, &|(task, y), m| {
+                    together((team, layout.tiles), 0, begin, helpers, stride, &|(task, y), m| {
                         recur(0, task, p, start, y, Some(m))
                     });
                     let shared = team.shared(end - start);
@@ -375,8 +375,7 @@ impl CpuLayer {
 /// Runs a job by the members of a team from `index` on, on as many threads as come. The first member has
 /// the outputs at hand, the others write to memory of their own.
 fn together(
-    team: &Team,
-    tiles: usize,
+    (team, tiles): (&Team, usize),
     index: usize,
     task: (&mut [Line], Option<&mut [f32]>),
     others: &mut [Line],
@@ -392,7 +391,7 @@ fn together(
         return run();
     }
     let (next, rest) = others.split_at_mut(stride);
-    join(run, || together(team, tiles, index + 1, (next, None), rest, stride, body));
+    join(run, || together((team, tiles), index + 1, (next, None), rest, stride, body));
 }
 
 fn grow(v: &mut Vec<Line>, len: usize) -> Result<()> {

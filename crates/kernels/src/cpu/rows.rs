@@ -440,7 +440,7 @@ impl<F: Run> WithSimd for Gates<'_, '_, F> {
 
 impl Job<'_> {
     /// `W x` of every row, for a band of tiles, into `raw`.
-    fn sums<S: Simd>(&mut self, s: S, at: At, matrix: &Matrix, gates: usize, of: Of, tiles: Range<usize>) {
+    fn sums<S: Simd>(&mut self, s: S, at: At, (matrix, gates): (&Matrix, usize), of: Of, tiles: Range<usize>) {
         let x: &[f32] = match of {
             Of::H => self.rows.h,
             Of::Reset => self.rows.reset,
@@ -473,7 +473,7 @@ impl Job<'_> {
         match packed.kind {
             CellKind::Lstm { coupled } => {
                 for band in bands() {
-                    self.sums(s, at, &packed.w_hh, 4, Of::H, band.clone());
+                    self.sums(s, at, (&packed.w_hh, 4), Of::H, band.clone());
                     if packed.is_plain() {
                         self.gates(s, at, band, lstm::Plain);
                     } else {
@@ -481,13 +481,13 @@ impl Job<'_> {
                     }
                 }
                 if packed.cell.projection.is_some() {
-                    self.sums(s, at, &packed.w_hr, 1, Of::Reset, 0..packed.width_tiles());
+                    self.sums(s, at, (&packed.w_hr, 1), Of::Reset, 0..packed.width_tiles());
                     self.gates(s, at, 0..packed.width_tiles(), lstm::Projected);
                 }
             }
             CellKind::Gru { reset_after: true } => {
                 for band in bands() {
-                    self.sums(s, at, &packed.w_hh, 3, Of::H, band.clone());
+                    self.sums(s, at, (&packed.w_hh, 3), Of::H, band.clone());
                     if packed.is_plain() {
                         self.gates(s, at, band, gru::PlainAfter);
                     } else {
@@ -498,23 +498,23 @@ impl Job<'_> {
             // r ∘ h of every unit is needed before the candidate of any: two sweeps.
             CellKind::Gru { reset_after: false } => {
                 for band in bands() {
-                    self.sums(s, at, &packed.w_hh, 2, Of::H, band.clone());
+                    self.sums(s, at, (&packed.w_hh, 2), Of::H, band.clone());
                     self.gates(s, at, band, gru::Before);
                 }
                 for band in bands() {
-                    self.sums(s, at, &packed.w_hn, 1, Of::Reset, band.clone());
+                    self.sums(s, at, (&packed.w_hn, 1), Of::Reset, band.clone());
                     self.gates(s, at, band, gru::Candidate);
                 }
             }
             CellKind::SLstm { exponential_forget, .. } => {
                 for band in bands() {
-                    self.sums(s, at, &packed.w_hh, 4, Of::H, band.clone());
+                    self.sums(s, at, (&packed.w_hh, 4), Of::H, band.clone());
                     self.gates(s, at, band, slstm::SLstm { exponential_forget });
                 }
             }
             CellKind::Rnn => {
                 for band in bands() {
-                    self.sums(s, at, &packed.w_hh, 1, Of::H, band.clone());
+                    self.sums(s, at, (&packed.w_hh, 1), Of::H, band.clone());
                     self.gates(s, at, band, rnn::Rnn { plain: packed.is_plain() });
                 }
             }

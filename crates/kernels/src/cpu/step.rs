@@ -26,7 +26,7 @@ impl CpuLayer {
         MEMORY.with_borrow_mut(|memory| {
             grow(memory, (projected + task) / Line::FLOATS)?;
             let (projection, task) = bytemuck::cast_slice_mut(memory).split_at_mut(projected);
-            self.step_in(batch, extent, x, [h, c], &mut projection[..batch * np], task);
+            self.step_in(batch, extent, x, [h, c], [&mut projection[..batch * np], task]);
             Ok(())
         })
     }
@@ -37,8 +37,7 @@ impl CpuLayer {
         extent: Extent,
         x: &[f32],
         [h, c]: [&mut [f32]; 2],
-        projection: &mut [f32],
-        task: &mut [f32],
+        [projection, task]: [&mut [f32]; 2],
     ) {
         let packed = &self.directions[0];
         let np = packed.columns();

@@ -3,7 +3,7 @@
 
 use crate::call::{Call, RecurrentOutput};
 use crate::config::LevelConfig;
-use crate::{RecurrentConfig, Strategy};
+use crate::{Cell, Strategy};
 use core::convert::Infallible;
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::{Result, Tensor};
@@ -50,7 +50,7 @@ impl GpuLayer {
 }
 
 impl Wave {
-    pub(crate) fn fits(_: &RecurrentConfig<'_>) -> bool {
+    pub(crate) fn fits(_: Cell) -> bool {
         false
     }
 
@@ -58,8 +58,8 @@ impl Wave {
         match levels[0].0 {}
     }
 
-    pub(crate) fn is_chosen(bottom: &GpuLayer, _: &Call<'_>, _: Strategy) -> bool {
-        match bottom.0 {}
+    pub(crate) fn is_chosen(levels: &[&GpuLayer], _: &Call<'_>, _: Strategy) -> bool {
+        match levels[0].0 {}
     }
 
     pub(crate) fn forward(&self, _: &GpuLayer, _: &Call<'_>) -> Result<RecurrentOutput> {

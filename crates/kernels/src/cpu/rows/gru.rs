@@ -57,7 +57,7 @@ impl Run for After {
                 let n = if p.norm.is_some() { n } else { s.add_f32s(n, b_hn[tile]) };
                 let n = s.mul_add_f32s(r, n, job.input::<S>(at.slot, row, tile, 2, 3));
                 let n = job.act(s, p.cell.candidate, n);
-                finish(job, s, at, tile, row, z, n);
+                finish(job, s, at, tile, row, [z, n]);
             }
         }
     }
@@ -97,7 +97,7 @@ impl Run for Candidate {
                 let n = s.add_f32s(n, job.input::<S>(at.slot, row, tile, 2, 3));
                 let n = job.act(s, p.cell.candidate, n);
                 let z = S::as_simd_f32s(job.rows.c).0[row * p.tiles + tile];
-                finish(job, s, at, tile, row, z, n);
+                finish(job, s, at, tile, row, [z, n]);
             }
         }
     }
@@ -105,7 +105,7 @@ impl Run for Candidate {
 
 /// `h = (1 - z) ∘ n + z ∘ h`
 #[inline(always)]
-fn finish<S: Simd>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize, z: S::f32s, n: S::f32s) {
+fn finish<S: Simd>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize, [z, n]: [S::f32s; 2]) {
     let old = S::as_simd_f32s(job.rows.h).0[row * job.packed.tiles + tile];
     let h = s.mul_add_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n, s.mul_f32s(z, old));
     job.store(s, at, row, tile, h);
