@@ -753,7 +753,7 @@ impl Plan {
                 let mut all = Vec::with_capacity(t);
                 for s in 0..t {
                     let x: Vec<f32> = (0..b).flat_map(|b| n.x[(b * t + s) * i..][..i].to_vec()).collect();
-                    let (y, next) = layer.step(&float(&x, &[b, i])?, state)?;
+                    let (y, next) = layer.step(&float(&x, &[b, i])?, state.as_ref())?;
                     all.push(if self.time_major { y.reshape(&[1, b, w])? } else { y.reshape(&[b, 1, w])? });
                     state = Some(next);
                 }

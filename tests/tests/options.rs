@@ -290,3 +290,14 @@ fn a_given_state_needs_exactly_one_recurrent_layer() {
         assert!(e.to_string().contains("2 states"), "{e}");
     }
 }
+
+/// PyTorch's words and Keras's describe the same layers.
+#[test]
+fn two_vocabularies_for_one_layer() {
+    let config = |l: SimpleRnn| LayerConfig::from(l);
+    assert_eq!(config(SimpleRnn::new(3).batch_first(false)), config(SimpleRnn::new(3).time_major(true)));
+    assert_eq!(config(SimpleRnn::new(3).batch_first(true)), config(SimpleRnn::new(3)));
+    let relu = Activation::Relu;
+    assert_eq!(config(SimpleRnn::new(3).nonlinearity(relu)), config(SimpleRnn::new(3).activation(relu)));
+    assert_ne!(config(SimpleRnn::new(3).nonlinearity(relu)), config(SimpleRnn::new(3)));
+}

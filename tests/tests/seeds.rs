@@ -432,7 +432,7 @@ fn streaming_steps_equal_one_forward() {
             let mut steps = Vec::new();
             for t in 0..5 {
                 let x = x.slice(1, t..t + 1).unwrap().reshape(&[2, 3]).unwrap();
-                let (y, next) = layer.step(&x, state).unwrap();
+                let (y, next) = layer.step(&x, state.as_ref()).unwrap();
                 steps.push(y.reshape(&[2, 1, 6]).unwrap());
                 state = Some(next);
             }

@@ -5,6 +5,7 @@ use crate::recurrent::LayerId;
 
 /// How a GPU runs the recurrence. Results agree within the bounds of the kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Strategy {
     /// What [`crate::Recurrent::tune`] found for this shape, else by a rule from the shape and the adapter.
     #[default]

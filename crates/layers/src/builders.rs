@@ -37,6 +37,12 @@ macro_rules! switches {
                 self$(.$spec)?.time_major = on;
                 self
             }
+            /// PyTorch's words for the opposite of [`Self::time_major`]: input and output are `[B, T, …]`, as they are
+            /// unless told otherwise.
+            #[must_use]
+            pub fn batch_first(self, on: bool) -> Self {
+                self.time_major(!on)
+            }
             /// Outputs at masked timesteps are zero, in place of h as it stands.
             #[must_use]
             pub fn zero_output_for_mask(mut self, on: bool) -> Self {
@@ -144,6 +150,14 @@ recurrent!(
     SimpleRnn,
     Cell::RNN
 );
+impl SimpleRnn {
+    /// PyTorch's name of [`Self::activation`].
+    #[must_use]
+    pub fn nonlinearity(self, f: Activation) -> Self {
+        self.activation(f)
+    }
+}
+
 recurrent!(
     /// An LSTM layer.
     Lstm,

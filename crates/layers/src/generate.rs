@@ -5,6 +5,7 @@ use recurve_tensor::{DType, SampleOptions, Tensor, concat};
 
 /// How a token is chosen from logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Sampling {
     /// The largest logit, the first of several.
     #[default]

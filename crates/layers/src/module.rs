@@ -213,7 +213,7 @@ impl RecurrentLayer {
     /// # Errors
     /// [`Error::Option`] for a layer that reads backwards, which cannot stream; otherwise as
     /// [`Self::forward`].
-    pub fn step(&self, x: &Tensor, state: Option<State>) -> Result<(Tensor, State)> {
+    pub fn step(&self, x: &Tensor, state: Option<&State>) -> Result<(Tensor, State)> {
         self.spec.check_step(&self.name)?;
         let &[b, i] = x.dims() else {
             return Err(TensorError::Shape {
@@ -225,8 +225,7 @@ impl RecurrentLayer {
             .into());
         };
         let dims = if self.spec.time_major { [1, b, i] } else { [b, 1, i] };
-        let (_, state) =
-            self.run(&x.reshape(&dims)?, &CallArgs { state: state.as_ref(), ..CallArgs::default() }, Outputs::Last)?;
+        let (_, state) = self.run(&x.reshape(&dims)?, &CallArgs { state, ..CallArgs::default() }, Outputs::Last)?;
         let last = self.spec.num_layers - 1;
         let h = if last == 0 { state.h.clone() } else { state.h.slice(0, last..last + 1)? };
         Ok((h.reshape(&[b, self.spec.state_size()])?, state))
