@@ -6,7 +6,7 @@ use crate::config::LevelConfig;
 use crate::{Cell, Strategy};
 use core::convert::Infallible;
 use recurve_tensor::gpu::Gpu;
-use recurve_tensor::{Result, Tensor};
+use recurve_tensor::{Error, Result, Tensor};
 
 #[derive(Debug)]
 pub(crate) struct GpuLayer(Infallible);
@@ -20,8 +20,13 @@ pub(crate) struct Wave(Infallible);
 pub(crate) struct Layout(Infallible);
 
 impl GpuLayer {
+    /// A program may have GPUs for tensors alone.
     pub(crate) fn new(_: &LevelConfig<'_>, gpu: &Gpu) -> Result<Self> {
-        gpu.never()
+        Err(Error::Unsupported {
+            operation: "Recurrent::new",
+            feature: "recurrent layers, because recurve-kernels was built without its feature `gpu`",
+            device: gpu.summary().name.clone(),
+        })
     }
 
     pub(crate) fn token_rows(&self, _: &Tensor) -> Result<TokenRows> {

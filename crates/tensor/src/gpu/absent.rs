@@ -32,11 +32,6 @@ impl Gpu {
     pub(crate) async fn adapters() -> Vec<AdapterSummary> {
         Vec::new()
     }
-
-    /// For code that has been given a GPU, and so never runs.
-    pub fn never(&self) -> ! {
-        match self.0 {}
-    }
 }
 
 /// Methods that nobody can call.
