@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Two builds of `recurve` beside each other: python3 benches/before_after.py OLD NEW [--device cpu] [--rounds 7]
 
-Each round times the nine usual shapes for every cell with both programs in turn; the figures are medians
-of the rounds' medians in ms, and the ratio new / old. The raw rows go to standard output as CSV with --csv.
+Each round times the nine usual shapes for every cell with both programs, a shape after the other and the programs
+in turn, so that a processor that changes its speed meanwhile changes it for both. The figures are medians of the
+rounds' medians in ms; the ratio is the median of the rounds' ratios new / old. --csv keeps the rows in a file.
 """
 
 import argparse
@@ -25,20 +26,23 @@ p.add_argument("--csv")
 a = p.parse_args()
 times = {}
 for n in range(a.rounds):
-    # Which comes first changes, so that neither always finds the other's heat.
-    for program in (a.old, a.new) if n % 2 == 0 else (a.new, a.old):
-        arguments = [program, "bench", "--json", "--cell", a.cell, "--device", a.device, "--runs", "5",
-                     "--seconds", a.seconds, *(x for s in a.shapes for x in ("--shape", s))]
-        rows = json.loads(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout)
-        for r in rows["rows"] if isinstance(rows, dict) else rows:
-            key = (r["cell"], *(r[k] for k in "TBIH"))
-            times.setdefault(key, {}).setdefault("old" if program == a.old else "new", []).append(r["ms_median"])
+    for shape in a.shapes:
+        # Which comes first changes, so that neither always finds the other's heat.
+        for program in (a.old, a.new) if n % 2 == 0 else (a.new, a.old):
+            arguments = [program, "bench", "--json", "--cell", a.cell, "--device", a.device, "--runs", "5",
+                         "--seconds", a.seconds, "--shape", shape]
+            rows = json.loads(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout)
+            for r in rows["rows"] if isinstance(rows, dict) else rows:
+                key = (r["cell"], *(r[k] for k in "TBIH"))
+                name = "old" if program == a.old else "new"
+                times.setdefault(key, {}).setdefault(name, []).append(r["ms_median"])
 lines = ["cell,T,B,I,H,device,old_ms,new_ms,ratio"]
 ratios = []
 for key, t in times.items():
     old, new = statistics.median(t["old"]), statistics.median(t["new"])
-    ratios.append(new / old)
-    lines.append(",".join(map(str, key)) + f",{a.device},{old:.4f},{new:.4f},{new / old:.3f}")
+    ratio = statistics.median(b / a for a, b in zip(t["old"], t["new"]))
+    ratios.append(ratio)
+    lines.append(",".join(map(str, key)) + f",{a.device},{old:.4f},{new:.4f},{ratio:.3f}")
 print("\n".join(lines).replace(",", "\t"))
 print(f"geometric mean of the ratios: {statistics.geometric_mean(ratios):.3f}")
 if a.csv:

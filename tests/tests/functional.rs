@@ -214,7 +214,7 @@ fn what_cannot_be_is_refused_by_name() {
     refused(shapes_of(&config), &["code", "fewer outputs"]);
     config.outputs[0].value = recurve::ValueRef { call: 3, ..recurve::ValueRef::new("encoder") };
     refused(shapes_of(&config), &["code", "called 2 times"]);
-    refused(build(&|c| c.layers[3].calls[0][0] = recurve::ValueRef::new("dense")), &["waits for"]);
+    refused(build(&|c| c.layers[3].calls[0][0] = recurve::ValueRef::new("dense")), &["layers that wait for"]);
     refused(build(&|c| c.inputs.clear()), &["inputs", "is empty"]);
     refused(build(&|_| {}), &["layers.0"]);
 }
@@ -243,6 +243,35 @@ fn calls_are_checked_by_name() {
     assert!(e.contains("right") && e.contains("missing"), "{e}");
     let e = model.run([("lengths", &lengths)]).unwrap_err().to_string();
     assert!(e.contains("`left`, `right`"), "{e}");
+}
+
+/// A description may list layers in any order; there may be thousands, the last first.
+#[test]
+fn layers_in_any_order() {
+    let layer = |n: usize| recurve::NamedLayer {
+        name: format!("d{n}"),
+        layer: Dense::new(2).into(),
+        calls: vec![vec![recurve::ValueRef::new(if n == 0 { "x".into() } else { format!("d{}", n - 1) })]],
+    };
+    const LAYERS: usize = 4096;
+    let config = NetworkConfig {
+        inputs: vec![recurve::InputConfig { name: "x".into(), shape: vec![None, Some(2)], ids: false }],
+        layers: (0..LAYERS).rev().map(layer).collect(),
+        outputs: vec![recurve::OutputConfig {
+            name: "y".into(),
+            value: recurve::ValueRef::new(format!("d{}", LAYERS - 1)),
+        }],
+    };
+    let mut count = 0;
+    let visit = |_: &str, _: &[usize]| {
+        count += 1;
+        Ok(())
+    };
+    config.visit_weights(visit).unwrap();
+    let chain = vec![recurve::LayerConfig::from(Dense::new(2)); LAYERS];
+    let chain = NetworkConfig::sequential(&chain, &[None, Some(2)]).unwrap();
+    assert_eq!(chain.layers[LAYERS - 1].name, format!("dense_{}", LAYERS - 1));
+    assert_eq!(count, 2 * LAYERS);
 }
 
 /// What one pass gives, steps give too, and a state that the caller brings comes before the one that flows in.

@@ -140,8 +140,16 @@ impl NetworkConfig {
         let input = InputConfig { name: input_name.into(), shape: input_shape.to_vec(), ids };
         let mut config = Self { inputs: vec![input], layers: Vec::new(), outputs: Vec::new() };
         let (mut shape, mut from) = (input_shape.to_vec(), ValueRef::new(input_name));
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
         for (n, layer) in layers.iter().enumerate() {
-            let name = config.free_name(layer.class_name());
+            let name = loop {
+                let number = numbers.entry(layer.class_name()).or_default();
+                let name = numbered(layer.class_name(), *number);
+                *number += 1;
+                if name != input_name {
+                    break name;
+                }
+            };
             let outputs = layer.module().all_output_shapes(&name, &[&shape])?;
             if outputs.len() > 1 && n + 1 < layers.len() {
                 return Err(bad_option(
@@ -178,11 +186,9 @@ impl NetworkConfig {
 
     /// A name for a layer of a class as Keras chooses it: `dense`, then `dense_1` and so on.
     pub(crate) fn free_name(&self, class: &str) -> String {
-        let base = snake_case(class);
-        let taken =
-            |name: &str| self.layers.iter().any(|l| l.name == name) || self.inputs.iter().any(|i| i.name == name);
-        let numbered = (1..).map(|n| format!("{base}_{n}"));
-        std::iter::once(base.clone()).chain(numbered).find(|n| !taken(n)).expect("there are more numbers than layers")
+        let names = self.layers.iter().map(|l| &l.name).chain(self.inputs.iter().map(|i| &i.name));
+        let taken: HashSet<&String> = names.collect();
+        (0..).map(|n| numbered(class, n)).find(|n| !taken.contains(n)).expect("there are more numbers than layers")
     }
 
     /// Names and shapes of the weights that the layers need, before there are any. An error of `visit` ends it.
@@ -207,50 +213,31 @@ impl NetworkConfig {
         let mut known: HashMap<ValueRef, (bool, Vec<Option<usize>>)> =
             self.inputs.iter().map(|i| (ValueRef::new(i.name.as_str()), (i.ids, i.shape.clone()))).collect();
         let mut features: Vec<Option<usize>> = vec![None; self.layers.len()];
-        let mut open: Vec<(usize, usize)> =
-            self.layers.iter().enumerate().flat_map(|(n, l)| (0..l.calls.len()).map(move |c| (n, c))).collect();
-        while !open.is_empty() {
-            let mut waiting = Vec::new();
-            let before = open.len();
-            for (index, call) in open {
-                let NamedLayer { name, layer, calls } = &self.layers[index];
-                let inputs = &calls[call][..];
-                let values: Option<Vec<_>> = inputs.iter().map(|v| known.get(v)).collect();
-                let Some(values) = values else {
-                    waiting.push((index, call));
-                    continue;
-                };
-                let ids = layer.module().takes_ids();
-                if let Some((value, _)) = inputs.iter().zip(&values).find(|(_, v)| v.0 != ids) {
-                    let kinds = if ids { ["ids", "floats"] } else { ["floats", "ids"] };
-                    return Err(bad_option(
-                        name,
-                        "inputs",
-                        format!("must be {}, but `{value}` holds {}", kinds[0], kinds[1]),
-                    ));
-                }
-                let shapes: Vec<&Shape> = values.iter().map(|v| &v.1[..]).collect();
-                let outputs = layer.module().all_output_shapes(name, &shapes)?;
-                let own = layer.module().features(name, shapes[0])?;
-                if *features[index].get_or_insert(own) != own {
-                    let first = features[index].unwrap_or_default();
-                    let message = format!("is called with {own} features and with {first}, but its weights are shared");
-                    return Err(bad_option(name, "calls", message));
-                }
-                let prefix = format!("layers.{index}");
-                let (prefix, shapes, outputs) = (&prefix[..], &shapes[..], &outputs[..]);
-                visit(&Visit { name, prefix, layer, index, call, inputs, shapes, outputs })?;
-                for (output, shape) in outputs.iter().enumerate() {
-                    known.insert(ValueRef { of: name.clone(), call, output }, (false, shape.clone()));
-                }
+        for (index, call) in self.order()? {
+            let NamedLayer { name, layer, calls } = &self.layers[index];
+            let inputs = &calls[call][..];
+            let find = |v| known.get(v).ok_or_else(|| bad_option(name, "inputs", self.why_missing(v)));
+            let values = inputs.iter().map(find).collect::<Result<Vec<_>>>()?;
+            let ids = layer.module().takes_ids();
+            if let Some((value, _)) = inputs.iter().zip(&values).find(|(_, v)| v.0 != ids) {
+                let kinds = if ids { ["ids", "floats"] } else { ["floats", "ids"] };
+                let message = format!("must be {}, but `{value}` holds {}", kinds[0], kinds[1]);
+                return Err(bad_option(name, "inputs", message));
             }
-            if waiting.len() == before {
-                let (index, call) = waiting[0];
-                let layer = &self.layers[index];
-                let missing = layer.calls[call].iter().find(|v| !known.contains_key(v)).expect("it waits for one");
-                return Err(bad_option(&layer.name, "inputs", self.why_missing(missing)));
+            let shapes: Vec<&Shape> = values.iter().map(|v| &v.1[..]).collect();
+            let outputs = layer.module().all_output_shapes(name, &shapes)?;
+            let own = layer.module().features(name, shapes[0])?;
+            if *features[index].get_or_insert(own) != own {
+                let first = features[index].unwrap_or_default();
+                let message = format!("is called with {own} features and with {first}, but its weights are shared");
+                return Err(bad_option(name, "calls", message));
             }
-            open = waiting;
+            let prefix = format!("layers.{index}");
+            let (prefix, shapes, outputs) = (&prefix[..], &shapes[..], &outputs[..]);
+            visit(&Visit { name, prefix, layer, index, call, inputs, shapes, outputs })?;
+            for (output, shape) in outputs.iter().enumerate() {
+                known.insert(ValueRef { of: name.clone(), call, output }, (false, shape.clone()));
+            }
         }
         for o in &self.outputs {
             if !known.contains_key(&o.value) {
@@ -260,11 +247,59 @@ impl NetworkConfig {
         Ok(known.into_iter().map(|(v, (_, shape))| (v, shape)).collect())
     }
 
+    /// All calls of layers, each behind those that it waits for.
+    fn order(&self) -> Result<Vec<(usize, usize)>> {
+        let places: HashMap<&str, usize> = self.layers.iter().enumerate().map(|(n, l)| (&l.name[..], n)).collect();
+        // How many calls each one waits for, and who waits for it.
+        let mut open: HashMap<(usize, usize), usize> = HashMap::new();
+        let mut waiting: HashMap<(usize, usize), Vec<(usize, usize)>> = HashMap::new();
+        let mut order = Vec::new();
+        for (index, layer) in self.layers.iter().enumerate() {
+            for (call, inputs) in layer.calls.iter().enumerate() {
+                let mut count = 0;
+                for value in inputs {
+                    match places.get(&value.of[..]) {
+                        Some(&of) if value.call < self.layers[of].calls.len() => {
+                            waiting.entry((of, value.call)).or_default().push((index, call));
+                            count += 1;
+                        }
+                        None if self.inputs.iter().any(|i| *value == ValueRef::new(i.name.as_str())) => {}
+                        _ => return Err(bad_option(&layer.name, "inputs", self.why_missing(value))),
+                    }
+                }
+                if count == 0 {
+                    order.push((index, call));
+                } else {
+                    open.insert((index, call), count);
+                }
+            }
+        }
+        let mut next = 0;
+        while let Some(done) = order.get(next) {
+            for user in waiting.remove(done).unwrap_or_default() {
+                let count = open.get_mut(&user).expect("it waits");
+                *count -= 1;
+                if *count == 0 {
+                    open.remove(&user);
+                    order.push(user);
+                }
+            }
+            next += 1;
+        }
+        match open.keys().min() {
+            None => Ok(order),
+            Some(&(index, _)) => {
+                let message = "are outputs of layers that wait for this one's, or for each other's";
+                Err(bad_option(&self.layers[index].name, "inputs", message))
+            }
+        }
+    }
+
     /// Why there is no such value.
     fn why_missing(&self, value: &ValueRef) -> String {
         match self.layers.iter().find(|l| l.name == value.of) {
             Some(l) if value.call < l.calls.len() => {
-                format!("`{value}` is not there: the layer has fewer outputs, or it waits for what waits for it")
+                format!("`{value}` is not there: the layer has fewer outputs")
             }
             Some(l) => format!("`{value}` is not there: the layer is called {} times", l.calls.len()),
             None => format!("`{value}` is neither an input nor a layer"),
@@ -303,6 +338,14 @@ impl Visit<'_> {
     pub(crate) fn weights(&self) -> Result<Vec<(String, Vec<usize>)>> {
         let module = self.layer.module();
         Ok(module.weights(module.features(self.name, self.shapes[0])?, self.prefix))
+    }
+}
+
+/// The name of a class's layer of some number.
+fn numbered(class: &str, number: usize) -> String {
+    match number {
+        0 => snake_case(class),
+        n => format!("{}_{n}", snake_case(class)),
     }
 }
 
