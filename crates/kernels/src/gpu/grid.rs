@@ -5,11 +5,11 @@
 //! and give up together; then [`run`] says so and the call goes another way. That needs to be known before
 //! the call returns, so this is the one strategy that waits for the device.
 
-use super::{GpuLayer, Run};
+use super::{GpuLayer, Run, span};
 use recurve_shaders::{Grid, params};
 use recurve_tensor::gpu::Gpu;
-use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
-use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
+use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels, strided_copy};
+use recurve_tensor::{DType, Device, Result, Shape, Tensor};
 
 /// Bits of an h that has not been stored, `NOT_YET` in `shared/exchange.wgsl`, which f32 has exactly.
 const NOT_YET: f32 = 0xffff_ff00_u32 as f32;
@@ -64,12 +64,7 @@ pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
     let device = Device::Gpu(gpu.clone());
     let pipeline = gpu.pipeline(&grid.variant(&run.code))?;
     let row = sizes.directions * sizes.batch * sizes.hidden;
-    let span = |source: usize, target: usize| {
-        let mut strides = [0; MAX_RANK];
-        strides[0] = 1;
-        let shape = Shape::new(&[row]).expect("smaller than tensors that exist");
-        Span { shape, source, source_strides: strides, target, target_strides: strides }
-    };
+    let states = |source: usize, target: usize| span(&[row], (source, &[1]), (target, &[1]));
 
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(grid.batch_tile)
         / u64::from(grid.hidden.div_ceil(grid.unit_tile));
@@ -83,7 +78,7 @@ pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
         let count = Grid::HEAD + (chunk.steps + 1) * row;
         let shape = Shape::new(&[count]).expect("smaller than the projection");
         let exchange = Tensor::full(&shape, NOT_YET, DType::U32, &device)?.reinterpreted(DType::F32)?;
-        strided_copy(gpu, &span(0, Grid::HEAD), &h, &exchange)?;
+        strided_copy(gpu, &states(0, Grid::HEAD), &h, &exchange)?;
         let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
         let (xb, cb) = (exchange.gpu_buffer(), run.c.gpu_buffer());
         let (yb, pb) = (run.y.gpu_buffer(), run.projection.gpu_buffer());
@@ -94,7 +89,7 @@ pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
             gpu.record(Dispatch { pipeline: &pipeline, buffers, params: bytemuck::bytes_of(&p), groups, work })?;
         }
         h = run.uninit(sizes.h_shape())?;
-        strided_copy(gpu, &span(Grid::HEAD + chunk.steps * row, 0), &exchange, &h)?;
+        strided_copy(gpu, &states(Grid::HEAD + chunk.steps * row, 0), &exchange, &h)?;
         let mut head = [0u32];
         gpu.read_head(&exchange, bytemuck::cast_slice_mut(&mut head))?;
         if head[0] == GAVE_UP {

@@ -22,9 +22,9 @@ use recurve_shaders::{CellCode, Element, Grid, Kept, Scan, Valid};
 use recurve_tensor::cpu::host;
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{
-    Dispatch, GpuKernels, Rows, StridedMatmul, TensorKernels, gather_rows, layer_norm_rows, strided_matmul,
+    Dispatch, GpuKernels, Rows, Span, StridedMatmul, TensorKernels, gather_rows, layer_norm_rows, strided_matmul,
 };
-use recurve_tensor::{AdapterKind, DType, Device, Error, Result, Shape, Tensor};
+use recurve_tensor::{AdapterKind, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use std::sync::Mutex;
 
 /// What [`crate::TokenTable`] is for a GPU: `[V, G·H]` a direction.
@@ -633,6 +633,17 @@ fn valid_by(call: &Call<'_>) -> Valid {
         ValidSteps::Lengths(_) => Valid::Lengths,
         ValidSteps::Mask(..) => Valid::Mask,
     }
+}
+
+/// A copy among tensors of other layouts: sizes, then where each begins and its strides.
+fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize, &[usize])) -> Span {
+    let strides = |s: &[usize]| {
+        let mut all = [0; MAX_RANK];
+        all[..s.len()].copy_from_slice(s);
+        all
+    };
+    let shape = Shape::new(dims).expect("smaller than tensors that exist");
+    Span { shape, source, source_strides: strides(from), target, target_strides: strides(to) }
 }
 
 /// A matrix `[rows, k]` per direction as `[D, K4, rows]` of four neighbouring k, padded with zeros.

@@ -1,13 +1,13 @@
 //! Stacked layers as a wavefront (`stack_wave.wgsl`): in T + L - 1 dispatches, layer l a timestep behind the
 //! one below, where one after the other they would take L · T.
 
-use super::{GpuLayer, Kernels, valid_by};
+use super::{GpuLayer, Kernels, span, valid_by};
 use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes};
 use crate::{Cell, CellKind, Strategy};
 use recurve_shaders::params::{self, Flags};
 use recurve_shaders::{CellCode, Step};
-use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, StridedMatmul, TensorKernels, strided_copy, strided_matmul};
-use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
+use recurve_tensor::kernel::{Dispatch, GpuKernels, StridedMatmul, TensorKernels, strided_copy, strided_matmul};
+use recurve_tensor::{DType, Device, Result, Shape, Tensor};
 
 /// The weights of stacked layers of one direction, each reading what the one below returns, as the kernel reads them.
 #[derive(Debug)]
@@ -24,17 +24,6 @@ pub(crate) struct Wave {
 const K_SPLIT: u32 = 4;
 const UNIT_TILE: u32 = 16;
 const FORWARD: &str = "Recurrent::forward";
-
-/// A copy among tensors of other layouts: sizes, then where each begins and its strides.
-fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize, &[usize])) -> Span {
-    let strides = |s: &[usize]| {
-        let mut all = [0; MAX_RANK];
-        all[..s.len()].copy_from_slice(s);
-        all
-    };
-    let shape = Shape::new(dims).expect("smaller than tensors that exist");
-    Span { shape, source, source_strides: strides(from), target, target_strides: strides(to) }
-}
 
 impl Wave {
     /// Whether there is such a kernel for several layers that read forwards: of a SimpleRNN, an LSTM or a GRU with the reset gate

@@ -1,9 +1,9 @@
 //! `step`: one dispatch per timestep (`step.wgsl`), or two for a cell with an exchange in the middle of a step.
 
-use super::{GpuLayer, Run};
+use super::{GpuLayer, Run, span};
 use recurve_shaders::Step;
-use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, strided_copy};
-use recurve_tensor::{DType, Device, MAX_RANK, Result, Shape, Tensor};
+use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels, strided_copy};
+use recurve_tensor::{DType, Device, Result, Tensor};
 
 impl GpuLayer {
     pub(super) fn step_geometry(&self, batch: usize) -> Step {
@@ -49,21 +49,9 @@ pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
     let padded = || Tensor::zeros(&[rows, width], DType::F32, &Device::Gpu(gpu.clone()));
     let h = [padded()?, padded()?];
     let handed = if pipelines.len() == 2 { Some(padded()?) } else { None };
-    let dense = Shape::new(&[rows, sizes.hidden]).expect("smaller than tensors that exist");
-    let strides = |row: usize| {
-        let mut s = [0; MAX_RANK];
-        s[..2].copy_from_slice(&[row, 1]);
-        s
-    };
+    let hidden = sizes.hidden;
     if let Some(h0) = run.call.h0 {
-        let span = Span {
-            shape: dense,
-            source: 0,
-            source_strides: strides(sizes.hidden),
-            target: 0,
-            target_strides: strides(width),
-        };
-        strided_copy(gpu, &span, h0, &h[0])?;
+        strided_copy(gpu, &span(&[rows, hidden], (0, &[hidden, 1]), (0, &[width, 1])), h0, &h[0])?;
     }
 
     let valid = run.valid().gpu_buffer();
@@ -99,13 +87,7 @@ pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
     }
 
     let last = run.uninit(sizes.h_shape())?;
-    let span = Span {
-        shape: dense,
-        source: 0,
-        source_strides: strides(width),
-        target: 0,
-        target_strides: strides(sizes.hidden),
-    };
-    strided_copy(gpu, &span, &h[sizes.timesteps % 2], &last)?;
+    let copy = span(&[rows, hidden], (0, &[width, 1]), (0, &[hidden, 1]));
+    strided_copy(gpu, &copy, &h[sizes.timesteps % 2], &last)?;
     Ok(last)
 }
