@@ -92,3 +92,44 @@ fn a_wrong_layer_is_found_and_named() {
     assert_eq!(report.devices[0].layers[0].layer, "gru");
     assert!(matches!(report.devices[0].layers[0].result, Err(Mismatch::Value { .. })));
 }
+
+/// Layers before the one in question run on the CPU, it and those behind it on the device.
+#[test]
+fn the_first_wrong_layer_is_run_by_itself() {
+    let layers = [true, true, false].map(|all| Lstm::new(7).return_sequences(all));
+    let network = layers.into_iter().fold(Sequential::new(), Sequential::add).add(Dense::new(3));
+    let network = network.seed(5).build(&[None, None, Some(4)], &Device::Cpu).unwrap();
+    let model = Model::new("stack", network);
+    let x = floats(&[2, 9, 4], 8);
+    let want = reference_outputs(&model, &[("input", x.clone())]).unwrap();
+    for device in devices().into_iter().filter(|d| *d != Device::Cpu) {
+        // Nothing in f32 is as exact as this.
+        let wrong = cross_check(&model, &[("input", x.clone())], std::slice::from_ref(&device), Tolerance::new(1e-12));
+        let Err(CheckError::Mismatch(report)) = wrong else { panic!("{wrong:?}") };
+        let d = &report.devices[0];
+        let first = d.layers.iter().find(|l| l.result.is_err()).expect("a wrong layer");
+        let alone = d.alone.as_ref().expect("it is run by itself");
+        assert_eq!((&alone.layer, &alone.shape), (&first.layer, &first.shape));
+        assert!(report.to_string().contains("its inputs from the CPU"), "{report}");
+
+        let HostData::Float(data) = &x.data else { unreachable!() };
+        let x = Tensor::from_f32(data, &x.shape, &Device::Cpu).unwrap();
+        let args = Default::default();
+        let bits = |values: &[(String, Tensor)]| -> Vec<Vec<u32>> {
+            values.iter().map(|(_, t)| t.to_vec().unwrap().into_iter().map(f32::to_bits).collect()).collect()
+        };
+        let cpu = model.network().forward_traced(&[("input", &x)], &args).unwrap();
+        let across = model.network().forward_traced_across(2, &device, &[("input", &x)], &args).unwrap();
+        assert_eq!(bits(&across[..2]), bits(&cpu[..2]));
+        assert!(across[..2].iter().all(|(_, t)| t.device() == device));
+        for ((_, got), want) in across.iter().zip(&want) {
+            recurve::testing::compare(&got.to_vec().unwrap(), want, Tolerance::F32).unwrap();
+        }
+        let whole = model.network().forward_traced_across(0, &device, &[("input", &x)], &args).unwrap();
+        let there = model.network().to_device(&device).unwrap();
+        let gpu = there.forward_traced(&[("input", &x.to_device(&device).unwrap())], &args).unwrap();
+        assert_eq!(bits(&whole), bits(&gpu));
+    }
+    let exact = cross_check(&model, &[("input", x)], &devices(), Tolerance::F32).unwrap();
+    assert!(exact.devices.iter().all(|d| d.alone.is_none()));
+}

@@ -3,7 +3,7 @@
 use crate::arguments::{NamedFile, parse_device, parse_size, read_inputs};
 use crate::terminal::{print_json, progress, say};
 use crate::{FAILED, Outcome};
-use recurve::testing::{CheckError, CrossCheck, Tolerance, cross_check};
+use recurve::testing::{CheckError, CrossCheck, LayerCheck, Tolerance, cross_check};
 use recurve::{Device, DeviceSelector, HostArray, HostData, InputConfig, LayerConfig, Model, NamedLayer};
 use serde_json::json;
 use std::path::PathBuf;
@@ -93,20 +93,8 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
             .devices
             .iter()
             .map(|d| {
-                let layers: Vec<_> = d
-                    .layers
-                    .iter()
-                    .map(|l| {
-                        let error = l.result.as_ref().err().map(ToString::to_string);
-                        let worst = l.result.as_ref().ok();
-                        json!({
-                            "layer": l.layer, "shape": l.shape, "passed": l.result.is_ok(), "error": error,
-                            "worst_error": worst.map(|a| a.worst_error),
-                            "worst_index": worst.map(|a| a.worst_index),
-                        })
-                    })
-                    .collect();
-                json!({ "device": d.device, "layers": layers })
+                let layers: Vec<_> = d.layers.iter().map(layer).collect();
+                json!({ "device": d.device, "layers": layers, "first_wrong_alone": d.alone.as_ref().map(layer) })
             })
             .collect();
         print_json(&json!({ "model": model.info().name, "passed": all.passed(), "devices": devices }))?;
@@ -115,6 +103,17 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         say(if all.passed() { "every device agrees with the f64 reference" } else { "FAILED" })?;
     }
     Ok(if all.passed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// A layer's outcome as JSON.
+fn layer(l: &LayerCheck) -> serde_json::Value {
+    let error = l.result.as_ref().err().map(ToString::to_string);
+    let worst = l.result.as_ref().ok();
+    json!({
+        "layer": l.layer, "shape": l.shape, "passed": l.result.is_ok(), "error": error,
+        "worst_error": worst.map(|a| a.worst_error),
+        "worst_index": worst.map(|a| a.worst_index),
+    })
 }
 
 /// How many ids every embedding knows that reads an input; layers may have it inside them.

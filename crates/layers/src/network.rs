@@ -6,7 +6,7 @@ use crate::lowering::{Flow, Level, Lowering, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
 use crate::{CallArgs, Error, LayerConfig, Result, State, Weights};
-use recurve_graph::{Executor, Frame, Graph, RunOptions, ValueId};
+use recurve_graph::{Executor, Frame, Graph, RunOptions, Source, ValueId};
 use recurve_tensor::{DType, Device, MAX_RANK, Tensor};
 use smallvec::{SmallVec, smallvec};
 use std::collections::{HashMap, HashSet};
@@ -422,6 +422,35 @@ impl Network {
         Ok(values)
     }
 
+    /// [`Self::forward_traced`], of which the layers before the call `at` run on this network's device, and that call
+    /// and those behind it on another. It shows what a layer does by itself on that device, given right inputs.
+    ///
+    /// # Errors
+    /// As [`Self::forward_named`]; errors of the other device.
+    pub fn forward_traced_across(
+        &self,
+        at: usize,
+        device: &Device,
+        inputs: &[(&str, &Tensor)],
+        args: &CallArgs<'_>,
+    ) -> Result<Vec<(String, Tensor)>> {
+        let there = self.to_device(device)?;
+        let mut options = RunOptions::default();
+        options.strategy = args.strategy;
+        let state = args.state.map(|s| NetworkState(smallvec![s.clone()]));
+        let mut frame = self.start(&self.by_name(inputs)?, args, state.as_ref(), &self.firsts)?;
+        let before = at.checked_sub(1).and_then(|before| self.firsts.get(before));
+        let first = before.map_or(0, |id| match self.graph().value(*id).source {
+            Source::Node { node, .. } => node + 1,
+            _ => 0,
+        });
+        self.executor.advance(&mut frame, first, &options)?;
+        let mut frame = frame.to_device(device)?;
+        there.executor.advance(&mut frame, usize::MAX, &options)?;
+        let values = there.firsts.iter().map(|id| value(&frame, *id));
+        Ok(self.traced.iter().map(|(layer, _)| layer.clone()).zip(values).collect())
+    }
+
     /// The names in [`Self::graph`] of what [`Self::forward_traced`] returns.
     pub fn traced_values(&self) -> impl Iterator<Item = &str> {
         self.traced.iter().map(|(_, value)| &value[..])
@@ -636,7 +665,7 @@ fn value(frame: &Frame, id: ValueId) -> Tensor {
 mod tests {
     use super::*;
     use crate::{Dense, Embedding, Gru};
-    use recurve_graph::{Constant, GraphBuilder, Source, ops};
+    use recurve_graph::{Constant, GraphBuilder, ops};
 
     /// The same graph, in which recurrences look up ids in another table.
     fn with_other_table(graph: &Graph, parameter: &str, table: &[f32]) -> Graph {

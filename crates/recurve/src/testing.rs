@@ -155,6 +155,16 @@ pub struct LayerCheck {
     pub result: Result<Agreement, Mismatch>,
 }
 
+impl fmt::Display for LayerCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:24} {:20} ", self.layer, format!("{:?}", self.shape))?;
+        match &self.result {
+            Ok(a) => write!(f, "ok    worst error {:.2e} at {}", a.worst_error, place(a.worst_index, &self.shape)),
+            Err(m) => write!(f, "WRONG {m}"),
+        }
+    }
+}
+
 /// A device against the reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceCheck {
@@ -162,6 +172,9 @@ pub struct DeviceCheck {
     pub device: String,
     /// Its layers, in order.
     pub layers: Vec<LayerCheck>,
+    /// The first layer that does not agree, run on the device by itself with its inputs from the CPU: whether it is
+    /// wrong, or passes on what came to it. `None` where all agree, and on the CPU.
+    pub alone: Option<LayerCheck>,
 }
 
 /// The outcome of [`cross_check`].
@@ -196,14 +209,9 @@ impl fmt::Display for CrossCheck {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, d) in self.devices.iter().enumerate() {
             writeln!(f, "{}{}", if n > 0 { "\n" } else { "" }, d.device)?;
-            for l in &d.layers {
-                write!(f, "  {:24} {:20} ", l.layer, format!("{:?}", l.shape))?;
-                match &l.result {
-                    Ok(a) => {
-                        writeln!(f, "ok    worst error {:.2e} at {}", a.worst_error, place(a.worst_index, &l.shape))?
-                    }
-                    Err(m) => writeln!(f, "WRONG {m}")?,
-                }
+            d.layers.iter().try_for_each(|l| writeln!(f, "  {l}"))?;
+            if let Some(alone) = &d.alone {
+                writeln!(f, "  the first of them on the device, with its inputs from the CPU:\n  {alone}")?;
             }
         }
         Ok(())
@@ -255,12 +263,21 @@ pub fn cross_check(
         let here = model.to_device(device)?;
         let given = here.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
         let outputs = here.network().forward_traced(&given.named(), &given.args()).map_err(Error::from)?;
-        let mut layers = Vec::new();
-        for ((layer, out), want) in outputs.into_iter().zip(&want) {
-            let got = out.to_vec().map_err(Error::from)?;
-            layers.push(LayerCheck { layer, shape: out.dims().to_vec(), result: compare(&got, want, tolerance) });
-        }
-        report.devices.push(DeviceCheck { device: device.to_string(), layers });
+        let check = |(layer, out): (String, Tensor), want: &[f64]| {
+            let result = compare(&out.to_vec()?, want, tolerance);
+            Ok::<_, Error>(LayerCheck { layer, shape: out.dims().to_vec(), result })
+        };
+        let layers = outputs.into_iter().zip(&want).map(|(out, want)| check(out, want));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let wrong = layers.iter().position(|l| l.result.is_err()).filter(|_| *device != Device::Cpu);
+        let alone = wrong.map(|n| {
+            let host = model.to_device(&Device::Cpu)?;
+            let given = host.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
+            let mut outputs = host.network().forward_traced_across(n, device, &given.named(), &given.args())?;
+            check(outputs.swap_remove(n), &want[n])
+        });
+        let alone = alone.transpose()?;
+        report.devices.push(DeviceCheck { device: device.to_string(), layers, alone });
     }
     if report.passed() { Ok(report) } else { Err(CheckError::Mismatch(report)) }
 }
