@@ -87,7 +87,8 @@ impl GpuLayer {
         let kept = Kept::Memory;
         let mut scan = Scan { hidden, k4: self.k4(), workgroup, batch_tile, k_unroll, k_split, subgroups, kept };
         let own = scan.units() * scan.k4 * self.gates as u32 * 16;
-        if software && k_split == 1 && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS {
+        let resident = software && !self.gpu.compiles_slowly();
+        if resident && k_split == 1 && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS {
             scan.kept = Kept::Array;
         }
         if !software && !exchanges && scan.units() == 1 && self.fits_registers(scan.k_slice(), workgroup) {
