@@ -2,7 +2,7 @@
 
 use crate::graph::complete;
 use crate::operator::Outputs;
-use crate::{Call, Constant, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, Value, ValueId};
+use crate::{Call, Constant, Data, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, Value, ValueId};
 use core::ops::Range;
 use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Device, Shape, Tensor};
@@ -21,13 +21,15 @@ pub struct Executor {
     device: Device,
     /// The weight of each value that is a parameter.
     parameters: Vec<Option<Weight>>,
-    /// Parameters and constants on the device.
-    fixed: Vec<OnceLock<Tensor>>,
+    /// Parameters and constants, tensors on the device.
+    fixed: Vec<OnceLock<Data>>,
     /// What each node made of its parameters.
     packed: Vec<OnceLock<Option<Packed>>>,
+    /// Of each node its subgraphs.
+    subgraphs: Vec<Vec<Executor>>,
     plan: Vec<Step>,
     /// Values of runs that are over, empty, for the next ones.
-    spare: Mutex<Vec<Vec<Option<Tensor>>>>,
+    spare: Mutex<Vec<Vec<Option<Data>>>>,
 }
 
 /// What the executor knows of a node before any run.
@@ -43,7 +45,7 @@ struct Step {
 /// A run between two nodes: the values that are there.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    values: Vec<Option<Tensor>>,
+    values: Vec<Option<Data>>,
     next: usize,
     trace: Option<Box<Trace>>,
 }
@@ -58,8 +60,13 @@ struct Trace {
 }
 
 impl Frame {
-    /// A value, if it has been made and is still kept.
+    /// A value that is a tensor, if it has been made and is still kept.
     pub fn value(&self, id: ValueId) -> Option<&Tensor> {
+        self.data(id).and_then(Data::as_tensor)
+    }
+
+    /// A value, if it has been made and is still kept.
+    pub fn data(&self, id: ValueId) -> Option<&Data> {
         self.values[id.0].as_ref()
     }
 
@@ -73,7 +80,10 @@ impl Frame {
     /// # Errors
     /// Errors of the devices.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        let moved = self.values.iter().map(|v| v.as_ref().map(|v| v.to_device(device)).transpose());
+        let moved = self.values.iter().map(|v| match v {
+            Some(Data::Tensor(t)) => t.to_device(device).map(|t| Some(t.into())),
+            other => Ok(other.clone()),
+        });
         Ok(Self { values: moved.collect::<Result<_, _>>()?, next: self.next, trace: self.trace.clone() })
     }
 }
@@ -84,6 +94,15 @@ impl Executor {
     /// # Errors
     /// [`Error::MissingParameter`] and [`Error::ParameterShape`].
     pub fn new(graph: Arc<Graph>, weight: impl Fn(&str) -> Option<Weight>, device: &Device) -> Result<Self> {
+        Self::with_weights(graph, &weight, device)
+    }
+
+    fn with_weights(graph: Arc<Graph>, weight: &dyn Fn(&str) -> Option<Weight>, device: &Device) -> Result<Self> {
+        let subgraphs = graph.nodes.iter().map(|node| {
+            let one = |g: &Arc<Graph>| Self::with_weights(g.clone(), weight, device);
+            node.operator.subgraphs().iter().map(one).collect()
+        });
+        let subgraphs = subgraphs.collect::<Result<_>>()?;
         let parameters = graph.values.iter().map(|value| match value.source {
             Source::Parameter => {
                 let missing = || Error::MissingParameter { name: value.name.clone() };
@@ -119,6 +138,7 @@ impl Executor {
         Ok(Self {
             fixed: (0..graph.values.len()).map(|_| OnceLock::new()).collect(),
             packed: (0..graph.nodes.len()).map(|_| OnceLock::new()).collect(),
+            subgraphs,
             plan,
             spare: Mutex::new(Vec::new()),
             graph,
@@ -134,7 +154,17 @@ impl Executor {
     /// [`Error::UnknownParameter`] and [`Error::ParameterShape`].
     pub fn set_parameter(&mut self, name: &str, weight: Weight) -> Result<()> {
         let id = self.graph.find(name).filter(|id| self.parameters[id.0].is_some());
-        let id = id.ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
+        let mut found = id.is_some();
+        for inner in self.subgraphs.iter_mut().flatten() {
+            match inner.set_parameter(name, weight.clone()) {
+                Ok(()) => found = true,
+                Err(Error::UnknownParameter { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let Some(id) = id else {
+            return if found { Ok(()) } else { Err(Error::UnknownParameter { name: name.into() }) };
+        };
         check_shape(self.graph.value(id), &weight)?;
         let old = self.parameters[id.0].replace(weight);
         if old.map(|w| w.version()) != self.parameters[id.0].as_ref().map(Weight::version) {
@@ -161,7 +191,16 @@ impl Executor {
     /// [`Error::Input`] if a required input is missing or does not fit, [`Error::Run`] with the node where an
     /// operation refuses its operands.
     pub fn run(&self, inputs: &[Option<&Tensor>], options: &RunOptions) -> Result<Outputs> {
-        let mut frame = self.begin(inputs, false)?;
+        let inputs: SmallVec<[Option<Data>; 8]> = inputs.iter().map(|i| i.cloned().map(Data::from)).collect();
+        self.run_data(&inputs, options)
+    }
+
+    /// [`Self::run`] with inputs of which some are whole numbers in host memory.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_data(&self, inputs: &[Option<Data>], options: &RunOptions) -> Result<Outputs> {
+        let mut frame = self.begin_data(inputs, false)?;
         self.advance(&mut frame, self.graph.nodes.len(), options)?;
         Ok(self.end(frame))
     }
@@ -172,8 +211,17 @@ impl Executor {
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit.
     pub fn begin(&self, inputs: &[Option<&Tensor>], traced: bool) -> Result<Frame> {
+        let inputs: SmallVec<[Option<Data>; 8]> = inputs.iter().map(|i| i.cloned().map(Data::from)).collect();
+        self.begin_data(&inputs, traced)
+    }
+
+    /// [`Self::begin`] with inputs of which some are whole numbers in host memory.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_data(&self, inputs: &[Option<Data>], traced: bool) -> Result<Frame> {
         self.check(inputs)?;
-        let mut frame = self.start(inputs, &[]);
+        let mut frame = self.frame(inputs.iter().cloned(), &[]);
         if traced {
             let (nodes, values) = (self.graph.nodes.len(), self.graph.values.len());
             frame.trace = Some(Box::new(Trace { runs: vec![true; nodes], wanted: vec![true; values] }));
@@ -185,11 +233,15 @@ impl Executor {
     /// there, with the operation's own words. It makes the `watched` values too, keeps every value that it makes
     /// if there are any, and otherwise runs what [`Self::run`] runs.
     pub fn start(&self, inputs: &[Option<&Tensor>], watched: &[ValueId]) -> Frame {
+        self.frame(inputs.iter().map(|i| i.cloned().map(Data::from)), watched)
+    }
+
+    fn frame(&self, inputs: impl Iterator<Item = Option<Data>>, watched: &[ValueId]) -> Frame {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut values = spare().unwrap_or_default();
         values.resize(self.graph.values.len(), None);
         for (&id, input) in self.graph.inputs.iter().zip(inputs) {
-            values[id.0] = input.cloned();
+            values[id.0] = input;
         }
         let trace = (!watched.is_empty()).then(|| {
             let mut wanted = vec![false; self.graph.values.len()];
@@ -204,7 +256,7 @@ impl Executor {
     }
 
     /// Whether inputs fit.
-    fn check(&self, inputs: &[Option<&Tensor>]) -> Result<()> {
+    fn check(&self, inputs: &[Option<Data>]) -> Result<()> {
         if inputs.len() > self.graph.inputs.len() {
             let expected = format!("one of {}", self.graph.inputs.len());
             return Err(Error::Input { name: "inputs".into(), expected, got: format!("{} in all", inputs.len()) });
@@ -213,11 +265,17 @@ impl Executor {
             let value = &self.graph.values[id.0];
             let bad =
                 |got: String| Err(Error::Input { name: value.name.clone(), expected: value.kind.to_string(), got });
-            match inputs.get(n).copied().flatten() {
-                Some(t) if !value.kind.admits(t.dtype(), t.dims()) => {
+            let whole = value.kind.dtype.is_whole();
+            match inputs.get(n).and_then(Option::as_ref) {
+                Some(Data::Ints(i)) if !whole || !value.kind.has_dims(i.dims()) => {
+                    return bad(format!("whole numbers {:?}", i.dims()));
+                }
+                Some(Data::Tensor(t))
+                    if !(whole || value.kind.dtype == t.dtype()) || !value.kind.has_dims(t.dims()) =>
+                {
                     return bad(format!("{} {}", t.dtype(), t.shape()));
                 }
-                Some(t) if t.device() != self.device => {
+                Some(Data::Tensor(t)) if t.device() != self.device => {
                     return bad(format!("on {}, not on {}", t.device(), self.device));
                 }
                 None if !value.optional => return bad("missing".into()),
@@ -239,6 +297,7 @@ impl Executor {
                 self.fixed(*id)?;
             }
             self.packed(n)?;
+            self.subgraphs[n].iter().try_for_each(Self::prepare)?;
         }
         Ok(())
     }
@@ -290,7 +349,7 @@ impl Executor {
     fn outputs(&self, n: usize, frame: &Frame, options: &RunOptions) -> Result<Option<Outputs>> {
         let node = &self.graph.nodes[n];
         let host = node.operator.host_inputs().unwrap_or(usize::MAX);
-        let mut inputs: SmallVec<[Option<&Tensor>; 8]> = SmallVec::new();
+        let mut inputs: SmallVec<[Option<&Data>; 8]> = SmallVec::new();
         for id in node.inputs.iter().take(host) {
             inputs.push(match id {
                 Some(id) => self.fixed(*id)?.or(frame.values[id.0].as_ref()),
@@ -305,7 +364,8 @@ impl Executor {
         if let Some(trace) = &frame.trace {
             wanted.iter_mut().zip(&node.outputs).for_each(|(w, o)| *w |= trace.wanted[o.0]);
         }
-        let call = Call { inputs: &inputs, wanted: &wanted, packed: packed.as_ref(), options };
+        let (subgraphs, device) = (&self.subgraphs[n][..], &self.device);
+        let call = Call { inputs: &inputs, wanted: &wanted, packed: packed.as_ref(), subgraphs, device, options };
         let outputs = node.operator.run(&call).map_err(|source| Error::Run {
             node: node.name.clone(),
             operator: node.operator.name(),
@@ -324,7 +384,7 @@ impl Executor {
     }
 
     /// A parameter or a constant on the device; `None` for other values.
-    fn fixed(&self, id: ValueId) -> Result<Option<&Tensor>> {
+    fn fixed(&self, id: ValueId) -> Result<Option<&Data>> {
         let value = &self.graph.values[id.0];
         if matches!(value.source, Source::Input(_) | Source::Node { .. }) {
             return Ok(None);
@@ -332,24 +392,24 @@ impl Executor {
         if let Some(there) = self.fixed[id.0].get() {
             return Ok(Some(there));
         }
-        let tensor = self.tensor(id)?;
-        Ok(Some(self.fixed[id.0].get_or_init(|| tensor)))
+        let data = self.new_data(id)?;
+        Ok(Some(self.fixed[id.0].get_or_init(|| data)))
     }
 
-    /// A parameter or a constant as a new tensor on the device.
-    fn tensor(&self, id: ValueId) -> Result<Tensor> {
+    /// A parameter or a constant, a tensor being a new one on the device.
+    fn new_data(&self, id: ValueId) -> Result<Data> {
         let value = &self.graph.values[id.0];
         let dims: SmallVec<[usize; 6]> = value.kind.sizes().collect();
         let weight = match &value.source {
-            Source::Constant(numbers) => return Ok(numbers.tensor(&dims, &self.device)?),
+            Source::Constant(numbers) => return Ok(numbers.data(&dims, &self.device)?),
             _ => self.weight(id)?,
         };
         if let (Device::Cpu, Some(shape)) = (&self.device, Shape::new(&dims)) {
-            return Ok(Tensor::cpu_write(shape, |out| weight.read_into(out))?);
+            return Ok(Tensor::cpu_write(shape, |out| weight.read_into(out))?.into());
         }
         let tensor = Tensor::from_f32(&weight.values()?, &dims, &self.device)?;
         weight.give_back();
-        Ok(tensor)
+        Ok(tensor.into())
     }
 
     fn weight(&self, id: ValueId) -> Result<&Weight> {
@@ -379,7 +439,10 @@ impl HostInputs<'_> {
     pub fn to_vec(&self, index: usize) -> Result<Option<Vec<f32>>> {
         let Some(id) = self.id(index) else { return Ok(None) };
         match &self.executor.graph.values[id.0].source {
-            Source::Constant(Constant::Float(v)) => Ok(Some(v.to_vec())),
+            Source::Constant(c) => match c {
+                Constant::Float(v) => Ok(Some(v.to_vec())),
+                other => Ok(Some(other.array(&[other.count()]).data.into_iter().map(|v| v as f32).collect())),
+            },
             _ => Ok(Some(self.executor.weight(id)?.to_vec()?)),
         }
     }
@@ -389,7 +452,8 @@ impl HostInputs<'_> {
     /// # Errors
     /// [`Error::MissingParameter`]; errors of the device.
     pub fn tensor(&self, index: usize) -> Result<Option<Tensor>> {
-        self.id(index).map(|id| self.executor.tensor(id)).transpose()
+        let data = self.id(index).map(|id| self.executor.new_data(id)).transpose()?;
+        Ok(data.map(|d| d.to_f32(&self.executor.device).map(std::borrow::Cow::into_owned)).transpose()?)
     }
 
     /// An error of the device or of a kernel, with the node's name.

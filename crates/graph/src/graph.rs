@@ -1,7 +1,9 @@
 //! Values and nodes, and how a graph is put together.
 
 use crate::operator::Slot;
-use crate::{Array, Error, Fault, Operator, Result, ValueType};
+use crate::{
+    Array, Call, Data, Element, Error, Fault, Int, IntArray, Operator, Outputs, Result, RunOptions, ValueType,
+};
 use recurve_tensor::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +12,15 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ValueId(pub(crate) usize);
 
+/// Whole numbers whose values a type knows, at most: of shapes, indices and the like.
+const MAX_KNOWN: usize = 1024;
+
+/// A constant with its dimensions.
+type Folded = (Vec<usize>, Constant);
+
+/// Elements of what is computed before a run, at most.
+const MAX_FOLDED: usize = 1 << 24;
+
 /// Numbers that stand in the graph itself.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Constant {
@@ -17,22 +28,62 @@ pub enum Constant {
     Float(Arc<[f32]>),
     /// U32
     Id(Arc<[u32]>),
+    /// whole numbers of a type
+    Int(Int, Arc<[i64]>),
+    /// truth values, 0 and 1
+    Bool(Arc<[i64]>),
 }
 
 impl Constant {
     /// The element type.
-    pub const fn dtype(&self) -> DType {
+    pub const fn dtype(&self) -> Element {
         match self {
-            Self::Float(_) => DType::F32,
-            Self::Id(_) => DType::U32,
+            Self::Float(_) => Element::F32,
+            Self::Id(_) => Element::U32,
+            Self::Int(int, _) => Element::Int(*int),
+            Self::Bool(_) => Element::Bool,
         }
     }
 
-    /// The numbers as a tensor of this shape.
-    pub(crate) fn tensor(&self, dims: &[usize], device: &Device) -> recurve_tensor::Result<Tensor> {
+    /// The numbers in this shape.
+    pub(crate) fn data(&self, dims: &[usize], device: &Device) -> recurve_tensor::Result<Data> {
+        Ok(match self {
+            Self::Float(v) => Tensor::from_f32(v, dims, device)?.into(),
+            Self::Id(v) => Tensor::from_u32(v, dims, device)?.into(),
+            Self::Int(_, v) | Self::Bool(v) => IntArray::new(dims, v.clone()).into(),
+        })
+    }
+
+    /// What stands at a value of this element type, as a constant.
+    ///
+    /// # Errors
+    /// Those of reading a tensor.
+    pub(crate) fn of(data: &Data, dtype: Element) -> recurve_tensor::Result<Self> {
+        Ok(match (dtype, data) {
+            (Element::Int(int), _) => Self::Int(int, data.to_ints()?.data().into()),
+            (Element::Bool, _) => Self::Bool(data.to_ints()?.data().into()),
+            (_, Data::Tensor(t)) if t.dtype() == DType::U32 => Self::Id(t.to_vec_u32()?.into()),
+            (_, data) => Self::Float(data.to_f32(&Device::Cpu)?.to_vec()?.into()),
+        })
+    }
+
+    /// The numbers in f64.
+    pub(crate) fn array(&self, dims: &[usize]) -> Array {
+        let data = match self {
+            Self::Float(v) => v.iter().map(|&v| v.into()).collect(),
+            Self::Id(v) => v.iter().map(|&v| v.into()).collect(),
+            Self::Int(_, v) | Self::Bool(v) => v.iter().map(|&v| v as f64).collect(),
+        };
+        Array::new(dims, data)
+    }
+
+    /// What a type knows of the numbers.
+    fn known(&self, rank: usize) -> Option<Vec<Option<i64>>> {
         match self {
-            Self::Float(v) => Tensor::from_f32(v, dims, device),
-            Self::Id(v) => Tensor::from_u32(v, dims, device),
+            Self::Int(_, v) | Self::Bool(v) if rank <= 1 && v.len() <= MAX_KNOWN => {
+                Some(v.iter().copied().map(Some).collect())
+            }
+            _ => None,
         }
     }
 
@@ -41,6 +92,7 @@ impl Constant {
         match self {
             Self::Float(v) => v.len(),
             Self::Id(v) => v.len(),
+            Self::Int(_, v) | Self::Bool(v) => v.len(),
         }
     }
 }
@@ -170,7 +222,7 @@ impl Graph {
             all.push(match &value.source {
                 Source::Input(n) => {
                     let given = inputs.get(*n).cloned().flatten();
-                    if !given.as_ref().map_or(value.optional, |a| value.kind.admits(value.kind.dtype, &a.dims)) {
+                    if !given.as_ref().map_or(value.optional, |a| value.kind.has_dims(&a.dims)) {
                         let got = given.map_or_else(|| "missing".into(), |a| format!("{:?}", a.dims));
                         return Err(Error::Input { name: value.name.clone(), expected: value.kind.to_string(), got });
                     }
@@ -182,10 +234,7 @@ impl Graph {
                 }
                 Source::Constant(c) => {
                     let dims: Vec<usize> = value.kind.sizes().collect();
-                    Some(match c {
-                        Constant::Float(v) => Array::new(&dims, v.iter().map(|&v| v.into()).collect()),
-                        Constant::Id(v) => Array::new(&dims, v.iter().map(|&v| v.into()).collect()),
-                    })
+                    Some(c.array(&dims))
                 }
                 Source::Node { .. } => None,
             });
@@ -283,7 +332,7 @@ impl GraphBuilder {
 
     /// Numbers that stand in the graph.
     pub fn constant(&mut self, name: &str, dims: &[usize], numbers: Constant) {
-        let kind = ValueType::new(numbers.dtype(), dims.iter().copied());
+        let kind = ValueType::new(numbers.dtype(), dims.iter().copied()).with_known(numbers.known(dims.len()));
         self.give(name, kind, Source::Constant(numbers), false);
     }
 
@@ -309,6 +358,19 @@ impl GraphBuilder {
     /// [`Error::Arity`], [`Error::Operand`] and [`Error::Attribute`] with the node's name, and
     /// [`Error::NoOutputs`].
     pub fn build(self) -> Result<Graph> {
+        self.assemble(false)
+    }
+
+    /// [`Self::build`], in which nodes whose outputs depend on constants and known shapes alone are computed at once
+    /// and become constants, so that the types of later nodes may depend on their elements.
+    ///
+    /// # Errors
+    /// As [`Self::build`]; [`Error::Run`] if such a node cannot be computed.
+    pub fn build_folded(self) -> Result<Graph> {
+        self.assemble(true)
+    }
+
+    fn assemble(self, fold: bool) -> Result<Graph> {
         let Self { given, nodes, outputs } = self;
         if outputs.is_empty() {
             return Err(Error::NoOutputs);
@@ -361,6 +423,17 @@ impl GraphBuilder {
             let draft = &nodes[n];
             let inputs: Vec<_> = draft.inputs.iter().map(|i| i.as_deref().map(|i| ids[i])).collect();
             let kinds = graph.types(draft, &inputs)?;
+            let folded = if fold { graph.folded(draft, &inputs, &kinds)? } else { None };
+            if let Some(constants) = folded {
+                for ((name, mut kind), (dims, numbers)) in draft.outputs.iter().zip(kinds).zip(constants) {
+                    ids.insert(name, ValueId(graph.values.len()));
+                    let known = numbers.known(dims.len());
+                    kind = ValueType::new(kind.dtype, dims).with_known(known);
+                    let source = Source::Constant(numbers);
+                    graph.values.push(Value { name: name.clone(), kind, source, optional: false });
+                }
+                continue;
+            }
             let node = graph.nodes.len();
             let mut made = Vec::new();
             for (output, (name, kind)) in draft.outputs.iter().zip(kinds).enumerate() {
@@ -379,6 +452,75 @@ impl GraphBuilder {
 }
 
 impl Graph {
+    /// What a node's outputs are, if constants and what types know of elements say it.
+    fn folded(&self, draft: &Draft, inputs: &[Option<ValueId>], kinds: &[ValueType]) -> Result<Option<Vec<Folded>>> {
+        let known = |kind: &ValueType| {
+            let (dims, content) = (kind.shape()?, kind.content()?);
+            match kind.dtype {
+                Element::Int(int) => Some((dims, Constant::Int(int, content.into()))),
+                Element::Bool => Some((dims, Constant::Bool(content.into()))),
+                _ => None,
+            }
+        };
+        let kinds = &kinds[..draft.outputs.len()];
+        if let Some(all) = kinds.iter().map(known).collect() {
+            return Ok(Some(all));
+        }
+        let least: usize = kinds.iter().map(|k| k.sizes().fold(1usize, usize::saturating_mul)).sum();
+        if inputs.iter().all(Option::is_none) && kinds.iter().any(|k| k.shape().is_none()) || least > MAX_FOLDED {
+            return Ok(None);
+        }
+        let Some(outputs) = self.computed(&draft.name, &*draft.operator, inputs, kinds.len())? else {
+            return Ok(None);
+        };
+        let constants = kinds.iter().zip(outputs).map(|(kind, output)| match output {
+            Some(data) => Ok(Some((data.dims().to_vec(), Constant::of(&data, kind.dtype)?))),
+            None => Ok(None),
+        });
+        constants.collect()
+    }
+
+    /// What a node gives if its inputs are all constants; `None` otherwise.
+    pub(crate) fn computed(
+        &self,
+        name: &str,
+        operator: &dyn Operator,
+        inputs: &[Option<ValueId>],
+        outputs: usize,
+    ) -> Result<Option<Outputs>> {
+        let constant = |id: &ValueId| matches!(self.values[id.0].source, Source::Constant(_));
+        let folds = operator.host_inputs().is_none() && operator.subgraphs().is_empty() && operator.is_pure();
+        if !folds || !inputs.iter().flatten().all(constant) {
+            return Ok(None);
+        }
+        let operands = inputs.iter().map(|i| i.map(|i| self.constant(i)).transpose());
+        let operands = operands.collect::<Result<Vec<_>>>()?;
+        let slots = operator.slots();
+        if (0..inputs.len()).any(|i| operands[i].is_none() && !slots[i.min(slots.len() - 1)].is_optional()) {
+            return Ok(None);
+        }
+        let operands: Vec<_> = operands.iter().map(Option::as_ref).collect();
+        let (wanted, options) = (vec![true; outputs], RunOptions::default());
+        let call = Call {
+            inputs: &operands,
+            wanted: &wanted,
+            packed: None,
+            subgraphs: &[],
+            device: &Device::Cpu,
+            options: &options,
+        };
+        let run = |source| Error::Run { node: name.into(), operator: operator.name(), source };
+        operator.run(&call).map(Some).map_err(run)
+    }
+
+    /// A constant on the CPU.
+    fn constant(&self, id: ValueId) -> Result<Data> {
+        let value = &self.values[id.0];
+        let dims: Vec<usize> = value.kind.sizes().collect();
+        let Source::Constant(numbers) = &value.source else { unreachable!("only asked of constants") };
+        Ok(numbers.data(&dims, &Device::Cpu)?)
+    }
+
     /// The types of a node's outputs, if its inputs fit.
     fn types(&self, draft: &Draft, inputs: &[Option<ValueId>]) -> Result<Vec<ValueType>> {
         let operator = draft.operator.name();

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod data;
 mod error;
 mod executor;
 mod graph;
@@ -20,8 +21,9 @@ mod passes;
 mod value;
 
 pub use array::Array;
+pub use data::{Data, IntArray};
 pub use error::{Error, Result};
 pub use executor::{Executor, Frame};
 pub use graph::{Constant, Graph, GraphBuilder, Node, Source, Value, ValueId};
 pub use operator::{Call, Fault, HostInputs, Operator, Outputs, Packed, RunOptions, Slot};
-pub use value::{Dim, ValueType};
+pub use value::{Dim, Element, Int, ValueType};

@@ -1,11 +1,13 @@
 //! What an operator is.
 
-use crate::{Array, Executor, ValueType};
+use crate::{Array, Data, Executor, Graph, IntArray, ValueType};
 use core::fmt;
 use recurve_kernels::Strategy;
 use recurve_tensor::{DType, Device, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// An input of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +45,8 @@ pub enum Fault {
     Attribute(&'static str, String),
 }
 
-/// What a node gives, one tensor an output; `None` for outputs that nobody wants.
-pub type Outputs = SmallVec<[Option<Tensor>; 3]>;
+/// What a node gives, one value an output; `None` for outputs that nobody wants.
+pub type Outputs = SmallVec<[Option<Data>; 3]>;
 
 /// What an operator made of its parameters, once for a device.
 pub type Packed = Box<dyn Any + Send + Sync>;
@@ -63,22 +65,72 @@ pub struct RunOptions {
 /// One run of a node.
 pub struct Call<'a> {
     /// The inputs; `None` where one was left out, and where it is among [`Operator::host_inputs`].
-    pub inputs: &'a [Option<&'a Tensor>],
+    pub inputs: &'a [Option<&'a Data>],
     /// Which outputs are used.
     pub wanted: &'a [bool],
     /// What [`Operator::pack`] made.
     pub packed: Option<&'a Packed>,
+    /// The node's subgraphs on the device, one an entry of [`Operator::subgraphs`].
+    pub subgraphs: &'a [Executor],
+    /// Where tensors are.
+    pub device: &'a Device,
     /// The caller's choices.
     pub options: &'a RunOptions,
 }
 
 impl<'a> Call<'a> {
+    /// An input, if it was not left out.
+    pub fn get(&self, index: usize) -> Option<&'a Data> {
+        self.inputs.get(index).copied().flatten()
+    }
+
     /// An input that the operator cannot do without.
     ///
     /// # Panics
     /// If it is not there: the executor runs no node without its required inputs.
-    pub fn input(&self, index: usize) -> &'a Tensor {
+    pub fn data(&self, index: usize) -> &'a Data {
         self.inputs[index].expect("the executor runs no node without its required inputs")
+    }
+
+    /// An input that is a tensor by its type: F32, F16 or U32.
+    ///
+    /// # Panics
+    /// If it is not there, or is no tensor.
+    pub fn input(&self, index: usize) -> &'a Tensor {
+        self.data(index).as_tensor().expect("a tensor by its type")
+    }
+
+    /// An input, if it was not left out, that is a tensor by its type.
+    ///
+    /// # Panics
+    /// If it is no tensor.
+    pub fn optional(&self, index: usize) -> Option<&'a Tensor> {
+        self.get(index).map(|d| d.as_tensor().expect("a tensor by its type"))
+    }
+
+    /// An input as f32 on the device.
+    ///
+    /// # Errors
+    /// Those of [`Data::to_f32`].
+    pub fn floats(&self, index: usize) -> recurve_tensor::Result<Cow<'a, Tensor>> {
+        self.data(index).to_f32(self.device)
+    }
+
+    /// An input as whole numbers in host memory.
+    ///
+    /// # Errors
+    /// Those of [`Data::to_ints`].
+    pub fn ints(&self, index: usize) -> recurve_tensor::Result<IntArray> {
+        self.data(index).to_ints()
+    }
+
+    /// The inputs that were not left out, if they all are whole numbers in host memory.
+    pub fn all_ints(&self) -> Option<SmallVec<[&'a IntArray; 4]>> {
+        let ints = self.inputs.iter().flatten().map(|d| match d {
+            Data::Ints(i) => Some(i),
+            Data::Tensor(_) => None,
+        });
+        ints.collect()
     }
 }
 
@@ -119,7 +171,17 @@ pub trait Operator: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Computes the outputs on the inputs' device.
+    /// The graphs that it runs: the branches of an `If`, the body of a loop.
+    fn subgraphs(&self) -> &[Arc<Graph>] {
+        &[]
+    }
+
+    /// Whether the outputs are functions of the inputs; otherwise it is run anew in every run.
+    fn is_pure(&self) -> bool {
+        true
+    }
+
+    /// Computes the outputs on the device.
     ///
     /// # Errors
     /// What operations on tensors refuse, and errors of the device.
@@ -133,9 +195,17 @@ pub trait Operator: fmt::Debug + Send + Sync {
     fn as_any(&self) -> &dyn Any;
 }
 
-/// The type of an input that must be there.
-pub(crate) fn required<'a>(inputs: &[Option<&'a ValueType>], index: usize) -> Result<&'a ValueType, Fault> {
+/// The type of an input that must be there, whose number of dimensions may be unknown.
+pub(crate) fn given<'a>(inputs: &[Option<&'a ValueType>], index: usize) -> Result<&'a ValueType, Fault> {
     inputs.get(index).copied().flatten().ok_or_else(|| Fault::Input(index, "given".into()))
+}
+
+/// The type of an input that must be there, with a known number of dimensions.
+pub(crate) fn required<'a>(inputs: &[Option<&'a ValueType>], index: usize) -> Result<&'a ValueType, Fault> {
+    match given(inputs, index)? {
+        t if t.unranked => Err(Fault::Input(index, "of a known number of dimensions".into())),
+        t => Ok(t),
+    }
 }
 
 /// An input of a float type.
@@ -151,8 +221,8 @@ pub(crate) fn ids<'a>(inputs: &[Option<&'a ValueType>], index: usize) -> Result<
 }
 
 /// One output.
-pub(crate) fn one(t: Tensor) -> Outputs {
-    smallvec::smallvec![Some(t)]
+pub(crate) fn one(t: impl Into<Data>) -> Outputs {
+    smallvec::smallvec![Some(t.into())]
 }
 
 /// The array of a required input.

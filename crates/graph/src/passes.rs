@@ -1,9 +1,7 @@
 //! Graphs that compute the same with less work.
 
-use crate::graph::complete;
 use crate::ops::{Activate, Binary, Gather, Linear, MatMul, Recurrent};
-use crate::{Call, Constant, Dim, Graph, Operator, Result, RunOptions, Source, ValueId};
-use recurve_tensor::{DType, Device, Tensor};
+use crate::{Constant, Dim, Graph, Operator, Result, Source, ValueId};
 use recurve_vocabulary::Activation;
 use std::sync::Arc;
 
@@ -28,30 +26,11 @@ impl Graph {
     fn fold_constants(&mut self) -> Result<()> {
         for n in 0..self.nodes.len() {
             let node = &self.nodes[n];
-            let constant = |id: &ValueId| matches!(self.values[id.0].source, Source::Constant(_));
-            if node.operator.host_inputs().is_some() || !node.inputs.iter().flatten().all(constant) {
-                continue;
-            }
-            let operands = node.inputs.iter().map(|i| i.map(|i| self.constant(i)).transpose());
-            let operands = operands.collect::<Result<Vec<_>>>()?;
-            if !complete(node, |i| operands[i].is_some()) {
-                continue;
-            }
-            let inputs: Vec<_> = operands.iter().map(Option::as_ref).collect();
-            let wanted = vec![true; node.outputs.len()];
-            let options = RunOptions::default();
-            let call = Call { inputs: &inputs, wanted: &wanted, packed: None, options: &options };
-            let outputs = node.operator.run(&call).map_err(|source| crate::Error::Run {
-                node: node.name.clone(),
-                operator: node.operator.name(),
-                source,
-            })?;
+            let computed = self.computed(&node.name, &*node.operator, &node.inputs, node.outputs.len())?;
+            let Some(outputs) = computed else { continue };
             for (id, output) in node.outputs.clone().into_iter().zip(outputs.into_iter().flatten()) {
-                let numbers = match output.dtype() {
-                    DType::U32 => Constant::Id(output.to_vec_u32()?.into()),
-                    _ => Constant::Float(output.to_vec()?.into()),
-                };
                 let value = &mut self.values[id.0];
+                let numbers = Constant::of(&output, value.kind.dtype)?;
                 value.kind.dims = output.dims().iter().copied().map(Dim::Size).collect();
                 value.source = Source::Constant(numbers);
             }
@@ -72,14 +51,6 @@ impl Graph {
         let mut keep = keep.into_iter();
         self.nodes.retain(|_| keep.next().expect("one for each node"));
         Ok(())
-    }
-
-    /// A constant on the CPU.
-    fn constant(&self, id: ValueId) -> Result<Tensor> {
-        let value = &self.values[id.0];
-        let dims: Vec<usize> = value.kind.sizes().collect();
-        let Source::Constant(numbers) = &value.source else { unreachable!("only asked of constants") };
-        Ok(numbers.tensor(&dims, &Device::Cpu)?)
     }
 
     /// The node that makes a value.

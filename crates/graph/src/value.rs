@@ -4,6 +4,93 @@ use core::fmt;
 use recurve_tensor::DType;
 use std::sync::Arc;
 
+/// A type of whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Int {
+    /// 8 bits, signed
+    I8,
+    /// 8 bits
+    U8,
+    /// 16 bits, signed
+    I16,
+    /// 16 bits
+    U16,
+    /// 32 bits, signed
+    I32,
+    /// 32 bits
+    U32,
+    /// 64 bits, signed
+    I64,
+    /// 64 bits
+    U64,
+}
+
+/// The type of a value's elements.
+///
+/// Floats, and U32, stand in tensors of that type. Whole numbers and truth values that come from the caller, from
+/// constants and from shapes are exact and in host memory; those that a device computes from floats stay there, as
+/// f32 or U32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// 32-bit float
+    F32,
+    /// 16-bit float
+    F16,
+    /// ids and lengths in a U32 tensor
+    U32,
+    /// whole numbers
+    Int(Int),
+    /// truth values, 0 and 1
+    Bool,
+}
+
+impl Element {
+    /// Whether its elements are floats.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16)
+    }
+
+    /// Whether its elements may stand in host memory.
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::Int(_) | Self::Bool)
+    }
+}
+
+impl From<DType> for Element {
+    fn from(t: DType) -> Self {
+        match t {
+            DType::F32 => Self::F32,
+            DType::F16 => Self::F16,
+            DType::U32 => Self::U32,
+        }
+    }
+}
+
+impl PartialEq<DType> for Element {
+    fn eq(&self, other: &DType) -> bool {
+        *self == Self::from(*other)
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::U32 => "u32",
+            Self::Int(Int::I8) => "int8",
+            Self::Int(Int::U8) => "uint8",
+            Self::Int(Int::I16) => "int16",
+            Self::Int(Int::U16) => "uint16",
+            Self::Int(Int::I32) => "int32",
+            Self::Int(Int::U32) => "uint32",
+            Self::Int(Int::I64) => "int64",
+            Self::Int(Int::U64) => "uint64",
+            Self::Bool => "bool",
+        })
+    }
+}
+
 /// A dimension as far as it is known before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Dim {
@@ -88,18 +175,41 @@ impl fmt::Display for Dim {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValueType {
     /// The element type.
-    pub dtype: DType,
-    /// The dimensions, outermost first.
+    pub dtype: Element,
+    /// The dimensions, outermost first; none if [`Self::unranked`].
     pub dims: Vec<Dim>,
+    /// How many dimensions there are is known only when the graph runs.
+    pub unranked: bool,
+    /// Of whole numbers along at most one dimension: those that are known before a run.
+    pub known: Option<Arc<[Option<i64>]>>,
 }
 
 impl ValueType {
     /// A type with these dimensions.
-    pub fn new(dtype: DType, dims: impl IntoIterator<Item = impl Into<Dim>>) -> Self {
-        Self { dtype, dims: dims.into_iter().map(Into::into).collect() }
+    pub fn new(dtype: impl Into<Element>, dims: impl IntoIterator<Item = impl Into<Dim>>) -> Self {
+        let dims = dims.into_iter().map(Into::into).collect();
+        Self { dtype: dtype.into(), dims, unranked: false, known: None }
     }
 
-    /// Number of dimensions.
+    /// A type whose number of dimensions is not known.
+    pub fn unranked(dtype: impl Into<Element>) -> Self {
+        Self { dtype: dtype.into(), dims: Vec::new(), unranked: true, known: None }
+    }
+
+    /// The same type without what is known of its elements, of other dimensions.
+    #[must_use]
+    pub fn with_dims(&self, dims: Vec<Dim>) -> Self {
+        Self { dtype: self.dtype, dims, unranked: false, known: None }
+    }
+
+    /// The same type with what is known of its elements.
+    #[must_use]
+    pub fn with_known(mut self, known: Option<impl Into<Arc<[Option<i64>]>>>) -> Self {
+        self.known = known.map(Into::into);
+        self
+    }
+
+    /// Number of dimensions, of a type where it is known.
     pub fn rank(&self) -> usize {
         self.dims.len()
     }
@@ -109,16 +219,34 @@ impl ValueType {
         self.dims.iter().filter_map(Dim::size)
     }
 
+    /// The sizes of all its dimensions, if they are known.
+    pub fn shape(&self) -> Option<Vec<usize>> {
+        if self.unranked { None } else { self.dims.iter().map(Dim::size).collect() }
+    }
+
+    /// All of its elements, if they are known.
+    pub fn content(&self) -> Option<Vec<i64>> {
+        self.known.as_ref()?.iter().copied().collect()
+    }
+
     /// Whether a tensor has this type.
-    pub fn admits(&self, dtype: DType, dims: &[usize]) -> bool {
-        self.dtype == dtype
-            && self.dims.len() == dims.len()
-            && self.dims.iter().zip(dims).all(|(d, &n)| d.size().is_none_or(|s| s == n))
+    pub fn admits(&self, dtype: impl Into<Element>, dims: &[usize]) -> bool {
+        self.dtype == dtype.into() && self.has_dims(dims)
+    }
+
+    /// Whether dimensions are of this type.
+    pub fn has_dims(&self, dims: &[usize]) -> bool {
+        self.unranked
+            || self.dims.len() == dims.len()
+                && self.dims.iter().zip(dims).all(|(d, &n)| d.size().is_none_or(|s| s == n))
     }
 }
 
 impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.unranked {
+            return write!(f, "{} of any shape", self.dtype);
+        }
         write!(f, "{} [", self.dtype)?;
         for (n, d) in self.dims.iter().enumerate() {
             write!(f, "{}{d}", if n > 0 { ", " } else { "" })?;

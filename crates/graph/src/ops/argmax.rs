@@ -22,7 +22,7 @@ impl Operator for ArgMax {
         check_axis(x, self.axis)?;
         let mut dims = x.dims.clone();
         dims[self.axis] = Dim::Size(1);
-        Ok(vec![ValueType { dtype: DType::U32, dims }])
+        Ok(vec![ValueType::new(DType::U32, dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         Ok(one(call.input(0).argmax(self.axis)?))

@@ -37,7 +37,7 @@ impl Operator for Binary {
             |t: &ValueType, n: usize| (n + t.rank()).checked_sub(rank).map_or(Dim::Size(1), |n| t.dims[n].clone());
         let dims: Option<Vec<Dim>> = (0..rank).map(|n| dim(a, n).broadcast(&dim(b, n))).collect();
         let dims = dims.ok_or_else(|| Fault::Input(1, format!("of a shape that can be broadcast with {a}")))?;
-        Ok(vec![ValueType { dtype: a.dtype, dims }])
+        Ok(vec![a.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let (a, b) = (call.input(0), call.input(1));

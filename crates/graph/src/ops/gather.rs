@@ -19,7 +19,7 @@ impl Operator for Gather {
             return Err(Fault::Input(0, "a table [rows, width]".into()));
         };
         let dims = ids.dims.iter().chain([width]).cloned().collect();
-        Ok(vec![ValueType { dtype: table.dtype, dims }])
+        Ok(vec![table.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         Ok(one(call.input(0).gather(call.input(1))?))

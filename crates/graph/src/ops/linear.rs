@@ -37,10 +37,10 @@ impl Operator for Linear {
         {
             return Err(Fault::Input(2, format!("[units] with {units} units")));
         }
-        Ok(vec![ValueType { dtype: x.dtype, dims }])
+        Ok(vec![x.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        let bias = call.inputs.get(2).copied().flatten();
+        let bias = call.optional(2);
         let options = MatmulOptions { transpose_rhs: self.transposed, bias, activation: self.activation };
         Ok(one(call.input(0).matmul_with(call.input(1), &options)?))
     }

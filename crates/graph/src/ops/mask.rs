@@ -26,7 +26,7 @@ impl Operator for Mask {
                 None => return Err(Fault::Input(0, "[…, features]".into())),
             },
         };
-        Ok(vec![ValueType { dtype: DType::U32, dims }])
+        Ok(vec![ValueType::new(DType::U32, dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let value = match *self {

@@ -31,7 +31,7 @@ impl Operator for MatMul {
             }
         }
         dims.extend([m.clone(), n.clone()]);
-        Ok(vec![ValueType { dtype: a.dtype, dims }])
+        Ok(vec![a.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         Ok(one(call.input(0).matmul(call.input(1))?))

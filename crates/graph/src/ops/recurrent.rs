@@ -1,7 +1,7 @@
 //! Recurrent layers, stacked and in both directions, as PyTorch's modules have them.
 
 use super::prelude::*;
-use crate::{HostInputs, Packed};
+use crate::{Data, HostInputs, Packed};
 use half::f16;
 use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, TokenTable};
 use recurve_tensor::Device;
@@ -219,7 +219,7 @@ impl Operator for Recurrent {
                 if same && t.dtype == dtype {
                     Ok(())
                 } else {
-                    let shown = ValueType { dtype, dims: dims.to_vec() };
+                    let shown = ValueType::new(dtype, dims.iter().cloned());
                     Err(Fault::Input(input, format!("{words}, {shown}")))
                 }
             }
@@ -252,8 +252,8 @@ impl Operator for Recurrent {
                 }
             }
         }
-        let y = ValueType { dtype: DType::F32, dims: vec![first.clone(), second.clone(), Dim::Size(d * w)] };
-        let states = core::iter::once(h_size).chain(c_size).map(|n| ValueType { dtype: DType::F32, dims: state(n) });
+        let y = ValueType::new(DType::F32, vec![first.clone(), second.clone(), Dim::Size(d * w)]);
+        let states = core::iter::once(h_size).chain(c_size).map(|n| ValueType::new(DType::F32, state(n)));
         Ok(core::iter::once(y).chain(states).collect())
     }
     fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
@@ -262,7 +262,7 @@ impl Operator for Recurrent {
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let packed = call.packed.and_then(|p| p.downcast_ref::<Ready>());
         let Ready { layers, table } = packed.expect("what `pack` made");
-        let input = |n: usize| call.inputs.get(n).copied().flatten();
+        let input = |n: usize| call.optional(n);
         let x = call.input(X);
         if call.options.tune
             && let [first, second, ..] = *x.dims()
@@ -286,7 +286,7 @@ impl Operator for Recurrent {
             Some(table) => layers.forward_tokens(x, table, &args)?,
             None => layers.forward(x, &args)?,
         };
-        Ok(smallvec![out.y, Some(out.h), out.c])
+        Ok(smallvec![out.y.map(Data::from), Some(out.h.into()), out.c.map(Data::from)])
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let given = |n: usize| inputs.get(n).copied().flatten();

@@ -54,7 +54,7 @@ impl Operator for Reshape {
         {
             return Err(bad(format!("have {b} elements, but {x} has {a}")));
         }
-        Ok(vec![ValueType { dtype: x.dtype, dims }])
+        Ok(vec![x.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let x = call.input(0);

@@ -22,7 +22,7 @@ impl Operator for Transpose {
             return Err(Fault::Attribute("axes", message));
         }
         let dims = self.0.iter().map(|&a| x.dims[a].clone()).collect();
-        Ok(vec![ValueType { dtype: x.dtype, dims }])
+        Ok(vec![x.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         Ok(one(call.input(0).transpose(&self.0)?))
