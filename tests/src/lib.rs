@@ -5,6 +5,7 @@
 
 pub mod conformance;
 pub mod fuzz;
+pub mod node_tests;
 pub mod numerics;
 pub mod onnx;
 pub mod parity;

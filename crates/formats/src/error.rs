@@ -78,6 +78,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// Parts of an ONNX file that cannot be run, all of them.
+    #[error("{path}: this ONNX file cannot be run:{}", list(problems))]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// What, and why.
+        problems: Vec<crate::Problem>,
+    },
     /// An array file is not what is needed.
     #[error("{path}: {message}")]
     Array {
@@ -92,4 +100,14 @@ impl From<recurve_tensor::Error> for Error {
     fn from(e: recurve_tensor::Error) -> Self {
         Self::Run(e.into())
     }
+}
+
+/// Problems, a line each, of many of them the first.
+fn list(problems: &[crate::Problem]) -> String {
+    const MOST: usize = 20;
+    let mut text: String = problems.iter().take(MOST).map(|p| format!("\n  {p}")).collect();
+    if let Some(more @ 1..) = problems.len().checked_sub(MOST) {
+        text += &format!("\n  and {more} more");
+    }
+    text
 }

@@ -8,6 +8,7 @@ mod files;
 mod model;
 mod native;
 mod npy;
+mod onnx;
 mod text;
 
 pub use arrays::{HostArray, HostData, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array};
@@ -15,4 +16,5 @@ pub use error::{Error, Result};
 pub use files::{check_writable, write_file};
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
+pub use onnx::{OnnxModel, OnnxValue, Problem, read_tensor};
 pub use text::{Reading, TextSpec};

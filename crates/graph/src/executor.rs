@@ -350,13 +350,14 @@ impl Executor {
         let node = &self.graph.nodes[n];
         let host = node.operator.host_inputs().unwrap_or(usize::MAX);
         let mut inputs: SmallVec<[Option<&Data>; 8]> = SmallVec::new();
-        for id in node.inputs.iter().take(host) {
+        for (i, id) in node.inputs.iter().enumerate() {
             inputs.push(match id {
+                Some(id) if i >= host => frame.values[id.0].as_ref(),
                 Some(id) => self.fixed(*id)?.or(frame.values[id.0].as_ref()),
                 None => None,
             });
         }
-        if !complete(node, |i| i >= host || inputs[i].is_some()) {
+        if !complete(node, |i| inputs[i].is_some() || i >= host && node.inputs[i].is_some_and(|id| self.is_fixed(id))) {
             return Ok(None);
         }
         let packed = self.packed(n)?;
@@ -374,6 +375,10 @@ impl Executor {
         Ok(Some(outputs))
     }
 
+    fn is_fixed(&self, id: ValueId) -> bool {
+        matches!(self.graph.values[id.0].source, Source::Parameter | Source::Constant(_))
+    }
+
     /// What a node made of its parameters.
     fn packed(&self, n: usize) -> Result<&Option<Packed>> {
         if let Some(there) = self.packed[n].get() {
@@ -385,8 +390,7 @@ impl Executor {
 
     /// A parameter or a constant on the device; `None` for other values.
     fn fixed(&self, id: ValueId) -> Result<Option<&Data>> {
-        let value = &self.graph.values[id.0];
-        if matches!(value.source, Source::Input(_) | Source::Node { .. }) {
+        if !self.is_fixed(id) {
             return Ok(None);
         }
         if let Some(there) = self.fixed[id.0].get() {
@@ -430,6 +434,16 @@ fn check_shape(value: &Value, weight: &Weight) -> Result<()> {
 impl HostInputs<'_> {
     fn id(&self, index: usize) -> Option<ValueId> {
         self.executor.graph.nodes[self.node].inputs.get(index).copied().flatten()
+    }
+
+    /// Whether an input was not left out.
+    pub fn is_given(&self, index: usize) -> bool {
+        self.id(index).is_some()
+    }
+
+    /// Whether an input is there before a run.
+    pub fn is_fixed(&self, index: usize) -> bool {
+        self.id(index).is_some_and(|id| self.executor.is_fixed(id))
     }
 
     /// A copy of the elements of an input, if there is one.

@@ -395,65 +395,177 @@ impl GraphBuilder {
         }
         let order = order(&nodes, maker)?;
 
-        let mut graph = Graph { values: Vec::new(), nodes: Vec::new(), inputs: Vec::new(), outputs: Vec::new() };
-        let mut ids: HashMap<&str, ValueId> = HashMap::new();
-        for g in &given {
-            let id = ValueId(graph.values.len());
-            let source = match &g.source {
-                Source::Input(_) => {
-                    graph.inputs.push(id);
-                    Source::Input(graph.inputs.len() - 1)
-                }
-                Source::Constant(c) => {
-                    let count: usize = g.kind.sizes().product();
-                    if count != c.count() {
-                        let expected = format!("of {count} elements for its shape");
-                        let got = format!("of {}", c.count());
-                        return Err(Error::Input { name: g.name.clone(), expected, got });
-                    }
-                    g.source.clone()
-                }
-                other => other.clone(),
-            };
-            ids.insert(&g.name, id);
-            let (name, kind) = (g.name.clone(), g.kind.clone());
-            graph.values.push(Value { name, kind, source, optional: g.optional });
+        let mut assembly = Assembly::new(fold);
+        for g in given {
+            assembly.give(g.name, g.kind, g.source, g.optional)?;
         }
         for n in order {
             let draft = &nodes[n];
-            let inputs: Vec<_> = draft.inputs.iter().map(|i| i.as_deref().map(|i| ids[i])).collect();
-            let kinds = graph.types(draft, &inputs)?;
-            let folded = if fold { graph.folded(draft, &inputs, &kinds)? } else { None };
-            if let Some(constants) = folded {
-                for ((name, mut kind), (dims, numbers)) in draft.outputs.iter().zip(kinds).zip(constants) {
-                    ids.insert(name, ValueId(graph.values.len()));
-                    let known = numbers.known(dims.len());
-                    kind = ValueType::new(kind.dtype, dims).with_known(known);
-                    let source = Source::Constant(numbers);
-                    graph.values.push(Value { name: name.clone(), kind, source, optional: false });
-                }
-                continue;
-            }
-            let node = graph.nodes.len();
-            let mut made = Vec::new();
-            for (output, (name, kind)) in draft.outputs.iter().zip(kinds).enumerate() {
-                let id = ValueId(graph.values.len());
-                ids.insert(name, id);
-                made.push(id);
-                let source = Source::Node { node, output };
-                graph.values.push(Value { name: name.clone(), kind, source, optional: false });
-            }
-            let (name, operator) = (draft.name.clone(), draft.operator.clone());
-            graph.nodes.push(Node { name, operator, inputs, outputs: made });
+            let find = |i: &String| assembly.find(i).expect("its maker comes before it");
+            let inputs: Vec<_> = draft.inputs.iter().map(|i| i.as_ref().map(find)).collect();
+            assembly.node(&draft.name, draft.operator.clone(), &inputs, &draft.outputs)?;
         }
-        graph.outputs = outputs.iter().map(|(name, value)| (name.clone(), ids[&**value])).collect();
+        let find = |value: &str| assembly.find(value).expect("made, as was checked");
+        let outputs = outputs.into_iter().map(|(name, value)| (name, find(&value))).collect();
+        assembly.finish(outputs)
+    }
+}
+
+/// A graph that grows node by node, each after those that it needs, so that the types of values are known as soon
+/// as they are made.
+#[derive(Clone, Debug)]
+pub struct Assembly {
+    graph: Graph,
+    names: HashMap<String, ValueId>,
+    fold: bool,
+}
+
+impl Assembly {
+    /// Nothing yet. With `fold` nodes whose outputs depend on constants and known shapes alone are computed at once.
+    pub fn new(fold: bool) -> Self {
+        let graph = Graph { values: Vec::new(), nodes: Vec::new(), inputs: Vec::new(), outputs: Vec::new() };
+        Self { graph, names: HashMap::new(), fold }
+    }
+
+    /// The value with this name.
+    pub fn find(&self, name: &str) -> Option<ValueId> {
+        self.names.get(name).copied()
+    }
+
+    /// A value.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.graph.values[id.0]
+    }
+
+    /// The numbers of a value that is a constant.
+    pub fn constant_of(&self, id: ValueId) -> Option<&Constant> {
+        match &self.graph.values[id.0].source {
+            Source::Constant(c) => Some(c),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, name: String, kind: ValueType, source: Source, optional: bool) -> Result<ValueId> {
+        let id = ValueId(self.graph.values.len());
+        let label = |g: &Graph, source: &Source| match source {
+            Source::Node { node, .. } => g.nodes.get(*node).map_or("this node".into(), |n| format!("`{}`", n.name)),
+            _ => "the graph's inputs".into(),
+        };
+        if let Some(first) = self.names.get(&name) {
+            let (first, second) = (&self.graph.values[first.0].source, &source);
+            let (first, second) = (label(&self.graph, first), label(&self.graph, second));
+            return Err(Error::Duplicate { value: name, first, second });
+        }
+        self.names.insert(name.clone(), id);
+        self.graph.values.push(Value { name, kind, source, optional });
+        Ok(id)
+    }
+
+    fn give(&mut self, name: String, kind: ValueType, source: Source, optional: bool) -> Result<ValueId> {
+        let source = match source {
+            Source::Input(_) => Source::Input(self.graph.inputs.len()),
+            Source::Constant(c) => {
+                let count: usize = kind.sizes().product();
+                if count != c.count() {
+                    let expected = format!("of {count} elements for its shape");
+                    return Err(Error::Input { name, expected, got: format!("of {}", c.count()) });
+                }
+                Source::Constant(c)
+            }
+            other => other,
+        };
+        let input = matches!(source, Source::Input(_));
+        let id = self.add(name, kind, source, optional)?;
+        if input {
+            self.graph.inputs.push(id);
+        }
+        Ok(id)
+    }
+
+    /// A value that the caller gives.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`].
+    pub fn input(&mut self, name: &str, kind: ValueType, optional: bool) -> Result<ValueId> {
+        self.give(name.into(), kind, Source::Input(0), optional)
+    }
+
+    /// Numbers that stand in the graph itself.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`]; [`Error::Input`] if there are more or fewer than the shape has.
+    pub fn constant(&mut self, name: &str, dims: &[usize], numbers: Constant) -> Result<ValueId> {
+        let kind = ValueType::new(numbers.dtype(), dims.iter().copied()).with_known(numbers.known(dims.len()));
+        self.give(name.into(), kind, Source::Constant(numbers), false)
+    }
+
+    /// A node with its outputs, in the order of their names.
+    ///
+    /// # Errors
+    /// [`Error::Arity`], [`Error::Operand`] and [`Error::Attribute`] with the node's name, [`Error::Duplicate`];
+    /// [`Error::Run`] if a node of constants cannot be computed.
+    pub fn node(
+        &mut self,
+        name: &str,
+        operator: Arc<dyn Operator>,
+        inputs: &[Option<ValueId>],
+        outputs: &[String],
+    ) -> Result<Vec<ValueId>> {
+        let kinds = self.graph.types(name, &*operator, inputs, outputs.len())?;
+        let folded =
+            if self.fold { self.graph.folded(name, &*operator, inputs, &kinds[..outputs.len()])? } else { None };
+        if let Some(constants) = folded {
+            let constants = outputs.iter().zip(kinds).zip(constants).map(|((name, kind), (dims, numbers))| {
+                let known = numbers.known(dims.len());
+                let kind = ValueType::new(kind.dtype, dims).with_known(known);
+                self.add(name.clone(), kind, Source::Constant(numbers), false)
+            });
+            return constants.collect();
+        }
+        let node = self.graph.nodes.len();
+        let made = outputs
+            .iter()
+            .zip(kinds)
+            .enumerate()
+            .map(|(output, (name, kind))| self.add(name.clone(), kind, Source::Node { node, output }, false));
+        let made = made.collect::<Result<Vec<_>>>()?;
+        let (name, inputs) = (name.into(), inputs.to_vec());
+        self.graph.nodes.push(Node { name, operator, inputs, outputs: made.clone() });
+        Ok(made)
+    }
+
+    /// The graph with its outputs, by the names under which they come out. Constants that nothing uses are dropped.
+    ///
+    /// # Errors
+    /// [`Error::NoOutputs`].
+    pub fn finish(self, outputs: Vec<(String, ValueId)>) -> Result<Graph> {
+        let Self { mut graph, .. } = self;
+        if outputs.is_empty() {
+            return Err(Error::NoOutputs);
+        }
+        graph.outputs = outputs;
+        let mut used = vec![false; graph.values.len()];
+        let inputs = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
+        inputs.chain(graph.outputs.iter().map(|(_, id)| id)).for_each(|id| used[id.0] = true);
+        for (value, used) in graph.values.iter_mut().zip(used) {
+            if let (Source::Constant(c), false) = (&mut value.source, used) {
+                *c = Constant::Float([].into());
+                value.kind = ValueType::new(Element::F32, [0usize]);
+            }
+        }
         Ok(graph)
     }
 }
 
 impl Graph {
     /// What a node's outputs are, if constants and what types know of elements say it.
-    fn folded(&self, draft: &Draft, inputs: &[Option<ValueId>], kinds: &[ValueType]) -> Result<Option<Vec<Folded>>> {
+    fn folded(
+        &self,
+        name: &str,
+        operator: &dyn Operator,
+        inputs: &[Option<ValueId>],
+        kinds: &[ValueType],
+    ) -> Result<Option<Vec<Folded>>> {
         let known = |kind: &ValueType| {
             let (dims, content) = (kind.shape()?, kind.content()?);
             match kind.dtype {
@@ -462,7 +574,6 @@ impl Graph {
                 _ => None,
             }
         };
-        let kinds = &kinds[..draft.outputs.len()];
         if let Some(all) = kinds.iter().map(known).collect() {
             return Ok(Some(all));
         }
@@ -470,7 +581,7 @@ impl Graph {
         if inputs.iter().all(Option::is_none) && kinds.iter().any(|k| k.shape().is_none()) || least > MAX_FOLDED {
             return Ok(None);
         }
-        let Some(outputs) = self.computed(&draft.name, &*draft.operator, inputs, kinds.len())? else {
+        let Some(outputs) = self.computed(name, operator, inputs, kinds.len())? else {
             return Ok(None);
         };
         let constants = kinds.iter().zip(outputs).map(|(kind, output)| match output {
@@ -522,9 +633,15 @@ impl Graph {
     }
 
     /// The types of a node's outputs, if its inputs fit.
-    fn types(&self, draft: &Draft, inputs: &[Option<ValueId>]) -> Result<Vec<ValueType>> {
-        let operator = draft.operator.name();
-        let (node, slots) = (draft.name.clone(), draft.operator.slots());
+    fn types(
+        &self,
+        name: &str,
+        what: &dyn Operator,
+        inputs: &[Option<ValueId>],
+        outputs: usize,
+    ) -> Result<Vec<ValueType>> {
+        let operator = what.name();
+        let (node, slots) = (name.to_owned(), what.slots());
         let many = matches!(slots.last(), Some(Slot::Many(_) | Slot::Rest(_)));
         let least = slots.iter().rposition(|s| !s.is_optional()).map_or(0, |n| n + 1);
         if inputs.len() < least || (!many && inputs.len() > slots.len()) {
@@ -547,7 +664,7 @@ impl Graph {
             if input.is_none() && !slot(i).is_optional() {
                 return operand(i, "given".into(), "left out".into());
             }
-            let packed = draft.operator.host_inputs().is_some_and(|first| i >= first);
+            let packed = !what.takes_any_weights() && what.host_inputs().is_some_and(|first| i >= first);
             if let Some(id) = input
                 && packed
                 && !matches!(self.values[id.0].source, Source::Parameter | Source::Constant(_))
@@ -556,16 +673,16 @@ impl Graph {
             }
         }
         let kinds: Vec<_> = inputs.iter().map(|i| i.map(|i| &self.values[i.0].kind)).collect();
-        let types = match draft.operator.output_types(&kinds) {
+        let types = match what.output_types(&kinds) {
             Ok(types) => types,
             Err(Fault::Input(i, expected)) => return operand(i, expected, described(i)),
             Err(Fault::Attribute(attribute, message)) => {
                 return Err(Error::Attribute { node, operator, attribute, message });
             }
         };
-        if draft.outputs.len() > types.len() || draft.outputs.is_empty() {
+        if outputs > types.len() || outputs == 0 {
             let expected = if types.len() == 1 { "1".into() } else { format!("1 to {}", types.len()) };
-            return Err(Error::Arity { node, operator, what: "outputs", expected, got: draft.outputs.len() });
+            return Err(Error::Arity { node, operator, what: "outputs", expected, got: outputs });
         }
         Ok(types)
     }

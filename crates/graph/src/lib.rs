@@ -24,6 +24,6 @@ pub use array::Array;
 pub use data::{Data, IntArray};
 pub use error::{Error, Result};
 pub use executor::{Executor, Frame};
-pub use graph::{Constant, Graph, GraphBuilder, Node, Source, Value, ValueId};
+pub use graph::{Assembly, Constant, Graph, GraphBuilder, Node, Source, Value, ValueId};
 pub use operator::{Call, Fault, HostInputs, Operator, Outputs, Packed, RunOptions, Slot};
 pub use value::{Dim, Element, Int, ValueType};

@@ -64,7 +64,7 @@ pub struct RunOptions {
 
 /// One run of a node.
 pub struct Call<'a> {
-    /// The inputs; `None` where one was left out, and where it is among [`Operator::host_inputs`].
+    /// The inputs; `None` where one was left out, and where it is packed ([`Operator::host_inputs`]).
     pub inputs: &'a [Option<&'a Data>],
     /// Which outputs are used.
     pub wanted: &'a [bool],
@@ -161,6 +161,12 @@ pub trait Operator: fmt::Debug + Send + Sync {
     /// constants.
     fn host_inputs(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether the inputs from [`Self::host_inputs`] on may also be values of a run. Those that are come with the
+    /// others to [`Self::run`], those that are not are packed.
+    fn takes_any_weights(&self) -> bool {
+        false
     }
 
     /// Brings parameters into the form that [`Self::run`] wants on this device.

@@ -1,0 +1,11 @@
+//! ONNX files as graphs of operators.
+
+mod import;
+mod model;
+mod node;
+mod nodes;
+mod proto;
+mod tensor;
+
+pub use import::Problem;
+pub use model::{OnnxModel, OnnxValue, read_tensor};

@@ -1,0 +1,229 @@
+//! A model out of an ONNX file.
+
+use super::import::{self, Problem};
+use super::proto::{ModelProto, TensorProto};
+use super::tensor::DataType;
+use crate::files::{self, short};
+use crate::{Error, HostArray, HostData, Result};
+use bytes::Bytes;
+use prost::Message;
+use recurve_graph::{Data, Element, Executor, Graph, IntArray, RunOptions, ValueType};
+use recurve_tensor::{Device, Tensor};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A model from an ONNX file, on a device.
+#[derive(Debug)]
+pub struct OnnxModel {
+    executor: Executor,
+    inputs: Vec<OnnxValue>,
+    outputs: Vec<OnnxValue>,
+    notes: Vec<String>,
+    producer: String,
+    metadata: Vec<(String, String)>,
+}
+
+/// An input or an output of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxValue {
+    /// Its name.
+    pub name: String,
+    /// Its type; every float is an f32.
+    pub kind: ValueType,
+    /// The file's element type is float16, bfloat16 or double, which are computed as f32.
+    pub converted: bool,
+}
+
+/// Bytes of a file, at most: what a message of Protocol Buffers may have.
+const MAX_BYTES: u64 = 2 << 30;
+
+impl OnnxModel {
+    /// Opens an ONNX file. External data is read from the file's folder, and from nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Onnx`] with everything that cannot be run; errors of the device.
+    pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let path = path.as_ref();
+        let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
+        let (file, len) = files::open(path).map_err(io)?;
+        if len > MAX_BYTES {
+            let message = format!("has {len} bytes, but at most {MAX_BYTES} are read");
+            return Err(Error::Description { path: path.into(), message });
+        }
+        let mut bytes =
+            files::room(len as usize).map_err(|message| Error::Description { path: path.into(), message })?;
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(io)?;
+        Self::decode(
+            bytes.into(),
+            path,
+            path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }),
+            device,
+        )
+    }
+
+    /// Opens the bytes of an ONNX file, without external data.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes(bytes: Vec<u8>, device: &Device) -> Result<Self> {
+        Self::decode(bytes.into(), Path::new(files::MEMORY), None, device)
+    }
+
+    fn decode(bytes: Bytes, path: &Path, folder: Option<&Path>, device: &Device) -> Result<Self> {
+        let refuse = |problems: Vec<Problem>| Error::Onnx { path: path.into(), problems };
+        let model = ModelProto::decode(bytes).map_err(|e| {
+            let message = format!("is no ONNX file: {}", files::short_message(&e.to_string()));
+            Error::Description { path: path.into(), message }
+        })?;
+        let imported = import::import(&model, folder).map_err(refuse)?;
+        let producer = format!("{} {}", short(&model.producer_name), short(&model.producer_version));
+        let metadata = model.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
+        drop(model);
+        let graph = imported.graph;
+        let value = |name: &str, kind: &ValueType, data: &DataType| OnnxValue {
+            name: name.into(),
+            kind: kind.clone(),
+            converted: matches!(data, DataType::Float16 | DataType::BFloat16 | DataType::Double),
+        };
+        let ids = graph.inputs().iter().zip(&imported.inputs);
+        let inputs = ids.map(|(id, d)| value(&graph.value(*id).name, &graph.value(*id).kind, d)).collect();
+        let ids = graph.outputs().iter().zip(&imported.outputs);
+        let outputs = ids.map(|((name, id), d)| value(name, &graph.value(*id).kind, d)).collect();
+        let run = |e: recurve_graph::Error| Error::Run(e.into());
+        let executor = Executor::new(Arc::new(graph), |_| None, device).map_err(run)?;
+        executor.prepare().map_err(run)?;
+        let producer = producer.trim().to_owned();
+        Ok(Self { executor, inputs, outputs, notes: imported.notes, producer, metadata })
+    }
+
+    /// The inputs, in the file's order.
+    pub fn inputs(&self) -> &[OnnxValue] {
+        &self.inputs
+    }
+
+    /// The outputs, in the file's order.
+    pub fn outputs(&self) -> &[OnnxValue] {
+        &self.outputs
+    }
+
+    /// What a user should know of how the file is read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The program that wrote the file.
+    pub fn producer(&self) -> &str {
+        &self.producer
+    }
+
+    /// The file's metadata.
+    pub fn metadata(&self) -> &[(String, String)] {
+        &self.metadata
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Arc<Graph> {
+        self.executor.graph()
+    }
+
+    /// The graph with its weights on the device.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.executor.device()
+    }
+
+    /// Arrays, by name, as what the graph takes.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if one is missing, unknown, given twice or does not fit.
+    pub fn data<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>) -> Result<Vec<Option<Data>>> {
+        let mut all: Vec<Option<Data>> = vec![None; self.inputs.len()];
+        for (name, array) in inputs {
+            let bad = |message: String| Error::Input { name: short(name), message };
+            let Some(n) = self.inputs.iter().position(|i| i.name == name) else {
+                let names: Vec<_> = self.inputs.iter().map(|i| format!("`{}`", short(&i.name))).collect();
+                return Err(bad(format!("this model has no such input; it has {}", names.join(", "))));
+            };
+            if all[n].is_some() {
+                return Err(bad("is given twice".into()));
+            }
+            let kind = &self.inputs[n].kind;
+            if !kind.has_dims(&array.shape) {
+                return Err(bad(format!("must be {kind}, but it has shape {:?}", array.shape)));
+            }
+            all[n] = Some(match (&array.data, kind.dtype) {
+                (HostData::Float(v), Element::F32) => Tensor::from_f32(v, &array.shape, self.device())?.into(),
+                (HostData::Int(v), Element::F32) => {
+                    let v: Vec<f32> = v.iter().map(|&v| v as f32).collect();
+                    Tensor::from_f32(&v, &array.shape, self.device())?.into()
+                }
+                (HostData::Int(v), Element::Int(int)) => {
+                    let (least, most) = int.range();
+                    if let Some(v) = v.iter().find(|v| !(least..=most).contains(*v)) {
+                        return Err(bad(format!("holds {v}, which {} does not", kind.dtype)));
+                    }
+                    IntArray::new(&array.shape, v.as_slice()).into()
+                }
+                (HostData::Int(v), _) => {
+                    IntArray::new(&array.shape, v.iter().map(|&v| (v != 0).into()).collect::<Vec<i64>>()).into()
+                }
+                (HostData::Float(_), _) => return Err(bad(format!("holds floats, but {kind} is needed"))),
+            });
+        }
+        if let Some(n) = all.iter().position(Option::is_none) {
+            let message = format!("is missing; it is {}", self.inputs[n].kind);
+            return Err(Error::Input { name: short(&self.inputs[n].name), message });
+        }
+        Ok(all)
+    }
+
+    /// The outputs, by name and in the file's order, for inputs by name.
+    ///
+    /// # Errors
+    /// [`Error::Input`] as [`Self::data`]; errors of the graph with the node's name.
+    pub fn run<'a>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+    ) -> Result<Vec<(String, HostArray)>> {
+        let data = self.data(inputs)?;
+        let run = |e: recurve_graph::Error| Error::Run(e.into());
+        let outputs = self.executor.run_data(&data, &RunOptions::default()).map_err(run)?;
+        let arrays = self.outputs.iter().zip(outputs).map(|(o, data)| {
+            let data = data.expect("a graph without optional inputs has all its outputs");
+            Ok((o.name.clone(), array(&data, o.kind.dtype)?))
+        });
+        arrays.collect()
+    }
+}
+
+/// What a graph gives as an array.
+fn array(data: &Data, element: Element) -> Result<HostArray> {
+    let shape = data.dims().to_vec();
+    let data = match element.is_whole() || element == Element::U32 {
+        true => HostData::Int(data.to_ints()?.data().to_vec()),
+        false => HostData::Float(data.to_f32(&Device::Cpu)?.to_vec()?),
+    };
+    Ok(HostArray { shape, data })
+}
+
+/// Reads a tensor that stands alone in a file, as ONNX's test data does.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Array`].
+pub fn read_tensor(path: &Path) -> Result<HostArray> {
+    let bad = |message: String| Error::Array { path: path.into(), message };
+    let bytes = std::fs::read(path).map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })?;
+    let proto = TensorProto::decode(Bytes::from(bytes)).map_err(|e| bad(e.to_string()))?;
+    let (shape, numbers) = super::tensor::constant(&proto, None).map_err(bad)?;
+    let data = match numbers {
+        recurve_graph::Constant::Float(v) => HostData::Float(v.to_vec()),
+        recurve_graph::Constant::Int(_, v) | recurve_graph::Constant::Bool(v) => HostData::Int(v.to_vec()),
+        recurve_graph::Constant::Id(v) => HostData::Int(v.iter().map(|&v| v.into()).collect()),
+    };
+    Ok(HostArray { shape, data })
+}

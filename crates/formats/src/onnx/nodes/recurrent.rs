@@ -1,0 +1,117 @@
+//! RNN, GRU and LSTM.
+
+use super::prelude::*;
+use recurve_vocabulary::{Activation, Cell, CellKind, Direction};
+
+/// Brings a node into the graph, if it is one of these.
+///
+/// # Errors
+/// Why it cannot be.
+pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
+    let kind = match (node.domain(), node.operator()) {
+        ("", "RNN") => CellKind::Rnn,
+        ("", "GRU") => CellKind::Gru { reset_after: node.flag("linear_before_reset", false)? },
+        ("", "LSTM") => CellKind::Lstm { coupled: node.flag("input_forget", false)? },
+        _ => return Ok(false),
+    };
+    let directions = match node.text("direction")?.unwrap_or("forward") {
+        "forward" => vec![Direction::Forward],
+        "reverse" => vec![Direction::Reverse],
+        "bidirectional" => vec![Direction::Forward, Direction::Reverse],
+        other => {
+            return Err(format!("attribute `direction` is {other:?}, not forward, reverse or bidirectional").into());
+        }
+    };
+    let batch_first = node.flag("layout", false)?;
+    let clip = node.float("clip")?;
+    if clip.is_some_and(|c| c.is_nan() || c <= 0.0) {
+        return Err("attribute `clip` must be above 0".into());
+    }
+    let cell = Cell { clip, ..Cell::with_kind(kind) };
+    let cells = activations(node, cell, directions.len())?;
+
+    let inputs = cx.inputs(node)?;
+    let get = |n: usize| inputs.get(n).copied().flatten();
+    let hidden = match node.int("hidden_size")? {
+        Some(h) => usize::try_from(h).ok().filter(|h| *h > 0),
+        // R is [directions, gates · hidden, hidden].
+        None => get(2).and_then(|r| cx.kind(r).dims.last().and_then(recurve_graph::Dim::size)),
+    };
+    let hidden_size = hidden.ok_or("attribute `hidden_size` must be at least 1")?;
+    let directions = directions.into_iter().zip(cells).collect();
+    let rnn = ops::Rnn { directions, hidden_size, batch_first };
+    // X, W, R, B, sequence_lens, initial_h, initial_c, P
+    let order = [get(0), get(4), get(5), get(6), get(1), get(2), get(3), get(7)];
+    if inputs.len() > 8 {
+        return Err(format!("has {} inputs, but at most 8 have a meaning", inputs.len()).into());
+    }
+    cx.outputs(node, rnn, &order)?;
+    Ok(true)
+}
+
+/// The cell of each direction with the functions that the node names.
+fn activations(node: &Node<'_>, cell: Cell, directions: usize) -> Lowered<Vec<Cell>> {
+    let mut cells = vec![cell; directions];
+    let names = node.texts("activations")?.unwrap_or_default();
+    let (alphas, betas) = (node.floats("activation_alpha"), node.floats("activation_beta"));
+    let (mut alpha, mut beta) = (Consumed(alphas.unwrap_or_default()), Consumed(betas.unwrap_or_default()));
+    let per = match cell.kind {
+        CellKind::Rnn => 1,
+        CellKind::Lstm { .. } => 3,
+        _ => 2,
+    };
+    if !names.is_empty() {
+        if names.len() != per * directions {
+            return Err(
+                format!("attribute `activations` has {} functions, not {}", names.len(), per * directions).into()
+            );
+        }
+        for (cell, names) in cells.iter_mut().zip(names.chunks(per)) {
+            let all = names.iter().map(|n| activation(n, &mut alpha, &mut beta)).collect::<Result<Vec<_>, _>>()?;
+            match all[..] {
+                [f] => cell.candidate = f,
+                [f, g] => (cell.gates, cell.candidate) = ([f; 3], g),
+                [f, g, h, ..] => (cell.gates, cell.candidate, cell.output) = ([f; 3], g, h),
+                [] => {}
+            }
+        }
+    }
+    if !(alpha.0.is_empty() && beta.0.is_empty()) {
+        return Err("attribute `activation_alpha` or `activation_beta` has more values than the functions use".into());
+    }
+    Ok(cells)
+}
+
+/// The values of `activation_alpha` or `activation_beta`, which only the functions that have the parameter consume, in
+/// their order, as ONNX Runtime reads the specification.
+struct Consumed<'a>(&'a [f32]);
+
+impl Consumed<'_> {
+    fn next(&mut self, default: f32) -> f32 {
+        match self.0.split_first() {
+            Some((&v, rest)) => {
+                self.0 = rest;
+                v
+            }
+            None => default,
+        }
+    }
+}
+
+fn activation(name: &str, alpha: &mut Consumed<'_>, beta: &mut Consumed<'_>) -> Result<Activation, String> {
+    // Names count without case, and the defaults are those of the ONNX operators.
+    Ok(match name.to_ascii_lowercase().as_str() {
+        "sigmoid" => Activation::Sigmoid,
+        "tanh" => Activation::Tanh,
+        "relu" => Activation::Relu,
+        "softsign" => Activation::Softsign,
+        "softplus" => Activation::Softplus,
+        "hardsigmoid" => Activation::HardSigmoid { alpha: alpha.next(0.2), beta: beta.next(0.5) },
+        "affine" => Activation::Affine { alpha: alpha.next(1.0), beta: beta.next(0.0) },
+        "leakyrelu" => Activation::LeakyRelu { alpha: alpha.next(0.01) },
+        "thresholdedrelu" => Activation::ThresholdedRelu { alpha: alpha.next(1.0) },
+        "scaledtanh" => Activation::ScaledTanh { alpha: alpha.next(1.0), beta: beta.next(1.0) },
+        "elu" => Activation::Elu { alpha: alpha.next(1.0) },
+        _ => return Err(format!("attribute `activations` names {name:?}, which is not supported")),
+    })
+}

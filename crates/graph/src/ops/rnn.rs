@@ -1,0 +1,315 @@
+//! One recurrent layer as ONNX's RNN, GRU and LSTM have it.
+
+use super::prelude::*;
+use crate::operator::given;
+use crate::{Data, HostInputs, Packed};
+use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig};
+use recurve_tensor::{Device, Error};
+use recurve_vocabulary::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput};
+use smallvec::{SmallVec, smallvec};
+
+const X: usize = 0;
+const LENGTHS: usize = 1;
+const H0: usize = 2;
+const C0: usize = 3;
+const W: usize = 4;
+const R: usize = 5;
+const B: usize = 6;
+const P: usize = 7;
+
+/// A recurrent layer of ONNX in one or two directions.
+///
+/// Inputs: `X` `[time, batch, features]`, `sequence_lens` `[batch]`, `initial_h` and of an LSTM `initial_c`
+/// `[directions, batch, hidden]`; the weights `W` `[directions, gates · hidden, features]`, `R`
+/// `[directions, gates · hidden, hidden]`, `B` `[directions, 2 · gates · hidden]`, of an LSTM the peepholes `P`
+/// `[directions, 3 · hidden]`, with ONNX's order of gates (LSTM i o f c, GRU z r h). Outputs: `Y`
+/// `[time, directions, batch, hidden]`, `Y_h` and `Y_c` `[directions, batch, hidden]`. With `batch_first`
+/// (`layout` 1) the first two dimensions of `X` are exchanged, the states are `[batch, directions, hidden]` and `Y` is
+/// `[batch, time, directions, hidden]`.
+///
+/// Source: <https://onnx.ai/onnx/operators/onnx__LSTM.html> and its neighbours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rnn {
+    /// The directions, one or two, each with its cell; all of one kind.
+    pub directions: Vec<(Direction, Cell)>,
+    /// Hidden units.
+    pub hidden_size: usize,
+    /// ONNX's `layout` 1.
+    pub batch_first: bool,
+}
+
+impl Rnn {
+    fn kind(&self) -> CellKind {
+        self.directions[0].1.kind
+    }
+
+    fn rows(&self) -> usize {
+        self.kind().gates().saturating_mul(self.hidden_size)
+    }
+
+    /// The weights of each direction in Recurve's order.
+    fn weights<T: Copy>(&self, [w, r, b, p]: [&[T]; 4]) -> Vec<DirectionWeights<T>> {
+        let (count, h, kind) = (self.directions.len(), self.hidden_size, self.kind());
+        let part = |all: &[T], n: usize| all[all.len() / count * n..all.len() / count * (n + 1)].to_vec();
+        let native = |v: &[T]| GateOrder::Onnx.to_native(kind, v);
+        let one = |n: usize| {
+            let bias = part(b, n);
+            let (b_ih, b_hh) = bias.split_at(bias.len() / 2);
+            // P is i o f; ours is i f o.
+            let peepholes = part(p, n);
+            let peepholes = match peepholes.len() {
+                0 => peepholes,
+                _ => [0, 2, 1].iter().flat_map(|&g| peepholes[g * h..(g + 1) * h].to_vec()).collect(),
+            };
+            DirectionWeights {
+                w_ih: native(&part(w, n)),
+                w_hh: native(&part(r, n)),
+                b_ih: native(b_ih),
+                b_hh: native(b_hh),
+                peepholes,
+                w_hr: Vec::new(),
+                norm_ih: Vec::new(),
+                norm_hh: Vec::new(),
+                norm_c: Vec::new(),
+            }
+        };
+        (0..count).map(one).collect()
+    }
+
+    /// The layer on a device.
+    fn ready(&self, parts: [&[f32]; 4], device: &Device) -> Result<recurve_kernels::Recurrent> {
+        let (count, rows) = (self.directions.len(), self.rows());
+        let features = parts[0].len() / (count * rows).max(1);
+        let wanted = [
+            ("W", features.max(1).checked_mul(rows)),
+            ("R", rows.checked_mul(self.hidden_size)),
+            ("B", Some(if parts[2].is_empty() { 0 } else { 2 * rows })),
+            ("P", Some(if parts[3].is_empty() { 0 } else { 3 * self.hidden_size })),
+        ];
+        for ((argument, each), got) in wanted.into_iter().zip(parts) {
+            let wanted = each.and_then(|n| n.checked_mul(count));
+            if wanted != Some(got.len()) {
+                let message = format!(
+                    "has {} elements, which do not fit {count} directions of {} hidden units",
+                    got.len(),
+                    self.hidden_size
+                );
+                return Err(Error::Argument { operation: self.name(), argument, message });
+            }
+        }
+        let weights = self.weights(parts);
+        let pairs: Vec<_> = self.directions.iter().map(|(d, _)| *d).zip(&weights).collect();
+        let peepholes = !parts[3].is_empty();
+        let cell = |n: usize| Cell { peepholes, ..self.directions[n].1 };
+        let config = RecurrentConfig {
+            second_cell: Some(cell(count - 1)),
+            ..RecurrentConfig::new(cell(0), features, self.hidden_size, &pairs)
+        };
+        recurve_kernels::Recurrent::new(&config, device)
+    }
+
+    /// A state from ONNX's layout to the kernels', or back.
+    fn state(&self, t: Tensor) -> Result<Tensor> {
+        match *t.dims() {
+            _ if !self.batch_first => Ok(t),
+            // Nothing moves where a dimension is 1.
+            [a, b, h] if a == 1 || b == 1 => t.reshape(&[b, a, h]),
+            _ => t.transpose(&[1, 0, 2]),
+        }
+    }
+}
+
+impl Operator for Rnn {
+    fn name(&self) -> &'static str {
+        match self.kind() {
+            CellKind::Lstm { .. } => "LSTM",
+            CellKind::Gru { .. } => "GRU",
+            _ => "RNN",
+        }
+    }
+    fn slots(&self) -> &[Slot] {
+        &[
+            Slot::Required("X"),
+            Slot::Optional("sequence_lens"),
+            Slot::Optional("initial_h"),
+            Slot::Optional("initial_c"),
+            Slot::Required("W"),
+            Slot::Required("R"),
+            Slot::Optional("B"),
+            Slot::Optional("P"),
+        ]
+    }
+    fn host_inputs(&self) -> Option<usize> {
+        Some(W)
+    }
+    fn takes_any_weights(&self) -> bool {
+        true
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        if self.hidden_size == 0 {
+            return Err(Fault::Attribute("hidden_size", "must be at least 1".into()));
+        }
+        let lstm = matches!(self.kind(), CellKind::Lstm { .. });
+        for (n, words) in [(C0, "an LSTM's only"), (P, "an LSTM's only")] {
+            if !lstm && inputs.get(n).copied().flatten().is_some() {
+                return Err(Fault::Input(n, words.into()));
+            }
+        }
+        for n in [X, H0, C0, W, R, B, P] {
+            if inputs.get(n).copied().flatten().is_some_and(|t| t.dtype != DType::F32) {
+                return Err(Fault::Input(n, "of a float type".into()));
+            }
+        }
+        let (d, h, rows) = (self.directions.len(), self.hidden_size, self.rows());
+        let x = given(inputs, X)?;
+        let (first, second, features) = match &x.dims[..] {
+            _ if x.unranked => (Dim::Any, Dim::Any, Dim::Any),
+            [a, b, f] => (a.clone(), b.clone(), f.clone()),
+            _ => {
+                return Err(Fault::Input(
+                    X,
+                    "[time, batch, features], or with layout 1 [batch, time, features]".into(),
+                ));
+            }
+        };
+        let (time, batch) = if self.batch_first { (second, first) } else { (first, second) };
+        let fits = |n: usize, dims: &[Dim]| match inputs.get(n).copied().flatten() {
+            Some(t) if !t.unranked => {
+                let same = t.dims.len() == dims.len() && t.dims.iter().zip(dims).all(|(a, b)| a.meet(b).is_some());
+                let shown = ValueType::new(t.dtype, dims.iter().cloned());
+                if same { Ok(()) } else { Err(Fault::Input(n, shown.to_string())) }
+            }
+            _ => Ok(()),
+        };
+        let size = Dim::Size;
+        let states =
+            if self.batch_first { [batch.clone(), size(d), size(h)] } else { [size(d), batch.clone(), size(h)] };
+        fits(LENGTHS, core::slice::from_ref(&batch))?;
+        fits(H0, &states)?;
+        fits(C0, &states)?;
+        fits(W, &[size(d), size(rows), features])?;
+        fits(R, &[size(d), size(rows), size(h)])?;
+        fits(B, &[size(d), size(rows.saturating_mul(2))])?;
+        fits(P, &[size(d), size(h.saturating_mul(3))])?;
+        let y = if self.batch_first { [batch, time, size(d), size(h)] } else { [time, size(d), batch, size(h)] };
+        let f32 = |dims: &[Dim]| ValueType::new(DType::F32, dims.iter().cloned());
+        Ok([f32(&y), f32(&states)].into_iter().chain(lstm.then(|| f32(&states))).collect())
+    }
+    fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
+        let mut parts = [const { Vec::new() }; 4];
+        for (n, part) in (W..).zip(&mut parts) {
+            if !host.is_given(n) {
+                continue;
+            }
+            if !host.is_fixed(n) {
+                return Ok(None);
+            }
+            *part = host.to_vec(n)?.unwrap_or_default();
+        }
+        let ready = self.ready(parts.each_ref().map(|v| &v[..]), device).map_err(|e| host.error(e))?;
+        Ok(Some(Box::new(ready)))
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let made;
+        let layer = match call.packed.and_then(|p| p.downcast_ref::<recurve_kernels::Recurrent>()) {
+            Some(layer) => layer,
+            None => {
+                // Weights that a run computes; those that stand in the graph come with them.
+                let part = |n: usize| match call.get(n) {
+                    Some(d) => d.to_f32(call.device)?.to_vec(),
+                    None => Ok(Vec::new()),
+                };
+                let parts = [part(W)?, part(R)?, part(B)?, part(P)?];
+                made = self.ready(parts.each_ref().map(|v| &v[..]), call.device)?;
+                &made
+            }
+        };
+        let x = call.floats(X)?;
+        let &[first, second, _] = x.dims() else {
+            let (operation, argument) = (self.name(), "X");
+            let message = format!("must have three dimensions, but it is {}", x.shape());
+            return Err(Error::Argument { operation, argument, message });
+        };
+        let (batch, time) = if self.batch_first { (first, second) } else { (second, first) };
+        let state = |n: usize| -> Result<Option<Tensor>> {
+            call.get(n).map(|d| self.state(d.to_f32(call.device)?.into_owned())).transpose()
+        };
+        let (h0, c0) = (state(H0)?, state(C0)?);
+        let lengths = call.get(LENGTHS).map(|d| d.to_ints()?.to_ids(call.device)).transpose()?;
+        if call.options.tune {
+            layer.tune(batch, time)?;
+        }
+        let args = ForwardArgs {
+            h0: h0.as_ref(),
+            c0: c0.as_ref(),
+            lengths: lengths.as_ref(),
+            time_major: !self.batch_first,
+            outputs: if call.wanted[0] { Wanted::All } else { Wanted::Last },
+            strategy: call.options.strategy,
+            ..ForwardArgs::default()
+        };
+        let out = layer.forward(&x, &args)?;
+        let (d, h) = (self.directions.len(), self.hidden_size);
+        let y = out.y.map(|y| match self.batch_first {
+            true => y.reshape(&[batch, time, d, h]),
+            false if d == 1 => y.reshape(&[time, 1, batch, h]),
+            false => y.reshape(&[time, batch, d, h])?.transpose(&[0, 2, 1, 3]),
+        });
+        let y = y.transpose()?.map(Data::from);
+        let c = out.c.map(|c| self.state(c)).transpose()?;
+        Ok(smallvec![y, Some(self.state(out.h)?.into()), c.map(Data::from)])
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let get = |n: usize| inputs.get(n).copied().flatten();
+        let turned = |a: &Array| match self.batch_first {
+            true => Array::from_fn(&[a.dims[1], a.dims[0], a.dims[2]], |i| a.at(&[i[1], i[0], i[2]])),
+            false => a.clone(),
+        };
+        // The truth about a recurrence has its input with the batch first.
+        let x = array(inputs, X);
+        let x = if self.batch_first { x.clone() } else { swapped(x) };
+        let &[batch, time, features] = &x.dims[..] else { unreachable!("checked to have three dimensions") };
+        let (d, h) = (self.directions.len(), self.hidden_size);
+        let data = |n: usize| get(n).map_or(&[][..], |a| &a.data[..]);
+        let weights = self.weights([data(W), data(R), data(B), data(P)]);
+        let lengths: Option<Vec<usize>> = get(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
+        let (h0, c0) = (get(H0).map(turned), get(C0).map(turned));
+        let outs: Vec<_> = (0..d)
+            .map(|n| {
+                let start = |a: &Option<Array>| a.as_ref().map(|a| a.data[n * batch * h..(n + 1) * batch * h].to_vec());
+                let (h0, c0) = (start(&h0), start(&c0));
+                recurve_reference::recurrence(&recurve_reference::Recurrence {
+                    cell: Cell { peepholes: get(P).is_some(), ..self.directions[n].1 },
+                    direction: self.directions[n].0,
+                    weights: &weights[n],
+                    x: &x.data,
+                    batch,
+                    timesteps: time,
+                    input_size: features,
+                    hidden_size: h,
+                    h0: h0.as_deref(),
+                    c0: c0.as_deref(),
+                    lengths: lengths.as_deref(),
+                    mask: None,
+                    masked_output: MaskedOutput::Zero,
+                })
+            })
+            .collect();
+        let y = |n: usize, row: usize, t: usize, j: usize| outs[n].y[(row * time + t) * h + j];
+        let all = match self.batch_first {
+            true => Array::from_fn(&[batch, time, d, h], |i| y(i[2], i[0], i[1], i[3])),
+            false => Array::from_fn(&[time, d, batch, h], |i| y(i[1], i[2], i[0], i[3])),
+        };
+        let ends = |parts: SmallVec<[&[f64]; 2]>| turned(&Array::new(&[d, batch, h], parts.concat()));
+        let c = self.kind().has_cell_state().then(|| ends(outs.iter().map(|o| &o.c[..]).collect()));
+        vec![Some(all), Some(ends(outs.iter().map(|o| &o.h[..]).collect())), c]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The first two axes exchanged.
+fn swapped(a: &Array) -> Array {
+    Array::from_fn(&[a.dims[1], a.dims[0], a.dims[2]], |i| a.at(&[i[1], i[0], i[2]]))
+}
