@@ -84,6 +84,8 @@ pub(crate) struct Context<'a> {
     /// Functions that are being inlined.
     calls: Vec<(String, String)>,
     fresh: usize,
+    /// Graphs that take the place of their nodes, one in another.
+    depth: usize,
     pub problems: Vec<Problem>,
     /// What a user should know of how the file is read.
     pub notes: Vec<String>,
@@ -125,6 +127,7 @@ pub(crate) fn import(model: &ModelProto, folder: Option<&Path>) -> Result<Import
         scopes: Vec::new(),
         calls: Vec::new(),
         fresh: 0,
+        depth: 0,
         problems: Vec::new(),
         notes: Vec::new(),
     };
@@ -540,6 +543,37 @@ impl<'a> Context<'a> {
             None => Ok(()),
             Some(_) => Err(format!("makes `{}`, which is there already", short(name)).into()),
         }
+    }
+
+    /// The nodes of a graph in place of the node that it belongs to, whose outputs are then the graph's.
+    ///
+    /// # Errors
+    /// If nothing makes an output.
+    pub(crate) fn unfolded(&mut self, node: &Node<'_>, g: &GraphProto, opsets: &Opsets) -> Lowered {
+        if self.depth >= MAX_DEPTH {
+            return Err(format!("is more than {MAX_DEPTH} graphs deep").into());
+        }
+        let around = self.scope().names.clone();
+        for t in &g.initializer {
+            let (dims, numbers) = tensor::constant(t, self.folder)?;
+            let id = self.constant(&dims, numbers)?;
+            self.scope().names.insert(t.name.clone(), id);
+        }
+        self.depth += 1;
+        for inner in &g.node {
+            self.node(inner, inner.attribute.clone(), opsets);
+        }
+        self.depth -= 1;
+        let found: Vec<_> = g.output.iter().map(|o| self.lookup(&o.name)).collect();
+        self.scope().names = around;
+        for (n, (id, o)) in found.into_iter().zip(&g.output).enumerate() {
+            match id {
+                Some(id) => self.bind(node, n, id)?,
+                None if self.scope().missing.contains(&o.name) => return Err(Refusal::Follows),
+                None => return Err(format!("has a graph in which nothing makes `{}`", short(&o.name)).into()),
+            }
+        }
+        Ok(())
     }
 
     /// A graph of this node, with the types of its own inputs, and the values of this graph that it uses: they come
