@@ -11,26 +11,26 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file.
-    model: PathBuf,
+    /// The model file: Recurve's own, or ONNX.
+    pub(crate) model: PathBuf,
     /// An input array (.npy or .npz); without any, made-up input of `--batch` and `--seq`.
     #[arg(long = "input", value_name = "NAME=FILE")]
-    inputs: Vec<NamedFile>,
+    pub(crate) inputs: Vec<NamedFile>,
     /// Devices to check; every one there is, software included, unless given.
     #[arg(long = "device", value_delimiter = ',', value_parser = parse_device)]
-    devices: Vec<DeviceSelector>,
+    pub(crate) devices: Vec<DeviceSelector>,
     /// Sequences of the made-up input.
     #[arg(long, default_value = "2", value_parser = parse_size, allow_negative_numbers = true)]
-    batch: usize,
+    pub(crate) batch: usize,
     /// Timesteps of the made-up input.
     #[arg(long, default_value = "32", value_parser = parse_size, allow_negative_numbers = true)]
-    seq: usize,
+    pub(crate) seq: usize,
     /// Error allowed, absolute and relative.
     #[arg(long, default_value = "2e-5", value_parser = parse_tolerance, allow_negative_numbers = true)]
-    tolerance: f64,
+    pub(crate) tolerance: f64,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 fn parse_tolerance(s: &str) -> Result<f64, String> {

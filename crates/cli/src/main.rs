@@ -5,6 +5,7 @@ mod arguments;
 mod bench;
 mod check;
 mod devices;
+mod onnx;
 mod picture;
 mod plot;
 #[expect(unsafe_code, reason = "one environment variable is set before there are threads")]
@@ -55,8 +56,11 @@ fn main() -> ExitCode {
     // Whatever the command: a setting that is not understood is not passed over.
     let outcome = recurve::Device::Cpu.check().map_err(Into::into).and_then(|()| match arguments.command {
         Command::Devices(a) => devices::run(&a),
+        Command::Run(a) if onnx::is_onnx(&a.model) => onnx::run_model(&a),
         Command::Run(a) => run::run(&a),
+        Command::Check(a) if onnx::is_onnx(&a.model) => onnx::check_model(&a),
         Command::Check(a) => check::run(&a),
+        Command::Summary(a) if onnx::is_onnx(&a.model) => onnx::summarize(&a),
         Command::Summary(a) => summary::run(&a),
         Command::Plot(a) => plot::run(&a),
         Command::Bench(a) => bench::run(&a),

@@ -11,23 +11,23 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file.
-    model: PathBuf,
+    /// The model file: Recurve's own, or ONNX.
+    pub(crate) model: PathBuf,
     /// An input array, .npy or .npz (NAME=FILE.npz:ARRAY where the array is not called NAME).
     #[arg(long = "input", value_name = "NAME=FILE")]
-    inputs: Vec<NamedFile>,
+    pub(crate) inputs: Vec<NamedFile>,
     /// Where to write an output (.npy or .npz).
     #[arg(long = "output", value_name = "NAME=FILE")]
-    outputs: Vec<NamedFile>,
+    pub(crate) outputs: Vec<NamedFile>,
     /// Text, for a model with a vocabulary.
     #[arg(long, conflicts_with = "inputs")]
-    text: Option<String>,
+    pub(crate) text: Option<String>,
     /// auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12 or gl.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
-    device: DeviceSelector,
+    pub(crate) device: DeviceSelector,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {

@@ -10,14 +10,14 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file.
-    model: PathBuf,
+    /// The model file: Recurve's own, or ONNX.
+    pub(crate) model: PathBuf,
     /// The device to load the model on.
     #[arg(long, default_value = "cpu", value_parser = parse_device)]
-    device: DeviceSelector,
+    pub(crate) device: DeviceSelector,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {

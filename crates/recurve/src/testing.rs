@@ -14,7 +14,7 @@
 //! ```
 
 use crate::{
-    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, LayerError, Model, Network,
+    DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, LayerError, Model, Network, OnnxModel,
     RecurrentSpec, Tensor, WeightStorage, Weights,
 };
 use half::f16;
@@ -343,6 +343,131 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
     Ok(traced.collect())
 }
 
+/// A value of a graph on a device against the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeCheck {
+    /// The node that makes it.
+    pub node: String,
+    /// The node's operator.
+    pub operator: &'static str,
+    /// Its name.
+    pub value: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// The largest absolute error, or what is wrong.
+    pub result: Result<f64, String>,
+}
+
+/// A graph on a device against the reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GraphCheck {
+    /// The device.
+    pub device: String,
+    /// What its nodes made, in the order in which they ran.
+    pub nodes: Vec<NodeCheck>,
+}
+
+impl GraphCheck {
+    /// Whether every value agrees, and there was at least one.
+    pub fn passed(&self) -> bool {
+        !self.nodes.is_empty() && self.nodes.iter().all(|n| n.result.is_ok())
+    }
+
+    /// The first node that does not agree.
+    pub fn first_wrong(&self) -> Option<&NodeCheck> {
+        self.nodes.iter().find(|n| n.result.is_err())
+    }
+}
+
+impl fmt::Display for GraphCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.device)?;
+        let worst = self.nodes.iter().filter_map(|n| Some((n, *n.result.as_ref().ok()?)));
+        let right = worst.clone().count();
+        write!(f, "  {right} of {} values agree", self.nodes.len())?;
+        match worst.max_by(|a, b| a.1.total_cmp(&b.1)) {
+            Some((n, e)) => writeln!(f, ", worst error {e:.2e} in `{}` ({})", n.node, n.operator)?,
+            None => writeln!(f)?,
+        }
+        if let Some(n) = self.first_wrong() {
+            let why = n.result.as_ref().err().map_or("", |e| e);
+            writeln!(f, "  the first that departs is node `{}` ({}) {:?}: {why}", n.node, n.operator, n.shape)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs every node of an ONNX model on a device and holds what it makes against the f64 reference. Infinities and
+/// NaN agree with themselves.
+///
+/// # Errors
+/// [`Error::Input`] if an input does not fit; errors of the graph and the device.
+pub fn check_onnx(
+    model: &OnnxModel,
+    inputs: &[(&str, &HostArray)],
+    device: &Device,
+    tolerance: Tolerance,
+) -> Result<GraphCheck, Error> {
+    let model = model.to_device(device)?;
+    let graph = model.graph();
+    let wrong = |e: recurve_graph::Error| Error::Run(e.into());
+    let data = model.data(inputs.iter().copied())?;
+    let wide: Vec<_> = model
+        .inputs()
+        .iter()
+        .map(|i| {
+            let (_, a) = inputs.iter().find(|(name, _)| *name == i.name)?;
+            let data = match &a.data {
+                HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
+                HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
+            };
+            Some(Array::new(&a.shape, data))
+        })
+        .collect();
+    let truth = graph.reference(&wide, |_| None).map_err(wrong)?;
+    let executor = model.executor();
+    let mut frame = executor.begin_data(&data, true).map_err(wrong)?;
+    executor.advance(&mut frame, usize::MAX, &recurve_graph::RunOptions::default()).map_err(wrong)?;
+    let mut nodes = Vec::new();
+    for (n, (id, value)) in graph.values().enumerate() {
+        let recurve_graph::Source::Node { node, .. } = value.source else { continue };
+        let (Some(got), Some(want)) = (frame.data(id), &truth[n]) else { continue };
+        let node = &graph.nodes()[node];
+        let numbers: Vec<f64> = match got.as_tensor() {
+            Some(t) if t.dtype() != DType::U32 => t.to_vec()?.into_iter().map(f64::from).collect(),
+            _ => got.to_ints()?.data().iter().map(|&v| v as f64).collect(),
+        };
+        nodes.push(NodeCheck {
+            node: node.name.clone(),
+            operator: node.operator.name(),
+            value: value.name.clone(),
+            shape: got.dims().to_vec(),
+            result: agree(got.dims(), &numbers, want, tolerance),
+        });
+    }
+    Ok(GraphCheck { device: device.to_string(), nodes })
+}
+
+/// The largest absolute error of numbers that agree.
+fn agree(dims: &[usize], got: &[f64], want: &Array, tolerance: Tolerance) -> Result<f64, String> {
+    if dims != want.dims {
+        return Err(format!("has shape {dims:?}, expected {:?}", want.dims));
+    }
+    let mut worst = 0.0f64;
+    for (n, (&g, &w)) in got.iter().zip(&want.data).enumerate() {
+        // What f32 cannot hold is infinite there.
+        let same = g == w || g.is_nan() && w.is_nan() || g.is_infinite() && g == f64::from(w as f32);
+        let error = if same { 0.0 } else { (g - w).abs() };
+        let allowed = tolerance.abs + tolerance.rel * w.abs();
+        // A NaN is no agreement.
+        if !same && (error.is_nan() || error > allowed || allowed.is_nan()) {
+            return Err(format!("element {} is {g}, expected {w}: the error is {error:.3e}", place(n, dims)));
+        }
+        worst = worst.max(error);
+    }
+    Ok(worst)
+}
+
 /// Values on their way through the reference.
 #[derive(Clone)]
 struct Values {
@@ -514,6 +639,20 @@ mod tests {
     use super::*;
 
     const WANT: [f64; 4] = [0.5, -1.0, 2.0, 1e-7];
+
+    #[test]
+    fn values_of_graphs_that_agree() {
+        let want = Array::new(&[3], vec![1.0, f64::INFINITY, f64::NAN]);
+        let check = |got: &[f64]| agree(&[3], got, &want, Tolerance::F32);
+        assert!(check(&[1.0 + 1e-6, f64::INFINITY, f64::NAN]).is_ok());
+        assert!(check(&[1.1, f64::INFINITY, f64::NAN]).is_err());
+        assert!(check(&[f64::NAN, f64::INFINITY, f64::NAN]).is_err());
+        assert!(check(&[1.0, f64::NEG_INFINITY, f64::NAN]).is_err());
+        assert!(check(&[1.0, 7.0, f64::NAN]).is_err());
+        assert!(check(&[1.0, f64::INFINITY, 0.0]).is_err());
+        assert!(agree(&[1, 3], &[1.0, f64::INFINITY, f64::NAN], &want, Tolerance::F32).is_err());
+        assert!(agree(&[3], &[1.0, f64::INFINITY, f64::NAN], &want, Tolerance::new(f64::NAN)).is_ok(), "all are equal");
+    }
 
     #[test]
     fn equal_arrays_agree() {

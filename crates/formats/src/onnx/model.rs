@@ -97,6 +97,18 @@ impl OnnxModel {
         Ok(Self { executor, inputs, outputs, notes: imported.notes, producer, metadata })
     }
 
+    /// The same model on another device.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let run = |e: recurve_graph::Error| Error::Run(e.into());
+        let executor = Executor::new(self.executor.graph().clone(), |_| None, device).map_err(run)?;
+        executor.prepare().map_err(run)?;
+        let (inputs, outputs, notes) = (self.inputs.clone(), self.outputs.clone(), self.notes.clone());
+        Ok(Self { executor, inputs, outputs, notes, producer: self.producer.clone(), metadata: self.metadata.clone() })
+    }
+
     /// The inputs, in the file's order.
     pub fn inputs(&self) -> &[OnnxValue] {
         &self.inputs
