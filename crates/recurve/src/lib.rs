@@ -4,9 +4,9 @@
 pub mod testing;
 
 pub use recurve_formats::{
-    Error, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, Model, ModelInfo, ModelInputs, OnnxModel, OnnxValue,
-    Problem, Reading, Result, TextSpec, npy_from_bytes, npz_from_bytes, read_array, read_named_array, read_tensor,
-    write_array,
+    Error, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, Model, ModelInfo, ModelInputs, OnnxModel,
+    OnnxSession, OnnxValue, Problem, Reading, Result, StatePair, TextSpec, npy_from_bytes, npz_from_bytes, read_array,
+    read_named_array, read_tensor, write_array,
 };
 pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,

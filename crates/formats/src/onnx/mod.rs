@@ -5,7 +5,9 @@ mod model;
 mod node;
 mod nodes;
 mod proto;
+mod session;
 mod tensor;
 
 pub use import::Problem;
 pub use model::{OnnxModel, OnnxValue, read_tensor};
+pub use session::{OnnxSession, StatePair};

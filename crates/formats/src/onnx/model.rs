@@ -90,9 +90,8 @@ impl OnnxModel {
         let inputs = ids.map(|(id, d)| value(&graph.value(*id).name, &graph.value(*id).kind, d)).collect();
         let ids = graph.outputs().iter().zip(&imported.outputs);
         let outputs = ids.map(|((name, id), d)| value(name, &graph.value(*id).kind, d)).collect();
-        let run = |e: recurve_graph::Error| Error::Run(e.into());
-        let executor = Executor::new(Arc::new(graph), |_| None, device).map_err(run)?;
-        executor.prepare().map_err(run)?;
+        let executor = Executor::new(Arc::new(graph), |_| None, device).map_err(failed)?;
+        executor.prepare().map_err(failed)?;
         let producer = producer.trim().to_owned();
         Ok(Self { executor, inputs, outputs, notes: imported.notes, producer, metadata })
     }
@@ -102,9 +101,8 @@ impl OnnxModel {
     /// # Errors
     /// Errors of the device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        let run = |e: recurve_graph::Error| Error::Run(e.into());
-        let executor = Executor::new(self.executor.graph().clone(), |_| None, device).map_err(run)?;
-        executor.prepare().map_err(run)?;
+        let executor = Executor::new(self.executor.graph().clone(), |_| None, device).map_err(failed)?;
+        executor.prepare().map_err(failed)?;
         let (inputs, outputs, notes) = (self.inputs.clone(), self.outputs.clone(), self.notes.clone());
         Ok(Self { executor, inputs, outputs, notes, producer: self.producer.clone(), metadata: self.metadata.clone() })
     }
@@ -154,7 +152,16 @@ impl OnnxModel {
     /// # Errors
     /// [`Error::Input`] if one is missing, unknown, given twice or does not fit.
     pub fn data<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>) -> Result<Vec<Option<Data>>> {
-        let mut all: Vec<Option<Data>> = vec![None; self.inputs.len()];
+        self.data_with(inputs, |_| None)
+    }
+
+    /// [`Self::data`], some inputs being there already.
+    pub(super) fn data_with<'a>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+        there: impl Fn(usize) -> Option<Data>,
+    ) -> Result<Vec<Option<Data>>> {
+        let mut all: Vec<Option<Data>> = (0..self.inputs.len()).map(there).collect();
         for (name, array) in inputs {
             let bad = |message: String| Error::Input { name: short(name), message };
             let Some(n) = self.inputs.iter().position(|i| i.name == name) else {
@@ -162,7 +169,7 @@ impl OnnxModel {
                 return Err(bad(format!("this model has no such input; it has {}", names.join(", "))));
             };
             if all[n].is_some() {
-                return Err(bad("is given twice".into()));
+                return Err(bad("is given twice, or is a state".into()));
             }
             let kind = &self.inputs[n].kind;
             if !kind.has_dims(&array.shape) {
@@ -203,8 +210,7 @@ impl OnnxModel {
         inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
     ) -> Result<Vec<(String, HostArray)>> {
         let data = self.data(inputs)?;
-        let run = |e: recurve_graph::Error| Error::Run(e.into());
-        let outputs = self.executor.run_data(&data, &RunOptions::default()).map_err(run)?;
+        let outputs = self.executor.run_data(&data, &RunOptions::default()).map_err(failed)?;
         let arrays = self.outputs.iter().zip(outputs).map(|(o, data)| {
             let data = data.expect("a graph without optional inputs has all its outputs");
             Ok((o.name.clone(), array(&data, o.kind.dtype)?))
@@ -213,8 +219,13 @@ impl OnnxModel {
     }
 }
 
+/// A graph's error.
+pub(super) fn failed(e: recurve_graph::Error) -> Error {
+    Error::Run(e.into())
+}
+
 /// What a graph gives as an array.
-fn array(data: &Data, element: Element) -> Result<HostArray> {
+pub(super) fn array(data: &Data, element: Element) -> Result<HostArray> {
     let shape = data.dims().to_vec();
     let data = match element.is_whole() || element == Element::U32 {
         true => HostData::Int(data.to_ints()?.data().to_vec()),

@@ -1,0 +1,212 @@
+//! Streams through a model that takes its states in and gives them out.
+
+use super::model::{OnnxModel, array, failed};
+use crate::files::short;
+use crate::{Error, HostArray, Result};
+use recurve_graph::{Data, Element, IntArray, RunOptions};
+use recurve_tensor::{DType, Tensor};
+use std::sync::Arc;
+
+/// One state of a model: the output that holds it after a call becomes the input of the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatePair {
+    /// The input's name.
+    pub input: String,
+    /// The output's name.
+    pub output: String,
+}
+
+/// Calls of one model, one after the other, whose states stay on the device.
+///
+/// States begin as zeros. A dimension of a state that the file leaves open is the session's batch.
+#[derive(Debug)]
+pub struct OnnxSession {
+    model: Arc<OnnxModel>,
+    /// Places of each state among the inputs and the outputs.
+    states: Vec<(usize, usize)>,
+    batch: usize,
+    current: Vec<Option<Data>>,
+}
+
+/// What the name of a state's output adds to that of its input, or puts in its place.
+const SUFFIXES: [(&str, &str); 12] = [
+    ("", "N"),
+    ("", "n"),
+    ("", "_out"),
+    ("", "_n"),
+    ("", "_new"),
+    ("", "_next"),
+    ("", "_output"),
+    ("_in", "_out"),
+    ("_input", "_output"),
+    ("0", "n"),
+    ("_0", "_n"),
+    ("_prev", ""),
+];
+/// The same before the rest of the name.
+const PREFIXES: [(&str, &str); 6] =
+    [("", "new_"), ("", "next_"), ("", "out_"), ("in_", "out_"), ("prev_", ""), ("old_", "new_")];
+
+/// Whether an output has the name of a state that an input has too.
+fn follows(input: &str, output: &str) -> bool {
+    let suffix = |(a, b): &(&str, &str)| input.strip_suffix(a).is_some_and(|stem| output.strip_suffix(b) == Some(stem));
+    let prefix = |(a, b): &(&str, &str)| input.strip_prefix(a).is_some_and(|stem| output.strip_prefix(b) == Some(stem));
+    input != output && (SUFFIXES.iter().any(suffix) || PREFIXES.iter().any(prefix))
+}
+
+impl OnnxModel {
+    /// The states that names and shapes show: an output called as an input with `N`, `_out`, `_n` and the like added,
+    /// or in the place of `_in`, `0`, …, of the same element type and of a shape that fits. A name that fits several
+    /// ways is none.
+    pub fn states(&self) -> Vec<StatePair> {
+        let fits = |i: usize, o: usize| {
+            let (a, b) = (&self.inputs()[i], &self.outputs()[o]);
+            let same = a.kind.unranked
+                || b.kind.unranked
+                || a.kind.rank() == b.kind.rank()
+                    && a.kind.dims.iter().zip(&b.kind.dims).all(|(a, b)| a.meet(b).is_some());
+            same && a.kind.dtype == b.kind.dtype && follows(&a.name, &b.name)
+        };
+        let (inputs, outputs) = (self.inputs().len(), self.outputs().len());
+        let partners = |i: usize| (0..outputs).filter(move |&o| fits(i, o));
+        let pairs = (0..inputs).filter_map(|i| {
+            let mut all = partners(i);
+            let (o, None) = (all.next()?, all.next()) else { return None };
+            let alone = (0..inputs).filter(|&other| partners(other).any(|p| p == o)).count() == 1;
+            alone.then(|| StatePair { input: self.inputs()[i].name.clone(), output: self.outputs()[o].name.clone() })
+        });
+        pairs.collect()
+    }
+}
+
+impl OnnxSession {
+    /// A session over the states that [`OnnxModel::states`] finds, for so many streams at once.
+    ///
+    /// # Errors
+    /// As [`Self::with_states`].
+    pub fn new(model: Arc<OnnxModel>, batch: usize) -> Result<Self> {
+        let states = model.states();
+        Self::with_states(model, &states, batch)
+    }
+
+    /// A session over these states.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such input or output, one is named twice, or a state has no shape to begin with.
+    pub fn with_states(model: Arc<OnnxModel>, states: &[StatePair], batch: usize) -> Result<Self> {
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        for s in states {
+            let bad = |name: &str, message: &str| Err(Error::Input { name: short(name), message: message.into() });
+            let Some(i) = model.inputs().iter().position(|v| v.name == s.input) else {
+                return bad(&s.input, "is no input of this model, so it cannot be a state");
+            };
+            let Some(o) = model.outputs().iter().position(|v| v.name == s.output) else {
+                return bad(&s.output, "is no output of this model, so it cannot be a state");
+            };
+            if places.iter().any(|(a, b)| *a == i || *b == o) {
+                return bad(&s.input, "or its output is a state already");
+            }
+            places.push((i, o));
+        }
+        let mut session = Self { current: vec![None; places.len()], model, states: places, batch };
+        session.reset()?;
+        Ok(session)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<OnnxModel> {
+        &self.model
+    }
+
+    /// The states, by name.
+    pub fn states(&self) -> impl Iterator<Item = StatePair> + '_ {
+        let name = |(i, o): &(usize, usize)| StatePair {
+            input: self.model.inputs()[*i].name.clone(),
+            output: self.model.outputs()[*o].name.clone(),
+        };
+        self.states.iter().map(name)
+    }
+
+    /// Makes every state zero again.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if a state has no shape to begin with; errors of the device.
+    pub fn reset(&mut self) -> Result<()> {
+        for (current, (i, _)) in self.current.iter_mut().zip(&self.states) {
+            let v = &self.model.inputs()[*i];
+            if v.kind.unranked {
+                let message = "is a state without a shape in the file, so it cannot begin as zeros".into();
+                return Err(Error::Input { name: short(&v.name), message });
+            }
+            let dims: Vec<usize> = v.kind.dims.iter().map(|d| d.size().unwrap_or(self.batch)).collect();
+            *current = Some(match v.kind.dtype {
+                e @ (Element::Int(_) | Element::Bool) => {
+                    let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= 1 << 28);
+                    let message = || format!("is a state of {e} of shape {dims:?}, which is too large");
+                    let count = count.ok_or_else(|| Error::Input { name: short(&v.name), message: message() })?;
+                    IntArray::new(&dims, vec![0; count]).into()
+                }
+                _ => Tensor::zeros(&dims, DType::F32, self.model.device())?.into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// One call: the other inputs by name; the outputs that are no states, by name.
+    ///
+    /// # Errors
+    /// As [`OnnxModel::run`]; the states are then as they were.
+    pub fn run<'a>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+    ) -> Result<Vec<(String, HostArray)>> {
+        let outputs = self.run_data(inputs)?;
+        let mut arrays = Vec::new();
+        for (o, (v, data)) in self.model.outputs().iter().zip(outputs).enumerate() {
+            if self.states.iter().all(|(_, state)| *state != o) {
+                let data = data.expect("only states are taken out");
+                arrays.push((v.name.clone(), array(&data, v.kind.dtype)?));
+            }
+        }
+        Ok(arrays)
+    }
+
+    fn run_data<'a>(
+        &mut self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+    ) -> Result<recurve_graph::Outputs> {
+        let given = |n: usize| self.states.iter().position(|(i, _)| *i == n).and_then(|s| self.current[s].clone());
+        let data = self.model.data_with(inputs, given)?;
+        let mut outputs = self.model.executor().run_data(&data, &RunOptions::default()).map_err(failed)?;
+        for (s, (_, o)) in self.states.iter().enumerate() {
+            self.current[s] = outputs[*o].take();
+        }
+        Ok(outputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_states() {
+        let pairs = [
+            ("state", "stateN"),
+            ("x_in", "x_out"),
+            ("conv_cache", "conv_cache_out"),
+            ("h0", "hn"),
+            ("h", "hn"),
+            ("c_0", "c_n"),
+            ("h", "new_h"),
+            ("in_state", "out_state"),
+            ("hidden_prev", "hidden"),
+        ];
+        for (a, b) in pairs {
+            assert!(follows(a, b), "{a} {b}");
+        }
+        for (a, b) in [("input", "output"), ("x", "y"), ("state", "state"), ("mix", "enh"), ("h0", "cn")] {
+            assert!(!follows(a, b), "{a} {b}");
+        }
+    }
+}
