@@ -4,8 +4,8 @@
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
 use recurve::{
-    CallArgs, Dense, Device, Embedding, Gru, IndRnn, Lstm, Masking, MinLstm, Model, Network, RecurrentLayer,
-    RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed, Weights,
+    CallArgs, Dense, Device, Embedding, Functional, Gru, IndRnn, Lstm, Masking, MinLstm, Model, Network,
+    RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed, Weights,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,6 +124,42 @@ fn opening_a_file_takes_no_memory_for_its_weights() {
         model.run([("input", &x)]).unwrap();
     });
     assert!(most < file / 4, "{most} bytes to replace a bias in a file of {file}");
+}
+
+/// One large layer is packed from where its weights are; one that is called twice is packed once.
+#[test]
+fn packing_takes_no_second_copy() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    let shape = [None, None, Some(512)];
+    let one = Sequential::new().add(Lstm::new(512)).build(&shape, &Device::Cpu).unwrap();
+    let mut net = Functional::new();
+    let [a, b] = ["a", "b"].map(|name| net.input(name, &shape));
+    let lstm = net.layer("lstm", Lstm::new(512));
+    let [a, b] = [a, b].map(|x| net.call(lstm, &[&x]).unwrap().remove(0));
+    let twice = net.output("a", &a).output("b", &b).build(&Device::Cpu).unwrap();
+    for (name, network) in [("once", one), ("twice", twice)] {
+        Model::new(name, network).save(&path).unwrap();
+        let file = std::fs::metadata(&path).unwrap().len();
+        assert!(file > 8_000_000);
+        let (most, kept, mut model) = bytes_of(|| Model::open(&path, &Device::Cpu).unwrap());
+        assert!(most as f64 <= 1.3 * file as f64, "{name}: {most} bytes for a file of {file}");
+        assert!(kept as f64 <= 1.1 * file as f64, "{name}: {kept} bytes kept for a file of {file}");
+        // What both calls share is stale for both.
+        let run = |m: &Model| {
+            let x = Tensor::from_f32(&[0.1; 512], &[1, 1, 512], &Device::Cpu).unwrap();
+            let inputs = m.info().network.inputs.iter().map(|i| (i.name.as_str(), &x)).collect::<Vec<_>>();
+            let outputs = m.network().forward_named(&inputs).unwrap();
+            outputs.iter().map(|y| y.to_vec().unwrap()).collect::<Vec<_>>()
+        };
+        let before = run(&model);
+        let bias = model.network().weights().iter().find(|(n, _)| n.ends_with("bias_ih_l0")).unwrap().0.to_owned();
+        model.network_mut().set_weight(&bias, &[2048], vec![0.5; 2048]).unwrap();
+        let after = run(&model);
+        assert_eq!(after.len(), if name == "twice" { 2 } else { 1 });
+        assert!(after.iter().all(|y| *y == after[0] && *y != before[0]), "{name}");
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn layers_refuse_what_contradicts_itself() {
         assert!(make(Cell::RNN, 2, 2, &peep).contains("belong to an LSTM"));
         let odd = recurve::Activation::Affine { alpha: f32::INFINITY, beta: 0.0 };
         assert!(make(Cell { candidate: odd, ..Cell::RNN }, 2, 2, &w).contains("finite"));
-        let config = RecurrentConfig::new(Cell::RNN, 2, 2, &[]);
+        let config: RecurrentConfig = RecurrentConfig::new(Cell::RNN, 2, 2, &[]);
         assert!(Recurrent::new(&config, &device).is_err());
         // Every option names the cells that know it.
         let zoneout = Some(Zoneout { h: 0.1, c: 0.1 });

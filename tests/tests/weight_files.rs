@@ -1,8 +1,13 @@
 //! Weights in safetensors files: where their elements are, and what is refused with the name of its tensor.
 
-use recurve::{LayerError, WeightError, WeightFile, WeightType, Weights};
+use recurve::{
+    Device, Initializer, LayerError, Lstm, Model, Network, Sequential, Tensor, WeightError, WeightFile, WeightStorage,
+    WeightType, Weights,
+};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Arc;
 
 /// A file of this header and these bytes.
 fn file(header: &str, data: &[u8]) -> Vec<u8> {
@@ -182,4 +187,70 @@ fn damaged_files_are_refused() {
         assert!(matches!(WeightFile::open(&path), Err(WeightError::Io { path: p, .. }) if p == path));
     }
     assert!(Weights::from_bytes(file("{}", &[])).unwrap().iter().next().is_none());
+}
+
+/// A weight of another type than F32, as the bytes of a file.
+fn narrow(weights: &Weights, dtype: &str) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, w) in weights.iter() {
+        let begin = data.len();
+        for &v in w.values().unwrap().iter() {
+            data.extend(match dtype {
+                "F16" => half::f16::from_f32(v).to_le_bytes(),
+                _ => half::bf16::from_f32(v).to_le_bytes(),
+            });
+        }
+        header.insert(name.to_owned(), tensor(dtype, json!(w.shape()), begin, data.len()));
+    }
+    file(&Value::Object(header).to_string(), &data)
+}
+
+/// The memory that a process takes at most for a model of one large layer is its packed weights and less than a third
+/// of its file, of whatever types both are.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_model_takes_little_more_memory_than_its_packed_weights() {
+    const MODEL: &str = "RECURVE_TEST_MODEL";
+    if let Some(path) = std::env::var_os(MODEL) {
+        // Alone in a process, whose peak it is.
+        let peak = || -> usize {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+        };
+        let x = Tensor::from_f32(&[0.1; 1536], &[1, 1, 1536], &Device::Cpu).unwrap();
+        let before = peak();
+        let model = Model::open(Path::new(&path), &Device::Cpu).unwrap();
+        assert!(model.run([("input", &x)]).is_ok());
+        println!("grown {}", peak() - before);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.safetensors");
+    let shape = [None, None, Some(1536)];
+    // Packed bytes for a byte of the file.
+    for (dtype, storage, packed) in [
+        ("F32", WeightStorage::F32, 1.0),
+        ("F16", WeightStorage::F16, 1.0),
+        ("F32", WeightStorage::F16, 0.5),
+        ("F32", WeightStorage::Int8, 0.25),
+        ("BF16", WeightStorage::F32, 2.0),
+    ] {
+        let layers = Sequential::new()
+            .add(Lstm::new(1536).recurrent_initializer(Initializer::GlorotUniform).weight_storage(storage));
+        let mut network = layers.build(&shape, &Device::Cpu).unwrap();
+        if dtype != "F32" {
+            let weights = Weights::from_bytes(narrow(network.weights(), dtype)).unwrap();
+            network = Network::new(network.config(), Arc::new(weights), &Device::Cpu).unwrap();
+        }
+        Model::new("large", network).save(&path).unwrap();
+        let file = std::fs::metadata(&path).unwrap().len() as f64;
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["a_model_takes_little_more_memory_than_its_packed_weights", "--exact", "--nocapture"]);
+        let out = command.env(MODEL, &path).output().unwrap();
+        let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{text}");
+        let grown = text.lines().find_map(|l| l.split_once("grown ")).unwrap().1.parse::<f64>().unwrap();
+        assert!((0.9 * packed..packed + 0.3).contains(&(grown / file)), "{dtype} as {storage:?}: {}", grown / file);
+    }
 }

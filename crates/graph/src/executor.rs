@@ -8,6 +8,7 @@ use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Device, Shape, Tensor};
 use recurve_weights::Weight;
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A graph with its weights on a device.
@@ -23,7 +24,7 @@ pub struct Executor {
     parameters: Vec<Option<Weight>>,
     /// Parameters and constants, tensors on the device.
     fixed: Vec<OnceLock<Data>>,
-    /// What each node made of its parameters.
+    /// What each node made of its parameters, unless another made the same of them.
     packed: Vec<OnceLock<Option<Packed>>>,
     /// Of each node its subgraphs.
     subgraphs: Vec<Vec<Executor>>,
@@ -38,6 +39,8 @@ struct Step {
     /// Some output of the graph needs it.
     needed: bool,
     wanted: SmallVec<[bool; 3]>,
+    /// The first node that makes of the same parameters what this one does.
+    packs_as: usize,
     /// Values that nothing needs after it.
     last: Vec<ValueId>,
 }
@@ -121,6 +124,7 @@ impl Executor {
             node.inputs.iter().flatten().chain(&node.outputs).for_each(|v| last[v.0] = Some(n));
         }
         outputs.iter().for_each(|v| last[v.0] = None);
+        let packs_as = packs_as(&graph);
         let plan = graph
             .nodes
             .iter()
@@ -132,6 +136,7 @@ impl Executor {
                     .iter()
                     .map(|o| outputs.contains(o) || graph.users(*o).any(|user| needed[user]))
                     .collect(),
+                packs_as: packs_as[n],
                 last: (0..last.len()).filter(|&v| last[v] == Some(n)).map(ValueId).collect(),
             })
             .collect();
@@ -379,8 +384,9 @@ impl Executor {
         matches!(self.graph.values[id.0].source, Source::Parameter | Source::Constant(_))
     }
 
-    /// What a node made of its parameters.
+    /// What a node made of its parameters, or another one of the same.
     fn packed(&self, n: usize) -> Result<&Option<Packed>> {
+        let n = self.plan[n].packs_as;
         if let Some(there) = self.packed[n].get() {
             return Ok(there);
         }
@@ -422,6 +428,21 @@ impl Executor {
     }
 }
 
+/// For each node the first one that makes of the same parameters what it does: itself, or another call of a layer.
+fn packs_as(graph: &Graph) -> Vec<usize> {
+    let mut by_inputs: HashMap<&[Option<ValueId>], Vec<usize>> = HashMap::new();
+    let mut all: Vec<usize> = (0..graph.nodes.len()).collect();
+    for (n, node) in graph.nodes.iter().enumerate() {
+        let Some(packed) = node.operator.host_inputs().and_then(|host| node.inputs.get(host..)) else { continue };
+        let alike = by_inputs.entry(packed).or_default();
+        match alike.iter().find(|&&m| node.operator.packs_like(&*graph.nodes[m].operator)) {
+            Some(&first) => all[n] = first,
+            None => alike.push(n),
+        }
+    }
+    all
+}
+
 /// Whether a weight has the shape of a parameter.
 fn check_shape(value: &Value, weight: &Weight) -> Result<()> {
     let expected: Vec<usize> = value.kind.sizes().collect();
@@ -446,18 +467,23 @@ impl HostInputs<'_> {
         self.id(index).is_some_and(|id| self.executor.is_fixed(id))
     }
 
-    /// A copy of the elements of an input, if there is one.
+    /// An input, if there is one. The elements of a parameter stay where they are.
     ///
     /// # Errors
-    /// [`Error::MissingParameter`]; lack of memory.
-    pub fn to_vec(&self, index: usize) -> Result<Option<Vec<f32>>> {
+    /// [`Error::MissingParameter`].
+    pub fn weight(&self, index: usize) -> Result<Option<Weight>> {
         let Some(id) = self.id(index) else { return Ok(None) };
-        match &self.executor.graph.values[id.0].source {
-            Source::Constant(c) => match c {
-                Constant::Float(v) => Ok(Some(v.to_vec())),
-                other => Ok(Some(other.array(&[other.count()]).data.into_iter().map(|v| v as f32).collect())),
-            },
-            _ => Ok(Some(self.executor.weight(id)?.to_vec()?)),
+        let value = &self.executor.graph.values[id.0];
+        match &value.source {
+            Source::Constant(c) => {
+                let dims: SmallVec<[usize; 6]> = value.kind.sizes().collect();
+                let elements = match c {
+                    Constant::Float(v) => v.to_vec(),
+                    other => other.array(&dims).data.into_iter().map(|v| v as f32).collect(),
+                };
+                Ok(Some(Weight::new(&dims, elements).expect("a constant has the elements of its shape")))
+            }
+            _ => Ok(Some(self.executor.weight(id)?.clone())),
         }
     }
 

@@ -187,6 +187,11 @@ pub trait Operator: fmt::Debug + Send + Sync {
         true
     }
 
+    /// Whether another operator makes the same of the same parameters, so that one of both is enough.
+    fn packs_like(&self, _: &dyn Operator) -> bool {
+        false
+    }
+
     /// Computes the outputs on the device.
     ///
     /// # Errors

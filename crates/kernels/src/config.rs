@@ -1,14 +1,12 @@
 //! What a layer is made of, and whether that can be.
 
-use crate::{Cell, CellKind, Direction, DirectionWeights, WeightStorage};
+use crate::{Cell, CellKind, Direction, DirectionWeights, WeightSource, WeightStorage};
 use half::f16;
-use recurve_tensor::cpu::host;
 use recurve_tensor::{Activation, Error, Result};
-use std::borrow::Cow;
 
-/// What a [`crate::Recurrent`] is made of.
+/// What a [`crate::Recurrent`] is made of. Its weight matrices are in host memory, or where else an `M` reads them.
 #[derive(Clone, Debug)]
-pub struct RecurrentConfig<'a> {
+pub struct RecurrentConfig<'a, M = Vec<f32>> {
     /// The cell.
     pub cell: Cell,
     /// Features of the input.
@@ -18,7 +16,7 @@ pub struct RecurrentConfig<'a> {
     /// The weights of the stacked layers, the lowest first: of one or two directions, the same in each layer. A
     /// layer reads the outputs of all directions of the one below. Gates are in Recurve's order (LSTM i f g o,
     /// GRU r z n, sLSTM i f z o).
-    pub layers: Vec<&'a [(Direction, &'a DirectionWeights<f32>)]>,
+    pub layers: Vec<&'a [(Direction, &'a DirectionWeights<f32, M>)]>,
     /// The cell of the second direction where it is another, as ONNX's `activations` may say; of
     /// the same kind and state size.
     pub second_cell: Option<Cell>,
@@ -26,13 +24,13 @@ pub struct RecurrentConfig<'a> {
     pub weights: WeightStorage,
 }
 
-impl<'a> RecurrentConfig<'a> {
+impl<'a, M> RecurrentConfig<'a, M> {
     /// One layer with one cell and f32 weights.
     pub fn new(
         cell: Cell,
         input_size: usize,
         hidden_size: usize,
-        directions: &'a [(Direction, &'a DirectionWeights<f32>)],
+        directions: &'a [(Direction, &'a DirectionWeights<f32, M>)],
     ) -> Self {
         Self { cell, input_size, hidden_size, layers: vec![directions], second_cell: None, weights: WeightStorage::F32 }
     }
@@ -49,13 +47,16 @@ impl<'a> RecurrentConfig<'a> {
     }
 }
 
+/// One direction's weights, with its matrices wherever they are.
+pub(crate) type WeightsView<'a> = DirectionWeights<f32, &'a dyn WeightSource>;
+
 /// One layer, or one direction of it, with one cell.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct LevelConfig<'a> {
     pub(crate) cell: Cell,
     pub(crate) input_size: usize,
     pub(crate) hidden_size: usize,
-    pub(crate) directions: &'a [(Direction, &'a DirectionWeights<f32>)],
+    pub(crate) directions: &'a [(Direction, WeightsView<'a>)],
     pub(crate) weights: WeightStorage,
 }
 
@@ -65,14 +66,14 @@ impl LevelConfig<'_> {
     }
 }
 
-const NEW: &str = "Recurrent::new";
+pub(crate) const NEW: &str = "Recurrent::new";
 
 fn bad(argument: &'static str, message: String) -> Error {
     Error::Argument { operation: NEW, argument, message }
 }
 
 /// Everything that [`crate::Recurrent::new`] asks of its description.
-pub(crate) fn check_config(config: &RecurrentConfig<'_>) -> Result<()> {
+pub(crate) fn check_config<M: WeightSource>(config: &RecurrentConfig<'_, M>) -> Result<()> {
     let (i, h) = (config.input_size, config.hidden_size);
     if i == 0 || h == 0 {
         return Err(bad("input_size, hidden_size", format!("must be at least 1, but they are {i} and {h}")));
@@ -174,7 +175,13 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     Ok(())
 }
 
-fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize, layer: usize) -> Result<()> {
+fn check_weights<M: WeightSource>(
+    cell: &Cell,
+    w: &DirectionWeights<f32, M>,
+    i: usize,
+    h: usize,
+    layer: usize,
+) -> Result<()> {
     let kind = cell.kind;
     let width = cell.state_size(h);
     let rows = kind.gates() * h;
@@ -188,21 +195,21 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize, lay
     let optional = |argument, got: usize, wanted: usize, letters: &str| {
         if got == 0 { Ok(()) } else { check(argument, got, wanted, letters) }
     };
-    check("w_ih", w.w_ih.len(), rows * i, "[G·H, I]")?;
+    check("w_ih", w.w_ih.count(), rows * i, "[G·H, I]")?;
     let letters = match kind {
         CellKind::IndRnn => "[H]",
         CellKind::SLstm { .. } => "[G·H, H / heads]",
         _ if cell.projection.is_some() => "[G·H, P]",
         _ => "[G·H, H]",
     };
-    check("w_hh", w.w_hh.len(), kind.recurrent_weights(h, width), letters)?;
+    check("w_hh", w.w_hh.count(), kind.recurrent_weights(h, width), letters)?;
     optional("b_ih", w.b_ih.len(), rows, "[G·H]")?;
     optional("b_hh", w.b_hh.len(), rows, "[G·H]")?;
     if !w.peepholes.is_empty() && !matches!(kind, CellKind::Lstm { .. }) {
         return Err(bad("peepholes", format!("belong to an LSTM, but the cell is a {}", kind.name())));
     }
     check("peepholes", w.peepholes.len(), if cell.peepholes { 3 * h } else { 0 }, "[3·H] with peepholes")?;
-    check("w_hr", w.w_hr.len(), cell.projection.map_or(0, |p| p * h), "[P, H] with a projection")?;
+    check("w_hr", w.w_hr.count(), cell.projection.map_or(0, |p| p * h), "[P, H] with a projection")?;
     let norm = |n: usize| if cell.layer_norm.is_some() { 2 * n } else { 0 };
     check("norm_ih", w.norm_ih.len(), norm(rows), "[2, G·H] with layer normalization")?;
     check("norm_hh", w.norm_hh.len(), norm(rows), "[2, G·H] with layer normalization")?;
@@ -210,64 +217,79 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize, lay
     check("norm_c", w.norm_c.len(), c, "[2, H] with layer normalization of an LSTM")
 }
 
-/// The weights as they are packed: those of heads as matrices of all units, matrices rounded to f16 if they are
-/// stored so, and known to fit their storage.
-pub(crate) fn stored(
-    w: &DirectionWeights<f32>,
-    kind: CellKind,
-    hidden: usize,
-    weights: WeightStorage,
-) -> Result<Cow<'_, DirectionWeights<f32>>> {
-    let mut w = rounded(w, kind, weights)?;
-    if matches!(kind, CellKind::SLstm { heads: 2.., .. }) {
-        let columns = kind.columns(hidden);
-        // Zeros where a unit of another head would be.
-        let mut whole = host(NEW, kind.gates() * hidden * hidden)?;
-        for (row, (whole, own)) in whole.chunks_exact_mut(hidden).zip(w.w_hh.chunks_exact(columns)).enumerate() {
-            whole[row % hidden / columns * columns..][..columns].copy_from_slice(own);
-        }
-        w.to_mut().w_hh = whole;
+/// A weight as f16.
+pub(crate) fn to_f16(v: f32) -> Result<f16> {
+    match f16::from_f32(v) {
+        half if half.is_finite() => Ok(half),
+        _ => Err(bad("weights", format!("cannot be f16: the largest number is 65504, but one is {v}"))),
     }
-    Ok(w)
 }
 
-/// The weights with matrices rounded to f16 if they are stored so, and known to fit their storage.
-fn rounded(
-    w: &DirectionWeights<f32>,
-    kind: CellKind,
-    weights: WeightStorage,
-) -> Result<Cow<'_, DirectionWeights<f32>>> {
-    // The u of an IndRNN is a vector.
-    let recurrent = if kind.is_pointwise() { &[][..] } else { &w.w_hh };
-    match weights {
-        WeightStorage::F32 => return Ok(Cow::Borrowed(w)),
-        WeightStorage::Int8 => {
-            return match [&w.w_ih, recurrent, &w.w_hr].into_iter().flatten().find(|v| !v.is_finite()) {
-                None => Ok(Cow::Borrowed(w)),
-                Some(v) => Err(bad("weights", format!("cannot be int8: they must be finite, but one is {v}"))),
-            };
-        }
-        WeightStorage::F16 => {}
+/// Whether weights can be int8.
+pub(crate) fn check_int8(weights: &[f32]) -> Result<()> {
+    match weights.iter().find(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(v) => Err(bad("weights", format!("cannot be int8: they must be finite, but one is {v}"))),
     }
-    let round = |v: &[f32]| -> Result<Vec<f32>> {
-        let mut out = host(NEW, v.len())?;
-        for (out, &v) in out.iter_mut().zip(v) {
-            *out = f16::from_f32(v).to_f32();
-            if !out.is_finite() {
-                return Err(bad("weights", format!("cannot be f16: the largest number is 65504, but one is {v}")));
+}
+
+/// The recurrent weights of all units, `[G·H, W]`: with zeros where a cell with heads has none, because the unit
+/// belongs to another head.
+pub(crate) struct Whole<'a> {
+    own: &'a dyn WeightSource,
+    /// Columns that there are, those of a head.
+    columns: usize,
+    width: usize,
+}
+
+impl<'a> Whole<'a> {
+    pub(crate) fn new(w: &WeightsView<'a>, cell: &Cell, hidden: usize) -> Self {
+        let width = cell.state_size(hidden);
+        Self { own: w.w_hh, columns: cell.kind.columns(width), width }
+    }
+}
+
+impl WeightSource for Whole<'_> {
+    fn count(&self) -> usize {
+        self.own.count() / self.columns * self.width
+    }
+    fn read(&self, start: usize, out: &mut [f32]) {
+        if self.columns == self.width {
+            return self.own.read(start, out);
+        }
+        out.fill(0.0);
+        let end = start + out.len();
+        for row in start / self.width..end.div_ceil(self.width) {
+            let first = row * self.width + row % self.width / self.columns * self.columns;
+            let (from, to) = (first.max(start), (first + self.columns).min(end));
+            if from < to {
+                self.own.read(row * self.columns + from - first, &mut out[from - start..to - start]);
             }
         }
-        Ok(out)
-    };
-    Ok(Cow::Owned(DirectionWeights {
-        w_ih: round(&w.w_ih)?,
-        w_hh: if kind.is_pointwise() { w.w_hh.clone() } else { round(&w.w_hh)? },
-        w_hr: round(&w.w_hr)?,
-        b_ih: w.b_ih.clone(),
-        b_hh: w.b_hh.clone(),
-        peepholes: w.peepholes.clone(),
-        norm_ih: w.norm_ih.clone(),
-        norm_hh: w.norm_hh.clone(),
-        norm_c: w.norm_c.clone(),
-    }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_blocks_of_a_whole_matrix() {
+        // Two gates of four units in two heads.
+        let own: Vec<f32> = (1..=16).map(|v| v as f32).collect();
+        let rows = |n: usize| {
+            let (a, b) = (own[2 * n], own[2 * n + 1]);
+            if n % 4 < 2 { [a, b, 0.0, 0.0] } else { [0.0, 0.0, a, b] }
+        };
+        let expected: Vec<f32> = (0..8).flat_map(rows).collect();
+        let whole = Whole { own: &own, columns: 2, width: 4 };
+        assert_eq!(whole.count(), 32);
+        for start in 0..32 {
+            for end in start..=32 {
+                let mut out = vec![f32::NAN; end - start];
+                whole.read(start, &mut out);
+                assert_eq!(out, expected[start..end]);
+            }
+        }
+    }
 }

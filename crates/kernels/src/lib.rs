@@ -25,6 +25,6 @@ pub use call::{ForwardArgs, Outputs, RecurrentOutput};
 pub use config::RecurrentConfig;
 pub use recurrent::{Recurrent, TokenTable};
 pub use recurve_vocabulary::{
-    Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, WeightStorage, Zoneout,
+    Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, WeightSource, WeightStorage, Zoneout,
 };
 pub use strategy::{Candidate, Strategy};

@@ -1,11 +1,11 @@
 //! Stacked recurrent layers on a device: the public door of the kernels.
 
 use crate::call::{Call, ForwardArgs, Input, Outputs, RecurrentOutput};
-use crate::config::{LevelConfig, RecurrentConfig, check_config, stored};
+use crate::config::{LevelConfig, RecurrentConfig, check_config};
 use crate::cpu::CpuLayer;
 use crate::gpu::{GpuLayer, Layout, Wave};
 use crate::strategy::{Candidate, Strategy};
-use crate::{Cell, Direction};
+use crate::{Cell, Direction, WeightSource};
 use recurve_tensor::{DType, Device, Error, Result, Tensor, concat};
 use smallvec::SmallVec;
 use std::sync::OnceLock;
@@ -83,16 +83,9 @@ fn table_shape(got: &Tensor, input: usize) -> Error {
 
 impl Level {
     fn new(config: &LevelConfig<'_>, device: &Device) -> Result<Self> {
-        let weights: Vec<_> = config
-            .directions
-            .iter()
-            .map(|(_, w)| stored(w, config.cell.kind, config.hidden_size, config.weights))
-            .collect::<Result<_>>()?;
-        let directions: Vec<_> = config.directions.iter().zip(&weights).map(|((d, _), w)| (*d, &**w)).collect();
-        let config = LevelConfig { directions: &directions, ..*config };
         Ok(match device {
-            Device::Cpu => Self::Cpu(CpuLayer::new(&config)?),
-            Device::Gpu(gpu) => Self::Gpu(Box::new(GpuLayer::new(&config, gpu)?)),
+            Device::Cpu => Self::Cpu(CpuLayer::new(config)?),
+            Device::Gpu(gpu) => Self::Gpu(Box::new(GpuLayer::new(config, gpu)?)),
         })
     }
 
@@ -150,22 +143,23 @@ impl Level {
 }
 
 impl Recurrent {
-    /// A layer with its weights packed for `device`.
+    /// A layer with its weights packed for `device`. The CPU reads a few rows of a matrix at a time.
     ///
     /// # Errors
     /// [`Error::Argument`] if a size is zero, a weight has the wrong number of elements, there are
     /// not one or two directions, a clip or another parameter is out of its range, or the cell has
     /// an option or a weight that its kind does not know; [`Error::Unsupported`] for f16 weights on
     /// an adapter without f16; errors of the device.
-    pub fn new(config: &RecurrentConfig<'_>, device: &Device) -> Result<Self> {
+    pub fn new<M: WeightSource>(config: &RecurrentConfig<'_, M>, device: &Device) -> Result<Self> {
         check_config(config)?;
         let cells = config.cells();
-        let level = |(layer, &directions): (usize, &_)| {
+        let level = |layer: usize| {
             let one = |n: usize, directions| {
                 let (input_size, hidden_size, weights) = (config.features(layer), config.hidden_size, config.weights);
                 Level::new(&LevelConfig { cell: cells[n], input_size, hidden_size, directions, weights }, device)
             };
-            let directions: &[_] = directions;
+            let views: Vec<_> = config.layers[layer].iter().map(|(d, w)| (*d, w.view())).collect();
+            let directions = &views[..];
             match directions {
                 [_, _] if cells[0] != cells[1] => {
                     Ok(Level::Pair(Box::new([one(0, &directions[..1])?, one(1, &directions[1..])?])))
@@ -180,7 +174,7 @@ impl Recurrent {
             hidden_size: config.hidden_size,
             directions: config.layers[0].iter().map(|d| d.0).collect(),
             device: device.clone(),
-            levels: config.layers.iter().enumerate().map(level).collect::<Result<_>>()?,
+            levels: (0..config.layers.len()).map(level).collect::<Result<_>>()?,
             wave: wave(device, config.cell, config.layers.len(), config.layers[0].iter().map(|d| d.0)),
         })
     }

@@ -146,9 +146,9 @@ impl RecurrentLayer {
         device: &Device,
     ) -> Result<Self> {
         check_spec(name, spec)?;
-        // Of each layer at its own time, so that host memory holds the weights of one besides what is packed.
+        // A device that needs whole weights in host memory has those of one layer at a time.
         let layer = |l: usize| {
-            let own = spec.direction_weights(input_size, weights, prefix, l)?;
+            let own = spec.weights_of(input_size, weights, prefix, l, |w| Ok(Some(w.clone())))?;
             let pairs: Vec<_> = spec.reading().iter().copied().zip(&own).collect();
             let config = RecurrentConfig {
                 weights: spec.weight_storage,

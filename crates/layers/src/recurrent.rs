@@ -7,6 +7,7 @@ use recurve_graph::ops;
 use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, MaskedOutput, Merge, WeightStorage,
 };
+use recurve_weights::Weight;
 use serde::{Deserialize, Serialize};
 
 /// Everything about a recurrent layer but its weights.
@@ -155,22 +156,34 @@ impl RecurrentSpec {
         prefix: &str,
         layer: usize,
     ) -> Result<Vec<DirectionWeights<f32>>> {
+        self.weights_of(input_size, weights, prefix, layer, |w| Ok(w.to_vec()?))
+    }
+
+    /// [`Self::direction_weights`] with matrices as `matrix` makes them.
+    pub(crate) fn weights_of<M: Default>(
+        &self,
+        input_size: usize,
+        weights: &Weights,
+        prefix: &str,
+        layer: usize,
+        matrix: impl Fn(&Weight) -> Result<M>,
+    ) -> Result<Vec<DirectionWeights<f32, M>>> {
         (0..self.directions())
             .map(|d| {
-                let mut w = DirectionWeights::default();
+                let mut w = DirectionWeights::of(M::default(), M::default(), M::default());
                 for (part, shape) in parts(self, input_size, layer) {
-                    let place = match part {
-                        "weight_ih" => &mut w.w_ih,
-                        "weight_hh" => &mut w.w_hh,
-                        "bias_ih" => &mut w.b_ih,
-                        "bias_hh" => &mut w.b_hh,
-                        "weight_hr" => &mut w.w_hr,
-                        "weight_peephole" => &mut w.peepholes,
-                        "norm_ih" => &mut w.norm_ih,
-                        "norm_hh" => &mut w.norm_hh,
-                        _ => &mut w.norm_c,
-                    };
-                    *place = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?.to_vec()?;
+                    let weight = weights.expect(&name_of(prefix, part, layer, d == 1), &shape)?;
+                    match part {
+                        "weight_ih" => w.w_ih = matrix(weight)?,
+                        "weight_hh" => w.w_hh = matrix(weight)?,
+                        "bias_ih" => w.b_ih = weight.to_vec()?,
+                        "bias_hh" => w.b_hh = weight.to_vec()?,
+                        "weight_hr" => w.w_hr = matrix(weight)?,
+                        "weight_peephole" => w.peepholes = weight.to_vec()?,
+                        "norm_ih" => w.norm_ih = weight.to_vec()?,
+                        "norm_hh" => w.norm_hh = weight.to_vec()?,
+                        _ => w.norm_c = weight.to_vec()?,
+                    }
                 }
                 Ok(w)
             })

@@ -24,8 +24,8 @@ pub use recurve_tensor::{
     SampleOptions, Shape, Tensor, bf16, concat, f16,
 };
 pub use recurve_vocabulary::{
-    Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightStorage,
-    Zoneout,
+    Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightSource,
+    WeightStorage, Zoneout,
 };
 pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
 

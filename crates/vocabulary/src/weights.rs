@@ -3,14 +3,49 @@
 use crate::CellKind;
 use serde::{Deserialize, Serialize};
 
-/// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct DirectionWeights<R> {
+/// Elements of a weight, which are read a part at a time: a large weight in a file need not be in memory as a whole.
+pub trait WeightSource {
+    /// The number of elements.
+    fn count(&self) -> usize;
+
+    /// Writes the elements from `start` on, as many as `out` has.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    fn read(&self, start: usize, out: &mut [f32]);
+}
+
+impl WeightSource for Vec<f32> {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    fn read(&self, start: usize, out: &mut [f32]) {
+        out.copy_from_slice(&self[start..][..out.len()]);
+    }
+}
+
+/// A weight that may be left out has no elements then.
+impl<S: WeightSource> WeightSource for Option<S> {
+    fn count(&self) -> usize {
+        self.as_ref().map_or(0, S::count)
+    }
+    fn read(&self, start: usize, out: &mut [f32]) {
+        match self {
+            Some(weight) => weight.read(start, out),
+            None => Vec::new().read(start, out),
+        }
+    }
+}
+
+/// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o). Matrices
+/// may be anything of which parts can be read ([`WeightSource`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct DirectionWeights<R, M = Vec<R>> {
     /// `[G·H, I]`
-    pub w_ih: Vec<R>,
+    pub w_ih: M,
     /// `[G·H, H]`, with a projection `[G·H, P]`; `[G·H, H / heads]` for an sLSTM, a row's columns being the units of
     /// its own head; `[H]` for an IndRNN, empty for the minimal cells.
-    pub w_hh: Vec<R>,
+    pub w_hh: M,
     /// `[G·H]`, or empty for none.
     pub b_ih: Vec<R>,
     /// `[G·H]`, or empty for none.
@@ -18,7 +53,7 @@ pub struct DirectionWeights<R> {
     /// LSTM peepholes p_i, p_f, p_o: `[3·H]`, or empty for none.
     pub peepholes: Vec<R>,
     /// The projection of h, `[P, H]`, or empty for none.
-    pub w_hr: Vec<R>,
+    pub w_hr: M,
     /// With layer normalization: gain and offset of `W_ih x`, `[2, G·H]`.
     pub norm_ih: Vec<R>,
     /// With layer normalization: gain and offset of `W_hh h`, `[2, G·H]`.
@@ -27,7 +62,31 @@ pub struct DirectionWeights<R> {
     pub norm_c: Vec<R>,
 }
 
-impl DirectionWeights<f32> {
+/// No weights. Only with matrices in host memory, so that these are what is meant where nothing else is said.
+impl<R> Default for DirectionWeights<R> {
+    fn default() -> Self {
+        DirectionWeights::of(Vec::new(), Vec::new(), Vec::new())
+    }
+}
+
+impl<R, M> DirectionWeights<R, M> {
+    /// Matrices `w_ih`, `w_hh` and `w_hr`, and no vectors.
+    pub fn of(w_ih: M, w_hh: M, w_hr: M) -> Self {
+        Self {
+            w_ih,
+            w_hh,
+            w_hr,
+            b_ih: Vec::new(),
+            b_hh: Vec::new(),
+            peepholes: Vec::new(),
+            norm_ih: Vec::new(),
+            norm_hh: Vec::new(),
+            norm_c: Vec::new(),
+        }
+    }
+}
+
+impl<M> DirectionWeights<f32, M> {
     /// What is added to row `row` of the projected input, `[G·H]`: both biases, but of the gate of
     /// [`CellKind::separate_bias`] only `b_ih`.
     pub fn projection_bias(&self, kind: CellKind, hidden: usize, row: usize) -> f32 {
@@ -41,6 +100,26 @@ impl DirectionWeights<f32> {
         kind.separate_bias().map_or(0.0, |gate| at(&self.b_hh, gate * hidden + unit))
     }
 
+    /// The same weights, whose matrices are read where they are.
+    pub fn view(&self) -> DirectionWeights<f32, &dyn WeightSource>
+    where
+        M: WeightSource,
+    {
+        DirectionWeights {
+            w_ih: &self.w_ih,
+            w_hh: &self.w_hh,
+            w_hr: &self.w_hr,
+            b_ih: self.b_ih.clone(),
+            b_hh: self.b_hh.clone(),
+            peepholes: self.peepholes.clone(),
+            norm_ih: self.norm_ih.clone(),
+            norm_hh: self.norm_hh.clone(),
+            norm_c: self.norm_c.clone(),
+        }
+    }
+}
+
+impl DirectionWeights<f32> {
     /// The same weights in f64, for the truth to be computed with.
     pub fn widen(&self) -> DirectionWeights<f64> {
         let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();

@@ -19,13 +19,21 @@ pub(crate) fn map(file: &File) -> io::Result<Mmap> {
     unsafe { Mmap::map(file) }
 }
 
-/// Lets the system have the memory of these bytes again. Whoever reads them later reads the file again.
+/// Bytes that Linux maps around a page that is read, at most: an aligned block of them.
+#[cfg(unix)]
+const AROUND: usize = 2 << 20;
+
+/// Lets the system have the memory of these bytes again, and of what it has mapped around them. Whoever reads them
+/// later reads the file again.
 pub(crate) fn give_back(map: &Mmap, range: Range<usize>) {
     #[cfg(unix)]
     {
+        let base = map.as_ptr().addr();
+        let start = ((base + range.start) / AROUND * AROUND).max(base) - base;
+        let end = (base + range.end).next_multiple_of(AROUND).min(base + map.len()) - base;
         // SAFETY: the map is shared and only read, so its pages hold nothing that the file does not hold, and a
         // reader of a page that is gone gets the same bytes. That the system may refuse loses nothing but memory.
-        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
     }
     #[cfg(not(unix))]
     let _ = (map, range);

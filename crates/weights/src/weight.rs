@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use half::{bf16, f16};
 use memmap2::Mmap;
 use recurve_tensor::cpu::host;
+use recurve_vocabulary::WeightSource;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -177,7 +178,7 @@ impl Weight {
     /// [`recurve_tensor::Error::OutOfMemory`].
     pub fn to_vec(&self) -> recurve_tensor::Result<Vec<f32>> {
         let mut out = host("Weight::to_vec", self.count())?;
-        self.fill(&mut out);
+        self.read(0, &mut out);
         Ok(out)
     }
 
@@ -193,23 +194,8 @@ impl Weight {
                 message: format!("has {} elements, but the weight has {}", out.len(), self.count()),
             });
         }
-        self.fill(out);
+        self.read(0, out);
         Ok(())
-    }
-
-    fn fill(&self, out: &mut [f32]) {
-        match &self.elements {
-            Elements::Floats(v) => out.copy_from_slice(v),
-            Elements::Stored(bytes, at) => {
-                let mut start = at.start;
-                for part in out.chunks_mut(CHUNK) {
-                    let end = start + part.len() * self.dtype.size();
-                    self.dtype.decode(&bytes.get()[start..end], part);
-                    bytes.give_back(start..end);
-                    start = end;
-                }
-            }
-        }
     }
 
     /// The elements as a file has them, little-endian.
@@ -226,6 +212,28 @@ impl Weight {
     pub fn give_back(&self) {
         if let Elements::Stored(bytes, at) = &self.elements {
             bytes.give_back(at.clone());
+        }
+    }
+}
+
+/// Memory of a mapped file is given back to the system once it has been read.
+impl WeightSource for Weight {
+    fn count(&self) -> usize {
+        self.count()
+    }
+    fn read(&self, start: usize, out: &mut [f32]) {
+        match &self.elements {
+            Elements::Floats(v) => v.read(start, out),
+            Elements::Stored(bytes, at) => {
+                let own = &bytes.get()[at.clone()];
+                let mut start = start * self.dtype.size();
+                for part in out.chunks_mut(CHUNK) {
+                    let end = start + part.len() * self.dtype.size();
+                    self.dtype.decode(&own[start..end], part);
+                    bytes.give_back(at.start + start..at.start + end);
+                    start = end;
+                }
+            }
         }
     }
 }
@@ -291,5 +299,24 @@ mod tests {
         assert_ne!(a.version(), b.version());
         assert_eq!(a.version(), a.clone().version());
         assert!(a.read_into(&mut [0.0; 2]).is_err());
+    }
+
+    #[test]
+    fn parts_are_read_from_where_they_stand() {
+        let floats: Vec<f32> = (0..5).map(|v| v as f32).collect();
+        let bytes = |f: fn(f32) -> Vec<u8>| Bytes::Owned(Arc::new(floats.iter().flat_map(|&v| f(v)).collect()));
+        let (full, half) = (bytes(|v| v.to_le_bytes().into()), bytes(|v| f16::from_f32(v).to_le_bytes().into()));
+        for w in [
+            Weight::new(&[5], floats.clone()).unwrap(),
+            Weight::stored(vec![4], WeightType::F32, full, 4..20),
+            Weight::stored(vec![4], WeightType::F16, half, 2..10),
+        ] {
+            let first = if w.count() == 5 { 0.0 } else { 1.0 };
+            let mut out = [0.0; 2];
+            w.read(2, &mut out);
+            assert_eq!(out, [first + 2.0, first + 3.0]);
+            let past = std::panic::catch_unwind(|| w.read(w.count() - 1, &mut [0.0; 2]));
+            assert!(past.is_err(), "no elements of another weight");
+        }
     }
 }

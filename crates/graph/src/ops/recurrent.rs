@@ -123,34 +123,37 @@ impl Recurrent {
         WEIGHTS + (layer * self.directions.len() + direction) * PARTS.len() + part
     }
 
-    /// The weights of each direction of a layer, from their elements.
-    fn gather<T: Clone, E>(
+    /// The weights of each direction of a layer, from their places among a node's inputs.
+    fn gather<T, M, E>(
         &self,
         layer: usize,
-        mut get: impl FnMut(usize) -> Result<Vec<T>, E>,
-    ) -> Result<Vec<DirectionWeights<T>>, E> {
-        let mut one = |direction| {
-            let mut part = |n| get(self.place(n, layer, direction));
+        matrix: impl Fn(usize) -> Result<M, E>,
+        vector: impl Fn(usize) -> Result<Vec<T>, E>,
+    ) -> Result<Vec<DirectionWeights<T, M>>, E> {
+        let one = |direction| {
+            let matrix = |n| matrix(self.place(n, layer, direction));
+            let part = |n| vector(self.place(n, layer, direction));
             Ok(DirectionWeights {
-                w_ih: part(0)?,
-                w_hh: part(1)?,
+                w_ih: matrix(0)?,
+                w_hh: matrix(1)?,
                 b_ih: part(2)?,
                 b_hh: part(3)?,
-                w_hr: part(4)?,
+                w_hr: matrix(4)?,
                 peepholes: part(5)?,
                 norm_ih: part(6)?,
                 norm_hh: part(7)?,
                 norm_c: part(8)?,
             })
         };
-        (0..self.directions.len()).map(&mut one).collect()
+        (0..self.directions.len()).map(one).collect()
     }
 
     fn ready(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Ready> {
         let wrap = |e| host.error(e);
-        // Of each layer at its own time, so that host memory holds the weights of one besides what is packed.
+        // A device that needs whole weights in host memory has those of one layer at a time.
         let layer = |layer: usize| {
-            let weights = self.gather(layer, |n| Ok::<_, crate::Error>(host.to_vec(n)?.unwrap_or_default()))?;
+            let vector = |n| host.weight(n)?.map_or(Ok(Vec::new()), |w| Ok(w.to_vec()?));
+            let weights = self.gather(layer, |n| host.weight(n), vector)?;
             let pairs: Vec<_> = self.directions.iter().copied().zip(&weights).collect();
             let config = RecurrentConfig {
                 weights: self.weights,
@@ -259,6 +262,9 @@ impl Operator for Recurrent {
     fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
         Ok(Some(Box::new(self.ready(host, device)?)))
     }
+    fn packs_like(&self, other: &dyn Operator) -> bool {
+        other.as_any().downcast_ref() == Some(self)
+    }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let packed = call.packed.and_then(|p| p.downcast_ref::<Ready>());
         let Ready { layers, table } = packed.expect("what `pack` made");
@@ -305,7 +311,7 @@ impl Operator for Recurrent {
         let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
         let get = |n: usize| Ok::<_, ()>(given(n).map(|a| a.data.clone()).unwrap_or_default());
-        let layers = (0..self.num_layers).map(|l| self.gather(l, get).expect("getting an array cannot fail"));
+        let layers = (0..self.num_layers).map(|l| self.gather(l, get, get).expect("getting an array cannot fail"));
         let weights: Vec<_> = layers.collect();
         let (mut hs, mut cs) = (Vec::new(), Vec::new());
         let mut value = x;

@@ -204,7 +204,7 @@ impl Operator for Rnn {
             if !host.is_fixed(n) {
                 return Ok(None);
             }
-            *part = host.to_vec(n)?.unwrap_or_default();
+            *part = host.weight(n)?.map(|w| w.to_vec()).transpose()?.unwrap_or_default();
         }
         let ready = self.ready(parts.each_ref().map(|v| &v[..]), device).map_err(|e| host.error(e))?;
         Ok(Some(Box::new(ready)))

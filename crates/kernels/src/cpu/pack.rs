@@ -1,7 +1,9 @@
 //! Weights in tiles as wide as a vector register.
 
 use super::weights::{Matrix, memory};
-use crate::{Cell, CellKind, DirectionWeights, WeightStorage};
+use crate::config::{NEW, WeightsView, Whole};
+use crate::{Cell, CellKind, WeightSource, WeightStorage};
+use recurve_tensor::cpu::host;
 use recurve_tensor::{Error, Result};
 
 /// A cache line of floats: the unit of memory for everything the kernels stream, so that no vector
@@ -73,7 +75,7 @@ impl Affine {
 impl Packed {
     pub(super) fn new(
         cell: &Cell,
-        w: &DirectionWeights<f32>,
+        w: &WeightsView<'_>,
         input: usize,
         hidden: usize,
         lanes: usize,
@@ -92,16 +94,21 @@ impl Packed {
         };
         let np = tiles * g * lanes;
         // `gates` gates from `first` on of a `[G·units, k]` matrix.
-        let matrix = |m: &[f32], units: usize, k: usize, gates: usize, first: usize| {
-            Matrix::new(&m[first * units * k..][..gates * units * k], units, k, gates, lanes, weights)
+        let matrix = |m: &dyn WeightSource, units: usize, k: usize, gates: usize, first: usize| {
+            Matrix::new(m, first * units, [gates, units, k], lanes, weights)
         };
+        let recurrent = Whole::new(w, cell, hidden);
         let has_peepholes = cell.peepholes;
         let extra = match cell.kind {
             CellKind::Lstm { .. } if has_peepholes => memory(tiles * 3 * lanes, |n| {
                 let (j, _, p) = place(n, 1, 3);
                 if j < hidden { w.peepholes[p * hidden + j] } else { 0.0 }
             })?,
-            CellKind::IndRnn => memory(tiles * lanes, |j| if j < hidden { w.w_hh[j] } else { 0.0 })?,
+            CellKind::IndRnn => {
+                let mut u = host(NEW, hidden)?;
+                w.w_hh.read(0, &mut u);
+                memory(tiles * lanes, |j| at(&u, j))?
+            }
             CellKind::Gru { reset_after: true } => {
                 memory(tiles * lanes, |j| if j < hidden { w.separate_bias(cell.kind, hidden, j) } else { 0.0 })?
             }
@@ -136,14 +143,14 @@ impl Packed {
             width,
             tiles,
             lanes,
-            w_ih: matrix(&w.w_ih, hidden, input, g, 0)?,
+            w_ih: matrix(w.w_ih, hidden, input, g, 0)?,
             w_hh: match cell.kind {
                 _ if pointwise => Matrix::default(),
-                _ => matrix(&w.w_hh, hidden, width, if separate { 2 } else { g }, 0)?,
+                _ => matrix(&recurrent, hidden, width, if separate { 2 } else { g }, 0)?,
             },
-            w_hn: if separate { matrix(&w.w_hh, hidden, hidden, 1, 2)? } else { Matrix::default() },
+            w_hn: if separate { matrix(&recurrent, hidden, hidden, 1, 2)? } else { Matrix::default() },
             w_hr: match cell.projection {
-                Some(_) => matrix(&w.w_hr, width, hidden, 1, 0)?,
+                Some(_) => matrix(w.w_hr, width, hidden, 1, 0)?,
                 None => Matrix::default(),
             },
             bias: memory(np, |n| {

@@ -3,7 +3,8 @@
 
 use super::pack::Line;
 use super::product::panel_width;
-use crate::WeightStorage;
+use crate::config::{NEW, check_int8, to_f16};
+use crate::{WeightSource, WeightStorage};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::any::Any;
 use half::f16;
@@ -42,46 +43,105 @@ impl Default for Elements {
 
 /// Memory filled through `f`, which is given the index of each element.
 pub(super) fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Result<Vec<Line>> {
-    let mut v = host::<Line>("Recurrent::new", (count * size_of::<T>()).div_ceil(size_of::<Line>()))?;
+    let mut v = host::<Line>(NEW, (count * size_of::<T>()).div_ceil(size_of::<Line>()))?;
     let data: &mut [T] = bytemuck::cast_slice_mut(&mut v);
     data[..count].iter_mut().enumerate().for_each(|(i, o)| *o = f(i));
     Ok(v)
 }
 
+/// Elements of a matrix that are read at once, about.
+const READ: usize = 1 << 18;
+
 impl Matrix {
+    /// Packs the rows of a matrix of `k` columns from row `first` on: those of `units` units for each of `gates` gates.
     pub(super) fn new(
-        m: &[f32],
-        units: usize,
-        k: usize,
-        gates: usize,
+        source: &dyn WeightSource,
+        first: usize,
+        [gates, units, k]: [usize; 3],
         lanes: usize,
         weights: WeightStorage,
     ) -> Result<Self> {
-        let width = panel_width(gates);
-        let panel = k * width * lanes;
-        let count = (units.div_ceil(lanes) * gates).div_ceil(width) * panel;
-        // The row and column of an element in packed order, unless it is padding.
-        let place = |n: usize| {
-            let rest = n % panel;
-            let vector = n / panel * width + rest / lanes % width;
-            let unit = vector / gates * lanes + rest % lanes;
-            (unit < units).then_some((vector % gates * units + unit, rest / (width * lanes)))
-        };
+        let rows = Rows { source, first, gates, units, k, lanes };
         let elements = match weights {
-            WeightStorage::F32 => Elements::F32(memory(count, |n| place(n).map_or(0.0, |(r, c)| m[r * k + c]))?),
-            WeightStorage::F16 => {
-                Elements::F16(memory(count, |n| place(n).map_or(f16::ZERO, |(r, c)| f16::from_f32(m[r * k + c])))?)
-            }
+            WeightStorage::F32 => Elements::F32(rows.pack(|v, _| Ok(v))?),
+            WeightStorage::F16 => Elements::F16(rows.pack(|v, _| to_f16(v))?),
             WeightStorage::Int8 => {
-                let scales: Vec<f32> = m.chunks_exact(k).map(int8_scale).collect();
-                let values = memory(count, |n| place(n).map_or(0, |(r, c)| int8(m[r * k + c], scales[r])))?;
+                let scales = rows.scales()?;
+                let values = rows.pack(|v, row| Ok(int8(v, scales[row])))?;
                 // A matrix of one column has the same order of rows.
-                let scale = Self::new(&scales, units, 1, gates, lanes, WeightStorage::F32)?;
-                let Elements::F32(scale) = scale.elements else { unreachable!("made as f32") };
+                let scale = Rows { source: &scales, first: 0, k: 1, ..rows }.pack(|v, _| Ok(v))?;
                 Elements::Int8(values, scale)
             }
         };
-        Ok(Self { k, width, elements })
+        Ok(Self { k, width: panel_width(gates), elements })
+    }
+}
+
+/// Rows of a matrix that are to be packed.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    source: &'a dyn WeightSource,
+    /// The first row, of `gates · units`.
+    first: usize,
+    gates: usize,
+    units: usize,
+    k: usize,
+    lanes: usize,
+}
+
+impl Rows<'_> {
+    /// The elements in packed order, each made by `element` from a weight and the number of its row. A vector's rows
+    /// are read at once, or parts of them one after another if they are long.
+    fn pack<T: bytemuck::Pod>(self, element: impl Fn(f32, usize) -> Result<T>) -> Result<Vec<Line>> {
+        /// Columns that are moved at once: those of a cache line.
+        const SPAN: usize = Line::FLOATS;
+        let Self { source, first, gates, units, k, lanes } = self;
+        let width = panel_width(gates);
+        let vectors = units.div_ceil(lanes) * gates;
+        let panel = k * width * lanes;
+        let bytes = vectors.div_ceil(width) * panel * size_of::<T>();
+        let mut out = host::<Line>(NEW, bytes.div_ceil(size_of::<Line>()))?;
+        let packed: &mut [T] = bytemuck::cast_slice_mut(&mut out);
+        let columns = (READ / lanes).min(k);
+        let mut block = host::<f32>(NEW, lanes * columns)?;
+        for vector in 0..vectors {
+            let (unit, gate) = (vector / gates * lanes, vector % gates);
+            let (row, count) = (gate * units + unit, lanes.min(units - unit));
+            let packed = &mut packed[vector / width * panel + vector % width * lanes..];
+            for column in (0..k).step_by(columns) {
+                let n = columns.min(k - column);
+                let together = if n == k { count } else { 1 };
+                let block = &mut block[..count * n];
+                for (i, part) in block.chunks_exact_mut(together * n).enumerate() {
+                    source.read((first + row + i) * k + column, part);
+                }
+                for from in (0..n).step_by(SPAN) {
+                    for (lane, values) in block.chunks_exact(n).enumerate() {
+                        let values = &values[from..n.min(from + SPAN)];
+                        let places = packed[(column + from) * width * lanes + lane..].iter_mut();
+                        for (place, &v) in places.step_by(width * lanes).zip(values) {
+                            *place = element(v, row + lane)?;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// What one counts for in each row, stored as int8.
+    fn scales(self) -> Result<Vec<f32>> {
+        let Self { source, first, gates, units, k, .. } = self;
+        let mut scales = host::<f32>(NEW, gates * units)?;
+        let together = (READ / k).max(1);
+        let mut block = host::<f32>(NEW, together.min(scales.len()) * k)?;
+        for (n, scales) in scales.chunks_mut(together).enumerate() {
+            let block = &mut block[..scales.len() * k];
+            source.read((first + n * together) * k, block);
+            check_int8(block)?;
+            scales.iter_mut().zip(block.chunks_exact(k)).for_each(|(scale, row)| *scale = int8_scale(row));
+        }
+        Ok(scales)
     }
 }
 

@@ -24,18 +24,21 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    pub(super) fn new(config: &LevelConfig<'_>, dtype: DType, device: &Device) -> Result<Self> {
+    pub(super) fn new(
+        config: &LevelConfig<'_>,
+        directions: &[DirectionWeights<f32>],
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
         let (cell, h) = (&config.cell, config.hidden_size);
         let (rows, width) = (cell.kind.gates() * h, cell.state_size(h));
         let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len()], device);
         let weights = |data: &[f32]| tensor(data)?.to_dtype(dtype);
-        let all = |pick: fn(&DirectionWeights<f32>) -> &[f32]| -> Vec<&[f32]> {
-            config.directions.iter().map(|(_, w)| pick(w)).collect()
-        };
+        let all = |pick: fn(&DirectionWeights<f32>) -> &[f32]| -> Vec<&[f32]> { directions.iter().map(pick).collect() };
         let norm_ih = match cell.layer_norm {
             Some(epsilon) => {
                 let mut affine = Vec::new();
-                for (_, w) in config.directions {
+                for w in directions {
                     affine.extend(affine_with_bias(&w.norm_ih, &w.b_ih));
                 }
                 Some((tensor(&affine)?, epsilon))

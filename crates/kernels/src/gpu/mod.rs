@@ -13,10 +13,10 @@ pub(crate) use layout::Layout;
 pub(crate) use stack::Wave;
 
 use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes, ValidSteps};
-use crate::config::LevelConfig;
+use crate::config::{LevelConfig, NEW, WeightsView, Whole, check_int8, to_f16};
 use crate::recurrent::TableRows;
 use crate::strategy::Strategy;
-use crate::{Cell, CellKind, Direction, WeightStorage};
+use crate::{Cell, CellKind, Direction, DirectionWeights, WeightSource, WeightStorage};
 use recurve_shaders::params::{self, Flags};
 use recurve_shaders::{CellCode, Element, Grid, Kept, Scan, Valid};
 use recurve_tensor::cpu::host;
@@ -226,6 +226,7 @@ const MAX_WORK: u64 = 1 << 30;
 impl GpuLayer {
     pub(crate) fn new(config: &LevelConfig<'_>, gpu: &Gpu) -> Result<Self> {
         let device = Device::Gpu(gpu.clone());
+        let directions: Vec<_> = config.directions.iter().map(|(_, w)| stored(w, config)).collect::<Result<_>>()?;
         let weights = gpu_dtype(config.weights, &gpu.summary().name)?;
         let (i, h, cell) = (config.input_size, config.hidden_size, &config.cell);
         let kind = cell.kind;
@@ -233,13 +234,13 @@ impl GpuLayer {
         let tensor = |data: &[f32]| Tensor::from_f32(data, &[data.len().max(1)], &device);
         let spare = |v: Vec<f32>| if v.is_empty() { vec![0.0] } else { v };
         let general = cell.projection.is_some() || cell.layer_norm.is_some();
-        let mut w_ih = host::<f32>("Recurrent::new", config.directions.len() * g * h * i)?;
-        for (part, (_, w)) in w_ih.chunks_exact_mut(g * h * i).zip(config.directions) {
+        let mut w_ih = host::<f32>(NEW, directions.len() * g * h * i)?;
+        for (part, w) in w_ih.chunks_exact_mut(g * h * i).zip(&directions) {
             part.copy_from_slice(&w.w_ih);
         }
-        let mut bias = Vec::with_capacity(config.directions.len() * g * h);
+        let mut bias = Vec::with_capacity(directions.len() * g * h);
         let mut extra = Vec::new();
-        for (_, w) in config.directions {
+        for w in &directions {
             if cell.layer_norm.is_some() {
                 // The biases come behind the normalization, as part of its offset.
                 bias.resize(bias.len() + g * h, 0.0);
@@ -256,13 +257,13 @@ impl GpuLayer {
         }
         let kernels = match kind {
             _ if kind.is_pointwise() => Kernels::Pointwise,
-            _ if general => Kernels::General(Box::new(general::Weights::new(config, weights, &device)?)),
+            _ if general => Kernels::General(Box::new(general::Weights::new(config, &directions, weights, &device)?)),
             _ => Kernels::Fused,
         };
         let w_hh = match kernels {
             Kernels::Pointwise => Vec::new(),
             _ => {
-                let all: Vec<_> = config.directions.iter().map(|(_, w)| &w.w_hh[..]).collect();
+                let all: Vec<_> = directions.iter().map(|w| &w.w_hh[..]).collect();
                 packed(&all, g * h, width, CellCode::k4(width as u32, K4_MULTIPLE) as usize)?
             }
         };
@@ -648,7 +649,7 @@ fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize,
 
 /// A matrix `[rows, k]` per direction as `[D, K4, rows]` of four neighbouring k, padded with zeros.
 fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Result<Vec<f32>> {
-    let mut out = host("Recurrent::new", matrices.len() * k4 * rows * 4)?;
+    let mut out = host(NEW, matrices.len() * k4 * rows * 4)?;
     for (n, matrix) in matrices.iter().enumerate() {
         for (row, values) in matrix.chunks_exact(k).enumerate() {
             for (k, &v) in values.iter().enumerate() {
@@ -657,6 +658,41 @@ fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Result<Vec<f
         }
     }
     Ok(out)
+}
+
+/// One direction's weights in host memory, matrices rounded to f16 if they are stored so, and known to fit their
+/// storage.
+fn stored(w: &WeightsView<'_>, config: &LevelConfig<'_>) -> Result<DirectionWeights<f32>> {
+    let read = |m: &dyn WeightSource, storage: WeightStorage| -> Result<Vec<f32>> {
+        let mut out = host(NEW, m.count())?;
+        m.read(0, &mut out);
+        match storage {
+            WeightStorage::F32 => {}
+            WeightStorage::F16 => {
+                for v in &mut out {
+                    *v = to_f16(*v)?.to_f32();
+                }
+            }
+            WeightStorage::Int8 => check_int8(&out)?,
+        }
+        Ok(out)
+    };
+    let w_hh = match config.cell.kind {
+        // The u of an IndRNN is a vector; the minimal cells have none.
+        kind if kind.is_pointwise() => read(w.w_hh, WeightStorage::F32)?,
+        _ => read(&Whole::new(w, &config.cell, config.hidden_size), config.weights)?,
+    };
+    Ok(DirectionWeights {
+        w_ih: read(w.w_ih, config.weights)?,
+        w_hh,
+        w_hr: read(w.w_hr, config.weights)?,
+        b_ih: w.b_ih.clone(),
+        b_hh: w.b_hh.clone(),
+        peepholes: w.peepholes.clone(),
+        norm_ih: w.norm_ih.clone(),
+        norm_hh: w.norm_hh.clone(),
+        norm_c: w.norm_c.clone(),
+    })
 }
 
 fn cell_code(cell: Cell, extra: bool, weights: DType) -> CellCode {
