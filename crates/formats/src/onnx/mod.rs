@@ -7,6 +7,7 @@ mod nodes;
 mod proto;
 mod session;
 mod tensor;
+mod weigh;
 
 pub use import::Problem;
 pub use model::{OnnxModel, OnnxValue, read_tensor};

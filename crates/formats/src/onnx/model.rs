@@ -3,6 +3,7 @@
 use super::import::{self, Problem};
 use super::proto::{ModelProto, TensorProto};
 use super::tensor::DataType;
+use super::weigh::weigh;
 use crate::files::{self, short};
 use crate::{Error, HostArray, HostData, Result};
 use bytes::Bytes;
@@ -38,6 +39,9 @@ pub struct OnnxValue {
 /// Bytes of a file, at most: what a message of Protocol Buffers may have.
 const MAX_BYTES: u64 = 2 << 30;
 
+/// Bytes of memory that the messages of a file may take beside twice its size.
+const SLACK: usize = 32 << 20;
+
 impl OnnxModel {
     /// Opens an ONNX file. External data is read from the file's folder, and from nowhere else.
     ///
@@ -72,6 +76,11 @@ impl OnnxModel {
 
     fn decode(bytes: Bytes, path: &Path, folder: Option<&Path>, device: &Device) -> Result<Self> {
         let refuse = |problems: Vec<Problem>| Error::Onnx { path: path.into(), problems };
+        let most = bytes.len().saturating_mul(2).saturating_add(SLACK);
+        if weigh(&bytes, most).is_none() {
+            let message = "is no ONNX file: its messages would take many times its size in memory".into();
+            return Err(Error::Description { path: path.into(), message });
+        }
         let model = ModelProto::decode(bytes).map_err(|e| {
             let message = format!("is no ONNX file: {}", files::short_message(&e.to_string()));
             Error::Description { path: path.into(), message }
