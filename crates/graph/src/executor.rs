@@ -12,35 +12,35 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A graph with its weights on a device.
 ///
-/// Weights come to the device when they are first needed, once, in the form in which a node wants them. One that is
-/// replaced comes to it again. A run keeps a value only as long as something
-/// needs it; its memory then serves later values, so that a second run of the same shapes makes no buffer.
+/// A parameter is brought to the device once, when a run first needs it, in the form that its node computes with; after
+/// [`Self::set_parameter`] this happens again for that parameter alone. A run keeps a value only while a later node
+/// needs it, and its memory is then reused, so a second run of the same shapes allocates no buffers.
 #[derive(Debug)]
 pub struct Executor {
     graph: Arc<Graph>,
     device: Device,
     /// The weight of each value that is a parameter.
     parameters: Vec<Option<Weight>>,
-    /// Parameters and constants on the device.
+    /// Parameters and constants as tensors on the device.
     fixed: Vec<OnceLock<Tensor>>,
-    /// What each node made of its parameters.
+    /// The packed parameters of each node ([`Operator::pack`]).
     packed: Vec<OnceLock<Option<Packed>>>,
     plan: Vec<Step>,
-    /// Values of runs that are over, empty, for the next ones.
+    /// Empty value lists of finished runs, which later runs reuse.
     spare: Mutex<Vec<Vec<Option<Tensor>>>>,
 }
 
-/// What the executor knows of a node before any run.
+/// What is known about a node before any run.
 #[derive(Debug)]
 struct Step {
-    /// Some output of the graph needs it.
+    /// Whether an output of the graph depends on it.
     needed: bool,
     wanted: SmallVec<[bool; 3]>,
-    /// Values that nothing needs after it.
+    /// The values that no later node uses.
     last: Vec<ValueId>,
 }
 
-/// A run between two nodes: the values that are there.
+/// A run that is paused between two nodes, with the values that exist at that point.
 #[derive(Clone, Debug)]
 pub struct Frame {
     values: Vec<Option<Tensor>>,
@@ -48,27 +48,27 @@ pub struct Frame {
     trace: Option<Box<Trace>>,
 }
 
-/// What a run does beyond what the graph's outputs need. It keeps every value that it makes.
+/// What a run computes beyond the graph's outputs. Such a run keeps every value.
 #[derive(Clone, Debug)]
 struct Trace {
     /// For each node whether it runs.
     runs: Vec<bool>,
-    /// For each value whether someone wants it.
+    /// For each value whether it must be computed.
     wanted: Vec<bool>,
 }
 
 impl Frame {
-    /// A value, if it has been made and is still kept.
+    /// A value, if it has been computed and is still kept.
     pub fn value(&self, id: ValueId) -> Option<&Tensor> {
         self.values[id.0].as_ref()
     }
 
-    /// The node that runs next.
+    /// The index of the node that runs next.
     pub fn next(&self) -> usize {
         self.next
     }
 
-    /// The same run on another device, for an executor of the same graph there.
+    /// The same paused run on another device, for an executor of the same graph on that device.
     ///
     /// # Errors
     /// Errors of the devices.
@@ -79,7 +79,7 @@ impl Frame {
 }
 
 impl Executor {
-    /// A graph with its weights, by name.
+    /// Makes an executor of a graph whose weights are looked up by name.
     ///
     /// # Errors
     /// [`Error::MissingParameter`] and [`Error::ParameterShape`].
@@ -96,7 +96,7 @@ impl Executor {
         let parameters = parameters.collect::<Result<_>>()?;
         let outputs: Vec<ValueId> = graph.outputs.iter().map(|(_, id)| *id).collect();
         let needed = graph.needed(outputs.iter().copied());
-        // The last node that uses each value; of outputs none.
+        // The last node that uses each value; none for outputs, which are kept to the end.
         let mut last = vec![None; graph.values.len()];
         for (n, node) in graph.nodes.iter().enumerate().filter(|(n, _)| needed[*n]) {
             node.inputs.iter().flatten().chain(&node.outputs).for_each(|v| last[v.0] = Some(n));
@@ -127,8 +127,8 @@ impl Executor {
         })
     }
 
-    /// Replaces a parameter. What was made of the one before is made anew when a run needs it; what was made of
-    /// others stays. A weight of the same version changes nothing.
+    /// Replaces a parameter. The forms packed from the old weight are dropped and packed again when a run needs them;
+    /// other parameters are untouched. A weight with the version of the current one changes nothing.
     ///
     /// # Errors
     /// [`Error::UnknownParameter`] and [`Error::ParameterShape`].
@@ -154,8 +154,8 @@ impl Executor {
         &self.device
     }
 
-    /// The outputs for inputs in the order of [`Graph::inputs`]; `None` for an optional one that is left out, and
-    /// for an output that depends on it.
+    /// Computes the outputs for inputs in the order of [`Graph::inputs`]. An optional input may be `None`, and so are
+    /// the outputs that depend on it.
     ///
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit, [`Error::Run`] with the node where an
@@ -166,7 +166,7 @@ impl Executor {
         Ok(self.end(frame))
     }
 
-    /// A run before its first node. With `traced` every node runs, also those that no output needs, and every
+    /// Starts a run, before its first node. With `traced`, every node runs, also those that no output needs, and every
     /// value is kept.
     ///
     /// # Errors
@@ -181,9 +181,9 @@ impl Executor {
         Ok(frame)
     }
 
-    /// A run before its first node that leaves the inputs to the nodes that use them: what does not fit is refused
-    /// there, with the operation's own words. It makes the `watched` values too, keeps every value that it makes
-    /// if there are any, and otherwise runs what [`Self::run`] runs.
+    /// Starts a run without checking the inputs: the node that uses an input checks it, so the error is the one of that
+    /// operation. The `watched` values are computed in addition to the outputs; if there are any, every value is kept.
+    /// Otherwise the run is that of [`Self::run`].
     pub fn start(&self, inputs: &[Option<&Tensor>], watched: &[ValueId]) -> Frame {
         let spare = || self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut values = spare().unwrap_or_default();
@@ -203,7 +203,7 @@ impl Executor {
         Frame { values, next: 0, trace }
     }
 
-    /// Whether inputs fit.
+    /// Checks types and shapes of the inputs.
     fn check(&self, inputs: &[Option<&Tensor>]) -> Result<()> {
         if inputs.len() > self.graph.inputs.len() {
             let expected = format!("one of {}", self.graph.inputs.len());
@@ -227,11 +227,11 @@ impl Executor {
         Ok(())
     }
 
-    /// Brings the weights that runs need to the device, each in the form that its node wants. Otherwise the first
-    /// run does.
+    /// Brings all parameters that runs need to the device, each in the form that its node computes with. Without this
+    /// call the first run does it.
     ///
     /// # Errors
-    /// [`Error::Run`] with the node that refuses its weights; errors of the device.
+    /// [`Error::Run`] with the node that rejects its weights; errors of the device.
     pub fn prepare(&self) -> Result<()> {
         for (n, node) in self.graph.nodes.iter().enumerate().filter(|(n, _)| self.plan[*n].needed) {
             let host = node.operator.host_inputs().unwrap_or(usize::MAX);
@@ -243,10 +243,10 @@ impl Executor {
         Ok(())
     }
 
-    /// Runs nodes up to `until`.
+    /// Runs the nodes before index `until` that have not run yet.
     ///
     /// # Errors
-    /// [`Error::Run`]; those of packing parameters.
+    /// [`Error::Run`]; errors from packing parameters.
     pub fn advance(&self, frame: &mut Frame, until: usize, options: &RunOptions) -> Result<()> {
         let nodes: Range<usize> = frame.next..until.min(self.graph.nodes.len());
         for n in nodes {
@@ -258,14 +258,14 @@ impl Executor {
         Ok(())
     }
 
-    /// The outputs of a run that has come to its end; of one that has not, those that are there.
+    /// The outputs of a finished run. Of an unfinished one, those computed so far.
     pub fn end(&self, frame: Frame) -> Outputs {
         let outputs = self.graph.outputs.iter().map(|(_, id)| frame.values[id.0].clone()).collect();
         self.recycle(frame);
         outputs
     }
 
-    /// Ends a run whose values have been read: later runs use its memory.
+    /// Ends a run whose values are no longer needed, so that later runs reuse its memory.
     pub fn recycle(&self, frame: Frame) {
         let mut values = frame.values;
         values.clear();
@@ -286,7 +286,7 @@ impl Executor {
         Ok(())
     }
 
-    /// What a node gives; `None` if a required input was left out.
+    /// Runs a node. Returns `None` if a required input was left out.
     fn outputs(&self, n: usize, frame: &Frame, options: &RunOptions) -> Result<Option<Outputs>> {
         let node = &self.graph.nodes[n];
         let host = node.operator.host_inputs().unwrap_or(usize::MAX);
@@ -314,7 +314,7 @@ impl Executor {
         Ok(Some(outputs))
     }
 
-    /// What a node made of its parameters.
+    /// The packed parameters of a node.
     fn packed(&self, n: usize) -> Result<&Option<Packed>> {
         if let Some(there) = self.packed[n].get() {
             return Ok(there);
@@ -358,7 +358,7 @@ impl Executor {
     }
 }
 
-/// Whether a weight has the shape of a parameter.
+/// Checks that a weight has the shape of its parameter.
 fn check_shape(value: &Value, weight: &Weight) -> Result<()> {
     let expected: Vec<usize> = value.kind.sizes().collect();
     if weight.shape() == expected {
@@ -372,7 +372,7 @@ impl HostInputs<'_> {
         self.executor.graph.nodes[self.node].inputs.get(index).copied().flatten()
     }
 
-    /// A copy of the elements of an input, if there is one.
+    /// A copy of the elements of an input; `None` if it was left out.
     ///
     /// # Errors
     /// [`Error::MissingParameter`]; lack of memory.
@@ -384,7 +384,7 @@ impl HostInputs<'_> {
         }
     }
 
-    /// An input as a tensor on the device, if there is one.
+    /// An input as a tensor on the device; `None` if it was left out.
     ///
     /// # Errors
     /// [`Error::MissingParameter`]; errors of the device.
@@ -392,7 +392,7 @@ impl HostInputs<'_> {
         self.id(index).map(|id| self.executor.tensor(id)).transpose()
     }
 
-    /// An error of the device or of a kernel, with the node's name.
+    /// An error of the device or of a kernel, wrapped with the node's name.
     pub fn error(&self, source: recurve_tensor::Error) -> Error {
         let node = &self.executor.graph.nodes[self.node];
         Error::Run { node: node.name.clone(), operator: node.operator.name(), source }

@@ -1,8 +1,8 @@
-//! Arithmetic of two operands, elementwise.
+//! Elementwise arithmetic of two operands.
 
 use super::prelude::*;
 
-/// Arithmetic, elementwise, broadcasting as NumPy does.
+/// Elementwise arithmetic, with NumPy's broadcasting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binary {
     /// `a + b`

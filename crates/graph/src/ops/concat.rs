@@ -1,10 +1,10 @@
-//! Tensors one after another along an axis.
+//! Concatenation along an axis.
 
 use super::check_axis;
 use super::prelude::*;
 use smallvec::SmallVec;
 
-/// The inputs one after another along `axis`.
+/// Concatenates the inputs along `axis`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concat {
     /// The axis.

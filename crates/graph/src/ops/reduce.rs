@@ -1,4 +1,4 @@
-//! Sums, means and extremes along an axis.
+//! Sums, means, maxima and minima along an axis.
 
 use super::check_axis;
 use super::prelude::*;
@@ -7,7 +7,7 @@ use recurve_tensor::Reduction;
 /// Reduces `axis` to size 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reduce {
-    /// What is computed.
+    /// The kind of reduction.
     pub reduction: Reduction,
     /// The axis.
     pub axis: usize,
