@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 /// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DirectionWeights<R> {
-    /// `[G·H, I]`
+    /// Input weights, `[G·H, I]`.
     pub w_ih: Vec<R>,
     /// `[G·H, H]`, with a projection `[G·H, P]`; `[G·H, H / heads]` for an sLSTM, a row's columns being the units of
     /// its own head; `[H]` for an IndRNN, empty for the minimal cells.
     pub w_hh: Vec<R>,
-    /// `[G·H]`, or empty for none.
+    /// Input bias, `[G·H]`; empty for none.
     pub b_ih: Vec<R>,
-    /// `[G·H]`, or empty for none.
+    /// Recurrent bias, `[G·H]`; empty for none.
     pub b_hh: Vec<R>,
     /// LSTM peepholes p_i, p_f, p_o: `[3·H]`, or empty for none.
     pub peepholes: Vec<R>,
@@ -58,12 +58,12 @@ impl DirectionWeights<f32> {
     }
 }
 
-/// An element of values that may not be there.
+/// The element at an index; 0 past the end.
 fn at(values: &[f32], index: usize) -> f32 {
     values.get(index).copied().unwrap_or(0.0)
 }
 
-/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 whatever it is. Vectors stay
+/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 in every case. Vectors stay
 /// f32: biases, peepholes, normalizations and the u of an IndRNN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
