@@ -37,7 +37,7 @@ pub struct WeightFile {
 struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// Its bytes within the file.
+    /// The range of its bytes in the file.
     at: Range<usize>,
 }
 
@@ -76,7 +76,7 @@ impl WeightFile {
         &self.path
     }
 
-    /// What the file says beside its tensors.
+    /// The metadata of the file: its `__metadata__` entries.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata
     }
@@ -185,7 +185,7 @@ fn read(mut file: &File, len: u64) -> Result<std::io::Result<Vec<u8>>> {
     Ok(file.read_exact(&mut out).map(|()| out))
 }
 
-/// A tensor as the header has it.
+/// An entry of the header for a tensor.
 #[derive(Deserialize)]
 struct Described {
     dtype: String,
@@ -223,12 +223,12 @@ impl Described {
     }
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Default)]
 struct Header {
     metadata: HashMap<String, String>,
     tensors: BTreeMap<String, Described>,
-    /// The first name that is there twice, of tensors or in the metadata.
+    /// The first name that occurs twice, among tensors or in the metadata.
     twice: Option<String>,
     /// The tensor that is being read.
     reading: Option<String>,

@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
 
-/// What errors name in place of a file for bytes in memory.
+/// What error messages call bytes in memory in place of a file name.
 pub const MEMORY: &str = "bytes in memory";
 
 /// Characters of a text from a file that are shown in an error, at most.

@@ -95,7 +95,7 @@ pub struct Weight {
     version: u64,
 }
 
-/// Elements that are converted before the memory of the mapped file that they came from is given back.
+/// How many elements are converted at a time before the memory of the mapped file is given back.
 const CHUNK: usize = 1 << 18;
 
 impl Weight {
