@@ -254,7 +254,7 @@ fn i64_comes_in_where_u32_has_it() {
             assert_eq!((got, at), (wrong, index));
         }
         let e = Tensor::from_i64(&[5, -3], &[2], &device).unwrap_err().to_string();
-        assert_eq!(e, "Tensor::from_i64: `data` contains -3 at element 1, but only 0 to 4294967295 can be held");
+        assert_eq!(e, "Tensor::from_i64: `data` contains -3 at element 1, but only 0 to 4294967295 can be stored");
         let e = Tensor::from_i64(&[5, -3], &[3], &device).unwrap_err();
         assert!(matches!(e, E::Argument { operation: "Tensor::from_i64", argument: "dims", .. }), "{e}");
         let floats = t(&[1.0], &[1], &device);
