@@ -1,4 +1,4 @@
-//! What a layer is made of, and whether that can be.
+//! The description of a layer, and its checks.
 
 use crate::{Cell, CellKind, Direction, DirectionWeights, WeightStorage};
 use half::f16;
@@ -6,28 +6,28 @@ use recurve_tensor::cpu::host;
 use recurve_tensor::{Activation, Error, Result};
 use std::borrow::Cow;
 
-/// What a [`crate::Recurrent`] is made of.
+/// The description and weights of a [`crate::Recurrent`].
 #[derive(Clone, Debug)]
 pub struct RecurrentConfig<'a> {
     /// The cell.
     pub cell: Cell,
-    /// Features of the input.
+    /// Number of features of the input.
     pub input_size: usize,
-    /// Hidden units of a layer and direction.
+    /// Number of hidden units of each layer and direction.
     pub hidden_size: usize,
-    /// The weights of the stacked layers, the lowest first: of one or two directions, the same in each layer. A
-    /// layer reads the outputs of all directions of the one below. Gates are in Recurve's order (LSTM i f g o,
-    /// GRU r z n, sLSTM i f z o).
+    /// The weights of the stacked layers, lowest first, each with one or two directions, the same in every layer. A
+    /// layer reads the outputs of all directions of the layer below. Gates are in Recurve's order (LSTM i f g o, GRU r
+    /// z n, sLSTM i f z o).
     pub layers: Vec<&'a [(Direction, &'a DirectionWeights<f32>)]>,
-    /// The cell of the second direction where it is another, as ONNX's `activations` may say; of
-    /// the same kind and state size.
+    /// The cell of the second direction if it differs from the first, as ONNX's `activations` allows. It must have the
+    /// same kind and state size.
     pub second_cell: Option<Cell>,
     /// How the weight matrices are stored.
     pub weights: WeightStorage,
 }
 
 impl<'a> RecurrentConfig<'a> {
-    /// One layer with one cell and f32 weights.
+    /// A single layer with one cell and f32 weights.
     pub fn new(
         cell: Cell,
         input_size: usize,
@@ -37,19 +37,19 @@ impl<'a> RecurrentConfig<'a> {
         Self { cell, input_size, hidden_size, layers: vec![directions], second_cell: None, weights: WeightStorage::F32 }
     }
 
-    /// Features that go into a layer.
+    /// Number of features that a layer reads.
     pub(crate) fn features(&self, layer: usize) -> usize {
         let below = || self.layers[0].len().saturating_mul(self.cell.state_size(self.hidden_size));
         if layer == 0 { self.input_size } else { below() }
     }
 
-    /// The cells of the first and of the second direction.
+    /// The cells of the first and the second direction.
     pub(crate) fn cells(&self) -> [Cell; 2] {
         [self.cell, self.second_cell.unwrap_or(self.cell)]
     }
 }
 
-/// One layer, or one direction of it, with one cell.
+/// One layer with one cell: both directions, or one of two whose cells differ.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LevelConfig<'a> {
     pub(crate) cell: Cell,
@@ -71,7 +71,7 @@ fn bad(argument: &'static str, message: String) -> Error {
     Error::Argument { operation: NEW, argument, message }
 }
 
-/// Everything that [`crate::Recurrent::new`] asks of its description.
+/// Checks the whole description for [`crate::Recurrent::new`].
 pub(crate) fn check_config(config: &RecurrentConfig<'_>) -> Result<()> {
     let (i, h) = (config.input_size, config.hidden_size);
     if i == 0 || h == 0 {
@@ -83,7 +83,7 @@ pub(crate) fn check_config(config: &RecurrentConfig<'_>) -> Result<()> {
     if !matches!(first.len(), 1 | 2) {
         return Err(bad("directions", format!("must be one or two, but there are {}", first.len())));
     }
-    // No product of sizes below overflows: not that of the largest matrix, nor that of all its gates.
+    // Ensures that no product of sizes below overflows, neither for one matrix nor for all gates.
     if i.max(h).checked_mul(h).and_then(|n| n.checked_mul(64)).is_none() {
         return Err(bad("input_size, hidden_size", format!("are too large to be counted: {i} and {h}")));
     }
@@ -210,8 +210,8 @@ fn check_weights(cell: &Cell, w: &DirectionWeights<f32>, i: usize, h: usize, lay
     check("norm_c", w.norm_c.len(), c, "[2, H] with layer normalization of an LSTM")
 }
 
-/// The weights as they are packed: those of heads as matrices of all units, matrices rounded to f16 if they are
-/// stored so, and known to fit their storage.
+/// The weights in the form in which they are packed: matrices with heads are expanded to full matrices, and matrices
+/// stored as f16 are rounded. Checks that the values fit their storage type.
 pub(crate) fn stored(
     w: &DirectionWeights<f32>,
     kind: CellKind,
@@ -221,7 +221,7 @@ pub(crate) fn stored(
     let mut w = rounded(w, kind, weights)?;
     if matches!(kind, CellKind::SLstm { heads: 2.., .. }) {
         let columns = kind.columns(hidden);
-        // Zeros where a unit of another head would be.
+        // Zeros where a unit belongs to another head.
         let mut whole = host(NEW, kind.gates() * hidden * hidden)?;
         for (row, (whole, own)) in whole.chunks_exact_mut(hidden).zip(w.w_hh.chunks_exact(columns)).enumerate() {
             whole[row % hidden / columns * columns..][..columns].copy_from_slice(own);
@@ -231,13 +231,13 @@ pub(crate) fn stored(
     Ok(w)
 }
 
-/// The weights with matrices rounded to f16 if they are stored so, and known to fit their storage.
+/// The weights with matrices rounded if they are stored as f16. Checks that the values fit their storage type.
 fn rounded(
     w: &DirectionWeights<f32>,
     kind: CellKind,
     weights: WeightStorage,
 ) -> Result<Cow<'_, DirectionWeights<f32>>> {
-    // The u of an IndRNN is a vector.
+    // The u of an IndRNN is a vector, so it is not rounded.
     let recurrent = if kind.is_pointwise() { &[][..] } else { &w.w_hh };
     match weights {
         WeightStorage::F32 => return Ok(Cow::Borrowed(w)),

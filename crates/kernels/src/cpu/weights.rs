@@ -19,9 +19,9 @@ use recurve_vocabulary::{int8, int8_scale};
 /// with zeros. A panel is what a product's inner loop reads, so its width suits the registers, not the gates.
 #[derive(Debug, Default)]
 pub(super) struct Matrix {
-    /// K
+    /// Number of columns, `K`.
     pub(super) k: usize,
-    /// Vectors of a panel.
+    /// Number of vectors in a panel.
     pub(super) width: usize,
     pub(super) elements: Elements,
 }
@@ -185,7 +185,7 @@ fn neon<S: Simd>(s: S) -> Option<pulp::aarch64::Neon> {
     known::<S, pulp::aarch64::Neon>(s).or_else(|| known::<S, pulp::aarch64::NeonFcma>(s).map(|n| *n))
 }
 
-/// f16 to f32; exact.
+/// Converts f16 to f32; exact.
 #[inline(always)]
 fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
     #[cfg(target_arch = "x86_64")]
@@ -217,7 +217,7 @@ fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
     s.partial_load_f32s(&lanes[..S::F32_LANES])
 }
 
-/// int8 to f32.
+/// Converts int8 to f32.
 #[inline(always)]
 fn int8s<S: Simd>(s: S, v: &[i8]) -> S::f32s {
     #[cfg(target_arch = "x86_64")]
