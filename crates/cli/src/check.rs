@@ -1,4 +1,4 @@
-//! `recurve check`
+//! The command `recurve check`.
 
 use crate::arguments::{NamedFile, parse_device, parse_size, read_inputs};
 use crate::terminal::{print_json, progress, say};
@@ -13,19 +13,19 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The model file.
     model: PathBuf,
-    /// An input array (.npy or .npz); without any, made-up input of `--batch` and `--seq`.
+    /// An input array (.npy or .npz); without any, generated input of `--batch` and `--seq`.
     #[arg(long = "input", value_name = "NAME=FILE")]
     inputs: Vec<NamedFile>,
-    /// Devices to check; every one there is, software included, unless given.
+    /// Devices to check; by default all, software GPUs included.
     #[arg(long = "device", value_delimiter = ',', value_parser = parse_device)]
     devices: Vec<DeviceSelector>,
-    /// Sequences of the made-up input.
+    /// Batch size of the generated input.
     #[arg(long, default_value = "2", value_parser = parse_size, allow_negative_numbers = true)]
     batch: usize,
-    /// Timesteps of the made-up input.
+    /// Timesteps of the generated input.
     #[arg(long, default_value = "32", value_parser = parse_size, allow_negative_numbers = true)]
     seq: usize,
-    /// Error allowed, absolute and relative.
+    /// Allowed error, absolute and relative.
     #[arg(long, default_value = "2e-5", value_parser = parse_tolerance, allow_negative_numbers = true)]
     tolerance: f64,
     /// Print JSON.
