@@ -1,4 +1,4 @@
-//! What is supported, counted: the table behind `docs/conformance.md`.
+//! Counts the supported cases: the table of `docs/conformance.md`.
 
 use crate::How;
 use crate::onnx::CaseError;
@@ -10,7 +10,7 @@ use recurve::{
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// The order of rows that belong together; others follow by name.
+/// The order of the first rows of the table; others follow by name.
 const ORDER: [&str; 11] = [
     "RNN",
     "LSTM",
@@ -25,31 +25,31 @@ const ORDER: [&str; 11] = [
     "bidirectional",
 ];
 
-/// The ways in which every case runs: the page's columns.
+/// The ways in which every case runs, which are the columns of the table.
 pub const PATHS: [&str; 6] = ["CPU", "GPU `scan`", "GPU `step`", "GPU `grid`", "GPU tuned", "GPU wavefront"];
 
-/// The column whose numbers depend on how many workgroups the adapter was seen to run together.
+/// The index of the column whose numbers depend on how many workgroups the adapter was seen to run at the same time.
 pub const GRID: usize = 3;
 
-/// One case in so many is tuned: to measure compiles every layout, which takes a software rasteriser seconds.
+/// One case in so many is tuned, because tuning compiles every layout, which takes seconds on a software rasteriser.
 const TUNED: usize = 64;
 
-/// What came of a case by each of [`PATHS`]: `None` where it does not run that way.
+/// The result of a case for each of [`PATHS`]; `None` if it does not run that way.
 pub type Outcomes = [Option<Result<f64, CaseError>>; PATHS.len()];
 
-/// A case that was run.
+/// A case and its results.
 #[derive(Debug)]
 pub struct Run {
-    /// Where its expected values come from.
+    /// The origin of its expected values.
     pub framework: &'static str,
     /// The case.
     pub case: Parity,
-    /// What came of it.
+    /// Its results.
     pub outcomes: Outcomes,
 }
 
-/// Runs every case by every path. The device's own counts of dispatches say which way a case went: by `grid` only
-/// what ended there, and as a wavefront what its kernel ran.
+/// Runs every case in every way. The device's counts of dispatches show which kernels ran: a case counts under `grid`
+/// only if `grid` computed it to the end, and under wavefront only if that kernel ran.
 pub fn run(device: &Device) -> Vec<Run> {
     let gpu = device.gpu().expect("the device is a GPU");
     let dispatches = |part: &str| -> u64 {
@@ -64,7 +64,7 @@ pub fn run(device: &Device) -> Vec<Run> {
             let before = ["_grid", "_step", "stack_wave"].map(dispatches);
             let grid = case.check(device, Strategy::Grid);
             let after = ["_grid", "_step", "stack_wave"].map(dispatches);
-            // What was refused, or gave up and ended by `step`, did not run by `grid`.
+            // A case that was refused, or for which `grid` gave up and `step` ran, does not count under `grid`.
             let ran = after[0] > before[0] && after[1..] == before[1..];
             let tuned = How { strategy: Strategy::Auto, tuned: true };
             let outcomes = [
@@ -81,7 +81,7 @@ pub fn run(device: &Device) -> Vec<Run> {
     all
 }
 
-/// A line for every case that did not pass by some path.
+/// A line for every case that failed on some path.
 pub fn failures(runs: &[Run]) -> Vec<String> {
     let of = |run: &Run| -> Vec<String> {
         let outcomes = PATHS.iter().zip(&run.outcomes);
@@ -91,7 +91,7 @@ pub fn failures(runs: &[Run]) -> Vec<String> {
     runs.iter().flat_map(of).collect()
 }
 
-/// Cases that passed and cases that ran, by path.
+/// The number of cases that passed and the number that ran, for each path.
 type Counts = [(usize, usize); PATHS.len()];
 
 fn count(counts: &mut Counts, outcomes: &Outcomes) {
@@ -103,9 +103,9 @@ fn count(counts: &mut Counts, outcomes: &Outcomes) {
     }
 }
 
-/// `docs/conformance.md`, from what came of each case.
+/// The text of `docs/conformance.md` for these results.
 pub fn document(runs: &[Run]) -> String {
-    // option → framework → counts
+    // Option → framework → counts.
     let mut table: BTreeMap<(usize, &str), BTreeMap<&str, Counts>> = BTreeMap::new();
     let mut totals: BTreeMap<&str, Counts> = BTreeMap::new();
     for run in runs {
@@ -163,10 +163,10 @@ pub fn document(runs: &[Run]) -> String {
     text
 }
 
-/// What is refused, and how.
+/// What is refused, with the message.
 ///
 /// # Panics
-/// If something of it is not refused.
+/// If one of these is not refused.
 pub fn refusals() -> Vec<(&'static str, String)> {
     let zoneout = Some(Zoneout { h: 0.1, c: 0.0 });
     let cell = |what, cell: Cell| {

@@ -1,5 +1,4 @@
-//! How far results may be from the truth, per cell, device and storage of weights: the table behind
-//! `docs/numerics.md`, and what measures it.
+//! The allowed errors for each cell, device and weight storage, and their measurement: the table of `docs/numerics.md`.
 
 use crate::{Case, gpu};
 use recurve::testing::{Tolerance, compare};
@@ -7,12 +6,12 @@ use recurve::{Activation, Cell, CellKind, Device, Direction, Strategy, WeightSto
 use recurve_tensor::bounds;
 use std::fmt::Write as _;
 
-/// Where results come from.
+/// Where a layer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The CPU.
     Cpu,
-    /// A GPU, by `scan` and by `step`.
+    /// A GPU, with `scan` and with `step`.
     Gpu,
 }
 
@@ -23,17 +22,17 @@ pub struct Row {
     pub name: &'static str,
     /// The cell.
     pub cell: Cell,
-    /// Where it runs.
+    /// Where the layer runs.
     pub place: Place,
     /// How weight matrices are stored.
     pub weights: WeightStorage,
-    /// Largest absolute error allowed.
+    /// Largest allowed absolute error.
     pub bound: f64,
-    /// Why.
+    /// The reason for the bound.
     pub reason: &'static str,
 }
 
-/// B, T, I, H of the measurement.
+/// Batch size `B`, timesteps `T`, input features `I`, hidden units `H` of the measurement.
 pub const SIZES: [usize; 4] = [2, 1024, 16, 64];
 
 const GATED: &str = "sums of 64 products, and the activations; the gates contract, so errors do not add up over T";
@@ -48,7 +47,7 @@ const HALF: &str = "weights rounded to f16, half an ULP of 4.9e-4 relative each;
 const INT8: &str =
     "weights rounded to 1/127 of the largest of their row, off by half of that at most; the sums stay f32";
 
-/// The cells of the table.
+/// The cells of the table, with their bounds for f32 weights and the reasons.
 fn cells() -> Vec<(&'static str, Cell, f64, &'static str)> {
     let zoneout = Some(Zoneout { h: 0.1, c: 0.1 });
     vec![
@@ -69,10 +68,10 @@ fn cells() -> Vec<(&'static str, Cell, f64, &'static str)> {
     ]
 }
 
-/// The bound of the table for f32 weights, for a cell that has perhaps several of the options in it.
+/// The table's bound with f32 weights for a cell, which may have several of the options.
 ///
 /// # Panics
-/// If the table lacks the cell's family.
+/// If the table does not contain the cell's kind.
 pub fn bound(cell: &Cell) -> f64 {
     let same = |c: &Cell| std::mem::discriminant(&c.kind) == std::mem::discriminant(&cell.kind);
     let alike =
@@ -80,13 +79,13 @@ pub fn bound(cell: &Cell) -> f64 {
     alike.map(|(_, _, bound, _)| bound).reduce(f64::max).expect("the table has a row for every family")
 }
 
-/// The table.
+/// The rows of the table.
 pub fn rows() -> Vec<Row> {
     let mut all = Vec::new();
     for (name, cell, bound, reason) in cells() {
         for place in [Place::Cpu, Place::Gpu] {
             all.push(Row { name, cell, place, weights: WeightStorage::F32, bound, reason });
-            // Rounded weights are another network; normalization magnifies that as well.
+            // Rounded weights make a different network; layer normalization magnifies that difference too.
             let half = if cell.layer_norm.is_some() { 5e-2 } else { 5e-3 };
             all.push(Row { name, cell, place, weights: WeightStorage::F16, bound: half, reason: HALF });
             if place == Place::Cpu {
@@ -99,7 +98,7 @@ pub fn rows() -> Vec<Row> {
 }
 
 impl Row {
-    /// The device of the row.
+    /// The device for the row.
     fn device(&self) -> Device {
         match self.place {
             Place::Cpu => Device::Cpu,
@@ -107,8 +106,8 @@ impl Row {
         }
     }
 
-    /// The worst error over all outputs, by every strategy, against the f64 reference with the weights
-    /// as given; none if the device lacks what the row needs.
+    /// The largest error over all outputs and strategies, compared with the f64 reference with the original weights;
+    /// `None` if the device does not support the row.
     ///
     /// # Panics
     /// If it exceeds the bound.
@@ -142,7 +141,7 @@ impl Row {
         Some(worst)
     }
 
-    /// The worst error as the page shows it.
+    /// The largest error as the page shows it.
     ///
     /// # Panics
     /// As [`Row::measure`].
@@ -150,7 +149,7 @@ impl Row {
         self.measure().map_or_else(|| "not run".into(), |worst| format!("{worst:.1e}"))
     }
 
-    /// The row's columns but for the measured one.
+    /// The columns of the row except the measured one.
     fn columns(&self) -> [String; 4] {
         let place = if self.place == Place::Cpu { "CPU" } else { "GPU" };
         let dtype = self.weights.name();
@@ -158,7 +157,7 @@ impl Row {
     }
 }
 
-/// `docs/numerics.md`, with the worst error of each row as `measure` gives it.
+/// The text of `docs/numerics.md`, with the largest error of each row given by `measure`.
 pub fn document(measure: impl Fn(&Row) -> String) -> String {
     let [b, t, i, h] = SIZES;
     let mut text = format!(
@@ -207,7 +206,7 @@ pub fn document(measure: impl Fn(&Row) -> String) -> String {
     text
 }
 
-/// The rows of sigmoid and tanh.
+/// The rows for sigmoid and tanh.
 fn activations() -> String {
     let gates = "gates of a SimpleRNN, LSTM or GRU without options, CPU";
     let other = "everything else on the CPU";

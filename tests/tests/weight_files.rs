@@ -1,4 +1,4 @@
-//! Weights in safetensors files: where their elements are, and what is refused with the name of its tensor.
+//! Weights in safetensors files: where their elements are stored, and errors with the name of the tensor.
 
 use recurve::{LayerError, WeightError, WeightFile, WeightType, Weights};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn tensor(dtype: &str, shape: Value, begin: usize, end: usize) -> Value {
     json!({ "dtype": dtype, "shape": shape, "data_offsets": [begin, end] })
 }
 
-/// 1, -2, 3 in each type, and one weight without elements; floats begin at a multiple of four bytes.
+/// 1, -2, 3 in each type, and one weight without elements; floats start at a multiple of four bytes.
 fn good() -> Vec<u8> {
     let floats = [1.0f32, -2.0, 3.0];
     let mut data: Vec<u8> = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -68,7 +68,7 @@ fn elements_are_borrowed_from_the_file_or_converted() {
     assert!(file.weight("nobody").unwrap().is_none());
 }
 
-/// A weight lives as long as somebody has it, also after the file has another name or none.
+/// A weight stays valid while it is used, also after its file was renamed or deleted.
 #[test]
 fn weights_outlive_the_name_of_their_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -83,7 +83,7 @@ fn weights_outlive_the_name_of_their_file() {
     assert_eq!(w.to_vec().unwrap(), [1.0, -2.0, 3.0]);
 }
 
-/// What opening these bytes says, from memory and from a file.
+/// The error of opening these bytes, from memory and from a file.
 fn refused(bytes: &[u8]) -> WeightError {
     let of = |r: Result<Weights, LayerError>| match r.unwrap_err() {
         LayerError::File(e) => e,
