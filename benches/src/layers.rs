@@ -185,6 +185,8 @@ impl<'a> Run<'a> {
             WeightStorage::F32 => 4,
             WeightStorage::F16 => 2,
             WeightStorage::Int8 => 1,
+            // The layer was made, so its storage is one of these.
+            _ => unreachable!("a storage type that is not measured"),
         };
         let products = cell.kind.gates() * h * i + cell.kind.recurrent_weights(h, h);
         Ok(Row {

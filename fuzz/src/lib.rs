@@ -21,6 +21,7 @@ fn whole(array: &HostArray) {
     let count = match &array.data {
         HostData::Float(v) => v.len(),
         HostData::Int(v) => v.len(),
+        other => panic!("{other:?}"),
     };
     assert_eq!(Some(count), array.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
     for dtype in [DType::F32, DType::U32] {

@@ -434,6 +434,7 @@ impl Plan {
                 WeightStorage::F32 => case,
                 WeightStorage::F16 => case.with_f16_weights(),
                 WeightStorage::Int8 => case.with_int8_weights(),
+                other => panic!("{} has no case", other.name()),
             };
             case.directions
         });
@@ -503,6 +504,7 @@ impl Plan {
                     norm_ih: near(&weights.norm_ih),
                     norm_hh: near(&weights.norm_hh),
                     norm_c: near(&weights.norm_c),
+                    ..DirectionWeights::default()
                 };
                 if let Some((size, seed)) = rounding {
                     // The errors of sums and activations do not depend on the size of the weights, so biases are
@@ -655,18 +657,16 @@ impl Plan {
             };
             return Ok(Subject::Kernel(Recurrent::new(&config, device)?));
         }
-        let spec = RecurrentSpec {
-            cell: self.cell,
-            num_layers: self.layers,
-            bidirectional: (self.directions == Directions::Both).then_some(Merge::Concat),
-            go_backwards: self.directions == Directions::Reverse,
-            bias: self.bias,
-            time_major: self.time_major,
-            zero_output_for_mask: !self.repeat,
-            weight_storage: self.storage,
-            return_sequences: true,
-            ..RecurrentSpec::new(self.cell(), h)
-        };
+        let mut spec = RecurrentSpec::new(self.cell(), h);
+        spec.cell = self.cell;
+        spec.num_layers = self.layers;
+        spec.bidirectional = (self.directions == Directions::Both).then_some(Merge::Concat);
+        spec.go_backwards = self.directions == Directions::Reverse;
+        spec.bias = self.bias;
+        spec.time_major = self.time_major;
+        spec.zero_output_for_mask = !self.repeat;
+        spec.weight_storage = self.storage;
+        spec.return_sequences = true;
         let mut weights = Weights::new();
         let rows = self.cell().kind.gates() * h;
         for (l, layer) in n.layers.iter().enumerate() {
@@ -741,6 +741,7 @@ impl Plan {
                     strategy: if let Way::By(s) = way { s } else { Strategy::Auto },
                     candidate: if let Way::Layout(c) = way { Some(c) } else { None },
                     projection_budget: if self.chunk == 0 { 64 << 20 } else { self.chunk * row },
+                    ..ForwardArgs::default()
                 };
                 let out = match &n.tokens {
                     Some((table, ids)) => {

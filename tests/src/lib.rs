@@ -192,6 +192,7 @@ impl Case {
                     norm_ih: norm(&mut r, g * h),
                     norm_hh: norm(&mut r, g * h),
                     norm_c: if cell.kind.has_cell_state() { norm(&mut r, h) } else { Vec::new() },
+                    ..DirectionWeights::default()
                 };
                 (d, w)
             })

@@ -37,7 +37,7 @@ fn the_bound_of_indices_holds_however_they_were_made() {
         let ids = Tensor::from_u32(&[3, 0, 7, 1, 2, 5], &[2, 3], &device).unwrap();
         let more = Tensor::from_u32(&[9, 8, 4], &[1, 3], &device).unwrap();
         let logits = f32s(&device, &[4, 6]);
-        let o = SampleOptions { temperature: 1.5, top_k: Some(3), seed: 3, position: 1 };
+        let o = SampleOptions { temperature: 1.5, top_k: Some(3), seed: 3, position: 1, ..SampleOptions::default() };
         let other = if device == Device::Cpu { gpu() } else { Device::Cpu };
         let made = [
             ("from_u32", ids.clone()),
@@ -274,8 +274,12 @@ fn layer_of(spec: &RecurrentSpec, device: &Device) -> RecurrentLayer {
 #[test]
 fn states_of_stacked_layers_are_refused_alike_on_every_path() {
     let specs = |layers| {
-        [(Lstm::new(8).num_layers(layers).into(), true), (Gru::new(8).num_layers(layers).into(), false)]
-            .map(|(spec, has_c): (RecurrentSpec, bool)| (RecurrentSpec { bias: Bias::Double, ..spec }, has_c))
+        [(Lstm::new(8).num_layers(layers).into(), true), (Gru::new(8).num_layers(layers).into(), false)].map(
+            |(mut spec, has_c): (RecurrentSpec, bool)| {
+                spec.bias = Bias::Double;
+                (spec, has_c)
+            },
+        )
     };
     for layers in [1, 2] {
         for (spec, has_c) in specs(layers) {
@@ -538,7 +542,14 @@ fn every_operand_is_held_against_its_type() {
             ids.reduce(Reduction::Sum, 0).unwrap_err(),
             ids.activation(Activation::Tanh).unwrap_err(),
             ids.to_dtype(DType::F32).unwrap_err(),
-            ids.sample(&SampleOptions { temperature: 1.0, top_k: None, seed: 0, position: 0 }).unwrap_err(),
+            ids.sample(&SampleOptions {
+                temperature: 1.0,
+                top_k: None,
+                seed: 0,
+                position: 0,
+                ..SampleOptions::default()
+            })
+            .unwrap_err(),
             ids.to_vec().unwrap_err(),
             x.to_vec_u32().unwrap_err(),
             concat(&[&x, &ids], 0).unwrap_err(),
@@ -549,7 +560,14 @@ fn every_operand_is_held_against_its_type() {
                 x.add(&half).unwrap_err(),
                 half.layer_norm(&x, 1e-5).unwrap_err(),
                 half.gather(&half).unwrap_err(),
-                half.sample(&SampleOptions { temperature: 1.0, top_k: None, seed: 0, position: 0 }).unwrap_err(),
+                half.sample(&SampleOptions {
+                    temperature: 1.0,
+                    top_k: None,
+                    seed: 0,
+                    position: 0,
+                    ..SampleOptions::default()
+                })
+                .unwrap_err(),
                 concat(&[&x, &half], 0).unwrap_err(),
                 x.matmul_with(&x, &MatmulOptions { bias: Some(&half), ..Default::default() }).unwrap_err(),
             ]);

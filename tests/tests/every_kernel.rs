@@ -100,7 +100,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
         }
         Shader::Sample => {
             let logits = t(&[0.0, 50.0, 0.0, 50.0, 0.0, 0.0], &[2, 3]);
-            let o = SampleOptions { temperature: 1.0, top_k: None, seed: 1, position: 0 };
+            let o = SampleOptions { temperature: 1.0, top_k: None, seed: 1, position: 0, ..SampleOptions::default() };
             assert_eq!(logits.sample(&o).unwrap().to_vec_u32().unwrap(), [1, 0]);
             Ok(())
         }

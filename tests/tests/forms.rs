@@ -123,7 +123,7 @@ fn generation_reads_nothing_back() {
         for sampling in [Sampling::Greedy, Sampling::Random { temperature: 1.0, top_k: Some(5) }] {
             own.synchronize().unwrap();
             let before = own.gpu().unwrap().work_counts();
-            let options = GenerateOptions { max_new_tokens: 50, sampling, seed: 1 };
+            let options = GenerateOptions { max_new_tokens: 50, sampling, seed: 1, ..GenerateOptions::default() };
             let (tokens, _) = network.generate(&prompt, None, &options).unwrap();
             assert_eq!(tokens.to_vec_u32().unwrap().len(), 100);
             let after = own.gpu().unwrap().work_counts();

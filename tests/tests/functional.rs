@@ -170,7 +170,7 @@ fn what_cannot_be_is_refused_by_name() {
     refused(net.add(Gru::new(4), &[&h]).unwrap_err(), &["gru_1", "features"]);
     refused(net.add(Dense::new(4), &[&x, &z]).unwrap_err(), &["dense", "must be one, but there are 2"]);
     refused(net.add(Dense::new(4), &[]).unwrap_err(), &["dense"]);
-    refused(net.add(Add::new(), &[&x]).unwrap_err(), &["add", "must be several"]);
+    refused(net.add(Add::new(), &[&x]).unwrap_err(), &["add", "must be at least two"]);
     refused(net.add(Add::new(), &[&x, &z]).unwrap_err(), &["add", "(None, None, 3)", "(None, None, 5)"]);
     refused(net.add(Subtract::new(), &[&x, &x, &x]).unwrap_err(), &["subtract", "must be two"]);
     refused(net.add(Concatenate::new(), &[&x, &h]).unwrap_err(), &["concatenate", "as the first input"]);
@@ -212,7 +212,8 @@ fn what_cannot_be_is_refused_by_name() {
     let mut config = good.clone();
     config.outputs[0].value.output = 3;
     refused(shapes_of(&config), &["code", "fewer outputs"]);
-    config.outputs[0].value = recurve::ValueRef { call: 3, ..recurve::ValueRef::new("encoder") };
+    config.outputs[0].value = recurve::ValueRef::new("encoder");
+    config.outputs[0].value.call = 3;
     refused(shapes_of(&config), &["code", "called 2 times"]);
     refused(build(&|c| c.layers[3].calls[0][0] = recurve::ValueRef::new("dense")), &["layers that wait for"]);
     refused(build(&|c| c.inputs.clear()), &["inputs", "is empty"]);
@@ -248,20 +249,16 @@ fn calls_are_checked_by_name() {
 /// A description may list layers in any order; here there are thousands, the last one first.
 #[test]
 fn layers_in_any_order() {
-    let layer = |n: usize| recurve::NamedLayer {
-        name: format!("d{n}"),
-        layer: Dense::new(2).into(),
-        calls: vec![vec![recurve::ValueRef::new(if n == 0 { "x".into() } else { format!("d{}", n - 1) })]],
+    let layer = |n: usize| {
+        let input = recurve::ValueRef::new(if n == 0 { "x".into() } else { format!("d{}", n - 1) });
+        recurve::NamedLayer::new(format!("d{n}"), Dense::new(2), vec![vec![input]])
     };
     const LAYERS: usize = 4096;
-    let config = NetworkConfig {
-        inputs: vec![recurve::InputConfig { name: "x".into(), shape: vec![None, Some(2)], ids: false }],
-        layers: (0..LAYERS).rev().map(layer).collect(),
-        outputs: vec![recurve::OutputConfig {
-            name: "y".into(),
-            value: recurve::ValueRef::new(format!("d{}", LAYERS - 1)),
-        }],
-    };
+    let config = NetworkConfig::new(
+        vec![recurve::InputConfig::new("x", &[None, Some(2)])],
+        (0..LAYERS).rev().map(layer).collect(),
+        vec![recurve::OutputConfig::new("y", recurve::ValueRef::new(format!("d{}", LAYERS - 1)))],
+    );
     let mut count = 0;
     let visit = |_: &str, _: &[usize]| {
         count += 1;

@@ -48,7 +48,12 @@ fn operations_obey(device: &Device, limit: usize) {
             let (x, w, bias) = (t(&a, &dims(m), device), t(&b, &dims(n), device), t(&bias, &[n], device));
             let turned = w.transpose(if batch == 1 { &[1, 0] } else { &[0, 2, 1] }).unwrap();
             for (transpose_rhs, rhs) in [(true, &w), (false, &turned)] {
-                let options = MatmulOptions { transpose_rhs, bias: Some(&bias), activation: Activation::Tanh };
+                let options = MatmulOptions {
+                    transpose_rhs,
+                    bias: Some(&bias),
+                    activation: Activation::Tanh,
+                    ..MatmulOptions::default()
+                };
                 let y = x.matmul_with(rhs, &options).unwrap();
                 close(&y, &want, 1e-5, &format!("{batch}×{m}×{k}×{n} {transpose_rhs}"));
             }
@@ -94,7 +99,7 @@ fn operations_obey(device: &Device, limit: usize) {
         );
         assert_eq!(turned.argmax(0).unwrap().to_vec_u32().unwrap(), first, "{}", what("argmax"));
         for top_k in [None, Some(1), Some(width / 2)] {
-            let options = SampleOptions { temperature: 0.7, top_k, seed: 5, position: 6 };
+            let options = SampleOptions { temperature: 0.7, top_k, seed: 5, position: 6, ..SampleOptions::default() };
             let [here, cpu] = [device, &Device::Cpu]
                 .map(|d| t(&x, &[rows, width], d).sample(&options).unwrap().to_vec_u32().unwrap());
             assert_eq!(here, cpu, "{} with {top_k:?}", what("sample"));
@@ -236,7 +241,7 @@ fn long_rows_on_every_device() {
         let logits = t(&x, &[1, n], &device);
         assert_eq!(logits.argmax(1).unwrap().to_vec_u32().unwrap(), [n as u32 - 1], "argmax on {device}");
         for top_k in [None, Some(7)] {
-            let options = SampleOptions { temperature: 0.5, top_k, seed: 1, position: 2 };
+            let options = SampleOptions { temperature: 0.5, top_k, seed: 1, position: 2, ..SampleOptions::default() };
             assert_eq!(logits.sample(&options).unwrap().to_vec_u32().unwrap(), [n as u32 - 1], "sample on {device}");
         }
         let mask = t(&x, &[1, n], &device).mask(1.0).unwrap();

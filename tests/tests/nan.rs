@@ -93,7 +93,8 @@ fn reductions_softmax_and_normalization() {
                 let got = x.argmax(1).unwrap().to_vec_u32().unwrap();
                 assert_eq!(got[1], at as u32, "{}", said("argmax"));
                 for top_k in [None, Some(3)] {
-                    let options = SampleOptions { temperature: 0.7, top_k, seed: 3, position: 4 };
+                    let options =
+                        SampleOptions { temperature: 0.7, top_k, seed: 3, position: 4, ..SampleOptions::default() };
                     let got = x.sample(&options).unwrap().to_vec_u32().unwrap();
                     assert_eq!(got[1], at as u32, "{}", said(&format!("sample of {top_k:?}")));
                 }
@@ -106,7 +107,7 @@ fn reductions_softmax_and_normalization() {
         x[199] = f32::INFINITY;
         let x = Tensor::from_f32(&x, &[1, 200], &device).unwrap();
         assert_eq!(x.argmax(1).unwrap().to_vec_u32().unwrap(), [70], "{device}");
-        let options = SampleOptions { temperature: 1.0, top_k: None, seed: 3, position: 4 };
+        let options = SampleOptions { temperature: 1.0, top_k: None, seed: 3, position: 4, ..SampleOptions::default() };
         assert_eq!(x.sample(&options).unwrap().to_vec_u32().unwrap(), [70], "{device}");
     }
 }

@@ -145,6 +145,7 @@ fn the_graphs_reference_is_that_of_the_layers() {
     let wide = |a: &HostArray| match &a.data {
         HostData::Int(v) => Array::new(&a.shape, v.iter().map(|&v| v as f64).collect()),
         HostData::Float(v) => Array::new(&a.shape, v.iter().map(|&v| v.into()).collect()),
+        other => panic!("{other:?}"),
     };
     for (name, network, ids) in networks() {
         let shape: &[Option<usize>] = if ids { &[None, None] } else { &[None, None, Some(4)] };

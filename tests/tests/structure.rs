@@ -2,7 +2,7 @@
 
 use recurve_shaders::{Fused, SHADERS};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -246,6 +246,53 @@ fn every_kernel_has_its_host_file_and_its_twin() {
             assert!(SHADERS.iter().any(|s| s.stem() == stem), "{stem}.wgsl is not registered");
         }
     }
+}
+
+/// Types that the façade exports, and those of graphs, can get more variants and fields without breaking programs: they
+/// are `non_exhaustive`, or end in a field `rest`. `ARCHITECTURE.md` says which form is for what.
+#[test]
+fn exported_types_can_grow() {
+    // Complete by their nature.
+    let closed = ["Bias", "Device", "Direction", "HostArray", "MaskedOutput", "Merge", "State", "Tolerance", "Zoneout"];
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let facade = read("crates/recurve/src/lib.rs");
+    // The names that the façade takes from each package.
+    let mut exported: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for part in facade.split("\npub use recurve_").skip(1) {
+        let (package, names) = part.split(';').next().unwrap().split_once("::").unwrap();
+        exported.entry(package).or_default().extend(names.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    }
+    let (mut open, mut met) = (0, BTreeSet::new());
+    for path in sources() {
+        let Some((package, rest)) = path.strip_prefix("crates/").and_then(|p| p.split_once("/src/")) else { continue };
+        let names = exported.get(package);
+        let text = read(&path);
+        for (kind, at) in ["enum", "struct"].iter().flat_map(|kind| {
+            let declaration = format!("\npub {kind} ");
+            text.match_indices(&declaration).map(|(at, d)| (*kind, at + d.len())).collect::<Vec<_>>()
+        }) {
+            let name = text[at..].split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            let all = (package == "graph" && kind == "enum") || (package == "recurve" && rest == "testing.rs");
+            if !all && !names.is_some_and(|n| n.contains(name)) {
+                continue;
+            }
+            // A struct without public fields is open.
+            let end = text[at..].find(if kind == "enum" { "\n}" } else { "\n" }).map_or(text.len(), |n| at + n);
+            let body = if text[at..end].ends_with(';') { "" } else { text[at..].split("\n}").next().unwrap() };
+            if kind == "struct" && !body.contains("\n    pub ") {
+                continue;
+            }
+            let head = text[..at].rsplit("\n\n").next().unwrap();
+            if closed.contains(&name) {
+                met.insert(name.to_owned());
+            } else {
+                assert!(head.contains("#[non_exhaustive]") || body.contains("pub rest: Rest"), "{path}: {name}");
+                open += 1;
+            }
+        }
+    }
+    assert_eq!(met.len(), closed.len(), "{met:?}");
+    assert!(open > 50, "{open} types were looked at");
 }
 
 /// Clippy checks that our code compiles with `rust-version`; this checks the packages that it depends on.

@@ -30,7 +30,12 @@ fn matmul_against_the_reference_at_sizes_around_its_tiles() {
             for transpose_rhs in [true, false] {
                 poison(&device, &[m * c]);
                 let rhs = if transpose_rhs { w.clone() } else { w.transpose(&[1, 0]).unwrap() };
-                let options = MatmulOptions { transpose_rhs, bias: with_bias.then_some(&bias), activation: act };
+                let options = MatmulOptions {
+                    transpose_rhs,
+                    bias: with_bias.then_some(&bias),
+                    activation: act,
+                    ..MatmulOptions::default()
+                };
                 let y = x.matmul_with(&rhs, &options).unwrap();
                 compare(&y.to_vec().unwrap(), &want, Tolerance::new(1e-5))
                     .unwrap_or_else(|e| panic!("{m}×{k}×{c} transposed {transpose_rhs} on {device}: {e}"));
@@ -55,7 +60,12 @@ fn products_of_one_row_against_the_reference() {
                 .collect();
             poison(&device, &[batch * c]);
             let bias = t(&bias, &[c], &device);
-            let options = MatmulOptions { transpose_rhs: true, bias: Some(&bias), activation: Activation::Tanh };
+            let options = MatmulOptions {
+                transpose_rhs: true,
+                bias: Some(&bias),
+                activation: Activation::Tanh,
+                ..MatmulOptions::default()
+            };
             let (x, w) = match batch {
                 1 => (t(&a, &[1, k], &device), t(&b, &[c, k], &device)),
                 _ => (t(&a, &[batch, 1, k], &device), t(&b, &[batch, c, k], &device)),
@@ -339,7 +349,9 @@ fn sample_draws_from_the_softmax() {
             (0.7, Some(3), &[2, 3, 6]),
             (2.0, Some(100), &[0, 1, 2, 3, 4, 5, 6]),
         ] {
-            let ids = x.sample(&SampleOptions { temperature, top_k, seed: 3, position: 9 }).unwrap();
+            let ids = x
+                .sample(&SampleOptions { temperature, top_k, seed: 3, position: 9, ..SampleOptions::default() })
+                .unwrap();
             assert_eq!((ids.dims(), ids.bound()), (&[rows][..], 6));
             let mut counts = [0usize; 7];
             for id in ids.to_vec_u32().unwrap() {
@@ -359,16 +371,16 @@ fn sample_draws_from_the_softmax() {
         }
         // Other seeds and positions give other draws, equal ones equal draws.
         let draw = |seed, position| {
-            let o = SampleOptions { temperature: 1.0, top_k: None, seed, position };
+            let o = SampleOptions { temperature: 1.0, top_k: None, seed, position, ..SampleOptions::default() };
             x.sample(&o).unwrap().to_vec_u32().unwrap()
         };
         assert_eq!(draw(1, 2), draw(1, 2));
         assert_ne!(draw(1, 2), draw(2, 2));
         assert_ne!(draw(1, 2), draw(1, 3));
         // At a low temperature, or with top_k 1, the largest logit is drawn; of equal ones any.
-        let cold = SampleOptions { temperature: 1e-3, top_k: None, seed: 1, position: 0 };
+        let cold = SampleOptions { temperature: 1e-3, top_k: None, seed: 1, position: 0, ..SampleOptions::default() };
         assert!(x.sample(&cold).unwrap().to_vec_u32().unwrap().iter().all(|&id| id == 2));
-        let one = SampleOptions { temperature: 1.0, top_k: Some(1), seed: 1, position: 0 };
+        let one = SampleOptions { temperature: 1.0, top_k: Some(1), seed: 1, position: 0, ..SampleOptions::default() };
         assert!(x.sample(&one).unwrap().to_vec_u32().unwrap().iter().all(|&id| id == 2));
         for bad in [
             SampleOptions { temperature: 0.0, ..one },
@@ -384,7 +396,7 @@ fn sample_draws_from_the_softmax() {
 fn sample_draws_the_same_on_every_device() {
     let mut r = Random(71);
     let logits = r.floats(500 * 130, 3.0);
-    let o = SampleOptions { temperature: 0.9, top_k: Some(40), seed: 5, position: 1 };
+    let o = SampleOptions { temperature: 0.9, top_k: Some(40), seed: 5, position: 1, ..SampleOptions::default() };
     let [cpu, gpu] = devices().map(|d| t(&logits, &[500, 130], &d).sample(&o).unwrap().to_vec_u32().unwrap());
     // Two devices may order two nearly equal candidates differently because of rounding.
     let differ = cpu.iter().zip(&gpu).filter(|(a, b)| a != b).count();

@@ -77,7 +77,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         a.devices.iter().map(Device::open).collect::<Result<_, _>>()?
     };
     let bar = progress(devices.len());
-    let mut all = CrossCheck { devices: Vec::new() };
+    let mut all = CrossCheck::default();
     for device in devices {
         bar.set_message(device.to_string());
         let report = match cross_check(&model, &named, &[device], Tolerance::new(a.tolerance)) {
@@ -138,7 +138,9 @@ fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Resu
     check_size(model, &shape)?;
     let count = shape.iter().fold(1u128, |all, &d| all.saturating_mul(d as u128));
     if count > MAX_ELEMENTS {
-        return Err(format!("an input of shape {shape:?} is larger than the {MAX_ELEMENTS} elements that are made up"));
+        return Err(format!(
+            "an input of shape {shape:?} is larger than the {MAX_ELEMENTS} elements that are generated"
+        ));
     }
     // A multiplicative sequence (Lehmer); any spread of values does.
     let mut state = 0x2545_F491u64;

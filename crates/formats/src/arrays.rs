@@ -21,6 +21,7 @@ pub struct HostArray {
 
 /// The elements of a [`HostArray`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum HostData {
     /// Floats of any width.
     Float(Vec<f32>),
@@ -133,7 +134,7 @@ fn is_npz(path: &Path) -> bool {
 
 /// Reads an array of an archive of `len` bytes.
 fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArray, String> {
-    let damaged = |e: rawzip::Error| format!("is no .npz file, or a damaged one ({e})");
+    let damaged = |e: rawzip::Error| format!("is not a .npz file, or is damaged ({e})");
     let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive = ZipLocator::new().locate_in_reader(file, &mut buffer, len).map_err(|(_, e)| damaged(e))?;
 
@@ -181,7 +182,7 @@ fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArr
         CompressionMethod::STORE if size != stored => Err(format!("should have {size} bytes, but has {stored}")),
         CompressionMethod::STORE => whole(entry.verifying_reader(raw), size, u64::MAX),
         CompressionMethod::DEFLATE if size / MAX_RATIO > stored => {
-            Err(format!("should have {size} bytes, which no {stored} bytes can hold"))
+            Err(format!("should have {size} bytes, which {stored} compressed bytes cannot contain"))
         }
         CompressionMethod::DEFLATE => whole(entry.verifying_reader(DeflateDecoder::new(raw)), size, MAX_INFLATED),
         other => Err(format!("is compressed by method {other}, but stored and deflated arrays are read")),
@@ -195,7 +196,7 @@ fn whole(mut r: impl Read, size: u64, limit: u64) -> Result<HostArray, String> {
     // Reading past the end makes the decompressor compare the checksum.
     match r.read(&mut [0]) {
         Ok(0) => Ok(array),
-        Ok(_) => Err("goes on after its end".into()),
+        Ok(_) => Err("has data after its end".into()),
         Err(e) => Err(e.to_string()),
     }
 }
@@ -209,7 +210,7 @@ fn whole(mut r: impl Read, size: u64, limit: u64) -> Result<HostArray, String> {
 pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
     let bad = |message: String| Error::Array { path: path.into(), message };
     if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(data.len()) {
-        return Err(bad(format!("{} elements are no array of shape {shape:?}", data.len())));
+        return Err(bad(format!("{} elements do not fill the shape {shape:?}", data.len())));
     }
     let written = if is_npz(path) {
         let entry = format!("{name}.npy");
@@ -361,7 +362,7 @@ mod tests {
         let directory = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
         zip[directory + 24..directory + 28].copy_from_slice(&0xf000_0000u32.to_le_bytes());
         let e = named(&zip, "a").unwrap_err();
-        assert!(e.contains("which no"), "{e}");
+        assert!(e.contains("compressed bytes cannot contain"), "{e}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, String> {
     let mut v = Vec::new();
     match v.try_reserve_exact(count) {
         Ok(()) => Ok(v),
-        Err(_) => Err(format!("needs memory for {count} elements, which there is not")),
+        Err(_) => Err(format!("needs memory for {count} elements, but there is not enough")),
     }
 }
 

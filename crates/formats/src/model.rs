@@ -23,6 +23,7 @@ pub struct Model {
 
 /// An input of a model.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Input {
     /// An array in host memory.
     Host(HostArray),
@@ -66,6 +67,7 @@ impl IntoInput for &Vec<u32> {
 
 /// The inputs of a model as tensors on its device.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ModelInputs {
     /// The inputs in the model's description, by name and in its order.
     pub inputs: Vec<(String, Tensor)>,
@@ -156,7 +158,9 @@ impl Model {
 
     /// A table of layers, shapes and numbers of parameters.
     pub fn summary(&self) -> recurve_layers::Summary {
-        recurve_layers::Summary { name: self.info.name.clone(), ..self.network.summary() }
+        let mut summary = self.network.summary();
+        summary.name.clone_from(&self.info.name);
+        summary
     }
 
     /// Runs the model on inputs given by name and returns its first output. For a model with one input, `lengths` (the

@@ -21,6 +21,7 @@ const KEY: &str = "recurve";
 
 /// The contents of a model file besides its weights.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// The model's name.
     pub name: String,
@@ -148,7 +149,7 @@ fn check_layers<'a>(layers: impl ExactSizeIterator<Item = &'a LayerConfig>, path
 
 impl ModelInfo {
     fn check(&self, path: &Path) -> Result<()> {
-        let NetworkConfig { inputs, layers, outputs } = &self.network;
+        let NetworkConfig { inputs, layers, outputs, .. } = &self.network;
         check_text_of("bytes of name", &self.name, path)?;
         check_layers(layers.iter().map(|l| &l.layer), path)?;
         limit(path, "inputs", inputs.len(), MAX_LAYERS)?;

@@ -67,7 +67,7 @@ pub(crate) fn read(r: &mut dyn Read, len: u64, limit: u64) -> Result<HostArray, 
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let needed = count.and_then(|n| Some((n, n.checked_mul(element.bytes())?, n.checked_mul(element.host_bytes())?)));
     let Some((count, bytes, host)) = needed else {
-        return Err(format!("has the shape {shape:?}, which no memory holds"));
+        return Err(format!("has the shape {shape:?}, which exceeds any memory"));
     };
     let given = len.saturating_sub(used as u64);
     if bytes as u64 != given {
@@ -151,7 +151,7 @@ fn read_header(r: &mut dyn Read) -> Result<(Header, usize), String> {
     r.read_exact(&mut start).map_err(|e| format!("is no .npy file: {}", cut(e)))?;
     let ([magic @ .., major, minor], mut wide) = (start, [0; 4]);
     if magic != *MAGIC {
-        return Err("is no .npy file: it does not begin as one".into());
+        return Err("is not a .npy file: its first bytes are wrong".into());
     }
     let width = match (major, minor) {
         (1, 0) => 2,
@@ -165,7 +165,7 @@ fn read_header(r: &mut dyn Read) -> Result<(Header, usize), String> {
     }
     let mut text = vec![0; len];
     r.read_exact(&mut text).map_err(cut)?;
-    let text = str::from_utf8(&text).map_err(|_| "has a header that is no text".to_owned())?;
+    let text = str::from_utf8(&text).map_err(|_| "has a header that is not UTF-8".to_owned())?;
     let header = Parser { rest: text }.header()?;
     Ok((header, start.len() + width + len))
 }
@@ -238,14 +238,14 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Result<&'a str, String> {
         let quote = match self.peek() {
             Some(q @ ('\'' | '"')) => q,
-            _ => return Err(self.bad("a text in quotes")),
+            _ => return Err(self.bad("a quoted string")),
         };
         match self.rest[1..].split_once(quote) {
             Some((text, rest)) if !text.contains('\\') => {
                 self.rest = rest;
                 Ok(text)
             }
-            _ => Err(self.bad("a text in quotes")),
+            _ => Err(self.bad("a quoted string")),
         }
     }
 

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 /// How a model reads text: one token per character, with a token before the first and after the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TextSpec {
     /// The token of each id.
     pub vocabulary: Vec<String>,
@@ -24,6 +25,7 @@ pub struct TextSpec {
 
 /// The label of one character.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Reading {
     /// The index of the character in the text, counted in characters.
     pub index: usize,

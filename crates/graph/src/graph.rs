@@ -12,6 +12,7 @@ pub struct ValueId(pub(crate) usize);
 
 /// Constant elements, stored in the graph.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Constant {
     /// Elements of type f32.
     Float(Arc<[f32]>),
@@ -47,6 +48,7 @@ impl Constant {
 
 /// What defines a value.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Source {
     /// An input of the graph; the number is its index in [`Graph::inputs`].
     Input(usize),
@@ -65,6 +67,7 @@ pub enum Source {
 
 /// A named value.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Value {
     /// Its name, unique in the graph.
     pub name: String,
@@ -78,6 +81,7 @@ pub struct Value {
 
 /// An operator with its operands.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Node {
     /// Its name, which errors quote.
     pub name: String,

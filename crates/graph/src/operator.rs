@@ -9,6 +9,7 @@ use std::any::Any;
 
 /// The declaration of an operator's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Slot {
     /// Must be given.
     Required(&'static str),
@@ -36,6 +37,7 @@ impl Slot {
 
 /// Why an operator rejects its inputs or attributes.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Fault {
     /// An input has the wrong type or shape: the index of the input, and what it must be.
     Input(usize, String),

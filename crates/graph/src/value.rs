@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 /// The size of a dimension, as far as it is known before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Dim {
     /// A known size.
     Size(usize),
@@ -86,6 +87,7 @@ impl fmt::Display for Dim {
 
 /// The element type and the shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ValueType {
     /// The element type.
     pub dtype: DType,

@@ -3,9 +3,11 @@
 use crate::recurrent::{TableRows, TokenTable};
 use crate::{Candidate, MaskedOutput, Recurrent, Strategy};
 use recurve_tensor::{DType, Error, Result, Shape, Tensor};
+use recurve_vocabulary::Rest;
 
 /// Which outputs a call computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outputs {
     /// The h of every timestep, and the final states.
     #[default]
@@ -44,6 +46,9 @@ pub struct ForwardArgs<'a> {
     pub candidate: Option<Candidate>,
     /// Largest size of the input projection of a chunk of timesteps, in bytes.
     pub projection_budget: usize,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Default for ForwardArgs<'_> {
@@ -60,12 +65,14 @@ impl Default for ForwardArgs<'_> {
             strategy: Strategy::Auto,
             candidate: None,
             projection_budget: 64 << 20,
+            rest: Rest::default(),
         }
     }
 }
 
 /// The results of [`Recurrent::forward`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RecurrentOutput {
     /// The outputs, `[B, T, D·W]` (or `[T, B, D·W]`), where W is H, or P with a projection. `None` if only the final
     /// states were asked for.

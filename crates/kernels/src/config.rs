@@ -4,6 +4,7 @@ use crate::{Cell, CellKind, Direction, DirectionWeights, WeightStorage};
 use half::f16;
 use recurve_tensor::cpu::host;
 use recurve_tensor::{Activation, Error, Result};
+use recurve_vocabulary::Rest;
 use std::borrow::Cow;
 
 /// The description and weights of a [`crate::Recurrent`].
@@ -24,6 +25,9 @@ pub struct RecurrentConfig<'a> {
     pub second_cell: Option<Cell>,
     /// How the weight matrices are stored.
     pub weights: WeightStorage,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl<'a> RecurrentConfig<'a> {
@@ -34,7 +38,15 @@ impl<'a> RecurrentConfig<'a> {
         hidden_size: usize,
         directions: &'a [(Direction, &'a DirectionWeights<f32>)],
     ) -> Self {
-        Self { cell, input_size, hidden_size, layers: vec![directions], second_cell: None, weights: WeightStorage::F32 }
+        Self {
+            cell,
+            input_size,
+            hidden_size,
+            layers: vec![directions],
+            second_cell: None,
+            weights: WeightStorage::F32,
+            rest: Rest::default(),
+        }
     }
 
     /// Number of features that a layer reads.
@@ -117,7 +129,7 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
             return Err(bad("heads", format!("must divide the {hidden} hidden units, but there are {heads}")));
         }
         if cell.gates[..2] != [Activation::Sigmoid; 2] {
-            return Err(bad("gates", "of an sLSTM are exponential: only that of o, the third, may be another".into()));
+            return Err(bad("gates", "of an sLSTM are exponential: only the third, that of o, can be changed".into()));
         }
     }
     if let Some(clip) = cell.clip
@@ -248,6 +260,7 @@ fn rounded(
             };
         }
         WeightStorage::F16 => {}
+        other => return Err(bad("weights", format!("cannot be stored as {}", other.name()))),
     }
     let round = |v: &[f32]| -> Result<Vec<f32>> {
         let mut out = host(NEW, v.len())?;
@@ -269,5 +282,6 @@ fn rounded(
         norm_ih: w.norm_ih.clone(),
         norm_hh: w.norm_hh.clone(),
         norm_c: w.norm_c.clone(),
+        rest: w.rest,
     }))
 }

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 /// layer N start with `layers.N.`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct NetworkConfig {
     /// The inputs.
     pub inputs: Vec<InputConfig>,
@@ -24,6 +25,7 @@ pub struct NetworkConfig {
 /// An input of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct InputConfig {
     /// Its name.
     pub name: String,
@@ -37,6 +39,7 @@ pub struct InputConfig {
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct NamedLayer {
     /// Its name.
     pub name: String,
@@ -49,6 +52,7 @@ pub struct NamedLayer {
 /// An output of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OutputConfig {
     /// Its name.
     pub name: String,
@@ -59,6 +63,7 @@ pub struct OutputConfig {
 /// Refers to an input of a network, or to an output of a call of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ValueRef {
     /// The name of the input or of the layer.
     pub of: String,
@@ -71,9 +76,28 @@ pub struct ValueRef {
 }
 
 impl InputConfig {
+    /// An input of floats with this name and shape; `None` stands for any size.
+    pub fn new(name: impl Into<String>, shape: &[Option<usize>]) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), ids: false }
+    }
+
     /// The element type.
     pub fn dtype(&self) -> DType {
         if self.ids { DType::U32 } else { DType::F32 }
+    }
+}
+
+impl NamedLayer {
+    /// A layer with this name and the inputs of each of its calls.
+    pub fn new(name: impl Into<String>, layer: impl Into<LayerConfig>, calls: Vec<Vec<ValueRef>>) -> Self {
+        Self { name: name.into(), layer: layer.into(), calls }
+    }
+}
+
+impl OutputConfig {
+    /// An output with this name.
+    pub fn new(name: impl Into<String>, value: ValueRef) -> Self {
+        Self { name: name.into(), value }
     }
 }
 
@@ -114,6 +138,11 @@ pub(crate) struct Visit<'a> {
 }
 
 impl NetworkConfig {
+    /// A network of these inputs, layers and outputs, which is checked when it is used.
+    pub const fn new(inputs: Vec<InputConfig>, layers: Vec<NamedLayer>, outputs: Vec<OutputConfig>) -> Self {
+        Self { inputs, layers, outputs }
+    }
+
     /// A chain of layers with an input named `input` and an output named `output`. If the last layer has several
     /// outputs, they are named `output`, `output_1` and so on.
     ///
@@ -320,12 +349,12 @@ impl NetworkConfig {
         let flowing = self.inputs.iter().map(|i| ("inputs", &i.name));
         for (argument, name) in flowing.chain(self.layers.iter().map(|l| ("layers", &l.name))) {
             if name.is_empty() || !seen.insert(name) {
-                return bad(argument, format!("need names of their own, but `{name}` is empty or there twice"));
+                return bad(argument, format!("must have unique names, but `{name}` is empty or occurs twice"));
             }
         }
         seen.clear();
         if let Some(o) = self.outputs.iter().find(|o| o.name.is_empty() || !seen.insert(&o.name)) {
-            return bad("outputs", format!("need names of their own, but `{}` is empty or there twice", o.name));
+            return bad("outputs", format!("must have unique names, but `{}` is empty or occurs twice", o.name));
         }
         match self.layers.iter().find(|l| l.calls.is_empty() || l.calls.iter().any(Vec::is_empty)) {
             Some(l) => Err(bad_option(&l.name, "calls", "must be at least one, each with an input")),

@@ -18,6 +18,7 @@ fn is_yes(b: &bool) -> bool {
 /// A fully connected layer over the last dimension: `f(x · Wᵀ + b)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Dense {
     /// Number of outputs.
     pub units: usize,

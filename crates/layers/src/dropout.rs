@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Dropout. It does nothing, because Recurve only runs inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Dropout {
     /// The share of elements that training drops, in `[0, 1)`.
     pub rate: f32,

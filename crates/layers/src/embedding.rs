@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// An embedding: looks up a vector for each id, `[B, T]` to `[B, T, output_dim]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Embedding {
     /// Number of ids, V.
     pub input_dim: usize,
@@ -70,6 +71,6 @@ impl LayerModule for Embedding {
         if !self.mask_zero {
             return Ok(());
         }
-        Err(bad_option(name, "mask_zero", "finds padding, but streams say which rows have a frame"))
+        Err(bad_option(name, "mask_zero", "computes a mask, but streams use masks of their own"))
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{CallArgs, Error, Network, NetworkState, Result};
 use recurve_tensor::{DType, SampleOptions, Tensor, concat};
+use recurve_vocabulary::Rest;
 
 /// How a token is chosen from logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,11 +29,14 @@ pub struct GenerateOptions {
     pub sampling: Sampling,
     /// The seed of random sampling. The same seed gives the same tokens on the same device.
     pub seed: u32,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_new_tokens: 1, sampling: Sampling::Greedy, seed: 0 }
+        Self { max_new_tokens: 1, sampling: Sampling::Greedy, seed: 0, rest: Rest::default() }
     }
 }
 
@@ -71,9 +75,13 @@ impl Network {
         for n in 0..options.max_new_tokens {
             let ids = match options.sampling {
                 Sampling::Greedy => logits.argmax(1)?.reshape(&[batch])?,
-                Sampling::Random { temperature, top_k } => {
-                    logits.sample(&SampleOptions { temperature, top_k, seed: options.seed, position: n as u32 })?
-                }
+                Sampling::Random { temperature, top_k } => logits.sample(&SampleOptions {
+                    temperature,
+                    top_k,
+                    seed: options.seed,
+                    position: n as u32,
+                    ..SampleOptions::default()
+                })?,
             };
             if n + 1 < options.max_new_tokens {
                 (logits, state) = self.step(&ids, Some(&state))?;

@@ -19,6 +19,7 @@ fn is_last(axis: &isize) -> bool {
 /// Concatenates values along an axis, by default the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Concatenate {
     /// The axis; a negative one counts from the end. It cannot be the batch axis.
     #[serde(default = "last_axis", skip_serializing_if = "is_last")]
@@ -49,7 +50,8 @@ impl Concatenate {
         match axis.and_then(|a| usize::try_from(a).ok()) {
             Some(axis) if axis > 0 && axis < rank => Ok(axis),
             _ => {
-                let message = format!("must be one of {rank} but the first, the batch, but it is {}", self.axis);
+                let message =
+                    format!("must be one of {rank} axes except the first, the batch, but it is {}", self.axis);
                 Err(bad_option(name, "axis", message))
             }
         }
@@ -63,7 +65,7 @@ fn several<'a>(name: &str, shapes: &[&'a Shape]) -> Result<&'a Shape> {
             None => Ok(first),
             Some(other) => Err(differ(name, first, other)),
         },
-        _ => Err(bad_option(name, "inputs", format!("must be several, but there are {}", shapes.len()))),
+        _ => Err(bad_option(name, "inputs", format!("must be at least two, but there are {}", shapes.len()))),
     }
 }
 
@@ -123,7 +125,7 @@ impl LayerModule for Concatenate {
         let axis = self.axis_of(at.name, rank)?;
         let mask = common_mask(at.name, x)?;
         if mask.is_some() && axis + 1 < rank {
-            return Err(bad_option(at.name, "axis", "must be the last where a mask says which timesteps count"));
+            return Err(bad_option(at.name, "axis", "must be the last axis if there is a mask"));
         }
         let values: Vec<&str> =
             std::iter::once(&x.value).chain(x.others.iter().map(|o| &o.value)).map(String::as_str).collect();

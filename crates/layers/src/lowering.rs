@@ -114,7 +114,7 @@ impl Level {
                 &self.name,
                 "stateful",
                 format!(
-                    "remembers a state of {sequences} sequences, but the input has shape {shape}; call reset_states first"
+                    "keeps a state of {sequences} sequences, but the input has shape {shape}; call reset_states first"
                 ),
             ));
         }

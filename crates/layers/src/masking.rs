@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Keras's `Masking`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Masking {
     /// The value of padding.
     #[serde(default)]
@@ -53,6 +54,6 @@ impl LayerModule for Masking {
         Ok(Lowered::one(y, Some(mask)))
     }
     fn check_streams(&self, name: &str) -> Result<()> {
-        Err(bad_option(name, "mask_value", "finds padding, but streams say which rows have a frame"))
+        Err(bad_option(name, "mask_value", "computes a mask, but streams use masks of their own"))
     }
 }

@@ -5,7 +5,7 @@ use crate::recurrent::{check_spec, layer_input, name_of, parts};
 use crate::{Error, Gru, Lstm, RecurrentSpec, Result, SimpleRnn, Weights};
 use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, Strategy};
 use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
-use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge};
+use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge, Rest};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +32,9 @@ pub struct CallArgs<'a> {
     /// For stateful layers: whether to start with `state` or zeros instead of the kept state, and to leave the kept
     /// state as it is.
     pub ignore_memory: bool,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 /// A recurrent layer on a device.
@@ -265,7 +268,7 @@ impl RecurrentLayer {
                     layer: self.name.clone(),
                     argument: "stateful",
                     message: format!(
-                        "remembers a state of {} sequences, but the input has shape {}; call reset_states first",
+                        "keeps a state of {} sequences, but the input has shape {}; call reset_states first",
                         s.h.dims()[1],
                         x.shape()
                     ),

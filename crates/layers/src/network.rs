@@ -509,7 +509,7 @@ impl Network {
             Some(&Some(steps)) if steps != 1 => Err(Error::Option {
                 layer: self.summaries[0].name.clone(),
                 argument: "input_shape",
-                message: format!("fixes the number of timesteps at {steps}, so that no single one can run"),
+                message: format!("fixes the number of timesteps at {steps}, so a single one cannot run"),
             }),
             _ => Ok(()),
         }
@@ -521,11 +521,11 @@ impl Network {
     pub(crate) fn check_streams(&self) -> Result<()> {
         self.check_steps()?;
         if let Some(&Some(rows)) = self.input_shape().get(usize::from(self.time_major())) {
-            let message = format!("fixes the number of sequences at {rows}, but streams come and go");
+            let message = format!("fixes the number of sequences at {rows}, but streams join and leave");
             return Err(bad_option(&self.summaries[0].name, "input_shape", message));
         }
         if self.config.inputs.len() > 1 {
-            return Err(bad_option("network", "inputs", "must be one: streams bring one value at a timestep"));
+            return Err(bad_option("network", "inputs", "must be one: streams have one input per timestep"));
         }
         self.config.layers.iter().try_for_each(|l| l.layer.module().check_streams(&l.name))
     }
@@ -580,7 +580,7 @@ impl Network {
         if let Some(s) = state
             && s.0.len() != count
         {
-            let message = format!("must hold {count} states, one a recurrent layer, but it holds {}", s.0.len());
+            let message = format!("must hold {count} states, one per recurrent layer, but it holds {}", s.0.len());
             return Err(bad_option("network", "state", message));
         }
         for (n, x) in xs.iter().enumerate() {
@@ -678,6 +678,7 @@ mod tests {
                 Source::Parameter => g.parameter(&v.name, &dims),
                 Source::Constant(c) => g.constant(&v.name, &dims, c.clone()),
                 Source::Node { .. } => {}
+                other => unreachable!("{other:?}"),
             }
             if v.name == parameter {
                 g.constant("other", &dims, Constant::Float(table.into()));

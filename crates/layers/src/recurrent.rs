@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// Everything about a recurrent layer but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RecurrentSpec {
     /// The cell.
     pub cell: Cell,
@@ -257,7 +258,7 @@ impl LayerModule for RecurrentSpec {
             return Err(bad_option(name, "inputs", "must be one for stacked layers: they begin with zeros"));
         }
         if self.stateful {
-            return Err(bad_option(name, "stateful", "begins with what it remembers, but initial states are given"));
+            return Err(bad_option(name, "stateful", "starts with its kept state, so initial states cannot be given"));
         }
         if states.len() != sizes.len() {
             let message = format!("must have {} initial states or none, but there are {}", sizes.len(), states.len());

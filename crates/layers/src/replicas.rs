@@ -42,7 +42,7 @@ impl Replicas {
             return bad("devices", "must name at least one device");
         }
         if network.is_stateful() {
-            return bad("stateful", "layers remember one batch, which replicas would tear apart");
+            return bad("stateful", "layers keep the state of one batch, which replicas cannot split");
         }
         if network.time_major() {
             return bad("time_major", "must be off: replicas share the first dimension");

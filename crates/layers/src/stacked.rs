@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// `RNN(StackedRNNCells([…]))`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StackedRnnCells {
     /// The cells, lowest first. Only the cell, the units, the biases and the initializers of each are used; the fields
     /// below hold the options of the whole layer.

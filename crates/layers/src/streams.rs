@@ -51,6 +51,7 @@ pub struct Streams<'n> {
 
 /// The outputs of one step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StreamOutputs {
     /// One row per slot, `[slots, …]`, on the device. Rows that are not in `rows` have no meaning.
     pub tensor: Tensor,

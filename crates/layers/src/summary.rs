@@ -5,6 +5,7 @@ use std::fmt;
 
 /// A row of a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayerSummary {
     /// Its name, such as `simple_rnn_1`.
     pub name: String,
@@ -22,6 +23,7 @@ pub struct LayerSummary {
 
 /// The table that Keras's `summary()` prints; [`fmt::Display`] formats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The model's name.
     pub name: String,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Applies a layer to every timestep separately: `[B, T, …]` is run as `[B·T, …]`. Keras's `TimeDistributed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TimeDistributed {
     /// The layer that is applied.
     pub layer: Box<LayerConfig>,
@@ -65,7 +66,7 @@ impl LayerModule for TimeDistributed {
         if !self.is_stateful() {
             return Ok(());
         }
-        Err(bad_option(name, "stateful", "remembers a row of the batch, but streams move among rows"))
+        Err(bad_option(name, "stateful", "keeps the state of a row, but streams change their rows"))
     }
 }
 

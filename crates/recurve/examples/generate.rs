@@ -28,7 +28,7 @@ pub(crate) fn continue_names(
         }
     }
     let prompt = Tensor::from_u32(&ids, &[beginnings.len(), ids.len() / beginnings.len()], device)?;
-    let options = GenerateOptions { max_new_tokens: 16, sampling, seed };
+    let options = GenerateOptions { max_new_tokens: 16, sampling, seed, ..GenerateOptions::default() };
     let (tokens, _) = model.network().generate(&prompt, None, &options)?;
     let text = |row: &[u32]| row.iter().map(|&id| letters[id as usize]).take_while(|c| *c != '$').collect();
     Ok(tokens.to_vec_u32()?.chunks_exact(16).map(text).collect())

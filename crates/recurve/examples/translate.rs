@@ -58,7 +58,8 @@ pub(crate) fn translate(models: &Path, device: &Device, numbers: &[&str]) -> Res
     let words = Tensor::from_u32(&ids, &[rows.len(), width], device)?;
     let (_, state) = encoder.network().forward_from(&words, &CallArgs::default(), None)?;
     let begin = Tensor::from_u32(&vec![1; rows.len()], &[rows.len(), 1], device)?;
-    let options = GenerateOptions { max_new_tokens: 4, sampling: Sampling::Greedy, seed: 0 };
+    let options =
+        GenerateOptions { max_new_tokens: 4, sampling: Sampling::Greedy, seed: 0, ..GenerateOptions::default() };
     let (tokens, _) = decoder.network().generate(&begin, Some(&state), &options)?;
     let digits: Vec<char> = DIGITS.chars().collect();
     let text = |row: &[u32]| row.iter().map(|&id| digits[id as usize]).take_while(|c| *c != '$').collect();

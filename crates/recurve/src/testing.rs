@@ -46,6 +46,7 @@ impl Tolerance {
 
 /// The result of comparing two arrays that agree.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Agreement {
     /// Number of elements compared.
     pub count: usize,
@@ -144,6 +145,7 @@ pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreem
 
 /// The comparison of a layer's first output on one device with the reference.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerCheck {
     /// The layer's name.
     pub layer: String,
@@ -165,6 +167,7 @@ impl fmt::Display for LayerCheck {
 
 /// The comparison of one device with the reference.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DeviceCheck {
     /// The name of the device.
     pub device: String,
@@ -176,7 +179,8 @@ pub struct DeviceCheck {
 }
 
 /// The result of [`cross_check`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct CrossCheck {
     /// The devices, in the order given.
     pub devices: Vec<DeviceCheck>,
@@ -319,6 +323,7 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
         let data = match &array.data {
             HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
             HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
+            _ => return None,
         };
         Some(Array::new(&array.shape, data))
     };
@@ -362,6 +367,11 @@ fn evaluate(
         // Rounded to f32 first, as a run does.
         (HostData::Int(x), _) => v.x = x.iter().map(|&x| f64::from(x as f32)).collect(),
         (HostData::Float(x), _) => v.x = x.iter().map(|&x| x.into()).collect(),
+        _ => {
+            let (layer, message) =
+                ("input".to_owned(), "has elements of a type that the reference does not read".into());
+            return Err(LayerError::Option { layer, argument: "data", message });
+        }
     }
     let layers = network.layers().enumerate();
     layers
@@ -442,6 +452,8 @@ fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<
                 m.chunks_mut(k).for_each(round_to_int8);
                 m
             }
+            // A storage type without a definition here gives NaN, which agrees with nothing.
+            _ => vec![f32::NAN; m.len()],
         }
     };
     // Vectors keep f32, the `u` of an IndRNN included.

@@ -5,7 +5,8 @@ use crate::{Error, Result};
 use core::fmt;
 use std::str::FromStr;
 
-/// The device on which a tensor is stored and operations run.
+/// The device on which a tensor is stored and operations run. There are no other kinds: a further API for GPUs is a
+/// backend of [`Gpu`].
 #[derive(Clone, Debug)]
 pub enum Device {
     /// The CPU.
@@ -16,6 +17,7 @@ pub enum Device {
 
 /// What kind of device an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum AdapterKind {
     /// A GPU with its own memory.
     Discrete,
@@ -43,6 +45,7 @@ impl fmt::Display for AdapterKind {
 
 /// An adapter that the system offers.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AdapterSummary {
     /// Name given by the driver.
     pub name: String,
@@ -69,6 +72,7 @@ pub struct AdapterSummary {
 /// A request for a device, as on the command line: `auto`, `cpu`, `gpu`, `gpu:NAME`, `vulkan`, `metal`, `dx12`, `gl`,
 /// or a backend with a name such as `vulkan:llvmpipe`. The name may be any part of the adapter's name; case is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceSelector {
     /// A hardware GPU if there is one, else the CPU.
     Auto,

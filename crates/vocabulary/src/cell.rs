@@ -1,7 +1,7 @@
 //! What a recurrent cell computes, as data.
 
-use crate::Activation;
 use crate::file::CellFile;
+use crate::{Activation, Rest};
 use serde::{Deserialize, Serialize};
 
 /// The kind of a cell, with the options that change its equations.
@@ -130,6 +130,7 @@ impl CellKind {
 ///
 /// Recurve's order is PyTorch's: LSTM `i f g o`, GRU `r z n`. Files in another order are converted when they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GateOrder {
     /// LSTM `i f g o`, GRU `r z n`.
     PyTorch,
@@ -218,6 +219,9 @@ pub struct Cell {
     pub layer_norm: Option<f32>,
     /// Zoneout; SimpleRNN, LSTM and GRU.
     pub zoneout: Option<Zoneout>,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Cell {
@@ -252,6 +256,7 @@ impl Cell {
             projection: None,
             layer_norm: None,
             zoneout: None,
+            rest: Rest(()),
         }
     }
 

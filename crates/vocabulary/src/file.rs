@@ -1,6 +1,6 @@
 //! How model files store a cell: one flat object without the fields that have their usual value.
 
-use crate::{Activation, Cell, CellKind, Zoneout};
+use crate::{Activation, Cell, CellKind, Rest, Zoneout};
 use serde::{Deserialize, Serialize};
 
 /// The form of a [`Cell`] in model files. `reset_after`, `input_forget`, `num_heads` and `exponential_forget` may be
@@ -90,6 +90,7 @@ impl From<CellFile> for Cell {
             projection: f.proj_size,
             layer_norm: f.layer_norm,
             zoneout: f.zoneout,
+            rest: Rest(()),
         }
     }
 }

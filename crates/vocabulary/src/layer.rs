@@ -3,7 +3,7 @@
 use crate::CellKind;
 use serde::{Deserialize, Serialize};
 
-/// The direction in which a sequence is read.
+/// The direction in which a sequence is read. There is no third.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the first timestep to the last.

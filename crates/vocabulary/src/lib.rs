@@ -11,9 +11,11 @@ mod activation;
 mod cell;
 mod file;
 mod layer;
+mod rest;
 mod weights;
 
 pub use activation::Activation;
 pub use cell::{Cell, CellKind, GateOrder, Zoneout};
 pub use layer::{Bias, Direction, MaskedOutput, Merge};
+pub use rest::Rest;
 pub use weights::{DirectionWeights, WeightStorage, int8, int8_scale, round_to_int8};

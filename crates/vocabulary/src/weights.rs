@@ -1,6 +1,6 @@
 //! A layer's weights, where their biases go, and how their matrices are stored.
 
-use crate::CellKind;
+use crate::{CellKind, Rest};
 use serde::{Deserialize, Serialize};
 
 /// Weights of one layer in one direction; gates in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
@@ -25,6 +25,9 @@ pub struct DirectionWeights<R> {
     pub norm_hh: Vec<R>,
     /// With layer normalization, LSTM: gain and offset of c on its way out, `[2, H]`.
     pub norm_c: Vec<R>,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl DirectionWeights<f32> {
@@ -54,6 +57,7 @@ impl DirectionWeights<f32> {
             norm_ih: wide(&self.norm_ih),
             norm_hh: wide(&self.norm_hh),
             norm_c: wide(&self.norm_c),
+            rest: self.rest,
         }
     }
 }
@@ -67,6 +71,7 @@ fn at(values: &[f32], index: usize) -> f32 {
 /// f32: biases, peepholes, normalizations and the u of an IndRNN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum WeightStorage {
     /// As they are.
     #[default]

@@ -218,7 +218,7 @@ impl Described {
             Some(_) => {
                 Err(format!("takes {} bytes, which is not the size of shape {:?} of {dtype:?}", to - from, self.shape))
             }
-            None => Err(format!("has shape {:?}, whose size no number holds", self.shape)),
+            None => Err(format!("has shape {:?}, whose size overflows", self.shape)),
         }
     }
 }

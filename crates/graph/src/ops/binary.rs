@@ -4,6 +4,7 @@ use super::prelude::*;
 
 /// Elementwise arithmetic, with NumPy's broadcasting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Binary {
     /// `a + b`
     Add,

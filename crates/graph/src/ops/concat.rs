@@ -23,7 +23,8 @@ impl Operator for Concat {
         check_axis(&sum, self.axis)?;
         for i in 1..inputs.len() {
             let next = required(inputs, i)?;
-            let bad = |sum: &ValueType| Fault::Input(i, format!("like the first but along axis {}, {sum}", self.axis));
+            let bad =
+                |sum: &ValueType| Fault::Input(i, format!("like the first except along axis {}, {sum}", self.axis));
             if next.dtype != sum.dtype || next.rank() != sum.rank() {
                 return Err(bad(&sum));
             }

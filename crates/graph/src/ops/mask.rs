@@ -4,6 +4,7 @@ use super::prelude::*;
 
 /// A mask as in Keras, of U32: 0 at padding, 1 elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Mask {
     /// Input: ids of any shape. An id equal to this one is padding.
     Ids(u32),

@@ -147,6 +147,7 @@ impl Recurrent {
                 norm_ih: part(6)?,
                 norm_hh: part(7)?,
                 norm_c: part(8)?,
+                rest: recurve_vocabulary::Rest::default(),
             })
         };
         (0..self.directions.len()).map(&mut one).collect()
@@ -373,6 +374,8 @@ impl Recurrent {
                         row.into_iter().map(move |v| f64::from(int8(v, scale)) * f64::from(scale))
                     })
                     .collect(),
+                // A storage type without a definition here gives NaN, which agrees with nothing.
+                _ => vec![f64::NAN; m.len()],
             }
         };
         let rows = self.cell.kind.gates() * self.hidden_size;

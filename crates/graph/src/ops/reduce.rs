@@ -20,6 +20,7 @@ impl Operator for Reduce {
             Reduction::Mean => "ReduceMean",
             Reduction::Max => "ReduceMax",
             Reduction::Min => "ReduceMin",
+            _ => "Reduce",
         }
     }
     fn slots(&self) -> &[Slot] {
@@ -49,6 +50,8 @@ impl Operator for Reduce {
                 Reduction::Mean => values.sum::<f64>() / len as f64,
                 Reduction::Max => values.fold(f64::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v }),
                 Reduction::Min => values.fold(f64::INFINITY, |m, v| if m.is_nan() || v >= m { m } else { v }),
+                // A reduction without a definition here gives NaN, which agrees with nothing.
+                _ => f64::NAN,
             }
         }))]
     }

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 /// A dimension of the result of a [`Reshape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Extent {
     /// A fixed size.
     Size(usize),

@@ -8,10 +8,10 @@ use crate::WeightStorage;
 use core::any::Any;
 use half::f16;
 use pulp::Simd;
-use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
 #[cfg(target_arch = "aarch64")]
 use recurve_tensor::cpu::simd;
+use recurve_tensor::{Device, Error, Result};
 use recurve_vocabulary::{int8, int8_scale};
 
 /// A matrix `[G·units, K]` as vectors of `lanes` neighbouring units, in the order `[tiles, G]`, of which
@@ -79,6 +79,10 @@ impl Matrix {
                 let scale = Self::new(&scales, units, 1, gates, lanes, WeightStorage::F32)?;
                 let Elements::F32(scale) = scale.elements else { unreachable!("made as f32") };
                 Elements::Int8(values, scale)
+            }
+            other => {
+                let (operation, feature) = ("Recurrent::new", other.name());
+                return Err(Error::Unsupported { operation, feature, device: Device::Cpu.to_string() });
             }
         };
         Ok(Self { k, width, elements })

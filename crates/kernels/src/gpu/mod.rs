@@ -327,7 +327,7 @@ impl GpuLayer {
             operation: FORWARD,
             argument: "strategy",
             message: format!(
-                "`grid` needs {needed} workgroups at the same time, but {seen} were seen to run so on {}",
+                "`grid` needs {needed} workgroups at the same time, but only {seen} were seen to do so on {}",
                 self.gpu.summary().name
             ),
         })
@@ -616,6 +616,9 @@ fn gpu_dtype(weights: WeightStorage, device: &str) -> Result<DType> {
         WeightStorage::F16 => Ok(DType::F16),
         WeightStorage::Int8 => {
             Err(Error::Unsupported { operation: "Recurrent::new", feature: "int8 weights", device: device.to_owned() })
+        }
+        other => {
+            Err(Error::Unsupported { operation: "Recurrent::new", feature: other.name(), device: device.to_owned() })
         }
     }
 }

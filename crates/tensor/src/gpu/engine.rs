@@ -30,6 +30,7 @@ pub(super) struct Engine {
 
 /// The time, in milliseconds, that work on a GPU took; see [`Gpu::take_profile`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Profile {
     /// Time on the GPU, from the start of each pass to its end.
     pub gpu_ms: f64,

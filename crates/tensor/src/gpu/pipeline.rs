@@ -77,7 +77,7 @@ impl Gpu {
         }
 
         if composed.subgroups && !self.inner().features.contains(wgpu::Features::SUBGROUP) {
-            return Err(unsupported("functions of subgroups"));
+            return Err(unsupported("subgroup functions"));
         }
 
         // A browser parses WGSL itself and requires `enable` directives that naga does not need.

@@ -3,6 +3,7 @@
 use super::unary::check_activation;
 use crate::cpu::{self, Gemm};
 use crate::{Activation, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_vocabulary::Rest;
 
 /// Options of a matrix product.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +14,9 @@ pub struct MatmulOptions<'a> {
     pub bias: Option<&'a Tensor>,
     /// Applied to every element of the result.
     pub activation: Activation,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Tensor {

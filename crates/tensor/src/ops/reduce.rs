@@ -9,6 +9,7 @@ pub(super) fn is_above(a: f32, b: f32) -> bool {
 
 /// The function computed by a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reduction {
     /// Sum.
     Sum,

@@ -2,6 +2,7 @@
 
 use super::reduce::is_above;
 use crate::{DType, Device, Error, Result, Tensor};
+use recurve_vocabulary::Rest;
 
 /// Options of [`Tensor::sample`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,6 +15,16 @@ pub struct SampleOptions {
     pub seed: u32,
     /// The number of the draw: different positions have different random numbers.
     pub position: u32,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
+}
+
+impl Default for SampleOptions {
+    /// Temperature 1, all logits, seed and position 0.
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: None, seed: 0, position: 0, rest: Rest::default() }
+    }
 }
 
 impl Tensor {

@@ -35,7 +35,7 @@ impl Gpu {
             depth: k as u32,
             ..Default::default()
         };
-        let MatmulOptions { transpose_rhs: transposed, bias, activation: act } = *options;
+        let MatmulOptions { transpose_rhs: transposed, bias, activation: act, rest: _ } = *options;
         let product = Product { a, b, transposed, bias, act, out: &out };
         // On a software rasteriser every load is one per lane, so tiles already pay from two rows on.
         let few = if self.summary().kind == AdapterKind::Software { 1 } else { FEW_ROWS };
