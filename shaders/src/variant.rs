@@ -597,7 +597,9 @@ impl Variant {
     pub fn is_long(&self) -> bool {
         let is = |name, value: bool| self.defines.get(name) == Some(Value::from(value));
         let large = self.defines.get("COLUMN_VECS") == Some(Value::from(2u32));
-        is("REGISTERS", true) || is("RESIDENT", true) || (self.shader == Shader::Matmul && (large || is("IN_PARTS", false)))
+        is("REGISTERS", true)
+            || is("RESIDENT", true)
+            || (self.shader == Shader::Matmul && (large || is("IN_PARTS", false)))
     }
 
     /// Number of lanes of a workgroup of the elementwise kernels.

@@ -93,7 +93,7 @@ fn a_wrong_layer_is_found_and_named() {
     assert!(matches!(report.devices[0].layers[0].result, Err(Mismatch::Value { .. })));
 }
 
-/// Layers before the one in question run on the CPU, it and those behind it on the device.
+/// Runs the layers before the one in question on the CPU, and that layer and later ones on the device.
 #[test]
 fn the_first_wrong_layer_is_run_by_itself() {
     let layers = [true, true, false].map(|all| Lstm::new(7).return_sequences(all));
@@ -103,7 +103,7 @@ fn the_first_wrong_layer_is_run_by_itself() {
     let x = floats(&[2, 9, 4], 8);
     let want = reference_outputs(&model, &[("input", x.clone())]).unwrap();
     for device in devices().into_iter().filter(|d| *d != Device::Cpu) {
-        // Nothing in f32 is as exact as this.
+        // f32 arithmetic cannot reach this tolerance.
         let wrong = cross_check(&model, &[("input", x.clone())], std::slice::from_ref(&device), Tolerance::new(1e-12));
         let Err(CheckError::Mismatch(report)) = wrong else { panic!("{wrong:?}") };
         let d = &report.devices[0];

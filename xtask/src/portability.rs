@@ -360,7 +360,7 @@ fn windows() -> Outcome<String> {
     const TARGET: &str = "x86_64-pc-windows-gnu";
     need(&[MINGW, (WINE, "wine64"), ("/usr/lib/x86_64-linux-gnu/libvulkan.so.1", "libvulkan1")])?;
     need(&[("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json", "mesa-vulkan-drivers")])?;
-    // Wine has Vulkan only where it has a display.
+    // Wine supports Vulkan only with a display.
     need(&[("xvfb-run", "xvfb"), ("xauth", "xauth")])?;
     let toolchain = Toolchain::new()?;
     let in_wine = |mut c: Command| {
@@ -378,7 +378,7 @@ fn windows() -> Outcome<String> {
     build.args(["--package", "recurve-cli"]);
     run(build)?;
     let programs = folder("build").join(TARGET).join("release");
-    // Beside the programs, where Windows looks first.
+    // In the programs' own folder, which Windows searches first.
     for at in [programs.clone(), programs.join("deps")] {
         let mut gcc = command(MINGW.0);
         gcc.args(["-shared", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(at.join("bcryptprimitives.dll"));
