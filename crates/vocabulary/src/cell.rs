@@ -85,7 +85,7 @@ impl CellKind {
         }
     }
 
-    /// Whether the cell carries a second state c beside h.
+    /// Whether the cell has a second state c besides h.
     pub const fn has_cell_state(self) -> bool {
         self.carried() > 0
     }

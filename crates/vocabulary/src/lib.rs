@@ -3,7 +3,6 @@
 //!
 //! They are data, with the rules for reading them; nothing here computes a layer. Their serde form is what model files
 //! contain.
-//! in model files stands in them as serde has it here.
 
 #![forbid(unsafe_code)]
 

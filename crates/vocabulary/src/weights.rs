@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 pub struct DirectionWeights<R> {
     /// Input weights, `[G·H, I]`.
     pub w_ih: Vec<R>,
-    /// `[G·H, H]`, with a projection `[G·H, P]`; `[G·H, H / heads]` for an sLSTM, a row's columns being the units of
-    /// its own head; `[H]` for an IndRNN, empty for the minimal cells.
+    /// Recurrent weights, `[G·H, H]`; with a projection `[G·H, P]`; for an sLSTM `[G·H, H / heads]`, where the columns
+    /// of a row are the units of its own head; `[H]` for an IndRNN; empty for the minimal cells.
     pub w_hh: Vec<R>,
     /// Input bias, `[G·H]`; empty for none.
     pub b_ih: Vec<R>,
@@ -23,7 +23,7 @@ pub struct DirectionWeights<R> {
     pub norm_ih: Vec<R>,
     /// With layer normalization: gain and offset of `W_hh h`, `[2, G·H]`.
     pub norm_hh: Vec<R>,
-    /// With layer normalization, LSTM: gain and offset of c on its way out, `[2, H]`.
+    /// With layer normalization, LSTM: gain and offset of c before the output gate, `[2, H]`.
     pub norm_c: Vec<R>,
     /// Keeps the struct open for more fields: a literal ends in `..` and a default.
     #[doc(hidden)]
@@ -31,20 +31,20 @@ pub struct DirectionWeights<R> {
 }
 
 impl DirectionWeights<f32> {
-    /// What is added to row `row` of the projected input, `[G·H]`: both biases, but of the gate of
-    /// [`CellKind::separate_bias`] only `b_ih`.
+    /// The bias that is added to row `row` of the projected input, `[G·H]`: the sum of both biases, or only `b_ih` for
+    /// the gate of [`CellKind::separate_bias`].
     pub fn projection_bias(&self, kind: CellKind, hidden: usize, row: usize) -> f32 {
         let separate = kind.separate_bias() == Some(row / hidden);
         at(&self.b_ih, row) + if separate { 0.0 } else { at(&self.b_hh, row) }
     }
 
-    /// The recurrent bias of unit `unit`, `[H]`, that [`Self::projection_bias`] leaves out; zero if it
+    /// The recurrent bias of unit `unit` that [`Self::projection_bias`] leaves out, an element of `[H]`; zero if it
     /// leaves none out.
     pub fn separate_bias(&self, kind: CellKind, hidden: usize, unit: usize) -> f32 {
         kind.separate_bias().map_or(0.0, |gate| at(&self.b_hh, gate * hidden + unit))
     }
 
-    /// The same weights in f64, for the truth to be computed with.
+    /// The same weights in f64, for the reference.
     pub fn widen(&self) -> DirectionWeights<f64> {
         let wide = |v: &[f32]| v.iter().map(|&v| v.into()).collect();
         DirectionWeights {
@@ -76,7 +76,7 @@ pub enum WeightStorage {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to f16, converted in registers: half the memory and half the traffic of a sequence alone.
+    /// Rounded to f16 and converted in registers. Half the memory, and half the memory traffic of a single sequence.
     F16,
     /// A scale for every row of a matrix and integers of 8 bits, `w ≈ scale · q` with |q| ≤ 127: a quarter
     /// of the memory; each weight is off by at most 1/254 of the largest of its row. CPU only.
@@ -94,10 +94,10 @@ impl WeightStorage {
     }
 }
 
-/// The scale of a row of weights as int8: its largest magnitude is 127.
+/// The scale of a row of weights as int8: its largest magnitude becomes 127.
 pub fn int8_scale(row: &[f32]) -> f32 {
     let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
-    // A row so small that its scale is nothing is a row of zeros.
+    // If the scale would not be a normal number, the row is stored as zeros.
     if largest < f32::MIN_POSITIVE * 127.0 { 0.0 } else { largest / 127.0 }
 }
 
@@ -106,7 +106,7 @@ pub fn int8(v: f32, scale: f32) -> i8 {
     if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
 }
 
-/// Rounds a row of weights to what is left of it when it is stored as int8.
+/// Rounds a row of weights to the values that int8 storage keeps.
 pub fn round_to_int8(row: &mut [f32]) {
     let scale = int8_scale(row);
     row.iter_mut().for_each(|v| *v = f32::from(int8(*v, scale)) * scale);

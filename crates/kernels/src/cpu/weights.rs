@@ -30,7 +30,7 @@ pub(super) struct Matrix {
 pub(super) enum Elements {
     F32(Vec<Line>),
     F16(Vec<Line>),
-    /// Integers, and what one counts for in each row of the matrix, a vector for each of the matrix.
+    /// The integers, and the scales: for each vector of the matrix one vector with the scales of its rows.
     Int8(Vec<Line>, Vec<Line>),
 }
 
@@ -40,7 +40,7 @@ impl Default for Elements {
     }
 }
 
-/// Memory filled through `f`, which is given the index of each element.
+/// Memory whose elements are `f` of their index.
 pub(super) fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Result<Vec<Line>> {
     let mut v = host::<Line>("Recurrent::new", (count * size_of::<T>()).div_ceil(size_of::<Line>()))?;
     let data: &mut [T] = bytemuck::cast_slice_mut(&mut v);
@@ -99,7 +99,7 @@ pub(super) trait Stored: Copy {
     /// The weights of input `i`.
     fn load<S: Simd, const N: usize>(s: S, panel: Self::Panel<S, N>, i: usize) -> [S::f32s; N];
 
-    /// Sums as they are, from sums of what was loaded.
+    /// Turns sums of loaded values into sums of weights (int8 multiplies by the scale).
     fn finish<S: Simd>(self, _s: S, _vector: usize, sum: S::f32s) -> S::f32s {
         sum
     }
@@ -175,14 +175,14 @@ impl<'a> Stored for Int8<'a> {
     }
 }
 
-/// The same instructions by their own name, if they are those of `T`.
+/// `s` as the instruction set `T`, if it is that one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn known<S: Simd, T: Copy + 'static>(s: S) -> Option<T> {
     (&s as &dyn Any).downcast_ref::<T>().copied()
 }
 
-/// NEON, with or without instructions for complex numbers.
+/// `s` as NEON, with or without the instructions for complex numbers.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 fn neon<S: Simd>(s: S) -> Option<pulp::aarch64::Neon> {
@@ -203,7 +203,7 @@ fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
         if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.first_chunk::<8>()) {
             let x = v3.avx2._mm256_cvtepu16_epi32(pulp::cast(*v));
             let x: S::u32s = bytemuck::cast(pulp::cast::<_, pulp::u32x8>(x));
-            // Exponent and mantissa in the places of an f32, whose exponent is then 112 too small.
+            // Exponent and mantissa are shifted to their places in an f32, whose exponent is then too small by 112.
             let magnitude = s.wrapping_dyn_shl_u32s(s.and_u32s(x, s.splat_u32s(0x7fff)), s.splat_u32s(13));
             let sign = s.wrapping_dyn_shl_u32s(s.and_u32s(x, s.splat_u32s(0x8000)), s.splat_u32s(16));
             let value = s.mul_f32s(s.transmute_f32s_u32s(magnitude), s.splat_f32s(f32::from_bits((112 + 127) << 23)));
