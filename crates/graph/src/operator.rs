@@ -17,7 +17,7 @@ pub enum Slot {
     Optional(&'static str),
     /// The last declaration: one or more inputs, all required.
     Many(&'static str),
-    /// The last declaration: one or more inputs, each of which may be left out.
+    /// The last declaration: any number of inputs, each of which may be left out.
     Rest(&'static str),
 }
 
