@@ -27,7 +27,7 @@ a = p.parse_args()
 times = {}
 for n in range(a.rounds):
     for shape in a.shapes:
-        # Which comes first changes, so that neither always finds the other's heat.
+        # The order alternates, so that neither build always runs on a CPU heated by the other.
         for program in (a.old, a.new) if n % 2 == 0 else (a.new, a.old):
             arguments = [program, "bench", "--json", "--cell", a.cell, "--device", a.device, "--runs", "5",
                          "--seconds", a.seconds, "--shape", shape]

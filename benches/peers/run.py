@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times ONNX Runtime and PyTorch beside `recurve bench` on the same shapes, in the same run.
 
-    pip install numpy onnxruntime onnx torch matplotlib      (what is missing is left out, and said so)
+    pip install numpy onnxruntime onnx torch matplotlib      (missing packages are left out, with a message)
     cargo build --release
     python3 benches/peers/run.py                                               CPU against CPU
     python3 benches/peers/run.py --simd avx512,avx2                            a table for each instruction set
@@ -28,7 +28,7 @@ import sys
 import time
 from pathlib import Path
 
-# Settings of a library that neither peer should be slowed by.
+# Settings of a library that would otherwise slow the peers.
 for name in [n for n in os.environ if n.startswith("OPENBLAS_")]:
     del os.environ[name]
 
@@ -160,7 +160,7 @@ def draw(path, rows, title):
 
 
 def out_name(a, sets, rows):
-    """Where results go: by the instruction set, unless one set goes to a place that was named."""
+    """The path of the results: by the instruction set, unless there is only one set and a path was given."""
     # "CPU (AVX2)" is "avx2" in a file's name.
     name = lambda device: "".join(c for c in device.partition("(")[2].lower() if c.isalnum()) or "scalar"
     if not rows:

@@ -1,12 +1,12 @@
-//! The worst errors of the activation functions, by every float there is: the figures that the doc comments
-//! of `tanh_ratio` and its neighbours and `docs/numerics.md` state.
+//! Measures the largest errors of the activation functions over all f32. The results are stated in the doc comments of
+//! `tanh_ratio` and its neighbours and in `docs/numerics.md`.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use recurve::{Activation, Device, Tensor};
 use recurve_tensor::cpu::simd::{exp, log_sigmoid, sigmoid, simd_arch, simd_name, tanh, tanh_ratio};
 
-/// What is searched on the CPU.
+/// The functions of the CPU that are measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Function {
     Exp,
@@ -17,11 +17,11 @@ enum Function {
     RatioTanh,
     /// `(q + p) / 2q` of half the argument.
     RatioSigmoid,
-    /// The product of the two at one argument, on one denominator, as an LSTM's h is made.
+    /// The product of both at the same argument, with a common denominator, as an LSTM's h is computed.
     RatioProduct,
-    /// `p / q` divided exactly: what the polynomials lose before the division.
+    /// `p / q` with an exact division: the error that the polynomials have before the division.
     ExactTanh,
-    /// `(q + p) / 2q` divided exactly.
+    /// `(q + p) / 2q` with an exact division.
     ExactSigmoid,
 }
 
@@ -37,10 +37,10 @@ const ALL: [(Function, &str); 9] = [
     (Function::ExactSigmoid, "sigmoid of tanh_ratio, exact division"),
 ];
 
-/// Floats of one task.
+/// Number of floats of one task.
 const BLOCK: usize = 1 << 16;
 
-/// The truth, cheaper where f64 needs no function: this is called 2^32 times.
+/// The exact value. Where f64 needs no function call, it uses none, because this runs 2^32 times.
 fn truth(function: Function, x: f64) -> f64 {
     let tanh = |x: f64| match x.abs() {
         a if a < 1e-4 => x - x * x * x / 3.0,
@@ -62,7 +62,8 @@ fn truth(function: Function, x: f64) -> f64 {
     }
 }
 
-/// The function at a block of arguments: as a numerator and a denominator where the division is to be exact.
+/// Evaluates the function at a block of arguments. Where the division is to be exact, the result is a numerator and a
+/// denominator.
 struct Evaluate<'a>(Function, &'a [f32], &'a mut [f32], &'a mut [f32]);
 
 impl WithSimd for Evaluate<'_> {
@@ -101,8 +102,8 @@ impl WithSimd for Evaluate<'_> {
     }
 }
 
-/// The largest absolute and relative errors, with their arguments. Relative ones count where the truth is a
-/// normal number.
+/// The largest absolute and relative errors, with their arguments. Relative errors are only counted where the exact
+/// value is a normal number.
 #[derive(Clone, Copy, Debug, Default)]
 struct Worst {
     points: u64,
@@ -114,7 +115,7 @@ impl Worst {
     fn see(&mut self, x: f32, got: f64, want: f64) {
         self.points += 1;
         let error = (got - want).abs();
-        // A NaN counts as the worst there is.
+        // A NaN counts as the largest error.
         if error.is_nan() || error > self.absolute.0 {
             self.absolute = (if error.is_nan() { f64::INFINITY } else { error }, x);
         }
@@ -139,7 +140,7 @@ impl Worst {
     }
 }
 
-/// Every `stride`-th finite float of both signs.
+/// Every `stride`-th finite float, of both signs.
 fn blocks(stride: usize) -> impl IndexedParallelIterator<Item = Vec<f32>> {
     let count = (f32::INFINITY.to_bits() as usize).div_ceil(stride);
     (0..2 * count.div_ceil(BLOCK)).into_par_iter().map(move |n| {
@@ -154,7 +155,7 @@ pub(crate) fn run(stride: usize) {
     for (function, name) in ALL {
         let worst = blocks(stride)
             .map(|mut x| {
-                // Beyond these the results are 0 and infinity.
+                // Outside this range the results are 0 and infinity.
                 match function {
                     Function::Exp => x.retain(|x| (-87.3..=88.37).contains(x)),
                     Function::LogSigmoid => x.retain(|x| *x <= 87.3),
@@ -175,7 +176,7 @@ pub(crate) fn run(stride: usize) {
         for (function, name) in [(Activation::Sigmoid, "sigmoid"), (Activation::Tanh, "tanh")] {
             let same = if function == Activation::Tanh { Function::Tanh } else { Function::Sigmoid };
             let mut worst = Worst::default();
-            // A sample: a software device takes minutes for all.
+            // Only a sample, because a software GPU would take minutes for all floats.
             let x: Vec<f32> = blocks(stride * 32).flatten_iter().filter(|x| x.abs() <= 90.0).collect();
             for x in x.chunks(1 << 22) {
                 let tensor = Tensor::from_f32(x, &[x.len()], &device).expect("memory for a bench");

@@ -1,4 +1,5 @@
-//! One recurrent layer over devices and strategies: verified first, then timed in turn.
+//! Measures a recurrent layer on several devices with several strategies. All results are verified, then all are timed
+//! in turn.
 
 use crate::{Peaks, quantile};
 use recurve::testing::{Mismatch, Tolerance, compare};
@@ -10,70 +11,70 @@ use recurve_reference as reference;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// What is measured: one layer of one direction with random weights.
+/// What to measure: one layer with one direction and random weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     /// The cell.
     pub cell: Cell,
-    /// T, B, I, H
+    /// Timesteps `T`, batch size `B`, input features `I`, hidden units `H`.
     pub shape: [usize; 4],
     /// How weight matrices are stored.
     pub weights: WeightStorage,
-    /// Where it runs.
+    /// The devices to measure.
     pub devices: &'a [Device],
-    /// How GPUs run it.
+    /// The strategies or layouts of a GPU to measure.
     pub ways: Ways,
-    /// Timed runs of each way, at least.
+    /// Minimum number of timed runs of each way of running.
     pub runs: usize,
-    /// Seconds for each way, at least.
+    /// Minimum time for each way of running, in seconds.
     pub seconds: f64,
 }
 
-/// Which of a GPU's ways of running a layer are measured. The CPU has one.
+/// Which of a GPU's ways of running a layer are measured. The CPU has only one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Ways {
-    /// This one.
+    /// This strategy.
     One(Strategy),
-    /// The fastest by measurement, which is kept for the next time.
+    /// The fastest one, which is measured once and then stored.
     Tuned,
-    /// `scan`, `step` and `grid` side by side, without those that the device refuses.
+    /// `scan`, `step` and `grid`, except those that the device refuses.
     Strategies,
-    /// Every layout of every strategy side by side, without those that the device refuses.
+    /// Every layout of every strategy, except those that the device refuses.
     Candidates,
 }
 
-/// The times of one way of running a case on one device.
+/// The times of a case on one device, run in one way.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The device's name.
     pub device: String,
-    /// `cpu`, or the API of a GPU.
+    /// `cpu`, or the backend of a GPU.
     pub backend: &'static str,
     /// The driver of a GPU.
     pub driver: String,
     /// The cell's name.
     pub cell: &'static str,
-    /// T, B, I, H
+    /// Timesteps `T`, batch size `B`, input features `I`, hidden units `H`.
     pub shape: [usize; 4],
     /// How weight matrices are stored.
     pub dtype: &'static str,
     /// The strategy that ran.
     pub strategy: &'static str,
-    /// The median of the times in ms, from input in host memory to all outputs in host memory.
+    /// The median time in ms, from the input in host memory to all outputs in host memory.
     pub median: f64,
-    /// The time in ms that a tenth of the runs stay below.
+    /// The 10th percentile of the times, in ms.
     pub p10: f64,
-    /// The time in ms that nine tenths of the runs stay below.
+    /// The 90th percentile of the times, in ms.
     pub p90: f64,
-    /// The median of the GPU's own times in ms, if it can tell them.
+    /// The median of the times that the GPU measured, in ms; `None` if it cannot measure time.
     pub gpu_ms: Option<f64>,
-    /// The median of the times in ms that the host spends on recorded commands.
+    /// The median of the host's time for encoding and submitting commands, in ms.
     pub encode_ms: Option<f64>,
-    /// Operations of the matrix products in 1e9 a second.
+    /// Floating-point operations of the matrix products, in 1e9 per second.
     pub gflops: f64,
-    /// Share of what the device could do: its least possible time by its measured peaks over the median.
+    /// The shortest possible time by the measured peak rates of the device, divided by the median.
     pub roofline: f64,
-    /// The layout of a candidate, or what became of the strategy asked for.
+    /// The layout of a candidate, or how the strategy differed from the one asked for.
     pub layout: String,
 }
 
@@ -81,12 +82,12 @@ pub struct Row {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// A result disagrees with the reference.
+    /// A result differs from the reference.
     #[error("{device}: {mismatch}")]
     Wrong {
         /// The device.
         device: String,
-        /// The disagreement.
+        /// The difference.
         mismatch: Mismatch,
     },
     /// The layer cannot be made.
@@ -97,7 +98,7 @@ pub enum Failure {
     Tensor(#[from] TensorError),
 }
 
-/// How one row is run.
+/// One way of running a case.
 #[derive(Clone, Copy)]
 struct Way {
     strategy: Strategy,
@@ -105,7 +106,7 @@ struct Way {
     candidate: Option<Candidate>,
 }
 
-/// A layer on a device with one way of running it, and memory for what it returns.
+/// A layer on a device, one way of running it, and memory for its results.
 struct Run<'a> {
     device: &'a Device,
     layer: Rc<Recurrent>,
@@ -139,7 +140,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What a user does: the input goes up, all outputs and states come down.
+    /// Runs the layer as a user would: uploads the input, reads all outputs and states back.
     fn call(&mut self, x: &[f32]) -> Result<(), TensorError> {
         let [t, b, i, _] = self.shape;
         let x = Tensor::from_f32(x, &[b, t, i], self.device)?;
@@ -153,7 +154,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// A call on the clock; the GPU's own times beside it.
+    /// Runs and times the layer; also takes the times that the GPU measured.
     fn time(&mut self, x: &[f32]) -> Result<(), TensorError> {
         let one = Instant::now();
         self.call(x)?;
@@ -166,7 +167,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The outputs of the last call against the truth about the first of them.
+    /// Compares the outputs of the last call with the reference, for the first timesteps.
     fn verify(&self, truth: &Truth) -> Result<(), Failure> {
         let got = &self.y[..truth.y.len()];
         match compare(got, &truth.y, truth.tolerance) {
@@ -184,6 +185,8 @@ impl<'a> Run<'a> {
             WeightStorage::F32 => 4,
             WeightStorage::F16 => 2,
             WeightStorage::Int8 => 1,
+            // The layer was made, so its storage is one of these.
+            _ => unreachable!("a storage type that is not measured"),
         };
         let products = cell.kind.gates() * h * i + cell.kind.recurrent_weights(h, h);
         Ok(Row {
@@ -211,11 +214,11 @@ impl<'a> Run<'a> {
     }
 }
 
-/// All devices and ways of a case: each verified, then timed in turn, then verified again. Where several ways
-/// are compared, one that a device refuses is left out, and `left_out` hears why.
+/// Measures a case on all its devices in all its ways. Each is verified, then timed in turn, then verified again. If
+/// several ways are compared, those that a device refuses are left out, and `left_out` is called with the reason.
 ///
 /// # Errors
-/// [`Failure`]; nothing wrong is timed.
+/// [`Failure`]; a case with a wrong result is not timed.
 pub fn measure(
     case: &Case<'_>,
     peaks: &mut Peaks,
@@ -229,7 +232,7 @@ pub fn measure(
     time(case, &mut runs, &x, &mut left_out)?;
     let mut rows = Vec::new();
     for run in &runs {
-        // Waiting longer must not change what was right.
+        // Verified again, because the results must stay right over many runs.
         run.verify(&truth)?;
         rows.push(run.row(case, peaks)?);
     }
@@ -239,7 +242,7 @@ pub fn measure(
     Ok(rows)
 }
 
-/// The runs of a case whose results are right, warm and with GPUs' own times switched on.
+/// The ways of running a case whose results are right, warmed up, with the GPUs' time measurement switched on.
 fn verified<'a>(
     case: &Case<'a>,
     w: &DirectionWeights<f32>,
@@ -264,7 +267,7 @@ fn verified<'a>(
                 other => other?,
             }
             run.verify(truth)?;
-            // A device on which `grid` gave up refuses it from then on.
+            // After `grid` has given up on a device, the device refuses it.
             match run.call(x) {
                 Err(e) if several => left_out(&e),
                 other => {
@@ -281,7 +284,7 @@ fn verified<'a>(
     Ok(runs)
 }
 
-/// Times all runs in turn, round after round, so that a noisy machine disturbs them alike.
+/// Times all runs in turn, for several rounds, so that other load on the machine affects all equally.
 fn time(
     case: &Case<'_>,
     runs: &mut Vec<Run<'_>>,
@@ -311,7 +314,7 @@ fn time(
 }
 
 impl Case<'_> {
-    /// Whether several ways are compared, of which a device may refuse some.
+    /// Whether several ways are compared, some of which a device may refuse.
     fn several(&self) -> bool {
         matches!(self.ways, Ways::Strategies | Ways::Candidates)
     }
@@ -334,7 +337,7 @@ fn ways(ways: Ways, device: &Device, layer: &Recurrent, b: usize, t: usize) -> R
     })
 }
 
-/// Weights of PyTorch's usual scale.
+/// Random weights of the usual scale (PyTorch's initialization).
 fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, LayerError> {
     let torch = Initializer::TorchUniform;
     let layer = SimpleRnn::new(h).kernel_initializer(torch).recurrent_initializer(torch).bias_initializer(torch);
@@ -349,7 +352,7 @@ fn weights(cell: Cell, i: usize, h: usize) -> Result<DirectionWeights<f32>, Laye
     Ok(spec.direction_weights(i, network.weights(), "layers.0", 0)?.remove(0))
 }
 
-/// What the outputs must be, of as many timesteps of the first sequence as are cheap in f64.
+/// The expected outputs of the first sequence, for the timesteps that f64 computes in reasonable time.
 struct Truth {
     y: Vec<f64>,
     tolerance: Tolerance,

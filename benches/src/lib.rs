@@ -1,4 +1,4 @@
-//! How Recurve is measured. `recurve bench` and the program `recurve-benches` both rest on this.
+//! Measuring Recurve: the library behind `recurve bench` and the program `recurve-benches`.
 
 #![forbid(unsafe_code)]
 
@@ -8,10 +8,10 @@ mod roofline;
 pub use layers::{Case, Failure, Row, Ways, measure};
 pub use roofline::Peaks;
 
-/// The value that the share `q` of the others does not exceed, 0.5 for the median.
+/// The `q`-quantile of values, for example the median for 0.5.
 ///
 /// # Panics
-/// If there is none.
+/// If there are no values.
 pub fn quantile(values: &[f64], q: f64) -> f64 {
     assert!(!values.is_empty(), "no values have no quantile");
     let mut sorted = values.to_vec();

@@ -1,4 +1,4 @@
-//! What `recurve bench` does not measure: accuracy against f64 and allocations of a steady state.
+//! Measurements that `recurve bench` does not make: accuracy against f64, and allocations of repeated calls.
 //!
 //! ```text
 //! cargo run --release -p recurve-benches -- accuracy    worst error per cell, device and T, as CSV
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 mod counting {
-    //! The system's allocator, counted.
+    //! The system's allocator, with a counter.
 
     use super::{AtomicU64, GlobalAlloc, Layout, Ordering, System};
 
@@ -30,16 +30,16 @@ mod counting {
 
     pub(crate) struct Counting;
 
-    // SAFETY: every call goes to the system's allocator unchanged.
+    // SAFETY: every call is forwarded to the system's allocator unchanged.
     unsafe impl GlobalAlloc for Counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             CALLS.fetch_add(1, Ordering::Relaxed);
             BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
-            // SAFETY: the caller's promise is passed on.
+            // SAFETY: the caller fulfils the contract of `System.alloc`.
             unsafe { System.alloc(layout) }
         }
         unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-            // SAFETY: the caller's promise is passed on.
+            // SAFETY: the caller fulfils the contract of `System.dealloc`.
             unsafe { System.dealloc(ptr, layout) }
         }
     }
@@ -99,7 +99,7 @@ fn steady() {
     }
 }
 
-/// Counts over one forward of a shape that has run before, from input to outputs in host memory.
+/// Counts allocations during one forward, from input to outputs in host memory, of a shape that has run before.
 fn measure(cell: Cell, device: &Device, strategy: Strategy) {
     let case = Case::random(1, cell, &[Direction::Forward], [8, 64, 128, 128]);
     let layer = case.layer(device);
@@ -136,8 +136,8 @@ fn measure(cell: Cell, device: &Device, strategy: Strategy) {
     );
 }
 
-/// Where the host's time goes for T dispatches of `step`: our own recording, wgpu's calls, closing the command
-/// buffer, handing it over. Microseconds a dispatch, medians.
+/// Where the host's time goes for T dispatches of `step`: Recurve's recording, wgpu's calls, closing the command
+/// buffer, submitting it. Medians in microseconds per dispatch.
 fn encode() {
     println!("device,T,B,I,H,dispatches,record_us,calls_us,finish_us,submit_us,encode_us,gpu_us");
     for (device, _) in paths().into_iter().filter(|(d, s)| d.gpu().is_some() && *s == Strategy::Step) {
@@ -172,8 +172,8 @@ fn encode() {
     }
 }
 
-/// An LSTM as one writes it by hand for one model: sizes known to the compiler, gates i f g o side by side, so
-/// that the compiler uses vectors for the products; `exp` and `tanh` of the standard library.
+/// An LSTM as one would write it by hand for a single model: sizes known at compile time, gates i f g o side by side,
+/// so that the compiler vectorizes the products; `exp` and `tanh` of the standard library.
 struct ByHand<const I: usize, const H: usize, const G: usize> {
     w_ih: [[f32; G]; I],
     w_hh: [[f32; G]; H],
@@ -207,7 +207,7 @@ impl<const I: usize, const H: usize, const G: usize> ByHand<I, H, G> {
     }
 }
 
-/// Nanoseconds of a call: the median and the least of many rounds of a thousand.
+/// Nanoseconds per call: the median and the minimum of many rounds of a thousand calls.
 fn nanoseconds(name: &str, mut call: impl FnMut()) {
     const CALLS: u32 = 1000;
     let rounds: Vec<f64> = (0..300)
@@ -223,7 +223,7 @@ fn nanoseconds(name: &str, mut call: impl FnMut()) {
     println!("{name},{:.1},{:.1},{allocations}", quantile(&rounds, 0.5), quantile(&rounds, 0.0));
 }
 
-/// One step of LSTM I = 1, H = 16, B = 1, as audio plug-ins take it sample by sample.
+/// One timestep of an LSTM with I = 1, H = 16, B = 1, as audio plug-ins run it for every sample.
 fn step() {
     const H: usize = 16;
     let case = Case::random(1, Cell::LSTM, &[Direction::Forward], [1, 1, 1, H]);
@@ -236,7 +236,7 @@ fn step() {
     let mut x = [0.5f32];
     nanoseconds("loop written by hand", || {
         by_hand.step(&x, &mut h, &mut c);
-        // The next sample depends on what came out, so that no call is left out.
+        // The next sample depends on the output, so that the compiler cannot leave out a call.
         x[0] = 0.5 + 0.25 * h[0];
     });
     let expected = h;

@@ -1,8 +1,8 @@
-//! The least time that a device could need.
+//! The shortest time in which a device could compute a layer.
 
 use recurve::{CellKind, Device, TensorError};
 
-/// What devices can do at most, measured when it is first asked for.
+/// The peak rates of devices, each measured when it is first needed.
 #[derive(Default)]
 pub struct Peaks {
     flops: Vec<(Device, f64)>,
@@ -28,10 +28,9 @@ impl Peaks {
         Ok(rate)
     }
 
-    /// The least seconds for a shape: the input products at the peak of multiply-adds, then for every
-    /// timestep the larger of its multiply-adds and of one reading of the recurrent weights from the
-    /// memory in which they fit. What is read once (inputs, outputs, input weights) is left out, and so is
-    /// everything that is no product.
+    /// The shortest time for a shape, in seconds: the input products at the peak rate of multiply-adds, then for every
+    /// timestep the longer of its multiply-adds and of reading the recurrent weights once from the memory in which they
+    /// fit. Data that is read once (inputs, outputs, input weights) and everything except matrix products is left out.
     pub(crate) fn least(
         &mut self,
         device: &Device,

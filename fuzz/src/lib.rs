@@ -1,12 +1,11 @@
-//! What is done with the bytes of each fuzz target: read them, and use what was read. The ordinary tests
-//! include this file too and do the same with the corpora and with changes of them
-//! (`tests/tests/readers.rs`).
+//! What each fuzz target does with its bytes: reads them, and uses the result. The ordinary tests include this file too
+//! and run it on the corpora and on changed files (`tests/tests/readers.rs`).
 
 use recurve_formats::{Error, HostArray, HostData, Input, Model, TextSpec, npy_from_bytes, npz_from_bytes};
 use recurve_tensor::{DType, Device};
 use serde_json::json;
 
-/// An error must say something, and not repeat a file in it.
+/// Checks that an error has a message, and that the message does not repeat a whole file.
 fn check<T>(read: Result<T, Error>) -> Option<T> {
     match read {
         Ok(value) => Some(value),
@@ -22,6 +21,7 @@ fn whole(array: &HostArray) {
     let count = match &array.data {
         HostData::Float(v) => v.len(),
         HostData::Int(v) => v.len(),
+        other => panic!("{other:?}"),
     };
     assert_eq!(Some(count), array.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)));
     for dtype in [DType::F32, DType::U32] {
@@ -29,21 +29,21 @@ fn whole(array: &HostArray) {
     }
 }
 
-/// A `.npy` file.
+/// Reads a `.npy` file.
 pub fn npy(data: &[u8]) {
     if let Some(array) = check(npy_from_bytes(data)) {
         whole(&array);
     }
 }
 
-/// A `.npz` file with an array `x`.
+/// Reads the array `x` of a `.npz` file.
 pub fn npz(data: &[u8]) {
     if let Some(array) = check(npz_from_bytes(data, "x")) {
         whole(&array);
     }
 }
 
-/// A native model file. One that can be opened must be able to run or say why not.
+/// Reads a native model file. A model that can be opened must run or return an error.
 pub fn model(data: &[u8]) {
     let Some(model) = check(Model::from_bytes(data, &Device::Cpu)) else { return };
     assert!(!model.summary().to_string().is_empty());
@@ -61,7 +61,7 @@ pub fn model(data: &[u8]) {
     check(model.run([(model.info().network.inputs[0].name.as_str(), input)]));
 }
 
-/// What a model says of text, as JSON, then a zero, then a text.
+/// Reads a description of text handling as JSON, followed by a zero byte and a text.
 pub fn text(data: &[u8]) {
     let (spec, text) = match data.iter().position(|&b| b == 0) {
         Some(at) => (&data[..at], &data[at + 1..]),

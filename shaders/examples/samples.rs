@@ -1,19 +1,18 @@
-//! Writes every sample of `recurve_shaders::samples()` to a folder, in the language of a target, so that
-//! the target's own compiler can be run over them:
-//!
+//! Writes every sample of `recurve_shaders::samples()` to a folder, translated to a target language, so that the
+//! target's own compiler can be run on them:
 //! ```text
 //! cargo run --release -p recurve-shaders --example samples -- --target wgsl|hlsl|msl|spirv \
 //!     [--shader-model 5_1|6_2] DIR
 //! ```
 //!
-//! Files are named by kernel and number, `lstm_scan_41.hlsl`; the number is the sample's place in
-//! `samples()` whatever the target. `wgsl` is what browsers take. Modules are translated as wgpu translates
-//! Recurve's: without checks of indices and loops, and without zeros in workgroup memory. Shader model 5.1
-//! (FXC) has no f16 and no subgroups, and takes seconds for what is written out at length; such samples are left
-//! out for it, as devices do without them.
+//! Files are named by kernel and number, such as `lstm_scan_41.hlsl`; the number is the index of the sample in
+//! `samples()` for every target. `wgsl` is the form for browsers. Modules are translated as wgpu translates Recurve's:
+//! without checks of indices and loops, and without zeroing workgroup memory. Shader model 5.1 (FXC) has no f16 and no
+//! subgroups, and takes seconds for long unrolled code; samples with any of these are left out, because devices do not
+//! use them there.
 //!
-//! `samples.tsv` beside them says of each file its kernel, number, workgroup size, bytes of workgroup memory, and whether
-//! it needs f16 and subgroups. The entry point is `main`, in MSL `main_`.
+//! `samples.tsv` in the same folder lists for each file its kernel, number, workgroup size, bytes of workgroup memory,
+//! and whether it needs f16 and subgroups. The entry point is `main`, in MSL `main_`.
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};

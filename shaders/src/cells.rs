@@ -1,7 +1,7 @@
-//! What the snippet of each fused cell, `wgsl/cells/NAME.wgsl`, is to the skeletons that include it: `scan`, `step`,
-//! `grid` and `stack_wave`.
+//! The interface between the snippet of each fused cell, `wgsl/cells/NAME.wgsl`, and the kernels that include it:
+//! `scan`, `step`, `grid` and `stack_wave`.
 //!
-//! A snippet has the cell's part of a timestep, for one hidden unit:
+//! A snippet computes the cell's part of a timestep for one hidden unit:
 //!
 //! ```text
 //! fn extra_of(at: u32) -> vec3<f32>       what the unit has in `extra`, whose first element is at `at`
@@ -12,36 +12,37 @@
 //!     parts: vec3<f32>                    `extra_of` this unit
 //! ```
 //!
-//! A cell whose last product is not of h, but of something that units make of the other sums, also has
-//! `fn exchanged(sums, h_old) -> vec2<f32>`: what that product is of, and what `cell` finds in `sums.x` behind it.
-//! Its `rest` is then the whole sum of the last gate. The skeletons have a second phase for it.
+//! If the last product of a cell is not of h but of values that the units compute from the other sums, its snippet also
+//! has `fn exchanged(sums, h_old) -> vec2<f32>`. The first component is this unit's element of that product's operand;
+//! the second one is passed on to `cell` as `sums.x`. `rest` is then the whole sum of the last gate. The kernels have a
+//! second phase for such cells.
 //!
-//! h is mixed with the old one (zoneout) by the skeletons; everything else is the snippet's.
+//! The kernels apply zoneout to h; the snippet does everything else.
 
 use crate::{Defines, Value};
 use recurve_vocabulary::{Cell, CellKind};
 
-/// A cell's line.
+/// The description of a cell's snippet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fused {
-    /// Its snippet.
+    /// The name of the snippet.
     pub snippet: &'static str,
-    /// What its pipelines of `scan`, `step` and `grid` are called.
+    /// The names of its pipelines of `scan`, `step` and `grid`.
     pub names: [&'static str; 3],
-    /// G
+    /// Number of gates, `G`.
     pub gates: u32,
-    /// Gates, from the first on, whose products are of h: all, or all but the last.
+    /// Number of gates, from the first, whose products are of h: all, or all but the last.
     pub of_h: u32,
-    /// Gates, from the first on, whose inputs are added to their sums: all, or all but the last.
+    /// Number of gates, from the first, whose inputs are added to their sums: all, or all but the last.
     pub added: u32,
-    /// States beside h.
+    /// Number of states besides h.
     pub carried: u32,
-    /// Elements of `extra` of a unit, up to 3.
+    /// Number of elements of `extra` per unit, up to 3.
     pub extra: u32,
 }
 
 impl Fused {
-    /// The line of a cell that has a snippet.
+    /// The description of a cell's snippet; `None` if the cell has none.
     pub const fn of(kind: CellKind) -> Option<Self> {
         Some(match kind {
             CellKind::Rnn => {
@@ -65,7 +66,7 @@ impl Fused {
         })
     }
 
-    /// One of each cell that has a snippet, with each option that changes its text.
+    /// One cell for each snippet and each option that changes its text.
     pub const CELLS: [Cell; 7] = [
         Cell::RNN,
         Cell::LSTM,
@@ -76,17 +77,17 @@ impl Fused {
         Cell::with_kind(CellKind::SLstm { heads: 1, exponential_forget: true }),
     ];
 
-    /// Whether units exchange something in the middle of a step.
+    /// Whether units exchange values in the middle of a timestep.
     pub const fn exchanges(&self) -> bool {
         self.of_h < self.gates
     }
 
-    /// The input of the last gate stays apart from its sum.
+    /// Whether the input of the last gate is passed separately instead of being added to its sum.
     pub const fn is_apart(&self) -> bool {
         self.added < self.gates
     }
 
-    /// The constants that the skeletons ask for.
+    /// The constants that the kernels need for this cell.
     pub(crate) fn defines(&self, defines: Defines) -> Defines {
         defines
             .with("CELL", Value::Snippet(self.snippet))

@@ -2,13 +2,13 @@
 //!
 //! | directive | meaning |
 //! |---|---|
-//! | `#import NAME` | the text of the snippet NAME, or of the one that the constant NAME says, once per module |
-//! | `#if NAME` … `#else` … `#end` | one of two texts, by a constant that is a `bool` |
+//! | `#import NAME` | the text of the snippet NAME, or of the snippet that the constant NAME gives; once per module |
+//! | `#if NAME` … `#else` … `#end` | one of two texts, chosen by a `bool` constant |
 //! | `#unroll v COUNT` … `#end` | the text COUNT times, `$v` replaced by 0, 1, …; COUNT is a number or a constant |
-//! | `#subgroups` | what follows calls functions of subgroups |
+//! | `#subgroups` | the following code calls subgroup functions |
 //!
-//! Constants become `const` or `alias` declarations at the head of the module. They take the place
-//! of WGSL's `override`, which can neither size a private array nor choose a type.
+//! Constants become `const` or `alias` declarations at the head of the module. They are used instead of WGSL's
+//! `override`, which can neither size a private array nor choose a type.
 
 use arrayvec::ArrayVec;
 use std::borrow::Cow;
@@ -25,11 +25,11 @@ pub enum Value {
     Bool(bool),
     /// `alias NAME = f32`
     TypeF32,
-    /// `alias NAME = f16`; switches `enable f16;` on
+    /// `alias NAME = f16`, and adds `enable f16;`
     TypeF16,
     /// `alias NAME = u32`
     TypeU32,
-    /// No declaration: the snippet that `#import NAME` stands for.
+    /// No declaration: the name of the snippet that `#import NAME` includes.
     Snippet(&'static str),
 }
 
@@ -49,7 +49,7 @@ impl From<bool> for Value {
     }
 }
 
-/// Named constants of a variant, without heap memory: looking a variant up must not allocate.
+/// The constants of a variant by name, stored inline, because looking up a variant must not allocate.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Defines(ArrayVec<(&'static str, Value), 56>);
 
@@ -62,7 +62,7 @@ impl Defines {
     /// Adds a constant.
     ///
     /// # Panics
-    /// If there are more than 56, which no kernel has.
+    /// If there are more than 56, which no kernel needs.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.0.push((name, value.into()));
@@ -74,37 +74,37 @@ impl Defines {
     }
 }
 
-/// Where a line of a composed module came from.
+/// The source of a line of a composed module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// `wgsl/` stem or shared snippet; empty for generated lines.
+    /// The stem of the file in `wgsl/` or of the snippet; empty for generated lines.
     pub file: &'static str,
-    /// 1-based line.
+    /// The line number, from 1.
     pub line: u32,
 }
 
-/// Who reads a composed module.
+/// The compiler for which a module is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// naga, which allows functions of subgroups without `enable subgroups;` and does not know that line.
+    /// naga, which allows subgroup functions without `enable subgroups;` and rejects that line.
     Naga,
-    /// A browser, which wants the line.
+    /// A browser, which requires that line.
     Browser,
 }
 
 /// A composed module.
 #[derive(Clone, Debug)]
 pub struct Composed {
-    /// WGSL for naga.
+    /// The WGSL text for naga.
     pub source: String,
     /// Origin of each line of `source`.
     pub lines: Vec<Origin>,
-    /// Whether it calls functions of subgroups: the device must have them.
+    /// Whether it calls subgroup functions, which the device must support.
     pub subgroups: bool,
 }
 
 impl Composed {
-    /// The module for a target.
+    /// The WGSL text for a target.
     pub fn wgsl(&self, target: Target) -> Cow<'_, str> {
         match target {
             Target::Browser if self.subgroups => format!("enable subgroups;\n{}", self.source).into(),
@@ -113,11 +113,11 @@ impl Composed {
     }
 }
 
-/// What is wrong with a kernel's source.
+/// An error in the source of a kernel.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ComposeError {
-    /// `#import` of a snippet that does not exist.
+    /// `#import` names a snippet that does not exist.
     #[error("{file}:{line}: no snippet named `{name}`")]
     UnknownImport {
         /// File.
@@ -127,7 +127,7 @@ pub enum ComposeError {
         /// The name.
         name: String,
     },
-    /// A directive needs a constant that is missing or of another type.
+    /// The constant of a directive is missing or has the wrong type.
     #[error("{file}:{line}: `{name}` is not a constant of the kind this directive needs")]
     BadConstant {
         /// File.
@@ -137,7 +137,7 @@ pub enum ComposeError {
         /// The name.
         name: String,
     },
-    /// A directive that is not known, or malformed.
+    /// An unknown or malformed directive.
     #[error("{file}:{line}: bad directive `{text}`")]
     BadDirective {
         /// File.
@@ -147,7 +147,7 @@ pub enum ComposeError {
         /// The line's text.
         text: String,
     },
-    /// `#end` without a beginning, or a block without `#end`.
+    /// `#end` without a block, or a block without `#end`.
     #[error("{file}:{line}: unbalanced block")]
     Unbalanced {
         /// File.
@@ -157,10 +157,10 @@ pub enum ComposeError {
     },
 }
 
-/// Composes `source` (named `file` in errors) with `defines`, resolving imports by `imports`.
+/// Composes `source` (called `file` in errors) with the constants `defines`; `imports` gives the text of a snippet.
 ///
 /// # Errors
-/// [`ComposeError`] if a directive cannot be carried out.
+/// [`ComposeError`] if a directive is invalid.
 pub fn compose(
     file: &'static str,
     source: &'static str,
@@ -175,7 +175,8 @@ pub fn compose(
     for (name, value) in &defines.0 {
         let line = match value {
             Value::U32(v) => format!("const {name}: u32 = {v}u;"),
-            // Bits would survive NaN and infinities, which WGSL constants may not be.
+            // Written as a number and not as bits, so that NaN and infinity, which WGSL forbids in constants, do not
+            // compile.
             Value::F32(v) => format!("const {name}: f32 = {:?}f;", f32::from_bits(*v)),
             Value::Bool(v) => format!("const {name}: bool = {v};"),
             Value::TypeF32 => format!("alias {name} = f32;"),
@@ -189,8 +190,8 @@ pub fn compose(
     Ok(c.out)
 }
 
-/// `source` with every loop ended after `limit` iterations of an invocation, all its loops together: what some
-/// software rasterisers do, so that tests can do without them and without long loops.
+/// Adds to `source` a limit on the loop iterations of an invocation, summed over all its loops. Some software
+/// rasterisers have such a limit, and tests imitate it with a small one.
 pub(crate) fn end_loops(source: &str, limit: u32) -> String {
     let mut out = String::with_capacity(source.len() + source.len() / 8);
     for line in source.lines() {
@@ -304,7 +305,7 @@ impl Composer<'_> {
     }
 }
 
-/// The places of `#else` (if any) and `#end` of the block that begins at `start`.
+/// The indices of `#else` (if there is one) and `#end` for the block that starts at `start`.
 fn block_end(file: &'static str, lines: Lines<'_>, start: usize) -> Result<(Option<usize>, usize), ComposeError> {
     let mut depth = 0;
     let mut middle = None;

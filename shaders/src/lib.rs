@@ -1,6 +1,5 @@
-//! The shaders of Recurve as data: WGSL sources, the composer that specialises them, the host
-//! structs of their parameters, and what naga reflects of them. There is no GPU API here, so all
-//! of it is checked on any machine.
+//! Recurve's shaders as data: WGSL sources, the composer that specialises them, host structs of their parameters, and
+//! their reflection by naga. This crate uses no GPU API, so everything in it can be tested on any machine.
 
 #![forbid(unsafe_code)]
 

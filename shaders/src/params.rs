@@ -1,4 +1,4 @@
-//! Host twins of the kernels' parameter structs. A test holds every field's offset against naga's.
+//! Host structs of the kernels' parameters. A test compares the offset of every field with naga's layout.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,7 +12,7 @@ macro_rules! params {
             pub struct $name { $(pub $field: $ty),* }
 
             impl $name {
-                /// Name, offset and size of each field, in order.
+                /// The name, offset and size of each field, in order.
                 pub const FIELDS: &'static [(&'static str, usize, usize)] = &[
                     $((stringify!($field), core::mem::offset_of!($name, $field), size_of::<$ty>())),*
                 ];
@@ -22,56 +22,56 @@ macro_rules! params {
 }
 
 params! {
-    /// `matmul.wgsl`
+    /// Parameters of `matmul.wgsl` and `matvec.wgsl`.
     Matmul {
         m: u32, n: u32, k: u32, a_inner: u32, a_outer_stride: u32, a_inner_stride: u32,
         a_offset: u32, b_offset: u32, c_offset: u32, a_batch: u32, b_batch: u32, c_batch: u32,
         bias_offset: u32, columns: u32, depth: u32, part: u32, alpha: f32, beta: f32,
     }
-    /// `binary.wgsl`
+    /// Parameters of `binary.wgsl`.
     Binary { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
-    /// `copy.wgsl`
+    /// Parameters of `copy.wgsl`.
     Copy { count: u32, groups_x: u32, source_offset: u32, target_offset: u32, dims: [[u32; 4]; 6] }
-    /// `unary.wgsl`
+    /// Parameters of `unary.wgsl`.
     Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
-    /// `softmax.wgsl`
+    /// Parameters of `softmax.wgsl`.
     Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }
-    /// `reduce.wgsl`
+    /// Parameters of `reduce.wgsl`.
     Reduce {
         results: u32, groups_x: u32, axis: u32, inner: u32, blocks: u32, divisor: f32, whole: u32,
         unused: u32,
     }
-    /// `fill.wgsl`
+    /// Parameters of `fill.wgsl`.
     Fill { count: u32, groups_x: u32, value: f32, unused: u32 }
-    /// `gather.wgsl`
+    /// Parameters of `gather.wgsl`.
     Gather {
         count: u32, groups_x: u32, width: u32, ids_offset: u32, out_offset: u32, rows: u32,
         unused0: u32, unused1: u32,
     }
-    /// `loop_probe.wgsl`
+    /// Parameters of `loop_probe.wgsl`.
     LoopProbe { iterations: u32, unused0: u32, unused1: u32, unused2: u32 }
-    /// `grid_probe.wgsl`
+    /// Parameters of `grid_probe.wgsl`.
     GridProbe { groups: u32, rounds: u32, spin_limit: u32, unused: u32 }
-    /// `peak.wgsl`
+    /// Parameters of `peak.wgsl`.
     Peak { iterations: u32, count: u32, lanes: u32, factor: f32 }
-    /// `subgroup_probe.wgsl`
+    /// Parameters of `subgroup_probe.wgsl`.
     SubgroupProbe { seed: u32, unused0: u32, unused1: u32, unused2: u32 }
-    /// `layer_norm.wgsl`
+    /// Parameters of `layer_norm.wgsl`.
     LayerNorm {
         rows: u32, width: u32, groups_x: u32, offset: u32, affine_offset: u32, epsilon: f32,
         unused0: u32, unused1: u32,
     }
-    /// `mask.wgsl`
+    /// Parameters of `mask.wgsl`.
     Mask {
         count: u32, groups_x: u32, width: u32, value: f32, first: u32, columns: u32, unused0: u32,
         unused1: u32,
     }
-    /// `sample.wgsl`
+    /// Parameters of `sample.wgsl`.
     Sample {
         rows: u32, width: u32, groups_x: u32, top_k: u32, inverse_temperature: f32, seed: u32,
         position: u32, round: u32,
     }
-    /// The recurrent kernels: `shared/recurrent.wgsl`
+    /// Parameters of the recurrent kernels (`shared/recurrent.wgsl`).
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
         chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, directions: u32, patience: u32,
@@ -79,25 +79,25 @@ params! {
     }
 }
 
-/// What a call asks of the recurrent kernels, in the field `flags` of their parameters.
+/// Options of a call, stored as bits in the field `flags` of the recurrent kernels' parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// Outputs are written.
+    /// Whether outputs are written.
     pub writes_y: bool,
-    /// Outputs of a direction that runs backwards stand in the order in which they are computed.
+    /// Whether the outputs of a reverse direction are stored in the order in which they are computed.
     pub reading_order: bool,
-    /// The first and the second direction run backwards.
+    /// Whether the first and the second direction run backwards.
     pub reverse: [bool; 2],
-    /// h is zero before the first step, whatever its buffer holds.
+    /// Whether h is zero before the first timestep, whatever its buffer contains.
     pub zero_h: bool,
-    /// c is zero before the first step, whatever its buffer holds.
+    /// Whether c is zero before the first timestep, whatever its buffer contains.
     pub zero_c: bool,
-    /// Where a timestep does not count the output repeats h, in place of zero.
+    /// Whether the output at a timestep that is not valid repeats h instead of being zero.
     pub repeats: bool,
 }
 
 impl Flags {
-    /// As the kernels read them.
+    /// The bits that the kernels read.
     pub const fn bits(self) -> u32 {
         let Self { writes_y, reading_order, reverse: [first, second], zero_h, zero_c, repeats } = self;
         let all = [writes_y, reading_order, first, second, zero_h, zero_c, repeats];

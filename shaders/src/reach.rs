@@ -1,8 +1,8 @@
-//! How far a dispatch of each kernel reads and writes, from its parameters alone.
+//! How far a dispatch of each kernel reaches into its buffers, computed from its parameters.
 //!
-//! Kernels index without checks. This is what makes that sound: before a dispatch is recorded, the bytes
-//! that it may touch of each buffer are held against the buffer. Whoever changes an index in a kernel
-//! changes its arm here.
+//! Kernels index without checks. This module makes that sound: before a dispatch is recorded, the number of bytes that
+//! it may access in each buffer is compared with the size of the buffer. A change to an index in a kernel requires a
+//! change to the kernel's arm here.
 
 use crate::params::{
     Binary, Copy, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Softmax, Unary,
@@ -10,53 +10,53 @@ use crate::params::{
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
 
-/// Bytes of each storage buffer, in order of binding, that a dispatch may touch, counted from its beginning.
+/// For each storage buffer, in order of binding, the bytes from its start that a dispatch may access.
 pub type Reach = ArrayVec<u64, 8>;
 
-/// The constants of a variant that say how far it reaches.
+/// The constants of a variant that determine its reach.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     shader: Shader,
-    /// Bytes of ELEMENT, RESULT and WEIGHT.
+    /// Sizes of the types ELEMENT, RESULT and WEIGHT, in bytes.
     element: u64,
     result: u64,
     weight: u64,
-    /// H
+    /// Number of hidden units, `H`.
     hidden: u64,
-    /// K4
+    /// Number of vec4s along k per unit, `K4`.
     k4: u64,
-    /// Elements of h.
+    /// Number of elements of h.
     width: u64,
     gates: u64,
-    /// Elements of a unit's states beside h.
+    /// Number of elements of a unit's states besides h.
     carried: u64,
-    /// `extra` of one direction, if it is read.
+    /// Number of elements of `extra` for one direction, if it is read.
     extra: u64,
     lengths: bool,
     mask: bool,
-    /// HAS_BIAS, READ, FROM_GATES, APPLY, PROJECTION: what the kernel's own switch says.
+    /// The kernel's `bool` constant: HAS_BIAS, READ, FROM_GATES, APPLY or PROJECTION.
     switch: bool,
     phase: u64,
-    /// B of a product is [n, k].
+    /// Whether the operand B of a product is [n, k].
     transposed: bool,
-    /// ARGMAX, PLACED, WHOLE, COUNT: what `reduce` and `sample` do.
+    /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`.
     argmax: bool,
     placed: bool,
     whole: bool,
     count: bool,
 }
 
-/// What the parameters of a dispatch may not be.
+/// The error for a size of zero.
 const EMPTY: &str = "a size of zero";
 const TIMELINE: &str = "steps outside the sequence or its projected chunk";
 const GROUPS: &str = "more workgroups than rows, directions or layers";
 
-/// A product that cannot wrap.
+/// A product that saturates instead of overflowing.
 fn times<const N: usize>(factors: [u64; N]) -> u64 {
     factors.into_iter().fold(1, u64::saturating_mul)
 }
 
-/// A sum that cannot wrap.
+/// A sum that saturates instead of overflowing.
 fn plus<const N: usize>(terms: [u64; N]) -> u64 {
     terms.into_iter().fold(0, u64::saturating_add)
 }
@@ -69,19 +69,20 @@ fn positive<const N: usize>(sizes: [u32; N]) -> Result<(), &'static str> {
     if sizes.contains(&0) { Err(EMPTY) } else { Ok(()) }
 }
 
-/// The parameter struct, from bytes of any alignment.
+/// Reads the parameter struct from bytes of any alignment.
 fn read<P: bytemuck::AnyBitPattern>(params: &[u8]) -> Result<P, &'static str> {
     bytemuck::try_pod_read_unaligned(params).map_err(|_| "parameters of another size")
 }
 
-/// Elements up to the last that `dims`, of (size, first stride, second stride), reach from an offset.
+/// The number of elements from the start of a buffer to the last one that `dims` (size, first stride, second stride)
+/// reach from an offset.
 fn strided(dims: &[[u32; 4]; 6], stride: usize, offset: u32) -> u64 {
     dims.iter()
         .fold(plus([offset.into(), 1]), |end, d| end.saturating_add(times([(d[0] - 1).into(), d[stride].into()])))
 }
 
 impl Variant {
-    /// How far dispatches of this variant reach.
+    /// The constants from which the reach of this variant's dispatches is computed.
     pub fn bounds(&self) -> Bounds {
         let number = |name| match self.defines.get(name) {
             Some(Value::U32(v)) => u64::from(v),
@@ -131,8 +132,8 @@ impl Variant {
     }
 }
 
-// Geometries that keep every index of workgroup memory and of a lane's own arrays inside them. They are
-// made in few places and used in many; a wrong one is a defect of ours.
+// These assertions ensure that every index into workgroup memory and into a lane's own arrays is in range. Layouts are
+// made in few places, so a wrong one is a bug in Recurve.
 impl Scan {
     pub(crate) fn assert_sound(&self, cell: &CellCode) {
         let Self { hidden, k4, workgroup, batch_tile, k_unroll, k_split, .. } = *self;
@@ -174,19 +175,19 @@ impl General {
     }
 }
 
-/// Whether so many slices of whole unrolled iterations make up `k4` vec4s, which hold `width` elements.
+/// Whether `k_split` slices of whole unrolled iterations make up `k4` vec4s, which hold at least `width` elements.
 fn slices(width: u32, k4: u32, k_split: u32, k_unroll: u32) -> bool {
     let parts = u64::from(k_split) * u64::from(k_unroll);
     parts > 0 && u64::from(k4).is_multiple_of(parts) && 4 * u64::from(k4) >= u64::from(width)
 }
 
 impl Bounds {
-    /// What a dispatch of `groups` workgroups with these parameters may touch.
+    /// The bytes that a dispatch of `groups` workgroups with these parameters may access.
     ///
     /// # Errors
-    /// What is wrong with the parameters: sizes of zero, by which kernels divide; steps that are not in the
-    /// sequence; more workgroups than the kernel has rows for. No sum or product of parameters that passes
-    /// wraps in the kernel, as long as every buffer is shorter than 4 GiB.
+    /// What is wrong with the parameters: a size of zero, by which a kernel divides; timesteps outside the sequence;
+    /// more workgroups than rows. For parameters that pass, no sum or product of them overflows in the kernel, as long
+    /// as every buffer is shorter than 4 GiB.
     pub fn reach(&self, params: &[u8], groups: [u32; 3]) -> Result<Reach, &'static str> {
         let [gx, gy, gz] = groups.map(u64::from);
         let e = self.element;
@@ -213,7 +214,7 @@ impl Bounds {
                 positive([p.rows, p.width, p.count])?;
                 let (count, width) = (u64::from(p.count), u64::from(p.width));
                 let ids = u64::from(p.ids_offset) + (count - 1) / width + 1;
-                // Ids beyond the table are read as its last row.
+                // An id past the end of the table is clamped to the last row.
                 reach([times([p.rows.into(), width, e]), ids * 4, (u64::from(p.out_offset) + count) * e])
             }
             Shader::LayerNorm => {
@@ -233,7 +234,7 @@ impl Bounds {
             Shader::Matmul | Shader::Matvec => {
                 let p: Matmul = read(params)?;
                 positive([p.m, p.n, p.k, p.a_inner])?;
-                // `matvec` has a workgroup a row, `matmul` clamps its rows to m.
+                // `matvec` has one workgroup per row; `matmul` clamps its rows to m.
                 let m = if self.shader == Shader::Matvec { gy } else { p.m.into() };
                 let (n, k) = (u64::from(p.n), u64::from(p.k));
                 let (columns, depth) = (u64::from(p.columns), u64::from(p.depth));
@@ -248,7 +249,7 @@ impl Bounds {
                 let row = |r: u64| {
                     plus([times([r / inner, p.a_outer_stride.into()]), times([r % inner, p.a_inner_stride.into()])])
                 };
-                // The last row, or the last of the last whole group of rows.
+                // The row that reaches furthest is the last one, or the last one of the last complete group.
                 let last = m.saturating_sub(1);
                 let rows = row(last).max(if last < inner { 0 } else { row(last / inner * inner - 1) });
                 let batch = |stride: u32| times([gz.saturating_sub(1), stride.into()]);
@@ -328,7 +329,7 @@ impl Bounds {
         let (end, chunk_end) = (first + u64::from(p.steps), chunk + u64::from(p.chunk_steps));
         let inside = first >= chunk && end <= chunk_end && end <= timesteps;
         let on_time = |running: bool| if running && !inside { Err(TIMELINE) } else { Ok(()) };
-        // Directions, and the rows of kernels that have a workgroup each.
+        // The number of directions, and the number of rows in kernels that have one workgroup per row.
         let (d, rows) = match self.shader {
             Shader::Scan => (gy, 0),
             Shader::GeneralScan | Shader::GeneralStep => (gy, u64::from(p.first_row) + gx),
@@ -354,7 +355,7 @@ impl Bounds {
         let projection = times([d, p.chunk_steps.into(), batch, g * h, 4]);
         let weights = times([d, k4, g * h, 4 * self.weight]);
         let extra = times([d, self.extra, 4]);
-        // One element of h or c a row, and h in vec4s.
+        // The bytes of a state with `width` elements per row.
         let state = |width: u64| times([d, batch, width, 4]);
         let carried = state(self.carried * h);
         let tile = times([d, batch, k4, 16]);
@@ -365,7 +366,7 @@ impl Bounds {
         match self.shader {
             Shader::LinearScan if !self.switch => {}
             Shader::LinearCarry if !self.switch => {}
-            // Waves behind the first layer's end read no projection.
+            // Dispatches after the end of the first layer read no projection.
             Shader::StackWave => on_time(first < timesteps)?,
             Shader::Step | Shader::GeneralStep if p.steps != 1 => {
                 return Err(TIMELINE);
@@ -381,7 +382,7 @@ impl Bounds {
             },
             Shader::Grid => reach([projection, weights, extra, valid, exchange(), carried, y]),
             Shader::StackWave => {
-                // Of the first layer only.
+                // The projection of the first layer only.
                 let projection = times([p.chunk_steps.into(), batch, g * h, 4]);
                 let extra = times([d, (g + 3) * h, 4]);
                 reach([projection, times([2, weights]), extra, valid, tile, tile, carried, y])
@@ -406,7 +407,7 @@ impl Bounds {
                     (Shader::LinearScan, true) => reach([all, blocks, valid, projection]),
                     (Shader::LinearScan, false) => reach([all, blocks, 0, all]),
                     (_, apply) => {
-                        // What came before a block is read where there is more than one.
+                        // The level above is read only if there is more than one block.
                         let above = if gy > 1 { blocks } else { 0 };
                         if apply { reach([above, all, valid, state(h), state(h), y]) } else { reach([above, all, 0]) }
                     }

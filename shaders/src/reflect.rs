@@ -1,9 +1,9 @@
-//! What a composed module declares, read off by naga.
+//! The declarations of a composed module, from naga.
 
 use crate::variant::counted;
 use naga::{AddressSpace, ShaderStage, StorageAccess};
 
-/// How a binding is used.
+/// The kind of a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BindingKind {
     /// `var<uniform>`
@@ -14,27 +14,27 @@ pub enum BindingKind {
     ReadWrite,
 }
 
-/// A binding of group 0.
+/// A binding in group 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    /// Its number.
+    /// The binding number.
     pub index: u32,
     /// Its name in WGSL.
     pub name: String,
-    /// Its use.
+    /// The kind.
     pub kind: BindingKind,
-    /// Its type's size in bytes; one element for a runtime-sized array.
+    /// The size of its type, in bytes; for a runtime-sized array that of one element.
     pub size: u32,
 }
 
-/// What a module declares.
+/// The declarations of a module.
 #[derive(Clone, Debug)]
 pub struct Reflection {
-    /// Bindings of group 0, by number.
+    /// The bindings of group 0, by number.
     pub bindings: Vec<Binding>,
-    /// Size of the workgroup of `main`.
+    /// The workgroup size of `main`.
     pub workgroup_size: [u32; 3],
-    /// Bytes of workgroup memory, as WebGPU counts them against the limit.
+    /// The size of workgroup memory in bytes, as WebGPU counts it against the limit.
     pub workgroup_bytes: u32,
     /// The parsed module.
     pub module: naga::Module,
@@ -44,15 +44,15 @@ pub struct Reflection {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReflectError {
-    /// The WGSL does not parse.
+    /// The WGSL cannot be parsed.
     #[error("line {line}: {message}")]
     Parse {
-        /// Line in the composed module, 1-based.
+        /// The line in the composed module, from 1.
         line: u32,
         /// naga's message.
         message: String,
     },
-    /// The module does not fit what Recurve's host code relies on.
+    /// The module does not have the structure that the host code requires.
     #[error("{0}")]
     Layout(&'static str),
 }
@@ -60,8 +60,8 @@ pub enum ReflectError {
 /// Parses `source` and reads its bindings and workgroup size.
 ///
 /// # Errors
-/// [`ReflectError::Parse`] if it is not WGSL; [`ReflectError::Layout`] if it has no compute entry
-/// point `main` or its bindings are not group 0, numbered from 0 without a gap.
+/// [`ReflectError::Parse`] if it is not WGSL; [`ReflectError::Layout`] if it has no compute entry point `main` or its
+/// bindings are not in group 0 with consecutive numbers from 0.
 pub fn reflect(source: &str) -> Result<Reflection, ReflectError> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| ReflectError::Parse {
         line: e.location(source).map_or(0, |l| l.line_number),

@@ -1,4 +1,4 @@
-//! Every kernel and every shared snippet, by the stem of its file.
+//! All kernels and all shared snippets, by the stem of their files.
 
 macro_rules! registry {
     ($($(#[$doc:meta])* $name:ident = $stem:literal),* $(,)?) => {
@@ -12,7 +12,7 @@ macro_rules! registry {
         pub const SHADERS: &[Shader] = &[$(Shader::$name),*];
 
         impl Shader {
-            /// The stem of the kernel's file, shared by its host code, test and bench.
+            /// The stem of the kernel's file; its host code, test and benchmark have the same stem.
             pub const fn stem(self) -> &'static str {
                 match self { $(Self::$name => $stem),* }
             }
@@ -28,59 +28,59 @@ macro_rules! registry {
 registry! {
     /// Elementwise arithmetic with broadcasting.
     Binary = "binary",
-    /// Strided copy.
+    /// Strided copies.
     Copy = "copy",
-    /// One value everywhere.
+    /// Fills a tensor with one value.
     Fill = "fill",
-    /// Rows of a table by id.
+    /// Selects rows of a table by id.
     Gather = "gather",
     /// A whole sequence of a cell with layer normalization or a projection.
     GeneralScan = "general_scan",
-    /// One timestep of a cell with layer normalization or a projection, behind its product.
+    /// One timestep of a cell with layer normalization or a projection, after its matrix product.
     GeneralStep = "general_step",
-    /// A whole sequence by workgroups that exchange h.
+    /// A whole sequence, computed by workgroups that exchange h.
     Grid = "grid",
-    /// Whether workgroups of a dispatch run at the same time.
+    /// Finds out whether workgroups of a dispatch run at the same time.
     GridProbe = "grid_probe",
     /// Layer normalization over the last axis.
     LayerNorm = "layer_norm",
-    /// Composed prefixes handed down to the steps of a minimal cell.
+    /// Applies the prefixes of `linear_scan` to the timesteps of a minimal cell.
     LinearCarry = "linear_carry",
-    /// Prefixes of the linear maps of a minimal cell's steps.
+    /// Prefixes (compositions) of the linear maps that a minimal cell's timesteps are.
     LinearScan = "linear_scan",
     /// Counts executed loop iterations.
     LoopProbe = "loop_probe",
-    /// Rows that differ from a value.
+    /// Compares rows with the value of padding.
     Mask = "mask",
     /// Matrix product.
     Matmul = "matmul",
-    /// Matrix product with few rows.
+    /// Matrix product for few rows.
     Matvec = "matvec",
-    /// Multiply-adds or reads, as fast as they go.
+    /// Measures the peak rate of multiply-adds or of reads.
     Peak = "peak",
-    /// Cells whose units do not read each other, a step after the other.
+    /// A whole sequence of a cell whose units do not depend on each other, timestep by timestep.
     PointwiseScan = "pointwise_scan",
     /// Reduction over one axis.
     Reduce = "reduce",
-    /// A token a row out of logits.
+    /// Draws one token per row of logits.
     Sample = "sample",
-    /// A whole sequence.
+    /// A whole sequence, one workgroup per tile of batch rows and direction.
     Scan = "scan",
     /// Softmax over the last axis.
     Softmax = "softmax",
-    /// One wave through stacked layers.
+    /// One wave of a wavefront through stacked layers.
     StackWave = "stack_wave",
     /// One timestep.
     Step = "step",
-    /// Whether neighbouring lanes are neighbours in their subgroup.
+    /// Finds out whether adjacent lanes are adjacent in their subgroup.
     SubgroupProbe = "subgroup_probe",
-    /// Activations and conversion.
+    /// Activation functions and conversion between element types.
     Unary = "unary",
 }
 
 macro_rules! snippets {
     ($($folder:literal: $($name:literal),* $(,)?;)*) => {
-        /// The snippet that `#import NAME` names: its name and its text.
+        /// The snippet for `#import NAME`: its name and its text.
         pub fn snippet(name: &str) -> Option<(&'static str, &'static str)> {
             match name {
                 $($($name => Some(($name, include_str!(concat!("../wgsl/", $folder, "/", $name, ".wgsl")))),)*)*

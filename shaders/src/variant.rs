@@ -1,30 +1,30 @@
-//! The variants of each kernel: which constants it takes, and samples of all of them for tests.
+//! The variants of each kernel: the constants it takes, and samples of all variants for tests.
 
 use crate::{ComposeError, Composed, Defines, Fused, Shader, Value, compose, snippet};
 use recurve_vocabulary::{Activation, Cell, CellKind, Zoneout};
 
-/// A kernel with its constants: what one pipeline is made of.
+/// A kernel with its constants, from which one pipeline is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Variant {
     pub(crate) shader: Shader,
     name: &'static str,
     pub(crate) defines: Defines,
-    /// Bytes of workgroup memory by which hosts choose the layout. `None` for kernels whose layout nobody
-    /// chooses, which fit into the [`Variant::LEAST_WORKGROUP_BYTES`] that every device has.
+    /// The size of workgroup memory, in bytes, for kernels whose layout the host chooses by it. `None` for other
+    /// kernels, which need at most the [`Variant::LEAST_WORKGROUP_BYTES`] that every device has.
     pub workgroup_bytes: Option<u32>,
 }
 
-/// Bytes of a workgroup variable, as WebGPU counts them against the limit.
+/// The size of a workgroup variable in bytes, as WebGPU counts it against the limit.
 pub(crate) const fn counted(bytes: u32) -> u32 {
     bytes.next_multiple_of(16)
 }
 
-/// How an element is stored.
+/// The storage type of an element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Element {
     /// 32-bit float.
     F32,
-    /// 16-bit float; needs the device feature SHADER_F16.
+    /// 16-bit float; requires the device feature SHADER_F16.
     F16,
     /// 32-bit unsigned integer.
     U32,
@@ -40,26 +40,26 @@ impl Element {
     }
 }
 
-/// Which timesteps of a call are valid.
+/// How the valid timesteps of a call are given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Valid {
-    /// All.
+    /// All timesteps are valid.
     #[default]
     All,
-    /// Those below each sequence's length.
+    /// By the length of each sequence.
     Lengths,
-    /// Those that a mask names.
+    /// By a mask.
     Mask,
 }
 
-/// A recurrent cell with what else its shaders are specialised by.
+/// A recurrent cell, and further properties that its shaders are specialised by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CellCode {
     /// The cell.
     pub cell: Cell,
-    /// LSTM: peepholes; GRU with reset_after: a recurrent bias; and not all of it zero.
+    /// Whether there are peepholes (LSTM) or a separate recurrent bias (GRU with `reset_after`) that are not all zero.
     pub extra: bool,
-    /// The timesteps that are valid.
+    /// How the valid timesteps are given.
     pub valid: Valid,
     /// How recurrent weights are stored.
     pub weights: Element,
@@ -99,12 +99,12 @@ impl CellCode {
         }
     }
 
-    /// The constants of a skeleton with this cell's snippet.
+    /// The constants of a kernel with this cell's snippet.
     fn fused_defines(&self, hidden: u32, k4: u32, k_unroll: u32) -> Defines {
         self.fused().defines(self.defines(hidden, k4, k_unroll)).with("HAS_EXTRA", self.extra)
     }
 
-    /// Number of vec4 of k per hidden unit, padded so that unrolling and slicing come out even.
+    /// The number of vec4s along k per hidden unit, padded to a multiple of `multiple`, as unrolling and slicing need.
     pub const fn k4(hidden: u32, multiple: u32) -> u32 {
         hidden.div_ceil(4).next_multiple_of(multiple)
     }
@@ -113,51 +113,51 @@ impl CellCode {
         self.cell.kind.gates() as u32
     }
 
-    /// What its snippet is to the skeletons.
+    /// The description of its snippet.
     ///
     /// # Panics
-    /// For the kinds that have none.
+    /// For kinds of cells without a snippet.
     pub(crate) const fn fused(&self) -> Fused {
         Fused::of(self.cell.kind).expect("hosts choose the skeletons for cells that have a snippet")
     }
 
-    /// Whether its units exchange something in the middle of a step.
+    /// Whether its units exchange values in the middle of a timestep.
     pub const fn exchanges(&self) -> bool {
         matches!(Fused::of(self.cell.kind), Some(f) if f.exchanges())
     }
 }
 
-/// Geometry of `scan.wgsl`.
+/// The layout of `scan.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// H
+    /// Number of hidden units, `H`.
     pub hidden: u32,
-    /// Padded vec4 of k per unit; a multiple of `k_split * k_unroll`.
+    /// Number of vec4s along k per unit, padded to a multiple of `k_split * k_unroll`.
     pub k4: u32,
-    /// Lanes of a workgroup; a multiple of `k_split`.
+    /// Number of lanes of a workgroup; a multiple of `k_split`.
     pub workgroup: u32,
-    /// Batch rows of a workgroup.
+    /// Number of batch rows of a workgroup.
     pub batch_tile: u32,
-    /// vec4 of k per loop iteration.
+    /// Number of vec4s along k per loop iteration.
     pub k_unroll: u32,
-    /// Lanes that share the sums of a unit: 1, 2, 4 or 8. More than 1 only with one unit a lane, and not for
-    /// cells with an exchange.
+    /// Number of lanes that share the sums of a unit: 1, 2, 4 or 8. More than 1 only if a lane has one unit, and not
+    /// for cells with an exchange.
     pub k_split: u32,
-    /// Shared sums are added up by shuffles within a subgroup, not through workgroup memory.
+    /// Whether shared sums are added by subgroup shuffles instead of through workgroup memory.
     pub subgroups: bool,
-    /// Where a lane keeps its weights.
+    /// Where a lane's weights are kept.
     pub kept: Kept,
 }
 
-/// Where a lane has its weights from.
+/// Where a lane's weights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// From memory, in every step.
+    /// In memory, read in every timestep.
     Memory,
-    /// In registers, loaded once. For one unit a lane, and not for cells with an exchange.
+    /// In registers, loaded once. Only if a lane has one unit, and not for cells with an exchange.
     Registers,
-    /// In an array of its own, loaded once. Only for software rasterisers: on a GPU an array indexed at run
-    /// time spills to memory. Not with `k_split`.
+    /// In an array of the lane, loaded once. Only for software rasterisers: on a hardware GPU an array that is indexed
+    /// at run time spills to memory. Not with `k_split`.
     Array,
 }
 
@@ -166,33 +166,33 @@ impl Scan {
         self.workgroup / self.k_split
     }
 
-    /// Hidden units of a lane.
+    /// Number of hidden units per lane.
     pub const fn units(&self) -> u32 {
         self.hidden.div_ceil(self.unit_lanes())
     }
 
-    /// vec4 of k of a lane.
+    /// Number of vec4s along k per lane.
     pub const fn k_slice(&self) -> u32 {
         self.k4 / self.k_split
     }
 
-    /// vec4s of h. Workgroup memory holds them and as many floats.
+    /// Number of vec4s of h in workgroup memory, which also holds as many floats.
     const fn tile(&self) -> u32 {
         self.batch_tile * self.k4
     }
 
-    /// Floats of workgroup memory for sums that are shared.
+    /// Number of floats of workgroup memory for shared sums.
     const fn partial(&self, gates: u32) -> u32 {
         if self.k_split > 1 && !self.subgroups { gates * self.batch_tile * self.workgroup } else { 0 }
     }
 
-    /// Bytes of workgroup memory.
+    /// Size of workgroup memory, in bytes.
     pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
         32 * self.tile() + counted(4 * self.partial(cell.gates()))
     }
 
-    /// The layout with as many rows fewer as it takes to fit into `bytes` of workgroup memory. Even one row may
-    /// not fit.
+    /// The layout with the number of rows reduced until it fits into `bytes` of workgroup memory. Even one row may be
+    /// too large.
     #[must_use]
     pub const fn within(mut self, bytes: u32, cell: &CellCode) -> Self {
         while self.batch_tile > 1 && self.workgroup_bytes(cell) > bytes {
@@ -201,13 +201,13 @@ impl Scan {
         self
     }
 
-    /// Loop iterations of an invocation in one timestep, at most.
+    /// Largest number of loop iterations of an invocation in one timestep.
     pub const fn iterations_per_step(&self, cell: &CellCode) -> u32 {
         let products = if cell.exchanges() { 2 } else { 1 };
         1 + products * (self.units() * (self.k_slice() / self.k_unroll) + self.tile().div_ceil(self.workgroup))
     }
 
-    /// Loop iterations of an invocation before the first timestep, at most.
+    /// Largest number of loop iterations of an invocation before the first timestep.
     pub const fn iterations_at_start(&self) -> u32 {
         let own = if matches!(self.kept, Kept::Array) { self.units() * self.k4 } else { 0 };
         5 * self.tile().div_ceil(self.workgroup) + own
@@ -216,7 +216,7 @@ impl Scan {
     /// The variant for a cell.
     ///
     /// # Panics
-    /// If the fields are not what they are documented to be.
+    /// If the fields violate their documentation.
     pub fn variant(&self, cell: &CellCode) -> Variant {
         self.assert_sound(cell);
         let partial = self.partial(cell.gates());
@@ -242,28 +242,28 @@ impl Scan {
     }
 }
 
-/// Geometry of `grid.wgsl`. Not for cells with an exchange.
+/// The layout of `grid.wgsl`. Not for cells with an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
-    /// H
+    /// Number of hidden units, `H`.
     pub hidden: u32,
-    /// Padded vec4 of k per unit; a multiple of `k_split`.
+    /// Number of vec4s along k per unit, padded to a multiple of `k_split`.
     pub k4: u32,
-    /// Hidden units of a workgroup.
+    /// Number of hidden units of a workgroup.
     pub unit_tile: u32,
-    /// Slices of k of a workgroup; at least `batch_tile`.
+    /// Number of slices of k in a workgroup; at least `batch_tile`.
     pub k_split: u32,
-    /// Batch rows of a workgroup.
+    /// Number of batch rows of a workgroup.
     pub batch_tile: u32,
-    /// Each lane keeps its weights in registers.
+    /// Whether each lane keeps its weights in registers.
     pub registers: bool,
 }
 
 impl Grid {
-    /// Elements of the exchange buffer before the first h.
+    /// Number of elements of the exchange buffer before the first h.
     pub const HEAD: usize = 4;
 
-    /// Bytes of workgroup memory.
+    /// Size of workgroup memory, in bytes.
     pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
         counted(16 * self.batch_tile * self.k4) + counted(4 * self.sums(cell)) + counted(4)
     }
@@ -272,12 +272,12 @@ impl Grid {
         self.k_split * self.batch_tile * cell.gates() * self.unit_tile
     }
 
-    /// vec4 of k of a lane.
+    /// Number of vec4s along k per lane.
     pub const fn k_slice(&self) -> u32 {
         self.k4 / self.k_split
     }
 
-    /// Loop iterations of an invocation in one timestep that waits for nothing, at most.
+    /// Largest number of loop iterations of an invocation in one timestep, without waiting.
     pub const fn iterations_per_step(&self) -> u32 {
         1 + (self.batch_tile * self.hidden).div_ceil(self.unit_tile * self.k_split) + self.k_slice()
     }
@@ -285,7 +285,7 @@ impl Grid {
     /// The variant for a cell.
     ///
     /// # Panics
-    /// If the fields are not what they are documented to be.
+    /// If the fields violate their documentation.
     pub fn variant(&self, cell: &CellCode) -> Variant {
         self.assert_sound(cell);
         let defines = cell
@@ -303,25 +303,25 @@ impl Grid {
     }
 }
 
-/// Geometry of `step.wgsl`.
+/// The layout of `step.wgsl` and `stack_wave.wgsl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// H
+    /// Number of hidden units, `H`.
     pub hidden: u32,
-    /// Padded vec4 of k per unit; a multiple of `k_split * k_unroll`.
+    /// Number of vec4s along k per unit, padded to a multiple of `k_split * k_unroll`.
     pub k4: u32,
-    /// Hidden units of a workgroup.
+    /// Number of hidden units of a workgroup.
     pub unit_tile: u32,
-    /// Slices of k of a workgroup.
+    /// Number of slices of k in a workgroup.
     pub k_split: u32,
-    /// Batch rows of a workgroup.
+    /// Number of batch rows of a workgroup.
     pub batch_tile: u32,
-    /// vec4 of k per loop iteration.
+    /// Number of vec4s along k per loop iteration.
     pub k_unroll: u32,
 }
 
 impl Step {
-    /// Loop iterations of an invocation of `step`, at most. Those of `stack_wave` are as many again.
+    /// Largest number of loop iterations of an invocation of `step`; `stack_wave` has up to twice as many.
     pub const fn iterations(&self) -> u32 {
         self.k4 / self.k_split / self.k_unroll + self.batch_tile.div_ceil(self.k_split)
     }
@@ -330,20 +330,20 @@ impl Step {
         self.k_split * self.batch_tile * parts * self.unit_tile
     }
 
-    /// Bytes of workgroup memory, at most.
+    /// Largest size of workgroup memory, in bytes.
     pub const fn workgroup_bytes(&self, cell: &CellCode) -> u32 {
         counted(4 * self.sums(cell.gates()))
     }
 
-    /// The variant for a cell. `phase` is 0, or 1 and 2 for the two dispatches of a cell with an exchange.
+    /// The variant for a cell. `phase` is 0; for a cell with an exchange, 1 and 2 for its two dispatches.
     ///
     /// # Panics
-    /// If the fields are not what they are documented to be.
+    /// If the fields violate their documentation.
     pub fn variant(&self, cell: &CellCode, phase: u32) -> Variant {
         self.assert_sound();
         assert!(cell.exchanges() == (phase > 0), "phases are for cells with an exchange");
         let fused = cell.fused();
-        // The gates whose products this dispatch makes, and those whose inputs it adds to them.
+        // The gates whose products this dispatch computes, and the gates whose inputs it adds to them.
         let (from, summed, inputs) = match phase {
             0 => (0, fused.gates, fused.added),
             1 => (0, fused.of_h, fused.added),
@@ -369,11 +369,11 @@ impl Step {
 }
 
 impl Step {
-    /// The variant of `stack_wave.wgsl` for a cell without an exchange. `k4` is a multiple of
-    /// `k_split`, and `k_unroll` is 1.
+    /// The variant of `stack_wave.wgsl` for a cell without an exchange. `k4` must be a multiple of `k_split`, and
+    /// `k_unroll` must be 1.
     ///
     /// # Panics
-    /// If the fields are not what they are documented to be.
+    /// If the fields violate their documentation.
     pub fn wave(&self, cell: &CellCode) -> Variant {
         self.assert_sound();
         assert!(!cell.exchanges(), "a wave has no exchange in the middle of a step");
@@ -392,16 +392,16 @@ impl Step {
     }
 }
 
-/// Geometry of the `general_*` kernels: LSTM and GRU with layer normalization or a projection.
+/// The layout of the `general_*` kernels: LSTM and GRU with layer normalization or a projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct General {
-    /// H
+    /// Number of hidden units, `H`.
     pub hidden: u32,
-    /// Elements of h.
+    /// Number of elements of h.
     pub width: u32,
-    /// vec4 of k per row of `W_hh`.
+    /// Number of vec4s along k per row of `W_hh`.
     pub k4: u32,
-    /// Lanes of a workgroup; a power of two.
+    /// Number of lanes of a workgroup; a power of two.
     pub workgroup: u32,
     /// Whether `W_hr` projects h.
     pub projection: bool,
@@ -410,23 +410,23 @@ pub struct General {
 }
 
 impl General {
-    /// Floats of `extra` of one direction: peepholes, gain and offset of `W_hh h` and of c.
+    /// Number of floats of `extra` for one direction: peepholes, then gain and offset of `W_hh h` and of c.
     pub const fn extra(gates: u32, hidden: u32) -> u32 {
         (5 + 2 * gates) * hidden
     }
 
-    /// Bytes of workgroup memory of `general_scan`.
+    /// Size of workgroup memory of `general_scan`, in bytes.
     pub const fn workgroup_bytes(&self, gates: u32) -> u32 {
         let projected = if self.projection { 16 * self.hidden.div_ceil(4) } else { 0 };
         32 * self.k4 + projected + self.step_workgroup_bytes(gates)
     }
 
-    /// Bytes of workgroup memory of `general_step`.
+    /// Size of workgroup memory of `general_step`, in bytes.
     pub const fn step_workgroup_bytes(&self, gates: u32) -> u32 {
         counted(4 * gates * self.hidden) + counted(4 * self.workgroup)
     }
 
-    /// Loop iterations of an invocation of `general_scan` in one timestep, at most.
+    /// Largest number of loop iterations of an invocation of `general_scan` in one timestep.
     pub const fn iterations_per_step(&self, gates: u32) -> u32 {
         let (rows, units) = ((gates * self.hidden).div_ceil(self.workgroup), self.hidden.div_ceil(self.workgroup));
         let sums = 2 * (rows + units) + 4 * 32;
@@ -434,13 +434,13 @@ impl General {
         1 + rows * (1 + self.k4) + units * (3 + self.hidden.div_ceil(4)) + packs + sums
     }
 
-    /// Loop iterations of an invocation of `general_step`, at most.
+    /// Largest number of loop iterations of an invocation of `general_step`.
     pub const fn iterations_of_step(&self, gates: u32) -> u32 {
         let (rows, units) = ((gates * self.hidden).div_ceil(self.workgroup), self.hidden.div_ceil(self.workgroup));
         3 * rows + 5 * units + 4 * 8
     }
 
-    /// Loop iterations of an invocation of `general_scan` before and after the timesteps, at most.
+    /// Largest number of loop iterations of an invocation of `general_scan` before and after the timesteps.
     pub const fn iterations_at_start(&self) -> u32 {
         5 * self.k4.div_ceil(self.workgroup) + 3 * self.hidden.div_ceil(self.workgroup) + 5
     }
@@ -458,13 +458,13 @@ impl General {
             .with("EPSILON", self.layer_norm.unwrap_or(0.0))
     }
 
-    /// A GRU has no coupled gates, but the shader names them.
+    /// Adds the constant for coupled gates, which the shader needs for a GRU too.
     fn complete(&self, cell: &CellCode) -> Defines {
         let d = self.defines(cell);
         if matches!(cell.cell.kind, CellKind::Lstm { .. }) { d } else { d.with("COUPLED", false) }
     }
 
-    /// `general_scan.wgsl` for a cell.
+    /// The variant of `general_scan.wgsl` for a cell.
     pub fn scan(&self, cell: &CellCode) -> Variant {
         let h4 = self.hidden.div_ceil(4);
         let defines = self.complete(cell).with("H_TILE", self.k4).with("H_FLOATS", 4 * self.k4).with("H4", h4);
@@ -472,26 +472,27 @@ impl General {
         Variant { defines, ..Variant::stated(Shader::GeneralScan, self.workgroup_bytes(cell.gates())) }
     }
 
-    /// `general_step.wgsl` for a cell. `phase` is 0, or 1 and 2 around the projection.
+    /// The variant of `general_step.wgsl` for a cell. `phase` is 0; with a projection, 1 and 2 for the dispatches
+    /// before and after it.
     pub fn step(&self, cell: &CellCode, phase: u32) -> Variant {
         let defines = self.complete(cell).with("PHASE", phase);
         Variant { defines, ..Variant::stated(Shader::GeneralStep, self.step_workgroup_bytes(cell.gates())) }
     }
 }
 
-/// The kernels of cells whose units do not read each other: IndRNN, minimal GRU and LSTM.
+/// The kernels of cells whose units do not depend on each other: IndRNN, minGRU and minLSTM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pointwise {
-    /// H
+    /// Number of hidden units, `H`.
     pub hidden: u32,
 }
 
 impl Pointwise {
-    /// Lanes of a workgroup of `pointwise_scan`, a lane a unit.
+    /// Number of lanes of a workgroup of `pointwise_scan`; each lane computes one unit.
     pub const LANES: u32 = 64;
-    /// Timesteps of a block of `linear_scan`.
+    /// Number of timesteps of a block of `linear_scan`.
     pub const BLOCK: u32 = 32;
-    /// Units of a workgroup of `linear_scan`.
+    /// Number of units of a workgroup of `linear_scan`.
     pub const COLUMNS: u32 = 8;
 
     fn defines(&self, cell: &CellCode, workgroup: u32) -> Defines {
@@ -510,73 +511,73 @@ impl Pointwise {
         self.defines(cell, Self::BLOCK * Self::COLUMNS).with("BLOCK", Self::BLOCK).with("COLUMNS", Self::COLUMNS)
     }
 
-    /// `pointwise_scan.wgsl` for a cell.
+    /// The variant of `pointwise_scan.wgsl` for a cell.
     pub fn scan(&self, cell: &CellCode) -> Variant {
         Variant::fixed(Shader::PointwiseScan, self.defines(cell, Self::LANES))
     }
 
-    /// `linear_scan.wgsl` for a cell; `from_gates` at the first level.
+    /// The variant of `linear_scan.wgsl` for a cell; `from_gates` for the first level.
     pub fn linear_scan(&self, cell: &CellCode, from_gates: bool) -> Variant {
         Variant::fixed(Shader::LinearScan, self.blocks(cell).with("FROM_GATES", from_gates))
     }
 
-    /// `linear_carry.wgsl` for a cell; `apply` at the first level.
+    /// The variant of `linear_carry.wgsl` for a cell; `apply` for the first level.
     pub fn linear_carry(&self, cell: &CellCode, apply: bool) -> Variant {
         Variant::fixed(Shader::LinearCarry, self.blocks(cell).with("APPLY", apply))
     }
 }
 
-/// How a workgroup of `matmul.wgsl` shares out its results.
+/// How the lanes of a workgroup of `matmul.wgsl` share a tile of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatmulTile {
-    /// Lanes along the rows, of 64 in all.
+    /// Number of lanes along the rows, of 64 lanes in total.
     pub lanes_m: u32,
-    /// Groups of four rows of a lane.
+    /// Number of groups of four rows per lane.
     pub row_vecs: u32,
-    /// Groups of four columns of a lane.
+    /// Number of groups of four columns per lane.
     pub column_vecs: u32,
-    /// The products of a tile are written out, not a loop over a few: faster, and slow to compile.
+    /// Whether the inner loop over a tile is unrolled: faster, but slow to compile.
     pub unrolled: bool,
 }
 
 impl MatmulTile {
-    /// 16 × 64 results: for few rows.
+    /// 16 × 64 results, for few rows.
     pub const FLAT: Self = Self { lanes_m: 4, row_vecs: 1, column_vecs: 1, unrolled: true };
-    /// 16 × 256 results: for few rows on a software rasteriser, which gains more by reuse than by
+    /// 16 × 256 results, for few rows on a software rasteriser, where reusing loaded elements matters more than having
     /// many workgroups.
     pub const WIDE: Self = Self { lanes_m: 2, row_vecs: 2, column_vecs: 2, unrolled: true };
-    /// 32 × 32 results: many workgroups out of a small product.
+    /// 32 × 32 results, which gives many workgroups for a small product.
     pub const SMALL: Self = Self { lanes_m: 8, row_vecs: 1, column_vecs: 1, unrolled: true };
-    /// 64 × 64 results: each element loaded into workgroup memory serves 64 products.
+    /// 64 × 64 results: each element that is loaded into workgroup memory is used in 64 products.
     pub const LARGE: Self = Self { lanes_m: 8, row_vecs: 2, column_vecs: 2, unrolled: true };
 
-    /// Rows and columns of results.
+    /// Numbers of rows and columns of results.
     pub const fn size(self) -> (u32, u32) {
         (self.lanes_m * 4 * self.row_vecs, 64 / self.lanes_m * 4 * self.column_vecs)
     }
 
-    /// Elements of k that are in workgroup memory at once.
+    /// Number of elements along k that are in workgroup memory at once.
     const K: u32 = 16;
 
-    /// Bytes of workgroup memory.
+    /// Size of workgroup memory, in bytes.
     pub const fn workgroup_bytes(&self) -> u32 {
         let (m, n) = self.size();
         4 * Self::K * (m + n)
     }
 }
 
-/// What a dispatch of `sample.wgsl` does.
+/// The stage that a dispatch of `sample.wgsl` runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleStage {
-    /// A token for each row, by a workgroup a row.
+    /// Draws one token per row, with one workgroup per row.
     Whole,
-    /// How many logits of a span reach a threshold, one bit of it a dispatch.
+    /// Counts the logits of a part of a row that reach a threshold; one dispatch for each bit of the threshold.
     Count,
-    /// The logits that take part, with their noise.
+    /// Computes the top-k logits with their noise.
     Noise,
 }
 
-/// Lanes of a workgroup of the elementwise kernels.
+/// Number of lanes of a workgroup of the elementwise kernels.
 const LANES: u32 = 256;
 
 impl Variant {
@@ -585,13 +586,14 @@ impl Variant {
         self.shader
     }
 
-    /// What its pipeline is called: the stem of the kernel's file, with the cell's name before it where the kernel
-    /// has a snippet of that.
+    /// The name of its pipeline: the stem of the kernel's file, with the name of the cell in front if the kernel
+    /// includes a cell's snippet.
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether so much is written out that Direct3D's FXC takes seconds over it. Devices that use it do without.
+    /// Whether so much code is unrolled that Direct3D's FXC takes seconds to compile it. Devices that use FXC do not
+    /// use such variants.
     pub fn is_long(&self) -> bool {
         let is = |name, value: bool| self.defines.get(name) == Some(Value::from(value));
         let large = self.defines.get("COLUMN_VECS") == Some(Value::from(2u32));
@@ -600,19 +602,19 @@ impl Variant {
             || (self.shader == Shader::Matmul && (large || is("IN_PARTS", false)))
     }
 
-    /// Lanes of a workgroup of the elementwise kernels.
+    /// Number of lanes of a workgroup of the elementwise kernels.
     pub const ELEMENTWISE_LANES: u32 = LANES;
 
-    /// Bytes of workgroup memory that Direct3D allows. No sample takes more.
+    /// Largest workgroup memory that Direct3D allows, in bytes. No sample exceeds it.
     pub const DIRECT3D_WORKGROUP_BYTES: u32 = 32 << 10;
-    /// Bytes of workgroup memory that every device has; it is what WebGPU guarantees.
+    /// Workgroup memory that every device has, in bytes; WebGPU guarantees it.
     pub const LEAST_WORKGROUP_BYTES: u32 = 16 << 10;
 
     const fn fixed(shader: Shader, defines: Defines) -> Self {
         Self { shader, name: shader.stem(), defines, workgroup_bytes: None }
     }
 
-    /// Without constants, and with so much workgroup memory.
+    /// A variant without constants, whose workgroup memory is stated.
     fn stated(shader: Shader, workgroup_bytes: u32) -> Self {
         Self { workgroup_bytes: Some(workgroup_bytes), ..Self::fixed(shader, Defines::new()) }
     }
@@ -626,35 +628,35 @@ impl Variant {
         self
     }
 
-    /// `binary.wgsl`; operation 0 add, 1 subtract, 2 multiply, 3 divide, 4 exp(x - y), 5 x / √y.
+    /// Variant of `binary.wgsl`; operation 0 add, 1 subtract, 2 multiply, 3 divide, 4 exp(x - y), 5 x / √y.
     pub fn binary(element: Element, operation: u32) -> Self {
         Self::elementwise(Shader::Binary, element).and("OPERATION", operation)
     }
 
-    /// `copy.wgsl`
+    /// Variant of `copy.wgsl`.
     pub fn copy(element: Element) -> Self {
         Self::elementwise(Shader::Copy, element)
     }
 
-    /// `fill.wgsl`
+    /// Variant of `fill.wgsl`.
     pub fn fill(element: Element) -> Self {
         Self::elementwise(Shader::Fill, element)
     }
 
-    /// `gather.wgsl`
+    /// Variant of `gather.wgsl`.
     pub fn gather(element: Element) -> Self {
         Self::elementwise(Shader::Gather, element)
     }
 
-    /// `unary.wgsl`; alpha and beta are parameters of a dispatch.
+    /// Variant of `unary.wgsl`; alpha and beta are parameters of a dispatch.
     pub fn unary(element: Element, result: Element, activation: Activation) -> Self {
         Self::elementwise(Shader::Unary, element).and("RESULT", result.alias()).and("ACTIVATION", activation.code())
     }
 
-    /// Elements that a lane of `reduce.wgsl` reduces, at most. An invocation runs no more loop iterations.
+    /// Largest number of elements that a lane of `reduce.wgsl` reduces, and so of its loop iterations.
     pub const REDUCE_BLOCK: u32 = 128;
 
-    /// `reduce.wgsl`; operation 0 sum, divided by the divisor, 2 maximum, 3 minimum.
+    /// Variant of `reduce.wgsl`; operation 0 sum, divided by the divisor, 2 maximum, 3 minimum.
     pub fn reduce(element: Element, result: Element, operation: u32) -> Self {
         Self::elementwise(Shader::Reduce, element)
             .and("RESULT", result.alias())
@@ -663,7 +665,8 @@ impl Variant {
             .and("PLACED", false)
     }
 
-    /// `reduce.wgsl`, the index of the first maximum; `placed` chooses among indices.
+    /// Variant of `reduce.wgsl` for the index of the first maximum; with `placed` the input has indices from an earlier
+    /// pass.
     pub fn argmax(element: Element, placed: bool) -> Self {
         Self::elementwise(Shader::Reduce, element)
             .and("RESULT", Value::TypeU32)
@@ -672,13 +675,13 @@ impl Variant {
             .and("PLACED", placed)
     }
 
-    /// `softmax.wgsl`
+    /// Variant of `softmax.wgsl`.
     pub fn softmax(element: Element) -> Self {
         let defines = Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias());
         Self::fixed(Shader::Softmax, defines)
     }
 
-    /// `matmul.wgsl`; `weights` is the storage of B.
+    /// Variant of `matmul.wgsl`; `weights` is the storage type of B.
     pub fn matmul(
         element: Element,
         weights: Element,
@@ -712,7 +715,7 @@ impl Variant {
         Self { defines, ..Self::stated(Shader::Matmul, tile.workgroup_bytes()) }
     }
 
-    /// `matvec.wgsl`; `wide` reads vec4s, which k, offsets and strides must be multiples of.
+    /// Variant of `matvec.wgsl`. With `wide` it reads vec4s; k, offsets and strides must then be multiples of 4.
     pub fn matvec(element: Element, weights: Element, bias: bool, activation: Activation, wide: bool) -> Self {
         let defines = Defines::new()
             .with("ELEMENT", element.alias())
@@ -725,27 +728,27 @@ impl Variant {
         Self::fixed(Shader::Matvec, defines)
     }
 
-    /// Lanes of a workgroup of `matvec.wgsl`, and the results that they make.
+    /// Number of lanes of a workgroup of `matvec.wgsl`.
     const MATVEC_LANES: u32 = 128;
-    /// See [`Self::matvec`].
+    /// Number of results of a workgroup of `matvec.wgsl`.
     pub const MATVEC_COLUMNS: u32 = 8;
-    /// Lanes of a result.
+    /// Number of lanes per result.
     pub const MATVEC_LANES_K: u32 = Self::MATVEC_LANES / Self::MATVEC_COLUMNS;
 
-    /// `layer_norm.wgsl`
+    /// Variant of `layer_norm.wgsl`.
     pub fn layer_norm() -> Self {
         Self::fixed(Shader::LayerNorm, Defines::new().with("WORKGROUP", 64))
     }
 
-    /// `mask.wgsl`
+    /// Variant of `mask.wgsl`.
     pub fn mask(element: Element) -> Self {
         Self::elementwise(Shader::Mask, element)
     }
 
-    /// Logits of a workgroup of `sample.wgsl` that counts.
+    /// Number of logits that a workgroup of `sample.wgsl` counts.
     pub const SAMPLE_SPAN: u32 = 1024;
 
-    /// `sample.wgsl`
+    /// Variant of `sample.wgsl`.
     pub fn sample(stage: SampleStage) -> Self {
         let defines = Defines::new()
             .with("WORKGROUP", if stage == SampleStage::Noise { LANES } else { 64 })
@@ -755,36 +758,36 @@ impl Variant {
         Self::fixed(Shader::Sample, defines)
     }
 
-    /// `loop_probe.wgsl`
+    /// Variant of `loop_probe.wgsl`.
     pub fn loop_probe() -> Self {
         Self::fixed(Shader::LoopProbe, Defines::new())
     }
 
-    /// `grid_probe.wgsl`
+    /// Variant of `grid_probe.wgsl`.
     pub fn grid_probe() -> Self {
         Self::fixed(Shader::GridProbe, Defines::new())
     }
 
-    /// `peak.wgsl`
+    /// Variant of `peak.wgsl`.
     pub fn peak(read: bool) -> Self {
         Self::fixed(Shader::Peak, Defines::new().with("READ", read))
     }
 
-    /// `subgroup_probe.wgsl`
+    /// Variant of `subgroup_probe.wgsl`.
     pub fn subgroup_probe() -> Self {
         Self::fixed(Shader::SubgroupProbe, Defines::new())
     }
 
-    /// The variant's module.
+    /// Composes the variant's WGSL module.
     ///
     /// # Errors
-    /// [`ComposeError`] if the source and the constants do not fit; a defect of this crate.
+    /// [`ComposeError`] if the source and the constants do not match, which would be a bug in this crate.
     pub fn compose(&self) -> Result<Composed, ComposeError> {
         compose(self.shader.stem(), self.shader.source(), &self.defines, snippet)
     }
 
-    /// [`Self::compose`] with loops that end after `limit` iterations of an invocation, as some software
-    /// rasterisers end them. For tests.
+    /// For tests: [`Self::compose`] with loops that end after `limit` iterations of an invocation, as some software
+    /// rasterisers end them.
     ///
     /// # Errors
     /// As [`Self::compose`].
@@ -794,7 +797,7 @@ impl Variant {
     }
 }
 
-/// Variants that between them take every branch of every kernel.
+/// Variants that together take every branch of every kernel.
 pub fn samples() -> Vec<Variant> {
     use Activation::{Linear, Sigmoid, Tanh};
     use Element::{F16, F32, U32};

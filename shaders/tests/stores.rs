@@ -1,13 +1,13 @@
-//! No lane stores a single component of a vector in memory that lanes share. WGSL lets such a store access
-//! the whole vector, so a neighbour's store to another component of it would be a race, and Metal and
-//! Direct3D compilers do write the whole vector.
+//! No lane stores a single component of a vector in memory that lanes share. WGSL allows such a store to access the
+//! whole vector, so it would race with another lane's store to another component, and the compilers of Metal and
+//! Direct3D do write the whole vector.
 
 use naga::front::Typifier;
 use naga::proc::ResolveContext;
 use naga::{AddressSpace, Block, Expression, Function, Handle, Module, Statement, TypeInner};
 use recurve_shaders::{reflect, samples};
 
-/// Every pointer that a block stores through.
+/// Collects the pointers through which a block stores.
 fn stored(block: &Block, out: &mut Vec<Handle<Expression>>) {
     for s in block.iter() {
         match s {
@@ -23,7 +23,7 @@ fn stored(block: &Block, out: &mut Vec<Handle<Expression>>) {
     }
 }
 
-/// Whether a pointer type is one to a vector in memory that lanes share.
+/// Whether a pointer type points to a vector in memory that lanes share.
 fn is_shared_vector(module: &Module, ty: &TypeInner) -> bool {
     let shared = |space| matches!(space, AddressSpace::WorkGroup | AddressSpace::Storage { .. });
     match *ty {
@@ -35,7 +35,7 @@ fn is_shared_vector(module: &Module, ty: &TypeInner) -> bool {
     }
 }
 
-/// How many stores of a function go to one component of a vector in memory that lanes share.
+/// The number of stores in a function to one component of a vector in memory that lanes share.
 fn component_stores_of(module: &Module, f: &Function) -> usize {
     let mut types = Typifier::new();
     let context = ResolveContext::with_locals(module, &f.local_variables, &f.arguments);
@@ -53,7 +53,7 @@ fn component_stores_of(module: &Module, f: &Function) -> usize {
     pointers.iter().filter(|p| to_component(p)).count()
 }
 
-/// The same of a module. A function that is handed a pointer shows the space in its argument's type.
+/// The number of such stores in a module. If a function takes a pointer, the type of its argument shows the memory.
 fn component_stores(module: &Module) -> usize {
     let functions = module.functions.iter().map(|(_, f)| f);
     functions.chain(module.entry_points.iter().map(|e| &e.function)).map(|f| component_stores_of(module, f)).sum()
@@ -72,7 +72,7 @@ fn no_kernel_stores_a_component_of_a_shared_vector() {
     assert!(stores > samples().len(), "there are stores to look at: {stores}");
 }
 
-/// A module with `body` as the body of its kernel, and functions before it.
+/// A module whose kernel has this body, with functions before it.
 fn module(functions: &str, body: &str) -> Module {
     let source = format!(
         "struct S {{ a: f32, v: vec3<f32> }}

@@ -1,4 +1,4 @@
-//! Every variant parses, validates, and translates to what Vulkan, Metal and DX12 compile.
+//! Every variant is parsed and validated, and translated to the languages of Vulkan, Metal and DX12.
 
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
@@ -55,7 +55,7 @@ fn every_kernel_has_a_sample() {
     assert_eq!(have, SHADERS.iter().copied().collect());
 }
 
-/// Every cell's snippet is in a sample of each skeleton, under the cell's name, and the list of cells has them all.
+/// Every cell's snippet occurs in a sample of each kernel under the cell's name, and the list of cells is complete.
 #[test]
 fn every_cell_has_its_samples() {
     let have: BTreeSet<_> = samples().iter().map(|v| v.name()).collect();
@@ -115,8 +115,8 @@ fn every_variant_translates_to_metal_and_direct3d() {
     }
 }
 
-/// An array of a lane's own, indexed at run time, spills to memory on real GPUs; the kernels unroll
-/// instead. Only `resident` variants, which are for software rasterisers, have one.
+/// A lane's array that is indexed at run time spills to memory on hardware GPUs, so the kernels use unrolled variables
+/// instead. Only `resident` variants, which are for software rasterisers, have such an array.
 #[test]
 fn only_resident_variants_have_private_arrays() {
     let mut resident = 0;
@@ -197,8 +197,8 @@ fn a_broken_module_is_refused_with_its_line() {
     let _ = Variant::loop_probe();
 }
 
-/// Bytes of workgroup memory by naga's layouter, as WebGPU counts them: each variable on its own, in
-/// sixteens.
+/// The size of workgroup memory from naga's layout, as WebGPU counts it: each variable rounded up to a multiple of 16
+/// bytes.
 fn workgroup_bytes(module: &naga::Module) -> u32 {
     let mut layouter = naga::proc::Layouter::default();
     layouter.update(module.to_ctx()).unwrap();
@@ -224,7 +224,7 @@ fn workgroup_memory_is_what_hosts_reckon_with_and_direct3d_has() {
     assert!(chosen > 100 && most > Variant::LEAST_WORKGROUP_BYTES, "{chosen} layouts of up to {most} bytes");
 }
 
-/// Whether a module calls a function of subgroups.
+/// Whether a module calls subgroup functions.
 fn calls_subgroups(module: &naga::Module) -> bool {
     let functions = module.functions.iter().map(|(_, f)| f);
     let mut bodies: Vec<_> =
@@ -262,7 +262,7 @@ fn modules_say_whether_they_use_subgroups_and_tell_browsers() {
     assert!(with > 1 && with < samples().len() / 2, "{with}");
 }
 
-/// The constants that kernels test are the bits that the host sets.
+/// The constants that kernels test are equal to the bits that the host sets.
 #[test]
 fn flags_are_the_bits_of_the_kernels() {
     let none = Flags::default();

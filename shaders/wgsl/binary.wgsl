@@ -1,4 +1,4 @@
-// out = x OP y with broadcasting: a dimension of size 1 has stride 0.
+// out = x OP y with broadcasting: along a dimension of size 1 an operand has stride 0.
 #import elements
 #import nan
 

@@ -1,4 +1,4 @@
-// Every element set to one value.
+// Sets every element to one value.
 #import elements
 
 struct Params {

@@ -1,15 +1,15 @@
-// Rows of a table by id, for a span of ids. The host has checked that every id is in range, as far as it knows
-// them; no id reads beyond the table in any case.
+// Selects rows of a table for a range of ids. The host has checked the ids against a bound that it knows; ids are also
+// clamped here, so none reads past the table.
 #import elements
 
 struct Params {
     count: u32,
     groups_x: u32,
     width: u32,
-    // Where the span begins in `ids`, and its first row in `out`, in elements.
+    // The first element of the range in `ids`, and the first element of its rows in `out`.
     ids_offset: u32,
     out_offset: u32,
-    // Of the table.
+    // Number of rows of the table.
     rows: u32,
     unused0: u32,
     unused1: u32,

@@ -5,11 +5,11 @@
 #import h_tile
 
 @group(0) @binding(0) var<uniform> p: Params;
-// [D, chunk, B, G·H], normalised if the cell is
+// [D, chunk, B, G·H]; normalized if the cell has layer normalization
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
-// [D, K4, G, H] of four neighbouring k, k over the state
+// [D, K4, G, H] vectors of four adjacent k, where k runs over the state
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// W_hr [D, H / 4, W] of four neighbouring units
+// W_hr, [D, H / 4, W] vectors of four adjacent units
 @group(0) @binding(3) var<storage, read> w_hr: array<vec4<WEIGHT>>;
 // [D, EXTRA]: peepholes [3, H]; gain and offset of W_hh h [2, G·H]; of c [2, H]
 @group(0) @binding(4) var<storage, read> extra: array<f32>;
@@ -22,7 +22,7 @@
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
 #if PROJECTION
-// What W_hr projects, padded with zeros.
+// The input of the projection W_hr, padded with zeros.
 var<workgroup> m_tile: array<vec4<f32>, H4>;
 #end
 var<workgroup> raw: array<f32, RAW>;
@@ -70,7 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         if IS_LSTM {
             if LAYER_NORM { norm = statistics(lane, H); }
-            // Lane and unit are one here too.
+            // Each lane reads and writes only its own unit, so overwriting is safe.
             for (var j = lane; j < H; j += WORKGROUP) { raw[j] = cell_output(e, j, norm); }
         }
 #if PROJECTION

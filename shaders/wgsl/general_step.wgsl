@@ -1,11 +1,11 @@
-// One timestep of an LSTM or GRU with layer normalization, or of an LSTM with a projection of h, behind
-// the product W_hh h: one workgroup per batch row and direction. PHASE 0 does it all; with a
-// projection PHASE 1 puts out what is projected, and PHASE 2 takes the projected h.
+// One timestep of an LSTM or GRU with layer normalization, or of an LSTM with a projection of h, after the product W_hh
+// h: one workgroup per batch row and direction. PHASE 0 computes everything. With a projection, PHASE 1 computes the
+// input of the projection, and PHASE 2 stores the projected h.
 #import recurrent
 #import general_cell
 
 @group(0) @binding(0) var<uniform> p: Params;
-// [D, chunk, B, G·H], normalised if the cell is
+// [D, chunk, B, G·H]; normalized if the cell has layer normalization
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
 // W_hh h [D, B, G·H], or in PHASE 2 the projected h [D, B, W]
 @group(0) @binding(2) var<storage, read> product: array<f32>;
@@ -17,7 +17,7 @@
 @group(0) @binding(5) var<storage, read_write> h_state: array<f32>;
 // [D, B, H]
 @group(0) @binding(6) var<storage, read_write> c_state: array<f32>;
-// [D, B, H]: what PHASE 1 puts out
+// [D, B, H]: the input of the projection, written by PHASE 1
 @group(0) @binding(7) var<storage, read_write> m_state: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 

@@ -1,14 +1,14 @@
-// A whole sequence in one dispatch by workgroups that run at the same time: each owns a tile of hidden units with
-// its weights, and hands h to the others through memory after every step. Whoever waits too long sets a flag and
-// everybody ends; the host then takes another way. What the cell makes of its sums is in its snippet; there is no
-// exchange in the middle of a step.
+// A whole sequence in one dispatch, by workgroups that run at the same time. Each computes a tile of hidden units with
+// its weights, and passes h to the others through memory after every timestep. A lane that waits too long sets a flag,
+// and all workgroups stop; the host then computes the call by `step`. The cell's snippet computes the states from the
+// sums. Cells with an exchange in the middle of a timestep cannot run here.
 #import exchange
 #import CELL
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, G·H]
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
-// [D, K4, G, H] of four neighbouring k
+// [D, K4, G, H] vectors of four adjacent k
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // [D, EXTRA_PARTS, H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
@@ -35,14 +35,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let begin = slice * K_SLICE;
     let first_row = group.y * BATCH_TILE;
     let reverse = is_reverse(p.flags, d);
-    // After the sums, slice b is row b's.
+    // After the sums are complete, slice b computes the states of row b.
     let row = min(first_row + slice, p.batch - 1u);
     let finishes = slice < BATCH_TILE && first_row + slice < p.batch && j < H;
     let state = d * p.batch + row;
     var done = 0u;
-    // Loads in vain so far.
+    // Number of unsuccessful loads so far.
     var spins = 0u;
-    // An earlier dispatch gave up, or a workgroup of this one: nothing is left to do.
+    // If an earlier dispatch or a workgroup of this one gave up, there is nothing to do.
     if lane == 0u { missing = u32(atomicLoad(&exchange[0]) == GAVE_UP); }
     workgroupBarrier();
     if workgroupUniformLoad(&missing) != 0u { return; }
@@ -64,10 +64,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         let t = time_of(s, p.timesteps, reverse);
         let slot = slot_of(s, p.chunk_first, p.chunk_steps, reverse);
         let place = select(t, s, (p.flags & READING_ORDER) != 0u);
-        // The h of every unit of this tile's rows, waited for a bounded time, into workgroup memory.
+        // Wait, for a limited time, for the h of all units of this tile's rows, and copy it to workgroup memory.
         //
-        // Every element of h is its own flag: a step's h is NOT_YET until the workgroup that owns the unit has
-        // stored it. Loads and stores of one atomic are ordered whatever else is not, so no fence is needed.
+        // Every element of h is its own flag: it has the value NOT_YET until the workgroup that computes the unit
+        // stores it. WGSL orders the loads and stores of a single atomic, so no fence is needed.
         let i = s - p.chunk_first;
         if lane == 0u { missing = 0u; }
         workgroupBarrier();
@@ -76,16 +76,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let k = v % H;
             let at = GRID_HEAD + ((i * p.directions + d) * p.batch + min(first_row + b, p.batch - 1u)) * H + k;
             var bits = atomicLoad(&exchange[at]);
-            // One lane's patience is for all it waits for in the dispatch.
+            // The limit applies to all of a lane's waiting in the dispatch.
             for (; bits == NOT_YET && spins < p.patience; spins++) {
-                // Nobody waits on once somebody has given up.
+                // Stop waiting if another lane has given up.
                 if spins % 64u == 15u && atomicLoad(&exchange[0]) == GAVE_UP { break; }
                 bits = atomicLoad(&exchange[at]);
             }
-            // Not the counter: a software rasteriser may leave the loop by itself.
+            // Test the bits and not the counter, because a software rasteriser may end the loop early.
             if bits == NOT_YET {
                 missing = 1u;
-                // At once, so that all others end too.
+                // Stored at once, so that all other lanes stop too.
                 atomicStore(&exchange[0], GAVE_UP);
             }
             h_tile[b * (4u * K4) + k] = bitcast<f32>(bits);
@@ -182,7 +182,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
         done++;
     }
-    // Whoever waited in vain, and whoever a software rasteriser took out of the loop, says so.
+    // A lane that gave up, or whose loop a software rasteriser ended, sets the flag.
     if done != p.steps { atomicStore(&exchange[0], GAVE_UP); }
 #unroll c CARRIED
     if finishes { c_state[(state * CARRIED + $cu) * H + j] = c$c; }

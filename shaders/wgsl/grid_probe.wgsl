@@ -1,5 +1,5 @@
-// Whether workgroups of one dispatch run at the same time: each hands a number to all others, round after
-// round, as the `*_grid` kernels hand h.
+// Finds out whether workgroups of one dispatch run at the same time: in every round each passes a number to all others,
+// as the `*_grid` kernels pass h.
 struct Params {
     groups: u32,
     rounds: u32,
@@ -8,7 +8,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-// How many gave up, then [rounds + 1, groups], zero where not yet written but for the first round.
+// The number of workgroups that gave up, then [rounds + 1, groups]; elements after the first round are zero until
+// written.
 @group(0) @binding(1) var<storage, read_write> exchange: array<atomic<u32>>;
 
 var<workgroup> missing: u32;
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             }
             if seen == 0u && r > 0u {
                 missing = 1u;
-                // At once, so that all others end too.
+                // Stored at once, so that all other workgroups stop too.
                 atomicStore(&exchange[0], 1u);
             }
         }

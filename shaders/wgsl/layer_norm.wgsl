@@ -1,11 +1,11 @@
-// Layer normalization over the last axis, in place: a workgroup per row.
+// Layer normalization over the last axis, in place: one workgroup per row.
 struct Params {
     rows: u32,
     width: u32,
     groups_x: u32,
-    // First element.
+    // Index of the first element.
     offset: u32,
-    // First element of gain and offset.
+    // Index of the first element of gain and offset.
     affine_offset: u32,
     epsilon: f32,
     unused0: u32,

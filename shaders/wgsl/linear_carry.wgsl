@@ -1,16 +1,16 @@
-// The way down of `linear_scan`: what came before a block reaches each of its steps. Between levels the
-// prefixes are completed in place; at the first level (APPLY) they are applied to the state.
+// The downward pass of `linear_scan`: combines each item of a block with the prefix of the blocks before it. Between
+// levels it completes the prefixes in place; at the first level (APPLY) it applies them to the state.
 #import recurrent
 
 @group(0) @binding(0) var<uniform> p: Params;
-// The complete prefixes of the level above, [D, blocks, B, H]; not read where there is one block
+// The complete prefixes of the level above, [D, blocks, B, H]; not read if there is only one block
 @group(0) @binding(1) var<storage, read> above: array<vec2<f32>>;
 // [D, items, B, H]
 @group(0) @binding(2) var<storage, read_write> prefixes: array<vec2<f32>>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(3) var<storage, read> valid: array<u32>;
 #if APPLY
-// [D, B, H] before and after
+// The state before and after, [D, B, H]
 @group(0) @binding(4) var<storage, read> h_before: array<f32>;
 @group(0) @binding(5) var<storage, read_write> h_after: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;

@@ -1,6 +1,6 @@
-// Minimal GRU and LSTM in O(log T): each step is `h -> a h + b`, and such maps compose, so that BLOCK
-// of them are scanned at once in workgroup memory (Hillis & Steele 1986). FROM_GATES makes the maps
-// of the first level; the levels above scan the composition of each block. `linear_carry` hands the
+// minGRU and minLSTM with depth O(log T). Each timestep is a map `h -> a h + b`. Such maps can be composed, so BLOCK of
+// them are scanned in parallel in workgroup memory (Hillis & Steele 1986). FROM_GATES computes the maps of the first
+// level from the gates; higher levels scan the composed maps of the blocks below. `linear_carry` then passes the
 // results down.
 #import recurrent
 #if FROM_GATES
@@ -8,9 +8,9 @@
 #end
 
 @group(0) @binding(0) var<uniform> p: Params;
-// The prefixes of each block, [D, items, B, H]
+// The prefixes inside each block, [D, items, B, H]
 @group(0) @binding(1) var<storage, read_write> prefixes: array<vec2<f32>>;
-// The whole of each block, [D, blocks, B, H]
+// The composed map of each block, [D, blocks, B, H]
 @group(0) @binding(2) var<storage, read_write> wholes: array<vec2<f32>>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(3) var<storage, read> valid: array<u32>;

@@ -1,5 +1,5 @@
-// How many loop iterations an invocation really executes. Some software rasterisers leave a loop
-// silently after a fixed number of iterations.
+// Counts how many loop iterations an invocation really executes. Some software rasterisers silently leave a loop after
+// a fixed number of iterations.
 struct Params {
     iterations: u32,
     unused0: u32,
@@ -15,7 +15,7 @@ fn main() {
     var done = 0u;
     var state = 1u;
     for (var i = 0u; i < p.iterations; i++) {
-        // Data dependent, so that the loop cannot be replaced by its result.
+        // Depends on data, so that the compiler cannot replace the loop by its result.
         state = state * 1664525u + out[0];
         done++;
     }

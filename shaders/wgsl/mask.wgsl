@@ -1,5 +1,5 @@
-// 1 for each row of `width` elements of which any differs from `value`, else 0: looks at `columns` of them,
-// and if they are not the first, at what was found before.
+// For each row of `width` elements: 1 if any element differs from `value`, else 0. A dispatch tests `columns` of the
+// elements; a later one combines its result with that of the dispatch before.
 #import elements
 #import nan
 

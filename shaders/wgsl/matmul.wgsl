@@ -1,6 +1,6 @@
-// C = act(A · B + bias), tiled: 64 lanes, LANES_M × LANES_N of them, each with 4·ROW_VECS rows of
-// 4·COLUMN_VECS results; K in steps of TILE_K through workgroup memory. B is [k, n], or [n, k]
-// with TRANSPOSED.
+// C = act(A · B + bias), computed in tiles: 64 lanes, arranged LANES_M × LANES_N, each with 4·ROW_VECS rows of
+// 4·COLUMN_VECS results. K is traversed in steps of TILE_K, which are loaded to workgroup memory. B is [k, n], or [n,
+// k] with TRANSPOSED.
 #import activations
 #import product
 
@@ -10,9 +10,9 @@
 @group(0) @binding(3) var<storage, read> bias: array<ELEMENT>;
 @group(0) @binding(4) var<storage, read_write> c: array<ELEMENT>;
 
-// [TILE_K][TILE_M / 4] of four neighbouring rows, and [TILE_K][TILE_N / 4] of four columns TILE_N / 4 apart, so
-// that neighbouring lanes both load and store neighbouring columns. A lane stores whole vectors: a store to
-// one component may write the others too.
+// a_tile is [TILE_K][TILE_M / 4] vectors of four adjacent rows. b_tile is [TILE_K][TILE_N / 4] vectors of four columns
+// that are TILE_N / 4 apart, so that adjacent lanes load and store adjacent columns. A lane stores whole vectors,
+// because a store to one component may write the others too.
 var<workgroup> a_tile: array<vec4<f32>, A_TILE>;
 var<workgroup> b_tile: array<vec4<f32>, B_TILE>;
 
@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
 #end
 #end
-    // Neighbouring lanes load neighbouring elements: along k where k is the inner dimension.
+    // Adjacent lanes load adjacent elements: along k where k is the inner dimension.
     let ka = lane % TILE_K;
     let line = lane / TILE_K;
 #unroll q A_LOADS
@@ -43,7 +43,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var k0 = 0u; k0 < p.k; k0 += TILE_K) {
 #unroll q A_LOADS
         {
-            // Loaded from a valid place in any case: a selection is cheaper than a branch.
+            // Always loads from a valid index and then selects, which is cheaper than a branch.
             let k = min(k0 + ka, p.k - 1u);
             let v = vec4<f32>(f32(a[a$q_0 + k]), f32(a[a$q_1 + k]), f32(a[a$q_2 + k]), f32(a[a$q_3 + k]));
             a_tile[ka * (TILE_M / 4u) + line + $qu * LINES] = select(vec4<f32>(), v, k0 + ka < p.k);
@@ -72,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
         workgroupBarrier();
 #if IN_PARTS
-        // Up to a bound that no compiler knows, or it would write the loop out itself.
+        // The bound is computed so that the compiler does not know it; otherwise it would unroll the loop.
         let known = min(TILE_K, p.k - k0);
         for (var q0 = 0u; q0 < known; q0 += K_UNROLL) {
 #else

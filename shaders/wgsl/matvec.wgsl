@@ -1,7 +1,6 @@
-// C = act(A · Bᵀ + bias) for few rows of A, B [n, k]: a matrix-vector product a row. LANES_K lanes share a
-// result's sum over k, so that neighbouring lanes read neighbouring elements of B, and nothing is read
-// twice. With WIDE they are read four at a time; offsets
-// and strides are in elements.
+// C = act(A · Bᵀ + bias) for few rows of A, with B [n, k]: a matrix-vector product per row. LANES_K lanes share the sum
+// over k of a result, so that adjacent lanes read adjacent elements of B, and no element of B is read twice for a row.
+// With WIDE they read four elements at a time; offsets and strides are always in elements.
 #import activations
 #import product
 

@@ -1,11 +1,11 @@
-// How fast an adapter multiplies and adds, or reads: what a roofline is made of. Without READ each lane
-// runs ITERATIONS of eight multiply-adds of vec4s that depend on themselves only; with READ it sums
-// vec4s of a buffer over and over.
+// Measures how fast an adapter can multiply and add, or read memory, for a roofline. Without READ, each lane runs
+// `iterations` times eight vec4 multiply-adds, each depending only on its own previous result. With READ, it sums the
+// vec4s of a buffer repeatedly.
 struct Params {
     iterations: u32,
-    // vec4s of the source.
+    // Number of vec4s of the source.
     count: u32,
-    // Lanes of the dispatch.
+    // Number of lanes of the dispatch.
     lanes: u32,
     factor: f32,
 }

@@ -1,6 +1,5 @@
-// IndRNN, minimal GRU and minimal LSTM a step after the other: no unit reads another, so each lane runs
-// one unit of one batch row and direction over all steps of the dispatch. KIND 0 is the IndRNN, 1
-// the minimal GRU, 2 the minimal LSTM.
+// IndRNN, minGRU and minLSTM, timestep by timestep. No unit depends on another, so each lane computes one unit of one
+// batch row and direction for all timesteps of the dispatch. KIND 0 is IndRNN, 1 minGRU, 2 minLSTM.
 #import recurrent
 #import minimal_cell
 

@@ -1,7 +1,7 @@
-// Reduction over one axis of [outer, axis, inner], a block of it a lane: with more than one block the results are
-// [outer, blocks, inner] and another dispatch reduces those. Block b has the elements b, b + blocks, b + 2 blocks
-// and so on, so that neighbouring lanes read neighbouring elements. Eight of them are added in pairs, which
-// keeps sums short.
+// Reduction over one axis of [outer, axis, inner]; each lane reduces one block of the axis. With several blocks the
+// results are [outer, blocks, inner], and another dispatch reduces those. Block b has the elements b, b + blocks, b + 2
+// blocks and so on, so that adjacent lanes read adjacent elements. Groups of eight elements are added in pairs, which
+// limits rounding errors.
 #import elements
 #import nan
 
@@ -11,9 +11,9 @@ struct Params {
     axis: u32,
     inner: u32,
     blocks: u32,
-    // What a sum is divided by.
+    // The divisor of a sum.
     divisor: f32,
-    // ARGMAX: the axis of x; that of `places` is `axis`.
+    // ARGMAX: the size of the axis of x; `axis` is that of `places`.
     whole: u32,
     unused: u32,
 }
@@ -21,7 +21,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<ELEMENT>;
 #if ARGMAX
-// PLACED: indices into the axis, [outer, axis, inner], of which one is chosen.
+// PLACED: indices into the axis of x, [outer, axis, inner], from which one is chosen.
 @group(0) @binding(2) var<storage, read> places: array<u32>;
 @group(0) @binding(3) var<storage, read_write> out: array<u32>;
 #else
@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         var place = block + n * p.blocks;
         if PLACED { place = min(places[base + n * stride], p.whole - 1u); }
         let v = f32(x[row + place * p.inner]);
-        // The first of several, NaN among them: blocks are not in order.
+        // The smallest index among equal elements, or among NaNs, wins; blocks do not visit elements in order.
         if n == 0u || is_above(v, highest) || (!is_above(highest, v) && place < best) {
             highest = v;
             best = place;

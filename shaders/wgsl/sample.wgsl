@@ -1,19 +1,19 @@
-// One token a row out of logits: the largest of `logit / temperature + noise` among the `top_k` largest
-// logits, the noise Gumbel's (Gumbel 1954), which draws from the softmax. The first NaN, if there is one. A
-// workgroup per row does it all where a row is short (WHOLE). Else COUNT finds the threshold, one bit a dispatch,
-// and the last stage puts out the logits with their noise, of which `reduce` finds the largest.
+// Draws one token per row of logits: the index of the largest `logit / temperature + noise` among the `top_k` largest
+// logits. With Gumbel noise (Gumbel 1954) this is a draw from the softmax. If there are NaNs, it is the index of the
+// first. For short rows one workgroup per row does everything (WHOLE). For others, COUNT finds the threshold of the top
+// k, one bit per dispatch, and the last stage writes the logits with their noise, of which `reduce` finds the largest.
 #import nan
 
 struct Params {
     rows: u32,
     width: u32,
     groups_x: u32,
-    // How many of the largest logits take part; logits equal to the last of them do too.
+    // The number of largest logits that can be drawn; logits equal to the last of them can be drawn too.
     top_k: u32,
     inverse_temperature: f32,
     seed: u32,
     position: u32,
-    // COUNT: the bit of the threshold, from the highest.
+    // COUNT: the index of the threshold's bit, from the highest.
     round: u32,
 }
 
@@ -26,7 +26,7 @@ var<workgroup> best: array<f32, WORKGROUP>;
 var<workgroup> place: array<u32, WORKGROUP>;
 #else
 #if COUNT
-// Logits that reach the threshold with each bit, [32, rows]
+// For each bit, the number of logits that reach the threshold with this bit set, [32, rows]
 @group(0) @binding(2) var<storage, read_write> counts: array<atomic<u32>>;
 
 var<workgroup> place: array<u32, WORKGROUP>;
@@ -43,13 +43,13 @@ fn pcg(v: u32) -> u32 {
     return (w >> 22u) ^ w;
 }
 
-// In (0, 1), from 23 bits, so that adding a half is exact and no logarithm below sees its pole.
+// A number in (0, 1) from 23 bits, so that adding 0.5 is exact and both logarithms below are finite.
 fn uniform_of(row: u32, i: u32) -> f32 {
     let bits = pcg(pcg(pcg(pcg(p.seed) ^ p.position) ^ row) ^ i);
     return (f32(bits >> 9u) + 0.5) / 8388608.0;
 }
 
-// Floats as integers in the same order.
+// Maps floats to integers with the same order.
 fn ordered(x: f32) -> u32 {
     let bits = bitcast<u32>(x);
     return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
@@ -78,7 +78,7 @@ fn count_from(base: u32, lane: u32, least: u32) -> u32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.y * p.groups_x + group.x;
     let base = min(row, p.rows - 1u) * p.width;
-    // The largest threshold that at least top_k logits reach, bit by bit.
+    // Finds, bit by bit, the largest threshold that at least top_k logits reach.
     var least = 0u;
     if p.top_k < p.width {
         for (var bit = 0x80000000u; bit > 0u; bit >>= 1u) {
@@ -115,7 +115,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if lane == 0u && row < p.rows { out[row] = min(place[0], p.width - 1u); }
 }
 #else
-// The bits of a row's threshold that are known after some rounds: those with which at least top_k logits reach it.
+// The bits of a row's threshold that are known after some rounds: a bit is set if at least top_k logits reach the
+// threshold with it.
 fn threshold(row: u32, rounds: u32) -> u32 {
     var least = 0u;
     for (var r = 0u; r < rounds; r++) {

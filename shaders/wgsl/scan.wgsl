@@ -1,7 +1,7 @@
-// A whole sequence in one dispatch: one workgroup per tile of batch rows and direction, a lane per hidden unit
-// (UNITS units a lane) with its states in registers, all h in workgroup memory. What the cell makes of its sums is
-// in its snippet, of the folder `cells`. With EXCHANGE the product of the cell's last gate comes behind the others,
-// of what the units hand to each other in the middle of a step.
+// A whole sequence in one dispatch: one workgroup per tile of batch rows and direction. Each lane computes one hidden
+// unit (or UNITS units) and keeps its states in registers; the h of all units is in workgroup memory. The cell's
+// snippet, in the folder `cells`, computes the states from the sums. With EXCHANGE, the product of the cell's last gate
+// follows the others; its operand consists of values that the units exchange in the middle of a timestep.
 #import recurrent
 #import joined
 #import h_tile
@@ -10,7 +10,7 @@
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, G·H]
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
-// [D, K4, G, H] of four neighbouring k
+// [D, K4, G, H] vectors of four adjacent k
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // [D, EXTRA_PARTS, H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
@@ -159,7 +159,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #end
                 let handed = exchanged(sums, h$u_$b);
                 h_floats[$bu * H_ROW + j$u] = handed.x;
-                // What the cell keeps for later takes the place of its first sum.
+                // The value that the unit keeps for `cell` replaces its first sum.
                 a0_$u_$b = handed.y;
             }
 #end

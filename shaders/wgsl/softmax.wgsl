@@ -1,5 +1,5 @@
-// Softmax over the last axis: a workgroup per row, three sweeps (maximum, sum, quotient). A NaN makes all of
-// its row NaN, by way of the sum.
+// Softmax over the last axis: one workgroup per row, three passes (maximum, sum, quotient). A NaN makes its whole row
+// NaN through the sum.
 #import nan
 
 struct Params {

@@ -1,28 +1,29 @@
-// One wave through stacked layers: layer l runs timestep s - l, for all layers at once, because each needs
-// of the layer below only the h that the wave before left. A workgroup per tile of hidden units, tile of
-// batch rows and layer. The first layer's input product is in `projection`; those above make theirs here,
-// beside the recurrent one. Lanes sum slices of k, which meet in workgroup memory.
+// One wave through stacked layers: layer l computes timestep s - l, for all layers at once, because each only needs the
+// h that the wave before computed for the layer below. One workgroup per tile of hidden units, tile of batch rows and
+// layer. The first layer's input product is in `projection`; the other layers compute theirs here together with the
+// recurrent product. Each lane sums a slice of k; the slices are added in workgroup memory.
 #import recurrent
 #import CELL
 
 @group(0) @binding(0) var<uniform> p: Params;
-// Of the first layer, [chunk, B, G·H]
+// The projection of the first layer, [chunk, B, G·H]
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
-// [L, 2, K4, G, H] of four neighbouring k: of the input, zeros for the first layer, and of h
+// [L, 2, K4, G, H] vectors of four adjacent k: the input weights (zeros for the first layer), then the recurrent
+// weights
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
-// [L, G + 3, H]: what is added to the input product, where that is not in the projection; then the cell's own,
-// up to [3, H]
+// [L, G + 3, H]: the biases of the input product (not used for the first layer), then the cell's own weights, up to [3,
+// H]
 @group(0) @binding(3) var<storage, read> extra: array<f32>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(4) var<storage, read> valid: array<u32>;
-// The current h, [L, B, K4] of four neighbouring units, and the next, [L, B, 4·K4]
+// The current h, [L, B, K4] vectors of four adjacent units, and the next, [L, B, 4·K4] floats
 @group(0) @binding(5) var<storage, read> h_now: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> h_next: array<f32>;
 // [L, B, CARRIED, H]
 @group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 
-// [K_SPLIT, BATCH_TILE, SUM_PARTS, UNIT_TILE]: a sum a gate; where the input of the last gate stays apart, one of that
+// [K_SPLIT, BATCH_TILE, SUM_PARTS, UNIT_TILE]: one sum per gate, and the input of the last gate if it is separate
 var<workgroup> sums: array<f32, SUMS>;
 
 @compute @workgroup_size(WORKGROUP)
@@ -33,7 +34,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let j = group.x * UNIT_TILE + unit;
     let jc = min(j, H - 1u);
     let first_row = group.y * BATCH_TILE;
-    // Before a layer's first and behind its last timestep its state stands still.
+    // Before a layer's first and after its last timestep its state does not change.
     let running = p.first_step >= layer && p.first_step - layer < p.timesteps;
     let t = select(0u, p.first_step - layer, running);
     let slot = select(0u, p.first_step - p.chunk_first, running && layer == 0u);

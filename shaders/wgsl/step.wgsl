@@ -1,43 +1,44 @@
-// One timestep: a workgroup per tile of hidden units, tile of batch rows and direction; each lane sums a slice of k
-// for one unit, the slices meet in workgroup memory, and the cell's snippet makes its states of the sums. A cell with
-// an exchange takes two dispatches: FIRST ends with what the units hand to each other, SECOND makes the product of
-// that and the rest. WHOLE is all other cells.
+// One timestep: one workgroup per tile of hidden units, tile of batch rows and direction. Each lane sums a slice of k
+// for one unit, the slices are added in workgroup memory, and the cell's snippet computes the states from the sums. A
+// cell with an exchange takes two dispatches: FIRST ends with the values that the units exchange, SECOND computes the
+// product of those and the rest. Other cells use WHOLE.
 #import recurrent
 #import CELL
 
 @group(0) @binding(0) var<uniform> p: Params;
 // [D, chunk, B, G·H]
 @group(0) @binding(1) var<storage, read> projection: array<f32>;
-// [D, K4, G, H] of four neighbouring k
+// [D, K4, G, H] vectors of four adjacent k
 @group(0) @binding(2) var<storage, read> weights: array<vec4<WEIGHT>>;
 // lengths [B] or mask [B, T]
 @group(0) @binding(3) var<storage, read> valid: array<u32>;
-// The current h, [D, B, K4] of four neighbouring units
+// The current h, [D, B, K4] vectors of four adjacent units
 @group(0) @binding(4) var<storage, read> h_now: array<vec4<f32>>;
 #if WHOLE
 // [D, EXTRA_PARTS, H]
 @group(0) @binding(5) var<storage, read> extra: array<f32>;
-// The next h, [D, B, 4·K4]
+// The next h, [D, B, 4·K4] floats
 @group(0) @binding(6) var<storage, read_write> h_next: array<f32>;
 // [D, B, CARRIED, H]
 @group(0) @binding(7) var<storage, read_write> c_state: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 #end
 #if FIRST
-// What the units hand to each other, [D, B, 4·K4], and what each keeps, [D, B, H]
+// The values that the units exchange, [D, B, 4·K4], and those that each unit keeps, [D, B, H]
 @group(0) @binding(5) var<storage, read_write> handed: array<f32>;
 @group(0) @binding(6) var<storage, read_write> kept: array<f32>;
 #end
 #if SECOND
-// What the units handed to each other, [D, B, K4] of four neighbouring units, and what each kept, [D, B, H]
+// The values that the units exchanged, [D, B, K4] vectors of four adjacent units, and those that each unit kept, [D, B,
+// H]
 @group(0) @binding(5) var<storage, read> handed: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read> kept: array<f32>;
-// The next h, [D, B, 4·K4]
+// The next h, [D, B, 4·K4] floats
 @group(0) @binding(7) var<storage, read_write> h_next: array<f32>;
 @group(0) @binding(8) var<storage, read_write> y: array<f32>;
 #end
 
-// [K_SPLIT, BATCH_TILE, SUMMED, UNIT_TILE]: SUMMED gates from FROM on.
+// [K_SPLIT, BATCH_TILE, SUMMED, UNIT_TILE]: SUMMED gates, from FROM on.
 var<workgroup> sums: array<f32, SUMS>;
 
 @compute @workgroup_size(WORKGROUP)

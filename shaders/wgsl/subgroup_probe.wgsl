@@ -1,5 +1,5 @@
-// Whether neighbouring invocations of a workgroup are neighbours in their subgroup, in groups of eight:
-// what a sum over neighbouring lanes by shuffles relies on and WGSL does not promise.
+// Finds out whether adjacent invocations of a workgroup are adjacent in their subgroup, in groups of eight. Sums over
+// adjacent lanes by shuffles require this, and WGSL does not guarantee it.
 #subgroups
 struct Params {
     seed: u32,
@@ -9,7 +9,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-// For each lane the seed and the sum of the numbers of its group of eight.
+// For each lane, the seed plus the sum of the numbers of its group of eight.
 @group(0) @binding(1) var<storage, read_write> out: array<u32>;
 
 @compute @workgroup_size(256)

@@ -50,7 +50,7 @@ def named(modules):
     return {f"layers.{n}.{k}": v for n, m in enumerate(modules) for k, v in m.state_dict().items()}
 
 
-# Many to one: is a review good or bad? "not" turns the next word round.
+# Many to one: is a review positive or negative? "not" inverts the next word.
 words = "<pad> the film plot acting is was and not very good great fun bad dull awful".split()
 polarity = {"good": 1, "great": 1, "fun": 1, "bad": -1, "dull": -1, "awful": -1}
 

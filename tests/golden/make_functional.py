@@ -16,7 +16,7 @@ arrays = {}
 
 
 def f32(t):
-    """Numbers that f32 holds exactly, so that both sides have the same."""
+    """Numbers that f32 represents exactly, so that both sides use the same values."""
     return t.to(torch.float32).to(torch.float64)
 
 
@@ -50,7 +50,7 @@ def given(net, name, *shape):
     return x
 
 
-# An encoder whose final state begins the decoder.
+# An encoder whose final state is the decoder's initial state.
 net = "seq2seq"
 source = given(net, "source", 2, 6, 3)
 target = torch.randint(0, 7, (2, 4))
@@ -74,7 +74,7 @@ a, b = shared(left)[1][0], shared(right)[1][0]
 keep(net, "code", a)
 keep(net, "score", torch.sigmoid(score(torch.cat([a - b, a * b], -1))))
 
-# Branches that meet over time, and initial states of both directions out of another input.
+# Branches that are joined along time, and initial states of both directions from another input.
 net = "meeting"
 x, start = given(net, "x", 2, 5, 3), given(net, "start", 2, 4)
 gru = recurrent(net, 0, torch.nn.GRU(3, 4, batch_first=True), True)

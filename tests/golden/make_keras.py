@@ -31,7 +31,7 @@ def normal(*shape):
 inputs = {"x": normal(2, 5, 4)}
 inputs["book"] = np.array([[[0.1, 4.2, 1.5, 1.1, 2.8], [1.0, 3.1, 2.5, 0.7, 1.1],
                             [0.3, 2.1, 1.5, 2.1, 0.1], [2.2, 1.4, 0.5, 0.9, 1.1]]], f32)
-# Padding by zeros behind, before and between; one sequence is padding only.
+# Padding by zeros after, before and between data; one sequence is padding only.
 padded = normal(3, 5, 4)
 padded[0, 3:], padded[1, :2], padded[2] = 0, 0, 0
 inputs["padded"] = padded

@@ -109,7 +109,7 @@ def case(name, heads, exponential, both=False, initial=False, valid=None, extrem
         h0 = f32(rng.standard_normal((B, H)))
         c0, m0 = f32(rng.standard_normal((2, B, H)))
         n0 = f32(rng.random((B, H)) + 0.5)
-        # Some units are empty: what their m says must not matter.
+        # Some units are empty (n = 0): their m must not matter.
         c0[:, ::3], n0[:, ::3] = 0, 0
         if initial:
             arrays.setdefault("h0", []).append(h0)

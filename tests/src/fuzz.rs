@@ -1,9 +1,9 @@
-//! The differential fuzzer of recurrent cells: random layers, run in every way that a device has, against the
+//! The differential fuzzer of recurrent cells: random layers, run in every way that a device has, and compared with the
 //! f64 reference.
 //!
-//! A [`Plan`] says everything about a case but the numbers, which its seed makes. It is drawn from a seed, written
-//! as a line of JSON, and made smaller when it fails. `tests/tests/fuzz.rs` runs a fixed number of plans and all
-//! of `fixtures/fuzz_cells.txt`; `cargo xtask fuzz cells` runs as many as it is told.
+//! A [`Plan`] describes a case completely, except for the numbers, which are drawn from its seed. Plans are drawn from
+//! a seed, can be written as a line of JSON, and are simplified when they fail. `tests/tests/fuzz.rs` runs a fixed
+//! number of plans and all of `fixtures/fuzz_cells.txt`; `cargo xtask fuzz cells` runs as many as it is told.
 
 use crate::{Case, Random, numerics, poison, wide};
 use recurve::testing::{Mismatch, Tolerance, compare};
@@ -17,17 +17,17 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The directions of a plan, in the order in which the layer has them.
+/// The directions of a plan, in the order of the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Directions {
-    /// One direction.
+    /// One direction, forward.
     Forward,
-    /// One direction.
+    /// One direction, reverse.
     Reverse,
-    /// Forward first.
+    /// Both directions, forward first.
     Both,
-    /// Reverse first.
+    /// Both directions, reverse first.
     ReverseFirst,
 }
 
@@ -48,17 +48,17 @@ impl Directions {
 pub enum Valid {
     /// All.
     All,
-    /// Random lengths, 0 and T among them.
+    /// Random lengths; 0 and T occur.
     Lengths,
     /// A mask with holes.
     Holes,
-    /// A mask that leaves out the beginning of each sequence.
+    /// A mask that excludes the beginning of each sequence.
     Left,
-    /// A mask that leaves out everything.
+    /// A mask that excludes all timesteps.
     Nothing,
 }
 
-/// Which function a plan calls.
+/// The function that a plan calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Door {
@@ -66,54 +66,54 @@ pub enum Door {
     Kernel,
     /// [`Recurrent::forward_tokens`].
     Tokens,
-    /// [`RecurrentLayer::forward_with`]: any number of layers.
+    /// [`RecurrentLayer::forward_with`], with any number of layers.
     Layer,
-    /// [`RecurrentLayer::step`], once a timestep.
+    /// [`RecurrentLayer::step`], once per timestep.
     Steps,
 }
 
-/// A case: everything but the numbers, which the seed makes.
+/// The description of a case, except for the numbers, which are drawn from the seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// Behind weights, inputs, states and what is valid.
+    /// The seed of weights, inputs, states and valid timesteps.
     pub seed: u64,
-    /// Which function is called.
+    /// The function that is called.
     pub door: Door,
-    /// B, T, I, H
+    /// Batch size `B`, timesteps `T`, input features `I`, hidden units `H`.
     pub sizes: [usize; 4],
-    /// L
+    /// Number of stacked layers, `L`.
     pub layers: usize,
-    /// D
+    /// The directions of each layer.
     pub directions: Directions,
     /// The cell.
     pub cell: Cell,
-    /// The candidate of the second direction, where it has another.
+    /// The candidate's activation in the second direction, if it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second: Option<Activation>,
     /// The biases.
     pub bias: Bias,
     /// How weight matrices are stored.
     pub storage: WeightStorage,
-    /// Weights are uniform in ± this over the root of the number of products.
+    /// Weights are uniform in ± this value divided by the square root of the number of products.
     pub scale: f32,
-    /// Random initial states, in place of none.
+    /// Whether there are random initial states.
     pub states: bool,
     /// Which timesteps are valid.
     pub valid: Valid,
-    /// Outputs where a mask says no repeat h, in place of zero.
+    /// Whether outputs repeat h where the mask is zero, instead of being zero.
     pub repeat: bool,
-    /// The input is `[T, B, I]`.
+    /// Whether the input is `[T, B, I]`.
     pub time_major: bool,
-    /// Outputs of a reverse direction in the order in which they were computed.
+    /// Whether outputs of a reverse direction come in the order in which they were computed.
     pub reading_order: bool,
-    /// The final states only.
+    /// Whether only the final states are computed.
     pub last: bool,
-    /// Timesteps of a chunk of the projection; 0 for the budget that users get.
+    /// Number of timesteps of a chunk of the projection; 0 for the default.
     pub chunk: usize,
 }
 
-/// A plan as one line of JSON, which [`std::str::FromStr`] reads again.
+/// A plan as one line of JSON, which [`std::str::FromStr`] reads.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
@@ -141,7 +141,7 @@ fn percent(r: &mut Random, p: usize) -> bool {
     r.below(100) < p
 }
 
-/// A size of at most 300: small ones, and those around vectors, workgroups and tiles, more often than others.
+/// A size of at most 300. Small sizes, and sizes around those of vectors, workgroups and tiles, are more likely.
 fn size(r: &mut Random) -> usize {
     const EDGES: [usize; 22] = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257];
     match r.below(10) {
@@ -171,7 +171,7 @@ fn activation(r: &mut Random) -> Activation {
 }
 
 impl Plan {
-    /// A plan behind a seed, of at most `work` multiply-adds.
+    /// Draws the plan for a seed, of at most `work` multiply-adds.
     pub fn draw(seed: u64, work: usize) -> Self {
         let r = &mut Random(seed);
         let kinds = [
@@ -190,7 +190,7 @@ impl Plan {
         ];
         let mut cell = pick(r, &kinds);
         if percent(r, 30) {
-            // A minimal LSTM divides by its gates, which must not both be shut.
+            // A minimal LSTM divides by the sum of its gates, which must not both be 0.
             if cell.kind != CellKind::MinLstm {
                 cell.gates = [activation(r), activation(r), activation(r)];
             }
@@ -245,7 +245,7 @@ impl Plan {
             chunk: if percent(r, 40) { 1 + r.below(5) } else { 0 },
         }
         .normal();
-        // Sequences and batches give way, so that large layers are seen too.
+        // Sequences and batches are reduced first, so that large layers occur too.
         while plan.work() > work && plan.sizes[..2] != [1, 1] {
             let n = usize::from(plan.sizes[1] >= plan.sizes[0]);
             plan.sizes[n] = (plan.sizes[n] / 2).max(1);
@@ -256,7 +256,7 @@ impl Plan {
         plan.normal()
     }
 
-    /// Multiply-adds.
+    /// Number of multiply-adds.
     fn work(&self) -> usize {
         let [b, t, i, h] = self.sizes;
         let (g, d, w) = (self.cell().kind.gates(), self.directions.list().len(), self.width());
@@ -265,7 +265,7 @@ impl Plan {
         b * t * d * g * h * (first + others)
     }
 
-    /// The cell.
+    /// The cell of the first direction.
     pub fn cell(&self) -> Cell {
         self.cell
     }
@@ -274,7 +274,7 @@ impl Plan {
         self.cell().state_size(self.sizes[3])
     }
 
-    /// Without what contradicts the rest: options that the cell or the door does not know.
+    /// Removes options that contradict each other or that the cell or the called function does not have.
     #[must_use]
     fn normal(mut self) -> Self {
         let mut cell = self.cell();
@@ -306,12 +306,12 @@ impl Plan {
         match self.door {
             Door::Kernel | Door::Tokens => self.layers = 1,
             Door::Layer | Door::Steps => {
-                // What only the kernels' own door has.
+                // Options that only the kernels' own functions have.
                 (self.second, self.chunk, self.last) = (None, 0, false);
                 if self.directions == Directions::ReverseFirst {
                     self.directions = Directions::Both;
                 }
-                // A layer that reads backwards is Keras's.
+                // A layer that reads backwards follows Keras's order.
                 self.reading_order = self.directions == Directions::Reverse;
             }
         }
@@ -327,7 +327,7 @@ impl Plan {
         self
     }
 
-    /// Plans that are a little simpler.
+    /// Plans that are slightly simpler.
     fn simpler(&self) -> Vec<Self> {
         let mut all = Vec::new();
         let mut add = |change: &dyn Fn(&mut Self)| {
@@ -385,19 +385,19 @@ impl Plan {
 
 /// The numbers of a plan.
 struct Numbers {
-    /// A list of directions a layer.
+    /// For each layer its directions with their weights.
     layers: Vec<Vec<(Direction, DirectionWeights<f32>)>>,
-    /// `[B, T, I]`
+    /// The input, `[B, T, I]`.
     x: Vec<f32>,
-    /// A table `[V, I]`, and the ids `[B, T]` that chose the rows of `x`.
+    /// A table `[V, I]` and ids `[B, T]`, which select the rows of `x`.
     tokens: Option<(Vec<f32>, Vec<u32>)>,
-    /// `[L·D, B, W]`
+    /// The initial h, `[L·D, B, W]`.
     h0: Option<Vec<f32>>,
-    /// `[L·D, B, H]`
+    /// The initial c, `[L·D, B, H]`.
     c0: Option<Vec<f32>>,
-    /// `[B]`
+    /// Lengths, `[B]`.
     lengths: Option<Vec<u32>>,
-    /// `[B, T]`
+    /// Mask, `[B, T]`.
     mask: Option<Vec<u32>>,
 }
 
@@ -415,11 +415,11 @@ impl Plan {
                 case = case.with_peepholes(r.below(usize::MAX) as u64);
             }
             for (_, w) in &mut case.directions {
-                // Drawn within ±1/√H, however many features there are.
+                // Weights are drawn within ±1/√H; this scales them for the number of features.
                 let narrower = self.scale * (h as f32 / input as f32).sqrt().min(1.0);
                 w.w_ih.iter_mut().for_each(|v| *v *= narrower);
                 match cell.kind {
-                    // u of an IndRNN, whose states would grow without bound beyond 1.
+                    // The u of an IndRNN: with values above 1 its states would grow without bound.
                     CellKind::IndRnn => w.w_hh = r.floats(h, self.scale.min(1.0)),
                     _ => w.w_hh.iter_mut().for_each(|v| *v *= self.scale),
                 }
@@ -434,6 +434,7 @@ impl Plan {
                 WeightStorage::F32 => case,
                 WeightStorage::F16 => case.with_f16_weights(),
                 WeightStorage::Int8 => case.with_int8_weights(),
+                other => panic!("{} has no case", other.name()),
             };
             case.directions
         });
@@ -473,7 +474,8 @@ impl Plan {
         if self.repeat { MaskedOutput::Repeat } else { MaskedOutput::Zero }
     }
 
-    /// The truth: in f64, or with every number off by about `rounding`, relative, as if it had been rounded so.
+    /// The reference outputs in f64. With `rounding`, every number is changed at random by about that relative amount
+    /// first.
     fn truth(&self, n: &Numbers, rounding: Option<(f64, u64)>) -> crate::Outputs<f64> {
         let [b, t, i, h] = self.sizes;
         let (dirs, w) = (self.directions.list(), self.width());
@@ -502,9 +504,11 @@ impl Plan {
                     norm_ih: near(&weights.norm_ih),
                     norm_hh: near(&weights.norm_hh),
                     norm_c: near(&weights.norm_c),
+                    ..DirectionWeights::default()
                 };
                 if let Some((size, seed)) = rounding {
-                    // Sums and activations are off by an amount that does not depend on the weights' size.
+                    // The errors of sums and activations do not depend on the size of the weights, so biases are
+                    // changed too.
                     wide.b_ih.resize(self.cell().kind.gates() * h, 0.0);
                     let off = Random(seed ^ 7).floats(wide.b_ih.len(), 1.0);
                     wide.b_ih.iter_mut().zip(off).for_each(|(v, e)| *v += size * f64::from(e));
@@ -539,9 +543,10 @@ impl Plan {
         crate::Outputs { y: x, h: hs, c: cs }
     }
 
-    /// The bound of `docs/numerics.md`, absolute and relative. It holds for sums of 16 + 64 products in one layer; the
-    /// error of a sum grows with the root of their number, and every layer adds its own. Stored weights are rounded
-    /// before the reference sees them, so their rounding is no error.
+    /// The bound of `docs/numerics.md`, absolute and relative, adapted to this plan. That bound holds for sums of 16 +
+    /// 64 products in one layer; the error of a sum grows with the square root of the number of products, and every
+    /// layer adds its own. Weights are rounded to their storage type before the reference is computed, so this rounding
+    /// is no error.
     pub fn tolerance(&self) -> Tolerance {
         let [_, _, i, _] = self.sizes;
         let widest = if self.layers > 1 { i.max(self.directions.list().len() * self.width()) } else { i };
@@ -550,7 +555,7 @@ impl Plan {
     }
 }
 
-/// What a device made of a plan.
+/// The result of a plan on a device.
 struct Got {
     y: Option<Vec<f32>>,
     h: Vec<f32>,
@@ -558,7 +563,7 @@ struct Got {
 }
 
 enum Stop {
-    /// The device says that it cannot, in a typed error.
+    /// The device refuses the plan with a typed error.
     Refused,
     Failed(String),
 }
@@ -581,42 +586,43 @@ impl From<LayerError> for Stop {
     }
 }
 
-/// What to try of the ways in which a device can run a plan.
+/// Which of a device's ways of running a plan are tried.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice<'a> {
-    /// One strategy and one layout, as the plan's seed says.
+    /// One strategy and one layout, chosen by the plan's seed.
     Some,
-    /// Everything.
+    /// All of them.
     All,
-    /// One, by the name that [`Fault`] gives.
+    /// The one with this name, as in [`Fault`].
     Named(&'a str),
 }
 
-/// A plan gone wrong.
+/// A failure of a plan.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// The strategy or layout, empty on the CPU.
+    /// The strategy or layout; empty on the CPU.
     pub way: String,
-    /// How.
+    /// What went wrong.
     pub message: String,
 }
 
-/// What running a plan on a device came to.
+/// The result of running a plan on a device.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Ways whose results agree.
+    /// Number of ways whose results agree with the reference.
     pub passed: usize,
-    /// Ways that the device refused.
+    /// Number of ways that the device refused.
     pub refused: usize,
-    /// Ways whose results were held to the plan's own sensitivity to rounding, because it exceeds the bound.
+    /// Number of ways whose results were compared with the plan's own sensitivity to rounding, because that exceeds the
+    /// bound.
     pub sensitive: usize,
-    /// Ways that went wrong.
+    /// The failures.
     pub faults: Vec<Fault>,
-    /// The worst error as a share of the bound, over ways that were held to the bound.
+    /// The largest error as a fraction of the bound, over results that were compared with the bound.
     pub worst: f64,
 }
 
-/// A way to run a layer.
+/// A way of running a layer.
 #[derive(Clone, Copy)]
 enum Way {
     By(Strategy),
@@ -651,18 +657,16 @@ impl Plan {
             };
             return Ok(Subject::Kernel(Recurrent::new(&config, device)?));
         }
-        let spec = RecurrentSpec {
-            cell: self.cell,
-            num_layers: self.layers,
-            bidirectional: (self.directions == Directions::Both).then_some(Merge::Concat),
-            go_backwards: self.directions == Directions::Reverse,
-            bias: self.bias,
-            time_major: self.time_major,
-            zero_output_for_mask: !self.repeat,
-            weight_storage: self.storage,
-            return_sequences: true,
-            ..RecurrentSpec::new(self.cell(), h)
-        };
+        let mut spec = RecurrentSpec::new(self.cell(), h);
+        spec.cell = self.cell;
+        spec.num_layers = self.layers;
+        spec.bidirectional = (self.directions == Directions::Both).then_some(Merge::Concat);
+        spec.go_backwards = self.directions == Directions::Reverse;
+        spec.bias = self.bias;
+        spec.time_major = self.time_major;
+        spec.zero_output_for_mask = !self.repeat;
+        spec.weight_storage = self.storage;
+        spec.return_sequences = true;
         let mut weights = Weights::new();
         let rows = self.cell().kind.gates() * h;
         for (l, layer) in n.layers.iter().enumerate() {
@@ -692,7 +696,7 @@ impl Plan {
         Ok(Subject::Layer(RecurrentLayer::new("case", &spec, i, &weights, "net", device)?))
     }
 
-    /// All ways to run the plan's layer.
+    /// All ways of running the plan's layer.
     fn ways(&self, subject: &Subject, device: &Device) -> Result<Vec<Way>, Stop> {
         if *device == Device::Cpu {
             return Ok(vec![Way::By(Strategy::Auto)]);
@@ -702,7 +706,7 @@ impl Plan {
             (Subject::Kernel(k), _) => {
                 all.extend(k.candidates(self.sizes[0], self.sizes[1])?.into_iter().map(Way::Layout));
             }
-            // A step is one by the rule.
+            // Steps always use the default strategy.
             (_, Door::Steps) => all.truncate(1),
             _ => {}
         }
@@ -737,6 +741,7 @@ impl Plan {
                     strategy: if let Way::By(s) = way { s } else { Strategy::Auto },
                     candidate: if let Way::Layout(c) = way { Some(c) } else { None },
                     projection_budget: if self.chunk == 0 { 64 << 20 } else { self.chunk * row },
+                    ..ForwardArgs::default()
                 };
                 let out = match &n.tokens {
                     Some((table, ids)) => {
@@ -786,8 +791,8 @@ impl Plan {
         Ok(Got { y, h: h.to_vec()?, c: c.map(|c| c.to_vec()).transpose()? })
     }
 
-    /// How a result compares with the truth: the worst error as a share of the bound, or `None` where the plan is
-    /// more sensitive to rounding than the bound says and the result is within that sensitivity.
+    /// Compares a result with the reference. Returns the largest error as a fraction of the bound, or `None` if the
+    /// plan is more sensitive to rounding than the bound assumes and the result is within that sensitivity.
     fn judge(&self, n: &Numbers, want: &crate::Outputs<f64>, got: &Got) -> Result<Option<f64>, String> {
         if got.y.is_none() != self.last {
             return Err("y is there where only the last state was asked for, or the reverse".into());
@@ -818,14 +823,14 @@ impl Plan {
         Ok(worst)
     }
 
-    /// Unbounded activations, large weights and steps of ThresholdedRelu can magnify any rounding. How much they do
-    /// in this plan is seen by rounding its numbers at random, and looking how far the truth moves.
+    /// Unbounded activations, large weights and the jumps of ThresholdedRelu can magnify rounding errors. To find out
+    /// by how much, the plan's numbers are rounded at random, and the change of the reference outputs is measured.
     fn judge_by_sensitivity(&self, n: &Numbers, name: &str, got: &[f32], want: &[f64]) -> Result<(), String> {
         let width = if name == "c" { self.sizes[3] } else { self.width() };
         let mut moved = vec![0.0f64; want.len()];
         let cell = self.cell();
         let steps = [cell.candidate, cell.output, self.cell_of(1).candidate].into_iter().chain(cell.gates);
-        // Whether a step is crossed is a matter of luck, which takes more trials.
+        // Whether a value crosses a jump is a matter of chance, so more trials are needed.
         let jumps = steps.into_iter().any(|a| matches!(a, Activation::ThresholdedRelu { .. }));
         let trials = if jumps { 48 } else { 8 };
         for trial in 0..trials {
@@ -843,7 +848,7 @@ impl Plan {
             for (j, (&g, &w)) in got.iter().zip(want).enumerate() {
                 let allowed = tolerance.abs + tolerance.rel * w.abs() + SAFETY * row;
                 let error = (f64::from(g) - w).abs();
-                // A NaN is no agreement.
+                // NaN never agrees.
                 if error.is_nan() || error > allowed {
                     let at = n * width + j;
                     return Err(format!(
@@ -855,8 +860,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Runs the plan on a device. `None` where the truth is nothing to compare with: not finite, too large for f32
-    /// to have digits left, or moved by a hundredth of itself when its numbers are rounded.
+    /// Runs the plan on a device. `None` if the reference outputs are useless for a comparison: not finite, too large
+    /// for f32 to have digits left, or changed by a hundredth when the plan's numbers are rounded.
     pub fn check(&self, device: &Device, choice: Choice<'_>) -> Option<Report> {
         let numbers = self.numbers();
         let want = self.truth(&numbers, None);
@@ -914,8 +919,8 @@ impl Plan {
         Some(report)
     }
 
-    /// Whether rounding its numbers once moves the plan's truth so far that nothing could be learned from it. Only
-    /// for plans that may be: with bounded gates and weights of usual scale, none is.
+    /// Whether rounding its numbers once changes the plan's outputs so much that a comparison would mean nothing. Only
+    /// computed for plans where this is possible: with bounded gates and weights of usual scale it is not.
     fn is_chaotic(&self, n: &Numbers, want: &crate::Outputs<f64>) -> bool {
         let off = self.truth(n, Some((ROUNDING, self.seed ^ 0xC4A05)));
         let far = |a: &[f64], b: &[f64]| {
@@ -924,7 +929,7 @@ impl Plan {
         far(&off.y, &want.y) || far(&off.h, &want.h) || far(&off.c, &want.c)
     }
 
-    /// The simplest plan found that still fails on this device, within some tens of seconds.
+    /// The simplest plan that still fails on this device, among those tried within some tens of seconds.
     #[must_use]
     pub fn shrink(&self, device: &Device) -> Self {
         let end = std::time::Instant::now() + std::time::Duration::from_secs(40);
@@ -939,14 +944,14 @@ impl Plan {
     }
 }
 
-/// By how much numbers are moved to see how sensitive a plan is: eight roundings of f32.
+/// The relative amount by which numbers are changed to measure sensitivity: eight roundings of f32.
 const ROUNDING: f64 = 5e-7;
 
-/// How much further than that a result may be off: a device rounds every sum of every step, each by up to the root
-/// of the number of products, where the trial rounds each number once.
+/// A result may differ by this many times the measured sensitivity: a device rounds every sum of every timestep, each
+/// by up to the square root of the number of products, while the trial rounds each number once.
 const SAFETY: f64 = 16.0;
 
-/// A panic is a failure like others.
+/// Runs `f`, and treats a panic like any other failure.
 fn catch<T>(f: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
     catch_unwind(AssertUnwindSafe(f)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -955,7 +960,7 @@ fn catch<T>(f: impl FnOnce() -> Result<T, Stop>) -> Result<T, Stop> {
     })
 }
 
-/// The seed of the nth plan of a run.
+/// The seed of the n-th plan of a run.
 pub fn seed_of(run: u64, n: u64) -> u64 {
     Random(run ^ n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).below(usize::MAX) as u64
 }

@@ -1,5 +1,4 @@
-//! What Recurve's tests share: the devices they run on, random layers with their f64 reference, and
-//! readers of fixtures.
+//! Shared by Recurve's tests: the devices they run on, random layers with their f64 reference, and readers of fixtures.
 
 #![forbid(unsafe_code)]
 
@@ -22,11 +21,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The GPU that the tests use: the one named by `RECURVE_TEST_DEVICE`, else a real one, else a
-/// software one.
+/// The GPU that the tests use: the one named by `RECURVE_TEST_DEVICE`, else a hardware GPU, else a software one.
 ///
 /// # Panics
-/// If there is none: GPU tests are never skipped.
+/// If there is none, because GPU tests are never skipped.
 pub fn gpu() -> Device {
     static GPU: OnceLock<Device> = OnceLock::new();
     GPU.get_or_init(|| match std::env::var("RECURVE_TEST_DEVICE") {
@@ -39,8 +37,8 @@ pub fn gpu() -> Device {
     .clone()
 }
 
-/// Every way in which a recurrent layer can run. `RECURVE_TEST_PATHS=cpu` leaves the CPU alone, for
-/// the runs that `cargo xtask test` adds with fewer vector instructions, after all have run.
+/// Every way in which a recurrent layer can run. With `RECURVE_TEST_PATHS=cpu` only the CPU, for the additional runs of
+/// `cargo xtask test` with fewer vector instructions.
 pub fn paths() -> Vec<(Device, Strategy)> {
     let cpu = (Device::Cpu, Strategy::Auto);
     if std::env::var("RECURVE_TEST_PATHS").is_ok_and(|v| v == "cpu") {
@@ -49,7 +47,7 @@ pub fn paths() -> Vec<(Device, Strategy)> {
     vec![cpu, (gpu(), Strategy::Scan), (gpu(), Strategy::Step)]
 }
 
-/// The GPU, unless `RECURVE_TEST_PATHS=cpu` leaves the CPU alone; then the test is noted as skipped.
+/// The GPU; `None` with `RECURVE_TEST_PATHS=cpu`, and then the test is recorded as skipped.
 pub fn wanted_gpu() -> Option<Device> {
     let gpu = paths().into_iter().map(|(device, _)| device).find(|d| d.gpu().is_some());
     if gpu.is_none() {
@@ -58,12 +56,12 @@ pub fn wanted_gpu() -> Option<Device> {
     gpu
 }
 
-/// How a call is told to run on a GPU.
+/// How a call runs on a GPU.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct How {
     /// The strategy.
     pub strategy: Strategy,
-    /// The layer is tuned for the size first.
+    /// Whether the layer is tuned for the shape first.
     pub tuned: bool,
 }
 
@@ -73,7 +71,7 @@ impl From<Strategy> for How {
     }
 }
 
-/// The GPU opened once more: nothing of another test runs on it, and its counters are the caller's.
+/// The GPU, opened again: no other test uses this device, so its counters only count the caller's work.
 pub fn own_gpu() -> Device {
     Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).expect("it was there before")
 }
@@ -83,7 +81,7 @@ pub fn devices() -> [Device; 2] {
     [Device::Cpu, gpu()]
 }
 
-/// Random numbers behind a seed, for inputs that can be made again.
+/// A random number generator with a seed.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
@@ -104,10 +102,10 @@ impl Random {
     }
 }
 
-/// What unwritten memory holds in tests, a value that no layer computes.
+/// The content of unwritten memory in tests; no layer computes this value.
 pub const SENTINEL: f32 = -12345.5;
 
-/// Leaves tensors full of [`SENTINEL`] in the pool, so that outputs of these sizes begin with it.
+/// Puts tensors full of [`SENTINEL`] into the pool, so that outputs of these sizes initially contain it.
 pub fn poison(device: &Device, counts: &[usize]) {
     let held: Vec<_> = counts
         .iter()
@@ -117,24 +115,24 @@ pub fn poison(device: &Device, counts: &[usize]) {
     drop(held);
 }
 
-/// A random recurrent layer with input and states.
+/// A random recurrent layer with its input and states.
 #[derive(Clone, Debug)]
 pub struct Case {
     /// The cell.
     pub cell: Cell,
-    /// Directions with weights.
+    /// The directions with their weights.
     pub directions: Vec<(Direction, DirectionWeights<f32>)>,
-    /// `[B, T, I]`
+    /// Input, `[B, T, I]`.
     pub x: Vec<f32>,
-    /// B, T, I, H
+    /// Batch size `B`, timesteps `T`, input features `I`, hidden units `H`.
     pub sizes: [usize; 4],
-    /// `[D, B, H]`
+    /// Initial h, `[D, B, H]`.
     pub h0: Option<Vec<f32>>,
-    /// `[D, B, H]`, for an sLSTM `[D, B, 3·H]`
+    /// Initial c, `[D, B, H]`; for an sLSTM c, n and m, `[D, B, 3·H]`.
     pub c0: Option<Vec<f32>>,
-    /// `[B]`
+    /// Lengths, `[B]`.
     pub lengths: Option<Vec<u32>>,
-    /// `[B, T]`
+    /// Mask, `[B, T]`.
     pub mask: Option<Vec<u32>>,
     /// The output where the mask is zero.
     pub masked_output: MaskedOutput,
@@ -145,27 +143,27 @@ pub struct Case {
 /// The outputs of a [`Case`].
 #[derive(Clone, Debug)]
 pub struct Outputs<T> {
-    /// `[B, T, D·H]`
+    /// Outputs, `[B, T, D·H]`.
     pub y: Vec<T>,
-    /// `[D, B, H]`
+    /// Final h, `[D, B, H]`.
     pub h: Vec<T>,
-    /// `[D, B, H]`, for an sLSTM `[D, B, 3·H]`, empty without c.
+    /// Final c, `[D, B, H]`; for an sLSTM c, n and m, `[D, B, 3·H]`; empty for other cells.
     pub c: Vec<T>,
 }
 
-/// A random c of so many rows, if the cell has one.
+/// A random c with this number of rows, if the cell has a c.
 pub fn random_c(r: &mut Random, cell: &Cell, hidden: usize, rows: usize) -> Option<Vec<f32>> {
     let width = cell.state_sizes(hidden).1?;
     let mut c = r.floats(rows * width, 1.0);
     if matches!(cell.kind, CellKind::SLstm { .. }) {
-        // The normalizer of a state is above 0.
+        // The normalizer n of a state must be above 0.
         c.chunks_exact_mut(width).for_each(|row| row[hidden..2 * hidden].iter_mut().for_each(|n| *n = 1.0 + *n / 2.0));
     }
     Some(c)
 }
 
 impl Case {
-    /// A case with weights uniform in ±1/√H, both biases, and the given directions.
+    /// A case with weights uniform in ±1/√H, both biases, and these directions.
     pub fn random(seed: u64, cell: Cell, directions: &[Direction], sizes: [usize; 4]) -> Self {
         let mut r = Random(seed);
         let [b, t, i, h] = sizes;
@@ -195,6 +193,7 @@ impl Case {
                     norm_ih: norm(&mut r, g * h),
                     norm_hh: norm(&mut r, g * h),
                     norm_c: if cell.kind.has_cell_state() { norm(&mut r, h) } else { Vec::new() },
+                    ..DirectionWeights::default()
                 };
                 (d, w)
             })
@@ -213,17 +212,17 @@ impl Case {
         }
     }
 
-    /// Elements of h.
+    /// Number of elements of h.
     pub fn width(&self) -> usize {
         self.cell.state_size(self.sizes[3])
     }
 
-    /// Elements of c, or of what the cell carries in its place; none without.
+    /// Number of elements of c, or of c, n and m of an sLSTM; 0 for other cells.
     pub fn c_width(&self) -> usize {
         self.cell.state_sizes(self.sizes[3]).1.unwrap_or(0)
     }
 
-    /// With random initial states.
+    /// Adds random initial states.
     #[must_use]
     pub fn with_states(mut self, seed: u64) -> Self {
         let mut r = Random(seed);
@@ -233,7 +232,7 @@ impl Case {
         self
     }
 
-    /// With a random mask, holes included, and what outputs are there.
+    /// Adds a random mask with holes, and sets the outputs where it is zero.
     #[must_use]
     pub fn with_mask(mut self, seed: u64, masked_output: MaskedOutput) -> Self {
         let mut r = Random(seed);
@@ -242,8 +241,8 @@ impl Case {
         self
     }
 
-    /// With weights stored as f16, and the matrices rounded so that the reference knows what is stored. The
-    /// u of an IndRNN is a vector.
+    /// Stores weights as f16. The matrices are rounded, so that the reference uses the stored values; the u of an
+    /// IndRNN is a vector and is not rounded.
     #[must_use]
     pub fn with_f16_weights(mut self) -> Self {
         self.weights = WeightStorage::F16;
@@ -257,8 +256,8 @@ impl Case {
         self
     }
 
-    /// With weights stored as int8 with a scale a row, and rounded so that the reference knows what is
-    /// stored.
+    /// Stores weights as int8 with a scale per row. The matrices are rounded, so that the reference uses the stored
+    /// values.
     #[must_use]
     pub fn with_int8_weights(mut self) -> Self {
         self.weights = WeightStorage::Int8;
@@ -279,7 +278,7 @@ impl Case {
         self
     }
 
-    /// With lengths that include 0 and T where there are enough sequences.
+    /// Adds lengths, which include 0 and T if there are enough sequences.
     #[must_use]
     pub fn with_lengths(mut self) -> Self {
         let [b, t, ..] = self.sizes;
@@ -287,14 +286,14 @@ impl Case {
         self
     }
 
-    /// With sequences of full length.
+    /// Removes the lengths.
     #[must_use]
     pub fn without_lengths(mut self) -> Self {
         self.lengths = None;
         self
     }
 
-    /// With random peepholes.
+    /// Adds random peepholes.
     #[must_use]
     pub fn with_peepholes(mut self, seed: u64) -> Self {
         assert!(matches!(self.cell.kind, CellKind::Lstm { .. }));
@@ -306,8 +305,8 @@ impl Case {
         self
     }
 
-    /// Whether a device has what the case needs. If not, that is noted as a skip, and the layer must be
-    /// refused by a name that says why.
+    /// Whether a device supports the case. If not, that is recorded as a skip, and the layer must be refused with the
+    /// reason.
     pub fn runs_on(&self, device: &Device) -> bool {
         if self.weights != WeightStorage::F16 || skips::has_f16(device) {
             return true;
@@ -317,7 +316,7 @@ impl Case {
         false
     }
 
-    /// The layer on a device.
+    /// Makes the layer on a device.
     pub fn layer(&self, device: &Device) -> Recurrent {
         self.build(device).expect("a valid layer")
     }
@@ -331,12 +330,12 @@ impl Case {
         Recurrent::new(&config, device)
     }
 
-    /// The outputs on a device; `budget` bounds the projection of a chunk of timesteps.
+    /// The outputs on a device; `budget` limits the projection of a chunk of timesteps, in bytes.
     pub fn run(&self, device: &Device, strategy: Strategy, budget: usize) -> Outputs<f32> {
         self.run_with(&self.layer(device), strategy, None, budget).0
     }
 
-    /// The outputs of a layer made before, to which a candidate belongs, and the strategy that they came from.
+    /// The outputs of an existing layer, to which a candidate may belong, and the strategy that computed them.
     pub fn run_with(
         &self,
         layer: &Recurrent,
@@ -375,7 +374,7 @@ impl Case {
         (outputs, out.strategy)
     }
 
-    /// The outputs by the reference in f64.
+    /// The outputs of the f64 reference.
     pub fn reference(&self) -> Outputs<f64> {
         let [b, t, i, h] = self.sizes;
         let d = self.directions.len();
@@ -413,8 +412,8 @@ impl Case {
         out
     }
 
-    /// Runs on a device and holds everything against the reference; returns the worst error, which is 0 for
-    /// a case that does not [run there](Self::runs_on).
+    /// Runs on a device and compares everything with the reference. Returns the largest error; 0 for a case that the
+    /// device [does not support](Self::runs_on).
     pub fn check(
         &self,
         want: &Outputs<f64>,
@@ -451,12 +450,12 @@ impl Case {
     }
 }
 
-/// Widens for [`compare`].
+/// Converts to f64 for [`compare`].
 pub fn wide(v: &[f32]) -> Vec<f64> {
     v.iter().map(|&v| v.into()).collect()
 }
 
-/// Compares with values that another framework rounded to f32.
+/// Compares with values that another framework has rounded to f32.
 ///
 /// # Errors
 /// As [`compare`].
@@ -481,7 +480,7 @@ pub struct Golden {
 /// Arrays by name.
 pub type Arrays = BTreeMap<String, Golden>;
 
-/// The cases `CASE/ARRAY` of a safetensors fixture.
+/// The arrays of a safetensors fixture, grouped by case; they are named `CASE/ARRAY`.
 ///
 /// # Panics
 /// If the fixture is missing or damaged.

@@ -1,5 +1,5 @@
-//! ONNX node tests: a folder with `model.onnx` and `test_data_set_0/{input,output}_N.pb`, one RNN,
-//! GRU or LSTM node each, run at the level of cells.
+//! ONNX node tests: folders with `model.onnx` and `test_data_set_0/{input,output}_N.pb`, each with one RNN, GRU or LSTM
+//! node, which is run directly by the kernels.
 
 use crate::{How, SENTINEL, poison};
 use prost::Message;
@@ -10,7 +10,7 @@ use recurve::{
 };
 use std::path::{Path, PathBuf};
 
-// The parts of onnx.proto3 that these files use, by its field numbers.
+// The parts of onnx.proto3 that these files use, with its field numbers.
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -82,23 +82,23 @@ struct TensorProto {
     raw_data: Vec<u8>,
 }
 
-/// A tensor of a case; integers are widened to f32, which holds the lengths exactly.
+/// A tensor of a case. Integers are converted to f32, which represents the lengths exactly.
 #[derive(Clone, Debug)]
 struct Array {
     dims: Vec<usize>,
     data: Vec<f32>,
 }
 
-/// The files hold f32 rounded by other programs, whose sums differ in their last bits.
+/// The expected values are f32 computed by other programs, whose sums differ in their last bits.
 pub const TOLERANCE: Tolerance = Tolerance::new(5e-6);
 
-/// Why a case did not pass.
+/// Why a case failed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CaseError {
-    /// Something that Recurve does not support, or that is not valid ONNX, and said so.
+    /// The case was refused with a typed error: it uses something that Recurve does not support, or is not valid ONNX.
     #[error("refused: {0}")]
     Refused(String),
-    /// Wrong numbers, or a case that cannot be read.
+    /// The values are wrong, or the case cannot be read.
     #[error("{0}")]
     Failed(String),
 }
@@ -111,7 +111,7 @@ fn failed(message: impl Into<String>) -> CaseError {
     CaseError::Failed(message.into())
 }
 
-/// What `run` says, a panic being a failure like any other: the cases behind it shall run too.
+/// The result of `run`, with a panic treated as a failure, so that later cases run too.
 ///
 /// # Errors
 /// Those of `run`, or [`CaseError::Failed`] with the message of the panic.
@@ -155,13 +155,13 @@ impl Array {
     }
 }
 
-/// How `clip` and ThresholdedRelu are read, where the text of the operators and ONNX Runtime differ.
+/// The two readings of `clip` and ThresholdedRelu: the text of the operators and ONNX Runtime differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
-    /// `clip` leaves the input of an LSTM's output activation alone; ThresholdedRelu is 0 at its alpha.
+    /// `clip` does not apply to the input of an LSTM's output activation; ThresholdedRelu(alpha) is 0.
     #[default]
     OnnxRuntime,
-    /// `clip` is for the inputs of all activations; ThresholdedRelu is alpha at its alpha.
+    /// `clip` applies to the inputs of all activations; ThresholdedRelu(alpha) is alpha.
     Specification,
 }
 
@@ -172,14 +172,14 @@ pub struct OnnxCase {
     layout: i64,
     hidden: usize,
     directions: Vec<Direction>,
-    /// X, W, R, B, sequence_lens, initial_h, initial_c, P
+    /// The inputs X, W, R, B, sequence_lens, initial_h, initial_c, P.
     inputs: [Option<Array>; 8],
-    /// Y, Y_h, Y_c
+    /// The expected outputs Y, Y_h, Y_c.
     outputs: [Option<Array>; 3],
 }
 
-/// The values of `activation_alpha` or `activation_beta`, which only the functions that have the
-/// parameter consume, in their order, as ONNX Runtime reads the specification.
+/// The values of `activation_alpha` or `activation_beta`. Only the functions that have the parameter consume a value,
+/// in order, as ONNX Runtime reads the specification.
 struct Consumed<'a>(&'a [f32]);
 
 impl Consumed<'_> {
@@ -195,7 +195,7 @@ impl Consumed<'_> {
 }
 
 fn activation(name: &str, alpha: &mut Consumed<'_>, beta: &mut Consumed<'_>) -> Result<Activation, CaseError> {
-    // Names count without case, and the defaults are those of the ONNX operators.
+    // Names are compared without case, and the defaults are those of the ONNX operators.
     Ok(match name.to_ascii_lowercase().as_str() {
         "sigmoid" => Activation::Sigmoid,
         "tanh" => Activation::Tanh,
@@ -212,7 +212,7 @@ fn activation(name: &str, alpha: &mut Consumed<'_>, beta: &mut Consumed<'_>) -> 
     })
 }
 
-/// The folders of `test_data_set_N` of the cases below `folder`, in order.
+/// The folders `test_data_set_N` of the cases below `folder`, in order.
 ///
 /// # Errors
 /// If a folder cannot be read.
@@ -234,10 +234,10 @@ pub fn cases(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 impl OnnxCase {
-    /// Reads a case by its folder of data, `…/CASE/test_data_set_N`.
+    /// Reads a case from its data folder, `…/CASE/test_data_set_N`.
     ///
     /// # Errors
-    /// What is missing, damaged or not supported.
+    /// Something is missing, damaged or not supported.
     pub fn read(data: &Path) -> Result<Self, CaseError> {
         let path = data.parent().ok_or_else(|| failed("a case is a folder"))?.join("model.onnx");
         let at = |e: &dyn std::fmt::Display| failed(format!("{}: {e}", path.display()));
@@ -318,7 +318,7 @@ impl OnnxCase {
             cells[1] = cells[0];
         }
 
-        // A value comes from a file or, where it is part of the model, from there.
+        // A value comes from a file, or from the model if it is a constant there.
         let constants = &graph.initializer;
         let fed: Vec<&str> =
             graph.input.iter().map(|i| i.name.as_str()).filter(|n| constants.iter().all(|c| c.name != *n)).collect();
@@ -328,7 +328,7 @@ impl OnnxCase {
             *slot = Some(match fed.iter().position(|i| i == name) {
                 Some(at) => Array::read(&data.join(format!("input_{at}.pb")))?,
                 None => {
-                    // Several inputs may be the same one.
+                    // Several inputs may be the same constant.
                     let constant = constants.iter().find(|c| c.name == *name);
                     Array::of(constant.ok_or_else(|| failed(format!("`{name}` has no value")))?.clone())?
                 }
@@ -345,8 +345,8 @@ impl OnnxCase {
         case.check_shapes()
     }
 
-    /// Holds every shape against the operator's, so that no later index can be out of range, and finds
-    /// the hidden size where the node does not say it.
+    /// Checks every shape against the operator's definition, so that no later index can be out of range, and determines
+    /// the hidden size if the node does not state it.
     fn check_shapes(mut self) -> Result<Self, CaseError> {
         let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
         let (Some(x), Some(w), Some(r)) = (x, w, r) else { return refused("inputs X, W and R are required") };
@@ -386,7 +386,7 @@ impl OnnxCase {
         Ok(self)
     }
 
-    /// The same case by another reading of the operators; `None` if it makes no difference to this one.
+    /// The same case with another reading of the operators; `None` if the reading makes no difference.
     pub fn read_as(&self, reading: Reading) -> Option<Self> {
         let mut other = self.clone();
         if reading == Reading::Specification {
@@ -403,11 +403,11 @@ impl OnnxCase {
         (other.cells != self.cells).then_some(other)
     }
 
-    /// [`Self::check`] by ONNX Runtime's reading, and if the values are others, by that of the
-    /// specification where there is one. Never panics. The worst error, and by which reading.
+    /// Runs [`Self::check`] with ONNX Runtime's reading and, if the values differ, with the reading of the
+    /// specification. Never panics. Returns the largest error and the reading that agreed.
     ///
     /// # Errors
-    /// As [`Self::check`] by ONNX Runtime's reading; [`CaseError::Failed`] for a panic.
+    /// As [`Self::check`] with ONNX Runtime's reading; [`CaseError::Failed`] for a panic.
     pub fn check_readings(
         &self,
         device: &Device,
@@ -426,7 +426,7 @@ impl OnnxCase {
         }
     }
 
-    /// What the case exercises, for tables.
+    /// The options that the case uses, for tables.
     pub fn options(&self) -> Vec<&'static str> {
         let [_, _, _, b, lengths, h0, c0, p] = &self.inputs;
         let cell = &self.cells[0];
@@ -457,9 +457,9 @@ impl OnnxCase {
         all
     }
 
-    /// The worst error against Y of a plain forward LSTM computed by hand in f64, for a control of what
-    /// `clip` means: it clamps the inputs of the activations, or with `clamp_state` c, as one framework
-    /// reads it. `None` for a case that has more than that.
+    /// The largest error of a plain forward LSTM, computed here in f64, against Y. This checks the meaning of `clip`:
+    /// it clamps the inputs of the activations, or with `clamp_state` the cell state c, as one framework reads it.
+    /// `None` for cases that use more than that.
     pub fn lstm_by_hand(&self, clamp_state: bool) -> Option<f64> {
         let [Some(x), Some(w), Some(r), Some(b), None, None, None, None] = &self.inputs else { return None };
         let plain = Cell { clip: self.cells[0].clip, ..Cell::LSTM };
@@ -499,14 +499,14 @@ impl OnnxCase {
         Some(worst)
     }
 
-    /// Changes the case's own reading of a node, for negative controls.
+    /// For negative controls: changes the cell and the directions that were read.
     pub fn mutate(&mut self, mut change: impl FnMut(&mut Cell, &mut Vec<Direction>)) {
         for cell in &mut self.cells {
             change(cell, &mut self.directions);
         }
     }
 
-    /// Exchanges two gates in every weight, for negative controls.
+    /// For negative controls: exchanges two gates in every weight.
     pub fn swap_gates(&mut self, a: usize, b: usize) {
         let (h, g) = (self.hidden, self.cells[0].kind.gates());
         for (input, blocks) in [(1, 1), (2, 1), (3, 2)] {
@@ -523,15 +523,15 @@ impl OnnxCase {
         }
     }
 
-    /// Forgets the lengths, for negative controls. Returns whether there were any.
+    /// For negative controls: removes the lengths. Returns whether there were any.
     pub fn drop_lengths(&mut self) -> bool {
         self.inputs[4].take().is_some()
     }
 
-    /// Runs the case and compares every output it has; returns the worst error.
+    /// Runs the case and compares all its outputs. Returns the largest error.
     ///
     /// # Errors
-    /// What differs, or what could not be run.
+    /// What differs, or why the case cannot run.
     pub fn check(&self, device: &Device, how: impl Into<How>, tolerance: Tolerance) -> Result<f64, CaseError> {
         let How { strategy, tuned } = how.into();
         let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
@@ -546,7 +546,7 @@ impl OnnxCase {
         let weights: Vec<_> = (0..d)
             .map(|n| {
                 let bias = b.as_ref().map(|b| part(b, n)).unwrap_or_default();
-                // P is i o f; ours is i f o.
+                // P is in the order i o f; Recurve's peepholes are i f o.
                 let peepholes = p.as_ref().map(|p| part(p, n)).unwrap_or_default();
                 let peepholes = match peepholes.len() {
                     0 => peepholes,
@@ -568,10 +568,10 @@ impl OnnxCase {
 
         let batch_first = self.layout == 1;
         let (batch, steps) = if batch_first { (x.dims[0], x.dims[1]) } else { (x.dims[1], x.dims[0]) };
-        // What the engine says no to, it says with a typed error.
+        // Recurve refuses what it does not support with a typed error.
         let fail = |e: recurve::TensorError| CaseError::Refused(e.to_string());
         let tensor = |a: &Array| Tensor::from_f32(&a.data, &a.dims, device).map_err(fail);
-        // With layout 1 states are [B, D, H].
+        // With layout 1, states are [B, D, H].
         let state = |a: &Option<Array>| {
             let swap = |t: Tensor| if batch_first { t.transpose(&[1, 0, 2]) } else { Ok(t) };
             a.as_ref().map(|a| tensor(a).and_then(|t| swap(t).map_err(fail))).transpose()
@@ -598,7 +598,7 @@ impl OnnxCase {
         }
         let out = layer.forward(&x, &args).map_err(fail)?;
 
-        // ONNX has Y as [T, D, B, H], or [B, T, D, H] with layout 1.
+        // Y is [T, D, B, H], or [B, T, D, H] with layout 1.
         let y = out.y.ok_or_else(|| failed("no outputs"))?;
         let y = if batch_first {
             y.reshape(&[batch, steps, d, h])

@@ -1,5 +1,5 @@
-//! Cases with expected values by other frameworks, as one list: PyTorch, Keras, cells from papers, and
-//! ONNX's nodes. The tests run them, and the conformance table counts them.
+//! Cases with expected values from other frameworks: PyTorch, Keras, cells from papers, and ONNX nodes. The tests run
+//! them, and the conformance table counts them.
 
 use crate::onnx::{self, CaseError, OnnxCase};
 use crate::{Arrays, Golden, How, fixtures, golden, poison, wide};
@@ -13,24 +13,24 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The expected values were rounded to f32 by their makers; ours carry the kernels' own rounding.
+/// The expected values were rounded to f32; Recurve's results contain the kernels' own rounding errors.
 pub const TOLERANCE: Tolerance = Tolerance::new(3e-6);
 
-/// Layer normalization divides by a deviation that may be small, which magnifies rounding.
+/// Layer normalization divides by a standard deviation that may be small, which magnifies rounding errors.
 const NORMALISED: Tolerance = Tolerance::new(1e-5);
 
-/// Exponential gates make the rounding of their sums a relative error: some ULP of sums of about 4.
+/// With exponential gates, the rounding error of a sum becomes a relative error: a few ULP of sums of about 4.
 const EXPONENTIAL: Tolerance = Tolerance::new(1e-5);
 
-/// The same of sums of about 200.
+/// The same for sums of about 200.
 const EXTREME: Tolerance = Tolerance::new(2e-4);
 
-/// A case of some framework.
+/// A case from a framework.
 #[derive(Clone, Debug)]
 pub struct Parity {
     /// Its name.
     pub name: String,
-    /// What it exercises.
+    /// The options that it uses.
     pub options: Vec<String>,
     subject: Subject,
 }
@@ -42,7 +42,7 @@ enum Subject {
     Onnx(std::path::PathBuf),
 }
 
-/// A layer called PyTorch's way.
+/// A layer called as in PyTorch.
 #[derive(Clone, Debug)]
 struct LayerCase {
     spec: RecurrentSpec,
@@ -50,7 +50,7 @@ struct LayerCase {
     arrays: Arrays,
 }
 
-/// Layers called Keras's way.
+/// Layers called as in Keras.
 #[derive(Clone, Debug)]
 struct NetworkCase {
     configs: Vec<LayerConfig>,
@@ -63,16 +63,16 @@ struct NetworkCase {
 }
 
 impl Parity {
-    /// Runs the case and compares every output; returns the worst error.
+    /// Runs the case and compares all outputs. Returns the largest error.
     ///
     /// # Errors
-    /// What differs, or what could not be run.
+    /// What differs, or why the case cannot run.
     pub fn check(&self, device: &Device, how: impl Into<How>) -> Result<f64, CaseError> {
         self.check_mutated(device, how, &mut |_, _| ())
     }
 
-    /// [`Self::check`] after a change to every recurrent layer's description and to the weights, for
-    /// negative controls; without effect on ONNX's cases.
+    /// For negative controls: [`Self::check`] after a change to the description and the weights of every recurrent
+    /// layer. No effect on ONNX cases.
     ///
     /// # Errors
     /// As [`Self::check`].
@@ -95,7 +95,7 @@ fn fail(e: impl std::fmt::Display) -> CaseError {
     CaseError::Failed(e.to_string())
 }
 
-/// A strategy that has no kernel for a layer is no failure of the case.
+/// If a strategy has no kernel for a layer, the case is refused and has not failed.
 fn refuse(e: LayerError) -> CaseError {
     match e {
         LayerError::Tensor(TensorError::Argument { argument: "strategy", .. }) => CaseError::Refused(e.to_string()),
@@ -207,7 +207,7 @@ impl NetworkCase {
         Ok(worst)
     }
 
-    /// Keras's list of initial states, direction by direction, as ours.
+    /// Converts Keras's list of initial states, direction by direction, to Recurve's.
     fn state(&self, configs: &[LayerConfig], device: &Device) -> Result<Option<NetworkState>, CaseError> {
         let LayerConfig::Recurrent(spec) = &configs[0] else { return Ok(None) };
         if self.states.is_empty() {
@@ -224,7 +224,7 @@ impl NetworkCase {
     }
 }
 
-/// A fixture's metadata entry `cases`.
+/// The entry `cases` of a fixture's metadata.
 fn described(file: &str) -> serde_json::Map<String, Value> {
     let bytes = std::fs::read(fixtures().join(file)).expect("the fixture is in the repository");
     let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a safetensors file");
@@ -246,7 +246,7 @@ fn words(v: &Value) -> Vec<String> {
     v.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// PyTorch's modules, opened by the names of their weights.
+/// Modules of PyTorch, opened by the names of their weights.
 pub fn pytorch() -> Vec<Parity> {
     let all = golden("pytorch.safetensors");
     described("pytorch.safetensors")
@@ -259,7 +259,7 @@ pub fn pytorch() -> Vec<Parity> {
                 _ => SimpleRnn::from_weights,
             };
             let mut spec = open(&weights, "net", &Device::Cpu).expect("a module").spec().clone();
-            // A state_dict tells neither the nonlinearity nor the layout; the description does.
+            // A state_dict contains neither the nonlinearity nor the layout; these come from the description.
             if case["nonlinearity"] == "relu" {
                 spec.cell.candidate = Activation::Relu;
             }
@@ -276,22 +276,22 @@ pub fn pytorch() -> Vec<Parity> {
         .collect()
 }
 
-/// Cells that no framework has, from their papers.
+/// Cells from papers that no framework has.
 pub fn cells() -> Vec<Parity> {
     [layers("cells.safetensors"), slstm()].concat()
 }
 
-/// The sLSTM, from its paper.
+/// The sLSTM, from its paper's code.
 pub fn slstm() -> Vec<Parity> {
     layers("slstm.safetensors")
 }
 
-/// `clip` and ThresholdedRelu as ONNX Runtime has them and by the letter of the ONNX operators.
+/// `clip` and ThresholdedRelu as in ONNX Runtime and as in the text of the ONNX operators.
 pub fn readings() -> Vec<Parity> {
     layers("clip.safetensors")
 }
 
-/// Layers described as a model file describes them.
+/// Layers that a fixture describes in the form of a model file.
 fn layers(file: &str) -> Vec<Parity> {
     let all = golden(file);
     described(file)
@@ -331,15 +331,15 @@ fn layers(file: &str) -> Vec<Parity> {
         .collect()
 }
 
-/// Keras's `[in, G·H]` as our `[G·H, in]`, gates in our order.
+/// Converts Keras's `[in, G·H]` to Recurve's `[G·H, in]`, with gates in Recurve's order.
 fn keras_matrix(order: &dyn Fn(&[f32]) -> Vec<f32>, g: &Golden) -> Vec<f32> {
     let (columns, rows) = (g.shape[0], g.shape[1]);
     let t: Vec<f32> = (0..rows * columns).map(|i| g.data[i % columns * rows + i / columns]).collect();
     order(&t)
 }
 
-/// Takes a recurrent layer's weights from Keras's list: kernel, recurrent kernel, bias, a direction
-/// each; the two biases of a GRU with reset_after as `[2, 3·H]`.
+/// Reads a recurrent layer's weights from Keras's list: kernel, recurrent kernel and bias of each direction; both
+/// biases of a GRU with `reset_after` are one array `[2, 3·H]`.
 fn keras_recurrent(into: &mut Weights, prefix: &str, spec: &RecurrentSpec, list: &mut impl Iterator<Item = Golden>) {
     let kind = spec.cell.kind;
     let order = |v: &[f32]| GateOrder::Keras.to_native(kind, v);
@@ -468,7 +468,7 @@ fn keras_weights(configs: &[LayerConfig], list: Vec<Golden>) -> Weights {
     weights
 }
 
-/// Keras's layers and networks.
+/// Layers and networks of Keras.
 pub fn keras() -> Vec<Parity> {
     let all = golden("keras.safetensors");
     let numbered = |arrays: Option<&Arrays>, letter: char| -> Vec<Golden> {
@@ -558,12 +558,12 @@ pub fn keras() -> Vec<Parity> {
         .collect()
 }
 
-/// ONNX's nodes: its own tests, and random ones on which ONNX Runtime and numpy agree.
+/// Nodes of ONNX: its own tests, and random ones on which ONNX Runtime and numpy agree.
 pub fn onnx() -> Vec<Parity> {
     nodes(&["onnx_node", "onnx_random"])
 }
 
-/// Nodes made from public reports.
+/// Nodes made from public bug reports.
 pub fn reports() -> Vec<Parity> {
     nodes(&["onnx_reports"])
 }
@@ -584,7 +584,7 @@ fn nodes(suites: &[&str]) -> Vec<Parity> {
     all
 }
 
-/// Every framework's cases, by its name.
+/// All cases by framework.
 pub fn all() -> BTreeMap<&'static str, Vec<Parity>> {
     BTreeMap::from([
         ("ONNX", onnx()),

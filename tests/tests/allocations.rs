@@ -1,5 +1,5 @@
-//! A step of a stream on the CPU takes no memory from the heap once it has run a few times; opening a file takes
-//! little, and a model no more than its packed weights.
+//! A step of a stream on the CPU allocates nothing once it has run a few times. Opening a file allocates little, and a
+//! model no more than its packed weights.
 
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
@@ -11,29 +11,29 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// The system's allocator, counted.
+/// The system's allocator, with counters.
 struct Counting;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
-/// Bytes that are in use, and the most that there were.
+/// The number of bytes in use, and its maximum.
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static MOST: AtomicU64 = AtomicU64::new(0);
 
-/// Held by each test, because everything in this process is counted.
+/// Each test holds this lock, because all allocations of the process are counted.
 static TURN: Mutex<()> = Mutex::new(());
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is forwarded to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
         let size = layout.size() as u64;
         MOST.fetch_max(BYTES.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller fulfils the contract of `System.alloc`.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         BYTES.fetch_sub(layout.size() as u64, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller fulfils the contract of `System.dealloc`.
         unsafe { System.dealloc(ptr, layout) }
     }
 }
@@ -41,8 +41,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of ten calls after ten others: the least of five times, because the test harness has threads
-/// of its own.
+/// The number of allocations of ten calls, after ten earlier ones. The minimum of five measurements, because the test
+/// harness has other threads.
 fn of_ten(mut call: impl FnMut()) -> u64 {
     (0..5)
         .map(|_| {
@@ -83,7 +83,7 @@ fn networks() -> Vec<(&'static str, Network)> {
     ]
 }
 
-/// Bytes that a call takes at most, and those that it keeps, beside its result.
+/// The largest number of bytes that a call has in use, the number that it keeps, and its result.
 fn bytes_of<T>(call: impl FnOnce() -> T) -> (u64, u64, T) {
     let before = BYTES.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
@@ -108,7 +108,7 @@ fn opening_a_file_takes_no_memory_for_its_weights() {
     assert_eq!(weights.iter().next().unwrap().1.is_mapped(), cfg!(unix) || cfg!(windows));
     assert!(most < 64 << 10 && kept < 32 << 10, "{most} bytes for a moment, {kept} kept");
 
-    // A model has its weights once, as the kernels want them; while it is made, those of one layer twice.
+    // A model holds its weights once, in packed form; while it is made, those of one layer are in memory twice.
     let x = Tensor::from_f32(&vec![0.1; 4 * 256], &[1, 4, 256], &Device::Cpu).unwrap();
     let (most, kept, mut model) = bytes_of(|| {
         let model = Model::open(&path, &Device::Cpu).unwrap();
@@ -118,7 +118,7 @@ fn opening_a_file_takes_no_memory_for_its_weights() {
     assert!(most as f64 <= 1.3 * file as f64, "{most} bytes for a file of {file}");
     assert!(kept as f64 <= 1.1 * file as f64, "{kept} bytes kept for a file of {file}");
 
-    // A weight that is replaced makes its own layer anew, not the others.
+    // Replacing a weight repacks the weights of its own layer only.
     let (most, _, ()) = bytes_of(|| {
         model.network_mut().set_weight("layers.0.bias_ih_l0", &[1024], vec![0.5; 1024]).unwrap();
         model.run([("input", &x)]).unwrap();
@@ -165,7 +165,7 @@ fn packing_takes_no_second_copy() {
 #[test]
 fn a_steady_step_allocates_nothing() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    // The counter counts.
+    // The counter works.
     assert!(of_ten(|| drop(std::hint::black_box(vec![1u8; 100]))) >= 10);
 
     for (name, batch) in [("alone", 1), ("three rows", 3)] {
@@ -200,7 +200,7 @@ fn a_steady_step_allocates_nothing() {
         assert_eq!(count, 0, "Streams::step, {name}");
     }
 
-    // What only a step without streams can do.
+    // A network that can run steps, but not streams.
     let layers = Sequential::new().add(Masking::new(0.0)).add(Gru::new(8));
     let masked = layers.build(&[None, None, Some(4)], &Device::Cpu).unwrap();
     let x = Tensor::from_f32(&[0.5; 12], &[3, 4], &Device::Cpu).unwrap();

@@ -1,4 +1,4 @@
-//! The cross-check that users call: it checks what runs, and says what it finds.
+//! The cross-check that users call.
 
 use recurve::testing::{CheckError, Mismatch, Tolerance, cross_check, reference_outputs};
 use recurve::{
@@ -25,19 +25,19 @@ fn the_u_of_an_indrnn_stays_f32() {
     let report = cross_check(&model, &[("input", floats(&[3, 40, 6], 1))], &halves, Tolerance::F32);
     report.unwrap_or_else(|e| panic!("{e}"));
 
-    // Through the kernels too, by every way of running it. A rounded u would be off by 5e-4 of itself a step.
+    // The kernels too, in every way of running. A rounded u would cause an error of 5e-4 per step.
     let mut case = Case::random(5, Cell::INDRNN, &[Direction::Forward], [3, 40, 6, 20]).with_f16_weights();
     case.directions[0].1.w_hh = (0..20).map(|n| 0.9 + n as f32 * 1e-5).collect();
     let want = case.reference();
     for (device, strategy) in paths() {
         case.check(&want, &device, strategy, 64 << 20, Tolerance::F32);
     }
-    // What f16 cannot hold is no error in a vector.
+    // A vector may contain values that f16 cannot represent.
     case.directions[0].1.w_hh[0] = 1e5;
     case.layer(&Device::Cpu);
 }
 
-/// Integers are floats where floats are needed, as in `Model::run`; the other way round is an error.
+/// Integers are converted where floats are needed, as in `Model::run`; the reverse is an error.
 #[test]
 fn integer_data_is_what_it_is_to_a_run() {
     let network = Sequential::new().add(Gru::new(4)).add(Dense::new(2)).build(&[None, None, Some(3)], &Device::Cpu);
@@ -61,8 +61,8 @@ fn integer_data_is_what_it_is_to_a_run() {
     assert!(matches!(e, CheckError::Run(_)), "{e}");
 }
 
-/// Behind an embedding the table of its ids runs, and the trace that the check compares runs it too: it gives
-/// the bits of a run.
+/// An embedding and the layer behind it run as a look-up in a table. The traced run, which the check compares, uses the
+/// table too: its bits are those of an ordinary run.
 #[test]
 fn a_trace_gives_the_bits_of_a_run() {
     for device in devices() {
@@ -93,7 +93,7 @@ fn a_wrong_layer_is_found_and_named() {
     assert!(matches!(report.devices[0].layers[0].result, Err(Mismatch::Value { .. })));
 }
 
-/// Layers before the one in question run on the CPU, it and those behind it on the device.
+/// Runs the layers before the one in question on the CPU, and that layer and later ones on the device.
 #[test]
 fn the_first_wrong_layer_is_run_by_itself() {
     let layers = [true, true, false].map(|all| Lstm::new(7).return_sequences(all));
@@ -103,7 +103,7 @@ fn the_first_wrong_layer_is_run_by_itself() {
     let x = floats(&[2, 9, 4], 8);
     let want = reference_outputs(&model, &[("input", x.clone())]).unwrap();
     for device in devices().into_iter().filter(|d| *d != Device::Cpu) {
-        // Nothing in f32 is as exact as this.
+        // f32 arithmetic cannot reach this tolerance.
         let wrong = cross_check(&model, &[("input", x.clone())], std::slice::from_ref(&device), Tolerance::new(1e-12));
         let Err(CheckError::Mismatch(report)) = wrong else { panic!("{wrong:?}") };
         let d = &report.devices[0];

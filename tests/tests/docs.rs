@@ -1,4 +1,4 @@
-//! The generated pages: in step with what they are generated from, and true.
+//! The generated pages agree with their sources.
 
 use recurve_tests::{conformance, numerics};
 use std::process::Command;
@@ -8,14 +8,14 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// The text with one column of its tables blank.
+/// The cells of all tables with one column left empty.
 fn without_column(text: &str, width: usize, column: usize) -> Vec<Vec<String>> {
     let mut blanked = 0;
     let lines = text
         .lines()
         .map(|l| {
             let mut cells: Vec<String> = l.split('|').map(|c| c.trim().to_owned()).collect();
-            // A line `| a | b |` has an empty cell before and one behind.
+            // A line `| a | b |` is split into an empty part before and one after its cells.
             if cells.len() == width + 2 && !cells[column + 1].starts_with("--") {
                 cells[column + 1].clear();
                 blanked += 1;
@@ -27,7 +27,7 @@ fn without_column(text: &str, width: usize, column: usize) -> Vec<Vec<String>> {
     lines
 }
 
-/// All cases run here once more, by a process of their own whose tuning is kept in a file of its own.
+/// All cases run again here, in a separate process with its own tuning file.
 #[test]
 fn conformance_is_what_came_of_the_cases() {
     let folder = tempfile::tempdir().unwrap();
@@ -49,7 +49,7 @@ fn conformance_is_what_came_of_the_cases() {
     );
 }
 
-/// A failing case is seen on the page, and named.
+/// A failing case appears on the page and in the list of failures.
 #[test]
 fn a_failing_case_shows() {
     use recurve_tests::onnx::CaseError;
@@ -65,8 +65,8 @@ fn a_failing_case_shows() {
     assert!(line.contains(&runs[0].case.name) && line.contains("`scan`") && line.contains("wrong numbers"), "{line}");
 }
 
-/// Every row is measured, and a row beyond its bound is a panic that names it. What is measured differs from machine
-/// to machine, so the page only has to hold numbers within the bounds.
+/// Every row is measured, and a row that exceeds its bound panics with its name. The measured values differ between
+/// machines, so the page only has to contain values within the bounds.
 #[test]
 fn numerics_is_up_to_date_and_every_bound_holds() {
     let text = numerics::document(numerics::Row::worst_seen);

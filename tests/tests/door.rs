@@ -1,5 +1,5 @@
-//! What a program can do wrong with the façade alone: every public function gets a typed error or the right
-//! answer, and the device stays usable. (What a program cannot even write is in the doc tests of `recurve`.)
+//! Misuse of the façade: every public function returns a typed error or the right result, and the device stays usable.
+//! (What the façade prevents at compile time is in the doc tests of `recurve`.)
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -30,14 +30,14 @@ fn recurrent(seed: u64, cell: Cell, sizes: [usize; 4], device: &Device) -> Recur
     case(seed, cell, sizes).layer(device)
 }
 
-/// No element is above the bound by which look-ups are checked, whichever way the tensor came about.
+/// The elements of an id tensor never exceed its bound, whatever operation made it.
 #[test]
 fn the_bound_of_indices_holds_however_they_were_made() {
     for device in devices() {
         let ids = Tensor::from_u32(&[3, 0, 7, 1, 2, 5], &[2, 3], &device).unwrap();
         let more = Tensor::from_u32(&[9, 8, 4], &[1, 3], &device).unwrap();
         let logits = f32s(&device, &[4, 6]);
-        let o = SampleOptions { temperature: 1.5, top_k: Some(3), seed: 3, position: 1 };
+        let o = SampleOptions { temperature: 1.5, top_k: Some(3), seed: 3, position: 1, ..SampleOptions::default() };
         let other = if device == Device::Cpu { gpu() } else { Device::Cpu };
         let made = [
             ("from_u32", ids.clone()),
@@ -60,12 +60,12 @@ fn the_bound_of_indices_holds_however_they_were_made() {
         for (how, t) in made {
             let largest = t.to_vec_u32().unwrap().into_iter().max().unwrap();
             assert!(t.bound() >= largest, "{device}: {how}: {} below {largest}", t.bound());
-            // Bounds of indices are those of what they index.
+            // The bound of indices is the size of the axis that they index.
             if how.starts_with("argmax") || how == "sample" {
                 assert!(t.bound() < 6, "{device}: {how}: {}", t.bound());
             }
         }
-        // What is at the bound is refused, what is below it is read.
+        // An id equal to the number of rows is refused, the one below it is read.
         let table = f32s(&device, &[8, 2]);
         assert!(table.gather(&ids).is_ok());
         assert!(matches!(f32s(&device, &[7, 2]).gather(&ids), Err(E::Index { index: 7, len: 7, .. })));
@@ -74,14 +74,14 @@ fn the_bound_of_indices_holds_however_they_were_made() {
     }
 }
 
-/// A float of any bits does not become an index.
+/// A float never becomes an index, whatever its bits.
 #[test]
 fn floats_are_no_indices() {
     for device in devices() {
         let bits = Tensor::from_f32(&[f32::from_bits(!0), f32::from_bits(40)], &[2], &device).unwrap();
         assert!(matches!(f32s(&device, &[4, 2]).gather(&bits), Err(E::DType { argument: "ids", .. })));
         assert!(matches!(bits.to_dtype(DType::U32), Err(E::DType { .. })));
-        // Numbers that no U32 is are refused, not clamped.
+        // Numbers that U32 cannot represent are refused, not clamped.
         for value in [-1.0, f32::NAN, f32::INFINITY, 4_294_967_296.0] {
             let e = Tensor::full(&[2], value, DType::U32, &device).unwrap_err();
             assert!(matches!(e, E::Argument { argument: "value", .. }), "{e}");
@@ -121,7 +121,7 @@ fn no_tensor_has_no_elements() {
     }
 }
 
-/// A candidate works with the layer and the shape it was listed for, and with nothing else.
+/// A candidate works only with the layer and the shape for which it was listed.
 #[test]
 fn candidates_belong_to_one_layer_and_shape() {
     let gpu = gpu();
@@ -140,7 +140,7 @@ fn candidates_belong_to_one_layer_and_shape() {
                 assert!(matches!(e, E::Argument { argument: "candidate", .. }), "{e}");
                 assert!(e.to_string().contains(what), "{e}");
             };
-            // Layers of the same and of another size; the same layer at other shapes.
+            // Other layers of the same and of another size; the same layer with other shapes.
             refused(twin.forward(&x, &with(c)).unwrap_err(), "another layer");
             refused(larger.forward(&x, &with(c)).unwrap_err(), "another layer");
             refused(own.forward(&f32s(&gpu, &[1, 3, 4]), &with(c)).unwrap_err(), "another shape");
@@ -158,14 +158,14 @@ fn candidates_belong_to_one_layer_and_shape() {
         assert!(matches!(layer.candidates(b, t), Err(E::Argument { argument: "batch, timesteps", .. })), "{b} {t}");
         layer.strategy(b, t);
     }
-    // Sizes that no tensor has, but that can be counted.
+    // Sizes that no tensor has, but that do not overflow.
     for (b, t) in [(u32::MAX as usize, 1), (1, u32::MAX as usize)] {
         assert!(!layer.candidates(b, t).unwrap().is_empty());
     }
     assert!(recurrent(1, Cell::LSTM, sizes, &Device::Cpu).candidates(2, 3).unwrap().is_empty());
 }
 
-/// A table of another layer is refused, though its sizes are the same.
+/// A token table of another layer is refused, even if the sizes are equal.
 #[test]
 fn token_tables_belong_to_one_layer() {
     for device in devices() {
@@ -200,7 +200,7 @@ fn stacked(cell: Cell, sizes: [usize; 2], device: &Device) -> recurve::TensorErr
     Recurrent::new(&stack_of(cell, i, h, [&pairs[0], &wrong]), device).unwrap_err()
 }
 
-/// A stack checks its own weights and all that a call brings, as its layers do.
+/// A stack checks its weights and the arguments of a call as a single layer does.
 #[test]
 fn a_stack_refuses_what_its_layers_refuse() {
     let gpu = gpu();
@@ -240,7 +240,7 @@ fn a_stack_refuses_what_its_layers_refuse() {
                 assert!(matches!(e, E::Argument { argument: "c0", .. }), "{e}");
             }
         }
-        // One tensor as both states and as nothing that is written.
+        // The same tensor as both initial states and as arguments that are only read.
         if cell == Cell::LSTM {
             let before = state.to_vec().unwrap();
             let args = ForwardArgs { h0: Some(&state), c0: Some(&state), outputs: Outputs::Last, ..by_step };
@@ -269,13 +269,17 @@ fn layer_of(spec: &RecurrentSpec, device: &Device) -> RecurrentLayer {
     RecurrentLayer::new("layer", spec, i, &weights, "", device).unwrap()
 }
 
-/// States of another type, device or cell are refused with the same words on the CPU, by each strategy, and as a
+/// States of the wrong type, device or cell are refused with the same message on the CPU, with each strategy, and as a
 /// wavefront.
 #[test]
 fn states_of_stacked_layers_are_refused_alike_on_every_path() {
     let specs = |layers| {
-        [(Lstm::new(8).num_layers(layers).into(), true), (Gru::new(8).num_layers(layers).into(), false)]
-            .map(|(spec, has_c): (RecurrentSpec, bool)| (RecurrentSpec { bias: Bias::Double, ..spec }, has_c))
+        [(Lstm::new(8).num_layers(layers).into(), true), (Gru::new(8).num_layers(layers).into(), false)].map(
+            |(mut spec, has_c): (RecurrentSpec, bool)| {
+                spec.bias = Bias::Double;
+                (spec, has_c)
+            },
+        )
     };
     for layers in [1, 2] {
         for (spec, has_c) in specs(layers) {
@@ -318,7 +322,7 @@ fn states_of_stacked_layers_are_refused_alike_on_every_path() {
     }
 }
 
-/// Batches beyond what a device counts workgroups for: by several dispatches, with the right numbers.
+/// A batch with more rows than the device allows workgroups takes several dispatches and gives the right result.
 #[test]
 fn more_sequences_than_workgroups() {
     let gpu = gpu();
@@ -347,7 +351,7 @@ fn more_sequences_than_workgroups() {
             .unwrap_or_else(|e| panic!("{cell:?} {strategy:?}: {e}"));
         compare(&got, &wide(&want), Tolerance::F32).unwrap_or_else(|e| panic!("{cell:?} {strategy:?}: {e}"));
     }
-    // A product of each of so many matrices, by rows and by tiles.
+    // As many products of small matrices, with few rows and with many.
     for m in [1, 5] {
         let (l, r) = (f32s(&gpu, &[b, m, 2]), f32s(&gpu, &[b, 3, 2]));
         let o = MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() };
@@ -359,13 +363,13 @@ fn more_sequences_than_workgroups() {
     still_works(&gpu);
 }
 
-/// More workgroups than a device counts are named as that.
+/// The error for too many workgroups names that limit.
 #[test]
 fn too_many_workgroups_are_called_so() {
     let e = E::Workgroups { operation: "lstm_scan", workgroups: 70_000, limit: 65_535, device: "llvmpipe".into() };
     let e = e.to_string();
     assert!(e.contains("70000 workgroups") && e.contains("65535") && !e.contains("bytes"), "{e}");
-    // `scan` has a workgroup a tile of at most 8 rows.
+    // `scan` has one workgroup per tile of at most 8 rows.
     let gpu = gpu();
     let limit = gpu.gpu().unwrap().max_workgroups() as usize;
     if limit < 1 << 17 {
@@ -378,7 +382,7 @@ fn too_many_workgroups_are_called_so() {
     }
 }
 
-/// Sizes for which there is no memory, or that cannot be counted, wherever a caller names a size.
+/// Sizes that are too large for memory, or that overflow, wherever a caller chooses a size.
 #[test]
 fn lack_of_memory_is_an_error() {
     for n in [1usize << 46, 1 << 60] {
@@ -390,8 +394,8 @@ fn lack_of_memory_is_an_error() {
         let e = Tensor::zeros(&[n], DType::F32, &gpu()).unwrap_err();
         assert!(matches!(e, E::TooLarge { .. }), "{e}");
     }
-    // Broadcasts and products larger than their operands; beyond any address space, for systems that lend
-    // more memory than they have.
+    // Broadcasts and products larger than their operands. The sizes exceed any address space, because some systems
+    // promise more memory than they have.
     let (long, wide) = (f32s(&Device::Cpu, &[1 << 23, 1]), f32s(&Device::Cpu, &[1, 1 << 23]));
     for e in [long.add(&wide).unwrap_err(), long.matmul(&wide).unwrap_err()] {
         assert!(matches!(e, E::OutOfMemory { bytes, .. } if bytes == 4 << 46), "{e}");
@@ -402,7 +406,7 @@ fn lack_of_memory_is_an_error() {
     ] {
         assert!(matches!(e, E::TooLarge { .. }), "{e}");
     }
-    // Layers by their descriptions.
+    // Layers, from their descriptions.
     for device in devices() {
         for units in [1usize << 44, 1 << 46, usize::MAX / 3, usize::MAX] {
             for network in [
@@ -415,7 +419,7 @@ fn lack_of_memory_is_an_error() {
             let network = Sequential::new().add(Embedding::new(units, 1 << 10));
             assert!(network.build(&[None, None], &device).is_err(), "{units}");
         }
-        // Sizes whose products are zero if they wrap.
+        // Sizes whose product is zero when it overflows.
         let nothing = DirectionWeights::default();
         let none = [(Direction::Forward, &nothing)];
         for (i, h) in [(1usize << 62, 1), (1, 1 << 62), (1 << 32, 1 << 32), (usize::MAX, usize::MAX)] {
@@ -428,7 +432,7 @@ fn lack_of_memory_is_an_error() {
     }
 }
 
-/// One tensor in several places: nothing that a kernel writes is anything that a caller has.
+/// The same tensor in several arguments: kernels never write to a tensor that a caller has.
 #[test]
 fn operands_may_be_the_same_tensor() {
     for (device, strategy) in paths() {
@@ -451,7 +455,7 @@ fn operands_may_be_the_same_tensor() {
                 .to_vec()
                 .unwrap()
         );
-        // x [1, 1, 4] is h0 and c0 too; its first element is read with ids of itself.
+        // x [1, 1, 4] is also h0 and c0; its first element is read as ids.
         let x = f32s(&device, &[1, 1, 4]);
         let layer = recurrent(5, Cell::LSTM, [1, 1, 4, 4], &device);
         let other = Tensor::from_f32(&x.to_vec().unwrap(), &[1, 1, 4], &device).unwrap();
@@ -469,7 +473,7 @@ fn operands_may_be_the_same_tensor() {
     }
 }
 
-/// Two handles on one adapter are two devices, wherever tensors meet.
+/// Opening an adapter twice gives two devices, whose tensors cannot be mixed.
 #[test]
 fn every_operand_is_held_against_the_device() {
     let [here, there] = [gpu(), own_gpu()];
@@ -517,7 +521,7 @@ fn every_operand_is_held_against_the_device() {
     }
 }
 
-/// Types that an operation is not defined on are refused by every operation.
+/// Every operation refuses element types for which it is not defined.
 #[test]
 fn every_operand_is_held_against_its_type() {
     for device in devices() {
@@ -538,7 +542,14 @@ fn every_operand_is_held_against_its_type() {
             ids.reduce(Reduction::Sum, 0).unwrap_err(),
             ids.activation(Activation::Tanh).unwrap_err(),
             ids.to_dtype(DType::F32).unwrap_err(),
-            ids.sample(&SampleOptions { temperature: 1.0, top_k: None, seed: 0, position: 0 }).unwrap_err(),
+            ids.sample(&SampleOptions {
+                temperature: 1.0,
+                top_k: None,
+                seed: 0,
+                position: 0,
+                ..SampleOptions::default()
+            })
+            .unwrap_err(),
             ids.to_vec().unwrap_err(),
             x.to_vec_u32().unwrap_err(),
             concat(&[&x, &ids], 0).unwrap_err(),
@@ -549,7 +560,14 @@ fn every_operand_is_held_against_its_type() {
                 x.add(&half).unwrap_err(),
                 half.layer_norm(&x, 1e-5).unwrap_err(),
                 half.gather(&half).unwrap_err(),
-                half.sample(&SampleOptions { temperature: 1.0, top_k: None, seed: 0, position: 0 }).unwrap_err(),
+                half.sample(&SampleOptions {
+                    temperature: 1.0,
+                    top_k: None,
+                    seed: 0,
+                    position: 0,
+                    ..SampleOptions::default()
+                })
+                .unwrap_err(),
                 concat(&[&x, &half], 0).unwrap_err(),
                 x.matmul_with(&x, &MatmulOptions { bias: Some(&half), ..Default::default() }).unwrap_err(),
             ]);
@@ -565,7 +583,7 @@ fn every_operand_is_held_against_its_type() {
     }
 }
 
-/// The projection of a chunk may have any budget, none included.
+/// The projection of a chunk may have any memory limit, even 0.
 #[test]
 fn any_budget_gives_the_same_numbers() {
     for cell in [Cell::LSTM, Cell::MINLSTM, Cell { layer_norm: Some(1e-5), ..Cell::GRU }] {
@@ -582,7 +600,7 @@ fn any_budget_gives_the_same_numbers() {
     }
 }
 
-/// Weights that are all zero are read like others.
+/// Weights that are all zero work like others.
 #[test]
 fn zero_weights_are_weights() {
     for cell in [Cell::INDRNN, Cell::LSTM, Cell::GRU, Cell::MINGRU, Cell { layer_norm: Some(1e-5), ..Cell::GRU }] {
@@ -601,7 +619,7 @@ fn zero_weights_are_weights() {
     }
 }
 
-/// Weights in another framework's order lose nothing on their way, so that a wrong number of them is noticed.
+/// Reordering gates keeps surplus elements, so that a wrong number of weights is noticed.
 #[test]
 fn gate_orders_keep_what_is_left_over() {
     let rows: Vec<u32> = (0..9).collect();
@@ -609,7 +627,7 @@ fn gate_orders_keep_what_is_left_over() {
     assert_eq!(GateOrder::PyTorch.to_native(Cell::LSTM.kind, &rows[..3]), [0, 1, 2]);
 }
 
-/// Weights of f16 and int8 have no way around the checks either.
+/// Weights stored as f16 and int8 are checked too.
 #[test]
 fn stored_weights_are_checked_like_others() {
     for device in devices() {

@@ -1,4 +1,4 @@
-//! Bad input gets a typed error that names what is wrong, and leaves the device usable.
+//! Bad input gives a typed error that names what is wrong, and the device stays usable.
 
 use recurve::{
     Cell, DType, Device, Direction, DirectionWeights, ForwardArgs, MatmulOptions, Recurrent, RecurrentConfig, Strategy,
@@ -6,7 +6,7 @@ use recurve::{
 };
 use recurve_tests::{Case, devices, gpu, paths};
 
-/// The device still computes what it did before.
+/// Checks that the device still computes correctly.
 fn still_works(device: &Device) {
     let x = Tensor::from_f32(&[1.0, 2.0], &[2], device).unwrap();
     assert_eq!(x.add(&x).unwrap().to_vec().unwrap(), [2.0, 4.0], "{device}");
@@ -96,7 +96,7 @@ fn layers_refuse_what_contradicts_itself() {
         assert!(make(Cell { candidate: odd, ..Cell::RNN }, 2, 2, &w).contains("finite"));
         let config: RecurrentConfig = RecurrentConfig::new(Cell::RNN, 2, 2, &[]);
         assert!(Recurrent::new(&config, &device).is_err());
-        // Every option names the cells that know it.
+        // Every option names the cells that have it.
         let zoneout = Some(Zoneout { h: 0.1, c: 0.1 });
         for (cell, word) in [
             (Cell { projection: Some(1), ..Cell::GRU }, "projection"),
@@ -111,7 +111,7 @@ fn layers_refuse_what_contradicts_itself() {
             let e = make(cell, 2, 2, &w);
             assert!(e.contains(word), "{cell:?}: {e}");
         }
-        // And every weight has its size.
+        // Every weight must have its size.
         let stray = |change: fn(&mut DirectionWeights<f32>)| {
             let mut w = w.clone();
             change(&mut w);
@@ -125,13 +125,13 @@ fn layers_refuse_what_contradicts_itself() {
             make(Cell::INDRNN, 2, 2, &DirectionWeights { w_ih: vec![0.0; 4], w_hh: vec![0.0; 4], ..w.clone() })
                 .contains("[H]")
         );
-        // f16 has no number above 65504.
+        // f16 has no finite number above 65504.
         let large = DirectionWeights { w_ih: vec![1e6; 4], ..w.clone() };
         let directions = [(Direction::Forward, &large)];
         let config =
             RecurrentConfig { weights: WeightStorage::F16, ..RecurrentConfig::new(Cell::RNN, 2, 2, &directions) };
         assert!(Recurrent::new(&config, &device).unwrap_err().to_string().contains("65504"));
-        // int8 has no infinity, and GPUs have no int8.
+        // int8 cannot represent infinity, and GPUs do not support int8.
         let infinite = DirectionWeights { w_ih: vec![f32::INFINITY; 4], ..w.clone() };
         let directions = [(Direction::Forward, &infinite)];
         let config =
@@ -207,7 +207,7 @@ fn a_buffer_larger_than_the_device_allows() {
 
 #[test]
 fn a_projection_larger_than_the_budget_is_done_in_chunks() {
-    // One byte of budget still runs: a timestep at a time.
+    // With a limit of one byte, a chunk is one timestep.
     let case = case();
     let want = case.reference();
     for (device, strategy) in paths() {

@@ -1,5 +1,5 @@
-//! Every kernel is run and its result compared: for each there is a call here, and the device itself says whether
-//! that call dispatched it. A kernel without a call does not compile, and one that its call does not reach fails.
+//! Every kernel is run and its result compared. The match below has an arm for each kernel, so a new kernel does not
+//! compile without one, and the device's counters show whether the call dispatched the kernel.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -10,13 +10,13 @@ use recurve_shaders::{Fused, SHADERS, Shader};
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::{Case, Random, gpu, wide};
 
-/// What a call came to: it ran and was right, or this adapter never runs the kernel, and why.
+/// The result of a call: it ran and was right, or the reason why this adapter never runs the kernel.
 type Outcome = Result<(), &'static str>;
 
 fn recurrent(cell: Cell, strategy: Strategy, timesteps: usize, device: &Device) -> Outcome {
     let both = [Direction::Forward, Direction::Reverse];
     let case = Case::random(5, cell, &both, [3, timesteps, 4, 33]).with_states(6).with_lengths();
-    // Layer normalization divides by a deviation that may be small.
+    // Layer normalization divides by a standard deviation that may be small.
     let tolerance = Tolerance::new(if cell.layer_norm.is_some() { 2e-5 } else { 3e-6 });
     case.check(&case.reference(), device, strategy, 64 << 20, tolerance);
     Ok(())
@@ -33,7 +33,7 @@ fn grid(cell: Cell, device: &Device) -> Outcome {
     Ok(())
 }
 
-/// `cell` is for the kernels that have a cell's snippet.
+/// Runs a kernel and compares its result. `cell` matters for kernels that include a cell's snippet.
 fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
     let mut r = Random(7);
     let x = r.floats(5 * 70, 2.0);
@@ -69,7 +69,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             want.chunks_exact_mut(70).for_each(|row| reference::layer_norm(row, &wide(&affine), 1e-3));
             near(a.layer_norm(&t(&affine, &[2, 70]), 1e-3).unwrap(), &want)
         }
-        // Several blocks of 32 timesteps, whose prefixes are handed down.
+        // Several blocks of 32 timesteps, so that prefixes are passed from block to block.
         Shader::LinearCarry => recurrent(Cell::MINGRU, Strategy::Scan, 100, device),
         Shader::LinearScan => recurrent(Cell::MINLSTM, Strategy::Scan, 5, device),
         Shader::LoopProbe if gpu.summary().kind != AdapterKind::Software => Err("only software is probed for loops"),
@@ -100,7 +100,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
         }
         Shader::Sample => {
             let logits = t(&[0.0, 50.0, 0.0, 50.0, 0.0, 0.0], &[2, 3]);
-            let o = SampleOptions { temperature: 1.0, top_k: None, seed: 1, position: 0 };
+            let o = SampleOptions { temperature: 1.0, top_k: None, seed: 1, position: 0, ..SampleOptions::default() };
             assert_eq!(logits.sample(&o).unwrap().to_vec_u32().unwrap(), [1, 0]);
             Ok(())
         }
@@ -115,7 +115,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
         Shader::Step => recurrent(cell, Strategy::Step, 5, device),
         Shader::SubgroupProbe => match gpu.has_neighbour_sums() {
             true => Ok(()),
-            // Without subgroups of eight lanes there is nothing to find out.
+            // Without subgroups of eight lanes the probe does not run.
             false => Err("lanes are not known to be neighbours"),
         },
         Shader::Unary => near(
@@ -125,10 +125,10 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
     }
 }
 
-/// Three stacked GRUs.
+/// A plan with three stacked GRUs.
 const WAVE: &str = r#"{"seed":1,"door":"layer","sizes":[3,5,4,33],"layers":3,"directions":"forward","cell":{"kind":"gru","recurrent_activation":{"name":"sigmoid"},"activation":{"name":"tanh"},"output_activation":{"name":"tanh"}},"bias":"double","storage":"f32","scale":1.0,"states":true,"valid":"lengths","repeat":false,"time_major":false,"reading_order":false,"last":false,"chunk":0}"#;
 
-/// What to run: every kernel, and those with a snippet for every cell, with what their pipelines are called.
+/// Every kernel; those with a snippet once for each cell; and the names of their pipelines.
 fn all() -> Vec<(Shader, Cell, &'static str)> {
     let of_cells = |cell: Cell| {
         let fused = Fused::of(cell.kind).expect("a cell with a snippet");
@@ -145,7 +145,7 @@ fn every_kernel_is_dispatched_by_a_call_that_is_compared() {
     let (mut run, mut skipped) = (0, Vec::new());
     let all = all();
     for &(kernel, cell, name) in &all {
-        // A device of its own, so that nobody else's dispatches count.
+        // A separate device, so that other tests' dispatches are not counted.
         let device = Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).unwrap();
         match call(kernel, cell, &device) {
             Ok(()) => {

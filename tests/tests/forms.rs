@@ -1,5 +1,5 @@
-//! The forms of recurrent networks: the examples of the façade crate, run on every device and held
-//! against what PyTorch made of the same models; and streams that come and go.
+//! The examples of the façade, run on every device and compared with PyTorch's results for the same models; and streams
+//! that join and leave.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -44,7 +44,7 @@ fn many_to_one_a_classifier() {
     for device in devices() {
         let got = classifier::classify(&models(), &device, &strings(&e["texts"])).unwrap();
         compare(&got, &floats(&e["probabilities"]), Tolerance::new(3e-6)).unwrap();
-        // And it is right.
+        // The labels are the expected ones.
         for (p, label) in got.iter().zip(floats(&e["labels"])) {
             assert_eq!(*p > 0.5, label > 0.5);
         }
@@ -59,7 +59,7 @@ fn many_to_many_a_tagger() {
         let of = |c: char, all: &[(char, String)]| -> Vec<String> {
             all.iter().filter(|(k, _)| *k == c).map(|(_, r)| r.clone()).collect()
         };
-        // As the package that the model comes from reads them, right or wrong.
+        // The readings of the original package, right or wrong.
         assert_eq!(of('行', &read("我在银行工作，行长很好。")), ["xing2", "xing2"]);
         assert_eq!(of('长', &read("我在银行工作，行长很好。")), ["chang2"]);
         assert_eq!(of('长', &read("这条路很长，他长大了。")), ["zhang3", "zhang3"]);
@@ -92,7 +92,7 @@ fn one_to_many_by_temperature_and_top_k() {
         assert!(names.len() > 5, "64 draws gave only {names:?}");
         let real = names.iter().filter(|n| known.contains(&n.as_str())).count();
         assert!(2 * real > names.len(), "few of {names:?} are names it was trained on");
-        // One candidate is the greedy one.
+        // With `top_k` 1 the result is the greedy one.
         let one = draw(Sampling::Random { temperature: 5.0, top_k: Some(1) }, 4);
         assert_eq!(one, draw(Sampling::Greedy, 0));
     }
@@ -123,7 +123,7 @@ fn generation_reads_nothing_back() {
         for sampling in [Sampling::Greedy, Sampling::Random { temperature: 1.0, top_k: Some(5) }] {
             own.synchronize().unwrap();
             let before = own.gpu().unwrap().work_counts();
-            let options = GenerateOptions { max_new_tokens: 50, sampling, seed: 1 };
+            let options = GenerateOptions { max_new_tokens: 50, sampling, seed: 1, ..GenerateOptions::default() };
             let (tokens, _) = network.generate(&prompt, None, &options).unwrap();
             assert_eq!(tokens.to_vec_u32().unwrap().len(), 100);
             let after = own.gpu().unwrap().work_counts();
@@ -163,7 +163,7 @@ fn a_plain_cell_forgets_and_gates_remember() {
     }
 }
 
-/// A network of every kind of layer that can stream.
+/// A network with every kind of layer that can run on streams.
 fn audio(device: &Device) -> Network {
     Sequential::new()
         .seed(5)
@@ -193,7 +193,7 @@ fn a_network_steps_as_it_runs() {
             compare(&y.to_vec().unwrap(), &want, Tolerance::new(1e-6)).unwrap();
             state = Some(next);
         }
-        // A state of another network is no state of this one.
+        // A state with too few layers is refused.
         let short = state.unwrap().states()[..2].iter().cloned().collect();
         let frame = Tensor::zeros(&[2, 3], recurve::DType::F32, &device).unwrap();
         assert!(network.step(&frame, Some(&short)).unwrap_err().to_string().contains("4 states"));
@@ -202,7 +202,7 @@ fn a_network_steps_as_it_runs() {
 
 #[test]
 fn a_thousand_streams_join_and_leave() {
-    /// What a stream was given, and what it put out.
+    /// The inputs and the outputs of a stream.
     type History = (Vec<f32>, Vec<f32>);
     for device in devices() {
         let network = audio(&device);
@@ -213,7 +213,7 @@ fn a_thousand_streams_join_and_leave() {
         let (mut joined, mut most, mut tick) = (0, 0, 0);
         while done.len() < 1000 {
             tick += 1;
-            // A flood of 400 at once, then a trickle.
+            // 400 streams join at once, later a few at a time.
             let arrivals = if tick == 3 { 400 } else { r.below(24) };
             for _ in 0..arrivals.min(1000 - joined) {
                 live.insert(streams.join(), (Vec::new(), Vec::new()));
@@ -249,7 +249,8 @@ fn a_thousand_streams_join_and_leave() {
         }
         assert!(most > 350, "{most} at once");
         assert!(streams.slots() <= 64, "{} slots for {} streams", streams.slots(), streams.len());
-        // Every stream's outputs are those of its frames alone. Streams of one length share a batch here.
+        // Every stream's outputs are those of its own frames alone. For speed, streams of equal length are recomputed
+        // as one batch.
         let mut lengths: BTreeMap<usize, Vec<History>> = BTreeMap::new();
         for (x, y) in done {
             lengths.entry(x.len() / 3).or_default().push((x, y));
@@ -278,7 +279,7 @@ fn streams_refuse_what_is_wrong_and_go_on() {
         let gone = streams.join();
         streams.leave(gone).unwrap();
         assert!(streams.step(&[(gone, &[0.0; 3])]).unwrap_err().to_string().contains("not among"));
-        // A NaN of a stream that left does not reach the one that takes its slot.
+        // A NaN in a stream that left does not reach the stream that reuses its slot.
         let bad = streams.join();
         streams.step(&[(bad, &[f32::NAN; 3])]).unwrap().to_vecs().unwrap();
         streams.leave(bad).unwrap();
@@ -289,7 +290,7 @@ fn streams_refuse_what_is_wrong_and_go_on() {
     }
 }
 
-/// One batch on the CPU and the GPU at once, and on two copies of the CPU, is what one device makes of it.
+/// A batch shared by the CPU and the GPU, and by two copies on the CPU, gives the result of a single device.
 #[test]
 fn replicas_share_a_batch() {
     let [cpu, gpu] = devices();
@@ -314,7 +315,7 @@ fn replicas_share_a_batch() {
                 assert!((a - b).abs() < 1e-5, "{a} and {b}");
             }
         }
-        // Fewer sequences than devices; and what cannot be is said.
+        // Fewer sequences than devices; and errors.
         let one = Tensor::from_u32(&ids[..8], &[1, 8], &cpu).unwrap();
         assert_eq!(replicas.forward(&one).unwrap().dims(), [1, 2]);
         let outside = Tensor::from_u32(&[30], &[1, 1], &cpu).unwrap();

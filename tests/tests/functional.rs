@@ -1,4 +1,4 @@
-//! Networks whose layers are called on values by name: several inputs and outputs, shared layers, branches that meet.
+//! Networks built with `Functional`: several inputs and outputs, shared layers, branches that join.
 
 use recurve::testing::{Tolerance, compare, cross_check, reference_outputs};
 use recurve::{
@@ -18,7 +18,7 @@ fn array(name: &str) -> HostArray {
     read_array(&file(), name).unwrap()
 }
 
-/// A description with the weights of a network of the fixture.
+/// The network of a description, with the weights from the fixture.
 fn with_weights(net: &str, config: &NetworkConfig, device: &Device) -> Network {
     let mut weights = Weights::new();
     let mut read = Vec::new();
@@ -79,7 +79,7 @@ fn meeting() -> NetworkConfig {
     net.config().clone()
 }
 
-/// Every network with its name in the fixture and the names of its inputs and outputs.
+/// Each network, with its name in the fixture and the names of its inputs and outputs.
 fn networks() -> [(&'static str, NetworkConfig, [&'static str; 2], [&'static str; 2]); 3] {
     [
         ("seq2seq", seq2seq(), ["source", "target"], ["logits", "memory"]),
@@ -107,7 +107,7 @@ fn several_inputs_and_outputs_have_pytorchs_numbers_on_every_device() {
     }
 }
 
-/// By the graph's own truth, call by call; a wrong weight shows.
+/// The cross-check uses the operators' references, call by call; a wrong weight is reported.
 #[test]
 fn the_cross_check_knows_them() {
     for (name, config, inputs, outputs) in networks() {
@@ -117,7 +117,7 @@ fn the_cross_check_knows_them() {
         let calls: usize = config.layers.iter().map(|l| l.calls.len()).sum();
         assert!(report.devices.iter().all(|d| d.layers.len() == calls), "{name}");
         let truth = reference_outputs(&model, &given).unwrap();
-        // The network's first output is that of some layer.
+        // The first output of the network is the output of one of the layers.
         let HostData::Float(want) = array(&format!("{name}.{}", outputs[0])).data else { panic!("floats") };
         let near =
             |t: &Vec<f64>| t.len() == want.len() && t.iter().zip(&want).all(|(a, b)| (a - f64::from(*b)).abs() < 1e-6);
@@ -147,7 +147,7 @@ fn model_files_hold_them() {
         let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         assert!(text.contains(r#"\"version\":2"#), "{name}");
     }
-    // Layers one after another are as every earlier program reads them.
+    // A chain is written as version 1, which earlier programs read.
     let chain = Sequential::new().add(Gru::new(3)).add(Dense::new(2)).build(&[None, None, Some(3)], &Device::Cpu);
     Model::new("chain", chain.unwrap()).save(&path).unwrap();
     let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
@@ -170,7 +170,7 @@ fn what_cannot_be_is_refused_by_name() {
     refused(net.add(Gru::new(4), &[&h]).unwrap_err(), &["gru_1", "features"]);
     refused(net.add(Dense::new(4), &[&x, &z]).unwrap_err(), &["dense", "must be one, but there are 2"]);
     refused(net.add(Dense::new(4), &[]).unwrap_err(), &["dense"]);
-    refused(net.add(Add::new(), &[&x]).unwrap_err(), &["add", "must be several"]);
+    refused(net.add(Add::new(), &[&x]).unwrap_err(), &["add", "must be at least two"]);
     refused(net.add(Add::new(), &[&x, &z]).unwrap_err(), &["add", "(None, None, 3)", "(None, None, 5)"]);
     refused(net.add(Subtract::new(), &[&x, &x, &x]).unwrap_err(), &["subtract", "must be two"]);
     refused(net.add(Concatenate::new(), &[&x, &h]).unwrap_err(), &["concatenate", "as the first input"]);
@@ -187,7 +187,7 @@ fn what_cannot_be_is_refused_by_name() {
     refused(net.call(shared, &[&z]).unwrap_err(), &["shared", "5 features and with 3"]);
     let stranger = recurve::ValueRef::new("stranger");
     refused(net.add(Dense::new(4), &[&stranger]).unwrap_err(), &["dense", "`stranger` is neither"]);
-    // What was refused left nothing behind.
+    // A refused call leaves no layer behind.
     assert_eq!(net.config().layers.len(), 2);
     assert_eq!(net.config().layers[1].calls.len(), 1);
     refused(net.build(&Device::Cpu).unwrap_err(), &["outputs", "is empty"]);
@@ -212,7 +212,8 @@ fn what_cannot_be_is_refused_by_name() {
     let mut config = good.clone();
     config.outputs[0].value.output = 3;
     refused(shapes_of(&config), &["code", "fewer outputs"]);
-    config.outputs[0].value = recurve::ValueRef { call: 3, ..recurve::ValueRef::new("encoder") };
+    config.outputs[0].value = recurve::ValueRef::new("encoder");
+    config.outputs[0].value.call = 3;
     refused(shapes_of(&config), &["code", "called 2 times"]);
     refused(build(&|c| c.layers[3].calls[0][0] = recurve::ValueRef::new("dense")), &["layers that wait for"]);
     refused(build(&|c| c.inputs.clear()), &["inputs", "is empty"]);
@@ -234,10 +235,10 @@ fn calls_are_checked_by_name() {
     refused(network.forward_named_from(&both, &args, None).unwrap_err(), "one input");
     let flat = x.reshape(&[2, 3]).unwrap();
     refused(network.forward_named(&[("left", &x), ("right", &flat)]).unwrap_err(), "right");
-    // The same code twice has no difference.
+    // Equal inputs have no difference.
     let out = network.forward_named(&both).unwrap();
     assert_eq!(out[1].dims(), [1, 2]);
-    // A model says the same, by its own error.
+    // A model reports the same, with its own error type.
     let model = Model::new("siamese", network);
     let e = model.run([("left", &x)]).unwrap_err().to_string();
     assert!(e.contains("right") && e.contains("missing"), "{e}");
@@ -245,23 +246,19 @@ fn calls_are_checked_by_name() {
     assert!(e.contains("`left`, `right`"), "{e}");
 }
 
-/// A description may list layers in any order; there may be thousands, the last first.
+/// A description may list layers in any order; here there are thousands, the last one first.
 #[test]
 fn layers_in_any_order() {
-    let layer = |n: usize| recurve::NamedLayer {
-        name: format!("d{n}"),
-        layer: Dense::new(2).into(),
-        calls: vec![vec![recurve::ValueRef::new(if n == 0 { "x".into() } else { format!("d{}", n - 1) })]],
+    let layer = |n: usize| {
+        let input = recurve::ValueRef::new(if n == 0 { "x".into() } else { format!("d{}", n - 1) });
+        recurve::NamedLayer::new(format!("d{n}"), Dense::new(2), vec![vec![input]])
     };
     const LAYERS: usize = 4096;
-    let config = NetworkConfig {
-        inputs: vec![recurve::InputConfig { name: "x".into(), shape: vec![None, Some(2)], ids: false }],
-        layers: (0..LAYERS).rev().map(layer).collect(),
-        outputs: vec![recurve::OutputConfig {
-            name: "y".into(),
-            value: recurve::ValueRef::new(format!("d{}", LAYERS - 1)),
-        }],
-    };
+    let config = NetworkConfig::new(
+        vec![recurve::InputConfig::new("x", &[None, Some(2)])],
+        (0..LAYERS).rev().map(layer).collect(),
+        vec![recurve::OutputConfig::new("y", recurve::ValueRef::new(format!("d{}", LAYERS - 1)))],
+    );
     let mut count = 0;
     let visit = |_: &str, _: &[usize]| {
         count += 1;
@@ -274,7 +271,7 @@ fn layers_in_any_order() {
     assert_eq!(count, 2 * LAYERS);
 }
 
-/// What one pass gives, steps give too, and a state that the caller brings comes before the one that flows in.
+/// Single steps give the result of one pass, and a state from the caller takes precedence over one from another layer.
 #[test]
 fn branches_step_and_begin_with_the_callers_state() {
     for device in devices() {
@@ -320,7 +317,7 @@ fn branches_step_and_begin_with_the_callers_state() {
     }
 }
 
-/// A mask goes through branches that share it; where branches found different ones nobody knows which counts.
+/// A mask is passed on by branches that share it; if branches have different masks, joining them is an error.
 #[test]
 fn masks_of_branches() {
     let network = |same: bool| {

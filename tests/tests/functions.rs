@@ -1,11 +1,11 @@
-//! The activation functions against f64, on every device: within the bounds that are stated of them.
+//! The activation functions on every device are within their stated error bounds.
 
 use recurve::{Activation, Device, Tensor};
 use recurve_reference::activate;
 use recurve_tensor::bounds;
 use recurve_tests::devices;
 
-/// Floats of both signs spread over all exponents up to 90, dense where the functions bend.
+/// Floats of both signs and all exponents up to 90, dense where the functions bend.
 fn sample() -> Vec<f32> {
     let coarse = (1e-30f32.to_bits()..90f32.to_bits()).step_by(4001);
     let fine = (0.125f32.to_bits()..16f32.to_bits()).step_by(331);

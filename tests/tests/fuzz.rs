@@ -1,11 +1,11 @@
-//! The differential fuzzer, bounded: a fixed number of random cells on the CPU and on the GPU, and a list of plans, those
-//! that once failed among them. `cargo xtask fuzz cells` runs as many as it is told.
+//! A limited run of the differential fuzzer: a fixed number of random cells on the CPU and on the GPU, and a list of
+//! plans, including those that have failed before. `cargo xtask fuzz cells` runs as many as it is told.
 
 use recurve::Device;
 use recurve_tests::fuzz::{Choice, Plan, seed_of};
 use recurve_tests::{devices, fixtures, gpu};
 
-/// What ran, or a panic that names every plan that went wrong.
+/// Runs plans. Returns how many ran, or panics with the names of all plans that failed.
 fn run(device: &Device, plans: impl Iterator<Item = Plan>, choice: Choice<'_>) -> (usize, usize) {
     let (mut passed, mut useless, mut wrong) = (0, 0, Vec::new());
     for plan in plans {
@@ -32,7 +32,7 @@ fn random_cells_on_the_gpu() {
     assert!(passed > 20 && useless < 8, "{passed} passed, {useless} could not be compared");
 }
 
-/// What the plan is about behind `#`, then the plan.
+/// The fixture has a comment after `#`, then the plan.
 #[test]
 fn plans_that_every_run_includes() {
     let text = std::fs::read_to_string(fixtures().join("fuzz_cells.txt")).unwrap();

@@ -1,4 +1,4 @@
-//! The trained model in `models/`, against the logits of the package it comes from.
+//! The trained model in `models/`, compared with the logits of the package from which it comes.
 
 use recurve::testing::{Tolerance, compare, cross_check};
 use recurve::{Device, HostArray, HostData, Input, Model, read_array};
@@ -27,7 +27,7 @@ fn logits_of_the_golden_sentences_match_on_every_device() {
         let got = y.to_vec().unwrap();
         for (row, &len) in len.iter().enumerate() {
             let valid = row * t * classes..(row * t + len as usize) * classes;
-            // Logits reach 20; their sums of 32 products carry the LSTM's error.
+            // Logits reach 20; their sums of 32 products pass on the LSTM's error.
             compare(&got[valid.clone()], &wide(&want[valid]), Tolerance { abs: 1e-4, rel: 1e-5 })
                 .unwrap_or_else(|e| panic!("sentence {row} on {device}: {e}"));
         }

@@ -1,4 +1,4 @@
-//! PyTorch's and Keras's own numbers, and those of cells from papers.
+//! Expected values from PyTorch, Keras and papers.
 
 use recurve::{Activation, Bias, CellKind, GateOrder, RecurrentSpec, Weights};
 use recurve_tests::onnx::CaseError;
@@ -51,7 +51,7 @@ fn both_readings_of_clip_and_thresholded_relu() {
     });
 }
 
-/// A wrong reading must be caught by some case, else the suite proves nothing about it.
+/// A wrong reading of the weights or options must be noticed by some case; otherwise the suite would not test it.
 fn caught(name: &str, cases: &[Parity], change: impl Fn(&mut RecurrentSpec, &mut Weights) -> bool) {
     for (device, strategy) in paths() {
         let (mut changed, mut wrong) = (0, 0);
@@ -60,12 +60,12 @@ fn caught(name: &str, cases: &[Parity], change: impl Fn(&mut RecurrentSpec, &mut
             let outcome = case.check_mutated(&device, strategy, &mut |s, w| applies |= change(s, w));
             if applies {
                 changed += 1;
-                // Numbers that differ, not a layer that can no longer be built.
+                // Counts wrong values, not layers that cannot be built any more.
                 wrong += usize::from(matches!(&outcome, Err(CaseError::Failed(m)) if m.contains("exceeds")));
             }
         }
         assert!(changed > 0, "{name}: applies to no case");
-        // Cases may exist that a change does not touch, such as a gate order where all gates are alike.
+        // A change may have no effect on some cases, such as another gate order where all gates are equal.
         assert!(2 * wrong > changed, "{name}: {wrong} of {changed} cases noticed on {device} by {}", strategy.name());
     }
 }
@@ -95,7 +95,7 @@ fn wrong_readings_of_the_slstm_are_caught() {
         for name in names {
             let a = w.get(&name).unwrap().clone();
             let (mut data, size) = (a.values().unwrap().to_vec(), a.shape()[1]);
-            // Rows one head further.
+            // Moves the rows by one head.
             data.chunks_mut(s.units * size).for_each(|gate| gate.rotate_right(size * size));
             w.insert(name, a.shape(), data).unwrap();
         }
@@ -103,7 +103,7 @@ fn wrong_readings_of_the_slstm_are_caught() {
     });
 }
 
-/// Every matrix and bias of a layer with its gates exchanged as if they had been in another order.
+/// Permutes the gates of every matrix and bias of a layer, as if they had been in another order.
 fn reorder(spec: &RecurrentSpec, weights: &mut Weights, order: GateOrder) {
     let kind = spec.cell.kind;
     let all: Vec<_> = weights.iter().map(|(n, a)| (n.to_owned(), a.clone())).collect();
@@ -163,7 +163,7 @@ fn wrong_readings_of_keras_are_caught() {
         gru
     });
     caught("zeros for masked outputs where h stands, or the reverse", &cases, |s, _| {
-        // Without a mask nothing changes, nor with one that says no to nothing that is shown.
+        // Only a mask that affects a visible output makes a difference.
         let masked = s.zero_output_for_mask && s.return_sequences && s.bidirectional.is_none();
         s.zero_output_for_mask &= !masked;
         masked

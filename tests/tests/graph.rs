@@ -1,4 +1,4 @@
-//! Graphs: what is refused when one is built, operators against their truth in f64, passes that change nothing,
+//! Graphs: errors when one is built, operators compared with their f64 references, passes that change no result, and
 //! runs that stop between two nodes.
 
 use recurve::testing::{Tolerance, compare};
@@ -35,10 +35,10 @@ impl Weights {
     }
 }
 
-/// Makes a tensor on a device.
+/// A function that makes a tensor on a device.
 type Make = Box<dyn Fn(&Device) -> Tensor>;
 
-/// An input in both forms.
+/// A random input, as an array for the reference and as a function that makes the tensor.
 fn given(r: &mut Random, kind: DType, dims: &[usize], below: usize) -> (Array, Make) {
     let (n, dims) = (dims.iter().product(), dims.to_vec());
     if kind == DType::U32 {
@@ -59,7 +59,7 @@ fn numbers(d: &Data) -> Vec<f32> {
     }
 }
 
-/// Runs a graph on every device and holds every value against f64.
+/// Runs a graph on every device and compares every value with f64.
 fn check(graph: Graph, inputs: &[(DType, &[usize], usize)], tolerance: f64) {
     let mut r = Random(7);
     let weights = Weights::random(&graph, &mut r);
@@ -90,7 +90,7 @@ fn check(graph: Graph, inputs: &[(DType, &[usize], usize)], tolerance: f64) {
                         .unwrap_or_else(|e| panic!("{} ({}) on {device}: {e}", node.name, node.operator.name()));
                 }
             }
-            // The same outputs twice without a trace, where values nobody needs are dropped.
+            // The same outputs, twice, in runs without a trace, which drop values that are not needed.
             for _ in 0..2 {
                 let outputs = executor.run(&tensors, &options).unwrap();
                 for ((name, id), got) in graph.outputs().iter().zip(outputs) {
@@ -165,7 +165,7 @@ fn every_operator_is_its_truth() {
     }
 }
 
-/// The inputs of a recurrent node, with parameters for what its cell has.
+/// Adds parameters for the weights that the cell has, and a recurrent node.
 fn recurrent(g: &mut GraphBuilder, name: &str, layer: &ops::Recurrent, x: &str, outputs: &[&str]) {
     let gates = layer.cell.kind.gates() * layer.hidden_size;
     let (h, d) = (layer.hidden_size, layer.directions.len());
@@ -206,7 +206,7 @@ fn recurrent_layers_are_their_truth() {
     }
 }
 
-/// Embedding, LSTM, the last output, a product with bias and activation, and a constant that can be computed.
+/// Embedding, LSTM, the last output, a product with bias and activation, and a constant expression.
 fn reader() -> GraphBuilder {
     let mut g = GraphBuilder::new();
     g.node("relu", ops::Activate(Activation::Relu), &["biased"], &["z"]);
@@ -240,7 +240,7 @@ fn passes_change_nothing_but_the_work() {
     assert!(lstm.operator.as_any().downcast_ref::<ops::Recurrent>().unwrap().tokens);
 }
 
-/// What a graph that does not fit together says.
+/// The error messages of invalid graphs.
 #[test]
 fn a_wrong_graph_is_refused_with_the_name_of_its_node() {
     let says = |g: GraphBuilder, wanted: &[&str]| {
@@ -331,7 +331,7 @@ fn a_wrong_run_is_refused_and_leaves_the_executor_usable() {
     assert!(matches!(other.executor(&graph, &Device::Cpu).unwrap_err(), Error::ParameterShape { .. }));
 }
 
-/// The first nodes on one device, the others on another: how a check finds the node that goes wrong.
+/// The first nodes run on one device, the others on another; this is how a check can find a faulty node.
 #[test]
 fn a_run_goes_on_elsewhere_after_any_node() {
     let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
@@ -377,7 +377,7 @@ fn what_depends_on_an_input_left_out_is_left_out() {
     }
 }
 
-/// What depends on whether the caller gave something: its value then, else another.
+/// A value that depends on whether an optional input was given.
 #[test]
 fn an_optional_input_chooses() {
     let mut g = GraphBuilder::new();
@@ -401,7 +401,7 @@ fn an_optional_input_chooses() {
     }
 }
 
-/// A run that watches values makes them, and otherwise wants what a run without a watch wants.
+/// A run that watches values computes them too; otherwise it computes what an ordinary run does.
 #[test]
 fn a_watched_run_makes_what_no_output_needs() {
     let graph = Arc::new(reader().build().unwrap().simplified().unwrap());
@@ -422,8 +422,8 @@ fn a_watched_run_makes_what_no_output_needs() {
     }
 }
 
-/// A replaced parameter is what counts from then on, whatever was made of the one before: a tensor, packed weights,
-/// a table of tokens.
+/// After a parameter is replaced, runs use the new one, in whatever form the old one was packed: as a tensor, as packed
+/// weights, as a token table.
 #[test]
 fn a_run_after_a_parameter_was_replaced_is_that_of_the_new_one() {
     let plain = Arc::new(reader().build().unwrap());
@@ -437,7 +437,7 @@ fn a_run_after_a_parameter_was_replaced_is_that_of_the_new_one() {
             let mut executor = now.executor(&graph, &device).unwrap();
             let mut last = run(&executor);
             for (name, weight) in &new.0 {
-                // What is refused changes nothing.
+                // A refused replacement changes nothing.
                 let e = executor.set_parameter(name, Weight::new(&[1], vec![0.0]).unwrap()).unwrap_err();
                 assert!(matches!(&e, Error::ParameterShape { name: n, .. } if n == name), "{e}");
                 assert_eq!(run(&executor), last);
@@ -457,7 +457,7 @@ fn a_run_after_a_parameter_was_replaced_is_that_of_the_new_one() {
     }
 }
 
-/// `x` plus a parameter that it packs, counted.
+/// An operator that adds a packed parameter to `x` and counts how often it packs.
 #[derive(Debug)]
 struct Adds(Arc<AtomicUsize>);
 
@@ -490,7 +490,7 @@ impl Operator for Adds {
     }
 }
 
-/// Parameters are packed when a run first needs them, once, and again only when one of the node's own is replaced.
+/// Parameters are packed once, when a run first needs them, and again only after a parameter of the node is replaced.
 #[test]
 fn parameters_are_packed_once_and_again_when_they_are_stale() {
     let counts = [(); 2].map(|()| Arc::new(AtomicUsize::new(0)));
@@ -516,7 +516,7 @@ fn parameters_are_packed_once_and_again_when_they_are_stale() {
         executor.set_parameter("a", two.clone()).unwrap();
         assert_eq!(packed(), [1, 1], "not before somebody needs it");
         assert_eq!((run(&executor), run(&executor), packed()), (112.0, 112.0, [2, 1]));
-        // The same weight again.
+        // The same weight again changes nothing.
         executor.set_parameter("a", two).unwrap();
         assert_eq!((run(&executor), packed()), (112.0, [2, 1]));
     }

@@ -1,6 +1,6 @@
-//! The recurrent kernels against the f64 reference: `lstm_scan`, `lstm_step`, `gru_scan`,
-//! `gru_step`, `rnn_scan`, `rnn_step`, `slstm_scan`, `slstm_step`, `general_scan`, `general_step`, `pointwise_scan`,
-//! `linear_scan`, `linear_carry` and their CPU twins.
+//! The recurrent kernels compared with the f64 reference: `lstm_scan`, `lstm_step`, `gru_scan`, `gru_step`, `rnn_scan`,
+//! `rnn_step`, `slstm_scan`, `slstm_step`, `general_scan`, `general_step`, `pointwise_scan`, `linear_scan`,
+//! `linear_carry` and their CPU counterparts.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -23,7 +23,7 @@ fn slstm(heads: usize, exponential_forget: bool) -> Cell {
     Cell::with_kind(CellKind::SLstm { heads, exponential_forget })
 }
 
-/// Cells with an option each that changes what a step does.
+/// Cells with one option each that changes the computation of a timestep.
 fn optional() -> Vec<Cell> {
     let zoneout = Some(Zoneout { h: 0.2, c: 0.3 });
     let h_only = Some(Zoneout { h: 0.4, c: 0.0 });
@@ -53,7 +53,7 @@ fn cells() -> Vec<Cell> {
     [fused(), optional()].concat()
 }
 
-/// LSTM cells that project h, for H hidden units.
+/// LSTM cells with a projection of h, for H hidden units.
 fn projected(hidden: usize) -> Vec<Cell> {
     let projection = Some((hidden / 2).max(1));
     let zoneout = Some(Zoneout { h: 0.2, c: 0.3 });
@@ -63,7 +63,7 @@ fn projected(hidden: usize) -> Vec<Cell> {
     ]
 }
 
-/// Bytes of the projection of two timesteps, so that a sequence takes many chunks.
+/// The size of the projection of two timesteps, in bytes, so that a sequence takes many chunks.
 fn two_steps(case: &Case) -> usize {
     let [b, _, _, h] = case.sizes;
     2 * case.directions.len() * b * case.cell.kind.gates() * h * 4
@@ -78,18 +78,18 @@ fn check(case: &Case, tolerance: Tolerance) {
     }
 }
 
-/// Layer normalization divides by a deviation that may be small, which magnifies rounding.
+/// Layer normalization divides by a standard deviation that may be small, which magnifies rounding errors.
 fn bound(cell: &Cell) -> Tolerance {
     Tolerance::new(if cell.layer_norm.is_some() { 2e-5 } else { 3e-6 })
 }
 
 #[test]
 fn every_cell_at_sizes_around_every_edge() {
-    // H around lanes of a vector (16), a workgroup's multiple of 32, a vec4; B around tiles of 4.
+    // H around the lanes of a vector (16), multiples of 32 (workgroups) and of 4 (vec4); B around tiles of 4.
     for (n, h) in [1, 3, 15, 16, 17, 31, 32, 33, 65, 130].into_iter().enumerate() {
         let b = [1, 2, 3, 4, 5, 9][n % 6];
         let t = [1, 2, 17][n % 3];
-        // One element has no deviation for layer normalization to divide by.
+        // With a single element, layer normalization would divide by a standard deviation of zero.
         let rest = if [3, 17, 32, 130].contains(&h) { [optional(), projected(h)].concat() } else { Vec::new() };
         for cell in [fused(), rest].concat() {
             check(&Case::random(n as u64, cell, &BOTH, [b, t, 1 + n % 5, h]).with_states(99), bound(&cell));
@@ -134,7 +134,7 @@ fn f16_weights_are_rounded_and_summed_in_f32() {
     for cell in cells().into_iter().chain(projected(20)) {
         let case = Case::random(8, cell, &BOTH, [3, 9, 5, 20]).with_states(9).with_f16_weights();
         check(&case, bound(&cell));
-        // The rounding itself is to be seen: the same layer with f32 weights is another one.
+        // The rounding has an effect: the same layer with f32 weights gives other results.
         let exact = Case { weights: WeightStorage::F32, ..Case::random(8, cell, &BOTH, [3, 9, 5, 20]).with_states(9) };
         let error = compare(&case.run(&Device::Cpu, Strategy::Auto, ALL).y, &exact.reference().y, Tolerance::F16);
         let error = error.expect("within the bound of f16 storage").worst_error;
@@ -142,8 +142,8 @@ fn f16_weights_are_rounded_and_summed_in_f32() {
     }
 }
 
-/// Every layout of `scan` and `step`, and `grid`, whatever the device would choose: sums shared by lanes
-/// with subgroups and without, weights in registers, tiles of rows.
+/// All layouts of `scan` and `step`, and `grid`, not only the one the device would choose: sums shared by lanes with
+/// and without subgroups, weights in registers, tiles of rows.
 #[test]
 fn every_candidate_gives_the_same_result() {
     let Some(gpu) = wanted_gpu() else { return };
@@ -151,7 +151,7 @@ fn every_candidate_gives_the_same_result() {
     let mut layouts = std::collections::BTreeSet::new();
     let clipped = Cell { clip: Some(0.5), candidate: Activation::Softsign, ..Cell::LSTM };
     let coupled = Cell { kind: CellKind::Lstm { coupled: true }, ..Cell::LSTM };
-    // A shape for each cell, and all layouts of it: compiling takes its time.
+    // One shape for each cell, with all its layouts, because compiling takes long.
     let cases = [
         (Cell::RNN, [1, 7, 5, 32], false),
         (Cell::GRU, [9, 5, 3, 33], true),
@@ -173,11 +173,11 @@ fn every_candidate_gives_the_same_result() {
         let layer = case.layer(&gpu);
         for candidate in layer.candidates(sizes[0], sizes[1]).unwrap() {
             layouts.insert(candidate.to_string());
-            // Chunks of two timesteps too.
+            // Also with chunks of two timesteps.
             let row = 4 * 2 * sizes[0] * cell.kind.gates() * sizes[3];
             for budget in [ALL, 2 * row] {
                 let (got, by) = case.run_with(&layer, Strategy::Auto, Some(candidate), budget);
-                // Only `grid` may give up, and ends by `step` then.
+                // Only `grid` may give up and be replaced by `step`.
                 let gave_up = candidate.strategy() == Strategy::Grid && by == Strategy::Step;
                 assert!(by == candidate.strategy() || gave_up, "{candidate} by {by:?}");
                 for (got, want) in [(&got.y, &want.y), (&got.h, &want.h), (&got.c, &want.c)] {
@@ -201,8 +201,9 @@ fn every_candidate_gives_the_same_result() {
     }
 }
 
-/// `lstm_grid`, `gru_grid`, `rnn_grid`, `slstm_grid`: right whether or not the workgroups run at the same time, or refused where
-/// they were not seen to; `limits.rs` has what happens when they are believed to and do not.
+/// `lstm_grid`, `gru_grid`, `rnn_grid`, `slstm_grid`: the result is right whether or not the workgroups run at the same
+/// time, or the call is refused if the probe did not see that. `limits.rs` tests what happens if the probe saw it and
+/// they do not.
 #[test]
 fn grid_is_right_or_falls_back_to_step() {
     let Some(gpu) = wanted_gpu() else { return };
@@ -223,7 +224,7 @@ fn grid_is_right_or_falls_back_to_step() {
             assert!(h > 16 && e.to_string().contains("workgroups at the same time"), "{e}");
             continue;
         }
-        // Those that ran together just now need not do so again.
+        // Workgroups that ran at the same time before need not do so again.
         let by_grid = Strategy::Grid;
         let still = gpu.gpu().unwrap().concurrent_workgroups().unwrap() as usize >= h.div_ceil(16);
         let (got, by) =
@@ -236,7 +237,7 @@ fn grid_is_right_or_falls_back_to_step() {
         }
         ways.push(by);
     }
-    // One workgroup never waits in vain.
+    // A single workgroup never waits in vain.
     assert_eq!(ways[0], Strategy::Grid, "{ways:?}");
     let refused = Case::random(72, Cell::GRU_RESET_BEFORE, &[Direction::Forward], [1, 2, 3, 4]);
     let x = Tensor::from_f32(&refused.x, &[1, 2, 3], &gpu).unwrap();
@@ -244,8 +245,8 @@ fn grid_is_right_or_falls_back_to_step() {
     assert!(refused.layer(&gpu).forward(&x, &args).unwrap_err().to_string().contains("grid"));
 }
 
-/// A look-up in place of the input product: `gather` into the projection, with the bits of the product on the
-/// CPU, and within rounding on a GPU, by every cell and way.
+/// A look-up replaces the input product: `gather` into the projection. On the CPU the bits are those of the product, on
+/// a GPU the result is within rounding, for every cell and layout.
 #[test]
 fn token_tables_stand_for_embedding_and_input_product() {
     const VOCABULARY: usize = 11;
@@ -263,7 +264,7 @@ fn token_tables_stand_for_embedding_and_input_product() {
             let lengths = Tensor::from_u32(case.lengths.as_ref().unwrap(), &[b], &device).unwrap();
             let h0 = tensor(case.h0.as_ref().unwrap(), &[2, b, cell.state_size(h)]);
             let c0 = case.c0.as_ref().map(|c| tensor(c, &[2, b, case.c_width()]));
-            // Chunks of a timestep too, and time first.
+            // Also with chunks of one timestep, and with time as the first dimension.
             for (time_major, projection_budget) in [(false, ALL), (false, 1), (true, ALL)] {
                 let args = ForwardArgs {
                     h0: Some(&h0),
@@ -288,7 +289,7 @@ fn token_tables_stand_for_embedding_and_input_product() {
                     assert_eq!(y.to_vec().unwrap(), plain.y.unwrap().to_vec().unwrap(), "{cell:?}");
                 }
             }
-            // What is wrong is said.
+            // Errors.
             let args = ForwardArgs::default();
             let outside = Tensor::from_u32(&[0, VOCABULARY as u32], &[1, 2], &device).unwrap();
             assert!(layer.forward_tokens(&outside, &table, &args).unwrap_err().to_string().contains("11"));
@@ -301,14 +302,14 @@ fn token_tables_stand_for_embedding_and_input_product() {
     }
 }
 
-/// `stack_wave`: stacked layers as a wavefront give what they give one after the other, and the reference, in
-/// T + L - 1 dispatches and those around them.
+/// `stack_wave`: stacked layers as a wavefront give the results of layers run one after the other, and of the
+/// reference, in T + L - 1 dispatches plus those before and after.
 #[test]
 fn stacked_layers_run_as_a_wavefront() {
     if wanted_gpu().is_none() {
         return;
     }
-    // Nobody else's dispatches are counted.
+    // A separate device, so that other dispatches are not counted.
     let gpu = own_gpu();
     let waves = || gpu.gpu().unwrap().dispatches_by_kernel().get("stack_wave").copied().unwrap_or_default();
     let f16 = has_f16(&gpu);
@@ -391,7 +392,7 @@ fn stacked_layers_run_as_a_wavefront() {
             assert!(stack.forward(&x, &wrong).unwrap_err().to_string().contains("h0"));
         }
     }
-    // Layers in both directions, and ids in place of features, run one layer after the other.
+    // Bidirectional layers, and layers that read ids, run one after the other.
     let cases: Vec<_> = [5, 8].map(|i| Case::random(i, Cell::LSTM, &BOTH, [2, 6, i as usize, 4])).into();
     let mut top = cases[1].clone();
     let below = cases[0].reference();
@@ -418,14 +419,14 @@ fn stacked_layers_run_as_a_wavefront() {
         let ids = Tensor::from_u32(&(0..12).collect::<Vec<_>>(), &[2, 6], &device).unwrap();
         let y = stack.forward_tokens(&ids, &table, &args).unwrap().y.unwrap();
         compare(&y.to_vec().unwrap(), &want.y, bound(&Cell::LSTM)).unwrap();
-        // One timestep in the caller's memory is for one layer.
+        // Single timesteps in the caller's memory are only for one layer.
         if device == Device::Cpu {
             assert!(stack.step_in_place(&[0.5; 5], &mut [0.5; 4], &mut [0.5; 4]).is_err());
         }
         let other = [(Direction::Reverse, pairs[1][0].1), (Direction::Forward, pairs[1][1].1)];
         let mixed = RecurrentConfig { layers: vec![&pairs[0], &other], ..config.clone() };
         assert!(Recurrent::new(&mixed, &device).unwrap_err().to_string().contains("same directions"));
-        // Layers that were made one by one are the same.
+        // Layers that are made one by one and then stacked give the same results.
         let one =
             |n: usize, i: usize| Recurrent::new(&RecurrentConfig::new(Cell::LSTM, i, 4, &pairs[n]), &device).unwrap();
         let joined = Recurrent::stack(vec![one(0, 5), one(1, 8)]).unwrap();
@@ -452,7 +453,7 @@ fn int8_weights_have_a_scale_for_each_row() {
             let bound = bound(&cell);
             compare(&got.y, &want.y, bound).unwrap_or_else(|e| panic!("{cell:?} {sizes:?}: {e}"));
             compare(&got.h, &want.h, bound).unwrap_or_else(|e| panic!("{cell:?} {sizes:?}: {e}"));
-            // The rounding itself is to be seen, and is small.
+            // The rounding has an effect, and a small one.
             let error = compare(&got.y, &case.reference().y, Tolerance::new(0.5)).expect("close").worst_error;
             assert!(error > 1e-5, "{cell:?}: nothing was rounded");
         }
@@ -477,7 +478,7 @@ fn two_directions_may_have_two_cells() {
         let args =
             ForwardArgs { h0: Some(&h0), c0: Some(&c0), lengths: Some(&lengths), strategy, ..ForwardArgs::default() };
         let out = layer.forward(&tensor(&case.x, &[3, 6, 4]), &args).unwrap();
-        // Forward halves of the one, backward halves of the other.
+        // The forward half comes from one run, the backward half from the other.
         let y: Vec<f64> = (0..3 * 6 * 24).map(|i| if i % 24 < 12 { first.y[i] } else { other.y[i] }).collect();
         compare(&out.y.unwrap().to_vec().unwrap(), &y, Tolerance::new(3e-6)).unwrap();
         let h = [&first.h[..36], &other.h[36..]].concat();
@@ -490,7 +491,7 @@ fn two_directions_may_have_two_cells() {
 #[test]
 fn minimal_cells_scan_any_number_of_blocks() {
     let Some(gpu) = wanted_gpu() else { return };
-    // Blocks of 32 timesteps: one, several, several levels of them, and chunks that end within one.
+    // Blocks of 32 timesteps: one, several, several levels of them, and chunks that end inside a block.
     for cell in [Cell::MINGRU, Cell::MINLSTM] {
         for t in [31, 32, 33, 1024, 1100, 2500] {
             let mut case = Case::random(60, cell, &BOTH, [2, t, 2, 5]).with_states(61);
@@ -508,7 +509,7 @@ fn minimal_cells_scan_any_number_of_blocks() {
 #[test]
 fn minimal_cells_run_more_columns_than_a_dispatch_counts() {
     let Some(gpu) = wanted_gpu() else { return };
-    // 4096 · 140 / 8 workgroups along x, of which there may be 65,535.
+    // 4096 · 140 / 8 workgroups along x, which exceeds the limit of 65,535.
     let case = Case::random(63, Cell::MINGRU, &[Direction::Forward], [4096, 2, 1, 140]);
     case.check(&case.reference(), &gpu, Strategy::Scan, ALL, Tolerance::new(3e-6));
 }
@@ -520,7 +521,7 @@ fn a_minimal_cell_whose_gates_are_shut_gives_no_nan() {
         w.b_ih[..8].fill(-1e4);
     }
     for (device, strategy) in paths() {
-        // f + i is held at 1e-37, and what it divides is zero.
+        // f + i is at least 1e-37, and the numerator is zero.
         assert_eq!(case.run(&device, strategy, ALL).y, [0.0; 12], "{device} {}", strategy.name());
     }
 }
@@ -548,7 +549,7 @@ fn peepholes_clip_and_every_activation() {
     ];
     for (n, f) in functions.into_iter().enumerate() {
         for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE] {
-            // A step function of the state may fall either way near its step; it only gates here.
+            // A step function of the state may give either value near its step; as a gate it has less effect.
             let gate = if matches!(f, Activation::ThresholdedRelu { .. }) { Activation::Sigmoid } else { f };
             let cell = Cell { gates: [gate; 3], candidate: f, clip: Some(0.9), ..cell };
             let tolerance = if matches!(f, Activation::ThresholdedRelu { .. }) {
@@ -580,7 +581,7 @@ fn long_sequences_stay_within_the_stated_bound() {
         let want = case.reference();
         for (device, strategy) in paths() {
             let abs = if cell.layer_norm.is_some() { 1e-4 } else { 2e-5 };
-            // An exponential forget gate lets the stabilizer grow with T, and its rounding with it, which is a
+            // With an exponential forget gate the stabilizer grows with T, and its rounding error with it, which is a
             // relative error of c and n.
             let grows = matches!(cell.kind, CellKind::SLstm { exponential_forget: true, .. });
             let rel = if grows { 1e-5 } else { 0.0 };
@@ -593,7 +594,7 @@ fn long_sequences_stay_within_the_stated_bound() {
 #[test]
 fn the_loop_limit_of_a_software_rasteriser_is_respected() {
     let Some(gpu) = wanted_gpu() else { return };
-    // 2000 steps of 32 or more iterations exceed what lavapipe executes in a dispatch (65,535).
+    // 2000 timesteps of 32 or more iterations exceed lavapipe's limit per dispatch (65,535).
     let case = Case::random(12, Cell::GRU_RESET_BEFORE, &[Direction::Forward], [1, 2000, 1, 130]);
     let want = case.reference();
     case.check(&want, &gpu, Strategy::Scan, ALL, Tolerance::new(2e-5));
@@ -616,7 +617,7 @@ fn batch_rows_are_independent() {
     }
 }
 
-/// Sizes at which register tiles take every number of rows and of panels at once, on every instruction set.
+/// Sizes for which blocks have every number of rows and panels, on every instruction set.
 #[test]
 fn a_row_has_the_same_bits_on_the_cpu_whatever_rows_are_beside_it() {
     for weights in [WeightStorage::F32, WeightStorage::F16, WeightStorage::Int8] {
@@ -671,8 +672,8 @@ fn a_step_in_place_refuses_what_does_not_fit() {
     assert!(both.step_in_place(&[0.5; 4], &mut [0.5; 8], &mut [0.5; 8]).is_err(), "two directions");
 }
 
-/// Bit for bit, and by every strategy, but for the minimal cells' `scan`: there the order in which steps
-/// are composed depends on T.
+/// Bit for bit, with every strategy except the minimal cells' `scan`, in which the order of composing timesteps depends
+/// on T.
 #[test]
 fn t_steps_in_one_call_are_t_calls_of_one_step() {
     for cell in cells().into_iter().chain(projected(20)) {
@@ -803,7 +804,7 @@ fn a_second_forward_makes_no_buffer_and_no_bind_group() {
         run();
         run();
         if device == Device::Cpu {
-            // Other tests of this process share the CPU's pool; `benches` counts its allocations.
+            // Other tests of this process use the CPU's pool too; `benches` counts its allocations.
             continue;
         }
         let own = Device::by_name(&format!("{}:{}", device.backend(), device.name())).unwrap();
@@ -844,7 +845,7 @@ fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() 
     assert_eq!(count(1000, Strategy::Step).1, 1);
     assert_eq!(count(110, Strategy::Step).0 - count(10, Strategy::Step).0, 100);
 
-    // A wavefront through three layers: T + 2 waves, where one layer after the other would be 3 T.
+    // A wavefront through three layers: T + 2 dispatches, where one layer after the other would take 3 T.
     let network = |layers: usize| {
         let lstm = recurve::Lstm::new(32).num_layers(layers).return_sequences(true);
         recurve::Sequential::new().add(lstm).build(&[None, None, Some(32)], &gpu).unwrap()
@@ -865,17 +866,17 @@ fn a_forward_is_one_submission_and_scan_takes_a_constant_number_of_dispatches() 
     assert_eq!(waves(4, 10) - waves(3, 10), 1);
 }
 
-/// One long sequence is shared by threads, each with its own hidden units.
+/// Threads share one long sequence, each with its own hidden units.
 #[test]
 fn threads_that_share_a_sequence_give_the_bits_of_one() {
     let zoneout = Some(Zoneout { h: 0.1, c: 0.2 });
     for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell::SLSTM, Cell { zoneout, ..Cell::LSTM }] {
-        // Tiles that threads share unevenly, and a last one that is not full.
+        // Tiles that do not divide evenly among threads, and a last one that is not full.
         let plain = Case::random(40, cell, &[Direction::Reverse], [1, 150, 5, 170]).with_states(41);
         let mut cut = plain.clone();
         cut.lengths = Some(vec![97]);
         for case in [plain.clone(), cut, plain.with_mask(42, MaskedOutput::Repeat)] {
-            // Alone in a batch of two, a row has a thread to itself.
+            // In a batch of two, each row has its own thread.
             let mut two = case.clone();
             two.sizes[0] = 2;
             let twice = |v: &mut Option<Vec<f32>>| *v = v.as_ref().map(|v| v.repeat(2));
@@ -897,7 +898,7 @@ fn threads_that_share_a_sequence_give_the_bits_of_one() {
     }
 }
 
-/// More callers than cores, each with sequences that threads would share: nobody may wait for ever.
+/// More callers than cores, each with sequences that threads would share: none may wait forever.
 #[test]
 fn many_callers_with_long_sequences_all_end() {
     let case = Case::random(43, Cell::LSTM, &[Direction::Forward], [1, 120, 4, 160]);
@@ -939,8 +940,7 @@ fn an_upload_never_overtakes_a_recorded_reader_of_its_buffer() {
     let Some(device) = wanted_gpu() else { return };
     let mut r = Random(31);
     let inputs: Vec<Vec<f32>> = (0..20).map(|_| r.floats(64, 1.0)).collect();
-    // Each input's tensor is dropped before its operation has run; the next upload may get its
-    // buffer.
+    // Each input's tensor is dropped before its operation has run, so the next upload may reuse its buffer.
     let outputs: Vec<Tensor> = inputs
         .iter()
         .map(|x| {

@@ -1,5 +1,5 @@
-//! Nothing hangs and nothing runs away: loops of a device that ends them early, long sums, the work and the
-//! memory of a submission, workgroups that do not run together, and tuning by several threads.
+//! Limits: loops of a device that ends them early, long sums, the work and the memory of a submission, workgroups that
+//! do not run at the same time, and tuning by several threads.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -21,17 +21,17 @@ fn close(got: &Tensor, want: &[f64], tolerance: f64, what: &str) {
     compare(&got.to_vec().unwrap(), want, Tolerance::new(tolerance)).unwrap_or_else(|e| panic!("{what}: {e}"));
 }
 
-/// Within an absolute bound.
+/// Checks that values are within an absolute bound.
 fn within(got: &Tensor, want: &[f64], abs: f64, what: &str) {
     let tolerance = Tolerance { abs, rel: 0.0 };
     compare(&got.to_vec().unwrap(), want, tolerance).unwrap_or_else(|e| panic!("{what}: {e}"));
 }
 
-/// `matmul`, `matvec`, `reduce`, `softmax`, `layer_norm`, `sample`, `mask` with rows around and beyond what an
-/// invocation's loops reach.
+/// `matmul`, `matvec`, `reduce`, `softmax`, `layer_norm`, `sample`, `mask` with rows around and beyond the limit of an
+/// invocation's loops.
 fn operations_obey(device: &Device, limit: usize) {
     let mut r = Random(limit as u64);
-    // Products: tiles of 16 and of 64 columns an iteration, one row and several, in batches.
+    // Products with tiles of 16 and of 64 columns per iteration, with one row and several, in batches.
     for (batch, m, n) in [(1, 1, 5), (1, 3, 9), (3, 1, 2), (2, 20, 70)] {
         for k in [16 * limit, 16 * limit + 1, 64 * limit + 4, 40 * limit + 3] {
             let (a, b) = (r.floats(batch * m * k, 1.0), r.floats(batch * n * k, 1.0));
@@ -48,13 +48,18 @@ fn operations_obey(device: &Device, limit: usize) {
             let (x, w, bias) = (t(&a, &dims(m), device), t(&b, &dims(n), device), t(&bias, &[n], device));
             let turned = w.transpose(if batch == 1 { &[1, 0] } else { &[0, 2, 1] }).unwrap();
             for (transpose_rhs, rhs) in [(true, &w), (false, &turned)] {
-                let options = MatmulOptions { transpose_rhs, bias: Some(&bias), activation: Activation::Tanh };
+                let options = MatmulOptions {
+                    transpose_rhs,
+                    bias: Some(&bias),
+                    activation: Activation::Tanh,
+                    ..MatmulOptions::default()
+                };
                 let y = x.matmul_with(rhs, &options).unwrap();
                 close(&y, &want, 1e-5, &format!("{batch}×{m}×{k}×{n} {transpose_rhs}"));
             }
         }
     }
-    // Rows: a workgroup's 64 lanes make three sweeps, or 33.
+    // Rows: the 64 lanes of a workgroup make 3 passes over a row, or 33.
     for width in [2 * limit, 64 * (limit / 40).max(1) + 1, 64 * (limit - 12) / 3, 64 * limit + 1, 128 * limit] {
         let rows = 3;
         let x = r.floats(rows * width, 2.0);
@@ -84,7 +89,7 @@ fn operations_obey(device: &Device, limit: usize) {
         close(&tensor.reduce(Reduction::Sum, 1).unwrap(), &sums, 1e-3, &what("sum"));
         close(&tensor.reduce(Reduction::Min, 1).unwrap(), &least, 0.0, &what("minimum"));
         assert_eq!(tensor.argmax(1).unwrap().to_vec_u32().unwrap(), first, "{}", what("argmax"));
-        // The same over an axis that is not the last.
+        // The same along an axis that is not the last.
         let turned = tensor.transpose(&[1, 0]).unwrap();
         close(
             &turned.reduce(Reduction::Mean, 0).unwrap(),
@@ -94,7 +99,7 @@ fn operations_obey(device: &Device, limit: usize) {
         );
         assert_eq!(turned.argmax(0).unwrap().to_vec_u32().unwrap(), first, "{}", what("argmax"));
         for top_k in [None, Some(1), Some(width / 2)] {
-            let options = SampleOptions { temperature: 0.7, top_k, seed: 5, position: 6 };
+            let options = SampleOptions { temperature: 0.7, top_k, seed: 5, position: 6, ..SampleOptions::default() };
             let [here, cpu] = [device, &Device::Cpu]
                 .map(|d| t(&x, &[rows, width], d).sample(&options).unwrap().to_vec_u32().unwrap());
             assert_eq!(here, cpu, "{} with {top_k:?}", what("sample"));
@@ -108,7 +113,7 @@ fn operations_obey(device: &Device, limit: usize) {
     }
 }
 
-/// Every recurrent kernel with sequences longer than an invocation's loops. Returns the strategies that ran, by
+/// Runs every recurrent kernel with sequences longer than an invocation's loops. Returns the strategies that ran, by
 /// family.
 fn recurrent_kernels_obey(device: &Device) -> BTreeSet<(&'static str, &'static str)> {
     let mut ran = BTreeSet::new();
@@ -151,7 +156,7 @@ fn recurrent_kernels_obey(device: &Device) -> BTreeSet<(&'static str, &'static s
     ran
 }
 
-/// `stack_wave` against the layers one after the other.
+/// `stack_wave`, compared with layers run one after the other.
 fn a_wave_obeys(device: &Device) {
     let cases: Vec<_> = (0..3).map(|l| Case::random(l, Cell::LSTM, &[Direction::Forward], [2, 90, 33, 33])).collect();
     let pairs: Vec<_> = cases.iter().map(|c| [(Direction::Forward, &c.directions[0].1)]).collect();
@@ -170,8 +175,8 @@ fn a_wave_obeys(device: &Device) {
     close(&y, &want, 2e-5, "stack_wave");
 }
 
-/// A device is made to end an invocation's loops after a few iterations, as lavapipe does after 65,535: every
-/// kernel gives the right numbers all the same.
+/// A device is set to end an invocation's loops after a few iterations, as lavapipe does after 65,535. Every kernel
+/// still gives the right result.
 #[test]
 fn every_kernel_obeys_the_limit_of_loops() {
     let mut ran = BTreeSet::new();
@@ -192,7 +197,7 @@ fn every_kernel_obeys_the_limit_of_loops() {
         ("pointwise", "step"),
     ];
     assert_eq!(ran, BTreeSet::from(all));
-    // The loops do end: a product that knows nothing of it is wrong.
+    // The limit works: a product that does not take it into account is wrong.
     let device = own_gpu();
     let known = device.gpu().unwrap().max_loop_iterations();
     device.gpu().unwrap().end_loops_after(5);
@@ -201,7 +206,7 @@ fn every_kernel_obeys_the_limit_of_loops() {
     assert!(x.reduce(Reduction::Sum, 1).unwrap().to_vec().unwrap() != [2048.0; 2]);
 }
 
-/// A layer whose steps alone are longer than loops may be is refused.
+/// A layer is refused if a single timestep takes more iterations than a loop may have.
 #[test]
 fn what_loops_cannot_hold_is_refused() {
     let device = own_gpu();
@@ -217,7 +222,7 @@ fn what_loops_cannot_hold_is_refused() {
     }
 }
 
-/// At the sizes at which real software rasterisers failed.
+/// Sizes at which real software rasterisers failed.
 #[test]
 fn long_rows_on_every_device() {
     for device in devices() {
@@ -236,7 +241,7 @@ fn long_rows_on_every_device() {
         let logits = t(&x, &[1, n], &device);
         assert_eq!(logits.argmax(1).unwrap().to_vec_u32().unwrap(), [n as u32 - 1], "argmax on {device}");
         for top_k in [None, Some(7)] {
-            let options = SampleOptions { temperature: 0.5, top_k, seed: 1, position: 2 };
+            let options = SampleOptions { temperature: 0.5, top_k, seed: 1, position: 2, ..SampleOptions::default() };
             assert_eq!(logits.sample(&options).unwrap().to_vec_u32().unwrap(), [n as u32 - 1], "sample on {device}");
         }
         let mask = t(&x, &[1, n], &device).mask(1.0).unwrap();
@@ -244,7 +249,7 @@ fn long_rows_on_every_device() {
     }
 }
 
-/// Sums within their stated bounds: as many ones as f32 cannot count one by one, and magnitudes that alternate.
+/// Sums are within their stated bounds: more ones than f32 can count one by one, and alternating magnitudes.
 #[test]
 fn sums_stay_within_their_bound() {
     let n = 1usize << 25;
@@ -266,7 +271,7 @@ fn sums_stay_within_their_bound() {
         let mean = exact / alternating.len() as f64;
         let bound = bound / alternating.len() as f64;
         within(&x.reduce(Reduction::Mean, 0).unwrap(), &[mean], bound, &format!("mean on {device}"));
-        // Long products: of their terms' magnitudes, by 2¹⁶ + k / 2¹⁶ roundings at most.
+        // The error of long products is at most 2¹⁶ + k / 2¹⁶ roundings of the magnitudes of their terms.
         let k = alternating.len();
         let w = Tensor::full(&[2, k], 1.0, DType::F32, &device).unwrap();
         let options = MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() };
@@ -275,7 +280,7 @@ fn sums_stay_within_their_bound() {
     }
 }
 
-/// Work is submitted as it gathers, in dispatches that a device can take; results are as ever.
+/// Recorded work is submitted when it reaches the limit, in dispatches below the limit; results do not change.
 #[test]
 fn a_submission_holds_no_more_work_than_its_device_takes() {
     let device = own_gpu();
@@ -315,12 +320,12 @@ fn a_submission_holds_no_more_work_than_its_device_takes() {
         let work = batch * m * k * n;
         assert!(gpu.work_counts().0 - before >= 2 * (work >> 20) as u64, "{batch}×{m}×{k}×{n}");
     }
-    // A sequence of many rows by `scan`.
+    // A sequence of many rows with `scan`.
     let case = Case::random(3, Cell::LSTM, &BOTH, [9, 20, 3, 33]).with_states(4);
     case.check(&case.reference(), &device, Strategy::Scan, ALL, Tolerance::new(3e-6));
 }
 
-/// Uploads do not pile up in memory until somebody reads something.
+/// Uploads do not accumulate in memory until something is read.
 #[test]
 #[cfg(target_os = "linux")]
 fn uploads_are_submitted_by_bytes() {
@@ -329,7 +334,7 @@ fn uploads_are_submitted_by_bytes() {
         let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
     };
-    // Alone in a process, whose peak it is.
+    // Runs alone in a process, because it measures the peak memory of the process.
     if std::env::var_os("RECURVE_TEST_ALONE").is_none() {
         return alone("uploads_are_submitted_by_bytes", &[]);
     }
@@ -344,15 +349,15 @@ fn uploads_are_submitted_by_bytes() {
     }
     let grown = resident() - before;
     assert_eq!(sum(&last.unwrap()), [1.0]);
-    // 1.6 GB in all; those that wait, those on their way, and two tensors.
+    // 1.6 GB in total are uploaded; in memory are only the pending uploads, those on their way, and two tensors.
     assert!(grown < 500 << 20, "{} MiB more", grown >> 20);
-    // One upload larger than what may wait.
+    // A single upload larger than the limit.
     let x: Vec<f32> = (0..25 << 20).map(|n| (n % 1000) as f32).collect();
     let back = t(&x, &[x.len()], &device).to_vec().unwrap();
     assert!(back == x);
 }
 
-/// Runs a test of this file in a process of its own.
+/// Runs a test of this file in a separate process.
 fn alone(name: &str, variables: &[(&str, &std::path::Path)]) {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture", "--include-ignored"]).env("RECURVE_TEST_ALONE", "1");
@@ -361,8 +366,8 @@ fn alone(name: &str, variables: &[(&str, &std::path::Path)]) {
     assert!(out.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// `grid` is refused where it needs more workgroups at once than were seen to run so; where they do not although the
-/// probe saw them, the call ends by `step`, and the next one knows.
+/// `grid` is refused if it needs more workgroups at the same time than the probe saw. If the probe saw enough and they
+/// still do not run at the same time, the call ends with `step`, and later calls are refused.
 #[test]
 fn grid_obeys_the_probe_and_remembers_that_it_gave_up() {
     let device = own_gpu();
@@ -374,7 +379,7 @@ fn grid_obeys_the_probe_and_remembers_that_it_gave_up() {
     let refused = || case.layer(&device).forward(&x, &args).unwrap_err().to_string();
     gpu.assume_concurrent_workgroups(62);
     assert!(refused().contains("63 workgroups") && refused().contains("62"), "{}", refused());
-    // As candidates too.
+    // The same for candidates.
     let layer = case.layer(&device);
     assert!(layer.candidates(2, 40).unwrap().iter().all(|c| c.strategy() != Strategy::Grid || needs_fewer(c)));
     gpu.assume_concurrent_workgroups(256);
@@ -389,22 +394,22 @@ fn grid_obeys_the_probe_and_remembers_that_it_gave_up() {
         }
         by => assert!(by == Strategy::Grid && device.name() != "llvmpipe"),
     }
-    // One workgroup waits for nobody.
+    // A single workgroup waits for no other.
     let small = Case::random(72, Cell::LSTM, &[Direction::Forward], [2, 9, 3, 16]);
     assert_eq!(small.run_with(&small.layer(&device), Strategy::Grid, None, ALL).1, Strategy::Grid);
 }
 
-/// Whether a candidate's workgroups are those that a layout of 32 units has.
+/// Whether a candidate needs fewer workgroups than a layout with 32 units each.
 fn needs_fewer(c: &recurve::Candidate) -> bool {
     c.to_string().contains("units 32")
 }
 
-/// Threads that tune the same shape: one measures, the others take its choice.
+/// Several threads tune the same shape: one measures, the others use its choice.
 #[test]
 fn one_thread_measures_and_the_others_wait() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("tuning.tsv");
-    // A line that somebody did not finish is no choice, and does no harm to the next one.
+    // An incomplete line is not a choice, and does not damage the next line.
     std::fs::write(&file, "begun").unwrap();
     alone("tuning_by_eight_threads", &[("RECURVE_TUNING_FILE", &file)]);
     let text = std::fs::read_to_string(&file).unwrap();
@@ -435,8 +440,8 @@ fn tuning_by_eight_threads() {
     });
 }
 
-/// Threads that share a sequence on a machine whose cores are busy, and more of them than cores: the result is that
-/// of one thread.
+/// Threads share a sequence on a machine whose cores are busy, with more threads than cores: the result is that of one
+/// thread.
 #[test]
 fn more_threads_than_cores_give_the_same_bits() {
     let case =

@@ -1,4 +1,4 @@
-//! The native model file: written, read, and refused where it is wrong.
+//! The native model file: writing, reading, and errors.
 
 use recurve::{
     Activation, Bidirectional, Dense, Device, Dropout, Embedding, Error, Gru, LayerError, Lstm, Merge, Model,
@@ -40,7 +40,7 @@ fn what_is_written_is_read() {
     assert_eq!(first.summary().to_string(), second.summary().to_string());
 }
 
-/// A file of the good model after `change` to its description and its tensors.
+/// The tensors of a file: name, type, shape and bytes.
 type Tensors = Vec<(String, Dtype, Vec<usize>, Vec<u8>)>;
 fn changed(change: impl FnOnce(&mut Value, &mut Tensors)) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
@@ -94,7 +94,7 @@ fn each_kind_of_damage_has_its_own_error() {
             "{len} bytes: {e}"
         );
     }
-    // A header that claims to be larger than any file.
+    // A header that claims to be larger than the file.
     let mut huge = bytes.clone();
     huge[..8].copy_from_slice(&u64::MAX.to_le_bytes());
     std::fs::write(&path, &huge).unwrap();
@@ -103,7 +103,7 @@ fn each_kind_of_damage_has_its_own_error() {
     assert!(matches!(refused(|d, _| *d = Value::Null), Error::NoDescription { .. }));
     assert!(matches!(refused(|d, _| d["version"] = json!(3)), Error::Version { got: 3, supported: 2, .. }));
     assert!(matches!(refused(|d, _| d["version"] = json!(0)), Error::Version { .. }));
-    // Version 2 has a network, version 1 has none.
+    // Version 2 has a network, version 1 does not.
     assert!(matches!(refused(|d, _| d["version"] = json!(2)), Error::Description { .. }));
     assert!(matches!(
         refused(|d, _| d["network"] = json!({"inputs": [], "layers": [], "outputs": []})),
@@ -145,7 +145,7 @@ fn each_kind_of_damage_has_its_own_error() {
     assert!(matches!(e, Error::Absurd { field: "num_layers", .. }), "{e}");
 }
 
-/// A model that reads text has as many outputs at each timestep as it has labels.
+/// A model that reads text must have as many outputs per timestep as labels.
 #[test]
 fn text_must_fit_the_network() {
     let dir = tempfile::tempdir().unwrap();
@@ -185,7 +185,7 @@ fn text_must_fit_the_network() {
     assert!(e.to_string().contains("takes ids"), "{e}");
 }
 
-/// A field that is not understood must not be ignored: it may change the numbers.
+/// An unknown field is refused, because it may change the numbers.
 #[test]
 fn unknown_fields_are_refused_wherever_they_stand() {
     for place in ["/", "/layers/2", "/layers/2/cell", "/layers/5", "/layers/0", "/layers/1"] {
@@ -208,7 +208,7 @@ fn f16_weights_are_read() {
     assert_eq!(m.network().weights().expect("layers.5.bias", &[2]).unwrap().to_vec().unwrap(), [1.0, -2.0]);
 }
 
-/// Weights stay in the mapped file, as they are stored, and a file is replaced under those who have it open.
+/// Weights stay in the mapped file in their storage type, and a model can be saved over the file that it has open.
 #[test]
 fn an_open_model_is_saved_over_its_own_file() {
     let (_dir, path) = changed(|_, tensors| {
@@ -229,7 +229,7 @@ fn an_open_model_is_saved_over_its_own_file() {
     assert_eq!(m.network().weights(), again.network().weights(), "types too");
     assert_eq!((run(&again), run(&m)), (first.clone(), first.clone()));
 
-    // One weight is replaced, and the new one is what is saved, beside those that are still in the file.
+    // After one weight is replaced, saving writes the new one together with those that are still in the file.
     m.network_mut().set_weight("layers.5.bias", &[2], vec![0.25, -0.5]).unwrap();
     let second = run(&m);
     assert_ne!(second, first);

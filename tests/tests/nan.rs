@@ -1,5 +1,5 @@
-//! NaN stays NaN: what comes of one is NaN, on the CPU and on GPUs, and nothing else is touched by it. WGSL
-//! lets drivers assume that no float is NaN; the shaders ask its bits instead (`shared/nan.wgsl`).
+//! NaN stays NaN: everything computed from a NaN is NaN, on the CPU and on GPUs, and nothing else is affected. WGSL
+//! lets drivers assume that no float is NaN; the shaders test its bits instead (`shared/nan.wgsl`).
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -9,7 +9,7 @@ use recurve::{
 use recurve_reference::activate;
 use recurve_tests::{Case, Random, devices, gpu, paths};
 
-/// Quiet and signalling, of both signs, with payloads.
+/// Quiet and signalling NaNs of both signs, with payloads.
 const NANS: [u32; 5] = [0x7fc0_0000, 0xffc0_0000, 0x7f80_0001, 0xffbf_ffff, 0x7fff_ffff];
 
 fn nan() -> f32 {
@@ -32,7 +32,7 @@ const ACTIVATIONS: [Activation; 13] = [
     Activation::Positive,
 ];
 
-/// Exactly the elements that should be NaN are, and the others are finite.
+/// Checks that exactly the expected elements are NaN, and all others are finite.
 fn assert_nan_at(values: &[f32], is_nan: impl Fn(usize) -> bool, what: &str) {
     for (i, v) in values.iter().enumerate() {
         if is_nan(i) {
@@ -54,7 +54,7 @@ fn activations() {
             assert_nan_at(&got, |i| i < NANS.len(), &format!("{f:?} on {device}"));
             let want: Vec<f64> = x[NANS.len()..].iter().map(|&v| activate(f, f64::from(v))).collect();
             compare(&got[NANS.len()..], &want, Tolerance::new(2e-6)).unwrap_or_else(|e| panic!("{f:?} {device}: {e}"));
-            // And as the epilogue of a product, of few rows and of many.
+            // Also as the activation of a product, with few rows and with many.
             for m in [1, 40] {
                 let mut a = vec![0.5; m * 6];
                 a[(m - 1) * 6 + 2] = nan();
@@ -70,7 +70,7 @@ fn activations() {
 
 #[test]
 fn reductions_softmax_and_normalization() {
-    // Rows of 300, so that lanes have several elements; a NaN in row 1, at one place after another.
+    // Rows of 300, so that lanes have several elements; a NaN in row 1, at several positions.
     const W: usize = 300;
     for device in devices() {
         for at in [0, 1, 63, 64, 299] {
@@ -89,24 +89,25 @@ fn reductions_softmax_and_normalization() {
                 let affine = Tensor::full(&[2, W], 0.5, DType::F32, &device).unwrap();
                 let got = x.layer_norm(&affine, 1e-5).unwrap().to_vec().unwrap();
                 assert_nan_at(&got, |i| i / W == 1, &said("layer_norm"));
-                // The index of a NaN, as in PyTorch and NumPy: no other says what is there.
+                // The index of a NaN, as in PyTorch and NumPy.
                 let got = x.argmax(1).unwrap().to_vec_u32().unwrap();
                 assert_eq!(got[1], at as u32, "{}", said("argmax"));
                 for top_k in [None, Some(3)] {
-                    let options = SampleOptions { temperature: 0.7, top_k, seed: 3, position: 4 };
+                    let options =
+                        SampleOptions { temperature: 0.7, top_k, seed: 3, position: 4, ..SampleOptions::default() };
                     let got = x.sample(&options).unwrap().to_vec_u32().unwrap();
                     assert_eq!(got[1], at as u32, "{}", said(&format!("sample of {top_k:?}")));
                 }
             }
         }
-        // The first of several.
+        // Of several NaNs the first.
         let mut x = vec![1.0; 200];
         x[130] = nan();
         x[70] = nan();
         x[199] = f32::INFINITY;
         let x = Tensor::from_f32(&x, &[1, 200], &device).unwrap();
         assert_eq!(x.argmax(1).unwrap().to_vec_u32().unwrap(), [70], "{device}");
-        let options = SampleOptions { temperature: 1.0, top_k: None, seed: 3, position: 4 };
+        let options = SampleOptions { temperature: 1.0, top_k: None, seed: 3, position: 4, ..SampleOptions::default() };
         assert_eq!(x.sample(&options).unwrap().to_vec_u32().unwrap(), [70], "{device}");
     }
 }
@@ -116,7 +117,7 @@ fn masks_arithmetic_and_conversion() {
     for device in devices() {
         for bits in NANS {
             let x = Tensor::from_f32(&[0.0, f32::from_bits(bits), 0.0, 0.0], &[2, 2], &device).unwrap();
-            // A timestep with a NaN is not one to skip.
+            // A timestep with a NaN is not padding.
             assert_eq!(x.mask(0.0).unwrap().to_vec_u32().unwrap(), [1, 0], "{bits:#x} on {device}");
             let one = Tensor::full(&[2, 2], 1.0, DType::F32, &device).unwrap();
             for y in [x.add(&one), x.sub(&one), one.mul(&x), x.div(&one)] {
@@ -133,7 +134,7 @@ fn masks_arithmetic_and_conversion() {
     }
 }
 
-/// Cells with everything that looks at a value rather than adding and multiplying.
+/// Cells with all options that compare or select values.
 fn cells() -> Vec<Cell> {
     let zoneout = Some(Zoneout { h: 0.2, c: 0.3 });
     let hard = [Activation::HARD_SIGMOID_KERAS2, Activation::HARD_SIGMOID_KERAS3, Activation::Relu];
@@ -182,7 +183,7 @@ fn recurrent_layers_from_the_step_on() {
     }
 }
 
-/// Timesteps that are not valid may hold anything.
+/// Timesteps that are not valid may contain NaN without an effect.
 #[test]
 fn not_out_of_timesteps_that_are_not_valid() {
     let [b, t, i, h] = [3, 6, 2, 9];
@@ -216,7 +217,7 @@ fn not_out_of_timesteps_that_are_not_valid() {
     }
 }
 
-/// Every layout that the GPU has, weights of a state that is NaN, and stacked layers as a wavefront.
+/// Every layout that the GPU has, NaN in an initial state, and stacked layers as a wavefront.
 #[test]
 fn every_layout_and_the_wavefront() {
     let gpu = gpu();
@@ -253,7 +254,7 @@ fn every_layout_and_the_wavefront() {
     }
 }
 
-/// The CPU, alone in a batch as well: threads that share a sequence, and vectors that are not full.
+/// The CPU with a single sequence too: threads that share it, and vectors that are not full.
 #[test]
 fn long_sequences_on_the_cpu() {
     for cell in [Cell::LSTM, Cell::GRU, Cell::RNN, Cell::SLSTM] {

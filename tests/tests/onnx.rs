@@ -32,8 +32,8 @@ fn all_19_onnx_random_cases() {
     run("onnx_random", 19);
 }
 
-/// All but two by ONNX Runtime's reading; those two hold the values of the specification's text, which must
-/// differ.
+/// All except two agree with ONNX Runtime's reading. Those two contain values by the specification's text, so they must
+/// differ from it.
 #[test]
 fn all_71_cases_of_reports() {
     for (device, strategy) in paths() {
@@ -82,7 +82,7 @@ fn no_timesteps_and_no_sequences_are_refused() {
         let e = OnnxCase::read(&data).unwrap_err();
         assert!(matches!(&e, CaseError::Refused(why) if why.contains("dimension of 0")), "{e}");
     }
-    // Sizes that are negative or cannot be multiplied.
+    // Sizes that are negative or overflow.
     let minus = [8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 8, 3, 8, 2, 16, 1];
     let data = changed(dir.path(), "test_lstm_defaults", "input_0.pb", &minus);
     let e = OnnxCase::read(&data).unwrap_err();
@@ -92,7 +92,7 @@ fn no_timesteps_and_no_sequences_are_refused() {
     assert!(matches!(OnnxCase::read(&data), Err(CaseError::Failed(_))));
 }
 
-/// The runner tells every case on every path, whatever one of them holds.
+/// The runner reports every case on every path, even after a case that cannot be read.
 #[test]
 fn cases_behind_a_bad_one_are_run() {
     let dir = tempfile::tempdir().unwrap();
@@ -116,7 +116,7 @@ fn cases_behind_a_bad_one_are_run() {
     assert_eq!(panicked, Err(CaseError::Failed("panicked: at case 7".into())));
 }
 
-/// A wrong reading of a node must be caught by some case, else the suite proves nothing about it.
+/// A wrong reading of a node must be noticed by some case; otherwise the suite would not test it.
 fn caught(name: &str, change: impl Fn(&mut OnnxCase) -> bool) {
     for (device, strategy) in paths() {
         let mut changed = 0;
@@ -181,8 +181,8 @@ fn wrong_readings_are_caught() {
     });
 }
 
-/// The values themselves say what `clip` is: an LSTM written here for nothing else agrees with them if it
-/// clamps the activations' inputs, and does not if it clamps the cell state.
+/// The expected values show what `clip` means: an LSTM written only for this test agrees with them if it clamps the
+/// inputs of the activations, and does not if it clamps the cell state.
 #[test]
 fn a_clamped_cell_state_in_place_of_clip_is_caught() {
     let cases: Vec<_> = folders("onnx_random", 19).iter().map(|f| OnnxCase::read(f).unwrap()).collect();

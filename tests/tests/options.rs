@@ -1,5 +1,5 @@
-//! Options and structure of layers: every device against the f64 reference layer by layer, model files
-//! that keep them, shapes and parameters, and what contradicts itself.
+//! Options of layers: every device compared with the f64 reference layer by layer, model files that keep the options,
+//! shapes and parameters, and contradictions.
 
 use recurve::testing::{Tolerance, cross_check, reference_outputs};
 use recurve::{
@@ -11,7 +11,7 @@ use recurve_graph::Array;
 use recurve_tests::skips::has_f16;
 use recurve_tests::{Random, devices};
 
-/// Networks that between them have every layer and option.
+/// Networks that together contain every layer and option.
 fn networks() -> Vec<(&'static str, Sequential, bool)> {
     let seq = |l: Lstm| l.return_sequences(true);
     vec![
@@ -95,7 +95,7 @@ fn input(ids: bool) -> HostArray {
     let mut r = Random(90);
     let (b, t, i) = (3, 6, 4);
     if ids {
-        // Padding before, between and behind.
+        // Padding at the beginning, in the middle and at the end.
         let ids = [0, 3, 0, 4, 8, 1, 2, 7, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6];
         return HostArray { shape: vec![b, t], data: HostData::Int(ids.to_vec()) };
     }
@@ -112,7 +112,7 @@ fn every_layer_agrees_with_the_reference_on_every_device() {
         let shape: &[Option<usize>] = if ids { &[None, None] } else { &[None, None, Some(4)] };
         let model = Model::new(name, network.seed(3).build(shape, &Device::Cpu).unwrap());
         let mut devices = devices().to_vec();
-        // One of its layers keeps weights in f16, which not every adapter can.
+        // One of its layers stores weights as f16, which not every adapter supports.
         if name == "every option of an LSTM" && !has_f16(&devices[1]) {
             devices.truncate(1);
         }
@@ -120,14 +120,14 @@ fn every_layer_agrees_with_the_reference_on_every_device() {
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(report.devices.len(), devices.len());
         assert!(report.worst_error() > 0.0, "{name}: suspiciously exact");
-        // And by the caller's own mask or lengths.
+        // Also with a mask or lengths from the caller.
         if !ids && name != "time major" {
             let mask = HostArray { shape: vec![3, 6], data: HostData::Int([1, 1, 0, 1, 0, 1].repeat(3)) };
             let lengths = HostArray { shape: vec![3], data: HostData::Int(vec![6, 1, 4]) };
             let own = [("mask", mask), ("lengths", lengths)];
             for given in own {
                 if name == "every option of an LSTM" && given.0 == "lengths" {
-                    // Its Masking layer finds a mask, which lengths would contradict.
+                    // Its Masking layer computes a mask, so lengths are refused.
                     assert!(cross_check(&model, &[("input", input(ids)), given], &devices, Tolerance::F32).is_err());
                     continue;
                 }
@@ -138,13 +138,14 @@ fn every_layer_agrees_with_the_reference_on_every_device() {
     }
 }
 
-/// Two ways to the same truth: layer by layer from the descriptions, and node by node through the graph that the
-/// layers make, in which a wrong lowering would show.
+/// Two independent references agree: layer by layer from the descriptions, and node by node through the graph. A
+/// mistake in converting layers to nodes would show as a difference.
 #[test]
 fn the_graphs_reference_is_that_of_the_layers() {
     let wide = |a: &HostArray| match &a.data {
         HostData::Int(v) => Array::new(&a.shape, v.iter().map(|&v| v as f64).collect()),
         HostData::Float(v) => Array::new(&a.shape, v.iter().map(|&v| v.into()).collect()),
+        other => panic!("{other:?}"),
     };
     for (name, network, ids) in networks() {
         let shape: &[Option<usize>] = if ids { &[None, None] } else { &[None, None, Some(4)] };
@@ -204,7 +205,7 @@ fn shapes_and_parameters_follow_the_options() {
     let build = |layer: LayerConfig| {
         Sequential::new().add(layer).build(&[None, None, Some(10)], &Device::Cpu).unwrap().summary().layers.remove(0)
     };
-    // 4 gates of 8 units on 10 features and 3 projected ones, two biases' worth of one, and W_hr.
+    // 4 gates of 8 units, each with 10 features, 3 projected states and one bias, and W_hr.
     let l = build(Lstm::new(8).proj_size(3).return_state(true).into());
     assert_eq!(l.params, 32 * (10 + 3) + 32 + 3 * 8);
     assert_eq!(l.output_shape(), "[(None, 3), (None, 3), (None, 8)]");
@@ -212,7 +213,7 @@ fn shapes_and_parameters_follow_the_options() {
     assert_eq!(l.params, 32 * (10 + 8) + 32 + 3 * 8 + 2 * 32 + 2 * 32 + 2 * 8);
     assert_eq!(build(IndRnn::new(6).into()).params, 6 * 10 + 6 + 6);
     assert_eq!(build(MinGru::new(6).into()).params, 2 * (6 * 10 + 6));
-    // Two heads of 4 units each; c, n and m.
+    // Two heads of 4 units each; the states c, n and m.
     let l = build(SLstm::new(8).num_heads(2).exponential_forget(true).return_state(true).into());
     assert_eq!((l.class, l.params), ("sLSTM", 32 * 10 + 32 * 4 + 32));
     assert_eq!(l.output_shape(), "[(None, 8), (None, 8), (None, 24)]");
@@ -266,7 +267,7 @@ fn what_contradicts_itself_says_so() {
     let mut spec: RecurrentSpec = Gru::new(3).into();
     spec.cell.peepholes = true;
     refuse(LayerConfig::Recurrent(spec), &features, "peepholes");
-    // Several outputs in the middle.
+    // A layer with several outputs that is not the last.
     let e = Sequential::new()
         .add(Bidirectional::new(Gru::new(2).return_sequences(true)).merge_mode(Merge::None))
         .add(Dense::new(1))
@@ -291,7 +292,7 @@ fn a_given_state_needs_exactly_one_recurrent_layer() {
     }
 }
 
-/// PyTorch's words and Keras's describe the same layers.
+/// PyTorch's names and Keras's names describe the same layers.
 #[test]
 fn two_vocabularies_for_one_layer() {
     let config = |l: SimpleRnn| LayerConfig::from(l);

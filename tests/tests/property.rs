@@ -1,4 +1,4 @@
-//! Random shapes, directions, lengths and states: every path against the reference.
+//! Random shapes, directions, lengths and states: every path compared with the reference.
 
 use proptest::prelude::*;
 use recurve::testing::Tolerance;
@@ -16,7 +16,7 @@ fn activation() -> impl Strategy<Value = Activation> {
     ]
 }
 
-/// Cells with any options that their kind knows; the projection and the peepholes come with the sizes.
+/// Cells with random options of their kind; projection and peepholes are added later, with the sizes.
 fn cell() -> impl Strategy<Value = Cell> {
     let kinds = prop_oneof![
         Just(Cell::RNN),
@@ -42,7 +42,7 @@ fn cell() -> impl Strategy<Value = Cell> {
         let lstm = matches!(cell.kind, CellKind::Lstm { .. });
         let normal = lstm || cell.kind == (CellKind::Gru { reset_after: true });
         let zones = lstm || matches!(cell.kind, CellKind::Rnn | CellKind::Gru { .. });
-        // A minimal LSTM divides by its gates, which must not both be shut.
+        // A minimal LSTM divides by the sum of its gates, which must not both be 0.
         let gates = match cell.kind {
             CellKind::MinLstm => cell.gates,
             CellKind::SLstm { .. } => [cell.gates[0], cell.gates[1], gates[2]],
@@ -65,7 +65,7 @@ fn directions() -> impl Strategy<Value = Vec<Direction>> {
 }
 
 proptest! {
-    // Failures are kept in `property.proptest-regressions` and run first from then on.
+    // Failures are stored in `property.proptest-regressions` and run first in later runs.
     #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
     #[test]

@@ -1,5 +1,4 @@
-//! The door that only kernels have: a dispatch that would leave its buffers is refused before it is recorded,
-//! whoever made it.
+//! A dispatch that would access memory outside its buffers is refused before it is recorded.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{Activation, DType, Device, Shape, Tensor, TensorError as E};
@@ -8,7 +7,7 @@ use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, gather_rows, strided_copy};
 use recurve_tests::gpu;
 
-/// Floats on the GPU: exactly one size class of buffers, so that one element more is beyond the buffer.
+/// Number of floats that exactly fill a size class of buffers, so that one more element is outside the buffer.
 const COUNT: usize = 1024;
 
 fn tensor(gpu: &Device) -> Tensor {
@@ -27,7 +26,7 @@ fn refused(result: Result<(), E>, what: &str) {
     assert!(e.to_string().contains(what), "{e} does not say {what}");
 }
 
-/// Every kernel says how far it reaches into each of the buffers that its module binds.
+/// Every kernel has a reach for each buffer that its module binds.
 #[test]
 fn every_kernel_says_how_far_it_reaches() {
     let size = |s: Shader| match s {
@@ -40,7 +39,7 @@ fn every_kernel_says_how_far_it_reaches() {
         let module = reflect(&v.compose().unwrap().source).unwrap();
         let (uniform, buffers) = (&module.bindings[0], &module.bindings[1..]);
         assert!(size(v.shader()) == 0 || uniform.size as usize == size(v.shader()));
-        // All sizes one, one step of one timestep; flags ask for outputs. Words that are floats become tiny.
+        // All sizes are 1, with one timestep; flags ask for outputs. Fields that are floats become tiny numbers.
         let mut ones: Vec<u8> = (0..uniform.size / 4).flat_map(|_| 1u32.to_le_bytes()).collect();
         if uniform.size as usize == size_of::<params::Recurrent>() && v.compose().unwrap().source.contains("is_reverse")
         {
@@ -64,13 +63,13 @@ fn every_kernel_says_how_far_it_reaches() {
         let reach = v.bounds().reach(&ones, [1, 1, 1]).unwrap_or_else(|e| panic!("{}#{n}: {e}", v.name()));
         assert_eq!(reach.len(), buffers.len(), "{}#{n}", v.name());
         for (b, reach) in buffers.iter().zip(&reach) {
-            // What is written is reached, and nothing far away is.
+            // A buffer that is written has a reach, and the reach is small.
             assert!(*reach < 1 << 24, "{}#{n}: {} {reach}", v.name(), b.name);
         }
         assert!(reach.iter().any(|&r| r > 0), "{}#{n}", v.name());
-        // Parameters of another size are an error, not a panic.
+        // Parameters of the wrong size are an error, not a panic.
         assert!(v.bounds().reach(&ones[..ones.len() - 4], [1, 1, 1]).is_err() || reach.iter().all(|&r| r <= 1024));
-        // The largest parameters reach far or are refused; nothing wraps.
+        // The largest parameters have a large reach or are refused; nothing overflows.
         let most = vec![0xff; ones.len()];
         if let Ok(reach) = v.bounds().reach(&most, [u32::MAX; 3]) {
             let fixed = matches!(v.shader(), Shader::LoopProbe | Shader::SubgroupProbe);
@@ -90,7 +89,7 @@ fn elementwise_kernels_stay_inside() {
     record(g, &v, &[&a], bytemuck::bytes_of(&fill(n)), [4, 1, 1]).unwrap();
     refused(record(g, &v, &[&a], bytemuck::bytes_of(&fill(n + 1)), [5, 1, 1]), "reaches");
     refused(record(g, &v, &[&a], bytemuck::bytes_of(&fill(u32::MAX)), [5, 1, 1]), "reaches");
-    // Another number of buffers, other parameters.
+    // A wrong number of buffers, and wrong parameters.
     refused(record(g, &v, &[&a, &b], bytemuck::bytes_of(&fill(n)), [4, 1, 1]), "2 buffers");
     refused(record(g, &v, &[&a], &[0; 4], [4, 1, 1]), "4 bytes");
     let e = record(g, &v, &[&a], bytemuck::bytes_of(&fill(n)), [u32::MAX, 1, 1]).unwrap_err();
@@ -106,7 +105,7 @@ fn elementwise_kernels_stay_inside() {
     refused(record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(2, n)), [4, 1, 1]), "reaches");
     refused(record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(u32::MAX, n)), [4, 1, 1]), "reaches");
     refused(record(g, &v, &[&a, &b, &c], bytemuck::bytes_of(&binary(1, 0)), [4, 1, 1]), "zero");
-    // What is written may not be bound twice; what is read may.
+    // A buffer that is written may not be bound twice; one that is read may.
     record(g, &v, &[&a, &a, &c], bytemuck::bytes_of(&binary(1, n)), [4, 1, 1]).unwrap();
     refused(record(g, &v, &[&a, &b, &a], bytemuck::bytes_of(&binary(1, n)), [4, 1, 1]), "twice");
     assert_eq!(c.to_vec().unwrap(), vec![2.0; COUNT]);
@@ -160,13 +159,13 @@ fn strided_kernels_stay_inside() {
         refused(run(wrong, [1, 1, 1]), what);
     }
     refused(run(params::Matmul { c_batch: 1, ..right }, [1, 1, 2]), "reaches");
-    // A product of rows is as long as its last row, not as its longest stride: the last half group of rows.
+    // The reach of a product's rows is that of its last row, which may be less than that of the longest stride.
     let rows = params::Matmul { m: 3, n: 1, k: 1, a_inner: 2, a_outer_stride: 1023, a_inner_stride: 5, ..right };
     run(rows, [1, 1, 1]).unwrap();
     device.synchronize().unwrap();
 }
 
-/// Products in loops, as devices with a slow compiler run them, are those written out.
+/// Products computed in loops, for devices with a slow compiler, equal unrolled ones.
 #[test]
 fn a_product_in_parts_is_the_product() {
     let device = gpu();
@@ -192,7 +191,7 @@ fn a_product_in_parts_is_the_product() {
     }
 }
 
-/// An id beyond the table reads its last row, though the host knows nothing of it.
+/// An id past the end of the table reads the last row, even if the host does not know the ids.
 #[test]
 fn ids_that_nobody_checked_stay_in_the_table() {
     let device = gpu();
@@ -200,7 +199,7 @@ fn ids_that_nobody_checked_stay_in_the_table() {
     let table = Tensor::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &device).unwrap();
     let bits = Tensor::from_f32(&[f32::from_bits(!0), f32::from_bits(0), f32::from_bits(7)], &[3], &device).unwrap();
     let ids = bits.reinterpreted(DType::U32).unwrap();
-    // And what is reinterpreted says that nothing is known.
+    // A reinterpreted tensor has no known bound.
     assert_eq!(ids.bound(), u32::MAX);
     assert!(matches!(table.gather(&ids), Err(E::Index { index: 0xffff_ffff, .. })));
     let out = Tensor::zeros(&[3, 2], DType::F32, &device).unwrap();
@@ -208,7 +207,7 @@ fn ids_that_nobody_checked_stay_in_the_table() {
     assert_eq!(out.to_vec().unwrap(), [3.0, 4.0, 1.0, 2.0, 3.0, 4.0]);
     refused(gather_rows(g, &table, &ids, 0..1000, &out, 0), "reaches");
     refused(gather_rows(g, &table, &ids, 0..3, &out, 1 << 20), "reaches");
-    // The same of what is not written yet, and of other sizes.
+    // The same for a tensor that has not been written, and for types of different size.
     let shape = Shape::new(&[4]).unwrap();
     assert_eq!(Tensor::gpu_uninit(g, shape, DType::U32, "test").unwrap().bound(), u32::MAX);
     assert!(matches!(table.clone().to_device(&Device::Cpu).unwrap().reinterpreted(DType::U32), Err(E::DType { .. })));

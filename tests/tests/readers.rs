@@ -1,5 +1,5 @@
-//! Everything that reads a file: the corpora of the fuzz targets, and changes of them from a seed.
-//! `cargo xtask fuzz READER` goes on from there with libFuzzer.
+//! All readers of files, run on the corpora of the fuzz targets and on changed files from a seed. `cargo xtask fuzz
+//! READER` continues with libFuzzer.
 
 #[expect(unreachable_pub, reason = "for the fuzz targets it is a library of its own")]
 #[path = "../../fuzz/src/lib.rs"]
@@ -30,7 +30,7 @@ fn bad(name: &str) -> bool {
     name.starts_with("bad_")
 }
 
-/// The corpora hold what numpy wrote: elements that count from 0 in row-major order.
+/// The corpora contain files written by numpy: elements that count from 0 in row-major order.
 #[test]
 fn arrays_are_read_as_numpy_wrote_them() {
     let mut types = 0;
@@ -100,7 +100,7 @@ fn what_is_bad_is_refused_and_the_rest_is_not() {
     }
 }
 
-/// Numbers from a seed (SplitMix64).
+/// A random number generator (SplitMix64).
 struct Random(u64);
 
 impl Random {
@@ -117,7 +117,7 @@ impl Random {
     }
 }
 
-/// Values at which something changes, as text and as bytes.
+/// Numbers at which behaviour may change, as text and as bytes.
 const NUMBERS: [&str; 12] = [
     "0",
     "1",
@@ -135,7 +135,7 @@ const NUMBERS: [&str; 12] = [
 const WORDS: [&str; 14] =
     ["[", "]", "{", "}", "(", ")", ",", "\"", "'", "null", "true", "\\u0000", "\u{1b}", "layers.0.weight"];
 
-/// Changes a few places of `bytes`, with pieces of `other` among what comes in.
+/// Changes a few places of `bytes`; some of the inserted pieces come from `other`.
 fn change(bytes: &mut Vec<u8>, other: &[u8], r: &mut Random) {
     for _ in 0..1 + r.below(4) {
         let at = r.below(bytes.len());
@@ -159,7 +159,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], r: &mut Random) {
                 bytes[at..at + width].copy_from_slice(&n.to_le_bytes()[..width]);
             }
             6 => {
-                // A number in a text, in place of another if there is one.
+                // Inserts a number into a text, replacing a number if there is one.
                 let digits = |b: &u8| b.is_ascii_digit();
                 let begin = (0..bytes.len()).map(|n| (at + n) % bytes.len()).find(|&n| digits(&bytes[n]));
                 let begin = begin.unwrap_or(at);
@@ -171,8 +171,7 @@ fn change(bytes: &mut Vec<u8>, other: &[u8], r: &mut Random) {
     }
 }
 
-/// No change of a file makes a reader panic, and what it then says is short. `RECURVE_FUZZ_RUNS` sets how many
-/// are tried.
+/// No changed file makes a reader panic, and error messages are short. `RECURVE_FUZZ_RUNS` sets the number of tries.
 fn changed(reader: &str, read: fn(&[u8])) {
     let runs = std::env::var("RECURVE_FUZZ_RUNS").map_or(3000, |n| n.parse().expect("RECURVE_FUZZ_RUNS is a number"));
     let files = corpus(reader);

@@ -1,5 +1,4 @@
-//! The rows of the source documents: what the Keras and PyTorch chapters on recurrent networks
-//! show, with their numbers.
+//! The examples and numbers of Keras's and PyTorch's chapters on recurrent networks, one test per row of a list.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
@@ -19,14 +18,14 @@ fn random(dims: &[usize], seed: u64, device: &Device) -> Tensor {
     Tensor::from_f32(&Random(seed).floats(dims.iter().product(), 1.0), dims, device).unwrap()
 }
 
-/// A network's output held against the f64 reference on every device.
+/// Compares a network's output with the f64 reference on every device.
 fn checked(network: Network, x: &[f32], shape: &[usize]) {
     let model = Model::new("row", network);
     let x = HostArray { shape: shape.to_vec(), data: HostData::Float(x.to_vec()) };
     testing::cross_check(&model, &[("input", x)], &devices(), Tolerance::F32).unwrap();
 }
 
-/// A PyTorch-like module with fresh weights.
+/// A PyTorch-style module with initial weights.
 fn torch(spec: impl Into<RecurrentSpec>, input: usize, device: &Device) -> RecurrentLayer {
     let mut spec = spec.into();
     spec.return_sequences = true;
@@ -179,7 +178,7 @@ fn seed_row_7_four_stacked() {
     }
 }
 
-// Row 8, the picture of a model, is tested with the command line that draws it.
+// Row 8, the picture of a model, is tested with the command that draws it (`crates/cli/tests/cli.rs`).
 
 const BOOK: [f32; 20] =
     [0.1, 4.2, 1.5, 1.1, 2.8, 1.0, 3.1, 2.5, 0.7, 1.1, 0.3, 2.1, 1.5, 2.1, 0.1, 2.2, 1.4, 0.5, 0.9, 1.1];
@@ -262,7 +261,7 @@ fn seed_row_13_two_layers_both_directions() {
     seed_row_shape(2, true, 8);
 }
 
-/// The numbers of stacked modules against the reference.
+/// Compares stacked modules with the reference.
 fn seed_row_shape(layers: usize, both: bool, seed: u64) {
     let x = Random(seed).floats(50, 1.0);
     for device in devices() {
@@ -292,7 +291,7 @@ fn seed_row_14_bidirectional_once_and_four_times() {
     }
 }
 
-/// One step of a cell written as the textbook has it, against the layer.
+/// Compares one timestep of a cell, written as in the textbook, with the layer.
 fn textbook(cell: Cell, step: impl Fn(&[Vec<f64>], &[Vec<f64>], &[f64], &[f64]) -> (Vec<f64>, Vec<f64>)) {
     let (i, h) = (3, 4);
     let g = cell.kind.gates();
@@ -307,7 +306,7 @@ fn textbook(cell: Cell, step: impl Fn(&[Vec<f64>], &[Vec<f64>], &[f64], &[f64]) 
     spec.bias = recurve::Bias::Double;
     let x = r.floats(5 * i, 1.0);
 
-    // Rows of gate k: W x + b, and the matrix rows of W_h for the step to use.
+    // For gate k: W x + b, and the rows of W_h for the closure.
     let (mut hs, mut cs) = (vec![0f64; h], vec![0f64; h]);
     for x in x.chunks(i) {
         let input: Vec<Vec<f64>> = (0..g)
@@ -343,7 +342,7 @@ fn times(matrix: &[f64], v: &[f64]) -> Vec<f64> {
 
 #[test]
 fn seed_row_15_lstm_as_the_textbook_has_it() {
-    // Equality with PyTorch and Keras on the same weights is in golden.rs.
+    // Equality with PyTorch and Keras for equal weights is tested in golden.rs.
     textbook(Cell::LSTM, |x, w, h, c| {
         let gate = |k: usize| -> Vec<f64> { times(&w[k], h).iter().zip(&x[k]).map(|(a, b)| a + b).collect() };
         let (i, f, g, o) = (gate(0), gate(1), gate(2), gate(3));
@@ -398,7 +397,7 @@ fn seed_row_18_stateful_batches_of_fixed_size() {
             let (a, b) = (random(&[2, 3, 5], 1, &device), random(&[2, 3, 5], 2, &device));
             let run = |x: &Tensor| network.forward(x).unwrap().to_vec().unwrap();
             let (first, second) = (run(&a), run(&b));
-            // The two calls are one sequence of six steps.
+            // The two calls together are one sequence of six timesteps.
             let whole = recurve::concat(&[&a, &b], 1).unwrap();
             let Some(LayerConfig::Recurrent(spec)) = network.layers().next() else { panic!("recurrent") };
             let r = RecurrentLayer::new("layer", spec, 5, network.weights(), "layers.0", &device).unwrap();

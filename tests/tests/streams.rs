@@ -1,4 +1,4 @@
-//! States that are kept: streams of their own, stateful layers, and forgetting.
+//! Kept states: streams, stateful layers, and resetting them.
 
 use recurve::{
     Bidirectional, Dense, Device, Dropout, Embedding, Gru, LayerConfig, LayerError as E, Lstm, Masking, Network,
@@ -15,7 +15,7 @@ fn frames(count: usize, size: usize, seed: u64) -> Vec<Vec<f32>> {
     (0..count).map(|_| r.floats(size, 1.0)).collect()
 }
 
-/// A stateful network of every kind of recurrent layer, or the same without memory.
+/// A network with every kind of recurrent layer, stateful or not.
 fn network(stateful: bool, device: &Device) -> Network {
     let cells = StackedRnnCells::new().add(SimpleRnn::new(3)).add(Lstm::new(4)).return_sequences(true);
     build(
@@ -40,7 +40,7 @@ fn streams_neither_use_nor_change_what_a_network_remembers() {
             n.forward(&x).unwrap().to_vec().unwrap()
         };
         let [first, second] = [1, 2].map(|seed| Random(seed).floats(12, 1.0));
-        // What two calls in a row give when nothing comes between them.
+        // The expected result: two calls in a row with nothing in between.
         run(&stateful, &first);
         let undisturbed = run(&stateful, &second);
         assert_ne!(undisturbed, run(&plain, &second), "it remembers");
@@ -74,7 +74,7 @@ fn outputs_outlive_the_steps_after_them() {
     let f = frames(3, 3, 1);
     let held: Vec<_> = (0..20)
         .map(|n| {
-            // Each step runs another stream, and so has other rows.
+            // Each step runs another stream, so its rows differ.
             streams.step(&[(ids[n % 3], &f[n % 3])]).unwrap()
         })
         .collect();
@@ -83,7 +83,7 @@ fn outputs_outlive_the_steps_after_them() {
     }
 }
 
-/// What no step can run is refused when the streams are made, with the name of the layer.
+/// Networks that cannot run single timesteps are refused when the streams are made, with the name of the layer.
 #[test]
 fn networks_that_no_step_can_run_are_refused() {
     let any = [None, None, Some(3)];
@@ -108,7 +108,7 @@ fn networks_that_no_step_can_run_are_refused() {
     let ids = build(vec![Embedding::new(5, 3).into(), Gru::new(2).into()], &[None, None], &Device::Cpu);
     assert!(matches!(Streams::new(&ids), Err(E::Option { argument: "network", .. })));
 
-    // Each of these can.
+    // Each of these networks can.
     for (layers, shape) in [
         (vec![seq(Gru::new(2)).into(), Dense::new(2).into()], &any[..]),
         (vec![Gru::new(2).time_major(true).into()], &any[..]),
@@ -123,7 +123,7 @@ fn networks_that_no_step_can_run_are_refused() {
     }
 }
 
-/// Every layer forgets, however deep it stands.
+/// Resetting reaches every layer, also layers inside others.
 #[test]
 fn reset_states_reaches_every_layer() {
     let rnn = || SimpleRnn::new(3).stateful(true);
@@ -148,14 +148,14 @@ fn reset_states_reaches_every_layer() {
             assert_ne!(run(), fresh, "{config:?} remembers");
             network.reset_states();
             assert_eq!(run(), fresh, "{config:?} on {device}");
-            // And what is stateful anywhere cannot be torn apart.
+            // A network that is stateful anywhere cannot be split into replicas.
             let e = Replicas::new(&network, std::slice::from_ref(&device)).unwrap_err();
             assert!(matches!(e, E::Option { argument: "stateful", .. }), "{e}");
         }
     }
 }
 
-/// The layer itself, and what a call with its own state does to memory.
+/// A single layer, and a call with its own state, which leaves the kept state unchanged.
 #[test]
 fn a_call_can_leave_memory_alone() {
     let spec: RecurrentSpec = Lstm::new(3).stateful(true).into();

@@ -1,8 +1,8 @@
-//! The shape of the project: who may depend on whom, and that no kernel lacks its twins.
+//! The structure of the project: dependencies between packages, and files that every kernel must have.
 
 use recurve_shaders::{Fused, SHADERS};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,7 +10,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Our packages with what they depend on, tests and benches left out.
+/// Our packages with their dependencies, without tests and benches.
 fn dependencies() -> BTreeMap<String, Vec<String>> {
     let out = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
@@ -31,7 +31,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-/// From the bottom up: a package may depend on those before it, never on those after it.
+/// From the bottom up: a package may only depend on packages before it.
 const ORDER: [&str; 10] = [
     "recurve-vocabulary",
     "recurve-reference",
@@ -63,7 +63,7 @@ fn dependencies_run_one_way() {
     }
 }
 
-/// Packages that a package is built from on this machine, its own included.
+/// The packages that a package is built from on this machine, itself included.
 fn built_from(package: &str, features: &[&str]) -> Vec<String> {
     let out = Command::new(env!("CARGO"))
         .args(["tree", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}", "--offline"])
@@ -76,10 +76,10 @@ fn built_from(package: &str, features: &[&str]) -> Vec<String> {
     text.lines().filter_map(|l| l.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// Who uses the library pays for nothing that only the command needs, and who uses the command for no test.
+/// The library has no dependency that only the command needs, and the command none that only tests need.
 #[test]
 fn the_library_is_built_without_what_only_the_command_needs() {
-    // What reads arguments, draws, sets type and shows progress.
+    // Packages that parse arguments, draw, typeset and show progress.
     let of_the_command = ["clap", "indicatif", "notosans", "plotters", "resvg", "tiny-skia", "usvg", "fontdb"];
     let (library, command) = (built_from("recurve", &[]), built_from("recurve-cli", &[]));
     assert!(library.len() > 50, "{library:?}");
@@ -90,8 +90,8 @@ fn the_library_is_built_without_what_only_the_command_needs() {
     assert!(!command.iter().any(|p| p == "recurve-tests"), "the command depends on the tests");
 }
 
-/// What a feature brings is built for nobody who leaves it out. That the rest then compiles and is right is shown by
-/// `crates/recurve/tests/features.rs`, which `cargo xtask portability` runs without any feature.
+/// The dependencies of a feature are not built without it. `crates/recurve/tests/features.rs`, which `cargo xtask
+/// portability` runs without features, shows that the rest compiles and is right.
 #[test]
 fn features_bring_their_own_dependencies() {
     let has = |packages: &[String], name: &str| packages.iter().any(|p| p == name);
@@ -113,19 +113,19 @@ fn features_bring_their_own_dependencies() {
 fn the_lowest_packages_depend_on_little() {
     let all = dependencies();
     assert_eq!(all["recurve-vocabulary"], ["serde"]);
-    // The truth cannot call what it checks, and what it checks does not call the truth: only a graph's operators
-    // name theirs, for those who check.
+    // The reference cannot call what it checks, and only the graph's operators call the reference, for their f64
+    // results.
     assert_eq!(all["recurve-reference"], ["recurve-vocabulary"]);
     for name in ORDER.iter().filter(|n| !["recurve", "recurve-graph"].contains(n)) {
         assert!(!all[*name].iter().any(|d| d == "recurve-reference"), "{name} must not depend on the reference");
     }
-    // Shaders know no API of a GPU.
+    // The shaders use no GPU API.
     let shaders = &all["recurve-shaders"];
     let ours = |d: &str| d.starts_with("recurve") && d != "recurve-vocabulary";
     assert!(!shaders.iter().any(|d| d.starts_with("wgpu") || ours(d)), "{shaders:?}");
 }
 
-/// `unsafe` is denied everywhere, forbidden where there is none, and expected at the modules that have some.
+/// `unsafe` is denied in the workspace, forbidden in crates that have none, and expected in the modules that have some.
 #[test]
 fn unsafe_stands_where_it_is_said_to_stand() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -143,7 +143,7 @@ fn unsafe_stands_where_it_is_said_to_stand() {
         assert!(!text.contains(concat!("allow(", "unsafe_code")), "{path}");
     }
     assert!(roots >= 10, "{roots} crates were looked at");
-    // The modules, so that a new one is a decision.
+    // A list of these modules, so that a new one has to be added here.
     let expecting: Vec<_> = sources()
         .into_iter()
         .filter(|p| std::fs::read_to_string(root().join(p)).unwrap().contains(concat!("expect(", "unsafe_code")))
@@ -194,26 +194,26 @@ fn sources() -> Vec<String> {
     found
 }
 
-/// That a kernel is used and right is shown by running it: `every_kernel.rs`.
+/// `every_kernel.rs` shows that a kernel is used and right, by running it.
 #[test]
 fn every_kernel_has_its_host_file_and_its_twin() {
     let host = |stem: &str| -> Vec<PathBuf> {
         let kernels = |file: &str| root().join("crates/kernels/src").join(file);
         match stem.split_once('_') {
-            // Kernels of several cells, whose strategies share a file.
+            // Kernels of several cells; the strategies share a file.
             Some((cell @ ("general" | "pointwise" | "linear"), _)) => {
                 let cell = if cell == "linear" { "pointwise" } else { cell };
-                // On the CPU the general cells are an LSTM's and a GRU's gates.
+                // On the CPU the general cells are part of the LSTM and the GRU.
                 let twin = if cell == "general" { "lstm" } else { cell };
                 vec![kernels(&format!("gpu/{cell}.rs")), kernels(&format!("cpu/rows/{twin}.rs"))]
             }
             Some(("stack", _)) => vec![kernels("gpu/stack.rs")],
-            // A strategy's skeleton.
+            // The strategies.
             None if ["scan", "step", "grid"].contains(&stem) => vec![kernels(&format!("gpu/{stem}.rs"))],
             _ if stem.ends_with("_probe") => vec![root().join("crates/tensor/src/gpu/probe.rs")],
             _ => {
                 let tensor = |file: &str| root().join("crates/tensor/src").join(file);
-                // On the CPU these are parts of others.
+                // On the CPU these are part of other files.
                 let twin = match stem {
                     "fill" => "tensor.rs".into(),
                     "matvec" => "cpu/simd.rs".into(),
@@ -228,7 +228,7 @@ fn every_kernel_has_its_host_file_and_its_twin() {
             assert!(path.is_file(), "{}: {} is not there", shader.stem(), path.display());
         }
     }
-    // Each cell's snippet has its CPU twin.
+    // Each cell's snippet has a CPU counterpart.
     for cell in Fused::CELLS {
         let fused = Fused::of(cell.kind).expect("a cell with a snippet");
         for path in [
@@ -238,7 +238,7 @@ fn every_kernel_has_its_host_file_and_its_twin() {
             assert!(root().join(&path).is_file(), "{cell:?}: {path} is not there");
         }
     }
-    // And no file without a kernel.
+    // No file without a kernel.
     for file in std::fs::read_dir(root().join("shaders/wgsl")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|e| e == "wgsl") {
@@ -248,13 +248,60 @@ fn every_kernel_has_its_host_file_and_its_twin() {
     }
 }
 
-/// Clippy holds our own code to `rust-version`; this holds the packages that it is built from.
+/// Types that the façade exports, and those of graphs, can get more variants and fields without breaking programs: they
+/// are `non_exhaustive`, or end in a field `rest`. `ARCHITECTURE.md` says which form is for what.
+#[test]
+fn exported_types_can_grow() {
+    // Complete by their nature.
+    let closed = ["Bias", "Device", "Direction", "HostArray", "MaskedOutput", "Merge", "State", "Tolerance", "Zoneout"];
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let facade = read("crates/recurve/src/lib.rs");
+    // The names that the façade takes from each package.
+    let mut exported: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for part in facade.split("\npub use recurve_").skip(1) {
+        let (package, names) = part.split(';').next().unwrap().split_once("::").unwrap();
+        exported.entry(package).or_default().extend(names.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    }
+    let (mut open, mut met) = (0, BTreeSet::new());
+    for path in sources() {
+        let Some((package, rest)) = path.strip_prefix("crates/").and_then(|p| p.split_once("/src/")) else { continue };
+        let names = exported.get(package);
+        let text = read(&path);
+        for (kind, at) in ["enum", "struct"].iter().flat_map(|kind| {
+            let declaration = format!("\npub {kind} ");
+            text.match_indices(&declaration).map(|(at, d)| (*kind, at + d.len())).collect::<Vec<_>>()
+        }) {
+            let name = text[at..].split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            let all = (package == "graph" && kind == "enum") || (package == "recurve" && rest == "testing.rs");
+            if !all && !names.is_some_and(|n| n.contains(name)) {
+                continue;
+            }
+            // A struct without public fields is open.
+            let end = text[at..].find(if kind == "enum" { "\n}" } else { "\n" }).map_or(text.len(), |n| at + n);
+            let body = if text[at..end].ends_with(';') { "" } else { text[at..].split("\n}").next().unwrap() };
+            if kind == "struct" && !body.contains("\n    pub ") {
+                continue;
+            }
+            let head = text[..at].rsplit("\n\n").next().unwrap();
+            if closed.contains(&name) {
+                met.insert(name.to_owned());
+            } else {
+                assert!(head.contains("#[non_exhaustive]") || body.contains("pub rest: Rest"), "{path}: {name}");
+                open += 1;
+            }
+        }
+    }
+    assert_eq!(met.len(), closed.len(), "{met:?}");
+    assert!(open > 50, "{open} types were looked at");
+}
+
+/// Clippy checks that our code compiles with `rust-version`; this checks the packages that it depends on.
 #[test]
 fn no_dependency_needs_a_younger_compiler_than_we_say() {
     let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output().unwrap();
     let rustc = String::from_utf8(rustc.stdout).unwrap();
     let host = rustc.lines().find_map(|l| l.strip_prefix("host: ")).unwrap();
-    // Packages of other targets may not have been downloaded.
+    // Packages for other targets may not have been downloaded.
     let out = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", host])
         .current_dir(root())

@@ -30,7 +30,12 @@ fn matmul_against_the_reference_at_sizes_around_its_tiles() {
             for transpose_rhs in [true, false] {
                 poison(&device, &[m * c]);
                 let rhs = if transpose_rhs { w.clone() } else { w.transpose(&[1, 0]).unwrap() };
-                let options = MatmulOptions { transpose_rhs, bias: with_bias.then_some(&bias), activation: act };
+                let options = MatmulOptions {
+                    transpose_rhs,
+                    bias: with_bias.then_some(&bias),
+                    activation: act,
+                    ..MatmulOptions::default()
+                };
                 let y = x.matmul_with(&rhs, &options).unwrap();
                 compare(&y.to_vec().unwrap(), &want, Tolerance::new(1e-5))
                     .unwrap_or_else(|e| panic!("{m}×{k}×{c} transposed {transpose_rhs} on {device}: {e}"));
@@ -39,7 +44,7 @@ fn matmul_against_the_reference_at_sizes_around_its_tiles() {
     }
 }
 
-/// `matvec`: one row, of whole vec4s and not, in batches, and of more columns than a dispatch has workgroups.
+/// `matvec`: one row, with and without whole vec4s, in batches, and with more columns than a dispatch has workgroups.
 #[test]
 fn products_of_one_row_against_the_reference() {
     let mut r = Random(3);
@@ -55,7 +60,12 @@ fn products_of_one_row_against_the_reference() {
                 .collect();
             poison(&device, &[batch * c]);
             let bias = t(&bias, &[c], &device);
-            let options = MatmulOptions { transpose_rhs: true, bias: Some(&bias), activation: Activation::Tanh };
+            let options = MatmulOptions {
+                transpose_rhs: true,
+                bias: Some(&bias),
+                activation: Activation::Tanh,
+                ..MatmulOptions::default()
+            };
             let (x, w) = match batch {
                 1 => (t(&a, &[1, k], &device), t(&b, &[c, k], &device)),
                 _ => (t(&a, &[batch, 1, k], &device), t(&b, &[batch, c, k], &device)),
@@ -87,7 +97,7 @@ fn matmul_of_batches() {
         let y = t(&a, &[3, 4, 5], &device).matmul(&t(&b, &[3, 5, 6], &device)).unwrap();
         assert_eq!(*y.shape(), [3, 4, 6]);
         compare(&y.to_vec().unwrap(), &want, Tolerance::new(1e-5)).unwrap();
-        // A shared right side serves every matrix.
+        // A shared right operand is used for every matrix.
         let y = t(&a, &[3, 4, 5], &device).matmul(&t(&b[..30], &[5, 6], &device)).unwrap();
         assert_eq!(*y.shape(), [3, 4, 6]);
         compare(&y.to_vec().unwrap()[..24], &want[..24], Tolerance::new(1e-5)).unwrap();
@@ -229,7 +239,7 @@ fn gather_and_its_range_check() {
         assert_eq!(y.to_vec().unwrap(), [20.0, 21.0, 0.0, 1.0, 20.0, 21.0, 10.0, 11.0]);
         let e = table.gather(&Tensor::from_u32(&[0, 3], &[2], &device).unwrap()).unwrap_err().to_string();
         assert!(e.contains('3') && e.contains("0 to 2"), "{e}");
-        // What an argmax yields is in range without reading it back.
+        // The bound of an argmax is known without reading it back.
         let best = t(&[1.0, 5.0, 2.0], &[1, 3], &device).argmax(1).unwrap();
         assert_eq!(table.gather(&best).unwrap().to_vec().unwrap(), [10.0, 11.0]);
     }
@@ -257,7 +267,7 @@ fn f16_storage() {
         one(a.activation(Activation::Tanh).unwrap(), rounded.iter().map(|v| v.tanh()).collect());
         one(a.slice(1, 1..2).unwrap(), rounded.iter().skip(1).step_by(70).copied().collect());
         one(a.softmax().unwrap(), reference::softmax(&rounded, 70));
-        // f16 weights beside an f32 left side: f32 results.
+        // f16 weights with an f32 left operand give f32 results.
         let y = t(&x, &[6, 70], &device)
             .matmul_with(&a, &MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() })
             .unwrap();
@@ -316,7 +326,7 @@ fn mask_finds_what_differs() {
         let mask = ids.mask(0.0).unwrap();
         assert_eq!((mask.dims(), mask.bound()), (&[2usize, 3][..], 1));
         assert_eq!(mask.to_vec_u32().unwrap(), [0, 1, 0, 1, 1, 0]);
-        // A row is padding only if all its features are.
+        // A row is padding only if all its features equal the value.
         let x = t(&[-1.0, -1.0, -1.0, 2.0, 0.0, -1.0, -1.0, -1.0], &[2, 2, 2], &device);
         assert_eq!(x.mask(-1.0).unwrap().to_vec_u32().unwrap(), [0, 1, 1, 0]);
         if !has_f16(&device) {
@@ -339,7 +349,9 @@ fn sample_draws_from_the_softmax() {
             (0.7, Some(3), &[2, 3, 6]),
             (2.0, Some(100), &[0, 1, 2, 3, 4, 5, 6]),
         ] {
-            let ids = x.sample(&SampleOptions { temperature, top_k, seed: 3, position: 9 }).unwrap();
+            let ids = x
+                .sample(&SampleOptions { temperature, top_k, seed: 3, position: 9, ..SampleOptions::default() })
+                .unwrap();
             assert_eq!((ids.dims(), ids.bound()), (&[rows][..], 6));
             let mut counts = [0usize; 7];
             for id in ids.to_vec_u32().unwrap() {
@@ -357,18 +369,18 @@ fn sample_draws_from_the_softmax() {
                 );
             }
         }
-        // Seeds and positions give other draws, the same ones the same.
+        // Other seeds and positions give other draws, equal ones equal draws.
         let draw = |seed, position| {
-            let o = SampleOptions { temperature: 1.0, top_k: None, seed, position };
+            let o = SampleOptions { temperature: 1.0, top_k: None, seed, position, ..SampleOptions::default() };
             x.sample(&o).unwrap().to_vec_u32().unwrap()
         };
         assert_eq!(draw(1, 2), draw(1, 2));
         assert_ne!(draw(1, 2), draw(2, 2));
         assert_ne!(draw(1, 2), draw(1, 3));
-        // Cold, or with one candidate, it is the largest; of equal ones any.
-        let cold = SampleOptions { temperature: 1e-3, top_k: None, seed: 1, position: 0 };
+        // At a low temperature, or with top_k 1, the largest logit is drawn; of equal ones any.
+        let cold = SampleOptions { temperature: 1e-3, top_k: None, seed: 1, position: 0, ..SampleOptions::default() };
         assert!(x.sample(&cold).unwrap().to_vec_u32().unwrap().iter().all(|&id| id == 2));
-        let one = SampleOptions { temperature: 1.0, top_k: Some(1), seed: 1, position: 0 };
+        let one = SampleOptions { temperature: 1.0, top_k: Some(1), seed: 1, position: 0, ..SampleOptions::default() };
         assert!(x.sample(&one).unwrap().to_vec_u32().unwrap().iter().all(|&id| id == 2));
         for bad in [
             SampleOptions { temperature: 0.0, ..one },
@@ -384,14 +396,14 @@ fn sample_draws_from_the_softmax() {
 fn sample_draws_the_same_on_every_device() {
     let mut r = Random(71);
     let logits = r.floats(500 * 130, 3.0);
-    let o = SampleOptions { temperature: 0.9, top_k: Some(40), seed: 5, position: 1 };
+    let o = SampleOptions { temperature: 0.9, top_k: Some(40), seed: 5, position: 1, ..SampleOptions::default() };
     let [cpu, gpu] = devices().map(|d| t(&logits, &[500, 130], &d).sample(&o).unwrap().to_vec_u32().unwrap());
-    // Two devices may round two candidates that are as good as equal in either order.
+    // Two devices may order two nearly equal candidates differently because of rounding.
     let differ = cpu.iter().zip(&gpu).filter(|(a, b)| a != b).count();
     assert!(differ <= 1, "{differ} of 500");
 }
 
-/// `peak`: rates that a device can have.
+/// `peak`: the rates are plausible for a device.
 #[test]
 fn peaks_are_rates_that_devices_can_have() {
     for device in devices() {

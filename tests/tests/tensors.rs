@@ -1,4 +1,4 @@
-//! Tensors as a program meets them: operators, text, random elements, bf16 and i64 in and out.
+//! Tensors in a program: operators, printing, random elements, bf16 and i64 in and out.
 
 use half::{bf16, f16};
 use recurve::{DType, Device, Tensor, TensorError as E};
@@ -53,14 +53,14 @@ fn numbers_stand_on_either_side() {
     }
 }
 
-/// A number that no f16 is serves all the same, and the result is rounded once.
+/// With f16 tensors, a number that f16 cannot represent is not rounded first; only the result is rounded.
 #[test]
 fn numbers_with_f16_are_not_rounded_first() {
     for device in devices().into_iter().filter(has_f16) {
         let a = Tensor::from_f16(&[1000.0, 2048.0].map(f16::from_f32), &[2], &device).unwrap();
         let y = (&a / 1e6).unwrap();
         assert_eq!(y.dtype(), DType::F16);
-        // 0.001 and 0.002048 to the nearest f16.
+        // 0.001 and 0.002048, rounded to the nearest f16.
         assert_eq!(y.to_vec().unwrap(), [0.001, 0.002048].map(|v| f16::from_f32(v).to_f32()), "{device}");
     }
 }
@@ -79,7 +79,7 @@ fn operators_return_the_errors_of_the_methods() {
     }
 }
 
-/// What PyTorch 2 prints for the same elements, in place of `tensor(...)` with a line of ours.
+/// The expected text is what PyTorch 2 prints for the same elements, with Recurve's own line in place of `tensor(...)`.
 #[test]
 fn text_is_what_pytorch_prints() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
@@ -126,7 +126,7 @@ fn text_is_what_pytorch_prints() {
              [1480, 1481, 1482,  ..., 1517, 1518, 1519],\n [1520, 1521, 1522,  ..., 1557, 1558, 1559],\n \
              [1560, 1561, 1562,  ..., 1597, 1598, 1599]]",
         ),
-        // A dimension that is short is shown as a whole, those around it by their ends.
+        // A short dimension is shown completely, the dimensions around it by their ends.
         (
             numbers(1001 * 2),
             &[1001, 2],
@@ -163,7 +163,7 @@ fn random_elements_are_those_of_the_seed_on_every_device() {
         assert_ne!(uniform(2, &device).to_vec().unwrap(), u);
         assert_ne!(normal(2, &device).to_vec().unwrap(), n);
     }
-    // Mean and variance, each within five of its standard deviations; neighbours do not depend on each other.
+    // Mean and variance, each within five of its standard deviations, and independence of adjacent elements.
     let near = |what: &str, got: f64, want: f64, deviation: f64| {
         assert!((got - want).abs() <= 5.0 * deviation, "{what}: {got}, expected {want}");
     };
@@ -180,7 +180,7 @@ fn random_elements_are_those_of_the_seed_on_every_device() {
     // 68.27 % of a normal distribution lie within one standard deviation.
     let within = n.iter().filter(|v| (**v - 3.0).abs() < 2.0).count() as f64 / count;
     near("normal", within, 0.682_689, f64::sqrt(0.6827 * 0.3173 / count));
-    // The end is not reached, however narrow the range.
+    // The end of the range is excluded, however narrow the range.
     let narrow = Tensor::rand_uniform(&[1000], 1.0..1.0f32.next_up(), 3, &Device::Cpu).unwrap();
     assert!(narrow.to_vec().unwrap().iter().all(|v| *v == 1.0));
     assert_eq!(Tensor::rand_normal(&[2], -1.5, 0.0, 3, &Device::Cpu).unwrap().to_vec().unwrap(), [-1.5; 2]);
@@ -210,7 +210,7 @@ fn random_elements_of_no_distribution_are_refused() {
 
 #[test]
 fn bf16_comes_in_exactly_and_goes_out_rounded() {
-    // Bits of bf16 are the upper half of those of f32.
+    // The bits of a bf16 are the upper half of those of an f32.
     let bits = [0x0000, 0x8000, 0x3f80, 0x4049, 0xc2c8, 0x7f7f, 0x0001, 0x7f80, 0xff80];
     let data = bits.map(bf16::from_bits);
     let want = bits.map(|b| f32::from_bits(u32::from(b) << 16));
@@ -223,7 +223,8 @@ fn bf16_comes_in_exactly_and_goes_out_rounded() {
         assert_eq!(there.to_vec_bf16().unwrap(), data, "{device}");
         let nan = Tensor::from_bf16(&[bf16::NAN], &[1], &device).unwrap();
         assert!(nan.to_vec().unwrap()[0].is_nan() && nan.to_vec_bf16().unwrap()[0].is_nan());
-        // Between 1 and its neighbour 1.0078125: ties to even, else to the nearest; above the largest to infinity.
+        // Between 1 and its neighbour 1.0078125: ties round to even, other values to the nearest; values above the
+        // largest become infinity.
         let tie = 1.0 + 1.0f32 / 256.0;
         let out = [tie.next_down(), tie, tie.next_up(), 1.0 + 3.0 / 256.0, f32::MAX, -f32::MAX];
         let out = t(&out, &[6], &device);
@@ -254,12 +255,12 @@ fn i64_comes_in_where_u32_has_it() {
             assert_eq!((got, at), (wrong, index));
         }
         let e = Tensor::from_i64(&[5, -3], &[2], &device).unwrap_err().to_string();
-        assert_eq!(e, "Tensor::from_i64: `data` contains -3 at element 1, but only 0 to 4294967295 can be held");
+        assert_eq!(e, "Tensor::from_i64: `data` contains -3 at element 1, but only 0 to 4294967295 can be stored");
         let e = Tensor::from_i64(&[5, -3], &[3], &device).unwrap_err();
         assert!(matches!(e, E::Argument { operation: "Tensor::from_i64", argument: "dims", .. }), "{e}");
         let floats = t(&[1.0], &[1], &device);
         assert!(matches!(floats.to_vec_i64(), Err(E::DType { got: DType::F32, .. })));
-        // Ids that came as i64 look rows up.
+        // Ids from i64 can be used for look-ups.
         let table = t(&[10.0, 20.0, 30.0], &[3, 1], &device);
         let ids = Tensor::from_i64(&[2, 0], &[2], &device).unwrap();
         assert_eq!(table.gather(&ids).unwrap().to_vec().unwrap(), [30.0, 10.0]);

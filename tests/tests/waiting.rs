@@ -12,7 +12,7 @@ fn selector() -> DeviceSelector {
     format!("{}:{}", gpu().backend(), gpu().name()).parse().unwrap()
 }
 
-/// The least that an executor is: it sleeps until it is woken, and polls only then.
+/// A minimal executor: it sleeps until it is woken, and only then polls.
 struct Woken {
     thread: Thread,
     wakes: AtomicUsize,
@@ -25,7 +25,7 @@ impl Wake for Woken {
     }
 }
 
-/// What a future gives, and how often it was woken and polled.
+/// The result of a future, and how often it was woken and polled.
 fn run<T>(future: impl Future<Output = T>) -> (T, usize, usize) {
     let woken = Arc::new(Woken { thread: thread::current(), wakes: AtomicUsize::new(0) });
     let waker = Waker::from(woken.clone());
@@ -43,7 +43,7 @@ fn run<T>(future: impl Future<Output = T>) -> (T, usize, usize) {
     }
 }
 
-/// A product that takes a device some time, nothing of which has run yet.
+/// A recorded product that takes a device some time and has not started yet.
 fn long_product(device: &Device) -> Tensor {
     let x = Tensor::full(&[512, 512], 0.5, recurve::DType::F32, device).unwrap();
     x.matmul(&x).unwrap().matmul(&x).unwrap()
@@ -69,7 +69,7 @@ fn any_executor_gets_the_numbers_of_a_blocking_call() {
     let want = (y.to_vec().unwrap(), y.argmax(1).unwrap().to_vec_u32().unwrap());
     let (got, wakes, polls) = run(sent(sums(&x, &selector())));
     assert_eq!(got.unwrap(), want);
-    // It was woken, and no more often than there was something to wait for: no busy polling.
+    // It was woken, and polled no more often than that: no busy polling.
     assert!(polls <= wakes + 1 && polls <= 12, "{polls} polls, {wakes} wakes");
     let by_pollster = thread::scope(|s| s.spawn(|| pollster::block_on(sums(&x, &selector()))).join().unwrap());
     assert_eq!(by_pollster.unwrap(), want);
@@ -82,11 +82,11 @@ fn an_executor_goes_on_while_the_device_works() {
     let y = long_product(&device);
     let mut reading = pin!(y.to_vec_async());
     assert!(reading.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    // Others may block meanwhile.
+    // Meanwhile other calls may block.
     let two = Tensor::from_f32(&[2.0], &[1], &device).unwrap();
     assert_eq!(two.add(&two).unwrap().to_vec().unwrap(), [4.0]);
     let (got, ..) = run(reading);
-    // Powers of two: exact.
+    // Powers of two, so the result is exact.
     assert_eq!(got.unwrap(), vec![32_768.0; 1 << 18]);
 }
 
@@ -108,7 +108,7 @@ fn a_future_that_is_dropped_leaves_the_device_usable() {
         assert_eq!(double.to_vec().unwrap(), x.iter().map(|v| 2.0 * v).collect::<Vec<_>>());
         assert_eq!(run(t.to_vec_async()).0.unwrap(), x);
     }
-    // Staging memory is in use again: a read in a steady state makes no buffer.
+    // Staging memory was returned to the pool: reading again makes no buffer.
     t.to_vec().unwrap();
     let made = device.buffers_made();
     t.to_vec().unwrap();

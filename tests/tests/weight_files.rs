@@ -1,4 +1,4 @@
-//! Weights in safetensors files: where their elements are, and what is refused with the name of its tensor.
+//! Weights in safetensors files: where their elements are stored, and errors with the name of the tensor.
 
 use recurve::{
     Device, Initializer, LayerError, Lstm, Model, Network, Sequential, Tensor, WeightError, WeightFile, WeightStorage,
@@ -18,7 +18,7 @@ fn tensor(dtype: &str, shape: Value, begin: usize, end: usize) -> Value {
     json!({ "dtype": dtype, "shape": shape, "data_offsets": [begin, end] })
 }
 
-/// 1, -2, 3 in each type, and one weight without elements; floats begin at a multiple of four bytes.
+/// 1, -2, 3 in each type, and one weight without elements; floats start at a multiple of four bytes.
 fn good() -> Vec<u8> {
     let floats = [1.0f32, -2.0, 3.0];
     let mut data: Vec<u8> = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -73,7 +73,7 @@ fn elements_are_borrowed_from_the_file_or_converted() {
     assert!(file.weight("nobody").unwrap().is_none());
 }
 
-/// A weight lives as long as somebody has it, also after the file has another name or none.
+/// A weight stays valid while it is used, also after its file was renamed or deleted.
 #[test]
 fn weights_outlive_the_name_of_their_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ fn weights_outlive_the_name_of_their_file() {
     assert_eq!(w.to_vec().unwrap(), [1.0, -2.0, 3.0]);
 }
 
-/// What opening these bytes says, from memory and from a file.
+/// The error of opening these bytes, from memory and from a file.
 fn refused(bytes: &[u8]) -> WeightError {
     let of = |r: Result<Weights, LayerError>| match r.unwrap_err() {
         LayerError::File(e) => e,
@@ -129,8 +129,8 @@ fn tensors_that_cannot_be_are_refused_by_name() {
         ("backwards", f32s(json!([2]), 8, 4), "before it begins"),
         ("too many bytes", f32s(json!([1]), 8, 24), "not the size of shape"),
         ("too few bytes", f32s(json!([5]), 8, 24), "not the size of shape"),
-        ("overflow of elements", f32s(json!([most, most]), 8, 24), "no number holds"),
-        ("overflow of bytes", f32s(json!([most / 2]), 8, 24), "no number holds"),
+        ("overflow of elements", f32s(json!([most, most]), 8, 24), "overflows"),
+        ("overflow of bytes", f32s(json!([most / 2]), 8, 24), "overflows"),
         ("nine dimensions", f32s(json!([1, 1, 1, 1, 1, 1, 1, 1, 4]), 8, 24), "9 dimensions"),
         ("negative", json!({ "dtype": "F32", "shape": [-1], "data_offsets": [8, 24] }), "invalid value"),
         ("without a shape", json!({ "dtype": "F32", "data_offsets": [8, 24] }), "missing field"),

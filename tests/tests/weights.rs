@@ -1,4 +1,4 @@
-//! Layers from weights by PyTorch's names: everything under the prefix is used, or refused by its name.
+//! Layers from weights with PyTorch's names: every weight under the prefix is used, or refused with its name.
 
 use recurve::{
     Bias, Bidirectional, Dense, Device, Embedding, Gru, LayerError as E, Lstm, Merge, Network, Sequential, SimpleRnn,
@@ -87,7 +87,7 @@ fn every_form_is_opened_as_its_names_say() {
             }
         }
     }
-    // Without a prefix; beside other modules under theirs, one of whose names begins alike.
+    // Without a prefix; and beside other modules, one of which has a prefix that starts the same.
     let plain = module(1, false, true, None);
     let mut bare = Weights::new();
     let mut beside = plain.clone();
@@ -109,7 +109,7 @@ fn a_missing_layer_is_named() {
     missing(&without(&all, &l1), "weight_ih_l1");
     missing(&without(&all, &["weight_ih_l0"]), "weight_ih_l0");
     missing(&without(&all, &["weight_hh_l0"]), "weight_hh_l0");
-    // A number that no loop and no memory should follow.
+    // A number that must not cause a long loop or a large allocation.
     let far = usize::MAX;
     missing(&with(&module(1, false, false, None), &format!("weight_ih_l{far}"), &[1]), "weight_ih_l1");
     missing(&Weights::new(), "weight_ih_l0");
@@ -206,8 +206,8 @@ fn wrong_shapes_are_named_with_what_is_right() {
     assert!(matches!(&e, E::WeightShape { expected, .. } if expected[0] == 3 * H), "{e}");
 }
 
-/// Whatever a device made of a weight, a network whose weight was replaced gives what one made of the new weights
-/// gives.
+/// A network with replaced weights gives the result of a network made from the new weights, in whatever form the old
+/// ones were packed.
 #[test]
 fn a_network_with_replaced_weights_is_one_made_of_them() {
     let layers = Sequential::new()
@@ -241,7 +241,7 @@ fn a_network_with_replaced_weights_is_one_made_of_them() {
             assert_ne!(now, last, "{name} on {device} makes a difference");
             last = now;
         }
-        // All at once, and back.
+        // All weights at once, and back.
         let second = network.weights().clone();
         network.set_weights(first.clone()).unwrap();
         assert_eq!(run(&network), run(&Network::new(network.config(), first.clone(), &device).unwrap()));

@@ -50,7 +50,7 @@ ARGUMENTS = ["-E", "main", "-T", "cs_6_2", "-enable-16bit-types", "-HV", "2018"]
 
 
 def compile_one(source, arguments=ARGUMENTS):
-    """None, or what DXC says."""
+    """None, or DXC's error message."""
     words = (c_wchar_p * len(arguments))(*arguments)
     result = c_void_p()
     code = call(
@@ -77,7 +77,7 @@ def compile_one(source, arguments=ARGUMENTS):
     return text
 
 
-# What has to be refused, else this check proves nothing.
+# Must be refused; otherwise the check would not detect errors.
 WRONG = {
     "an unknown name": b"[numthreads(8, 1, 1)] void main() { nothing(); }",
     "more group memory than there is": b"""

@@ -12,8 +12,8 @@ const gpu = create(['backend=null']);
 const files = readdirSync(samples).filter((f) => f.endsWith('.wgsl')).sort();
 if (files.length === 0) throw new Error(`no .wgsl in ${samples}`);
 
-// Each sample on a device with what it asks for and no more, so that one which uses an extension without
-// asking for it fails.
+// Each sample runs on a device that only has the features the sample enables, so that a sample fails if it uses an
+// extension without enabling it.
 const devices = new Map();
 async function deviceFor(source) {
   const features = [];
@@ -21,14 +21,14 @@ async function deviceFor(source) {
   if (source.includes('enable subgroups;')) features.push('subgroups');
   const key = features.join();
   if (!devices.has(key)) {
-    // An adapter makes one device.
+    // An adapter creates only one device.
     const adapter = await gpu.requestAdapter();
     devices.set(key, await adapter.requestDevice({ requiredFeatures: features }));
   }
   return devices.get(key);
 }
 
-// The first error, or nothing.
+// The first error, if there is one.
 async function compile(source) {
   const device = await deviceFor(source);
   device.pushErrorScope('validation');
@@ -38,7 +38,7 @@ async function compile(source) {
   return said ? `${said.lineNum}: ${said.message}` : error?.message;
 }
 
-// What has to be refused, else this check proves nothing.
+// Must be refused; otherwise the check would not detect errors.
 const wrong = {
   'a barrier that not all lanes reach': `@compute @workgroup_size(8)
     fn main(@builtin(local_invocation_index) i: u32) { if (i < 4u) { workgroupBarrier(); } }`,

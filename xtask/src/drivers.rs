@@ -1,12 +1,12 @@
-//! Debian's packages, and the Vulkan drivers among them that need no hardware.
+//! Debian packages, and Vulkan drivers from them that need no hardware.
 
 use crate::{Outcome, command, root, run, show};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Once;
 
-/// Google's SwiftShader, which Chromium's package carries, unpacked below `target`; returns its ICD file, for
-/// `VK_DRIVER_FILES`. It shares nothing with Mesa's lavapipe, so what passes on both is likely portable.
+/// Unpacks Google's SwiftShader, which is part of Debian's Chromium package, below `target`. Returns its ICD file, for
+/// `VK_DRIVER_FILES`. It shares no code with Mesa's lavapipe, so what passes on both is likely portable.
 pub(crate) fn swiftshader() -> Outcome<PathBuf> {
     let folder = root().join("target/drivers/swiftshader");
     let icd = folder.join("usr/lib/chromium/vk_swiftshader_icd.json");
@@ -32,14 +32,14 @@ pub(crate) fn install(packages: &[&str]) -> Outcome {
         c.env("DEBIAN_FRONTEND", "noninteractive").args(arguments);
         run(c)
     };
-    // Lists may be fresh enough already, and a machine without a network may have a cache.
+    // Failures are ignored: the lists may be recent enough, and a machine without a network may have a cache.
     let install: Vec<&str> =
         ["install", "-y", "--no-install-recommends"].into_iter().chain(packages.to_vec()).collect();
     apt(&["update"]).and_then(|()| apt(&install)).or_else(|_| apt(&install))
 }
 
-/// Downloads Debian packages of an architecture into a folder, which needs no rights: the lists are this
-/// project's own. Returns their paths.
+/// Downloads Debian packages of an architecture to a folder. No special rights are needed, because the package lists
+/// are the project's own. Returns their paths.
 pub(crate) fn apt_download(packages: &[&str], folder: &Path, architecture: &str) -> Outcome<Vec<PathBuf>> {
     static UPDATED: Once = Once::new();
     let e = |e: std::io::Error| format!("{}: {e}", folder.display());
@@ -54,14 +54,14 @@ pub(crate) fn apt_download(packages: &[&str], folder: &Path, architecture: &str)
         }
         c.arg("-o").arg(format!("Dir::State={}", apt.join("state").display()));
         c.arg("-o").arg(format!("Dir::Cache={}", apt.join("cache").display()));
-        // Root hands downloads to a user that cannot write here, and apt-get complains.
+        // As root, apt downloads as another user that cannot write here, and prints a warning.
         c.args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none", "--quiet"]);
         c
     };
     UPDATED.call_once(|| {
         let mut update = apt_get();
         update.arg("update");
-        // Sources that cannot be reached need not be those that matter; if they are, the download says so.
+        // Some sources may be unreachable without affecting the download; if it is affected, it fails itself.
         if let Err(e) = run(update) {
             eprintln!("xtask: {e}");
         }
@@ -78,8 +78,8 @@ fn archives(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(all?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "deb")).collect())
 }
 
-/// Unpacks the Debian packages in a folder there, those of their files that a pattern matches or all without
-/// any, and removes the packages.
+/// Unpacks the Debian packages in a folder there, then deletes them. If there are patterns, only files that match one
+/// are unpacked.
 pub(crate) fn unpack(folder: &Path, patterns: &[&str]) -> Outcome {
     for archive in archives(folder).map_err(|e| format!("{}: {e}", folder.display()))? {
         let mut open = command("dpkg-deb");

@@ -1,14 +1,14 @@
-//! `cargo xtask test`: sets up what the tests need and runs them all, and says what was skipped.
-//! `cargo xtask test --driver swiftshader`: those that use a GPU, on another Vulkan driver than lavapipe.
+//! `cargo xtask test`: installs what the tests need, runs all of them, and prints what was skipped.
+//! `cargo xtask test --driver swiftshader`: the tests that use a GPU, on another Vulkan driver than lavapipe.
 //! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
 //! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files: npy, npz, model, text.
 //! `cargo xtask docs`: writes the generated pages of `docs/`.
-//! `cargo xtask compare`: the CPU beside ONNX Runtime and PyTorch; a table, and CSV and SVG in
+//! `cargo xtask compare`: the CPU compared with ONNX Runtime and PyTorch; a table, and CSV and SVG in
 //! `benches/results`.
-//! `cargo xtask gpu`: everything to be run on a machine with a GPU: the tests on it, then its benches.
-//! `cargo xtask portability [PART...]`: targets, shader compilers and drivers that are not at hand.
-//! `cargo xtask fuzz cells`: random recurrent layers on every device against the f64 reference; `--runs N` or
-//! `--minutes M`, `--seed S`, `--device cpu|NAME`, `--plan JSON` to run one again.
+//! `cargo xtask gpu`: for a machine with a GPU: the tests on it, then the benchmarks.
+//! `cargo xtask portability [PART...]`: other targets, shader compilers and drivers.
+//! `cargo xtask fuzz cells`: random recurrent layers on every device compared with the f64 reference; `--runs N` or
+//! `--minutes M`, `--seed S`, `--device cpu|NAME`, `--plan JSON` to run one plan.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied, with the library's features and without.
 
 #![forbid(unsafe_code)]
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         Some("conformance") => return conformance(),
         Some("fuzz") => return fuzz(&env::args().skip(2).collect::<Vec<_>>()),
         Some("docs") => setup().and_then(|()| suites("recurve-conformance")).and_then(|mut c| {
-            // The cases are tuned too, and leave the user's own choices alone.
+            // The cases are tuned too, without changing the user's stored choices.
             c.args(["docs", "docs"]).env("RECURVE_TUNING_FILE", "");
             run(c)
         }),
@@ -59,16 +59,16 @@ fn main() -> ExitCode {
 
 type Outcome<T = ()> = Result<T, String>;
 
-/// The workspace's root.
+/// The root of the workspace.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").into()
 }
 
-/// A command in the workspace's root.
+/// A command that runs in the root of the workspace.
 fn command(program: impl AsRef<OsStr>) -> Command {
     let mut c = Command::new(program);
     c.current_dir(root());
-    // Without a session, Mesa's device selection complains about that for every instance.
+    // Without a graphical session, Mesa's device selection prints an error for every instance.
     if env::var_os("XDG_RUNTIME_DIR").is_none() {
         c.env("NODEVICE_SELECT", "1");
     }
@@ -79,7 +79,7 @@ fn cargo() -> Command {
     command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The `recurve` program that was built last.
+/// The `recurve` program from the last build.
 fn program() -> Command {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), std::path::PathBuf::from);
     command(target.join("release").join(format!("recurve{}", env::consts::EXE_SUFFIX)))
@@ -98,7 +98,7 @@ fn show(c: &Command) -> String {
     std::iter::once(c.get_program()).chain(c.get_args()).map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Vector instructions that this machine has beside its widest, by their name in `RECURVE_SIMD`.
+/// The vector instructions of this machine except the widest, by their names in `RECURVE_SIMD`.
 fn narrower() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma") {
@@ -107,7 +107,7 @@ fn narrower() -> Vec<&'static str> {
     vec!["scalar"]
 }
 
-/// Everything: unit tests, doc tests, cross-checks, golden values, conformance, the command line.
+/// Runs all tests: unit tests, doc tests, cross-checks, golden values, conformance, the command line.
 fn test(arguments: &[String]) -> Outcome {
     if let [option, driver, rest @ ..] = arguments
         && option == "--driver"
@@ -120,16 +120,16 @@ fn test(arguments: &[String]) -> Outcome {
     build_tests()?;
     setup_with(program)?;
     let mut c = cargo();
-    // Optimised, because the f64 reference and the software rasteriser are slow enough as it is.
+    // Optimised, because the f64 reference and the software rasteriser are slow.
     c.args(["test", "--release", "--workspace"]).args(arguments);
     run_tests(c)?;
     if !arguments.is_empty() {
         return Ok(());
     }
-    // The CPU kernels once more with fewer vector instructions than this machine has.
+    // The CPU kernels again, with fewer vector instructions.
     for simd in narrower() {
         let mut c = cargo();
-        // The whole workspace, so that what is built already serves.
+        // The whole workspace is selected, so that nothing is built again.
         c.args(["test", "--release", "--workspace", "--test", "kernels", "--test", "golden"]);
         eprintln!("xtask: RECURVE_SIMD={simd} RECURVE_TEST_PATHS=cpu");
         c.env("RECURVE_SIMD", simd).env("RECURVE_TEST_PATHS", "cpu");
@@ -138,15 +138,15 @@ fn test(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-/// The tests' own build has the program too; asking for the program alone would compile most dependencies
-/// a second time, because the tests switch on more of their features.
+/// Builds the tests, which includes the program. Building the program alone would compile most dependencies again,
+/// because the tests enable more of their features.
 fn build_tests() -> Outcome {
     let mut c = cargo();
     c.args(["test", "--release", "--workspace", "--no-run"]);
     run(c)
 }
 
-/// The tests that use a GPU, on SwiftShader.
+/// Runs the tests that use a GPU on SwiftShader.
 fn test_on_swiftshader(arguments: &[String]) -> Outcome {
     let icd = drivers::swiftshader()?;
     build_tests()?;
@@ -167,7 +167,7 @@ fn test_on_swiftshader(arguments: &[String]) -> Outcome {
     run_tests(c)
 }
 
-/// Runs tests, then says which parts of them were left out because the device lacks something.
+/// Runs tests, then prints which parts of them were skipped because the device lacks something.
 fn run_tests(mut c: Command) -> Outcome {
     let file = root().join("target/test-skips.txt");
     match std::fs::remove_file(&file) {
@@ -197,15 +197,14 @@ fn run_tests(mut c: Command) -> Outcome {
     outcome
 }
 
-/// A program of the tests, built with the whole workspace so that what the tests built serves.
+/// A program of the tests, built with the whole workspace selected, so that nothing is built again.
 fn suites(program: &str) -> Outcome<Command> {
     let mut c = cargo();
     c.args(["build", "--release", "--workspace", "--bin", program, "--message-format", "json"]);
     Ok(command(built(c, program)?))
 }
 
-/// The path of the program that Cargo built last of those whose file's name begins like this, from what Cargo
-/// says as JSON, one object a line.
+/// The path of the last program that Cargo built whose file name starts with `name`, from Cargo's JSON output.
 fn built(mut c: Command, name: &str) -> Outcome<PathBuf> {
     c.stderr(Stdio::inherit());
     let text = output(c)?;
@@ -215,7 +214,7 @@ fn built(mut c: Command, name: &str) -> Outcome<PathBuf> {
     ours.last().ok_or(format!("{name} was not built"))
 }
 
-/// What a command writes to standard output, if it succeeds.
+/// The standard output of a command, if it succeeds.
 fn output(mut c: Command) -> Outcome<String> {
     eprintln!("xtask: {}", show(&c));
     let out = c.output().map_err(|e| format!("{}: {e}", show(&c)))?;
@@ -225,7 +224,7 @@ fn output(mut c: Command) -> Outcome<String> {
     Err(format!("{} ended with {}: {}", show(&c), out.status, String::from_utf8_lossy(&out.stderr).trim()))
 }
 
-/// ONNX cases. The exit code is that of the suites: 1 if a case failed or there was none.
+/// Runs ONNX cases. The exit code is 1 if a case failed or there were none.
 fn conformance() -> ExitCode {
     let folder = env::var_os("RECURVE_ONNX_CASES").map(|d| std::path::absolute(d).unwrap_or_default());
     let outcome = setup().and_then(|()| suites("recurve-conformance")).and_then(|mut c| {
@@ -235,7 +234,7 @@ fn conformance() -> ExitCode {
     exit_code(outcome)
 }
 
-/// The exit code of a program that ran, or what kept it from running.
+/// The exit code of a program, or the reason why it did not run.
 fn exit_code(outcome: Outcome<std::process::ExitStatus>) -> ExitCode {
     match outcome {
         Ok(status) => status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from),
@@ -246,7 +245,7 @@ fn exit_code(outcome: Outcome<std::process::ExitStatus>) -> ExitCode {
     }
 }
 
-/// Random input for what is named first. The exit code is that of the fuzzer of cells: 1 if something failed.
+/// Runs a fuzzer. The exit code is 1 if it found a failure.
 fn fuzz(arguments: &[String]) -> ExitCode {
     match arguments.split_first() {
         Some((target, rest)) if readers::READERS.contains(&target.as_str()) => match readers::fuzz(target, rest) {
@@ -267,7 +266,7 @@ fn fuzz(arguments: &[String]) -> ExitCode {
     }
 }
 
-/// A GPU adapter, a software one if need be, with the program built as users have it.
+/// Ensures that there is a GPU adapter, a software one if necessary, and builds the program with its default features.
 fn setup() -> Outcome {
     setup_with(|| {
         let mut c = cargo();
@@ -276,7 +275,8 @@ fn setup() -> Outcome {
     })
 }
 
-/// A GPU adapter, a software one if need be; `recurve` is the program that lists what there is.
+/// Ensures that there is a GPU adapter, a software one if necessary; `recurve` runs the program that lists the
+/// adapters.
 fn setup_with(recurve: impl Fn() -> Command) -> Outcome {
     if has_adapter(recurve())? {
         return Ok(());
@@ -295,7 +295,7 @@ fn setup_with(recurve: impl Fn() -> Command) -> Outcome {
 fn has_adapter(mut c: Command) -> Outcome<bool> {
     c.args(["devices", "--json"]);
     eprintln!("xtask: {}", show(&c));
-    // Standard error stays the user's, to show the progress of a first build.
+    // Standard error is passed through, to show the progress of a first build.
     let out = c.stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
     if !out.status.success() {
         return Err(format!("{} ended with {}", show(&c), out.status));
@@ -304,14 +304,14 @@ fn has_adapter(mut c: Command) -> Outcome<bool> {
     Ok(text.contains("\"adapters\":[{"))
 }
 
-/// The program as users have it.
+/// Builds the program with its default features.
 fn build() -> Outcome {
     let mut c = cargo();
     c.args(["build", "--release", "--package", "recurve-cli"]);
     run(c)
 }
 
-/// The peers' script, with arguments that the caller's own come behind.
+/// Runs the comparison script; the caller's arguments follow the default ones.
 fn peers(defaults: &[&str], arguments: &[String]) -> Outcome {
     let mut c = command(env::var_os("PYTHON").unwrap_or_else(|| "python3".into()));
     c.arg("benches/peers/run.py").args(defaults).args(arguments);
@@ -320,14 +320,14 @@ fn peers(defaults: &[&str], arguments: &[String]) -> Outcome {
     })
 }
 
-/// Beside the peers in one run, on the CPU unless `--device` says otherwise.
+/// Compares with the peers in one run, on the CPU unless `--device` says otherwise.
 fn compare(arguments: &[String]) -> Outcome {
     build()?;
     peers(&[], arguments)
 }
 
-/// Tests first, for a fast wrong answer is none; then every strategy over the shapes that people have, beside
-/// cuDNN where torch has it, and every layout of a few of them.
+/// Runs the tests first, because times of wrong results are worthless; then every strategy over common shapes, compared
+/// with cuDNN if torch has it, and every layout for a few of them.
 fn gpu(arguments: &[String]) -> Outcome {
     build()?;
     let mut devices = program();
@@ -373,7 +373,7 @@ fn lint() -> Outcome {
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
     run(clippy)?;
-    // The library without GPUs and threads.
+    // The library without the features `gpu` and `cpu-threads`.
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--package", "recurve", "--no-default-features", "--", "--deny", "warnings"]);
     run(clippy)

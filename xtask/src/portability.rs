@@ -1,7 +1,6 @@
-//! `cargo xtask portability [PART...]`: the targets, compilers and drivers that are not at hand, on a Debian 12.
-//! Without a name the cheap parts run, with `all` every one. Debian's packages of the Rust toolchain, and what
-//! comes from npm and PyPI, are unpacked below `target/portability`; cross compilers, QEMU and Wine are
-//! installed, as root or through sudo.
+//! `cargo xtask portability [PART...]`: checks with other targets, compilers and drivers, on Debian 12. Without a name
+//! the cheap parts run, with `all` every part. Debian's packages of the Rust toolchain, and packages from npm and PyPI,
+//! are unpacked below `target/portability`; cross compilers, QEMU and Wine are installed, as root or through sudo.
 
 use crate::drivers::{self, apt_download, unpack};
 use crate::{Outcome, built, cargo, command, output, root, run, run_tests, show};
@@ -29,7 +28,7 @@ const PARTS: [Part; 10] = [
     Part { name: "swiftshader", about: "GPU tests on SwiftShader", cheap: false, run: swiftshader },
 ];
 
-/// Runs the parts that are named and says of each what was seen; fails if one failed.
+/// Runs the named parts and prints the result of each; fails if one failed.
 pub(crate) fn portability(arguments: &[String]) -> Outcome {
     let known = PARTS.iter().map(|p| format!("  {}: {}{}", p.name, p.about, if p.cheap { " (cheap)" } else { "" }));
     let known = known.collect::<Vec<_>>().join("\n");
@@ -54,7 +53,7 @@ fn folder(name: &str) -> PathBuf {
     root().join("target/portability").join(name)
 }
 
-/// Crates named so that only declare what a system has, and compile nothing.
+/// Crates with names of system libraries that only contain declarations and compile nothing.
 const DECLARATIONS: [&str; 9] = [
     "glutin_wgl_sys",
     "jni-sys",
@@ -67,7 +66,7 @@ const DECLARATIONS: [&str; 9] = [
     "windows-sys",
 ];
 
-/// Builds that need another language's compiler fail where only Rust's is, as in a cross build.
+/// No dependency may need a compiler for another language, because a cross build may have none.
 fn dependencies() -> Outcome<String> {
     let mut c = cargo();
     c.args(["tree", "--package", "recurve-cli", "--edges", "normal,build", "--target", "all"]);
@@ -94,16 +93,16 @@ fn dependencies() -> Outcome<String> {
     }
 }
 
-/// All shader samples in the language of a target.
+/// Writes all shader samples in a target's language.
 fn samples(target: &str, model: Option<&str>) -> Outcome<PathBuf> {
     let name = format!("samples/{target}{}", model.map(|m| format!("_{m}")).unwrap_or_default());
     let out = folder(&name);
     if out.exists() {
-        // Samples that are no longer there must not be compiled.
+        // Samples of earlier runs must not be compiled.
         std::fs::remove_dir_all(&out).map_err(|e| format!("{}: {e}", out.display()))?;
     }
     let mut c = cargo();
-    // Of the whole workspace, so that what the tests built serves.
+    // The whole workspace is selected, so that nothing is built again.
     c.args(["build", "--release", "--workspace", "--example", "samples", "--message-format", "json"]);
     let mut samples = command(built(c, "samples")?);
     samples.args(["--target", target]).args(model.into_iter().flat_map(|m| ["--shader-model", m])).arg(&out);
@@ -111,7 +110,7 @@ fn samples(target: &str, model: Option<&str>) -> Outcome<PathBuf> {
     Ok(out)
 }
 
-/// Installs Debian's packages for programs or files that are missing.
+/// Installs Debian packages for missing programs or files.
 fn need(wanted: &[(&str, &str)]) -> Outcome {
     let there = |what: &str| {
         if what.starts_with('/') {
@@ -123,7 +122,7 @@ fn need(wanted: &[(&str, &str)]) -> Outcome {
     if packages.is_empty() { Ok(()) } else { drivers::install(&packages) }
 }
 
-/// npm's `webgpu`: Dawn for Node.js, and for Windows Direct3D's compilers.
+/// npm's `webgpu` package: Dawn for Node.js, and for Windows Direct3D's compilers.
 fn dawn() -> Outcome<PathBuf> {
     let modules = folder("node/node_modules");
     if !modules.join("webgpu/index.js").exists() {
@@ -137,7 +136,7 @@ fn dawn() -> Outcome<PathBuf> {
     Ok(modules)
 }
 
-/// Runs a checker over samples; what it says last is the outcome.
+/// Runs a checker over samples; its last line of output is the result.
 fn checked(mut c: Command) -> Outcome<String> {
     eprintln!("xtask: {}", show(&c));
     let out = c.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", show(&c)))?;
@@ -183,10 +182,10 @@ fn dxc() -> Outcome<String> {
 }
 
 const MINGW: (&str, &str) = ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64");
-/// Debian's own path: the program `wine` comes with 32-bit parts.
+/// The path in Debian; the program `wine` needs 32-bit packages.
 const WINE: &str = "/usr/lib/wine/wine64";
 
-/// A Windows program under Wine, with a home of its own.
+/// A Windows program under Wine, with its own home folder.
 fn wine() -> Outcome<Command> {
     need(&[(WINE, "wine64")])?;
     let mut c = command(WINE);
@@ -195,7 +194,7 @@ fn wine() -> Outcome<Command> {
 }
 
 fn fxc() -> Outcome<String> {
-    // A pipeline that takes longer makes an application look as if it hung.
+    // An application would appear to hang if compiling a pipeline took longer.
     const SECONDS: &str = "3";
     let dll = dawn()?.join("webgpu/dist/win32-x64/d3dcompiler_47.dll");
     let samples = samples("hlsl", Some("5_1"))?;
@@ -204,7 +203,7 @@ fn fxc() -> Outcome<String> {
     let mut gcc = command(MINGW.0);
     gcc.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg("xtask/portability/fxc.c");
     run(gcc)?;
-    // By name from their folder, for Windows has its own idea of paths.
+    // Files are given by name from their folder, because Windows paths differ.
     let mut files: Vec<OsString> = std::fs::read_dir(&samples)
         .map_err(|e| e.to_string())?
         .flatten()
@@ -212,22 +211,22 @@ fn fxc() -> Outcome<String> {
         .filter(|n| Path::new(n).extension().is_some_and(|e| e == "hlsl"))
         .collect();
     files.sort();
-    // Windows looks beside the program first, Wine then in its own folder.
+    // Windows searches the program's folder first, Wine its own.
     std::fs::copy(&dll, folder("d3dcompiler_47.dll")).map_err(|e| format!("{}: {e}", dll.display()))?;
     let mut c = wine()?;
-    // "Native": not Wine's own DLL of this name.
+    // "n" (native): use this DLL instead of Wine's own.
     c.env("WINEDLLOVERRIDES", "d3dcompiler_47=n");
     c.current_dir(&samples).arg(program).args(["d3dcompiler_47.dll", SECONDS]).args(files);
     checked(c)
 }
 
-/// Debian's Rust with its source, unpacked, and the standard library of another architecture's Debian.
+/// Debian's Rust with its source, unpacked, and the standard library of another architecture.
 struct Toolchain {
     at: PathBuf,
 }
 
 impl Toolchain {
-    /// All packages come from one list, so their versions agree.
+    /// All packages come from one list, so their versions match.
     fn new() -> Outcome<Self> {
         let at = folder("rust");
         let done = at.join("complete");
@@ -235,11 +234,11 @@ impl Toolchain {
             if at.exists() {
                 std::fs::remove_dir_all(&at).map_err(|e| format!("{}: {e}", at.display()))?;
             }
-            // Of the source only the standard library's.
+            // Only the source of the standard library.
             apt_download(&["rust-web-src"], &at, "amd64")?;
             unpack(&at, &["*/library/*", "*/rustlib/src/*"])?;
             let compiler = apt_download(&["rustc-web", "libstd-rust-web-dev"], &at, "amd64")?;
-            // These have versions in their names: the compiler as a library, and its LLVM.
+            // These packages have versions in their names: the compiler as a library, and its LLVM.
             let library = apt_download(&[&depends(&compiler, "libstd-rust-web-1")?], &at, "amd64")?;
             apt_download(&[&depends(&library, "libllvm")?], &at, "amd64")?;
             apt_download(&["libstd-rust-web-dev"], &at, "arm64")?;
@@ -249,12 +248,12 @@ impl Toolchain {
         Ok(Self { at })
     }
 
-    /// Cargo for a target. Without a standard library for it, `standard` says what to build of its source.
+    /// Cargo for a target. If there is no standard library for it, `standard` names the parts to build from source.
     fn cargo(&self, task: &str, target: &str, standard: Option<&str>) -> Command {
         let mut c = cargo();
         c.args([task, "--target", target, "--target-dir"]).arg(folder("build"));
         if let Some(parts) = standard {
-            // A stable compiler builds its own library only if told so.
+            // A stable compiler builds its standard library only with this variable.
             c.arg("-Zbuild-std=".to_owned() + parts).env("RUSTC_BOOTSTRAP", "1");
         }
         c.env("RUSTC", self.at.join("usr/bin/rustc")).env("RUSTDOC", self.at.join("usr/bin/rustdoc"));
@@ -263,7 +262,7 @@ impl Toolchain {
     }
 }
 
-/// The first package with such a name that one of these packages depends on.
+/// The first dependency of these packages whose name starts with `prefix`.
 fn depends(packages: &[PathBuf], prefix: &str) -> Outcome<String> {
     for package in packages {
         let mut c = command("dpkg-deb");
@@ -311,7 +310,7 @@ fn macos() -> Outcome<String> {
     let targets = ["aarch64-apple-darwin", "x86_64-apple-darwin"];
     for target in targets {
         let mut c = toolchain.cargo("check", target, Some("std"));
-        // No compiler for C that could be used by mistake.
+        // No C compiler may be used by mistake.
         c.env("CC", "/bin/false").args(["--package", "recurve-cli"]);
         run(c)?;
     }
@@ -336,10 +335,10 @@ fn aarch64() -> Outcome<String> {
     let packages = LIBRARY.iter().filter(|p| **p != "recurve").flat_map(|p| ["--package", p]);
     run_tests(test(&packages.chain(["--lib"]).collect::<Vec<_>>()))?;
     let suites = ["--package", "recurve-tests", "--test", "kernels", "--test", "golden", "--test", "onnx"];
-    // But for a test that starts a program, which only QEMU can.
+    // All except a test that starts a program, which the emulator cannot do by itself.
     run_tests(test(&[&suites[..], &["--", "--skip", "cases_behind_a_bad_one_are_run"]].concat()))?;
 
-    // That NEON serves the products, and f16 and int8 weights, is to be seen in the machine code.
+    // The machine code shows that NEON is used for products and for f16 and int8 weights.
     let program = built(test(&[&suites[..4], &["--no-run", "--message-format", "json"]].concat()), "kernels")?;
     let code = output({
         let mut c = command("aarch64-linux-gnu-objdump");
@@ -361,7 +360,7 @@ fn windows() -> Outcome<String> {
     const TARGET: &str = "x86_64-pc-windows-gnu";
     need(&[MINGW, (WINE, "wine64"), ("/usr/lib/x86_64-linux-gnu/libvulkan.so.1", "libvulkan1")])?;
     need(&[("/usr/share/vulkan/icd.d/lvp_icd.x86_64.json", "mesa-vulkan-drivers")])?;
-    // Wine has Vulkan only where it has a display.
+    // Wine supports Vulkan only with a display.
     need(&[("xvfb-run", "xvfb"), ("xauth", "xauth")])?;
     let toolchain = Toolchain::new()?;
     let in_wine = |mut c: Command| {
@@ -374,12 +373,12 @@ fn windows() -> Outcome<String> {
         c.arg("--release");
         c
     };
-    // The command, by itself: every file that it reads, on the CPU and through Vulkan.
+    // The command by itself: all kinds of files that it reads, on the CPU and through Vulkan.
     let mut build = cargo("build");
     build.args(["--package", "recurve-cli"]);
     run(build)?;
     let programs = folder("build").join(TARGET).join("release");
-    // Beside the programs, where Windows looks first.
+    // In the programs' own folder, which Windows searches first.
     for at in [programs.clone(), programs.join("deps")] {
         let mut gcc = command(MINGW.0);
         gcc.args(["-shared", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(at.join("bcryptprimitives.dll"));

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files, beginning with its corpus.
+//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files, starting with its corpus.
 
 use crate::{Outcome, cargo, command, root, run};
 use std::env;
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 /// The targets of `fuzz/`.
 pub(crate) const READERS: [&str; 4] = ["npy", "npz", "model", "text"];
 
-/// What is instrumented, and with it tells libFuzzer which way a run took: what looks at the bytes of a file.
+/// The packages that are instrumented, so that libFuzzer sees which branches a run took: those that parse files.
 const INSTRUMENTED: [&str; 11] = [
     "recurve_formats",
     "recurve_layers",
@@ -22,8 +22,8 @@ const INSTRUMENTED: [&str; 11] = [
     "text",
 ];
 
-/// These are no secrets of a nightly compiler; what is missing beside `cargo fuzz` is the address sanitizer,
-/// and there is no unsafe code in a reader.
+/// Stable compiler flags for coverage. Compared with `cargo fuzz` only the address sanitizer is missing, and no reader
+/// contains unsafe code.
 const COVERAGE: [&str; 6] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -33,11 +33,11 @@ const COVERAGE: [&str; 6] = [
     "-Ccodegen-units=1",
 ];
 
-/// Set for the build, whose compiler this program then is.
+/// Set while building: this program then acts as the compiler.
 const AS_COMPILER: &str = "RECURVE_XTASK_IS_RUSTC";
 
-/// The exit code of the compiler, if this program was called in its place: with the flags for a package that
-/// is instrumented, else as it is.
+/// If this program was called as the compiler, runs the compiler, with additional flags for instrumented packages, and
+/// returns its exit code.
 pub(crate) fn as_compiler() -> Option<ExitCode> {
     env::var_os(AS_COMPILER)?;
     let mut arguments = env::args_os().skip(1);
@@ -53,7 +53,7 @@ pub(crate) fn as_compiler() -> Option<ExitCode> {
     )
 }
 
-/// Builds the target, instrumented, and runs it. What it finds is left in `fuzz/artifacts`.
+/// Builds the instrumented target and runs it. Failing inputs are written to `fuzz/artifacts`.
 pub(crate) fn fuzz(reader: &str, arguments: &[String]) -> Outcome {
     let usage = || format!("usage: cargo xtask fuzz {reader} [--runs N] [--seed S]");
     let (mut runs, mut seed) = (100_000, 1);
@@ -75,7 +75,7 @@ pub(crate) fn fuzz(reader: &str, arguments: &[String]) -> Outcome {
         std::fs::create_dir_all(root().join(folder)).map_err(|e| format!("{folder}: {e}"))?;
     }
     let mut target = command(root().join("fuzz/target/release").join(reader));
-    // What is found new goes into the first folder.
+    // New inputs are written to the first folder.
     target.args([&work, &corpus]).args([format!("-runs={runs}"), format!("-seed={seed}")]);
     target.args(["-timeout=10", "-rss_limit_mb=2048", "-max_len=65536", "-print_final_stats=1"]);
     target.arg(format!("-artifact_prefix=fuzz/artifacts/{reader}-"));

@@ -1,15 +1,15 @@
-//! Arguments that several commands have, and the files that they name.
+//! Arguments shared by several commands, and reading and writing the files that they name.
 
 use recurve::{DeviceSelector, HostArray, read_array, read_named_array};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-/// `NAME=FILE`, for a `.npz` also `NAME=FILE:ARRAY`.
+/// An argument `NAME=FILE`, or `NAME=FILE:ARRAY` for an array of a `.npz` file.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedFile {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
-    /// The array of a `.npz`; by default the one called NAME.
+    /// The name of the array in a `.npz` file; NAME by default.
     pub(crate) array: Option<String>,
 }
 
@@ -40,20 +40,20 @@ pub(crate) fn read_inputs(files: &[NamedFile]) -> Result<Vec<(String, HostArray)
     files.iter().map(|f| Ok((f.name.clone(), read(f)?))).collect()
 }
 
-/// What can be written there is written at the end; what cannot is better known before the work.
+/// Checks that an output file can be written, so that a command fails before its work and not after it.
 pub(crate) fn check_output(path: &Path) -> Result<(), String> {
     recurve_formats::check_writable(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file, completely or not at all.
 pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> Result<(), String> {
     recurve_formats::write_file(path, |w| w.write_all(bytes)).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// Sizes of more are no layer and no input that anybody has.
+/// Larger sizes are refused: no layer or input has them.
 const MAX_SIZE: usize = 1 << 24;
 
-/// A size: of a batch, of a sequence, of a layer.
+/// Parses a size of a batch, a sequence or a layer.
 pub(crate) fn parse_size(s: &str) -> Result<usize, String> {
     match s.trim().parse() {
         Ok(n) if (1..=MAX_SIZE).contains(&n) => Ok(n),

@@ -1,4 +1,4 @@
-//! `recurve bench`
+//! The command `recurve bench`.
 
 use crate::arguments::{check_output, parse_device, parse_size, write_output};
 use crate::terminal::{complain, print_json, progress, say};
@@ -15,10 +15,10 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Cells.
+    /// Cells to time.
     #[arg(long, value_delimiter = ',', default_value = "lstm")]
     cell: Vec<CellName>,
-    /// Timesteps T.
+    /// Timesteps (T).
     #[arg(
         long,
         value_delimiter = ',',
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
         allow_negative_numbers = true
     )]
     seq: Vec<usize>,
-    /// Sequences B.
+    /// Batch sizes (B).
     #[arg(
         long,
         value_delimiter = ',',
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
         allow_negative_numbers = true
     )]
     batch: Vec<usize>,
-    /// Input features I.
+    /// Input features (I).
     #[arg(
         long,
         value_delimiter = ',',
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
         allow_negative_numbers = true
     )]
     input: Vec<usize>,
-    /// Hidden units H.
+    /// Hidden units (H).
     #[arg(
         long,
         value_delimiter = ',',
@@ -54,10 +54,10 @@ pub(crate) struct Arguments {
         allow_negative_numbers = true
     )]
     hidden: Vec<usize>,
-    /// One shape T,B,I,H in place of the combinations of the four lists; may be repeated.
+    /// A shape T,B,I,H, instead of combinations of the four lists; may be repeated.
     #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape, allow_negative_numbers = true)]
     shapes: Vec<[usize; 4]>,
-    /// How weight matrices are stored; sums are f32 either way.
+    /// How weight matrices are stored; sums are f32 in every case.
     #[arg(long, default_value = "f32")]
     weights: StorageName,
     /// Devices, separated by commas.
@@ -66,16 +66,16 @@ pub(crate) struct Arguments {
     /// How a GPU runs the recurrence.
     #[arg(long, default_value = "auto")]
     strategy: StrategyName,
-    /// Timed runs of each row, at least.
+    /// Minimum number of timed runs of each row.
     #[arg(long, default_value = "15", value_parser = parse_size, allow_negative_numbers = true)]
     runs: usize,
-    /// Seconds spent on each row, at least; the rows of a shape and cell are run in turn.
+    /// Minimum time for each row, in seconds; the rows of a shape and cell are run in turn.
     #[arg(long, default_value = "0.5", value_parser = parse_seconds, allow_negative_numbers = true)]
     seconds: f64,
-    /// Write the rows as CSV.
+    /// Write the rows to a CSV file.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write a plot of time against sequence length as SVG.
+    /// Write a plot of time against sequence length to an SVG file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Print JSON.
@@ -131,16 +131,16 @@ impl StorageName {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum StrategyName {
-    /// By the default rule.
+    /// The default for the shape and the device.
     Auto,
     Scan,
     Step,
     Grid,
-    /// The fastest by measurement, which is kept for the next time.
+    /// The fastest one, which is measured once and then stored.
     Tuned,
-    /// `scan`, `step` and `grid` side by side.
+    /// `scan`, `step` and `grid`, in turn.
     All,
-    /// Every layout of every strategy side by side.
+    /// Every layout of every strategy, in turn.
     Candidates,
 }
 
@@ -163,7 +163,7 @@ fn parse_shape(s: &str) -> Result<[usize; 4], String> {
     n.try_into().map_err(|_| "four numbers T,B,I,H are needed".into())
 }
 
-/// A day at most.
+/// Parses a time in seconds, at most a day.
 fn parse_seconds(s: &str) -> Result<f64, String> {
     match s.trim().parse() {
         Ok(v) if (0.0..=86400.0).contains(&v) => Ok(v),
@@ -171,16 +171,16 @@ fn parse_seconds(s: &str) -> Result<f64, String> {
     }
 }
 
-/// Combinations of shapes and cells, at most.
+/// Largest number of combinations of shapes and cells.
 const MAX_ROWS: usize = 100_000;
 
-/// Elements of the input, the outputs and the weights of a shape, at most: 2 GiB.
+/// Largest total number of elements of input, outputs and weights of a shape: 2 GiB.
 const MAX_ELEMENTS: u128 = 1 << 29;
 
-/// Fails if a shape would not fit into memory.
+/// Checks that a shape fits into memory.
 fn check_shape(shape: [usize; 4]) -> Result<(), String> {
     let [t, b, i, h] = shape.map(|n| n as u128);
-    // Four gates, of which no cell has more.
+    // For a cell with four gates; no cell has more.
     let elements = t * b * (i + h) + 4 * h * (i + h);
     if elements <= MAX_ELEMENTS {
         return Ok(());
@@ -208,7 +208,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     if a.csv.is_some() && a.csv == a.svg {
         return Err("`--csv` and `--svg` name the same file".into());
     }
-    // Hours of measuring are not to end in a name that was wrong from the beginning.
+    // Unwritable output files are reported before the measurement, which may take hours.
     [&a.csv, &a.svg].into_iter().flatten().try_for_each(|path| check_output(path))?;
     let devices = a.device.iter().map(Device::open).collect::<Result<Vec<_>, _>>()?;
     let mut cases = Vec::new();
@@ -337,7 +337,7 @@ fn print_row(r: &Row, first: bool) -> Result<(), Box<dyn Error>> {
     ))
 }
 
-/// Time against T, both logarithmic, a line for every other combination.
+/// A plot of time against T on logarithmic axes, with one line for every other combination.
 fn draw(rows: &[Row]) -> Result<String, Box<dyn Error>> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for r in rows {
@@ -356,7 +356,7 @@ fn draw(rows: &[Row]) -> Result<String, Box<dyn Error>> {
         (low / 1.5)..(high * 1.5)
     };
     let (x, mut y) = (range(|p| p.0), range(|p| p.1));
-    // Room for the legend above the lines.
+    // Leaves room for the legend above the lines.
     y.end *= 1.4f64.powi(lines.len() as i32);
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, (900, 560)).into_drawing_area();

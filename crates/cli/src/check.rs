@@ -1,4 +1,4 @@
-//! `recurve check`
+//! The command `recurve check`.
 
 use crate::arguments::{NamedFile, parse_device, parse_size, read_inputs};
 use crate::terminal::{print_json, progress, say};
@@ -40,10 +40,10 @@ fn parse_tolerance(s: &str) -> Result<f64, String> {
     }
 }
 
-/// Elements of all layers' outputs together, at most: the reference keeps every one as f64.
+/// Largest number of elements of all layers' outputs together: the reference keeps all of them as f64.
 const MAX_ELEMENTS: u128 = 1 << 28;
 
-/// Fails if the outputs of all layers for an input of this batch and length would not fit into memory.
+/// Checks that the outputs of all layers for an input of this shape fit into memory.
 fn check_size(model: &Model, shape: &[usize]) -> Result<(), String> {
     let any = |n: usize, d: Option<usize>| d.unwrap_or_else(|| shape.get(n).copied().unwrap_or(1)) as u128;
     let elements =
@@ -77,7 +77,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         a.devices.iter().map(Device::open).collect::<Result<_, _>>()?
     };
     let bar = progress(devices.len());
-    let mut all = CrossCheck { devices: Vec::new() };
+    let mut all = CrossCheck::default();
     for device in devices {
         bar.set_message(device.to_string());
         let report = match cross_check(&model, &named, &[device], Tolerance::new(a.tolerance)) {
@@ -105,7 +105,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     Ok(if all.passed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
-/// A layer's outcome as JSON.
+/// The result of a layer as JSON.
 fn layer(l: &LayerCheck) -> serde_json::Value {
     let error = l.result.as_ref().err().map(ToString::to_string);
     let worst = l.result.as_ref().ok();
@@ -116,7 +116,7 @@ fn layer(l: &LayerCheck) -> serde_json::Value {
     })
 }
 
-/// How many ids every embedding knows that reads an input; layers may have it inside them.
+/// The number of ids that every embedding that reads an input has; embeddings may be inside other layers.
 fn id_count(model: &Model, input: &str) -> usize {
     fn of(layer: &LayerConfig) -> usize {
         match layer {
@@ -130,7 +130,7 @@ fn id_count(model: &Model, input: &str) -> usize {
     counts.min().unwrap_or(1).clamp(1, u32::MAX as usize)
 }
 
-/// Varied input of the right shape and type, the same every time.
+/// Generated input of the right shape and type, the same in every run.
 fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Result<HostArray, String> {
     let any = [batch, seq];
     let shape: Vec<usize> =
@@ -138,9 +138,11 @@ fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Resu
     check_size(model, &shape)?;
     let count = shape.iter().fold(1u128, |all, &d| all.saturating_mul(d as u128));
     if count > MAX_ELEMENTS {
-        return Err(format!("an input of shape {shape:?} is larger than the {MAX_ELEMENTS} elements that are made up"));
+        return Err(format!(
+            "an input of shape {shape:?} is larger than the {MAX_ELEMENTS} elements that are generated"
+        ));
     }
-    // A multiplicative sequence (Lehmer); any spread of values does.
+    // A multiplicative sequence (Lehmer); any varied values would do.
     let mut state = 0x2545_F491u64;
     let mut next = move || {
         state = state * 48_271 % 0x7fff_ffff;

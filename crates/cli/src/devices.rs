@@ -1,4 +1,4 @@
-//! `recurve devices`
+//! The command `recurve devices`.
 
 use crate::Outcome;
 use crate::arguments::parse_device;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only the device that this selects.
+    /// List only the device that this selects.
     #[arg(long, value_parser = parse_device)]
     device: Option<DeviceSelector>,
     /// Print JSON.

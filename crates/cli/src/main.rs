@@ -1,5 +1,5 @@
-//! The `recurve` command; its subcommands have a file each. Exit codes: 0 good, 1 a check failed, 2 wrong use,
-//! bad input or an output that cannot be written.
+//! The `recurve` command, with one file per subcommand. Exit codes: 0 success, 1 a check failed, 2 wrong usage, bad
+//! input or an output that cannot be written.
 
 mod arguments;
 mod bench;
@@ -23,7 +23,7 @@ const BAD_INPUT: u8 = 2;
 
 type Outcome = Result<ExitCode, Box<dyn Error>>;
 
-/// Recurrent networks on any GPU, and fast on the CPU.
+/// Runs recurrent networks on any GPU and on the CPU.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
@@ -33,11 +33,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the devices and what they can do.
+    /// List the devices and their capabilities.
     Devices(devices::Arguments),
     /// Run a model on arrays or on text.
     Run(run::Arguments),
-    /// Hold every device against the f64 reference, layer by layer.
+    /// Compare every device with the f64 reference, layer by layer.
     Check(check::Arguments),
     /// Print a model's layers, shapes and parameters.
     Summary(summary::Arguments),
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Ok(a) => a,
         Err(e) => return terminal::usage(&e),
     };
-    // Whatever the command: a setting that is not understood is not passed over.
+    // An invalid environment setting is an error for every command.
     let outcome = recurve::Device::Cpu.check().map_err(Into::into).and_then(|()| match arguments.command {
         Command::Devices(a) => devices::run(&a),
         Command::Run(a) if onnx::is_onnx(&a.model) => onnx::run_model(&a),

@@ -1,4 +1,4 @@
-//! A model as boxes, from the input at the top to the output at the bottom.
+//! Drawing a model as boxes, with the input at the top and the output at the bottom.
 
 use recurve::{InputConfig, Summary, thousands};
 use resvg::{tiny_skia, usvg};
@@ -10,7 +10,7 @@ const BOX: usize = 92;
 const GAP: usize = 40;
 const HEADER: usize = 76;
 
-/// Fill and edge of a layer's box, by what it does.
+/// Fill and border colour of a layer's box, by the kind of layer.
 fn colours(class: &str) -> (&'static str, &'static str) {
     match class {
         "Embedding" => ("#e7f0fb", "#2f6fb5"),
@@ -43,7 +43,7 @@ pub(crate) fn svg(summary: &Summary, inputs: &[InputConfig]) -> String {
     );
     for (n, input) in inputs.iter().enumerate() {
         let dims: Vec<_> = input.shape.iter().map(|d| d.map_or("None".into(), |n| n.to_string())).collect();
-        // Its name matters where there are several.
+        // The name is only shown if there are several inputs.
         let title = if inputs.len() == 1 { "Input".into() } else { format!("Input {}", input.name) };
         panel(
             &mut s,
@@ -72,13 +72,13 @@ pub(crate) fn svg(summary: &Summary, inputs: &[InputConfig]) -> String {
     s
 }
 
-/// An arrow from one row to another: straight down to the next, else around those between them.
+/// An arrow from one row to another: straight down to the next row, or around the rows in between.
 fn arrow(s: &mut String, from: usize, to: usize) {
     let (bottom, top) = (HEADER + from * (BOX + GAP) + BOX, HEADER + to * (BOX + GAP) - 1);
     let path = if to == from + 1 {
         format!("M{0} {bottom} L{0} {top}", WIDTH / 2)
     } else {
-        // Through the margin, from the middle of one side to that of the other.
+        // Along the right margin, from the middle of one box's side to that of the other.
         let (right, out) = (WIDTH - MARGIN, WIDTH - MARGIN / 4);
         let middle = |row: usize| HEADER + row * (BOX + GAP) + BOX / 2;
         format!("M{right} {} C{out} {1} {out} {2} {right} {2}", middle(from), middle(from) + GAP, middle(to))
@@ -115,16 +115,16 @@ fn panel(s: &mut String, row: usize, (fill, edge): (&str, &str), [title, name, s
     );
 }
 
-/// The picture as PNG, at twice the size.
+/// The picture as PNG, at twice its size.
 pub(crate) fn png(svg: &str) -> Result<Vec<u8>, String> {
     let mut options = usvg::Options { font_family: "Noto Sans".into(), ..usvg::Options::default() };
-    // The machine may have no fonts at all, so one comes with the program.
+    // The machine may have no fonts, so the program contains one.
     options.fontdb_mut().load_font_data(notosans::REGULAR_TTF.to_vec());
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| e.to_string())?;
     let scale = 2.0;
     let size = tree.size();
     let (width, height) = ((size.width() * scale) as u32, (size.height() * scale) as u32);
-    // Half a gigabyte; viewers of pictures give up before.
+    // Half a gigabyte; common image viewers open nothing larger.
     const MAX_PIXELS: u64 = 1 << 27;
     let fits = u64::from(width) * u64::from(height) <= MAX_PIXELS;
     let mut pixels = fits

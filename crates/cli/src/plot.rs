@@ -1,4 +1,4 @@
-//! `recurve plot`
+//! The command `recurve plot`.
 
 use crate::arguments::{check_output, parse_device, write_output};
 use crate::terminal::{print_json, say};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The model file.
     model: PathBuf,
-    /// The picture, .svg or .png.
+    /// The file to write, .svg or .png.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// The device to load the model on.

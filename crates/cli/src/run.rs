@@ -1,4 +1,4 @@
-//! `recurve run`
+//! The command `recurve run`.
 
 use crate::Outcome;
 use crate::arguments::{NamedFile, check_output, parse_device, read_inputs};
@@ -46,7 +46,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     }
 }
 
-/// Names as they stand in a sentence.
+/// Joins names for use in a sentence.
 fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
     all.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
@@ -55,7 +55,7 @@ fn read_text(a: &Arguments, model: &Model, text: &str) -> Outcome {
     if !a.outputs.is_empty() {
         return Err("`--output` goes with `--input`; with `--text` the readings are printed".into());
     }
-    // Compiling kernels is not what the time printed is about.
+    // Run once before timing, so that the printed time does not include compilation.
     model.read_text(text)?;
     let started = Instant::now();
     let readings = model.read_text(text)?;
@@ -89,7 +89,7 @@ fn read_text(a: &Arguments, model: &Model, text: &str) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The text with the label behind each character in question.
+/// The text with a label after each ambiguous character.
 fn annotated(text: &str, readings: &[Reading]) -> String {
     let mut out = String::new();
     let mut next = readings.iter().peekable();

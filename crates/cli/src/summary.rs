@@ -1,4 +1,4 @@
-//! `recurve summary`
+//! The command `recurve summary`.
 
 use crate::Outcome;
 use crate::arguments::parse_device;

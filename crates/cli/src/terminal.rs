@@ -1,4 +1,4 @@
-//! What the user reads: results on standard output, what is wrong on standard error.
+//! Printing results to standard output and errors to standard error.
 
 use crate::BAD_INPUT;
 use clap::error::ErrorKind;
@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// Prints a line. A reader that has gone away, as `head` does, is no error of ours; a full disk is.
+/// Prints a line. If the reader has closed its end, as `head` does, that is not an error; a full disk is.
 pub(crate) fn say(text: impl Display) -> Result<(), Box<dyn Error>> {
     match writeln!(io::stdout(), "{text}") {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(format!("standard output: {e}").into()),
@@ -20,15 +20,15 @@ pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Box<dyn Error>
     say(value)
 }
 
-/// Characters of an error message, at most: it may quote a file or an argument.
+/// Largest length of an error message in characters, because messages quote files and arguments.
 const LONGEST: usize = 1000;
 
-/// Says what is wrong, in one line. There may be nobody to hear it.
+/// Prints an error message in one line. Failure to print it is ignored.
 pub(crate) fn complain(message: impl Display) {
     let message = message.to_string();
     let mut line = String::new();
     for c in message.chars().take(LONGEST) {
-        // Names in a file may hold what a terminal takes for commands.
+        // Names in a file may contain control characters that a terminal would interpret.
         if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
     }
     if message.chars().nth(LONGEST).is_some() {
@@ -37,7 +37,7 @@ pub(crate) fn complain(message: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Help, the version, or what is wrong with the arguments: in one line if it is a value, else with a hint.
+/// Prints help, the version, or a usage error: in one line if a value is wrong, else with a hint.
 pub(crate) fn usage(e: &clap::Error) -> ExitCode {
     let text = e.render().to_string();
     let long = text.chars().nth(LONGEST).is_some();
@@ -50,7 +50,7 @@ pub(crate) fn usage(e: &clap::Error) -> ExitCode {
             _ => ExitCode::SUCCESS,
         },
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-            // The hint to `--help` stands behind an empty line.
+            // The hint to use `--help` follows an empty line.
             let message = text.rsplit_once("\n\n").map_or(&*text, |(message, _)| message);
             let lines: Vec<_> = message.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
             complain(lines.join(" "));
@@ -67,7 +67,7 @@ pub(crate) fn usage(e: &clap::Error) -> ExitCode {
     }
 }
 
-/// A progress bar on a terminal, silence in a pipe.
+/// A progress bar if standard error is a terminal, otherwise nothing.
 pub(crate) fn progress(steps: usize) -> ProgressBar {
     let bar = ProgressBar::new(steps as u64);
     bar.set_style(

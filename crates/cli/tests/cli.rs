@@ -1,4 +1,4 @@
-//! The `recurve` command as a user runs it.
+//! Tests of the `recurve` command, run as a program.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ fn seed_row_8_a_picture_of_a_model_with_shapes() {
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["model"], "g2pM");
     let bytes = std::fs::read(&png).unwrap();
     assert_eq!(&bytes[..8], b"\x89PNG\r\n\x1a\n");
-    // Width and height stand in the header; text makes the file more than flat boxes would.
+    // The PNG header contains width and height; rendered text makes the file larger than plain boxes would.
     assert_eq!(u32::from_be_bytes(bytes[16..20].try_into().unwrap()), 1040);
     assert!(bytes.len() > 20_000, "{} bytes: the text is missing", bytes.len());
     assert!(bad(&["plot", &model(), "-o", "m.gif"], 2).contains(".svg or .png"));
@@ -157,7 +157,7 @@ fn bench_writes_csv_and_a_plot() {
         lines.next().unwrap(),
         "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops,roofline,layout"
     );
-    // Two lengths, three cells, the CPU and three strategies.
+    // Two lengths, three cells, and four rows each: the CPU and three strategies.
     assert_eq!(lines.count(), 2 * 3 * 4);
     let svg = std::fs::read_to_string(svg).unwrap();
     assert!(svg.starts_with("<svg") && svg.contains("timesteps T") && svg.contains("polyline"));
@@ -181,11 +181,11 @@ fn bench_writes_csv_and_a_plot() {
     assert_eq!(json[0]["T"], 2);
 }
 
-/// The rows of a bench of one LSTM on the GPU, with these variables set.
+/// The rows of a benchmark of one LSTM on the GPU, with these environment variables.
 fn bench_rows(strategy: &str, hidden: &str, variables: &[(&str, &str)]) -> (Vec<Value>, String) {
     let out = Command::new(env!("CARGO_BIN_EXE_recurve"))
         .args(["bench", "--seq", "6", "--batch", "2", "--input", "3", "--hidden", hidden])
-        // A comma would begin another device.
+        // Only the first device: a comma would separate devices.
         .args(["--device", gpu().split(',').next().unwrap()])
         .args(["--strategy", strategy, "--runs", "2", "--seconds", "0", "--json"])
         .envs(variables.iter().copied())
@@ -196,8 +196,8 @@ fn bench_rows(strategy: &str, hidden: &str, variables: &[(&str, &str)]) -> (Vec<
     (serde_json::from_slice(&out.stdout).unwrap(), errors)
 }
 
-/// A measured choice is made once and kept in a file, by adapter and shape; a choice that no longer exists
-/// and lines that are none do no harm.
+/// A measured choice is made once and stored in a file, by adapter and shape. Choices that do not exist and invalid
+/// lines have no effect.
 #[test]
 fn tuning_keeps_its_choice_on_disk() {
     let dir = tempfile::tempdir().unwrap();
@@ -213,31 +213,31 @@ fn tuning_keeps_its_choice_on_disk() {
     }
     let kind = choice.split(' ').next().unwrap();
     assert!(["scan", "step", "grid"].contains(&kind), "{choice}");
-    // The second process finds it, and adds nothing.
+    // A second process finds the choice and adds nothing to the file.
     let by = run("24")[0]["strategy"].as_str().unwrap().to_owned();
-    // Workgroups that ran together when they were measured need not do so again.
+    // `grid` may fall back to `step`: workgroups that ran at the same time when measured need not do so again.
     assert!(by == kind || (kind == "grid" && by == "step"), "{by} in place of {choice}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), once);
-    // Another size is another choice; what cannot be understood is measured again.
+    // Another size has its own choice; an invalid choice is measured again.
     run("8");
     std::fs::write(&file, format!("nonsense\n{key}\tscan rows 99 split 77\n")).unwrap();
     run("24");
     let again = std::fs::read_to_string(&file).unwrap();
     assert!(again.starts_with("nonsense\n") && again.lines().count() == 3, "{again}");
-    // A measured choice can be one of another strategy than the rule's; the rule itself writes nothing.
+    // `auto` uses a measured choice even of another strategy than its default, and writes nothing to the file.
     bench_rows("auto", "24", &[("RECURVE_TUNING_FILE", file.to_str().unwrap())]);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), again);
-    // No file, no harm.
+    // An empty name disables the file.
     bench_rows("tuned", "8", &[("RECURVE_TUNING_FILE", "")]);
-    // Nor what is no file, which may have no end.
+    // Anything but a regular file is ignored; reading a device may never end.
     #[cfg(unix)]
     for other in ["/dev/zero", "/dev/full", "/"] {
         bench_rows("tuned", "8", &[("RECURVE_TUNING_FILE", other)]);
     }
 }
 
-/// One thread runs lavapipe's workgroups one after another, so that `grid` is refused with more than one of them, and
-/// left out where it is one of several; other adapters do not know the variable, and may well run them together.
+/// With one thread, lavapipe runs workgroups one after another, so `grid` with several workgroups is refused, and left
+/// out of lists of strategies. Other adapters ignore the variable and may run workgroups at the same time.
 #[test]
 fn grid_is_refused_where_workgroups_do_not_run_together() {
     let one_thread = [("LP_NUM_THREADS", "1")];
@@ -248,7 +248,7 @@ fn grid_is_refused_where_workgroups_do_not_run_together() {
     if software {
         assert!(!by.contains(&"grid") && errors.contains("workgroups at the same time"), "{errors}");
     }
-    // One workgroup waits for nobody.
+    // A single workgroup waits for no other.
     let (rows, _) = bench_rows("grid", "16", &one_thread);
     assert_eq!(rows[0]["strategy"], "grid");
 }
@@ -269,7 +269,7 @@ fn wrong_use_and_bad_input_exit_with_2_and_help() {
     assert!(bad(&["summary", junk.path().to_str().unwrap()], 2).contains("safetensors"));
 }
 
-/// What a refused call says: one line, and nothing else.
+/// The error message of a refused call, which must be the only output and one line.
 fn refused(args: &[&str]) -> String {
     let text = bad(args, 2);
     let shown: Vec<_> = args.iter().map(|a| a.chars().take(60).collect::<String>()).collect();
@@ -279,7 +279,7 @@ fn refused(args: &[&str]) -> String {
     text
 }
 
-/// The options of a command that take a value, as its help lists them.
+/// The options of a command that take a value, from its help.
 fn options(command: &str) -> Vec<String> {
     let help = good(&[command, "--help"]);
     let lines = help.lines().filter(|l| l.trim_start().starts_with('-') && l.contains('<'));
@@ -308,13 +308,13 @@ const SIZES: [&str; 18] = [
 ];
 const NUMBERS: [&str; 9] = ["-1", "-0.1", "nan", "inf", "-inf", "1e999", "", "x", "1,5"];
 
-/// Every option is looked at, every number is tried with values that no machine can take, and every one of
-/// them is refused at once.
+/// Every option that takes a number is called with numbers that are too large or otherwise invalid; all are refused at
+/// once. The test fails if a command gets an option that it does not list.
 #[test]
 fn numbers_that_make_no_sense_are_refused() {
     let model = model();
     let long = "9".repeat(50_000);
-    // What the options take, of each command that has one which takes a number.
+    // For each command, its options and what they take.
     type Takes<'a> = &'a [(&'a str, &'a [&'a str])];
     let kinds: [(&str, &[&str], Takes<'_>); 6] = [
         ("devices", &[], &[("", &["device"])]),
@@ -363,7 +363,7 @@ fn numbers_that_make_no_sense_are_refused() {
             }
         }
     }
-    // Each possible alone, and impossible together.
+    // Each value is allowed alone, but together they are too large.
     let most = "16777216";
     assert!(refused(&["bench", "--seq", most, "--batch", most]).contains("at most 536870912"));
     assert!(refused(&["bench", "--hidden", most]).contains("weights"));
@@ -406,7 +406,7 @@ fn simd_that_this_processor_has_not_is_refused() {
     assert!(out.status.success());
 }
 
-/// Errors quote names and arguments, but not at any length, and not as commands to a terminal.
+/// Errors quote names and arguments, but shortened, and with control characters escaped.
 #[test]
 fn messages_are_short_and_plain() {
     let long = "x".repeat(100_000);
@@ -433,7 +433,7 @@ mod unix {
     use std::io::Read;
     use std::process::Stdio;
 
-    /// Files that never end, never begin or take a disk for themselves.
+    /// Paths that are not regular files: devices that never end or always fail, folders.
     #[test]
     fn only_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
@@ -452,7 +452,7 @@ mod unix {
         }
     }
 
-    /// `recurve` with standard output on a full disk.
+    /// Runs `recurve` with standard output on a full disk.
     #[cfg(target_os = "linux")]
     fn onto_a_full_disk(args: &[&str]) -> (Option<i32>, String) {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -487,7 +487,7 @@ mod unix {
             assert_eq!((code, text.lines().count()), (Some(2), 1), "{args:?}: {text}");
             assert!(text.contains("standard output"), "{args:?}: {text}");
         }
-        // Files too, and what cannot be written at all before anything is measured.
+        // Output files too; an unwritable one is reported before anything is measured.
         for option in ["--csv", "--svg"] {
             let text = bad(&[&bench[..], &[option, "/dev/full"]].concat(), 2);
             assert!(text.contains("/dev/full"), "{text}");
@@ -495,13 +495,13 @@ mod unix {
             assert_eq!((out.status.code(), out.stdout.len()), (Some(2), 0));
         }
         assert!(bad(&["plot", &model, "-o", &at("none/a.svg")], 2).contains("none/a.svg"));
-        // Where there is nobody to complain to, the exit code still tells.
+        // If the error message cannot be printed either, the exit code still reports the failure.
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let status = Command::new(env!("CARGO_BIN_EXE_recurve")).args(["summary", "none"]).stderr(full).status();
         assert_eq!(status.unwrap().code(), Some(2));
     }
 
-    /// `recurve summary | head -1`
+    /// Like `recurve summary | head -1`.
     #[test]
     fn a_reader_that_goes_away_is_no_error() {
         for args in [&["summary", &model()][..], &["run", &model(), "--device", "cpu", "--text", "行", "--json"]] {
@@ -518,7 +518,7 @@ mod unix {
         }
     }
 
-    /// What could not be written whole leaves the file that was there, and nothing beside it.
+    /// If an output cannot be written completely, the existing file is kept and no temporary file remains.
     #[test]
     fn a_failed_output_leaves_the_earlier_file() {
         let dir = tempfile::tempdir().unwrap();
@@ -528,7 +528,7 @@ mod unix {
             let file = dir.path().join(name);
             std::fs::write(&file, b"precious").unwrap();
             let output = format!("logits={}", file.display());
-            // A limit on the size of files stands for a full disk.
+            // A limit on file size acts like a full disk.
             let out = Command::new("sh")
                 .args(["-c", r#"trap "" XFSZ; ulimit -f 8; exec "$0" "$@""#, env!("CARGO_BIN_EXE_recurve")])
                 .args(["run", &model(), "--device", "cpu", "--input", &tokens, "--output", &output])

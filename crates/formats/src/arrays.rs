@@ -1,4 +1,4 @@
-//! Arrays in `.npy` and `.npz` files.
+//! Reading and writing arrays in `.npy` and `.npz` files.
 
 use crate::files::{self, short, some_names};
 use crate::{Error, Result, npy};
@@ -21,6 +21,7 @@ pub struct HostArray {
 
 /// The elements of a [`HostArray`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum HostData {
     /// Floats of any width.
     Float(Vec<f32>),
@@ -29,11 +30,11 @@ pub enum HostData {
 }
 
 impl HostArray {
-    /// The array as a tensor of this type. Integers become floats where floats are needed; floats
-    /// never become integers.
+    /// The array as a tensor of this type. Integers are converted to floats where floats are needed; floats are never
+    /// converted to integers.
     ///
     /// # Errors
-    /// [`Error::Input`] if the elements do not fit the type; errors of the device.
+    /// [`Error::Input`] if the elements cannot be represented in the type; errors of the device.
     pub fn to_tensor(&self, name: &str, dtype: DType, device: &Device) -> Result<Tensor> {
         let bad = |message: String| Error::Input { name: name.into(), message };
         match (&self.data, dtype) {
@@ -56,38 +57,40 @@ impl HostArray {
     }
 }
 
-/// Bytes of memory that a compressed array may take: 1 GiB. What is not compressed is bounded by its file.
+/// Largest size of a compressed array in memory, in bytes: 1 GiB. An array that is not compressed is limited by the
+/// size of its file.
 const MAX_INFLATED: u64 = 1 << 30;
 
-/// Deflate makes at most this many bytes out of one.
+/// Deflate produces at most this many bytes from one.
 const MAX_RATIO: u64 = 1032;
 
-/// Arrays of a `.npz` file and bytes of a name, at most.
+/// Limits on the arrays of a `.npz` file and on the bytes of a name.
 const MAX_ARRAYS: usize = 1 << 16;
 const MAX_NAME: usize = 1 << 10;
 
-/// Which array of a `.npz` file is wanted.
+/// Which array of a `.npz` file to read.
 #[derive(Clone, Copy)]
 enum Wanted<'a> {
-    /// The one with this name.
+    /// The array with this name.
     Named(&'a str),
-    /// The one with this name, or the only one there is.
+    /// The array with this name, or the only array of the file.
     NamedOrOnly(&'a str),
 }
 
-/// Reads a `.npy` file, or the array `name` of a `.npz` file (its only one if there is one).
+/// Reads a `.npy` file, or the array `name` of a `.npz` file. If a `.npz` file has only one array, its name does not
+/// matter.
 ///
-/// Read are f2, f4, f8 (as f32), i1 to i8, u1 to u8 and b1 (as i64), in both byte orders and both orders of
-/// the dimensions. A compressed array may take up to 1 GiB of memory; the data must be exactly what the header
-/// says.
+/// Element types f2, f4 and f8 are read as f32; i1 to i8, u1 to u8 and b1 as i64; in both byte orders and both orders
+/// of dimensions. A compressed array may take up to 1 GiB of memory. The size of the data must be exactly what the
+/// header states.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::Array`] if it is not what it should be.
+/// [`Error::Io`] if the file cannot be read, [`Error::Array`] if it is damaged or of an unsupported kind.
 pub fn read_array(path: &Path, name: &str) -> Result<HostArray> {
     read_wanted(path, Wanted::NamedOrOnly(name))
 }
 
-/// Reads the array `name` of a `.npz` file, and no other; of a `.npy` file, which has no names, its array.
+/// Reads the array `name` of a `.npz` file. A `.npy` file has no names, so its array is read whatever the name.
 ///
 /// # Errors
 /// As [`read_array`].
@@ -95,7 +98,7 @@ pub fn read_named_array(path: &Path, name: &str) -> Result<HostArray> {
     read_wanted(path, Wanted::Named(name))
 }
 
-/// Reads the bytes of a `.npy` file.
+/// Reads an array from the bytes of a `.npy` file.
 ///
 /// # Errors
 /// [`Error::Array`].
@@ -103,7 +106,7 @@ pub fn npy_from_bytes(bytes: &[u8]) -> Result<HostArray> {
     npy::read(&mut &bytes[..], bytes.len() as u64, u64::MAX).map_err(in_memory)
 }
 
-/// Reads the array `name` out of the bytes of a `.npz` file.
+/// Reads the array `name` from the bytes of a `.npz` file.
 ///
 /// # Errors
 /// [`Error::Array`].
@@ -129,9 +132,9 @@ fn is_npz(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("npz"))
 }
 
-/// An array of an archive of `len` bytes.
+/// Reads an array of an archive of `len` bytes.
 fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArray, String> {
-    let damaged = |e: rawzip::Error| format!("is no .npz file, or a damaged one ({e})");
+    let damaged = |e: rawzip::Error| format!("is not a .npz file, or is damaged ({e})");
     let mut buffer = vec![0; rawzip::MAX_CENTRAL_DIRECTORY_RECORD_SIZE];
     let archive = ZipLocator::new().locate_in_reader(file, &mut buffer, len).map_err(|(_, e)| damaged(e))?;
 
@@ -150,7 +153,7 @@ fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArr
             return Err(format!("has more than {MAX_ARRAYS} files in it, or a name of more than {MAX_NAME} bytes"));
         }
         let path = String::from_utf8_lossy(path.as_ref());
-        // As numpy, which reads other files as plain bytes.
+        // Like numpy, which only treats files with this extension as arrays.
         let Some(name) = path.strip_suffix(".npy") else { continue };
         let (method, encrypted) = (entry.compression_method(), entry.flags().is_encrypted());
         let entry = Entry { place: entry.wayfinder(), method, encrypted };
@@ -179,7 +182,7 @@ fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArr
         CompressionMethod::STORE if size != stored => Err(format!("should have {size} bytes, but has {stored}")),
         CompressionMethod::STORE => whole(entry.verifying_reader(raw), size, u64::MAX),
         CompressionMethod::DEFLATE if size / MAX_RATIO > stored => {
-            Err(format!("should have {size} bytes, which no {stored} bytes can hold"))
+            Err(format!("should have {size} bytes, which {stored} compressed bytes cannot contain"))
         }
         CompressionMethod::DEFLATE => whole(entry.verifying_reader(DeflateDecoder::new(raw)), size, MAX_INFLATED),
         other => Err(format!("is compressed by method {other}, but stored and deflated arrays are read")),
@@ -187,31 +190,31 @@ fn read_npz(file: impl ReaderAt, len: u64, wanted: Wanted<'_>) -> Result<HostArr
     .map_err(at)
 }
 
-/// An array of which `r` has every byte and nothing else.
+/// Reads an array from `r`, which must contain nothing else.
 fn whole(mut r: impl Read, size: u64, limit: u64) -> Result<HostArray, String> {
     let array = npy::read(&mut r, size, limit)?;
-    // The end is where the checksum is compared.
+    // Reading past the end makes the decompressor compare the checksum.
     match r.read(&mut [0]) {
         Ok(0) => Ok(array),
-        Ok(_) => Err("goes on after its end".into()),
+        Ok(_) => Err("has data after its end".into()),
         Err(e) => Err(e.to_string()),
     }
 }
 
-/// Writes floats as a `.npy` file, or as the one array `name` of a `.npz` file. What stood there before is lost
-/// only once the new file is complete.
+/// Writes floats as a `.npy` file, or as the only array `name` of a `.npz` file. An existing file is replaced only once
+/// the new one is complete.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be written, [`Error::Array`] if `data` is not of this shape or no array of
-/// a `.npz` file can have this name.
+/// [`Error::Io`] if the file cannot be written, [`Error::Array`] if `data` does not match `shape` or `name` cannot be
+/// the name of an array.
 pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
     let bad = |message: String| Error::Array { path: path.into(), message };
     if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(data.len()) {
-        return Err(bad(format!("{} elements are no array of shape {shape:?}", data.len())));
+        return Err(bad(format!("{} elements do not fill the shape {shape:?}", data.len())));
     }
     let written = if is_npz(path) {
         let entry = format!("{name}.npy");
-        // A name that the archive would hold in another form could not be found again.
+        // The archive would store such a name in another form, under which it would not be found.
         if entry.len() > MAX_NAME || rawzip::path::ZipFilePath::from_str(&entry).as_str() != entry {
             return Err(bad(format!("`{}` cannot be the name of an array in a .npz file", short(name))));
         }
@@ -222,7 +225,7 @@ pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Re
     written.map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })
 }
 
-/// An archive of one array, not compressed, as `numpy.savez` makes it.
+/// Writes an archive of one uncompressed array, as `numpy.savez` does.
 fn write_npz(w: &mut dyn Write, entry: &str, shape: &[usize], data: &[f32]) -> io::Result<()> {
     let system = |e: rawzip::Error| match e.into_kind() {
         rawzip::ErrorKind::IO(e) => e,
@@ -277,7 +280,7 @@ mod tests {
         assert!(matches!(read_array(dir.path(), "x"), Err(Error::Io { .. })));
     }
 
-    /// An archive of these files, deflated or stored.
+    /// An archive of these files, compressed or stored.
     fn archive(deflated: bool, files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut archive = ZipArchiveWriter::new(&mut bytes);
@@ -321,7 +324,7 @@ mod tests {
             assert!(named(&archive(deflated, &[("a.npy", &a), ("a.npy", &b)]), "a").unwrap_err().contains("twice"));
             let long = [&a[..], b"more"].concat();
             assert!(named(&archive(deflated, &[("a.npy", &long)]), "a").unwrap_err().contains("12 follow"));
-            // A changed element is found by the checksum; every other change of a byte is harmless or found.
+            // The checksum reveals a changed element; any other changed byte is either detected or has no effect.
             let at = good.windows(a.len()).position(|w| w == a);
             for n in 0..good.len() {
                 let mut bad = good.clone();
@@ -342,7 +345,7 @@ mod tests {
 
     #[test]
     fn bombs_are_refused() {
-        // 256 MiB of bytes, which as i64 would take 2 GiB.
+        // 256 MiB of bytes, which would take 2 GiB as i64.
         let n = 1usize << 28;
         let mut bomb = Vec::new();
         npy::write(&mut bomb, &[n], &[]).unwrap();
@@ -354,12 +357,12 @@ mod tests {
         assert!(zip.len() < n / 900);
         let e = named(&zip, "a").unwrap_err();
         assert!(e.contains("2147483648 bytes of memory, but at most 1073741824"), "{e}");
-        // One that claims more than can be in it.
+        // A file whose header states more data than it can contain.
         let mut zip = archive(true, &[("a.npy", &floats(&[0.0; 1000]))]);
         let directory = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
         zip[directory + 24..directory + 28].copy_from_slice(&0xf000_0000u32.to_le_bytes());
         let e = named(&zip, "a").unwrap_err();
-        assert!(e.contains("which no"), "{e}");
+        assert!(e.contains("compressed bytes cannot contain"), "{e}");
     }
 
     #[test]

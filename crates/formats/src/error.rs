@@ -18,10 +18,10 @@ pub enum Error {
         /// The system's error.
         source: Arc<std::io::Error>,
     },
-    /// A safetensors file cannot be read, or its tensors are not what weights are.
+    /// A safetensors file cannot be read, or one of its tensors is invalid.
     #[error(transparent)]
     Weights(#[from] recurve_weights::Error),
-    /// The file carries no description of a Recurve model.
+    /// The file contains no description of a Recurve model.
     #[error(
         "{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first"
     )]
@@ -29,7 +29,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// The description is not what this version understands.
+    /// The description of the model is invalid.
     #[error("{path}: bad model description: {message}")]
     Description {
         /// The file.
@@ -44,10 +44,10 @@ pub enum Error {
         path: PathBuf,
         /// The file's version.
         got: u64,
-        /// The latest version that is understood.
+        /// The latest version that this program reads.
         supported: u64,
     },
-    /// A size in the description is beyond any real model.
+    /// A size in the description exceeds the limit that is accepted.
     #[error("{path}: `{field}` is {got}, but at most {limit} is accepted")]
     Absurd {
         /// The file.
@@ -56,18 +56,18 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         got: usize,
-        /// The most that is accepted.
+        /// The largest accepted value.
         limit: usize,
     },
-    /// The layers and the weights do not fit together, or a device failed while they were loaded.
+    /// The layers and the weights do not match, or a device failed while they were loaded.
     #[error("{path}: {source}")]
     Layers {
         /// The file.
         path: PathBuf,
-        /// What does not fit.
+        /// The cause.
         source: recurve_layers::Error,
     },
-    /// A model failed while running.
+    /// Running a model failed.
     #[error(transparent)]
     Run(#[from] recurve_layers::Error),
     /// An input is missing, unknown or of the wrong kind.

@@ -1,4 +1,4 @@
-//! Reading parts of files and writing files so that a bad one does no harm.
+//! Reading elements without trusting a file's stated sizes, and replacing files safely.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) use recurve_weights::files::{MEMORY, open, short, short_message, some_names};
 
-/// Memory for `count` elements, or an error where there is none.
+/// Memory for `count` elements; an error if there is not enough.
 pub(crate) fn room<T>(count: usize) -> Result<Vec<T>, String> {
     let mut v = Vec::new();
     match v.try_reserve_exact(count) {
         Ok(()) => Ok(v),
-        Err(_) => Err(format!("needs memory for {count} elements, which there is not")),
+        Err(_) => Err(format!("needs memory for {count} elements, but there is not enough")),
     }
 }
 
-/// Reads `count` elements of N bytes, which `decode` understands.
+/// Reads `count` elements of N bytes each and converts them with `decode`.
 pub(crate) fn elements<T, const N: usize>(
     r: &mut dyn Read,
     count: usize,
@@ -34,7 +34,7 @@ pub(crate) fn elements<T, const N: usize>(
     Ok(out)
 }
 
-/// What to say of data that ends too early, or cannot be read.
+/// The message for data that ends too early or cannot be read.
 pub(crate) fn cut(e: io::Error) -> String {
     match e.kind() {
         io::ErrorKind::UnexpectedEof => "is cut short".into(),
@@ -42,15 +42,15 @@ pub(crate) fn cut(e: io::Error) -> String {
     }
 }
 
-/// A file that is written beside the one whose place it takes once it is whole. Dropped before, it is gone.
+/// A temporary file beside the file that it will replace once it is complete. It is deleted if it is dropped before.
 pub(crate) struct Beside {
     temporary: PathBuf,
-    /// `None` for a pipe or a device, which is written to at once.
+    /// The file to replace; `None` for a pipe or a device, which is written to directly.
     place: Option<PathBuf>,
 }
 
 impl Beside {
-    /// An empty file beside `path`.
+    /// Creates an empty temporary file beside `path`.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let old = match fs::metadata(path) {
             Ok(m) if m.is_dir() => return Err(io::Error::other("is a folder, but a file is to be written")),
@@ -60,13 +60,13 @@ impl Beside {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(e),
         };
-        // A link stays one; what it points to is replaced.
+        // A symbolic link is kept; the file that it points to is replaced.
         let place = if old.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
         let name = place.file_name().ok_or_else(|| io::Error::other("names no file"))?.to_string_lossy();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         loop {
             let n = COUNT.fetch_add(1, Ordering::Relaxed);
-            // Cut short, because names of files have a limit, which the addition must not pass.
+            // Shortened, because file names have a length limit and the temporary name is longer.
             let stem: String = name.chars().take(40).collect();
             let temporary = place.with_file_name(format!(".{stem}.{}.{n}.part", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&temporary) {
@@ -77,22 +77,22 @@ impl Beside {
                     }
                     return Ok(this);
                 }
-                // Left by a process of the same number that was killed.
+                // Such a file may remain from a killed process with the same process id; the next name is tried.
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// Where to write.
+    /// The path to write to.
     pub(crate) fn path(&self) -> &Path {
         &self.temporary
     }
 
-    /// The file is whole: it takes its place.
+    /// Renames the complete temporary file to its final name.
     pub(crate) fn keep(mut self) -> io::Result<()> {
         if let Some(place) = &self.place {
-            // Else the name could reach the disk before the contents.
+            // Flushed first, because otherwise the new name could reach the disk before the contents.
             OpenOptions::new().write(true).open(&self.temporary)?.sync_all()?;
             fs::rename(&self.temporary, place)?;
             self.place = None;
@@ -109,11 +109,11 @@ impl Drop for Beside {
     }
 }
 
-/// Writes a file whole or not at all: beside `path`, to the disk, then in its place. What stood there before
-/// is lost only once the new file is complete. A pipe or a device is written to at once.
+/// Writes a file completely or not at all: to a temporary file, which is flushed and then renamed to `path`. An
+/// existing file is replaced only once the new one is complete. A pipe or a device is written to directly.
 ///
 /// # Errors
-/// Those of the system.
+/// Errors of the operating system.
 pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let beside = Beside::create(path)?;
     let mut file = io::BufWriter::new(OpenOptions::new().write(true).open(beside.path())?);
@@ -122,11 +122,11 @@ pub fn write_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<
     beside.keep()
 }
 
-/// Fails if [`write_file`] could not even begin to write `path`, so that this is known before the work whose
-/// result goes there. Leaves nothing behind.
+/// Checks that [`write_file`] can create files at `path`, so that a long computation whose result goes there can be
+/// refused before it starts. Leaves no file behind.
 ///
 /// # Errors
-/// Those of the system.
+/// Errors of the operating system.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     let beside = Beside::create(path)?;
     OpenOptions::new().write(true).open(beside.path()).map(drop)
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"first");
         write_file(&path, |w| w.write_all(b"second")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"second");
-        // Nothing is left beside it, and what cannot be written is known before.
+        // No other file is left, and an unwritable path is detected in advance.
         assert_eq!(names(dir.path()), ["a.txt"]);
         assert!(check_writable(&dir.path().join("none/a.txt")).is_err());
         assert!(check_writable(dir.path()).is_err());

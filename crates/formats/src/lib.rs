@@ -1,4 +1,4 @@
-//! Files: Recurve's native model file, and arrays in `.npy` and `.npz`.
+//! File formats: Recurve's native model file, and arrays in `.npy` and `.npz` files.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A model: a network with the names and the text handling that its file gives it.
+//! A model: a network with the name, the source and the text handling from its file.
 
 use crate::arrays::{HostArray, HostData};
 use crate::files::short;
@@ -17,22 +17,23 @@ use std::sync::OnceLock;
 pub struct Model {
     info: ModelInfo,
     network: Network,
-    /// The ids of the vocabulary's tokens, made when text is first read.
+    /// The id of each token of the vocabulary, computed when text is first read.
     ids: OnceLock<HashMap<String, u32>>,
 }
 
-/// Data on its way into a model.
+/// An input of a model.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Input {
-    /// In host memory.
+    /// An array in host memory.
     Host(HostArray),
     /// A tensor, which must be on the model's device.
     Device(Tensor),
 }
 
-/// What can be given to [`Model::run`] as an input.
+/// Types that can be given to [`Model::run`] as inputs.
 pub trait IntoInput {
-    /// The input.
+    /// Converts the value to an input.
     fn into_input(self) -> Input;
 }
 
@@ -51,7 +52,7 @@ impl IntoInput for &Tensor {
         Input::Device(self.clone())
     }
 }
-/// Ids of one sequence: `[1, T]`.
+/// The ids of one sequence, as `[1, T]`.
 impl IntoInput for &[u32] {
     fn into_input(self) -> Input {
         let data = HostData::Int(self.iter().map(|&v| v.into()).collect());
@@ -64,46 +65,46 @@ impl IntoInput for &Vec<u32> {
     }
 }
 
-/// A model's inputs on its device.
+/// The inputs of a model as tensors on its device.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ModelInputs {
-    /// The model's own inputs by name, in the order of its description.
+    /// The inputs in the model's description, by name and in its order.
     pub inputs: Vec<(String, Tensor)>,
-    /// Valid timesteps of each sequence, `[B]`.
+    /// The number of valid timesteps of each sequence, `[B]`.
     pub lengths: Option<Tensor>,
     /// Which timesteps are valid, `[B, T]`.
     pub mask: Option<Tensor>,
 }
 
 impl ModelInputs {
-    /// The model's own inputs, as [`Network::forward_named`] takes them.
+    /// The inputs in the model's description, as [`Network::forward_named`] takes them.
     pub fn named(&self) -> Vec<(&str, &Tensor)> {
         self.inputs.iter().map(|(name, x)| (&name[..], x)).collect()
     }
 
-    /// What a call takes beside the inputs.
+    /// Lengths and mask, as arguments of a call.
     pub fn args(&self) -> CallArgs<'_> {
         CallArgs { lengths: self.lengths.as_ref(), mask: self.mask.as_ref(), ..CallArgs::default() }
     }
 }
 
 impl Model {
-    /// Opens a native model file. It is mapped, not read: weights are read from it when a device first needs them.
-    /// It must not be changed while the model is there ([`WeightFile::open`]); [`Self::save`] puts a new file in
-    /// its place, which leaves the old one to those who have it open.
+    /// Opens a native model file. The file is mapped: a weight is read from it when a device first needs it. The file
+    /// must not be changed while the model exists ([`WeightFile::open`]); [`Self::save`] replaces the file by another
+    /// one, which does not affect models that have the old one open.
     ///
     /// # Errors
-    /// One variant of [`Error`] for each way in which a file can be wrong.
+    /// One variant of [`Error`] for each kind of invalid file.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let (info, network) = native::load(&WeightFile::open(path)?, device)?;
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 
-    /// Opens the bytes of a native model file, such as those that `include_bytes!` puts into a program. They are
-    /// copied.
+    /// Reads a model from the bytes of a native model file, such as those of `include_bytes!`. The bytes are copied.
     ///
     /// # Errors
-    /// As [`Self::open`]; they name "bytes in memory" as their file.
+    /// As [`Self::open`]; the errors name "bytes in memory" as the file.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
         let mut own = host("Model::from_bytes", bytes.len())?;
         own.copy_from_slice(bytes);
@@ -111,18 +112,18 @@ impl Model {
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 
-    /// A model out of a network.
+    /// Makes a model from a network.
     pub fn new(name: &str, network: Network) -> Self {
         let info =
             ModelInfo { name: name.into(), license: None, source: None, network: network.config().clone(), text: None };
         Self { info, network, ids: OnceLock::new() }
     }
 
-    /// Writes the native model file, weights as they are stored. A file that stood there before is lost only once
-    /// the new one is complete.
+    /// Writes the native model file; weights keep their storage type. An existing file is replaced only once the new
+    /// one is complete.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written, [`Error::Absurd`] if it could not be opened again.
+    /// [`Error::Io`] if the file cannot be written, [`Error::Absurd`] if it exceeds the limits for opening it again.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         native::write(path.as_ref(), &self.info, &self.network)
     }
@@ -135,17 +136,17 @@ impl Model {
         Ok(Self { info: self.info.clone(), network: self.network.to_device(device)?, ids: self.ids.clone() })
     }
 
-    /// What the file says beside its weights.
+    /// The contents of the file besides its weights.
     pub fn info(&self) -> &ModelInfo {
         &self.info
     }
 
-    /// The layers.
+    /// The network.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The layers, for their weights to be replaced.
+    /// The network, for replacing its weights.
     pub fn network_mut(&mut self) -> &mut Network {
         &mut self.network
     }
@@ -155,23 +156,24 @@ impl Model {
         self.network.device()
     }
 
-    /// Layers, shapes and parameters.
+    /// A table of layers, shapes and numbers of parameters.
     pub fn summary(&self) -> recurve_layers::Summary {
-        recurve_layers::Summary { name: self.info.name.clone(), ..self.network.summary() }
+        let mut summary = self.network.summary();
+        summary.name.clone_from(&self.info.name);
+        summary
     }
 
-    /// Runs the model on inputs by name and returns its first output: the model's own inputs, and for a model with
-    /// one input optionally `lengths`, the valid
-    /// timesteps of each sequence, or `mask`, which timesteps are valid.
+    /// Runs the model on inputs given by name and returns its first output. For a model with one input, `lengths` (the
+    /// number of valid timesteps of each sequence) or `mask` (which timesteps are valid) may be given too.
     ///
     /// # Errors
-    /// [`Error::Input`] if an input is missing, unknown, given twice or of the wrong kind; errors of
-    /// the layers and the device.
+    /// [`Error::Input`] if an input is missing, unknown, given twice or of the wrong kind; errors of the layers and the
+    /// device.
     pub fn run<'a, I: IntoInput>(&self, inputs: impl IntoIterator<Item = (&'a str, I)>) -> Result<Tensor> {
         Ok(self.run_all(inputs)?.swap_remove(0).1)
     }
 
-    /// [`Self::run`] with all outputs, by name.
+    /// [`Self::run`], returning all outputs by name.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -184,7 +186,7 @@ impl Model {
         Ok(self.info.network.outputs.iter().map(|o| o.name.clone()).zip(values).collect())
     }
 
-    /// The inputs as tensors on the model's device.
+    /// Brings inputs to the model's device.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -217,7 +219,7 @@ impl Model {
         Ok(ModelInputs { inputs: inputs.collect::<Result<_>>()?, lengths, mask })
     }
 
-    /// The readings of a text's ambiguous characters, for a model with a vocabulary.
+    /// The labels of a text's ambiguous characters, for a model with a vocabulary.
     ///
     /// # Errors
     /// [`Error::Input`] if the model has no vocabulary; errors of the layers and the device.

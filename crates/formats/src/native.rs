@@ -11,15 +11,17 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The latest version of the description that this program reads. Layers one after another are written as version 1,
+/// The latest version of the description that this program reads. A chain of layers is written as version 1, any other
+/// network as version 2.
 /// all others as version 2.
 pub const FORMAT_VERSION: u64 = 2;
 
-/// The key of the description in the file's metadata.
+/// The key of the description in the metadata of the file.
 const KEY: &str = "recurve";
 
-/// What a model file says beside its weights.
+/// The contents of a model file besides its weights.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ModelInfo {
     /// The model's name.
     pub name: String,
@@ -29,11 +31,11 @@ pub struct ModelInfo {
     pub source: Option<String>,
     /// The inputs, layers and outputs.
     pub network: NetworkConfig,
-    /// How text goes in and what comes out, for models that read text.
+    /// How text becomes input and output becomes labels, for models that read text.
     pub text: Option<TextSpec>,
 }
 
-/// A [`ModelInfo`] as it stands in a file.
+/// The form of a [`ModelInfo`] in a file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description {
@@ -43,18 +45,18 @@ struct Description {
     license: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<String>,
-    /// Version 1: layers one after another. The name of the input.
+    /// Version 1, for a chain of layers: the name of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     input: Option<String>,
-    /// The shape of the input, null standing for any size.
+    /// Version 1: the shape of the input; `null` stands for any size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     input_shape: Option<Vec<Option<usize>>>,
-    /// The name of the output.
+    /// Version 1: the name of the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     output: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     layers: Option<Vec<LayerConfig>>,
-    /// Version 2.
+    /// Version 2: the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     network: Option<NetworkConfig>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +81,7 @@ impl Description {
             network: None,
             text,
         };
-        // Programs that know only version 1 can open it, too.
+        // Written as version 1, so that programs that only read version 1 can open it.
         if chain.is_ok_and(|c| c == network) {
             all.version = 1;
             (all.input, all.input_shape) = (Some(input.name.clone()), Some(input.shape.clone()));
@@ -90,7 +92,7 @@ impl Description {
         all
     }
 
-    /// What it says, checked.
+    /// Checks the description and converts it.
     fn into_info(self, path: &Path) -> Result<ModelInfo> {
         let bad = |message: &str| Error::Description { path: path.into(), message: message.into() };
         let old = (self.input, self.input_shape, self.output, self.layers);
@@ -114,7 +116,7 @@ impl Description {
     }
 }
 
-/// Sizes beyond these are no model but a mistake or an attack.
+/// Limits on sizes. Larger values are errors or attacks, not real models.
 const MAX_LAYERS: usize = 1 << 12;
 const MAX_SIZE: usize = 1 << 24;
 
@@ -122,10 +124,10 @@ fn limit(path: &Path, field: &'static str, got: usize, limit: usize) -> Result<(
     if got <= limit { Ok(()) } else { Err(Error::Absurd { path: path.into(), field, got, limit }) }
 }
 
-/// A name that stands in errors and in tables.
+/// Checks a name, which may appear in error messages and tables.
 fn check_text_of(what: &'static str, name: &str, path: &Path) -> Result<()> {
     limit(path, what, name.len(), MAX_NAME)?;
-    // To a terminal they would be commands.
+    // A terminal would interpret control characters as commands.
     if name.chars().any(char::is_control) {
         let message = format!("{} has control characters in it", what.trim_start_matches("bytes of "));
         return Err(Error::Description { path: path.into(), message });
@@ -147,7 +149,7 @@ fn check_layers<'a>(layers: impl ExactSizeIterator<Item = &'a LayerConfig>, path
 
 impl ModelInfo {
     fn check(&self, path: &Path) -> Result<()> {
-        let NetworkConfig { inputs, layers, outputs } = &self.network;
+        let NetworkConfig { inputs, layers, outputs, .. } = &self.network;
         check_text_of("bytes of name", &self.name, path)?;
         check_layers(layers.iter().map(|l| &l.layer), path)?;
         limit(path, "inputs", inputs.len(), MAX_LAYERS)?;
@@ -165,7 +167,7 @@ impl ModelInfo {
     }
 }
 
-/// Holds every size of a layer against its limit.
+/// Checks every size of a layer against its limit.
 fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) -> Result<()>) -> Result<()> {
     let recurrent = |r: &RecurrentSpec| {
         limit("units", r.units, MAX_SIZE)?;
@@ -188,18 +190,18 @@ fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) 
     }
 }
 
-/// Bytes of a name and dimensions, at most.
+/// Limits on the bytes of a name and on the number of dimensions.
 const MAX_NAME: usize = 1 << 8;
 const MAX_DIMENSIONS: usize = 8;
 
-/// Makes the network of a model file. Everything that its header says is checked before any weight is read.
+/// Makes the network of a model file. The whole header is checked before any weight is read.
 pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Network)> {
     let path = file.path();
     let fits = |source| Error::Layers { path: path.into(), source };
     let text = file.metadata().get(KEY).ok_or_else(|| Error::NoDescription { path: path.into() })?;
     let info = describe(text, path)?;
 
-    // What the layers need is held against what the header promises.
+    // The weights that the layers need are compared with the tensors in the header.
     let mut needed = HashSet::new();
     let visited = info.network.visit_weights(|name, expected| {
         let Some(shape) = file.shape(name) else {
@@ -223,11 +225,11 @@ pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Net
     Ok((info, network))
 }
 
-/// The description, checked.
+/// Parses and checks the description.
 fn describe(text: &str, path: &Path) -> Result<ModelInfo> {
     let bad =
         |e: serde_json::Error| Error::Description { path: path.into(), message: files::short_message(&e.to_string()) };
-    // The version first: a later one may have fields that this program cannot know.
+    // The version is read first, because a later version may have fields that this program does not know.
     #[derive(Deserialize)]
     struct Version {
         version: u64,
@@ -239,7 +241,7 @@ fn describe(text: &str, path: &Path) -> Result<ModelInfo> {
     serde_json::from_str::<Description>(text).map_err(bad)?.into_info(path)
 }
 
-/// Whether a network gives a label's worth of logits for every id of a text.
+/// Checks that the network takes ids and gives logits for every label at each id.
 fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
     let (labels, tokens) = (text.labels.len(), text.vocabulary.len());
     let NetworkConfig { inputs, outputs, .. } = network.config();
@@ -261,10 +263,10 @@ fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes a model file. What stood there before is lost only once the new file is complete.
+/// Writes a model file. An existing file is replaced only once the new one is complete.
 pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<()> {
     let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
-    // What could not be opened again is not written.
+    // A model that exceeds the limits for opening is not written.
     info.check(path)?;
     let json = serde_json::to_string(&Description::new(info))
         .map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;

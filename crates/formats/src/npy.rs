@@ -1,7 +1,7 @@
 //! The `.npy` format: a header of a few fields, then the elements.
 //!
-//! The header is a Python literal, `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`. Of Python's
-//! literals only these are read: three fields, each once, of which none can nest.
+//! The header is a Python literal, `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`. The parser accepts
+//! only this form: three fields, each once, without nested values.
 //!
 //! Source: `numpy.lib.format`, versions 1.0 to 3.0.
 
@@ -12,13 +12,13 @@ use std::io::{self, Read, Write};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Bytes of a header, at most. numpy itself reads 10,000 unless told otherwise.
+/// Largest size of a header, in bytes. numpy itself reads at most 10,000 by default.
 const MAX_HEADER: usize = 1 << 16;
 
-/// Dimensions, at most.
+/// Largest number of dimensions.
 const MAX_DIMENSIONS: usize = 32;
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Debug, PartialEq)]
 struct Header {
     element: Element,
@@ -27,7 +27,7 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// An element type that is read.
+/// A supported element type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Element {
     F16,
@@ -54,21 +54,20 @@ impl Element {
         }
     }
 
-    /// Bytes that an element takes in a [`HostData`].
+    /// The size of an element in a [`HostData`], in bytes.
     fn host_bytes(self) -> usize {
         if matches!(self, Self::F16 | Self::F32 | Self::F64) { size_of::<f32>() } else { size_of::<i64>() }
     }
 }
 
-/// Reads an array of which `len` bytes are given, header included, and which may take up to `limit` bytes of
-/// memory.
+/// Reads an array from `len` bytes, header included. The array may take up to `limit` bytes of memory.
 pub(crate) fn read(r: &mut dyn Read, len: u64, limit: u64) -> Result<HostArray, String> {
     let (header, used) = read_header(r)?;
     let Header { element, big_endian, fortran, shape } = header;
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     let needed = count.and_then(|n| Some((n, n.checked_mul(element.bytes())?, n.checked_mul(element.host_bytes())?)));
     let Some((count, bytes, host)) = needed else {
-        return Err(format!("has the shape {shape:?}, which no memory holds"));
+        return Err(format!("has the shape {shape:?}, which exceeds any memory"));
     };
     let given = len.saturating_sub(used as u64);
     if bytes as u64 != given {
@@ -107,7 +106,7 @@ pub(crate) fn read(r: &mut dyn Read, len: u64, limit: u64) -> Result<HostArray, 
     Ok(HostArray { shape, data })
 }
 
-/// All elements of an array; `decode` gets the bytes of one, little-endian.
+/// Reads all elements; `decode` converts the little-endian bytes of one.
 fn all<T, const N: usize>(
     r: &mut dyn Read,
     count: usize,
@@ -122,7 +121,7 @@ fn all<T, const N: usize>(
     })
 }
 
-/// The elements of an array whose first index runs fastest, so that its last one does.
+/// Converts elements in Fortran order (first index fastest) to row-major order.
 fn row_major<T: Copy>(from: &[T], shape: &[usize]) -> Result<Vec<T>, String> {
     let mut out = room(from.len())?;
     let mut strides = vec![1; shape.len()];
@@ -146,13 +145,13 @@ fn row_major<T: Copy>(from: &[T], shape: &[usize]) -> Result<Vec<T>, String> {
     Ok(out)
 }
 
-/// The header, and how many bytes it takes.
+/// Reads the header. Returns it with its size in bytes.
 fn read_header(r: &mut dyn Read) -> Result<(Header, usize), String> {
     let mut start = [0; 8];
     r.read_exact(&mut start).map_err(|e| format!("is no .npy file: {}", cut(e)))?;
     let ([magic @ .., major, minor], mut wide) = (start, [0; 4]);
     if magic != *MAGIC {
-        return Err("is no .npy file: it does not begin as one".into());
+        return Err("is not a .npy file: its first bytes are wrong".into());
     }
     let width = match (major, minor) {
         (1, 0) => 2,
@@ -166,12 +165,12 @@ fn read_header(r: &mut dyn Read) -> Result<(Header, usize), String> {
     }
     let mut text = vec![0; len];
     r.read_exact(&mut text).map_err(cut)?;
-    let text = str::from_utf8(&text).map_err(|_| "has a header that is no text".to_owned())?;
+    let text = str::from_utf8(&text).map_err(|_| "has a header that is not UTF-8".to_owned())?;
     let header = Parser { rest: text }.header()?;
     Ok((header, start.len() + width + len))
 }
 
-/// What is left of a header.
+/// The rest of a header that has not been parsed yet.
 struct Parser<'a> {
     rest: &'a str,
 }
@@ -235,18 +234,18 @@ impl<'a> Parser<'a> {
         format!("has a header with {got} where {needed} is needed")
     }
 
-    /// Text between quotes. None that is understood has an escape in it.
+    /// Parses a quoted string. No valid string contains an escape.
     fn string(&mut self) -> Result<&'a str, String> {
         let quote = match self.peek() {
             Some(q @ ('\'' | '"')) => q,
-            _ => return Err(self.bad("a text in quotes")),
+            _ => return Err(self.bad("a quoted string")),
         };
         match self.rest[1..].split_once(quote) {
             Some((text, rest)) if !text.contains('\\') => {
                 self.rest = rest;
                 Ok(text)
             }
-            _ => Err(self.bad("a text in quotes")),
+            _ => Err(self.bad("a quoted string")),
         }
     }
 
@@ -261,7 +260,7 @@ impl<'a> Parser<'a> {
         Err(self.bad("True or False"))
     }
 
-    /// `()`, `(3,)`, `(2, 3)`.
+    /// Parses a shape: `()`, `(3,)`, `(2, 3)`.
     fn shape(&mut self) -> Result<Vec<usize>, String> {
         self.expect('(')?;
         let mut shape = Vec::new();
@@ -273,12 +272,12 @@ impl<'a> Parser<'a> {
             let digits = self.rest.len() - self.rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
             let (number, rest) = self.rest.split_at(digits);
             let size = number.parse().map_err(|_| self.bad("a dimension"))?;
-            // Python 2 wrote an L behind some.
+            // Python 2 wrote an L after some numbers.
             self.rest = rest.strip_prefix('L').unwrap_or(rest);
             shape.push(size);
             if !self.take(',') {
                 self.expect(')')?;
-                // In Python (3) is a number, not a shape.
+                // In Python, (3) is a number and not a tuple.
                 if shape.len() == 1 {
                     return Err("has a header with a number in brackets where a shape is needed".into());
                 }
@@ -289,7 +288,7 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The element type that a `descr` names, and whether it is big-endian.
+/// The element type of a `descr`, and whether it is big-endian.
 fn element(descr: &str) -> Result<(Element, bool), String> {
     let unknown = || format!("has element type `{}`, but f2, f4, f8, i1 to i8, u1 to u8 or b1 is needed", short(descr));
     let (order, kind) = descr.split_at_checked(1).ok_or_else(unknown)?;
@@ -316,12 +315,12 @@ fn element(descr: &str) -> Result<(Element, bool), String> {
     }
 }
 
-/// Writes floats as version 1.0, which every numpy reads.
+/// Writes floats in version 1.0 of the format, which every numpy reads.
 pub(crate) fn write(w: &mut dyn Write, shape: &[usize], data: &[f32]) -> io::Result<()> {
     let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
     let dims = if shape.len() > 1 { dims.trim_end_matches(", ") } else { dims.trim_end() };
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
-    // The elements begin at a multiple of 64 bytes; the header ends in a new line.
+    // The header is padded so that the elements start at a multiple of 64 bytes, and ends in a line break.
     let unpadded = MAGIC.len() + 4 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
     header.push('\n');
@@ -405,7 +404,7 @@ mod tests {
         assert_eq!(a.data, HostData::Int((0..12).collect()));
     }
 
-    /// Each of these once took seconds, gigabytes or the stack.
+    /// Headers that would take seconds, gigabytes or the whole stack if their numbers were trusted.
     #[test]
     fn headers_that_attack_are_refused_at_once() {
         for open in ["[", "(", "{", "'", "{'descr':", "{'descr': [", "{'shape': (", "{'shape': ((", "{'descr': [("] {
@@ -436,13 +435,13 @@ mod tests {
             let e = decode(&file(&bad, &[0; 4])).unwrap_err();
             assert!(e.len() < 1000, "{bad}: {e}");
         }
-        // Twelve bytes that ask for 4 GiB of header.
+        // Twelve bytes that announce a header of 4 GiB.
         let e = decode(b"\x93NUMPY\x02\x00\xff\xff\xff\xff").unwrap_err();
         assert!(e.contains("4294967295"), "{e}");
-        // Data that is missing, or more than was said.
+        // Missing data, and more data than the header states.
         assert!(of("<f4", "(2,)", &[0; 7]).unwrap_err().contains("8 bytes, but 7"));
         assert!(of("<f4", "(2,)", &[0; 9]).unwrap_err().contains("8 bytes, but 9"));
-        // Memory beyond the limit.
+        // More memory than the limit.
         let small = file("{'descr': '|u1', 'fortran_order': False, 'shape': (9,)}", &[0; 9]);
         assert!(read(&mut &small[..], small.len() as u64, 71).unwrap_err().contains("72"));
         for len in 0..small.len() {

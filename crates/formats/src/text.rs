@@ -1,31 +1,33 @@
-//! Text in, labels out.
+//! Converting text to ids, and outputs to labels.
 
 use crate::files::short;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// How a model reads text: a token a character, between a beginning and an end.
+/// How a model reads text: one token per character, with a token before the first and after the last.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TextSpec {
     /// The token of each id.
     pub vocabulary: Vec<String>,
     /// The id of characters that are not in the vocabulary.
     pub unknown: u32,
-    /// The id before the first character.
+    /// The id that is placed before the first character.
     pub begin: u32,
-    /// The id after the last character.
+    /// The id that is placed after the last character.
     pub end: u32,
     /// The label of each class of the output.
     pub labels: Vec<String>,
-    /// The characters whose label is in question; the others have only one.
+    /// The characters that have several possible labels; the model decides between these.
     pub ambiguous: String,
 }
 
 /// The label of one character.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Reading {
-    /// Its place in the text, in characters.
+    /// The index of the character in the text, counted in characters.
     pub index: usize,
     /// The character.
     pub character: char,
@@ -53,13 +55,13 @@ impl TextSpec {
         Ok(())
     }
 
-    /// The id of each token, for [`Self::encode`].
+    /// The id of each token, as [`Self::encode`] takes it.
     pub fn ids(&self) -> HashMap<String, u32> {
         self.vocabulary.iter().cloned().zip(0..).collect()
     }
 
-    /// The ids of a text, one more than its characters at each end. `ids` is [`Self::ids`], which is
-    /// made once for many texts.
+    /// The ids of a text: begin, one for each character, end. `ids` is the result of [`Self::ids`], which can be reused
+    /// for many texts.
     pub fn encode(&self, ids: &HashMap<String, u32>, text: &str) -> Vec<u32> {
         let mut buffer = [0; 4];
         let mut out = vec![self.begin];
@@ -68,8 +70,8 @@ impl TextSpec {
         out
     }
 
-    /// The readings of the ambiguous characters of `text`, given the probabilities of every label
-    /// at every id of [`Self::encode`], row-major.
+    /// The labels of the ambiguous characters of `text`, from the probability of each label at each id of
+    /// [`Self::encode`], row-major.
     pub fn readings(&self, text: &str, probabilities: &[f32]) -> Vec<Reading> {
         let width = self.labels.len();
         text.chars()

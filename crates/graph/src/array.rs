@@ -1,6 +1,6 @@
-//! Arrays of f64 in host memory, in which operators state their truth.
+//! Arrays of f64 in host memory, with which the operators' f64 references are computed.
 
-/// An array of f64, row-major. Ids and masks are whole numbers.
+/// An array of f64, row-major. Ids and masks are stored as whole numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Array {
     /// The dimensions.
@@ -13,13 +13,13 @@ impl Array {
     /// An array with these elements.
     ///
     /// # Panics
-    /// If their number is not that of the dimensions.
+    /// If the number of elements is not the product of the dimensions.
     pub fn new(dims: &[usize], data: Vec<f64>) -> Self {
         assert_eq!(dims.iter().product::<usize>(), data.len(), "elements of {dims:?}");
         Self { dims: dims.to_vec(), data }
     }
 
-    /// An array whose elements are functions of their indices.
+    /// An array whose element at each index is `f(index)`.
     pub fn from_fn(dims: &[usize], mut f: impl FnMut(&[usize]) -> f64) -> Self {
         let mut at = vec![0; dims.len()];
         let count: usize = dims.iter().product();
@@ -37,15 +37,15 @@ impl Array {
         Self::new(dims, data)
     }
 
-    /// The element at these indices, of which leading ones may be left out of an array with fewer dimensions,
-    /// and any index is 0 where the array has one element: as broadcasting reads it.
+    /// The element at an index, as broadcasting reads it: leading indices may be missing from an array with fewer
+    /// dimensions, and along an axis of size 1 every index reads element 0.
     pub fn at(&self, index: &[usize]) -> f64 {
         let index = &index[index.len() - self.dims.len()..];
         let flat = self.dims.iter().zip(index).fold(0, |n, (&d, &i)| n * d + if d == 1 { 0 } else { i });
         self.data[flat]
     }
 
-    /// The last dimension; 1 without dimensions.
+    /// The size of the last dimension; 1 if there are no dimensions.
     pub fn last(&self) -> usize {
         self.dims.last().copied().unwrap_or(1)
     }
@@ -55,7 +55,7 @@ impl Array {
         self.data.iter().map(|&v| v as u32).collect()
     }
 
-    /// The same elements in other dimensions.
+    /// The same elements with other dimensions.
     pub fn reshaped(&self, dims: &[usize]) -> Self {
         Self::new(dims, self.data.clone())
     }

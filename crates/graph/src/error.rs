@@ -7,7 +7,7 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A node could not run.
+    /// An operation of a node failed.
     #[error("node `{node}` ({operator}): {source}")]
     Run {
         /// The node.
@@ -17,24 +17,24 @@ pub enum Error {
         /// The reason.
         source: recurve_tensor::Error,
     },
-    /// A device or a tensor, outside any node.
+    /// An error of a device or a tensor outside any node.
     #[error(transparent)]
     Tensor(#[from] recurve_tensor::Error),
-    /// A value does not fit a node.
+    /// The type or shape of a node's input is wrong.
     #[error("node `{node}` ({operator}): `{input}` must be {expected}, but it is {got}")]
     Operand {
         /// The node.
         node: String,
         /// Its operator.
         operator: &'static str,
-        /// The operand.
+        /// The name of the input.
         input: &'static str,
-        /// What is wanted, in words.
+        /// The type or shape it must have, in words.
         expected: String,
-        /// The type that came, or nothing.
+        /// The type it has, or that it is missing.
         got: String,
     },
-    /// An attribute of a node has a value that it cannot have.
+    /// An attribute of a node has an invalid value.
     #[error("node `{node}` ({operator}): `{attribute}` {message}")]
     Attribute {
         /// The node.
@@ -43,85 +43,85 @@ pub enum Error {
         operator: &'static str,
         /// The attribute.
         attribute: &'static str,
-        /// What is wrong, and what would be right.
+        /// What is wrong with the value, and which values are valid.
         message: String,
     },
-    /// A node has another number of inputs or outputs than its operator.
+    /// A node has the wrong number of inputs or outputs.
     #[error("node `{node}` ({operator}) must have {expected} {what}, but it has {got}")]
     Arity {
         /// The node.
         node: String,
         /// Its operator.
         operator: &'static str,
-        /// Inputs or outputs.
+        /// `inputs` or `outputs`.
         what: &'static str,
         /// How many it must have.
         expected: String,
         /// How many it has.
         got: usize,
     },
-    /// Nothing makes a value that something uses.
-    #[error("`{user}` needs the value `{value}`, which nothing makes")]
+    /// A value is used, but no input, parameter, constant or node defines it.
+    #[error("`{user}` needs the value `{value}`, which nothing defines")]
     MissingValue {
-        /// The node, or the graph where an output is meant.
+        /// The node that uses it, or the graph if it is one of the graph's outputs.
         user: String,
         /// The value.
         value: String,
     },
     /// Two values have the same name.
-    #[error("the value `{value}` is made twice: by {first} and by {second}")]
+    #[error("the value `{value}` is defined twice: by {first} and by {second}")]
     Duplicate {
         /// The name.
         value: String,
-        /// Who made it first.
+        /// What defines it first.
         first: String,
-        /// Who made it again.
+        /// What defines it again.
         second: String,
     },
-    /// Nodes need each other's values.
+    /// Nodes depend on each other in a cycle.
     #[error("the nodes {} form a cycle", show(nodes))]
     Cycle {
-        /// They, in the order of the cycle.
+        /// Their names, in the order of the cycle.
         nodes: Vec<String>,
     },
-    /// A graph without outputs computes nothing.
+    /// A graph without outputs, which would compute nothing.
     #[error("the graph has no outputs")]
     NoOutputs,
-    /// An input of a run is missing or does not fit.
+    /// An input given to a run is missing or has the wrong type or shape.
     #[error("the input `{name}` must be {expected}, but it is {got}")]
     Input {
         /// Its name.
         name: String,
-        /// What is wanted.
+        /// The type and shape it must have.
         expected: String,
-        /// What came.
+        /// The type and shape it has, or that it is missing.
         got: String,
     },
-    /// A parameter is not there.
+    /// A parameter that the graph needs was not given.
     #[error("the parameter `{name}` is missing")]
     MissingParameter {
         /// Its name.
         name: String,
     },
-    /// A parameter is to be replaced that the graph does not have.
+    /// The parameter to replace does not exist in the graph.
     #[error("the graph has no parameter `{name}`")]
     UnknownParameter {
         /// Its name.
         name: String,
     },
-    /// A parameter has another shape than the graph says.
+    /// A parameter does not have the shape that the graph states.
     #[error("the parameter `{name}` must have shape {expected:?}, but it has {got:?}")]
     ParameterShape {
         /// Its name.
         name: String,
-        /// The shape wanted.
+        /// The shape that the graph states.
         expected: Vec<usize>,
-        /// The shape that came.
+        /// The shape of the weight that was given.
         got: Vec<usize>,
     },
 }
 
-/// Names, of many of them the first.
+/// A list of names for a message; of a long list only the first few.
 fn show(names: &[String]) -> String {
     const MOST: usize = 8;
     let shown: Vec<_> = names.iter().take(MOST).map(|n| format!("`{n}`")).collect();

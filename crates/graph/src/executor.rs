@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A graph with its weights on a device.
 ///
-/// Weights come to the device when they are first needed, once, in the form in which a node wants them. One that is
-/// replaced comes to it again. A run keeps a value only as long as something
-/// needs it; its memory then serves later values, so that a second run of the same shapes makes no buffer.
+/// A parameter is brought to the device once, when a run first needs it, in the form that its node computes with; after
+/// [`Self::set_parameter`] this happens again for that parameter alone. A run keeps a value only while a later node
+/// needs it, and its memory is then reused, so a second run of the same shapes allocates no buffers.
 #[derive(Debug)]
 pub struct Executor {
     graph: Arc<Graph>,
@@ -33,10 +33,10 @@ pub struct Executor {
     spare: Mutex<Vec<Vec<Option<Data>>>>,
 }
 
-/// What the executor knows of a node before any run.
+/// What is known about a node before any run.
 #[derive(Debug)]
 struct Step {
-    /// Some output of the graph needs it.
+    /// Whether an output of the graph depends on it.
     needed: bool,
     wanted: SmallVec<[bool; 3]>,
     /// The first node that makes of the same parameters what this one does.
@@ -45,7 +45,7 @@ struct Step {
     last: Vec<ValueId>,
 }
 
-/// A run between two nodes: the values that are there.
+/// A run that is paused between two nodes, with the values that exist at that point.
 #[derive(Clone, Debug)]
 pub struct Frame {
     values: Vec<Option<Data>>,
@@ -53,12 +53,12 @@ pub struct Frame {
     trace: Option<Box<Trace>>,
 }
 
-/// What a run does beyond what the graph's outputs need. It keeps every value that it makes.
+/// What a run computes beyond the graph's outputs. Such a run keeps every value.
 #[derive(Clone, Debug)]
 struct Trace {
     /// For each node whether it runs.
     runs: Vec<bool>,
-    /// For each value whether someone wants it.
+    /// For each value whether it must be computed.
     wanted: Vec<bool>,
 }
 
@@ -73,12 +73,12 @@ impl Frame {
         self.values[id.0].as_ref()
     }
 
-    /// The node that runs next.
+    /// The index of the node that runs next.
     pub fn next(&self) -> usize {
         self.next
     }
 
-    /// The same run on another device, for an executor of the same graph there.
+    /// The same paused run on another device, for an executor of the same graph on that device.
     ///
     /// # Errors
     /// Errors of the devices.
@@ -92,7 +92,7 @@ impl Frame {
 }
 
 impl Executor {
-    /// A graph with its weights, by name.
+    /// Makes an executor of a graph whose weights are looked up by name.
     ///
     /// # Errors
     /// [`Error::MissingParameter`] and [`Error::ParameterShape`].
@@ -118,7 +118,7 @@ impl Executor {
         let parameters = parameters.collect::<Result<_>>()?;
         let outputs: Vec<ValueId> = graph.outputs.iter().map(|(_, id)| *id).collect();
         let needed = graph.needed(outputs.iter().copied());
-        // The last node that uses each value; of outputs none.
+        // The last node that uses each value; none for outputs, which are kept to the end.
         let mut last = vec![None; graph.values.len()];
         for (n, node) in graph.nodes.iter().enumerate().filter(|(n, _)| needed[*n]) {
             node.inputs.iter().flatten().chain(&node.outputs).for_each(|v| last[v.0] = Some(n));
@@ -152,8 +152,8 @@ impl Executor {
         })
     }
 
-    /// Replaces a parameter. What was made of the one before is made anew when a run needs it; what was made of
-    /// others stays. A weight of the same version changes nothing.
+    /// Replaces a parameter. The forms packed from the old weight are dropped and packed again when a run needs them;
+    /// other parameters are untouched. A weight with the version of the current one changes nothing.
     ///
     /// # Errors
     /// [`Error::UnknownParameter`] and [`Error::ParameterShape`].
@@ -189,8 +189,8 @@ impl Executor {
         &self.device
     }
 
-    /// The outputs for inputs in the order of [`Graph::inputs`]; `None` for an optional one that is left out, and
-    /// for an output that depends on it.
+    /// Computes the outputs for inputs in the order of [`Graph::inputs`]. An optional input may be `None`, and so are
+    /// the outputs that depend on it.
     ///
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit, [`Error::Run`] with the node where an
@@ -210,7 +210,7 @@ impl Executor {
         Ok(self.end(frame))
     }
 
-    /// A run before its first node. With `traced` every node runs, also those that no output needs, and every
+    /// Starts a run, before its first node. With `traced`, every node runs, also those that no output needs, and every
     /// value is kept.
     ///
     /// # Errors
@@ -234,9 +234,9 @@ impl Executor {
         Ok(frame)
     }
 
-    /// A run before its first node that leaves the inputs to the nodes that use them: what does not fit is refused
-    /// there, with the operation's own words. It makes the `watched` values too, keeps every value that it makes
-    /// if there are any, and otherwise runs what [`Self::run`] runs.
+    /// Starts a run without checking the inputs: the node that uses an input checks it, so the error is the one of that
+    /// operation. The `watched` values are computed in addition to the outputs; if there are any, every value is kept.
+    /// Otherwise the run is that of [`Self::run`].
     pub fn start(&self, inputs: &[Option<&Tensor>], watched: &[ValueId]) -> Frame {
         self.frame(inputs.iter().map(|i| i.cloned().map(Data::from)), watched)
     }
@@ -290,11 +290,11 @@ impl Executor {
         Ok(())
     }
 
-    /// Brings the weights that runs need to the device, each in the form that its node wants. Otherwise the first
-    /// run does.
+    /// Brings all parameters that runs need to the device, each in the form that its node computes with. Without this
+    /// call the first run does it.
     ///
     /// # Errors
-    /// [`Error::Run`] with the node that refuses its weights; errors of the device.
+    /// [`Error::Run`] with the node that rejects its weights; errors of the device.
     pub fn prepare(&self) -> Result<()> {
         for (n, node) in self.graph.nodes.iter().enumerate().filter(|(n, _)| self.plan[*n].needed) {
             let host = node.operator.host_inputs().unwrap_or(usize::MAX);
@@ -307,10 +307,10 @@ impl Executor {
         Ok(())
     }
 
-    /// Runs nodes up to `until`.
+    /// Runs the nodes before index `until` that have not run yet.
     ///
     /// # Errors
-    /// [`Error::Run`]; those of packing parameters.
+    /// [`Error::Run`]; errors from packing parameters.
     pub fn advance(&self, frame: &mut Frame, until: usize, options: &RunOptions) -> Result<()> {
         let nodes: Range<usize> = frame.next..until.min(self.graph.nodes.len());
         for n in nodes {
@@ -322,14 +322,14 @@ impl Executor {
         Ok(())
     }
 
-    /// The outputs of a run that has come to its end; of one that has not, those that are there.
+    /// The outputs of a finished run. Of an unfinished one, those computed so far.
     pub fn end(&self, frame: Frame) -> Outputs {
         let outputs = self.graph.outputs.iter().map(|(_, id)| frame.values[id.0].clone()).collect();
         self.recycle(frame);
         outputs
     }
 
-    /// Ends a run whose values have been read: later runs use its memory.
+    /// Ends a run whose values are no longer needed, so that later runs reuse its memory.
     pub fn recycle(&self, frame: Frame) {
         let mut values = frame.values;
         values.clear();
@@ -350,7 +350,7 @@ impl Executor {
         Ok(())
     }
 
-    /// What a node gives; `None` if a required input was left out.
+    /// Runs a node. Returns `None` if a required input was left out.
     fn outputs(&self, n: usize, frame: &Frame, options: &RunOptions) -> Result<Option<Outputs>> {
         let node = &self.graph.nodes[n];
         let host = node.operator.host_inputs().unwrap_or(usize::MAX);
@@ -487,7 +487,7 @@ impl HostInputs<'_> {
         }
     }
 
-    /// An input as a tensor on the device, if there is one.
+    /// An input as a tensor on the device; `None` if it was left out.
     ///
     /// # Errors
     /// [`Error::MissingParameter`]; errors of the device.
@@ -496,7 +496,7 @@ impl HostInputs<'_> {
         Ok(data.map(|d| d.to_f32(&self.executor.device).map(std::borrow::Cow::into_owned)).transpose()?)
     }
 
-    /// An error of the device or of a kernel, with the node's name.
+    /// An error of the device or of a kernel, wrapped with the node's name.
     pub fn error(&self, source: recurve_tensor::Error) -> Error {
         let node = &self.executor.graph.nodes[self.node];
         Error::Run { node: node.name.clone(), operator: node.operator.name(), source }

@@ -1,4 +1,4 @@
-//! Values and nodes, and how a graph is put together.
+//! Values, nodes, graphs, and the builder of graphs.
 
 use crate::operator::Slot;
 use crate::{
@@ -8,7 +8,7 @@ use recurve_tensor::{DType, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A value of a graph.
+/// Identifies a value of a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ValueId(pub(crate) usize);
 
@@ -23,10 +23,11 @@ const MAX_FOLDED: usize = 1 << 24;
 
 /// Numbers that stand in the graph itself.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Constant {
-    /// f32
+    /// Elements of type f32.
     Float(Arc<[f32]>),
-    /// U32
+    /// Elements of type u32.
     Id(Arc<[u32]>),
     /// whole numbers of a type
     Int(Int, Arc<[i64]>),
@@ -97,43 +98,46 @@ impl Constant {
     }
 }
 
-/// Where a value comes from.
+/// What defines a value.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Source {
-    /// The caller gives it, by its place among the graph's inputs.
+    /// An input of the graph; the number is its index in [`Graph::inputs`].
     Input(usize),
-    /// A weight, which the executor finds by the value's name.
+    /// A weight, which the executor looks up by the value's name.
     Parameter,
-    /// It stands in the graph.
+    /// A constant, stored in the graph.
     Constant(Constant),
-    /// Output `output` of node `node`.
+    /// An output of a node.
     Node {
-        /// The node's place in the graph.
+        /// The index of the node.
         node: usize,
-        /// The place among its outputs.
+        /// The index of the output among the node's outputs.
         output: usize,
     },
 }
 
 /// A named value.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Value {
-    /// Its name, the only one in the graph.
+    /// Its name, unique in the graph.
     pub name: String,
-    /// Its type.
+    /// Its element type and shape.
     pub kind: ValueType,
-    /// Where it comes from.
+    /// What defines it.
     pub source: Source,
-    /// An input that may be left out.
+    /// Whether it is an input that callers may leave out.
     pub optional: bool,
 }
 
 /// An operator with its operands.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Node {
-    /// Its name, for errors.
+    /// Its name, which errors quote.
     pub name: String,
-    /// What it does.
+    /// The operator.
     pub operator: Arc<dyn Operator>,
     /// Its inputs; `None` where one is left out.
     pub inputs: Vec<Option<ValueId>>,
@@ -141,7 +145,7 @@ pub struct Node {
     pub outputs: Vec<ValueId>,
 }
 
-/// A graph whose nodes stand in an order in which they can run, and whose types fit.
+/// A checked graph: every node comes after the nodes that it depends on, and all types fit.
 #[derive(Clone, Debug)]
 pub struct Graph {
     pub(crate) values: Vec<Value>,
@@ -151,12 +155,12 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// Its nodes, in an order in which they can run.
+    /// The nodes; each comes after the nodes that it depends on.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// A value.
+    /// A value by its id.
     pub fn value(&self, id: ValueId) -> &Value {
         &self.values[id.0]
     }
@@ -166,33 +170,33 @@ impl Graph {
         self.values.iter().enumerate().map(|(n, v)| (ValueId(n), v))
     }
 
-    /// The value with this name.
+    /// The value with this name, if there is one.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.values.iter().position(|v| v.name == name).map(ValueId)
     }
 
-    /// The values that the caller gives, in order.
+    /// The inputs, in the order in which runs take them.
     pub fn inputs(&self) -> &[ValueId] {
         &self.inputs
     }
 
-    /// The values that come out, by the names of the outputs.
+    /// The outputs, each with the name it has for callers.
     pub fn outputs(&self) -> &[(String, ValueId)] {
         &self.outputs
     }
 
-    /// The weights that it needs.
+    /// The values that are parameters.
     pub fn parameters(&self) -> impl Iterator<Item = &Value> {
         self.values.iter().filter(|v| v.source == Source::Parameter)
     }
 
-    /// The nodes that use a value.
+    /// The indices of the nodes that use a value.
     pub fn users(&self, id: ValueId) -> impl Iterator<Item = usize> {
         let uses = move |n: &Node| n.inputs.contains(&Some(id));
         self.nodes.iter().enumerate().filter(move |(_, n)| uses(n)).map(|(n, _)| n)
     }
 
-    /// Which nodes some of these values need, directly or not.
+    /// For each node whether one of these values depends on it, directly or through other nodes.
     pub(crate) fn needed(&self, values: impl IntoIterator<Item = ValueId>) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
         let mut open: Vec<ValueId> = values.into_iter().collect();
@@ -207,8 +211,8 @@ impl Graph {
         needed
     }
 
-    /// Every value in f64 by the operators' own truth; `None` where an input was left out. Of inputs the order
-    /// is that of [`Self::inputs`], of parameters and constants the numbers are those given.
+    /// Computes every value in f64 with the operators' references; `None` where an optional input was left out.
+    /// `inputs` are in the order of [`Self::inputs`].
     ///
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit its type, [`Error::MissingParameter`].
@@ -253,13 +257,13 @@ impl Graph {
     }
 }
 
-/// Whether a node has its required inputs.
+/// Whether all required inputs of a node are given.
 pub(crate) fn complete(node: &Node, given: impl Fn(usize) -> bool) -> bool {
     let slots = node.operator.slots();
     (0..node.inputs.len()).all(|i| slots[i.min(slots.len() - 1)].is_optional() || given(i))
 }
 
-/// A node as its maker knows it: by the names of its values.
+/// A node of the builder, which refers to values by name.
 #[derive(Clone, Debug)]
 struct Draft {
     name: String,
@@ -276,7 +280,7 @@ struct Given {
     optional: bool,
 }
 
-/// Collects values and nodes, in any order, and makes a [`Graph`] of them.
+/// Collects values and nodes in any order and builds a [`Graph`] from them.
 ///
 /// ```
 /// use recurve_graph::{GraphBuilder, ValueType, ops};
@@ -301,7 +305,7 @@ pub struct GraphBuilder {
 }
 
 impl GraphBuilder {
-    /// Nothing yet.
+    /// A builder with no values and no nodes.
     pub fn new() -> Self {
         Self::default()
     }
@@ -310,18 +314,18 @@ impl GraphBuilder {
         self.given.push(Given { name: name.into(), kind, source, optional });
     }
 
-    /// A value that the caller gives.
+    /// Adds an input.
     pub fn input(&mut self, name: &str, kind: ValueType) {
         self.give(name, kind, Source::Input(0), false);
     }
 
-    /// A value that the caller may give. A node whose required input is one that was not given does not run, and
-    /// its outputs are not there either.
+    /// Adds an input that callers may leave out. If they do, a node that requires it does not run, and its outputs do
+    /// not exist either.
     pub fn optional_input(&mut self, name: &str, kind: ValueType) {
         self.give(name, kind, Source::Input(0), true);
     }
 
-    /// A weight of f32 with this name and shape. The same one may be asked for more than once.
+    /// Adds a parameter of f32. Adding the same parameter again has no effect.
     pub fn parameter(&mut self, name: &str, dims: &[usize]) {
         let kind = ValueType::new(DType::F32, dims.iter().copied());
         let again = |g: &Given| g.name == name && g.source == Source::Parameter && g.kind == kind;
@@ -330,13 +334,13 @@ impl GraphBuilder {
         }
     }
 
-    /// Numbers that stand in the graph.
+    /// Adds a constant.
     pub fn constant(&mut self, name: &str, dims: &[usize], numbers: Constant) {
         let kind = ValueType::new(numbers.dtype(), dims.iter().copied()).with_known(numbers.known(dims.len()));
         self.give(name, kind, Source::Constant(numbers), false);
     }
 
-    /// A node with its inputs and outputs; an empty name is an input that is left out.
+    /// Adds a node. An empty input name leaves out an optional input.
     pub fn node(&mut self, name: &str, operator: impl Operator + 'static, inputs: &[&str], outputs: &[&str]) {
         self.nodes.push(Draft {
             name: name.into(),
@@ -346,12 +350,12 @@ impl GraphBuilder {
         });
     }
 
-    /// Has a value come out under a name.
+    /// Makes a value an output of the graph, called `name`.
     pub fn output(&mut self, name: &str, value: &str) {
         self.outputs.push((name.into(), value.into()));
     }
 
-    /// The graph.
+    /// Checks everything that was added and builds the graph.
     ///
     /// # Errors
     /// [`Error::Duplicate`] if two values have one name, [`Error::MissingValue`], [`Error::Cycle`],
@@ -375,7 +379,7 @@ impl GraphBuilder {
         if outputs.is_empty() {
             return Err(Error::NoOutputs);
         }
-        // Who makes each name.
+        // What defines each name.
         let mut makers: HashMap<&str, Option<usize>> = HashMap::new();
         let label =
             |maker: Option<usize>| maker.map_or("the graph's inputs".into(), |n| format!("`{}`", nodes[n].name));
@@ -688,7 +692,7 @@ impl Graph {
     }
 }
 
-/// The nodes in an order in which each comes after those that it needs, otherwise as they were given.
+/// Sorts the nodes so that each comes after those it depends on; otherwise the given order is kept.
 fn order(nodes: &[Draft], maker: impl Fn(&str, &str) -> Result<Option<usize>>) -> Result<Vec<usize>> {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
@@ -698,7 +702,8 @@ fn order(nodes: &[Draft], maker: impl Fn(&str, &str) -> Result<Option<usize>>) -
     }
     let mut marks = vec![Mark::New; nodes.len()];
     let mut order = Vec::with_capacity(nodes.len());
-    // A path through what is needed, with the next input to look at; no recursion, for a graph may be deep.
+    // The path of nodes being visited, each with the next input to look at. A loop instead of recursion, because a
+    // graph may be deep enough to overflow the stack.
     let mut path: Vec<(usize, usize)> = Vec::new();
     for start in 0..nodes.len() {
         if marks[start] != Mark::New {

@@ -1,12 +1,12 @@
 //! A network as a graph of operators.
 //!
-//! A [`Graph`] is data: values with a name, an element type and a shape whose batch and time may be open, and
-//! nodes that compute values from others. Every value has one producer, so there are no loops and nothing is
-//! overwritten. [`GraphBuilder`] takes nodes in any order, by the names of their values, and refuses what does
-//! not fit together with the name of the node. An [`Executor`] runs a graph on a device; [`Graph::reference`]
-//! computes the same in f64.
+//! A [`Graph`] is data: values with a name, an element type and a shape in which batch and time may be unknown, and
+//! nodes that compute values from other values. Every value is defined once and never overwritten, and there are no
+//! cycles (static single assignment). [`GraphBuilder`] takes values and nodes in any order, refers to them by name, and
+//! reports an error with the name of the node. An [`Executor`] runs a graph on a device; [`Graph::reference`] computes
+//! the same in f64.
 //!
-//! An operator is one file in [`ops`]: the shapes it gives, what it does on a device, and its truth in f64.
+//! Each operator is a file in [`ops`] with its shape rule, its run on a device and its f64 reference.
 
 #![forbid(unsafe_code)]
 

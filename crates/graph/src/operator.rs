@@ -1,4 +1,4 @@
-//! What an operator is.
+//! The interface of operators.
 
 use crate::{Array, Data, Executor, Graph, IntArray, ValueType};
 use core::fmt;
@@ -9,66 +9,68 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// An input of an operator.
+/// The declaration of an operator's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Slot {
-    /// Always there.
+    /// Must be given.
     Required(&'static str),
     /// May be left out.
     Optional(&'static str),
-    /// The last input: any number of them, at least one.
+    /// The last declaration: one or more inputs, all required.
     Many(&'static str),
-    /// The last input: any number of them, of which each may be left out.
+    /// The last declaration: any number of inputs, each of which may be left out.
     Rest(&'static str),
 }
 
 impl Slot {
-    /// What it is called.
+    /// The name of the input.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Required(n) | Self::Optional(n) | Self::Many(n) | Self::Rest(n) => n,
         }
     }
 
-    /// Whether it may be left out.
+    /// Whether an input of this declaration may be left out.
     pub const fn is_optional(self) -> bool {
         matches!(self, Self::Optional(_) | Self::Rest(_))
     }
 }
 
-/// Why an operator refuses its operands.
+/// Why an operator rejects its inputs or attributes.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Fault {
-    /// An input is of the wrong type; which one, and what it must be.
+    /// An input has the wrong type or shape: the index of the input, and what it must be.
     Input(usize, String),
-    /// An attribute has a value that it cannot have; which one, and why.
+    /// An attribute has an invalid value: its name, and why.
     Attribute(&'static str, String),
 }
 
 /// What a node gives, one value an output; `None` for outputs that nobody wants.
 pub type Outputs = SmallVec<[Option<Data>; 3]>;
 
-/// What an operator made of its parameters, once for a device.
+/// An operator's parameters in the form that it computes with on a device.
 pub type Packed = Box<dyn Any + Send + Sync>;
 
-/// What a run takes beside the inputs.
+/// Options of a run.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct RunOptions {
-    /// How a GPU runs recurrences.
+    /// How GPUs run recurrent layers.
     pub strategy: Strategy,
-    /// Find the fastest way of running each recurrence of this size on the GPU first, as
+    /// Before running, measure the ways of running each recurrent layer at this shape and keep the fastest, as
     /// [`recurve_kernels::Recurrent::tune`] does.
     pub tune: bool,
 }
 
-/// One run of a node.
+/// The arguments of one run of a node.
 pub struct Call<'a> {
     /// The inputs; `None` where one was left out, and where it is packed ([`Operator::host_inputs`]).
     pub inputs: &'a [Option<&'a Data>],
     /// Which outputs are used.
     pub wanted: &'a [bool],
-    /// What [`Operator::pack`] made.
+    /// The result of [`Operator::pack`].
     pub packed: Option<&'a Packed>,
     /// The node's subgraphs on the device, one an entry of [`Operator::subgraphs`].
     pub subgraphs: &'a [Executor],
@@ -140,25 +142,25 @@ pub struct HostInputs<'a> {
     pub(crate) node: usize,
 }
 
-/// A kind of node.
+/// An operator: what a node computes.
 ///
-/// Checks belong into [`Self::output_types`], as far as types show what is wrong; what only values show is
-/// refused by [`Self::run`], which checks shapes again by what it calls.
+/// [`Self::output_types`] checks whatever the types of the inputs show. What only the elements show is checked by
+/// [`Self::run`].
 pub trait Operator: fmt::Debug + Send + Sync {
-    /// Its name, as ONNX has it where it is one of ONNX's.
+    /// Its name; that of the ONNX operator where there is one.
     fn name(&self) -> &'static str;
 
-    /// Its inputs, in order.
+    /// The declarations of its inputs, in order.
     fn slots(&self) -> &[Slot];
 
-    /// The types of its outputs.
+    /// The types of its outputs for inputs of these types.
     ///
     /// # Errors
-    /// A [`Fault`] if operands do not fit.
+    /// A [`Fault`] if an input or an attribute is invalid.
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault>;
 
-    /// The first input that is packed instead of being on the device; those from there on must be parameters or
-    /// constants.
+    /// The index of the first input that [`Self::pack`] consumes; it and all later inputs must be parameters or
+    /// constants and are not brought to the device as they are.
     fn host_inputs(&self) -> Option<usize> {
         None
     }
@@ -172,7 +174,7 @@ pub trait Operator: fmt::Debug + Send + Sync {
     /// Brings parameters into the form that [`Self::run`] wants on this device.
     ///
     /// # Errors
-    /// Errors of the device, and of the parameters' values.
+    /// Errors of the device, and [`crate::Error`]s for invalid parameters.
     fn pack(&self, _: &HostInputs<'_>, _: &Device) -> crate::Result<Option<Packed>> {
         Ok(None)
     }
@@ -195,14 +197,14 @@ pub trait Operator: fmt::Debug + Send + Sync {
     /// Computes the outputs on the device.
     ///
     /// # Errors
-    /// What operations on tensors refuse, and errors of the device.
+    /// Errors of the tensor operations that it calls, and of the device.
     fn run(&self, call: &Call<'_>) -> recurve_tensor::Result<Outputs>;
 
-    /// Computes the outputs in f64, for inputs that fit; `None` is an input that was left out, or an output that
-    /// the operator does not have for these inputs.
+    /// Computes the outputs in f64 from inputs of valid types. An input that was left out is `None`, and so is an
+    /// output that does not exist for these inputs.
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>>;
 
-    /// The operator itself, for passes that look for one.
+    /// `self`, so that a pass can look for a certain operator.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -225,7 +227,7 @@ pub(crate) fn float<'a>(inputs: &[Option<&'a ValueType>], index: usize) -> Resul
     if t.dtype.is_float() { Ok(t) } else { Err(Fault::Input(index, "f32 or f16".into())) }
 }
 
-/// An input of U32.
+/// The type of a required input whose elements are u32.
 pub(crate) fn ids<'a>(inputs: &[Option<&'a ValueType>], index: usize) -> Result<&'a ValueType, Fault> {
     let t = required(inputs, index)?;
     if t.dtype == DType::U32 { Ok(t) } else { Err(Fault::Input(index, "u32".into())) }

@@ -1,20 +1,21 @@
-//! Graphs that compute the same with less work.
+//! Passes that make a graph cheaper to run.
 
 use crate::ops::{Activate, Binary, Gather, Linear, MatMul, Recurrent};
 use crate::{Constant, Dim, Graph, Operator, Result, Source, ValueId};
 use recurve_vocabulary::Activation;
 use std::sync::Arc;
 
-/// Bytes of a table that takes the place of an embedding and an input product, at most.
+/// The largest table, in bytes, that may replace an embedding and the input product behind it.
 const MAX_TABLE: usize = 32 << 20;
 
 impl Graph {
-    /// The same graph with less to compute: what depends on constants alone is computed, a product with its bias
-    /// and activation becomes one node, and a recurrent layer behind an embedding looks up what its input weights
-    /// make of each id. Nodes that nothing needs any more stay, for those who trace a run; others never run them.
+    /// An equivalent graph that is cheaper to run: values that depend only on constants are computed; a product
+    /// followed by its bias and activation becomes one node; a recurrent layer behind an embedding looks up the product
+    /// of each id's features and the input weights. The replaced nodes stay in the graph, because a traced run computes
+    /// their values too; other runs skip them.
     ///
     /// # Errors
-    /// Those of constants that cannot be computed.
+    /// Errors from computing constants.
     pub fn simplified(mut self) -> Result<Self> {
         self.fold_constants()?;
         self.fuse_products();
@@ -22,7 +23,7 @@ impl Graph {
         Ok(self)
     }
 
-    /// Computes nodes whose inputs are all constants.
+    /// Computes the nodes whose inputs are all constants.
     fn fold_constants(&mut self) -> Result<()> {
         for n in 0..self.nodes.len() {
             let node = &self.nodes[n];
@@ -65,7 +66,7 @@ impl Graph {
         self.nodes[node].operator.as_any().downcast_ref()
     }
 
-    /// The only node that uses a value, if it is no output.
+    /// The only node that uses a value; `None` if there are several or it is an output.
     fn only_user(&self, id: ValueId) -> Option<usize> {
         let mut users = self.users(id);
         let user = users.next()?;
@@ -73,7 +74,7 @@ impl Graph {
         (users.next().is_none() && uses == 1 && self.outputs.iter().all(|(_, o)| *o != id)).then_some(user)
     }
 
-    /// A product with the sum and the activation behind it.
+    /// Merges a product with the bias and the activation that follow it into one node.
     fn fuse_products(&mut self) {
         for n in 0..self.nodes.len() {
             let mut linear = match (self.operator::<MatMul>(n), self.operator::<Linear>(n)) {
@@ -108,7 +109,7 @@ impl Graph {
                 last = user;
             }
             if last != n {
-                // It stands where the last of them stood: its bias may come after the product.
+                // The merged node takes the place of the last one, because the bias may be computed after the product.
                 let node = &mut self.nodes[last];
                 node.operator = Arc::new(linear);
                 node.inputs = inputs;
@@ -116,7 +117,7 @@ impl Graph {
         }
     }
 
-    /// A recurrent layer behind an embedding.
+    /// Merges an embedding into the recurrent layer behind it.
     fn look_up_tokens(&mut self) {
         for n in 0..self.nodes.len() {
             let Some(layer) = self.operator::<Recurrent>(n).filter(|l| !l.tokens) else { continue };

@@ -1,4 +1,4 @@
-//! The type of a value: its elements and its shape, of which batch and time may be open.
+//! The type of a value: element type and shape, in which dimensions may be unknown until a run.
 
 use core::fmt;
 use recurve_tensor::DType;
@@ -93,22 +93,23 @@ impl fmt::Display for Element {
 
 /// A dimension as far as it is known before a run.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Dim {
-    /// This many elements.
+    /// A known size.
     Size(usize),
-    /// The same number wherever this name stands, known when the graph runs.
+    /// An unknown size with a name; it is the same wherever the name occurs.
     Symbol(Arc<str>),
-    /// Known when the graph runs.
+    /// An unknown size.
     Any,
 }
 
 impl Dim {
-    /// A named dimension.
+    /// A dimension of unknown size with this name.
     pub fn symbol(name: &str) -> Self {
         Self::Symbol(name.into())
     }
 
-    /// The number of elements, if it is known.
+    /// The size, if it is known.
     pub fn size(&self) -> Option<usize> {
         match self {
             Self::Size(n) => Some(*n),
@@ -116,8 +117,8 @@ impl Dim {
         }
     }
 
-    /// What both can be at once, the more exact of the two; `None` if they are different numbers. Different
-    /// names may turn out to be the same number.
+    /// The more exact of two dimensions that must be equal; `None` if both are known and differ. Two different names
+    /// may stand for the same size.
     pub fn meet(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Size(a), Self::Size(b)) => (a == b).then(|| self.clone()),
@@ -128,17 +129,17 @@ impl Dim {
         }
     }
 
-    /// Of two operands that are broadcast against each other.
+    /// The dimension that broadcasting makes of two; `None` if they cannot be broadcast.
     pub fn broadcast(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::Size(1), d) | (d, Self::Size(1)) => Some(d.clone()),
-            // Either may turn out to be 1.
+            // Either size may be 1 in a run.
             (Self::Symbol(_) | Self::Any, Self::Symbol(_) | Self::Any) if self != other => Some(Self::Any),
             _ => self.meet(other),
         }
     }
 
-    /// The product of both, as far as it is known.
+    /// The product of both sizes, if both are known or one is 1.
     #[must_use]
     pub fn times(&self, other: &Self) -> Self {
         match (self, other) {
@@ -173,6 +174,7 @@ impl fmt::Display for Dim {
 
 /// The element type and the shape of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ValueType {
     /// The element type.
     pub dtype: Element,
@@ -214,7 +216,7 @@ impl ValueType {
         self.dims.len()
     }
 
-    /// The sizes of its dimensions, of those that are known: all of a parameter's and of a constant's.
+    /// The known sizes among its dimensions; for parameters and constants all of them.
     pub fn sizes(&self) -> impl Iterator<Item = usize> + '_ {
         self.dims.iter().filter_map(Dim::size)
     }

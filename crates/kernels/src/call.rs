@@ -1,49 +1,54 @@
-//! One call: its arguments, checked and resolved once.
+//! The arguments of one call, checked and resolved once.
 
 use crate::recurrent::{TableRows, TokenTable};
 use crate::{Candidate, MaskedOutput, Recurrent, Strategy};
 use recurve_tensor::{DType, Error, Result, Shape, Tensor};
+use recurve_vocabulary::Rest;
 
 /// Which outputs a call computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outputs {
-    /// h of every timestep, and the final states.
+    /// The h of every timestep, and the final states.
     #[default]
     All,
-    /// The final states only.
+    /// Only the final states.
     Last,
 }
 
-/// The arguments of [`Recurrent::forward`] beside the input.
+/// The arguments of [`Recurrent::forward`] besides the input.
 #[derive(Clone, Copy, Debug)]
 pub struct ForwardArgs<'a> {
-    /// Initial h, `[L·D, B, H]` for L stacked layers in D directions (`[L·D, B, P]` with a projection), the
-    /// directions of a layer side by side; zeros if `None`.
+    /// The initial h, `[L·D, B, H]` for L stacked layers with D directions (`[L·D, B, P]` with a projection to P
+    /// elements). The directions of a layer are adjacent. Zeros if `None`.
     pub h0: Option<&'a Tensor>,
-    /// Initial c, `[L·D, B, H]`, or c, n and m of an sLSTM, `[L·D, B, 3·H]`; zeros if `None`. Of these two only.
+    /// The initial c of an LSTM `[L·D, B, H]`, or c, n and m of an sLSTM `[L·D, B, 3·H]`. Zeros if `None`; other cells
+    /// have none.
     pub c0: Option<&'a Tensor>,
-    /// Valid timesteps of each sequence, `[B]`, U32, at most T. Outputs past the end are zero, the
-    /// final state is that of the last valid step, and the reverse direction starts there.
+    /// The number of valid timesteps of each sequence, `[B]`, U32, at most T. Outputs past the end are zero, the final
+    /// state is that of the last valid timestep, and the reverse direction starts there.
     pub lengths: Option<&'a Tensor>,
-    /// Which timesteps are valid, `[B, T]` whatever the layout of the input, U32: not zero where
-    /// they are. The state stands still at the others, wherever they are. Not together with
-    /// lengths.
+    /// Which timesteps are valid, U32 `[B, T]` whatever the layout of the input; nonzero means valid. Other timesteps
+    /// leave the state unchanged. Not together with `lengths`.
     pub mask: Option<&'a Tensor>,
-    /// The output where the mask is zero.
+    /// The output at timesteps where the mask is zero.
     pub masked_output: MaskedOutput,
-    /// The input is `[T, B, I]` and the output `[T, B, D·H]`.
+    /// Whether the input is `[T, B, I]` and the output `[T, B, D·H]`, instead of `[B, T, I]` and `[B, T, D·H]`.
     pub time_major: bool,
     /// Which outputs to compute.
     pub outputs: Outputs,
-    /// Outputs of a reverse direction in the order in which they were computed, as Keras's
-    /// `go_backwards` returns them, in place of the order of the input.
+    /// Whether the outputs of a reverse direction come in the order in which they were computed, as Keras's
+    /// `go_backwards` returns them, instead of at their own timesteps.
     pub reading_order: bool,
-    /// How a GPU runs the recurrence; without effect on the CPU.
+    /// How a GPU runs the recurrence; no effect on the CPU.
     pub strategy: Strategy,
-    /// One of [`Recurrent::candidates`] in place of a strategy.
+    /// One of [`Recurrent::candidates`], instead of a strategy.
     pub candidate: Option<Candidate>,
-    /// Bytes that the input projection of a chunk of timesteps may take.
+    /// Largest size of the input projection of a chunk of timesteps, in bytes.
     pub projection_budget: usize,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Default for ForwardArgs<'_> {
@@ -60,31 +65,33 @@ impl Default for ForwardArgs<'_> {
             strategy: Strategy::Auto,
             candidate: None,
             projection_budget: 64 << 20,
+            rest: Rest::default(),
         }
     }
 }
 
 /// The results of [`Recurrent::forward`].
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RecurrentOutput {
-    /// `[B, T, D·W]` (or `[T, B, D·W]`), W being H or P with a projection, unless only the last was
-    /// asked for.
+    /// The outputs, `[B, T, D·W]` (or `[T, B, D·W]`), where W is H, or P with a projection. `None` if only the final
+    /// states were asked for.
     pub y: Option<Tensor>,
-    /// Final h, `[L·D, B, W]`.
+    /// The final h, `[L·D, B, W]`.
     pub h: Tensor,
-    /// Final c, `[L·D, B, H]`, or c, n and m of an sLSTM, `[L·D, B, 3·H]`; of these two only.
+    /// The final c of an LSTM `[L·D, B, H]`, or c, n and m of an sLSTM `[L·D, B, 3·H]`; `None` for other cells.
     pub c: Option<Tensor>,
-    /// The strategy by which a GPU came to the result: `Step` also where `Grid` was asked for and had to be
-    /// given up. `Auto` on the CPU.
+    /// The strategy that computed the result on a GPU. It is `Step` also if `Grid` was asked for and gave up. `Auto` on
+    /// the CPU.
     pub strategy: Strategy,
 }
 
-/// What a layer reads.
+/// The input of a layer.
 #[derive(Clone, Copy)]
 pub(crate) enum Input<'a> {
-    /// `[B, T, I]`, or with `time_major` `[T, B, I]`.
+    /// Features, `[B, T, I]`, or with `time_major` `[T, B, I]`.
     Features(&'a Tensor),
-    /// Ids `[B, T]`, or with `time_major` `[T, B]`.
+    /// Ids, `[B, T]`, or with `time_major` `[T, B]`, and the token table.
     Tokens(&'a Tensor, &'a TableRows),
 }
 
@@ -96,15 +103,15 @@ pub(crate) struct Sizes {
     pub(crate) input: usize,
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only kernels of GPUs ask for it"))]
     pub(crate) hidden: usize,
-    /// Elements of h.
+    /// Number of elements of h.
     pub(crate) width: usize,
-    /// Elements of c, and of what else a cell carries beside h; H for cells that carry nothing.
+    /// Number of elements of c, or of c, n and m of an sLSTM; H for cells that have none of these.
     pub(crate) carried: usize,
     pub(crate) directions: usize,
 }
 
 impl Sizes {
-    /// The shape of all outputs, and its strides by batch row and by timestep.
+    /// The shape of the outputs, and its strides from batch row to batch row and from timestep to timestep.
     pub(crate) fn output(&self, time_major: bool) -> Result<(Shape, usize, usize)> {
         let (b, t, width) = (self.batch, self.timesteps, self.directions * self.width);
         let dims = if time_major { [t, b, width] } else { [b, t, width] };
@@ -128,18 +135,18 @@ impl Sizes {
     }
 }
 
-/// Which timesteps of a call count, and what comes out at the others.
+/// Which timesteps of a call are valid, and the output at the others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ValidSteps<'a> {
     All,
-    /// The first of each sequence, `[B]`.
+    /// The number of valid timesteps of each sequence, `[B]`.
     Lengths(&'a Tensor),
-    /// Those where it is not zero, `[B, T]`.
+    /// Nonzero where a timestep is valid, `[B, T]`.
     Mask(&'a Tensor, MaskedOutput),
 }
 
 impl<'a> ValidSteps<'a> {
-    /// The lengths or the mask.
+    /// The tensor of lengths or of the mask, if there is one.
     pub(crate) fn tensor(self) -> Option<&'a Tensor> {
         match self {
             Self::All => None,
@@ -147,20 +154,20 @@ impl<'a> ValidSteps<'a> {
         }
     }
 
-    /// Whether outputs at steps that do not count are h as it stands.
+    /// Whether the output at timesteps that are not valid is the unchanged h.
     pub(crate) fn repeats(self) -> bool {
         matches!(self, Self::Mask(_, MaskedOutput::Repeat))
     }
 }
 
-/// A call of one layer whose arguments fit. Nothing below asks again.
+/// A call of one layer. Its arguments have been checked; no code below checks them again.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) input: Input<'a>,
     pub(crate) sizes: Sizes,
-    /// `[D, B, W]`
+    /// The initial h, `[D, B, W]`.
     pub(crate) h0: Option<&'a Tensor>,
-    /// `[D, B, H]`
+    /// The initial c, `[D, B, H]`.
     pub(crate) c0: Option<&'a Tensor>,
     pub(crate) valid: ValidSteps<'a>,
     pub(crate) time_major: bool,
@@ -172,7 +179,7 @@ pub(crate) struct Call<'a> {
 const FORWARD: &str = "Recurrent::forward";
 
 impl Recurrent {
-    /// Everything that is asked of a call. The states are those of all layers, `[L·D, B, …]`.
+    /// Checks the arguments of a call. The states are those of all layers, `[L·D, B, …]`.
     pub(crate) fn resolve<'a>(
         &self,
         x: &'a Tensor,
@@ -248,7 +255,7 @@ impl Recurrent {
             carried: self.cell().state_sizes(self.hidden_size()).1.unwrap_or(self.hidden_size()),
             directions,
         };
-        // A timestep of all gates can be counted, and so can all states.
+        // The elements of all gates of a timestep, and those of all states, must not overflow the index type.
         let gates = 4 * self.cell().kind.gates() * self.hidden_size();
         if Shape::new(&[states, batch, gates]).is_none() {
             return Err(Error::Argument {

@@ -1,4 +1,4 @@
-//! What a layer is made of, and whether that can be.
+//! The description of a layer, and its checks.
 
 use crate::{Cell, CellKind, Direction, DirectionWeights, WeightSource, WeightStorage};
 use half::f16;
@@ -9,9 +9,9 @@ use recurve_tensor::{Activation, Error, Result};
 pub struct RecurrentConfig<'a, M = Vec<f32>> {
     /// The cell.
     pub cell: Cell,
-    /// Features of the input.
+    /// Number of features of the input.
     pub input_size: usize,
-    /// Hidden units of a layer and direction.
+    /// Number of hidden units of each layer and direction.
     pub hidden_size: usize,
     /// The weights of the stacked layers, the lowest first: of one or two directions, the same in each layer. A
     /// layer reads the outputs of all directions of the one below. Gates are in Recurve's order (LSTM i f g o,
@@ -22,6 +22,9 @@ pub struct RecurrentConfig<'a, M = Vec<f32>> {
     pub second_cell: Option<Cell>,
     /// How the weight matrices are stored.
     pub weights: WeightStorage,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl<'a, M> RecurrentConfig<'a, M> {
@@ -32,16 +35,24 @@ impl<'a, M> RecurrentConfig<'a, M> {
         hidden_size: usize,
         directions: &'a [(Direction, &'a DirectionWeights<f32, M>)],
     ) -> Self {
-        Self { cell, input_size, hidden_size, layers: vec![directions], second_cell: None, weights: WeightStorage::F32 }
+        Self {
+            cell,
+            input_size,
+            hidden_size,
+            layers: vec![directions],
+            second_cell: None,
+            weights: WeightStorage::F32,
+            rest: Rest::default(),
+        }
     }
 
-    /// Features that go into a layer.
+    /// Number of features that a layer reads.
     pub(crate) fn features(&self, layer: usize) -> usize {
         let below = || self.layers[0].len().saturating_mul(self.cell.state_size(self.hidden_size));
         if layer == 0 { self.input_size } else { below() }
     }
 
-    /// The cells of the first and of the second direction.
+    /// The cells of the first and the second direction.
     pub(crate) fn cells(&self) -> [Cell; 2] {
         [self.cell, self.second_cell.unwrap_or(self.cell)]
     }
@@ -84,7 +95,7 @@ pub(crate) fn check_config<M: WeightSource>(config: &RecurrentConfig<'_, M>) -> 
     if !matches!(first.len(), 1 | 2) {
         return Err(bad("directions", format!("must be one or two, but there are {}", first.len())));
     }
-    // No product of sizes below overflows: not that of the largest matrix, nor that of all its gates.
+    // Ensures that no product of sizes below overflows, neither for one matrix nor for all gates.
     if i.max(h).checked_mul(h).and_then(|n| n.checked_mul(64)).is_none() {
         return Err(bad("input_size, hidden_size", format!("are too large to be counted: {i} and {h}")));
     }
@@ -118,7 +129,7 @@ fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
             return Err(bad("heads", format!("must divide the {hidden} hidden units, but there are {heads}")));
         }
         if cell.gates[..2] != [Activation::Sigmoid; 2] {
-            return Err(bad("gates", "of an sLSTM are exponential: only that of o, the third, may be another".into()));
+            return Err(bad("gates", "of an sLSTM are exponential: only the third, that of o, can be changed".into()));
         }
     }
     if let Some(clip) = cell.clip

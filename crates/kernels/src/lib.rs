@@ -1,12 +1,11 @@
 //! Fused recurrent kernels over whole sequences.
 //!
-//! [`Recurrent`] is one or several stacked layers of recurrent cells (SimpleRNN, LSTM, GRU, IndRNN, minGRU, minLSTM
-//! and their options) in one or two directions. Weights are packed once for the device; every call multiplies all
-//! timesteps by `W_ih` in one product (in chunks of time, so that the product stays within a budget), then runs the
-//! recurrence with the gates fused.
+//! [`Recurrent`] is one or several stacked recurrent layers (SimpleRNN, LSTM, GRU, IndRNN, minGRU, minLSTM, sLSTM and
+//! their options) in one or two directions. Weights are packed once for the device. A call multiplies all timesteps by
+//! `W_ih` in one product (in chunks of time, to limit its memory), then runs the recurrence with fused gates.
 //!
-//! A call is checked and resolved once (`call.rs`), then it is decided how to run it (`gpu/mod.rs`, `cpu/mod.rs`), then
-//! it runs without further choices.
+//! The arguments of a call are checked and resolved once (`call.rs`), then its layout is chosen (`gpu/mod.rs`,
+//! `cpu/mod.rs`); running it makes no further choices.
 
 #![forbid(unsafe_code)]
 

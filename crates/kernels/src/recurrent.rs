@@ -1,4 +1,4 @@
-//! Stacked recurrent layers on a device: the public door of the kernels.
+//! `Recurrent`: stacked recurrent layers on a device.
 
 use crate::call::{Call, ForwardArgs, Input, Outputs, RecurrentOutput};
 use crate::config::{LevelConfig, RecurrentConfig, check_config};
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Tells the layers of a process apart, so that what was made for one is not used with another.
+/// Identifies a layer in this process, so that objects made for one layer are not used with another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LayerId(u64);
 
@@ -22,9 +22,9 @@ impl LayerId {
     }
 }
 
-/// What every token of a vocabulary contributes to the gates: `E · W_ihᵀ + b` for an embedding `E` of
-/// `[V, I]`, so that sequences of ids need no input product. Made by [`Recurrent::token_table`], for that
-/// layer only.
+/// The contribution of each token of a vocabulary to the gates: `E · W_ihᵀ + b` for an embedding `E` of shape `[V, I]`.
+/// With it, sequences of ids need no input product. Made by [`Recurrent::token_table`], and usable only with that
+/// layer.
 #[derive(Debug)]
 pub struct TokenTable {
     pub(crate) layer: LayerId,
@@ -39,14 +39,13 @@ pub(crate) enum TableRows {
     Pair(Box<[TableRows; 2]>),
 }
 
-/// Stacked layers of recurrent cells in one or two directions, on a device: what PyTorch's `nn.RNN`, `nn.LSTM` and
-/// `nn.GRU` are.
+/// Stacked recurrent layers in one or two directions, on a device, like PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU`.
 ///
-/// The equations, gate order and sources are those of `recurve_reference::recurrence`. Bounds
-/// against the f64 definition, for weights of usual scale (uniform in ±1/√H) and T up to 1024: 2e-5
-/// for LSTM and GRU, 1e-4 for a SimpleRNN, on every device and by every strategy. The error of a
-/// step is a few ULP of sums of H products, plus that of the activation ([`recurve_tensor::bounds`]); it does
-/// not grow with T because the gates contract, which a SimpleRNN's tanh does least.
+/// Equations, gate order and sources are those of `recurve_reference::recurrence`. The error against the f64
+/// definition, for weights of usual scale (uniform in ±1/√H) and T up to 1024, is at most 2e-5 for LSTM and GRU and
+/// 1e-4 for a SimpleRNN, on every device and with every strategy. The error of a timestep is a few ULP of sums of H
+/// products, plus that of the activation ([`recurve_tensor::bounds`]). It does not grow with T, because each timestep
+/// multiplies earlier errors by less than 1; this effect is weakest in a SimpleRNN.
 #[derive(Debug)]
 pub struct Recurrent {
     id: LayerId,
@@ -56,7 +55,7 @@ pub struct Recurrent {
     directions: Vec<Direction>,
     device: Device,
     levels: Vec<Level>,
-    /// All layers at once, made when it is first chosen; `None` where there is no such kernel.
+    /// All layers as a wavefront, packed when it is first used; `None` if there is no such kernel.
     wave: Option<OnceLock<Wave>>,
 }
 
@@ -65,11 +64,11 @@ pub struct Recurrent {
 enum Level {
     Cpu(CpuLayer),
     Gpu(Box<GpuLayer>),
-    /// Two directions with cells of their own.
+    /// Two directions whose cells differ, each as a layer.
     Pair(Box<[Level; 2]>),
 }
 
-/// States of the layers, as many as fit in place. A step of a stream takes no memory from the heap.
+/// The states of the layers. Up to four are stored inline, so that a step of a stream allocates nothing.
 type States = SmallVec<[Tensor; 4]>;
 
 const STACK: &str = "Recurrent::stack";
@@ -89,7 +88,7 @@ impl Level {
         })
     }
 
-    /// The layer on a GPU, if it is there as a whole.
+    /// The layer on a GPU, if it is a single one there.
     fn gpu(&self) -> Option<&GpuLayer> {
         match self {
             Self::Gpu(l) => Some(l),
@@ -105,7 +104,7 @@ impl Level {
         })
     }
 
-    /// Runs a call by a strategy, or by the layout of a candidate.
+    /// Runs a call with a strategy, or with the layout of a candidate.
     fn run(&self, call: &Call<'_>, strategy: Strategy, layout: Option<Layout>) -> Result<RecurrentOutput> {
         let pair = match self {
             Self::Cpu(l) => return l.forward(call),
@@ -179,12 +178,12 @@ impl Recurrent {
         })
     }
 
-    /// Layers on top of each other as one: what [`Self::new`] makes of all their weights, without having them all in
-    /// host memory at the same time.
+    /// Stacks layers. The result is the same as that of [`Self::new`] with all weights, but they need not be in host
+    /// memory at the same time.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is none, or they differ in cell, hidden units or directions, or one does not take
-    /// as many features as the one below returns; [`Error::Device`] if they are on several devices.
+    /// [`Error::Argument`] if there are none, if they differ in cell, hidden units or directions, or if one does not
+    /// read as many features as the one below returns; [`Error::Device`] if they are on different devices.
     pub fn stack(layers: Vec<Self>) -> Result<Self> {
         let bad = |message: String| Error::Argument { operation: STACK, argument: "layers", message };
         let mut layers = layers.into_iter();
@@ -217,12 +216,12 @@ impl Recurrent {
         self.cell
     }
 
-    /// Features of the input.
+    /// Number of features of the input.
     pub fn input_size(&self) -> usize {
         self.input_size
     }
 
-    /// Hidden units of a layer and direction.
+    /// Number of hidden units of each layer and direction.
     pub fn hidden_size(&self) -> usize {
         self.hidden_size
     }
@@ -232,7 +231,7 @@ impl Recurrent {
         &self.directions
     }
 
-    /// Stacked layers.
+    /// Number of stacked layers.
     pub fn num_layers(&self) -> usize {
         self.levels.len()
     }
@@ -246,7 +245,7 @@ impl Recurrent {
         self.id
     }
 
-    /// The strategy that [`Strategy::Auto`] stands for at this size; on the CPU always [`Strategy::Auto`] itself.
+    /// The strategy that [`Strategy::Auto`] uses for this shape; on the CPU [`Strategy::Auto`] itself.
     pub fn strategy(&self, batch: usize, timesteps: usize) -> Strategy {
         let [batch, timesteps] = [batch, timesteps].map(|n| n.clamp(1, u32::MAX as usize));
         let mut level = &self.levels[0];
@@ -262,11 +261,11 @@ impl Recurrent {
         }
     }
 
-    /// The ways in which a GPU can run this size, what the default rule takes first; none on the CPU, for stacked
-    /// layers, and for two directions with cells of their own.
+    /// The ways in which a GPU can run this shape, the default one first. Empty on the CPU, for stacked layers, and for
+    /// two directions with different cells.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a size is zero or not below 2^32; those of the device.
+    /// [`Error::Argument`] if a size is zero or not below 2^32; errors of the device.
     pub fn candidates(&self, batch: usize, timesteps: usize) -> Result<Vec<Candidate>> {
         counted("Recurrent::candidates", batch, timesteps)?;
         let [Level::Gpu(l)] = &self.levels[..] else { return Ok(Vec::new()) };
@@ -274,13 +273,14 @@ impl Recurrent {
         Ok(layouts.into_iter().map(|layout| Candidate { layout, layer: self.id, batch, timesteps }).collect())
     }
 
-    /// Finds the fastest way of running this size on a GPU, which [`Strategy::Auto`] takes from then on: times every
-    /// [`Candidate`] in turn, unless that was done before. The choice is kept in a file for this adapter, driver,
-    /// version, layer size and shape (batch and timesteps up to the next power of two): `recurve/tuning.tsv` in the
-    /// user's cache folder, or `RECURVE_TUNING_FILE`, which may be empty to keep nothing. On the CPU it does nothing.
+    /// Measures the fastest way of running this shape on a GPU, which [`Strategy::Auto`] then uses. Every [`Candidate`]
+    /// is timed in turn, unless the choice is known already. Choices are stored in a file by adapter, driver, version
+    /// of Recurve, layer size and shape (batch and timesteps rounded up to powers of two): `recurve/tuning.tsv` in the
+    /// user's cache folder, or the file named by `RECURVE_TUNING_FILE`; if that variable is empty, nothing is stored.
+    /// On the CPU this does nothing.
     ///
     /// # Errors
-    /// [`Error::Argument`] if a size is zero or not below 2^32; those of the device.
+    /// [`Error::Argument`] if a size is zero or not below 2^32; errors of the device.
     pub fn tune(&self, batch: usize, timesteps: usize) -> Result<()> {
         counted("Recurrent::tune", batch, timesteps)?;
         let mut rest: Vec<&Level> = self.levels.iter().collect();
@@ -297,23 +297,22 @@ impl Recurrent {
     /// Runs the layers over `x`, `[B, T, I]` or with `time_major` `[T, B, I]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x`, a state or the lengths have the wrong shape; [`Error::DType`] if
-    /// `x` or a state is not f32 or the lengths are not U32; [`Error::Device`] if an operand is on
-    /// another device; [`Error::Argument`] if a length exceeds T, a c is given to a cell without
-    /// one, or the strategy asked for cannot run this size; errors of the device.
+    /// [`Error::Shape`] if `x`, a state or the lengths have the wrong shape; [`Error::DType`] if `x` or a state is not
+    /// f32 or the lengths are not U32; [`Error::Device`] if an operand is on another device; [`Error::Argument`] if a
+    /// length exceeds T, a c is given to a cell without one, or the requested strategy cannot run this shape; errors of
+    /// the device.
     pub fn forward(&self, x: &Tensor, args: &ForwardArgs<'_>) -> Result<RecurrentOutput> {
         self.run(&self.resolve(x, None, args)?, args)
     }
 
-    /// One timestep on the CPU in the caller's memory: `x` is `[B, I]`, and the new h `[B, W]` and c `[B, H]` (c, n
-    /// and m of an sLSTM `[B, 3·H]`) take the place of the old ones (c is empty for cells without one). For audio
-    /// and control loops: it runs on the calling thread, makes no tensor, and allocates nothing after the first call
-    /// of a batch size.
-    /// Results have the bits of [`Self::forward`] over one timestep.
+    /// Runs one timestep on the CPU in the caller's memory: `x` is `[B, I]`; the new h `[B, W]` and c `[B, H]` (c, n
+    /// and m of an sLSTM `[B, 3·H]`) overwrite the old ones; c is empty for cells without one. For audio and control
+    /// loops: it runs on the calling thread, makes no tensors, and allocates nothing after the first call with a batch
+    /// size. The results are bit-identical to those of [`Self::forward`] over one timestep.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `x` is empty or no multiple of I, a state has another size, or there are two
-    /// directions or stacked layers; [`Error::Unsupported`] if the layer is on a GPU; [`Error::OutOfMemory`] for lack of memory.
+    /// [`Error::Argument`] if `x` is empty or its length is no multiple of I, a state has the wrong size, or there are
+    /// two directions or stacked layers; [`Error::Unsupported`] if the layer is on a GPU; [`Error::OutOfMemory`].
     pub fn step_in_place(&self, x: &[f32], h: &mut [f32], c: &mut [f32]) -> Result<()> {
         let bad = |argument, message| Error::Argument { operation: STEP, argument, message };
         if let Device::Gpu(_) = self.device {
@@ -340,8 +339,8 @@ impl Recurrent {
         layer.step(batch, x, h, c)
     }
 
-    /// The contribution of every token to the gates, for [`Self::forward_tokens`]: as many bytes as
-    /// V · D · G · H floats.
+    /// The contribution of each token to the gates, for [`Self::forward_tokens`]. It takes V · D · G · H floats of
+    /// memory.
     ///
     /// # Errors
     /// [`Error::Shape`] unless `embeddings` is `[V, I]`, [`Error::DType`] unless it is f32,
@@ -364,12 +363,12 @@ impl Recurrent {
         Ok(TokenTable { layer: self.id, vocabulary, rows })
     }
 
-    /// [`Self::forward`] over ids `[B, T]`, or with `time_major` `[T, B]`, whose embeddings are in a table:
-    /// a look-up takes the place of the input product, with the same result up to rounding.
+    /// [`Self::forward`] over ids `[B, T]`, or with `time_major` `[T, B]`. The input product is replaced by a look-up
+    /// in the table; the result is the same up to rounding.
     ///
     /// # Errors
-    /// [`Error::Shape`] and [`Error::DType`] unless `ids` are that, [`Error::Index`] if an id is not in the
-    /// table, [`Error::Argument`] if the table was made by another layer; otherwise as [`Self::forward`].
+    /// [`Error::Shape`] and [`Error::DType`] unless `ids` are U32 ids of that shape, [`Error::Index`] if an id is not
+    /// in the table, [`Error::Argument`] if the table was made by another layer; otherwise as [`Self::forward`].
     pub fn forward_tokens(&self, ids: &Tensor, table: &TokenTable, args: &ForwardArgs<'_>) -> Result<RecurrentOutput> {
         self.run(&self.resolve(ids, Some(table), args)?, args)
     }
@@ -380,7 +379,7 @@ impl Recurrent {
             && let Some(levels) = self.in_a_wave(call, args.strategy)
         {
             if wave.get().is_none() {
-                // Two calls at the same time may both make it; one is kept.
+                // Two simultaneous calls may both pack it; one result is kept.
                 let _ = wave.set(Wave::new(&levels)?);
             }
             return wave.get().expect("was set").forward(levels[0], call);
@@ -415,14 +414,14 @@ impl Recurrent {
         Ok(RecurrentOutput { y, h: join(&hs)?, c, strategy })
     }
 
-    /// The layers, if they run all at once: where each would run by `step`.
+    /// The layers on the GPU, if a wavefront runs them: where each would otherwise run by `step`.
     fn in_a_wave(&self, call: &Call<'_>, strategy: Strategy) -> Option<SmallVec<[&GpuLayer; 4]>> {
         let levels: SmallVec<[_; 4]> = self.levels.iter().map(Level::gpu).collect::<Option<_>>()?;
         (matches!(call.input, Input::Features(_)) && Wave::is_chosen(&levels, call, strategy)).then_some(levels)
     }
 }
 
-/// A place for the wave, where there is a kernel for it.
+/// A place for the packed wavefront, if there is a kernel for these layers.
 fn wave(
     device: &Device,
     cell: Cell,
@@ -433,7 +432,7 @@ fn wave(
     (device.gpu().is_some() && layers > 1 && forwards && Wave::fits(cell)).then(OnceLock::new)
 }
 
-/// Whether a size is one that a call can have.
+/// Checks that sizes are in the range of a call.
 fn counted(operation: &'static str, batch: usize, timesteps: usize) -> Result<()> {
     let counted = 1..=u32::MAX as usize;
     if counted.contains(&batch) && counted.contains(&timesteps) {

@@ -3,30 +3,33 @@
 use crate::gpu::Layout;
 use crate::recurrent::LayerId;
 
-/// How a GPU runs the recurrence. Results agree within the bounds of the kernels.
+/// How a GPU runs the recurrence. All strategies give the same results within the error bounds of the kernels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// What [`crate::Recurrent::tune`] found for this shape, else by a rule from the shape and the adapter.
+    /// The strategy that [`crate::Recurrent::tune`] found for this shape, else a default that depends on shape and
+    /// adapter.
     #[default]
     Auto,
-    /// The whole sequence in one dispatch (more where the device limits loops): h in workgroup
-    /// memory, one workgroup per tile of batch rows and direction. For small and middling H. The
-    /// minimal cells compose their steps instead, in a depth of O(log T).
+    /// The whole sequence in one dispatch (several where the device limits loops): one workgroup per tile of batch rows
+    /// and direction, with h in workgroup memory. For small and medium H. For the minimal cells it is a parallel scan
+    /// of depth O(log T).
     Scan,
     /// One dispatch per timestep over tiles of hidden units, batch rows and directions. For large H
     /// and large batches.
     Step,
-    /// The whole sequence in one dispatch of several workgroups, each with its own hidden units, that
-    /// exchange h through memory after every step. No API promises that they run at the same time: it is
-    /// refused where more would be needed than a probe saw run together. They wait a bounded time, and if in vain
-    /// the same call ends by `step`, with the right result, and later ones that need as many are refused. A call
-    /// waits for the device. Never chosen by the default rule, but by [`crate::Recurrent::tune`].
+    /// The whole sequence in one dispatch of several workgroups, each with its own hidden units, which exchange h
+    /// through memory after every timestep.
+    ///
+    /// No GPU API guarantees that workgroups run at the same time, so this is refused if it needs more than a probe saw
+    /// run at the same time. If they still wait in vain, they stop after a limited time, the same call is computed by
+    /// `step`, and later calls that need as many workgroups are refused. A call waits for the device.
+    /// [`Strategy::Auto`] uses it only after [`crate::Recurrent::tune`] found it to be the fastest.
     Grid,
 }
 
 impl Strategy {
-    /// Lower-case name.
+    /// The name in lower case.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -37,10 +40,10 @@ impl Strategy {
     }
 }
 
-/// One way to run a layer at some shape on a GPU: a strategy with a layout, as [`crate::Recurrent::candidates`] lists
-/// them. They differ in speed only; their results agree within the bounds of the kernels.
+/// One way to run a layer at some shape on a GPU: a strategy and its layout, from [`crate::Recurrent::candidates`].
+/// Candidates differ only in speed; their results agree within the error bounds of the kernels.
 ///
-/// A candidate belongs to the layer and the shape it was listed for, and is refused by every other.
+/// A candidate is tied to the layer and the shape for which it was listed; a call of another layer or shape refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub(crate) layout: Layout,
@@ -56,7 +59,7 @@ impl Candidate {
     }
 }
 
-/// The strategy and what distinguishes its layouts, like `scan rows 1 split 4 subgroups registers`.
+/// Shows the strategy and what distinguishes its layouts, such as `scan rows 1 split 4 subgroups registers`.
 impl core::fmt::Display for Candidate {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.layout.fmt(f)

@@ -1,17 +1,17 @@
-//! The team of threads that shares a sequence (`src/cpu/team.rs`), in every order of events that loom finds
-//! with a bounded number of preemptions: three members that join, exchange h, and end, whether or not the first
-//! one loses its patience or a member gives up.
+//! The team of threads that share a sequence (`src/cpu/team.rs`), in every order of events that loom finds with a
+//! limited number of preemptions: three members that join, exchange h, and end, whether or not the first one dissolves
+//! the team or another panics.
 
 #[path = "../src/cpu/team.rs"]
 #[expect(dead_code, reason = "a part of the crate, in a test")]
 mod team;
 
-/// Loom's twins of `src/cpu/sync.rs`.
+/// Loom's replacements for `src/cpu/sync.rs`.
 mod sync {
     pub(super) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering, fence};
     pub(super) use loom::sync::{Condvar, Mutex};
 
-    /// Waits are bounded, or end asleep.
+    /// Does nothing: waits are bounded, or end with sleeping.
     pub(super) fn pause() {}
 
     pub(super) const SPINS: usize = 1;
@@ -19,7 +19,7 @@ mod sync {
 
     thread_local!(static NOW: std::cell::Cell<u64> = const { std::cell::Cell::new(0) });
 
-    /// A clock on which two looks take as long as the patience of the first member does.
+    /// A clock that advances between two readings by as much as the first member's patience.
     pub(super) fn now() -> u64 {
         NOW.set(NOW.get() + 60_000);
         NOW.get()
@@ -32,13 +32,13 @@ use team::{Meeting, Patience, Team, share};
 
 const STEPS: usize = 2;
 
-/// A step of one unit.
+/// One timestep of one unit.
 fn unit(j: usize, step: usize, h: &[f32], c: &mut f32) -> f32 {
     *c += h[j] + step as f32;
     h.iter().sum::<f32>() + j as f32 + *c
 }
 
-/// A member's run as the kernel does it. Returns the state at its end.
+/// Runs a member as the kernel does. Returns its final state.
 fn run(team: &Team, index: usize, members: usize, gives_up: bool) -> (Vec<f32>, Vec<f32>) {
     let (mut h, mut c) = (vec![0.0; members], vec![1.0; members]);
     let own = share(members, members, index);
@@ -97,7 +97,7 @@ fn expected(members: usize) -> (Vec<f32>, Vec<f32>) {
     (h, c)
 }
 
-/// How many of the explored orders joined, and how many of those were dissolved.
+/// The number of explored orders in which the team was joined, and of those in which it was then dissolved.
 fn explore(members: usize, preemptions: usize, gives_up: bool) -> (usize, usize) {
     static COUNTS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
     COUNTS.iter().for_each(|c| c.store(0, Ordering::Relaxed));
@@ -131,7 +131,7 @@ fn members_of_a_team_meet_in_every_order_of_events() {
         eprintln!("{members} members: {joined} orders joined, {dissolved} of them dissolved");
         assert!(joined > 100 && dissolved > 0 && dissolved < joined, "{joined} joined, {dissolved} dissolved");
     }
-    // A member that gives up in its second step, as one that panics does.
+    // A member that stops in its second timestep, as one that panics does.
     let (joined, dissolved) = explore(3, 2, true);
     assert!(joined > 100 && dissolved > 0, "{joined} joined, {dissolved} dissolved");
 }

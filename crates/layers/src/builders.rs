@@ -1,49 +1,50 @@
-//! Recurrent layers by Keras's names and options.
+//! Builders of recurrent layers, with Keras's names and options.
 
 use crate::{Initializer, LayerConfig, RecurrentSpec, StackedRnnCells};
 use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge, WeightStorage, Zoneout};
 
-/// The switches that every layer over sequences has; `$spec` is the field they stand in, if any.
+/// The options of every layer over sequences; `$spec` is the field that holds them, if they are not fields of the
+/// builder itself.
 macro_rules! switches {
     ($name:ident $(. $spec:tt)?) => {
         impl $name {
-            /// Return h of every timestep, `[B, T, H]`, not only the last, `[B, H]`.
+            /// Whether to return the h of every timestep, `[B, T, H]`, instead of only the last, `[B, H]`.
             #[must_use]
             pub fn return_sequences(mut self, on: bool) -> Self {
                 self$(.$spec)?.return_sequences = on;
                 self
             }
-            /// Return the final state after the output.
+            /// Whether to return the final state after the output.
             #[must_use]
             pub fn return_state(mut self, on: bool) -> Self {
                 self$(.$spec)?.return_state = on;
                 self
             }
-            /// Begin each call with the state in which the last one ended.
+            /// Whether each call starts with the final state of the previous call.
             #[must_use]
             pub fn stateful(mut self, on: bool) -> Self {
                 self$(.$spec)?.stateful = on;
                 self
             }
-            /// Read the sequence backwards, and return outputs in that order.
+            /// Whether to read the sequence backwards and return outputs in that order.
             #[must_use]
             pub fn go_backwards(mut self, on: bool) -> Self {
                 self$(.$spec)?.go_backwards = on;
                 self
             }
-            /// Input and output are `[T, B, …]`.
+            /// Whether input and output are `[T, B, …]` instead of `[B, T, …]`.
             #[must_use]
             pub fn time_major(mut self, on: bool) -> Self {
                 self$(.$spec)?.time_major = on;
                 self
             }
-            /// PyTorch's words for the opposite of [`Self::time_major`]: input and output are `[B, T, …]`, as they are
-            /// unless told otherwise.
+            /// PyTorch's name for the opposite of [`Self::time_major`]: whether input and output are `[B, T, …]`, which
+            /// is the default.
             #[must_use]
             pub fn batch_first(self, on: bool) -> Self {
                 self.time_major(!on)
             }
-            /// Outputs at masked timesteps are zero, in place of h as it stands.
+            /// Whether outputs at masked timesteps are zero instead of the unchanged h.
             #[must_use]
             pub fn zero_output_for_mask(mut self, on: bool) -> Self {
                 self$(.$spec)?.zero_output_for_mask = on;
@@ -62,49 +63,49 @@ macro_rules! recurrent {
         pub struct $name(pub(crate) RecurrentSpec);
 
         impl $name {
-            /// A layer of `units` hidden units with Keras's defaults.
+            /// A layer of `units` hidden units, with Keras's defaults.
             pub fn new(units: usize) -> Self {
                 Self(RecurrentSpec::new($cell, units))
             }
-            /// Whether there are biases.
+            /// Whether the layer has biases.
             #[must_use]
             pub fn use_bias(mut self, on: bool) -> Self {
                 self.0.bias = if on { Bias::keras(self.0.cell.kind) } else { Bias::None };
                 self
             }
-            /// Activation of the candidate (and of an LSTM's output).
+            /// Activation of the candidate, and of an LSTM's cell state before the output gate.
             #[must_use]
             pub fn activation(mut self, f: Activation) -> Self {
                 self.0.cell.candidate = f;
                 self.0.cell.output = f;
                 self
             }
-            /// Clamp the inputs of the gates and the candidate to `[-clip, clip]`.
+            /// Clamps the inputs of the gates and the candidate to `[-clip, clip]`.
             #[must_use]
             pub fn clip(mut self, clip: f32) -> Self {
                 self.0.cell.clip = Some(clip);
                 self
             }
-            /// Share of the input that training drops, with `num_layers` that of each stacked layer's
-            /// input. Nothing happens at inference.
+            /// The share of the input that training drops; with `num_layers`, that of each stacked layer's input. No
+            /// effect at inference.
             #[must_use]
             pub fn dropout(mut self, rate: f32) -> Self {
                 self.0.dropout = rate;
                 self
             }
-            /// Share of h that training drops. Nothing happens at inference.
+            /// The share of h that training drops. No effect at inference.
             #[must_use]
             pub fn recurrent_dropout(mut self, rate: f32) -> Self {
                 self.0.recurrent_dropout = rate;
                 self
             }
-            /// Keep the weight matrices as f16, or on the CPU as int8; sums stay f32.
+            /// Stores the weight matrices as f16, or on the CPU as int8. Sums stay f32.
             #[must_use]
             pub fn weight_storage(mut self, storage: WeightStorage) -> Self {
                 self.0.weight_storage = storage;
                 self
             }
-            /// Layers stacked in one module, as PyTorch's `num_layers`.
+            /// Number of stacked layers, as PyTorch's `num_layers`.
             #[must_use]
             pub fn num_layers(mut self, layers: usize) -> Self {
                 self.0.num_layers = layers;
@@ -151,7 +152,7 @@ recurrent!(
     Cell::RNN
 );
 impl SimpleRnn {
-    /// PyTorch's name of [`Self::activation`].
+    /// PyTorch's name for [`Self::activation`].
     #[must_use]
     pub fn nonlinearity(self, f: Activation) -> Self {
         self.activation(f)
@@ -164,7 +165,7 @@ recurrent!(
     Cell::LSTM
 );
 recurrent!(
-    /// A GRU layer, with the reset gate after the product unless told otherwise.
+    /// A GRU layer. By default the reset gate is applied after the product.
     Gru,
     Cell::GRU
 );
@@ -175,22 +176,22 @@ recurrent!(
     Cell::INDRNN
 );
 recurrent!(
-    /// A minimal GRU layer (Feng et al. 2024): its gates read only the input, so that a GPU runs all
-    /// timesteps in a depth of O(log T). The candidate is linear unless told otherwise;
-    /// [`Activation::Positive`] is that of the paper's log-space form.
+    /// A minimal GRU layer (Feng et al. 2024). Its gates read only the input, so a GPU runs all timesteps with a
+    /// parallel scan of depth O(log T). The candidate's activation is linear by default; [`Activation::Positive`] is
+    /// that of the paper's log-space form.
     MinGru,
     Cell::MINGRU
 );
 recurrent!(
-    /// A minimal LSTM layer (Feng et al. 2024), as [`MinGru`].
+    /// A minimal LSTM layer (Feng et al. 2024); the notes on [`MinGru`] apply.
     MinLstm,
     Cell::MINLSTM
 );
 
 recurrent!(
-    /// The recurrent core of an sLSTM (Beck et al. 2024): exponential gates, held in range by a stabilizer, and
-    /// recurrent weights that see a unit's own head only. There is one head unless told otherwise, and the forget
-    /// gate is a sigmoid. Its final state c are c, n and m one after the other, `[B, 3·H]`.
+    /// The sLSTM of xLSTM without its surrounding block (Beck et al. 2024): exponential gates, kept in range by a
+    /// stabilizer, and recurrent weights in which a unit reads only its own head. By default there is one head, and the
+    /// forget gate is a sigmoid. The final state c contains c, n and m one after the other, `[B, 3·H]`.
     SLstm,
     Cell::SLSTM
 );
@@ -212,8 +213,7 @@ gated!(Lstm, Gru, MinGru, MinLstm);
 macro_rules! zoneout {
     ($($name:ident),*) => { $(
         impl $name {
-            /// Zoneout (Krueger et al. 2016): the share of the old h that stays, as training expects
-            /// of inference.
+            /// Zoneout (Krueger et al. 2016) at inference: the weight of the old h in the new state.
             #[must_use]
             pub fn zoneout(mut self, h: f32) -> Self {
                 self.0.cell.zoneout = Some(Zoneout { h, c: 0.0 });
@@ -239,44 +239,43 @@ macro_rules! layer_norm {
 layer_norm!(Lstm, Gru);
 
 impl Lstm {
-    /// Activations of the gates i, f and o, each its own.
+    /// Separate activations for the gates i, f and o.
     #[must_use]
     pub fn gate_activations(mut self, i: Activation, f: Activation, o: Activation) -> Self {
         self.0.cell.gates = [i, f, o];
         self
     }
-    /// f = 1 - i (ONNX's `input_forget`).
+    /// Coupled gates: f = 1 - i (ONNX's `input_forget`).
     #[must_use]
     pub fn input_forget(mut self, on: bool) -> Self {
         self.0.cell.kind = CellKind::Lstm { coupled: on };
         self
     }
-    /// The clip clamps the input of the output activation too, as the text of the ONNX operator has it.
+    /// Whether the clip also applies to the input of the output activation, as the text of the ONNX operator says.
     #[must_use]
     pub fn clip_output(mut self, on: bool) -> Self {
         self.0.cell.clip_output = on;
         self
     }
-    /// The gates see c (Gers & Schmidhuber 2000).
+    /// Whether the gates read c through peephole weights (Gers & Schmidhuber 2000).
     #[must_use]
     pub fn peepholes(mut self, on: bool) -> Self {
         self.0.cell.peepholes = on;
         self
     }
-    /// h is projected to this many elements (Sak et al. 2014), as PyTorch's `proj_size`.
+    /// The number of elements to which h is projected (Sak et al. 2014), as PyTorch's `proj_size`.
     #[must_use]
     pub fn proj_size(mut self, size: usize) -> Self {
         self.0.cell.projection = Some(size);
         self
     }
-    /// Zoneout (Krueger et al. 2016): the shares of the old h and c that stay, as training expects
-    /// of inference.
+    /// Zoneout (Krueger et al. 2016) at inference: the weights of the old h and the old c in the new state.
     #[must_use]
     pub fn zoneout(mut self, h: f32, c: f32) -> Self {
         self.0.cell.zoneout = Some(Zoneout { h, c });
         self
     }
-    /// Whether the bias of the forget gate begins at 1; it does unless told otherwise.
+    /// Whether the bias of the forget gate is initialized to 1, which is the default.
     #[must_use]
     pub fn unit_forget_bias(mut self, on: bool) -> Self {
         self.0.unit_forget_bias = on;
@@ -285,7 +284,7 @@ impl Lstm {
 }
 
 impl SLstm {
-    /// Groups of hidden units whose recurrent weights see only each other; they must divide the units.
+    /// Number of heads: groups of hidden units that read only each other. Must divide the number of units.
     #[must_use]
     pub fn num_heads(mut self, heads: usize) -> Self {
         if let CellKind::SLstm { heads: own, .. } = &mut self.0.cell.kind {
@@ -293,7 +292,7 @@ impl SLstm {
         }
         self
     }
-    /// The forget gate is exponential, as the input gate.
+    /// Whether the forget gate is exponential, like the input gate, instead of a sigmoid.
     #[must_use]
     pub fn exponential_forget(mut self, on: bool) -> Self {
         if let CellKind::SLstm { exponential_forget, .. } = &mut self.0.cell.kind {
@@ -304,7 +303,7 @@ impl SLstm {
 }
 
 impl Gru {
-    /// The reset gate after the product (PyTorch, cuDNN, Keras's default) or before it.
+    /// Whether the reset gate is applied after the product (PyTorch, cuDNN, Keras's default) or before it.
     #[must_use]
     pub fn reset_after(mut self, on: bool) -> Self {
         self.0.cell.kind = CellKind::Gru { reset_after: on };
@@ -315,13 +314,13 @@ impl Gru {
     }
 }
 
-/// A recurrent layer in both directions.
+/// A recurrent layer that runs in both directions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bidirectional(RecurrentSpec);
 
 impl Bidirectional {
-    /// `layer` forwards beside another like it backwards, joined by concatenation. As in Keras, masked
-    /// outputs are zero if the layer returns sequences, whatever it said of them.
+    /// Runs `layer` forward and a copy with its own weights backward, and concatenates the outputs. As in Keras, if the
+    /// layer returns sequences, outputs at masked timesteps are zero, whatever its `zero_output_for_mask` is.
     pub fn new(layer: impl Into<RecurrentSpec>) -> Self {
         let mut spec = layer.into();
         spec.bidirectional = Some(Merge::Concat);
@@ -329,7 +328,7 @@ impl Bidirectional {
         Self(spec)
     }
 
-    /// How the outputs are joined.
+    /// How the outputs of the directions are joined.
     #[must_use]
     pub fn merge_mode(mut self, merge: Merge) -> Self {
         self.0.bidirectional = Some(merge);

@@ -1,4 +1,4 @@
-//! What a network is made of, as data.
+//! The description of a network, as data.
 
 use crate::layer::{Shape, bad_option};
 use crate::{Error, LayerConfig, Result};
@@ -6,28 +6,30 @@ use recurve_tensor::DType;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// What a network is made of, but its weights: values flow from its inputs through layers to its outputs.
+/// The description of a network without its weights: values flow from its inputs through layers to its outputs.
 ///
-/// [`crate::Sequential`] and [`crate::Functional`] make one; files hold it. The weights of layer N are named
-/// `layers.N.…`.
+/// [`crate::Sequential`] and [`crate::Functional`] make one, and model files store it. The names of the weights of
+/// layer N start with `layers.N.`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct NetworkConfig {
-    /// What goes in.
+    /// The inputs.
     pub inputs: Vec<InputConfig>,
     /// The layers.
     pub layers: Vec<NamedLayer>,
-    /// What comes out.
+    /// The outputs.
     pub outputs: Vec<OutputConfig>,
 }
 
 /// An input of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct InputConfig {
     /// Its name.
     pub name: String,
-    /// Its shape, `None` standing for any size.
+    /// Its shape; `None` stands for any size.
     pub shape: Vec<Option<usize>>,
     /// Whether it holds ids (U32) rather than floats (f32).
     #[serde(default, skip_serializing_if = "crate::layer::is_default")]
@@ -37,54 +39,76 @@ pub struct InputConfig {
 /// A layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct NamedLayer {
     /// Its name.
     pub name: String,
     /// The layer.
     pub layer: LayerConfig,
-    /// What goes into each of its calls: one of them, or several where the calls share the layer's weights.
+    /// The inputs of each call of the layer. Several calls share the layer's weights.
     pub calls: Vec<Vec<ValueRef>>,
 }
 
 /// An output of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct OutputConfig {
     /// Its name.
     pub name: String,
-    /// The value that comes out.
+    /// The value that is returned.
     pub value: ValueRef,
 }
 
-/// An input of a network, or what a call of a layer returns.
+/// Refers to an input of a network, or to an output of a call of a layer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ValueRef {
     /// The name of the input or of the layer.
     pub of: String,
     /// The call of the layer, from 0.
     #[serde(default, skip_serializing_if = "crate::layer::is_default")]
     pub call: usize,
-    /// Which of several outputs, from 0.
+    /// The index of the output, from 0.
     #[serde(default, skip_serializing_if = "crate::layer::is_default")]
     pub output: usize,
 }
 
 impl InputConfig {
+    /// An input of floats with this name and shape; `None` stands for any size.
+    pub fn new(name: impl Into<String>, shape: &[Option<usize>]) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), ids: false }
+    }
+
     /// The element type.
     pub fn dtype(&self) -> DType {
         if self.ids { DType::U32 } else { DType::F32 }
     }
 }
 
+impl NamedLayer {
+    /// A layer with this name and the inputs of each of its calls.
+    pub fn new(name: impl Into<String>, layer: impl Into<LayerConfig>, calls: Vec<Vec<ValueRef>>) -> Self {
+        Self { name: name.into(), layer: layer.into(), calls }
+    }
+}
+
+impl OutputConfig {
+    /// An output with this name.
+    pub fn new(name: impl Into<String>, value: ValueRef) -> Self {
+        Self { name: name.into(), value }
+    }
+}
+
 impl ValueRef {
-    /// An input, or the only output of a layer that is called once.
+    /// Refers to an input, or to the only output of a layer that is called once.
     pub fn new(of: impl Into<String>) -> Self {
         Self { of: of.into(), call: 0, output: 0 }
     }
 }
 
-/// `lstm`, or with the call and the output where they are not the first, `lstm call 1 output 2`.
+/// Shows `lstm`, or with indices other than 0, `lstm call 1 output 2`.
 impl std::fmt::Display for ValueRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.of)?;
@@ -98,33 +122,38 @@ impl std::fmt::Display for ValueRef {
     }
 }
 
-/// One call of a layer, with the shapes that go in.
+/// One call of a layer, with the shapes of its inputs.
 pub(crate) struct Visit<'a> {
     pub(crate) name: &'a str,
-    /// What the names of its weights begin with.
+    /// The prefix of the names of its weights.
     pub(crate) prefix: &'a str,
     pub(crate) layer: &'a LayerConfig,
-    /// The layer's place among the layers.
+    /// The index of the layer.
     pub(crate) index: usize,
     pub(crate) call: usize,
     pub(crate) inputs: &'a [ValueRef],
     pub(crate) shapes: &'a [&'a Shape],
-    /// The shapes that come out.
+    /// The shapes of the outputs.
     pub(crate) outputs: &'a [Vec<Option<usize>>],
 }
 
 impl NetworkConfig {
-    /// Layers one after another over an input named `input`, with an output named `output`; several outputs of the
-    /// last layer are named `output`, `output_1` and so on.
+    /// A network of these inputs, layers and outputs, which is checked when it is used.
+    pub const fn new(inputs: Vec<InputConfig>, layers: Vec<NamedLayer>, outputs: Vec<OutputConfig>) -> Self {
+        Self { inputs, layers, outputs }
+    }
+
+    /// A chain of layers with an input named `input` and an output named `output`. If the last layer has several
+    /// outputs, they are named `output`, `output_1` and so on.
     ///
     /// # Errors
-    /// [`Error::Input`] if a layer does not fit the one before it, [`Error::Option`] if a description contradicts
-    /// itself, there is no layer, or one before the last has several outputs.
+    /// [`Error::Input`] if a layer cannot take the output of the one before it, [`Error::Option`] if options contradict
+    /// each other, there is no layer, or a layer before the last has several outputs.
     pub fn sequential(layers: &[LayerConfig], input_shape: &[Option<usize>]) -> Result<Self> {
         Self::sequential_named(layers, input_shape, ["input", "output"])
     }
 
-    /// [`Self::sequential`] with other names of the input and the output.
+    /// [`Self::sequential`] with other names for the input and the output.
     ///
     /// # Errors
     /// As [`Self::sequential`].
@@ -173,7 +202,7 @@ impl NetworkConfig {
         Ok(config)
     }
 
-    /// Whether it is layers one after another, as [`Self::sequential`] makes them.
+    /// Whether it is a chain of layers, as [`Self::sequential`] makes it.
     pub fn is_sequential(&self) -> bool {
         let [input] = &self.inputs[..] else { return false };
         let before = std::iter::once(&input.name).chain(self.layers.iter().map(|l| &l.name));
@@ -184,14 +213,14 @@ impl NetworkConfig {
         before.zip(&self.layers).all(chained) && self.outputs.iter().enumerate().all(at_the_end)
     }
 
-    /// A name for a layer of a class as Keras chooses it: `dense`, then `dense_1` and so on.
+    /// An unused name for a layer of a class, as Keras chooses it: `dense`, then `dense_1` and so on.
     pub(crate) fn free_name(&self, class: &str) -> String {
         let names = self.layers.iter().map(|l| &l.name).chain(self.inputs.iter().map(|i| &i.name));
         let taken: HashSet<&String> = names.collect();
         (0..).map(|n| numbered(class, n)).find(|n| !taken.contains(n)).expect("there are more numbers than layers")
     }
 
-    /// Names and shapes of the weights that the layers need, before there are any. An error of `visit` ends it.
+    /// Calls `visit` with the name and shape of every weight that the layers need. Stops at the first error of `visit`.
     ///
     /// # Errors
     /// [`Error::Input`] and [`Error::Option`] as [`crate::Network::new`]; those of `visit`.
@@ -203,13 +232,14 @@ impl NetworkConfig {
         Ok(())
     }
 
-    /// Visits every call of a layer once all that goes into it is known. Returns the shapes of all values.
+    /// Calls `visit` for every call of a layer, in an order in which the shapes of its inputs are known. Returns the
+    /// shapes of all values.
     pub(crate) fn walk(
         &self,
         mut visit: impl FnMut(&Visit<'_>) -> Result<()>,
     ) -> Result<HashMap<ValueRef, Vec<Option<usize>>>> {
         self.check_names()?;
-        // Of each value whether it holds ids, and its shape.
+        // For each value whether it holds ids, and its shape.
         let mut known: HashMap<ValueRef, (bool, Vec<Option<usize>>)> =
             self.inputs.iter().map(|i| (ValueRef::new(i.name.as_str()), (i.ids, i.shape.clone()))).collect();
         let mut features: Vec<Option<usize>> = vec![None; self.layers.len()];
@@ -247,10 +277,10 @@ impl NetworkConfig {
         Ok(known.into_iter().map(|(v, (_, shape))| (v, shape)).collect())
     }
 
-    /// All calls of layers, each behind those that it waits for.
+    /// Sorts all calls so that each comes after those it depends on.
     fn order(&self) -> Result<Vec<(usize, usize)>> {
         let places: HashMap<&str, usize> = self.layers.iter().enumerate().map(|(n, l)| (&l.name[..], n)).collect();
-        // How many calls each one waits for, and who waits for it.
+        // For each call, the number of calls that it depends on, and the calls that depend on it.
         let mut open: HashMap<(usize, usize), usize> = HashMap::new();
         let mut waiting: HashMap<(usize, usize), Vec<(usize, usize)>> = HashMap::new();
         let mut order = Vec::new();
@@ -295,7 +325,7 @@ impl NetworkConfig {
         }
     }
 
-    /// Why there is no such value.
+    /// The message for a reference to a value that does not exist.
     fn why_missing(&self, value: &ValueRef) -> String {
         match self.layers.iter().find(|l| l.name == value.of) {
             Some(l) if value.call < l.calls.len() => {
@@ -319,12 +349,12 @@ impl NetworkConfig {
         let flowing = self.inputs.iter().map(|i| ("inputs", &i.name));
         for (argument, name) in flowing.chain(self.layers.iter().map(|l| ("layers", &l.name))) {
             if name.is_empty() || !seen.insert(name) {
-                return bad(argument, format!("need names of their own, but `{name}` is empty or there twice"));
+                return bad(argument, format!("must have unique names, but `{name}` is empty or occurs twice"));
             }
         }
         seen.clear();
         if let Some(o) = self.outputs.iter().find(|o| o.name.is_empty() || !seen.insert(&o.name)) {
-            return bad("outputs", format!("need names of their own, but `{}` is empty or there twice", o.name));
+            return bad("outputs", format!("must have unique names, but `{}` is empty or occurs twice", o.name));
         }
         match self.layers.iter().find(|l| l.calls.is_empty() || l.calls.iter().any(Vec::is_empty)) {
             Some(l) => Err(bad_option(&l.name, "calls", "must be at least one, each with an input")),
@@ -334,14 +364,14 @@ impl NetworkConfig {
 }
 
 impl Visit<'_> {
-    /// Names and shapes of its weights.
+    /// The names and shapes of its weights.
     pub(crate) fn weights(&self) -> Result<Vec<(String, Vec<usize>)>> {
         let module = self.layer.module();
         Ok(module.weights(module.features(self.name, self.shapes[0])?, self.prefix))
     }
 }
 
-/// The name of a class's layer of some number.
+/// The name of the layer with this number of a class.
 fn numbered(class: &str, number: usize) -> String {
     match number {
         0 => snake_case(class),
@@ -349,7 +379,7 @@ fn numbered(class: &str, number: usize) -> String {
     }
 }
 
-/// `SimpleRNN` to `simple_rnn`, as Keras names layers.
+/// Converts a class name such as `SimpleRNN` to `simple_rnn`, as Keras names layers.
 fn snake_case(class: &str) -> String {
     let mut out = String::new();
     let mut lower = false;
@@ -363,10 +393,10 @@ fn snake_case(class: &str) -> String {
     out
 }
 
-/// One input, which most layers have.
+/// The single input that most layers have.
 ///
 /// # Errors
-/// [`Error::Option`] for several.
+/// [`Error::Option`] if there are several.
 pub(crate) fn one_input<'a>(name: &str, shapes: &[&'a Shape]) -> Result<&'a Shape, Error> {
     match shapes {
         &[one] => Ok(one),

@@ -18,18 +18,19 @@ fn is_yes(b: &bool) -> bool {
 /// A fully connected layer over the last dimension: `f(x · Wᵀ + b)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Dense {
-    /// Outputs.
+    /// Number of outputs.
     pub units: usize,
-    /// The activation.
+    /// The activation function `f`.
     pub activation: Activation,
-    /// Whether there is a bias.
+    /// Whether there is a bias `b`.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub use_bias: bool,
 }
 
 impl Dense {
-    /// `units` outputs, linear, with a bias.
+    /// A layer with `units` outputs, linear activation and a bias.
     pub fn new(units: usize) -> Self {
         Self { units, activation: Activation::Linear, use_bias: true }
     }

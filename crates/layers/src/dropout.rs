@@ -5,11 +5,12 @@ use crate::layer::{LayerModule, Shape, bad_option};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use serde::{Deserialize, Serialize};
 
-/// Dropout: the identity at inference, which is all there is so far.
+/// Dropout. It does nothing, because Recurve only runs inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Dropout {
-    /// Share of elements that training drops, in `[0, 1)`.
+    /// The share of elements that training drops, in `[0, 1)`.
     pub rate: f32,
 }
 

@@ -1,4 +1,4 @@
-//! Vectors by id.
+//! Embeddings.
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option, initialize, is_default};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
@@ -6,21 +6,22 @@ use crate::{Initializer, Result, Weights};
 use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
-/// A look-up of vectors by id: `[B, T]` to `[B, T, width]`.
+/// An embedding: looks up a vector for each id, `[B, T]` to `[B, T, output_dim]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Embedding {
-    /// Number of ids.
+    /// Number of ids, V.
     pub input_dim: usize,
-    /// Width of a vector.
+    /// Number of elements of a vector.
     pub output_dim: usize,
-    /// Id 0 is padding: later layers skip it.
+    /// Whether id 0 is padding, which later layers skip.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mask_zero: bool,
 }
 
 impl Embedding {
-    /// `input_dim` vectors of `output_dim` elements.
+    /// An embedding of `input_dim` vectors of `output_dim` elements.
     pub fn new(input_dim: usize, output_dim: usize) -> Self {
         Self { input_dim, output_dim, mask_zero: false }
     }
@@ -70,6 +71,6 @@ impl LayerModule for Embedding {
         if !self.mask_zero {
             return Ok(());
         }
-        Err(bad_option(name, "mask_zero", "finds padding, but streams say which rows have a frame"))
+        Err(bad_option(name, "mask_zero", "computes a mask, but streams use masks of their own"))
     }
 }

@@ -7,70 +7,70 @@ pub type Result<T, E = Error> = core::result::Result<T, E>;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A device or a tensor.
+    /// An error of a device or a tensor.
     #[error(transparent)]
     Tensor(#[from] recurve_tensor::Error),
-    /// A file of weights.
+    /// An error of a file of weights.
     #[error(transparent)]
     File(#[from] recurve_weights::Error),
-    /// The graph that the layers make.
+    /// An error of the graph that the layers make.
     #[error(transparent)]
     Graph(recurve_graph::Error),
-    /// An input does not fit a layer.
+    /// The shape of an input does not suit a layer.
     #[error("layer `{layer}`: the input must be {expected}, but its shape is {got}")]
     Input {
         /// The layer's name.
         layer: String,
-        /// The shape wanted, in words.
+        /// The required shape, in words.
         expected: String,
-        /// The shape that came; `None` stands for any size.
+        /// The shape of the input; `None` stands for any size.
         got: String,
     },
-    /// An option of a layer has a value that it cannot take.
+    /// An option of a layer has an invalid value.
     #[error("layer `{layer}`: `{argument}` {message}")]
     Option {
         /// The layer's name.
         layer: String,
         /// The option.
         argument: &'static str,
-        /// What is wrong, and what would be right.
+        /// What is wrong with the value, and which values are valid.
         message: String,
     },
-    /// A weight is not there.
+    /// A required weight is missing.
     #[error("weight `{name}` is missing; there is {available}")]
     MissingWeight {
         /// Its name.
         name: String,
-        /// What there is, abbreviated.
+        /// The names of the weights that were given, abbreviated.
         available: String,
     },
-    /// A weight that no layer uses.
+    /// A weight is not used by any layer.
     #[error("weight `{name}` belongs to no layer")]
     ExtraWeight {
         /// Its name.
         name: String,
     },
-    /// A weight has another shape than its layer needs.
+    /// A weight does not have the shape that its layer needs.
     #[error("weight `{name}` must have shape {expected:?}, but it has {got:?}")]
     WeightShape {
         /// Its name.
         name: String,
-        /// The shape wanted.
+        /// The required shape.
         expected: Vec<usize>,
-        /// The shape that came.
+        /// The shape of the weight.
         got: Vec<usize>,
     },
-    /// A weight has another number of dimensions than its layer needs.
+    /// A weight does not have the number of dimensions that its layer needs.
     #[error("weight `{name}` must have {expected} dimensions, but its shape is {got:?}")]
     WeightRank {
         /// Its name.
         name: String,
-        /// The number of dimensions wanted.
+        /// The required number of dimensions.
         expected: usize,
-        /// The shape that came.
+        /// The shape of the weight.
         got: Vec<usize>,
     },
-    /// A weight that belongs to a variant of the cell which is not supported.
+    /// A weight belongs to a variant of the cell that is not supported.
     #[error("weight `{name}` belongs to {feature}, which is not supported")]
     Unsupported {
         /// Its name.
@@ -81,7 +81,7 @@ pub enum Error {
 }
 
 impl From<recurve_graph::Error> for Error {
-    /// What an operation refused is the caller's own: which node ran it is a matter of the network.
+    /// Errors of an operation are returned as they are, without the name of the node that ran it.
     fn from(e: recurve_graph::Error) -> Self {
         match e {
             recurve_graph::Error::Run { source, .. } | recurve_graph::Error::Tensor(source) => Self::Tensor(source),

@@ -1,4 +1,4 @@
-//! Networks whose layers are called on values by name, as Keras's functional API.
+//! `Functional`: networks built by calling layers on values, as in Keras's functional API.
 
 use crate::config::{InputConfig, NamedLayer, NetworkConfig, OutputConfig, ValueRef};
 use crate::layer::bad_option;
@@ -6,8 +6,8 @@ use crate::network::initialized;
 use crate::{LayerConfig, Network, Result};
 use recurve_tensor::Device;
 
-/// Layers called on values, as in Keras's functional API: several inputs and outputs, layers that share their weights
-/// among calls, and branches that meet.
+/// Builds a network by calling layers on values, as in Keras's functional API. Networks may have several inputs and
+/// outputs, layers that are called several times with the same weights, and layers that join several values.
 ///
 /// ```
 /// use recurve_layers::{Concatenate, Dense, Embedding, Functional, Gru, Lstm};
@@ -36,7 +36,7 @@ pub struct Functional {
     seed: u64,
 }
 
-/// A layer of a [`Functional`] that can be called more than once, each time with the same weights.
+/// A layer of a [`Functional`] that can be called several times with the same weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedLayer(usize);
 
@@ -47,18 +47,17 @@ impl Default for Functional {
 }
 
 impl Functional {
-    /// Nothing yet.
+    /// A builder with no inputs and no layers.
     pub fn new() -> Self {
         Self { config: NetworkConfig { inputs: Vec::new(), layers: Vec::new(), outputs: Vec::new() }, seed: 0 }
     }
 
-    /// An input of floats with this name and shape, `None` standing for any size: `[batch, timesteps, features]`, or
-    /// `[batch, features]`.
+    /// Adds an input of floats: `[batch, timesteps, features]` or `[batch, features]`; `None` stands for any size.
     pub fn input(&mut self, name: &str, shape: &[Option<usize>]) -> ValueRef {
         self.input_of(name, shape, false)
     }
 
-    /// An input of ids with this name and shape, `[batch, timesteps]`.
+    /// Adds an input of ids, `[batch, timesteps]`.
     pub fn ids(&mut self, name: &str, shape: &[Option<usize>]) -> ValueRef {
         self.input_of(name, shape, true)
     }
@@ -68,25 +67,25 @@ impl Functional {
         ValueRef::new(name)
     }
 
-    /// A layer under a name of its own, to be called later.
+    /// Adds a layer with this name, to be called later.
     pub fn layer(&mut self, name: &str, layer: impl Into<LayerConfig>) -> SharedLayer {
         self.config.layers.push(NamedLayer { name: name.into(), layer: layer.into(), calls: Vec::new() });
         SharedLayer(self.config.layers.len() - 1)
     }
 
-    /// Calls a layer: its outputs, which are its states too with `return_state`. Most layers have one input; a
-    /// recurrent layer may have its initial states behind it, in the order of [`crate::Lstm::return_state`].
+    /// Calls a layer and returns its outputs; with `return_state` they include its final states. Most layers take one
+    /// input. A recurrent layer may also take its initial states, in the order of [`crate::Lstm::return_state`].
     ///
     /// # Errors
-    /// [`crate::Error::Input`] if it does not fit what goes in, [`crate::Error::Option`] if a description contradicts
-    /// itself or a value is not there.
+    /// [`crate::Error::Input`] if a shape does not suit the layer, [`crate::Error::Option`] if options contradict each
+    /// other or a value does not exist.
     pub fn call(&mut self, layer: SharedLayer, inputs: &[&ValueRef]) -> Result<Vec<ValueRef>> {
         let Some(own) = self.config.layers.get_mut(layer.0) else {
             return Err(bad_option("network", "layer", "belongs to another network"));
         };
         let (name, call) = (own.name.clone(), own.calls.len());
         own.calls.push(inputs.iter().map(|&v| v.clone()).collect());
-        // Layers that nobody has called yet wait.
+        // Layers that have not been called yet are left out.
         let mut begun = self.config.clone();
         begun.layers.iter_mut().filter(|l| l.calls.is_empty()).for_each(|l| l.name.clear());
         begun.layers.retain(|l| !l.name.is_empty());
@@ -105,7 +104,7 @@ impl Functional {
         Ok((0..count).map(|output| ValueRef { of: name.clone(), call, output }).collect())
     }
 
-    /// Calls a layer that nobody else calls, named by its class as Keras does.
+    /// Adds a layer that is called once, and calls it. It is named after its class, as in Keras.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -118,24 +117,24 @@ impl Functional {
         })
     }
 
-    /// Lets a value out under a name.
+    /// Makes a value an output of the network, called `name`.
     pub fn output(&mut self, name: &str, value: &ValueRef) -> &mut Self {
         self.config.outputs.push(OutputConfig { name: name.into(), value: value.clone() });
         self
     }
 
-    /// The seed of the initial weights; 0 unless set.
+    /// Sets the seed of the initial weights, which is 0 by default.
     pub fn seed(&mut self, seed: u64) -> &mut Self {
         self.seed = seed;
         self
     }
 
-    /// The description.
+    /// The description of the network.
     pub fn config(&self) -> &NetworkConfig {
         &self.config
     }
 
-    /// Builds the network with fresh weights.
+    /// Builds the network with initial weights.
     ///
     /// # Errors
     /// [`crate::Error::Option`] if there is no input, no layer or no output, two have the same name, or a layer is

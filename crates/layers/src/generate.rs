@@ -1,51 +1,53 @@
-//! One token after another: each is drawn on the device and goes back in, without a read.
+//! Generating tokens. Each token is drawn on the device and is the next input, so nothing is read back in between.
 
 use crate::{CallArgs, Error, Network, NetworkState, Result};
 use recurve_tensor::{DType, SampleOptions, Tensor, concat};
+use recurve_vocabulary::Rest;
 
 /// How a token is chosen from logits.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub enum Sampling {
-    /// The largest logit, the first of several.
+    /// The token with the largest logit; of equal ones the first.
     #[default]
     Greedy,
     /// Drawn from `softmax(logits / temperature)`.
     Random {
-        /// Below 1 likely tokens become likelier, above 1 less so. Above 0.
+        /// Above 0. Values below 1 favour likely tokens, values above 1 unlikely ones.
         temperature: f32,
-        /// Only this many of the largest logits take part, and those equal to the last of them.
+        /// Only this many of the largest logits, and those equal to the last of them, can be drawn; `None` for all.
         top_k: Option<usize>,
     },
 }
 
-/// How [`Network::generate`] goes on.
+/// Options of [`Network::generate`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GenerateOptions {
-    /// N, the number of tokens; at least 1.
+    /// The number of tokens to generate, `N`; at least 1.
     pub max_new_tokens: usize,
-    /// How each is chosen.
+    /// How each token is chosen.
     pub sampling: Sampling,
-    /// The seed of random sampling; the same one gives the same tokens on the same device.
+    /// The seed of random sampling. The same seed gives the same tokens on the same device.
     pub seed: u32,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_new_tokens: 1, sampling: Sampling::Greedy, seed: 0 }
+        Self { max_new_tokens: 1, sampling: Sampling::Greedy, seed: 0, rest: Rest::default() }
     }
 }
 
 impl Network {
-    /// N tokens after `prompt`, ids `[B, T]`: U32 `[B, N]`, and the state after the last that went in.
-    /// The network ends in logits over its vocabulary. It begins with `state`, such as an
-    /// encoder's, or zeros. Every token feeds back on the device; nothing is read until the caller
-    /// reads.
+    /// Generates N tokens after `prompt`, which are ids `[B, T]`. Returns the tokens, U32 `[B, N]`, and the state after
+    /// the last token that was an input. The network must end in logits over its vocabulary. It starts with `state`,
+    /// such as that of an encoder, or with zeros. Every token becomes an input on the device; nothing is read back.
     ///
     /// # Errors
-    /// [`Error::Option`] if no token is asked for, or the network does not take ids or returns its
-    /// last output as a whole; otherwise as [`Self::forward_from`], [`Self::step`] and
-    /// [`Tensor::sample`].
+    /// [`Error::Option`] if no token is asked for, or the network does not take ids or returns only its last output;
+    /// otherwise as [`Self::forward_from`], [`Self::step`] and [`Tensor::sample`].
     pub fn generate(
         &self,
         prompt: &Tensor,
@@ -73,9 +75,13 @@ impl Network {
         for n in 0..options.max_new_tokens {
             let ids = match options.sampling {
                 Sampling::Greedy => logits.argmax(1)?.reshape(&[batch])?,
-                Sampling::Random { temperature, top_k } => {
-                    logits.sample(&SampleOptions { temperature, top_k, seed: options.seed, position: n as u32 })?
-                }
+                Sampling::Random { temperature, top_k } => logits.sample(&SampleOptions {
+                    temperature,
+                    top_k,
+                    seed: options.seed,
+                    position: n as u32,
+                    ..SampleOptions::default()
+                })?,
             };
             if n + 1 < options.max_new_tokens {
                 (logits, state) = self.step(&ids, Some(&state))?;

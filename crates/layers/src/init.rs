@@ -1,4 +1,4 @@
-//! Initial weights.
+//! Initializers of weights.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -7,7 +7,7 @@ use recurve_tensor::cpu::host;
 use recurve_tensor::random::normal;
 use serde::{Deserialize, Serialize};
 
-/// How a weight matrix is filled before training.
+/// How a weight matrix is initialized.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -16,11 +16,12 @@ pub enum Initializer {
     GlorotUniform,
     /// Orthonormal rows or columns (Saxe et al. 2013): Keras's default for recurrent kernels.
     Orthogonal,
-    /// Uniform in ±1/√H: PyTorch's default for recurrent layers, biases included.
+    /// Uniform in ±1/√H, where H is the number of hidden units: PyTorch's default for recurrent layers, biases
+    /// included.
     TorchUniform,
-    /// Uniform in ±limit.
+    /// Uniform in ±`limit`.
     Uniform {
-        /// Largest absolute value.
+        /// The largest absolute value.
         limit: f32,
     },
     /// Zero.
@@ -28,11 +29,11 @@ pub enum Initializer {
 }
 
 impl Initializer {
-    /// A matrix `[fan_out, fan_in]`, the layout of PyTorch's weights. `hidden` is H, for
+    /// A matrix `[fan_out, fan_in]`, the layout of PyTorch's weights. `hidden` is the number of hidden units, for
     /// [`Self::TorchUniform`].
     ///
     /// # Errors
-    /// [`recurve_tensor::Error::OutOfMemory`], also where the elements cannot be counted.
+    /// [`recurve_tensor::Error::OutOfMemory`], also if the number of elements overflows.
     pub(crate) fn matrix(self, fan_out: usize, fan_in: usize, hidden: usize, rng: &mut ChaCha8Rng) -> Result<Vec<f32>> {
         let mut out = zeros(&[fan_out, fan_in])?;
         let limit = match self {
@@ -53,7 +54,7 @@ impl Initializer {
 /// Zeros of this shape.
 ///
 /// # Errors
-/// [`recurve_tensor::Error::OutOfMemory`], also where they cannot be counted.
+/// [`recurve_tensor::Error::OutOfMemory`], also if the number of elements overflows.
 pub(crate) fn zeros(dims: &[usize]) -> Result<Vec<f32>> {
     host("build", dims.iter().fold(1, |n: usize, &d| n.saturating_mul(d)))
 }
@@ -66,7 +67,7 @@ fn orthogonal(rows: usize, columns: usize, rng: &mut ChaCha8Rng, out: &mut [f32]
     while basis.len() < count {
         let mut v: Vec<f64> = host("build", width)?;
         v.iter_mut().for_each(|v| *v = normal(rng));
-        // Twice, because once loses orthogonality to rounding.
+        // Done twice, because after one pass rounding errors leave the vectors slightly non-orthogonal.
         for _ in 0..2 {
             for b in &basis {
                 let dot: f64 = b.iter().zip(&v).map(|(b, v)| b * v).sum();

@@ -1,4 +1,4 @@
-//! Layers in which several values meet.
+//! Layers that join several values.
 
 use crate::layer::{LayerModule, Shape, bad_option};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
@@ -16,11 +16,12 @@ fn is_last(axis: &isize) -> bool {
     *axis == -1
 }
 
-/// Values one after another along an axis, the last unless told otherwise.
+/// Concatenates values along an axis, by default the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Concatenate {
-    /// The axis, from the end where it is negative; not the batch.
+    /// The axis; a negative one counts from the end. It cannot be the batch axis.
     #[serde(default = "last_axis", skip_serializing_if = "is_last")]
     pub axis: isize,
 }
@@ -32,38 +33,39 @@ impl Default for Concatenate {
 }
 
 impl Concatenate {
-    /// Along the last axis.
+    /// Concatenation along the last axis.
     pub fn new() -> Self {
         Self { axis: -1 }
     }
-    /// The axis, from the end where it is negative.
+    /// The axis; a negative one counts from the end.
     #[must_use]
     pub fn axis(mut self, axis: isize) -> Self {
         self.axis = axis;
         self
     }
 
-    /// The axis of values of some rank.
+    /// The axis as a non-negative index, for values of this rank.
     fn axis_of(&self, name: &str, rank: usize) -> Result<usize> {
         let axis = if self.axis < 0 { self.axis.checked_add_unsigned(rank) } else { Some(self.axis) };
         match axis.and_then(|a| usize::try_from(a).ok()) {
             Some(axis) if axis > 0 && axis < rank => Ok(axis),
             _ => {
-                let message = format!("must be one of {rank} but the first, the batch, but it is {}", self.axis);
+                let message =
+                    format!("must be one of {rank} axes except the first, the batch, but it is {}", self.axis);
                 Err(bad_option(name, "axis", message))
             }
         }
     }
 }
 
-/// Several inputs of the same rank.
+/// Checks that there are at least two inputs of the same rank.
 fn several<'a>(name: &str, shapes: &[&'a Shape]) -> Result<&'a Shape> {
     match shapes {
         [first, _, ..] => match shapes.iter().find(|s| s.len() != first.len()) {
             None => Ok(first),
             Some(other) => Err(differ(name, first, other)),
         },
-        _ => Err(bad_option(name, "inputs", format!("must be several, but there are {}", shapes.len()))),
+        _ => Err(bad_option(name, "inputs", format!("must be at least two, but there are {}", shapes.len()))),
     }
 }
 
@@ -71,7 +73,7 @@ fn differ(name: &str, first: &Shape, other: &Shape) -> Error {
     Error::Input { layer: name.into(), expected: format!("{}, as the first input", show(first)), got: show(other) }
 }
 
-/// The size that two have, if they can be the same.
+/// The common size of two dimensions; `None` if both are known and differ.
 fn meet(a: Option<usize>, b: Option<usize>) -> Option<Option<usize>> {
     match (a, b) {
         (Some(a), Some(b)) => (a == b).then_some(Some(a)),
@@ -79,7 +81,7 @@ fn meet(a: Option<usize>, b: Option<usize>) -> Option<Option<usize>> {
     }
 }
 
-/// The mask of values that meet: the one that all of them have.
+/// The mask of the joined values. All that have a mask must have the same one.
 fn common_mask(name: &str, x: &Flow) -> Result<Option<String>> {
     let masks = || std::iter::once(&x.mask).chain(x.others.iter().map(|o| &o.mask));
     match masks().find(|m| **m != x.mask) {
@@ -123,7 +125,7 @@ impl LayerModule for Concatenate {
         let axis = self.axis_of(at.name, rank)?;
         let mask = common_mask(at.name, x)?;
         if mask.is_some() && axis + 1 < rank {
-            return Err(bad_option(at.name, "axis", "must be the last where a mask says which timesteps count"));
+            return Err(bad_option(at.name, "axis", "must be the last axis if there is a mask"));
         }
         let values: Vec<&str> =
             std::iter::once(&x.value).chain(x.others.iter().map(|o| &o.value)).map(String::as_str).collect();
@@ -192,12 +194,12 @@ macro_rules! elementwise {
 }
 
 elementwise! {
-    /// The sum of several values of one shape; sizes of 1 are repeated, as in Keras.
+    /// The sum of several values of equal shape; sizes of 1 are broadcast, as in Keras.
     Add, ops::Binary::Add, usize::MAX, |_| None;
-    /// The first value minus the second, of one shape; sizes of 1 are repeated.
+    /// The first value minus the second, of equal shape; sizes of 1 are broadcast.
     Subtract, ops::Binary::Sub, 2, |_| None;
-    /// The product of several values of one shape, element by element; sizes of 1 are repeated.
+    /// The elementwise product of several values of equal shape; sizes of 1 are broadcast.
     Multiply, ops::Binary::Mul, usize::MAX, |_| None;
-    /// The mean of several values of one shape; sizes of 1 are repeated.
+    /// The mean of several values of equal shape; sizes of 1 are broadcast.
     Average, ops::Binary::Add, usize::MAX, |n| Some(Activation::Affine { alpha: 1.0 / n as f32, beta: 0.0 });
 }

@@ -1,4 +1,4 @@
-//! What every kind of layer says about itself, and the one place where the kinds are told apart.
+//! The trait that every kind of layer implements, and the enum of all kinds.
 
 use crate::config::one_input;
 use crate::lowering::{Flow, Lowered, Lowering, Place};
@@ -9,50 +9,50 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A shape, `None` standing for any size.
+/// A shape; `None` stands for any size.
 pub(crate) type Shape = [Option<usize>];
 
-/// What every kind of layer says about itself. `name` is the layer's, for errors; `shape` is that of its input;
-/// `features` is what [`Self::features`] says of it.
+/// What every kind of layer implements. In the methods, `name` is the layer's name for error messages, `shape` is the
+/// shape of its input, and `features` is the result of [`Self::features`].
 pub(crate) trait LayerModule {
-    /// Keras's name of the class.
+    /// The name of Keras's class.
     fn class_name(&self) -> &'static str;
 
-    /// The size of the last dimension of the input (of an [`Embedding`] the number of ids), where the input fits.
+    /// The size of the last dimension of the input; for an [`Embedding`] the number of ids. Checks the input's shape.
     ///
     /// # Errors
-    /// [`Error::Input`] if it does not, [`Error::Option`] if the description contradicts itself.
+    /// [`Error::Input`] if the shape does not suit the layer, [`Error::Option`] if options contradict each other.
     fn features(&self, name: &str, shape: &Shape) -> Result<usize>;
 
-    /// Names and shapes of the weights.
+    /// The names and shapes of the weights.
     fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)>;
 
-    /// Fresh weights: matrices by Glorot and Bengio, vectors zero, unless a layer has ways of its own.
+    /// Makes initial weights. By default matrices are Glorot-uniform and vectors zero.
     ///
     /// # Errors
-    /// Lack of memory.
+    /// Out of memory.
     fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         initialize(self.weights(features, prefix), Initializer::GlorotUniform, seed, into)
     }
 
-    /// The shapes that come out.
+    /// The shapes of the outputs.
     ///
     /// # Errors
     /// As [`Self::features`].
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>>;
 
-    /// The shapes that come out, for all that goes in: one input, unless a layer says otherwise.
+    /// The shapes of the outputs for all inputs. By default a layer has one input.
     ///
     /// # Errors
-    /// As [`Self::features`]; [`Error::Option`] for another number of inputs.
+    /// As [`Self::features`]; [`Error::Option`] for a wrong number of inputs.
     fn all_output_shapes(&self, name: &str, shapes: &[&Shape]) -> Result<Vec<Vec<Option<usize>>>> {
         self.output_shapes(name, one_input(name, shapes)?)
     }
 
-    /// Adds its nodes to a graph.
+    /// Adds the layer's nodes to a graph.
     ///
     /// # Errors
-    /// [`Error::Option`] if the description contradicts itself.
+    /// [`Error::Option`] if options contradict each other.
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered>;
 
     /// Whether the output has a time dimension.
@@ -60,22 +60,22 @@ pub(crate) trait LayerModule {
         true
     }
 
-    /// Whether it reads `[T, B, …]`.
+    /// Whether its input is `[T, B, …]`.
     fn time_major(&self) -> bool {
         false
     }
 
-    /// Whether ids go in.
+    /// Whether its input is ids.
     fn takes_ids(&self) -> bool {
         false
     }
 
-    /// Whether it or a layer inside it begins with the state of the call before.
+    /// Whether it, or a layer inside it, starts with the state of the previous call.
     fn is_stateful(&self) -> bool {
         false
     }
 
-    /// Whether a single timestep can run.
+    /// Checks that the layer can run a single timestep.
     ///
     /// # Errors
     /// [`Error::Option`] if it cannot.
@@ -83,16 +83,16 @@ pub(crate) trait LayerModule {
         Ok(())
     }
 
-    /// Whether rows of a batch can be streams of their own, whose states the caller keeps.
+    /// Checks that rows of a batch can be separate streams whose states the caller keeps.
     ///
     /// # Errors
-    /// [`Error::Option`] for what finds padding by itself, or remembers what the caller cannot keep.
+    /// [`Error::Option`] for a layer that computes a mask, or keeps a state that the caller cannot hold.
     fn check_streams(&self, _name: &str) -> Result<()> {
         Ok(())
     }
 }
 
-/// Fresh weights: matrices as `how` says, vectors zero.
+/// Makes initial weights: matrices by `how`, vectors zero.
 pub(crate) fn initialize(
     shapes: Vec<(String, Vec<usize>)>,
     how: Initializer,
@@ -118,7 +118,7 @@ pub(crate) fn bad_option(name: &str, argument: &'static str, message: impl Into<
     Error::Option { layer: name.into(), argument, message: message.into() }
 }
 
-/// The features of a sequence.
+/// The number of features of a sequence.
 pub(crate) fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<usize> {
     match shape {
         &[_, _, Some(f)] => Ok(f),
@@ -127,7 +127,7 @@ pub(crate) fn sequence(name: &str, time_major: bool, shape: &Shape) -> Result<us
     }
 }
 
-/// A layer of a network as data.
+/// The description of a layer of a network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -172,7 +172,7 @@ into_config!(Embedding, StackedRnnCells, TimeDistributed, Masking, Dense, Dropou
 into_config!(Concatenate, Add, Subtract, Multiply, Average);
 
 impl LayerConfig {
-    /// What this kind of layer says about itself.
+    /// The implementation of this kind of layer.
     pub(crate) fn module(&self) -> &dyn LayerModule {
         match self {
             Self::Embedding(l) => l,
@@ -190,13 +190,13 @@ impl LayerConfig {
         }
     }
 
-    /// Keras's name of the class.
+    /// The name of Keras's class.
     pub fn class_name(&self) -> &'static str {
         self.module().class_name()
     }
 }
 
-/// Whether a field has the value that files leave out.
+/// Whether a field has its default value, which files leave out.
 pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -1,9 +1,8 @@
-//! Layers in the vocabulary of Keras and PyTorch.
+//! Layers, named as in Keras and PyTorch.
 //!
-//! [`Sequential`] stacks layers as Keras does, [`Functional`] connects them; both check every shape before anything
-//! runs.
-//! [`RecurrentLayer`] is what [`SimpleRnn`], [`Lstm`] and [`Gru`] build; on its own it behaves like
-//! a PyTorch module: weights by name, state in and out.
+//! [`Sequential`] makes chains of layers, as in Keras, and [`Functional`] connects layers in other ways; both check all
+//! shapes when a network is built. [`RecurrentLayer`] is the layer that [`SimpleRnn`], [`Lstm`] and [`Gru`] describe.
+//! On its own it works like a PyTorch module: weights by name, state in and state out.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! How layers become a graph.
+//! Converting layers to a graph.
 
 use crate::config::InputConfig;
 use crate::layer::{Shape, bad_option};
@@ -9,53 +9,53 @@ use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The name that an input of a network has in its graph.
+/// The name of a network's input in the graph.
 pub(crate) fn input_name(inputs: &[InputConfig], n: usize) -> String {
     if inputs.len() == 1 { "input".into() } else { format!("input.{}", inputs[n].name) }
 }
 
-/// The name of the optional mask, `[B, T]`.
+/// The name of the optional input with the mask, `[B, T]`.
 const MASK: &str = "mask";
-/// The name of the optional lengths, `[B]`.
+/// The name of the optional input with the lengths, `[B]`.
 const LENGTHS: &str = "lengths";
 
-/// Where a layer stands.
+/// The position of a layer in a network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
-    /// The layer's name, which its nodes get.
+    /// The layer's name, which its nodes get too.
     pub(crate) name: &'a str,
-    /// What the names of its weights begin with.
+    /// The prefix of the names of its weights.
     pub(crate) prefix: &'a str,
-    /// What [`crate::layer::LayerModule::features`] says of its input.
+    /// The result of [`crate::layer::LayerModule::features`].
     pub(crate) features: usize,
     /// The shape of its input.
     pub(crate) shape: &'a Shape,
 }
 
-/// What goes into a layer.
+/// The input of a layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Flow {
     /// The name of the value.
     pub(crate) value: String,
-    /// The name of the mask that layers before found, `[B, T]`.
+    /// The name of the mask that earlier layers computed, `[B, T]`.
     pub(crate) mask: Option<String>,
     /// Whether it has a time dimension.
     pub(crate) time: bool,
-    /// What else goes in.
+    /// The further inputs.
     pub(crate) others: Vec<Flow>,
 }
 
-/// What comes out of a layer.
+/// The outputs of a layer.
 #[derive(Debug)]
 pub(crate) struct Lowered {
     /// The names of its outputs.
     pub(crate) outputs: Vec<String>,
-    /// The mask for the layers behind it.
+    /// The mask for later layers.
     pub(crate) mask: Option<String>,
 }
 
 impl Flow {
-    /// A value alone.
+    /// An input with no further inputs.
     pub(crate) fn new(value: String, mask: Option<String>, time: bool) -> Self {
         Self { value, mask, time, others: Vec::new() }
     }
@@ -67,25 +67,25 @@ impl Lowered {
     }
 }
 
-/// A recurrence of a network and the state that it keeps between calls.
+/// A recurrent layer in the graph, and the state that it keeps between calls.
 #[derive(Debug)]
 pub(crate) struct Level {
     /// The layer's name.
     name: String,
-    /// The shape that goes in, as the layer sees it.
+    /// The shape of its input.
     shape: Vec<Option<usize>>,
-    /// Leading axes of the network's input that layers around it have folded into one.
+    /// The number of leading axes of the network's input that surrounding layers have merged into one.
     folded: usize,
-    /// The description.
+    /// The description of the layer.
     pub(crate) spec: RecurrentSpec,
     /// The names of the final h and c.
     pub(crate) ends: [Option<String>; 2],
-    /// What a stateful layer remembers.
+    /// The kept state of a stateful layer.
     kept: Mutex<Option<State>>,
 }
 
 impl Level {
-    /// Whether its state is the caller's: not that of a layer inside another.
+    /// Whether callers give and receive its state; false for a layer inside another.
     pub(crate) fn visible(&self) -> bool {
         self.folded == 0
     }
@@ -95,15 +95,15 @@ impl Level {
         self.visible() || self.spec.stateful
     }
 
-    /// What a stateful layer remembers.
+    /// The kept state of a stateful layer.
     pub(crate) fn kept(&self) -> MutexGuard<'_, Option<State>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a stateful layer remembers, for an input of the network.
+    /// The kept state of a stateful layer, for a call with this input of the network.
     ///
     /// # Errors
-    /// [`crate::Error::Option`] if that is of another number of sequences.
+    /// [`crate::Error::Option`] if the kept state is of another number of sequences.
     pub(crate) fn remembered(&self, x: &Tensor) -> Result<Option<State>> {
         let kept = self.kept();
         let Some(state) = kept.as_ref() else { return Ok(None) };
@@ -114,14 +114,14 @@ impl Level {
                 &self.name,
                 "stateful",
                 format!(
-                    "remembers a state of {sequences} sequences, but the input has shape {shape}; call reset_states first"
+                    "keeps a state of {sequences} sequences, but the input has shape {shape}; call reset_states first"
                 ),
             ));
         }
         Ok(kept.clone())
     }
 
-    /// The shape of its input, for an input of the network.
+    /// The shape of its input, for an input of the network with these dimensions.
     fn input_dims(&self, network: &[usize]) -> SmallVec<[usize; MAX_RANK]> {
         let rest = &network[self.folded.min(network.len())..];
         let mut dims: SmallVec<_> = self.shape.iter().zip(rest).map(|(known, &given)| known.unwrap_or(given)).collect();
@@ -134,30 +134,30 @@ impl Level {
     }
 }
 
-/// A graph to which layers add their nodes.
+/// A graph under construction, to which layers add their nodes.
 #[derive(Debug)]
 pub(crate) struct Lowering {
     pub(crate) graph: GraphBuilder,
     pub(crate) levels: Vec<Level>,
-    /// The network's layers read `[T, B, …]`.
+    /// Whether the network's layers read `[T, B, …]`.
     time_major: bool,
-    /// Whether the caller may say which timesteps count: of the only input.
+    /// Whether callers may give lengths or a mask; only if the network has one input.
     counted: bool,
-    /// Weights that are in the graph: calls of a layer share them.
+    /// The weights that are in the graph already; calls of a layer share them.
     known: HashSet<String>,
-    /// How many layers are around the one that is added.
+    /// The number of layers around the current one.
     depth: usize,
-    /// Values made so far.
+    /// The number of values made so far.
     made: usize,
 }
 
 impl Lowering {
-    /// The inputs of a network.
+    /// A graph with the inputs of a network.
     pub(crate) fn new(inputs: &[InputConfig], time_major: bool) -> Self {
         let mut graph = GraphBuilder::new();
         let counted = inputs.len() == 1;
         for (k, input) in inputs.iter().enumerate() {
-            // Sequences of several inputs may be of different lengths.
+            // Sequences of different inputs may have different lengths.
             let time = if k == 0 { "time".to_owned() } else { format!("time.{}", input.name) };
             let axes = if time_major { [&time, "batch"] } else { ["batch", &time] };
             let dim = |(n, d): (usize, &Option<usize>)| match (d, axes.get(n)) {
@@ -180,21 +180,21 @@ impl Lowering {
         format!("{layer}:{}", self.made)
     }
 
-    /// A node with one output, whose name comes back.
+    /// Adds a node with one output and returns the name of the output.
     pub(crate) fn node(&mut self, layer: &str, operator: impl Operator + 'static, inputs: &[&str]) -> String {
         let output = self.value(layer);
         self.graph.node(layer, operator, inputs, &[&output]);
         output
     }
 
-    /// Floats that stand in the graph.
+    /// Adds a constant of floats.
     pub(crate) fn constant(&mut self, layer: &str, dims: &[usize], numbers: &[f32]) -> String {
         let name = self.value(layer);
         self.graph.constant(&name, dims, Constant::Float(numbers.into()));
         name
     }
 
-    /// Weights, whose names come back.
+    /// Adds weights and returns their names.
     pub(crate) fn parameters(&mut self, weights: Vec<(String, Vec<usize>)>) -> Vec<String> {
         weights
             .into_iter()
@@ -207,12 +207,12 @@ impl Lowering {
             .collect()
     }
 
-    /// A mask that a layer found, in the layout of the data, as `[B, T]`.
+    /// Converts a mask computed by a layer from the layout of the data to `[B, T]`.
     pub(crate) fn found(&mut self, layer: &str, mask: String) -> String {
         if self.time_major { self.node(layer, ops::Transpose(vec![1, 0]), &[&mask]) } else { mask }
     }
 
-    /// Adds a layer that stands inside another.
+    /// Runs `add` for a layer inside another.
     pub(crate) fn inside<T>(&mut self, add: impl FnOnce(&mut Self) -> T) -> T {
         self.depth += 1;
         let result = add(self);
@@ -220,8 +220,8 @@ impl Lowering {
         result
     }
 
-    /// The mask of a recurrence, and whether it is always there: the caller's before the one found. Those of the
-    /// network do not reach layers inside others.
+    /// The mask of a recurrent layer, and whether it always exists. A mask given by the caller takes precedence over
+    /// one computed by a layer, but does not reach layers inside others.
     pub(crate) fn mask(&mut self, layer: &str, found: Option<&String>) -> (Option<String>, bool) {
         match found {
             Some(found) if self.counted => (Some(self.node(layer, ops::FirstGiven, &[MASK, found])), true),
@@ -231,13 +231,13 @@ impl Lowering {
         }
     }
 
-    /// The lengths of a recurrence.
+    /// The name of the lengths of a recurrent layer.
     pub(crate) fn lengths(&self) -> &'static str {
         if self.depth == 0 && self.counted { LENGTHS } else { "" }
     }
 
-    /// A recurrence with the names of its final h and c; the names of its initial ones come back, empty where
-    /// there are none.
+    /// Adds a recurrent layer with the names of its final h and c. Returns the names of its initial h and c; empty if
+    /// it has none.
     pub(crate) fn level(&mut self, at: &Place<'_>, spec: &RecurrentSpec, ends: [Option<&String>; 2]) -> [String; 2] {
         let level = Level {
             name: at.name.into(),
@@ -254,7 +254,7 @@ impl Lowering {
                 return String::new();
             }
             let name = format!("{scope}.{n}.{part}");
-            // The kernels check them, as those of any call.
+            // The kernels check the shapes of states in every call.
             self.graph.optional_input(&name, ValueType::new(DType::F32, [None, None, None]));
             name
         };

@@ -1,4 +1,4 @@
-//! Padding by value.
+//! Keras's `Masking`.
 
 use crate::Result;
 use crate::layer::{LayerModule, Shape, bad_input, bad_option};
@@ -6,18 +6,19 @@ use crate::lowering::{Flow, Lowered, Lowering, Place};
 use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
-/// Timesteps whose features all have one value are padding: they become zero, and later layers skip
-/// them. Keras's `Masking`.
+/// Treats timesteps whose features all equal one value as padding: they become zero, and later layers skip them.
+/// Keras's `Masking`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Masking {
-    /// The value.
+    /// The value of padding.
     #[serde(default)]
     pub mask_value: f32,
 }
 
 impl Masking {
-    /// Padding has this value.
+    /// Masking where padding has this value.
     pub fn new(mask_value: f32) -> Self {
         Self { mask_value }
     }
@@ -45,7 +46,7 @@ impl LayerModule for Masking {
     }
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
         let valid = into.node(at.name, ops::Mask::Features(self.mask_value), &[&x.value]);
-        // By what padding and the rest are multiplied.
+        // Factors by which padding and other timesteps are multiplied.
         let factors = into.constant(at.name, &[2, 1], &[0.0, 1.0]);
         let factors = into.node(at.name, ops::Gather, &[&factors, &valid]);
         let y = into.node(at.name, ops::Binary::Mul, &[&x.value, &factors]);
@@ -53,6 +54,6 @@ impl LayerModule for Masking {
         Ok(Lowered::one(y, Some(mask)))
     }
     fn check_streams(&self, name: &str) -> Result<()> {
-        Err(bad_option(name, "mask_value", "finds padding, but streams say which rows have a frame"))
+        Err(bad_option(name, "mask_value", "computes a mask, but streams use masks of their own"))
     }
 }

@@ -1,49 +1,53 @@
-//! A recurrent layer with weights, on a device: stacked and bidirectional as its description says.
+//! A recurrent layer with its weights on a device.
 
 use crate::layer::LayerModule;
 use crate::recurrent::{check_spec, layer_input, name_of, parts};
 use crate::{Error, Gru, Lstm, RecurrentSpec, Result, SimpleRnn, Weights};
 use recurve_kernels::{ForwardArgs, Outputs, Recurrent, RecurrentConfig, Strategy};
 use recurve_tensor::{Device, Error as TensorError, Tensor, concat};
-use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge};
+use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge, Rest};
 use smallvec::{SmallVec, smallvec};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The state of a recurrent layer.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// `[L·D, B, H]`, with `proj_size` `[L·D, B, P]`
+    /// The hidden state h, `[L·D, B, H]` for L stacked layers with D directions; with `proj_size`, `[L·D, B, P]`.
     pub h: Tensor,
-    /// `[L·D, B, H]`; LSTM only.
+    /// The cell state c of an LSTM, `[L·D, B, H]`, or c, n and m of an sLSTM, `[L·D, B, 3·H]`; `None` for other cells.
     pub c: Option<Tensor>,
 }
 
-/// What a call takes beside the input.
+/// The arguments of a call besides the input.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallArgs<'a> {
     /// The initial state; zeros if `None`.
     pub state: Option<&'a State>,
-    /// Valid timesteps of each sequence, `[B]`, U32.
+    /// The number of valid timesteps of each sequence, `[B]`, U32.
     pub lengths: Option<&'a Tensor>,
-    /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. Not together with lengths.
+    /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. Not together with `lengths`.
     pub mask: Option<&'a Tensor>,
     /// How a GPU runs the recurrence.
     pub strategy: Strategy,
-    /// Stateful layers begin with `state` or zeros, and what they remember stays as it is.
+    /// For stateful layers: whether to start with `state` or zeros instead of the kept state, and to leave the kept
+    /// state as it is.
     pub ignore_memory: bool,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 /// A recurrent layer on a device.
 ///
-/// [`Self::forward`] and [`Self::step`] are PyTorch's way: all outputs and the state. [`Self::call`]
-/// is Keras's way: what `return_sequences`, `return_state` and `stateful` ask for.
+/// [`Self::forward`] and [`Self::step`] work as in PyTorch: they return all outputs and the state. [`Self::call`] works
+/// as in Keras: it returns what `return_sequences` and `return_state` ask for, and heeds `stateful`.
 #[derive(Debug)]
 pub struct RecurrentLayer {
     name: String,
     spec: RecurrentSpec,
     input_size: usize,
     kernel: Recurrent,
-    /// What a stateful layer remembers.
+    /// The kept state of a stateful layer.
     kept: Mutex<Option<State>>,
 }
 
@@ -66,8 +70,8 @@ pytorch!(SimpleRnn, Cell::RNN, "nn.RNN");
 pytorch!(Lstm, Cell::LSTM, "nn.LSTM");
 pytorch!(Gru, Cell::GRU, "nn.GRU");
 
-/// The parts of a weight's name behind the prefix, if it is one of a PyTorch module:
-/// `weight_hh_l1_reverse` is part `weight_hh` of layer 1, backwards.
+/// Splits the name of a weight of a PyTorch module: `weight_hh_l1_reverse` is part `weight_hh` of layer 1 in the
+/// backward direction.
 fn parse(name: &str) -> Option<(&str, usize, bool)> {
     let (name, reverse) = name.strip_suffix("_reverse").map_or((name, false), |n| (n, true));
     let (part, layer) = name.rsplit_once("_l")?;
@@ -75,8 +79,8 @@ fn parse(name: &str) -> Option<(&str, usize, bool)> {
 }
 
 impl RecurrentLayer {
-    /// What the names under `prefix` say of layers, directions, biases and projection; then every name that
-    /// this asks for must be there, and no other.
+    /// Finds the number of layers, directions, biases and the projection from the names under `prefix`. Then every
+    /// weight that this layer needs must exist, and no other may.
     fn from_pytorch(cell: Cell, weights: &Weights, prefix: &str, device: &Device) -> Result<Self> {
         let lstm = matches!(cell.kind, CellKind::Lstm { .. });
         let start = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
@@ -114,7 +118,7 @@ impl RecurrentLayer {
         spec.bidirectional = reverse.then_some(Merge::Concat);
         spec.bias = if bias { Bias::Double } else { Bias::None };
         spec.return_sequences = true;
-        // A layer that is not there ends this, so that no number in a name makes it long.
+        // Stops at the first missing layer, so that a large number in a name does not cause a long loop.
         for layer in 0..=top {
             for backwards in [false, true].into_iter().take(spec.directions()) {
                 for (part, _) in parts(&spec, input_size, layer) {
@@ -131,12 +135,12 @@ impl RecurrentLayer {
         Self::new(prefix, &spec, input_size, weights, prefix, device)
     }
 
-    /// The layer that `spec` describes, with its weights under `prefix` by PyTorch's names (gates
-    /// in PyTorch's order).
+    /// Makes the layer that `spec` describes from weights with PyTorch's names under `prefix` (gates in PyTorch's
+    /// order).
     ///
     /// # Errors
-    /// [`Error::Option`] if the description contradicts itself, [`Error::MissingWeight`],
-    /// [`Error::WeightShape`]; errors of the device.
+    /// [`Error::Option`] if options contradict each other, [`Error::MissingWeight`], [`Error::WeightShape`]; errors of
+    /// the device.
     pub fn new(
         name: &str,
         spec: &RecurrentSpec,
@@ -160,12 +164,12 @@ impl RecurrentLayer {
         Ok(Self { name: name.into(), spec: spec.clone(), input_size, kernel, kept: Mutex::new(None) })
     }
 
-    /// The description.
+    /// The description of the layer.
     pub fn spec(&self) -> &RecurrentSpec {
         &self.spec
     }
 
-    /// Features of the input.
+    /// The number of features of the input.
     pub fn input_size(&self) -> usize {
         self.input_size
     }
@@ -175,13 +179,13 @@ impl RecurrentLayer {
         self.kernel.device()
     }
 
-    /// The kernels.
+    /// The layer's kernels.
     pub fn kernel(&self) -> &Recurrent {
         &self.kernel
     }
 
-    /// Finds the fastest way of running this size on a GPU, as [`Recurrent::tune`] does; calls with
-    /// [`Strategy::Auto`] take it from then on.
+    /// Measures the fastest way of running this shape on a GPU, as [`Recurrent::tune`] does. Later calls with
+    /// [`Strategy::Auto`] use it.
     ///
     /// # Errors
     /// As [`Recurrent::tune`].
@@ -189,11 +193,11 @@ impl RecurrentLayer {
         Ok(self.kernel.tune(batch, timesteps)?)
     }
 
-    /// All outputs `[B, T, D·H]` (`[T, B, D·H]` with `time_major`) and the final state, beginning
-    /// with `state` or zeros. What `stateful` remembers is neither used nor changed.
+    /// Returns all outputs `[B, T, D·H]` (`[T, B, D·H]` with `time_major`) and the final state. Starts with `state` or
+    /// zeros; the kept state of a stateful layer is neither used nor changed.
     ///
     /// # Errors
-    /// [`recurve_tensor::Error::Shape`] and others of [`Recurrent::forward`].
+    /// [`recurve_tensor::Error::Shape`] and the other errors of [`Recurrent::forward`].
     pub fn forward(&self, x: &Tensor, state: Option<&State>) -> Result<(Tensor, State)> {
         self.forward_with(x, &CallArgs { state, ..CallArgs::default() })
     }
@@ -207,12 +211,11 @@ impl RecurrentLayer {
         Ok((y.expect("all outputs were asked for"), state))
     }
 
-    /// One timestep `[B, I]` for streaming: the output `[B, H]` and the next state. Nothing leaves
-    /// the device.
+    /// Runs one timestep of a stream: takes `[B, I]`, returns the output `[B, H]` and the next state. Nothing is read
+    /// back.
     ///
     /// # Errors
-    /// [`Error::Option`] for a layer that reads backwards, which cannot stream; otherwise as
-    /// [`Self::forward`].
+    /// [`Error::Option`] for a layer that reads backwards, which cannot run on streams; otherwise as [`Self::forward`].
     pub fn step(&self, x: &Tensor, state: Option<&State>) -> Result<(Tensor, State)> {
         self.spec.check_step(&self.name)?;
         let &[b, i] = x.dims() else {
@@ -231,18 +234,18 @@ impl RecurrentLayer {
         Ok((h.reshape(&[b, self.spec.state_size()])?, state))
     }
 
-    /// What Keras's layer returns: the output (all timesteps with `return_sequences`), then with
-    /// `return_state` h, and c of an LSTM, each `[B, H]`; for a bidirectional layer those of the
-    /// forward direction, then those of the backward one. With [`Merge::None`] there are two outputs.
+    /// Returns what Keras's layer returns: the output (all timesteps with `return_sequences`), then with `return_state`
+    /// h, and c of an LSTM, each `[B, H]`. A bidirectional layer returns the states of the forward direction, then
+    /// those of the backward direction. With [`Merge::None`] there are two outputs.
     ///
     /// # Errors
-    /// [`Error::Option`] if a stateful layer is called with another batch size than it remembers;
-    /// otherwise as [`Self::forward`].
+    /// [`Error::Option`] if a stateful layer is called with another batch size than that of its kept state; otherwise
+    /// as [`Self::forward`].
     pub fn call(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
         Ok(self.outputs(x, args)?.0)
     }
 
-    /// [`Self::call`] and the state of all stacked layers and directions.
+    /// Returns [`Self::call`]'s outputs and the final state of all stacked layers and directions.
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -251,7 +254,7 @@ impl RecurrentLayer {
         Ok((values.into_vec(), state))
     }
 
-    /// [`Self::outputs`] without memory from the heap.
+    /// [`Self::outputs`] without heap allocation.
     pub(crate) fn values(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<(Values, State)> {
         let mut kept = None;
         let remembers = self.spec.stateful && !args.ignore_memory;
@@ -265,7 +268,7 @@ impl RecurrentLayer {
                     layer: self.name.clone(),
                     argument: "stateful",
                     message: format!(
-                        "remembers a state of {} sequences, but the input has shape {}; call reset_states first",
+                        "keeps a state of {} sequences, but the input has shape {}; call reset_states first",
                         s.h.dims()[1],
                         x.shape()
                     ),
@@ -273,7 +276,8 @@ impl RecurrentLayer {
             }
         }
         let args = CallArgs { state: args.state.or(kept.as_ref()), ..*args };
-        // Keras's last output is that of the last step read, which a mask may have made zero.
+        // Keras's last output is that of the last timestep read, which is zero if it is masked and
+        // `zero_output_for_mask` is set.
         let zeroed = self.spec.zero_output_for_mask && args.mask.is_some();
         let all = self.spec.return_sequences || zeroed;
         let (y, state) = self.run(x, &args, if all { Outputs::All } else { Outputs::Last })?;
@@ -319,7 +323,7 @@ impl RecurrentLayer {
         Ok((results, state))
     }
 
-    /// Forgets what a stateful layer remembers.
+    /// Drops the kept state of a stateful layer.
     pub fn reset_states(&self) {
         *self.kept() = None;
     }
@@ -347,7 +351,7 @@ impl RecurrentLayer {
     }
 }
 
-/// Whether a state has as many rows as a layer has layers and directions, and a c only if its cell has one.
+/// Checks that a state has one row per layer and direction, and a c only if the cell has one.
 pub(crate) fn check_state(spec: &RecurrentSpec, state: &State) -> Result<()> {
     let rows = spec.num_layers * spec.directions();
     let (h, c) = spec.cell.state_sizes(spec.units);
@@ -377,7 +381,7 @@ pub(crate) fn check_state(spec: &RecurrentSpec, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// What a layer returns: its output, and whatever comes with it.
+/// The outputs of a layer, stored inline.
 pub(crate) type Values = SmallVec<[Tensor; 3]>;
 
 fn join(merge: Merge, a: &Tensor, b: &Tensor) -> Result<Tensor> {

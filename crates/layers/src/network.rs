@@ -1,4 +1,4 @@
-//! Networks: layers with weights on a device.
+//! Networks: layers with their weights on a device.
 
 use crate::config::{NetworkConfig, ValueRef};
 use crate::layer::bad_option;
@@ -12,7 +12,7 @@ use smallvec::{SmallVec, smallvec};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-/// A stack of layers to be built, as Keras's `Sequential`.
+/// A chain of layers, as Keras's `Sequential`.
 ///
 /// ```
 /// use recurve_layers::{Dense, Embedding, Sequential, SimpleRnn};
@@ -35,7 +35,7 @@ pub struct Sequential {
 }
 
 impl Sequential {
-    /// No layers yet.
+    /// A chain without layers.
     pub fn new() -> Self {
         Self::default()
     }
@@ -48,27 +48,26 @@ impl Sequential {
         self
     }
 
-    /// The seed of the initial weights; 0 unless set. The same seed gives the same weights on
-    /// every machine.
+    /// Sets the seed of the initial weights, which is 0 by default. The same seed gives the same weights on every
+    /// machine.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Builds the layers with fresh weights for an input of this shape, `None` standing for any
-    /// size: `[batch, timesteps]` of ids where an [`crate::Embedding`] is first, else
-    /// `[batch, timesteps, features]`.
+    /// Builds the network with initial weights for an input of this shape; `None` stands for any size. The input is ids
+    /// `[batch, timesteps]` if the first layer is an [`crate::Embedding`], else `[batch, timesteps, features]`.
     ///
     /// # Errors
-    /// [`Error::Input`] if a layer does not fit the one before it, [`Error::Option`] if a
-    /// description contradicts itself; errors of the device.
+    /// [`Error::Input`] if a layer cannot take the output of the one before it, [`Error::Option`] if options contradict
+    /// each other; errors of the device.
     pub fn build(&self, input_shape: &[Option<usize>], device: &Device) -> Result<Network> {
         initialized(&NetworkConfig::sequential(&self.layers, input_shape)?, self.seed, device)
     }
 }
 
-/// A network with fresh weights.
+/// A network with initial weights.
 pub(crate) fn initialized(config: &NetworkConfig, seed: u64, device: &Device) -> Result<Network> {
     let mut weights = Weights::new();
     config.walk(|v| {
@@ -82,12 +81,12 @@ pub(crate) fn initialized(config: &NetworkConfig, seed: u64, device: &Device) ->
     Network::new(config, Arc::new(weights), device)
 }
 
-/// The states of a network's recurrent layers, first to last; a layer of stacked cells has one a
-/// cell. Those of a layer inside a [`crate::TimeDistributed`] are not among them.
+/// The states of a network's recurrent layers, first to last. A layer of stacked cells has one per cell. Layers inside
+/// a [`crate::TimeDistributed`] are not included.
 #[derive(Clone, Debug)]
 pub struct NetworkState(States);
 
-/// States in place, so that a step of a stream takes no memory from the heap.
+/// States stored inline, so that a step of a stream allocates nothing.
 pub(crate) type States = SmallVec<[State; 4]>;
 
 impl NetworkState {
@@ -109,29 +108,29 @@ impl FromIterator<State> for NetworkState {
     }
 }
 
-/// Dimensions in place.
+/// Dimensions, stored inline.
 type Dims = SmallVec<[usize; MAX_RANK]>;
 
 /// Layers with weights, on a device.
 ///
-/// The layers are one graph of operators; what a call does beyond running it is to check and to hand over the
-/// states.
+/// The layers are converted to one graph of operators. A call checks its inputs, passes the states in and out, and runs
+/// the graph.
 #[derive(Debug)]
 pub struct Network {
     config: NetworkConfig,
-    /// The graph as the layers make it.
+    /// The graph as the layers made it.
     graph: Arc<Graph>,
-    /// The same with less to compute, on the device.
+    /// The simplified graph, on the device.
     executor: Executor,
-    /// Its recurrences.
+    /// The recurrent layers of the graph.
     levels: Vec<Level>,
     /// The first output of every call of a layer, in the executor's graph.
     firsts: Vec<ValueId>,
-    /// The names of the layers that give them, and of the values in the graph.
+    /// For these outputs, the name of the layer and the name of the value in the graph.
     traced: Vec<(String, String)>,
     /// Whether the first output has a time dimension.
     keeps_time: bool,
-    /// Of the outputs in the description.
+    /// The shapes of the outputs in the description.
     output_shapes: Vec<Vec<Option<usize>>>,
     summaries: Vec<LayerSummary>,
     weights: Arc<Weights>,
@@ -139,13 +138,13 @@ pub struct Network {
 }
 
 impl Network {
-    /// What a description says, with these weights, named `layers.N.…`.
+    /// Makes a network from a description and weights, whose names start with `layers.N.`.
     ///
     /// # Errors
     /// [`Error::Input`], [`Error::Option`], [`Error::MissingWeight`], [`Error::ExtraWeight`],
     /// [`Error::WeightShape`]; errors of the device.
     pub fn new(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
-        // What contradicts itself is said before what is missing.
+        // A contradiction in the description is reported before a missing weight.
         config.walk(|_| Ok(()))?;
         let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
         let mut into = Lowering::new(&config.inputs, time_major);
@@ -169,7 +168,7 @@ impl Network {
             let lowered = module.lower(&Place { name, prefix, features, shape }, &x, &mut into)?;
             traced.push((ValueRef { call: v.call, ..ValueRef::new(name) }.to_string(), lowered.outputs[0].clone()));
             for (output, value) in lowered.outputs.into_iter().enumerate() {
-                // States come without time.
+                // Final states have no time dimension.
                 let like_the_first = v.outputs[output].len() == v.outputs[0].len();
                 let mask = lowered.mask.clone().filter(|_| like_the_first);
                 let place = ValueRef { of: name.into(), call: v.call, output };
@@ -235,12 +234,12 @@ impl Network {
         &self.device
     }
 
-    /// The description.
+    /// The description of the network.
     pub fn config(&self) -> &NetworkConfig {
         &self.config
     }
 
-    /// The layers' descriptions.
+    /// The descriptions of the layers.
     pub fn layers(&self) -> impl ExactSizeIterator<Item = &LayerConfig> {
         self.config.layers.iter().map(|l| &l.layer)
     }
@@ -250,43 +249,44 @@ impl Network {
         &self.graph
     }
 
-    /// The shapes of the outputs, `None` standing for any size.
+    /// The shapes of the outputs; `None` stands for any size.
     pub fn output_shapes(&self) -> &[Vec<Option<usize>>] {
         &self.output_shapes
     }
 
-    /// The shape of the first input, `None` standing for any size.
+    /// The shape of the first input; `None` stands for any size.
     pub fn input_shape(&self) -> &[Option<usize>] {
         &self.config.inputs[0].shape
     }
 
-    /// The element type of the first input: U32 where ids go in.
+    /// The element type of the first input: U32 for ids, else F32.
     pub fn input_dtype(&self) -> DType {
         self.config.inputs[0].dtype()
     }
 
-    /// The weights by name, as they are stored. What the device computes with is made of them.
+    /// The weights by name, in their storage type. What the device computes with is packed from them.
     pub fn weights(&self) -> &Arc<Weights> {
         &self.weights
     }
 
-    /// Replaces a weight, as training does. What the device made of the old one is made anew by the next run; that
-    /// of other weights stays. States that stateful layers remember stay too.
+    /// Replaces a weight. The next run packs the new weight for the device; other packed weights and the kept states of
+    /// stateful layers are untouched.
     ///
     /// # Errors
-    /// [`Error::ExtraWeight`] if no layer has this weight; [`Error::WeightShape`] if it has another shape, or
-    /// `data` other elements than `shape`. The network is then as it was.
+    /// [`Error::ExtraWeight`] if no layer has this weight; [`Error::WeightShape`] if its shape is wrong, or `data` does
+    /// not match `shape`. After an error the network is unchanged.
     pub fn set_weight(&mut self, name: &str, shape: &[usize], data: Vec<f32>) -> Result<()> {
         let mut weights = Weights::clone(&self.weights);
         weights.insert(name, shape, data)?;
         self.set_weights(Arc::new(weights))
     }
 
-    /// Takes other weights. What the device made of those that are still the same ([`recurve_weights::Weight::version`]) stays,
-    /// what it made of others is made anew by the next run.
+    /// Replaces all weights. The next run packs those that have changed (by [`recurve_weights::Weight::version`]); what
+    /// was packed from the others is kept.
     ///
     /// # Errors
-    /// [`Error::MissingWeight`], [`Error::ExtraWeight`], [`Error::WeightShape`]. The network is then as it was.
+    /// [`Error::MissingWeight`], [`Error::ExtraWeight`], [`Error::WeightShape`]. After an error the network is
+    /// unchanged.
     pub fn set_weights(&mut self, weights: Arc<Weights>) -> Result<()> {
         for (name, old) in self.weights.iter() {
             weights.expect(name, old.shape())?;
@@ -301,12 +301,12 @@ impl Network {
         Ok(())
     }
 
-    /// Layers, shapes and parameters, as Keras prints them.
+    /// A table of layers, shapes and numbers of parameters, as Keras prints it.
     pub fn summary(&self) -> Summary {
         Summary::new(if self.config.is_sequential() { "sequential" } else { "functional" }, self.summaries.clone())
     }
 
-    /// The output for an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     /// [`Error::Input`] if `x` has the wrong shape; errors of the layers and the device.
@@ -314,21 +314,21 @@ impl Network {
         Ok(self.forward_all(x, &CallArgs::default())?.swap_remove(0))
     }
 
-    /// All outputs: one, or with `return_state` in the last layer its states too.
+    /// Returns all outputs: one, or with `return_state` in the last layer also its states.
     ///
     /// # Errors
-    /// As [`Self::forward`]; [`Error::Option`] if a state is given and there is not exactly one
-    /// recurrent layer for it.
+    /// As [`Self::forward`]; [`Error::Option`] if a state is given and the network does not have exactly one recurrent
+    /// layer.
     pub fn forward_all(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<Vec<Tensor>> {
         let state = args.state.map(|s| NetworkState(smallvec![s.clone()]));
         Ok(self.forward_from(x, args, state.as_ref())?.0)
     }
 
-    /// All outputs and the states of all recurrent layers, beginning with `state`, or zeros (or what
-    /// stateful layers remember).
+    /// Returns all outputs and the final states of all recurrent layers. Starts with `state`; if it is `None`, with
+    /// zeros, and in stateful layers with the kept state.
     ///
     /// # Errors
-    /// As [`Self::forward`]; [`Error::Option`] if `state` does not hold one state a recurrent layer.
+    /// As [`Self::forward`]; [`Error::Option`] unless `state` holds one state per recurrent layer.
     pub fn forward_from(
         &self,
         x: &Tensor,
@@ -338,7 +338,7 @@ impl Network {
         self.run_all(&[self.only(x)?], args, state)
     }
 
-    /// The outputs of a network with several inputs, in the order of its description, each input given by name.
+    /// Runs a network with several inputs, given by name. Returns the outputs in the order of the description.
     ///
     /// # Errors
     /// [`Error::Option`] if an input is missing, unknown or given twice; otherwise as [`Self::forward_from`].
@@ -346,7 +346,7 @@ impl Network {
         Ok(self.forward_named_from(inputs, &CallArgs::default(), None)?.0)
     }
 
-    /// [`Self::forward_named`] with the states of all recurrent layers, as [`Self::forward_from`].
+    /// [`Self::forward_named`] that starts with given states and returns the final ones, as [`Self::forward_from`].
     ///
     /// # Errors
     /// As [`Self::forward_named`].
@@ -371,7 +371,7 @@ impl Network {
         Ok((values, self.end(frame, args)))
     }
 
-    /// The only input.
+    /// The input of a network with one input.
     fn only<'a>(&self, x: &'a Tensor) -> Result<&'a Tensor> {
         match self.config.inputs.len() {
             1 => Ok(x),
@@ -386,7 +386,7 @@ impl Network {
         self.config.inputs.iter().map(|i| format!("`{}`", i.name)).collect::<Vec<_>>().join(", ")
     }
 
-    /// Inputs in the order of the description.
+    /// Sorts inputs into the order of the description.
     fn by_name<'a>(&self, inputs: &[(&str, &'a Tensor)]) -> Result<SmallVec<[&'a Tensor; 4]>> {
         let bad = |name: &str, what: &str| {
             Err(bad_option("network", "inputs", format!("are {}, but `{name}` {what}", self.input_names())))
@@ -409,7 +409,7 @@ impl Network {
         Ok(all)
     }
 
-    /// The first output of every call of a layer, in the order in which they run, by the name of the layer.
+    /// Returns the first output of every call of a layer with the name of the layer, in the order in which they run.
     ///
     /// # Errors
     /// As [`Self::forward_named`].
@@ -422,8 +422,8 @@ impl Network {
         Ok(values)
     }
 
-    /// [`Self::forward_traced`], of which the layers before the call `at` run on this network's device, and that call
-    /// and those behind it on another. It shows what a layer does by itself on that device, given right inputs.
+    /// [`Self::forward_traced`] in which the calls of layers before call `at` run on this network's device, and the
+    /// others on `device`. It shows the error of a single layer on that device, because the layer's inputs are right.
     ///
     /// # Errors
     /// As [`Self::forward_named`]; errors of the other device.
@@ -451,22 +451,22 @@ impl Network {
         Ok(self.traced.iter().map(|(layer, _)| layer.clone()).zip(values).collect())
     }
 
-    /// The names in [`Self::graph`] of what [`Self::forward_traced`] returns.
+    /// The names in [`Self::graph`] of the values that [`Self::forward_traced`] returns.
     pub fn traced_values(&self) -> impl Iterator<Item = &str> {
         self.traced.iter().map(|(_, value)| &value[..])
     }
 
-    /// One timestep for streaming: ids `[B]` or features `[B, …]`, and the states from the step
-    /// before. The output has no time dimension either. Nothing leaves the device.
+    /// Runs one timestep of a stream: takes ids `[B]` or features `[B, …]`, and the states after the timestep before.
+    /// The output has no time dimension. Nothing is read back.
     ///
     /// # Errors
-    /// [`Error::Option`] for a layer that reads backwards, which cannot stream; otherwise as
+    /// [`Error::Option`] for a layer that reads backwards, which cannot run on streams; otherwise as
     /// [`Self::forward_from`].
     pub fn step(&self, x: &Tensor, state: Option<&NetworkState>) -> Result<(Tensor, NetworkState)> {
         self.step_with(x, &CallArgs::default(), state)
     }
 
-    /// [`Self::step`] with lengths (0 for a row whose state stands still) and a strategy.
+    /// [`Self::step`] with lengths (0 leaves the state of a row unchanged) and a strategy.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -491,7 +491,7 @@ impl Network {
         let frame = self.run(&[&x.reshape(&dims)?], args, state, &[])?;
         let y = value(&frame, self.executor.graph().outputs()[0].1);
         let state = self.end(frame, args);
-        // A layer that returns only its last output has dropped the time dimension already.
+        // If only the last output is returned, there is no time dimension to remove.
         if !self.keeps_time {
             return Ok((y, state));
         }
@@ -500,7 +500,7 @@ impl Network {
         Ok((y.reshape(&dims)?, state))
     }
 
-    /// Whether a single timestep can run.
+    /// Checks that a single timestep can run.
     fn check_steps(&self) -> Result<()> {
         for l in &self.config.layers {
             l.layer.module().check_step(&l.name)?;
@@ -509,23 +509,23 @@ impl Network {
             Some(&Some(steps)) if steps != 1 => Err(Error::Option {
                 layer: self.summaries[0].name.clone(),
                 argument: "input_shape",
-                message: format!("fixes the number of timesteps at {steps}, so that no single one can run"),
+                message: format!("fixes the number of timesteps at {steps}, so a single one cannot run"),
             }),
             _ => Ok(()),
         }
     }
 
-    /// Whether rows of a batch can be streams of their own, whose states the caller keeps: what
-    /// [`Self::check_steps`] asks, any number of rows, no layer that finds padding by itself, and none that
-    /// remembers states which are not in a [`NetworkState`].
+    /// Checks that rows of a batch can be separate streams whose states the caller keeps: single timesteps can run
+    /// ([`Self::check_steps`]), any number of rows is allowed, no layer computes a mask, and no layer keeps a state
+    /// that is not in a [`NetworkState`].
     pub(crate) fn check_streams(&self) -> Result<()> {
         self.check_steps()?;
         if let Some(&Some(rows)) = self.input_shape().get(usize::from(self.time_major())) {
-            let message = format!("fixes the number of sequences at {rows}, but streams come and go");
+            let message = format!("fixes the number of sequences at {rows}, but streams join and leave");
             return Err(bad_option(&self.summaries[0].name, "input_shape", message));
         }
         if self.config.inputs.len() > 1 {
-            return Err(bad_option("network", "inputs", "must be one: streams bring one value at a timestep"));
+            return Err(bad_option("network", "inputs", "must be one: streams have one input per timestep"));
         }
         self.config.layers.iter().try_for_each(|l| l.layer.module().check_streams(&l.name))
     }
@@ -538,7 +538,7 @@ impl Network {
         self.layers().any(|l| l.module().time_major())
     }
 
-    /// A call up to its last node.
+    /// Runs a call up to its last node.
     fn run(
         &self,
         xs: &[&Tensor],
@@ -553,8 +553,8 @@ impl Network {
         Ok(frame)
     }
 
-    /// Finds the fastest way of running each recurrent layer for inputs of these sizes on a GPU, as
-    /// [`recurve_kernels::Recurrent::tune`] does; calls with [`recurve_kernels::Strategy::Auto`] take it from then on.
+    /// Measures the fastest way of running each recurrent layer for inputs of these shapes on a GPU, as
+    /// [`recurve_kernels::Recurrent::tune`] does. Later calls with [`recurve_kernels::Strategy::Auto`] use it.
     ///
     /// # Errors
     /// As [`Self::forward`].
@@ -568,7 +568,7 @@ impl Network {
         Ok(())
     }
 
-    /// A call before its first node.
+    /// Prepares a call, up to its first node.
     fn start(
         &self,
         xs: &[&Tensor],
@@ -580,7 +580,7 @@ impl Network {
         if let Some(s) = state
             && s.0.len() != count
         {
-            let message = format!("must hold {count} states, one a recurrent layer, but it holds {}", s.0.len());
+            let message = format!("must hold {count} states, one per recurrent layer, but it holds {}", s.0.len());
             return Err(bad_option("network", "state", message));
         }
         for (n, x) in xs.iter().enumerate() {
@@ -614,7 +614,7 @@ impl Network {
         Ok(self.executor.start(&inputs, watched))
     }
 
-    /// The states that a call ends with; those of stateful layers are kept.
+    /// Collects the final states of a call. Those of stateful layers are kept.
     fn end(&self, frame: Frame, args: &CallArgs<'_>) -> NetworkState {
         let mut ids = self.executor.graph().outputs()[self.config.outputs.len()..].iter();
         let mut next = || value(&frame, ids.next().expect("an output for each state").1);
@@ -633,12 +633,12 @@ impl Network {
         NetworkState(ends)
     }
 
-    /// Makes every stateful layer forget.
+    /// Drops the kept states of all stateful layers.
     pub fn reset_states(&self) {
         self.levels.iter().for_each(|l| *l.kept() = None);
     }
 
-    /// Whether an input fits.
+    /// Checks the shape and type of an input.
     fn check(&self, n: usize, x: &Tensor) -> Result<()> {
         let input = &self.config.inputs[n];
         let fits = x.dims().len() == input.shape.len()
@@ -656,7 +656,7 @@ impl Network {
     }
 }
 
-/// A value at the end of a run.
+/// A value of a finished run.
 fn value(frame: &Frame, id: ValueId) -> Tensor {
     frame.value(id).expect("a run has all its outputs").clone()
 }
@@ -667,7 +667,7 @@ mod tests {
     use crate::{Dense, Embedding, Gru};
     use recurve_graph::{Constant, GraphBuilder, ops};
 
-    /// The same graph, in which recurrences look up ids in another table.
+    /// The same graph with another table in which recurrent layers look up ids.
     fn with_other_table(graph: &Graph, parameter: &str, table: &[f32]) -> Graph {
         let mut g = GraphBuilder::new();
         for (_, v) in graph.values() {
@@ -678,6 +678,7 @@ mod tests {
                 Source::Parameter => g.parameter(&v.name, &dims),
                 Source::Constant(c) => g.constant(&v.name, &dims, c.clone()),
                 Source::Node { .. } => {}
+                other => unreachable!("{other:?}"),
             }
             if v.name == parameter {
                 g.constant("other", &dims, Constant::Float(table.into()));
@@ -703,8 +704,7 @@ mod tests {
         g.build().expect("the same graph but for a table")
     }
 
-    /// What the cross-check compares is what runs: a token table that is not the embedding's shows in the
-    /// trace as it does in a call.
+    /// A trace runs what a call runs: a wrong token table shows in the trace as it does in a call.
     #[test]
     fn a_wrong_token_table_shows_in_a_trace() {
         let layers =

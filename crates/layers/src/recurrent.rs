@@ -13,48 +13,49 @@ use serde::{Deserialize, Serialize};
 /// Everything about a recurrent layer but its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RecurrentSpec {
     /// The cell.
     pub cell: Cell,
-    /// Hidden units of each layer and direction.
+    /// Number of hidden units of each layer and direction.
     pub units: usize,
-    /// Layers stacked in one module.
+    /// Number of stacked layers.
     #[serde(default = "one")]
     pub num_layers: usize,
-    /// Both directions, joined this way.
+    /// For a layer with both directions, how their outputs are joined; `None` for one direction.
     #[serde(default)]
     pub bidirectional: Option<Merge>,
     /// The biases.
     pub bias: Bias,
-    /// Return h of every timestep, not only the last.
+    /// Whether to return the h of every timestep instead of only the last.
     #[serde(default)]
     pub return_sequences: bool,
-    /// Return the final state too.
+    /// Whether to return the final state too.
     #[serde(default)]
     pub return_state: bool,
-    /// Begin each call with the state in which the last one ended.
+    /// Whether each call starts with the final state of the previous call.
     #[serde(default)]
     pub stateful: bool,
-    /// Read the sequence backwards, and return outputs in that order.
+    /// Whether to read the sequence backwards and return outputs in that order.
     #[serde(default)]
     pub go_backwards: bool,
-    /// Input and output are `[T, B, …]`.
+    /// Whether input and output are `[T, B, …]` instead of `[B, T, …]`.
     #[serde(default)]
     pub time_major: bool,
-    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    /// Whether outputs at masked timesteps are zero instead of the unchanged h.
     #[serde(default, skip_serializing_if = "is_default")]
     pub zero_output_for_mask: bool,
     /// Share of the input (of a stacked layer's input where there are several) that training drops;
     /// nothing happens at inference.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dropout: f32,
-    /// Share of h that training drops; nothing happens at inference.
+    /// The share of h that training drops; no effect at inference.
     #[serde(default, skip_serializing_if = "is_default")]
     pub recurrent_dropout: f32,
-    /// How the weight matrices are kept; sums are f32 whatever it is. In a file `f32`, `f16` or `int8`.
+    /// How the weight matrices are stored; sums are f32 in every case. In a file `f32`, `f16` or `int8`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub weight_storage: WeightStorage,
-    /// LSTM: the bias of the forget gate begins at 1 (Jozefowicz et al. 2015).
+    /// LSTM: whether the bias of the forget gate is initialized to 1 (Jozefowicz et al. 2015).
     #[serde(default, skip_serializing_if = "is_default")]
     pub unit_forget_bias: bool,
     /// How W_ih is initialised.
@@ -112,7 +113,7 @@ impl RecurrentSpec {
         if self.bidirectional.is_some() { 2 } else { 1 }
     }
 
-    /// The directions in which it reads.
+    /// The directions of each layer.
     pub(crate) fn reading(&self) -> &'static [Direction] {
         match (self.bidirectional, self.go_backwards) {
             (Some(_), _) => &[Direction::Forward, Direction::Reverse],
@@ -121,12 +122,12 @@ impl RecurrentSpec {
         }
     }
 
-    /// States of a direction: h, or h and c.
+    /// The number of states of a direction: h, or h and c.
     fn parts(&self) -> usize {
         if self.cell.kind.has_cell_state() { 2 } else { 1 }
     }
 
-    /// Elements of h: the units, or those of its projection.
+    /// The number of elements of h: the units, or the size of the projection.
     pub fn state_size(&self) -> usize {
         self.cell.state_size(self.units)
     }
@@ -136,7 +137,7 @@ impl RecurrentSpec {
         if self.zero_output_for_mask { MaskedOutput::Zero } else { MaskedOutput::Repeat }
     }
 
-    /// The last dimension of the output.
+    /// The size of the last dimension of the output.
     pub fn output_size(&self) -> usize {
         match self.bidirectional {
             Some(Merge::Concat) => 2 * self.state_size(),
@@ -190,7 +191,7 @@ impl RecurrentSpec {
             .collect()
     }
 
-    /// Number of weights for an input of this many features.
+    /// Number of weight elements for an input of this many features.
     pub fn param_count(&self, input_size: usize) -> usize {
         self.weights(input_size, "").iter().map(|(_, dims)| dims.iter().product::<usize>()).sum()
     }
@@ -270,7 +271,7 @@ impl LayerModule for RecurrentSpec {
             return Err(bad_option(name, "inputs", "must be one for stacked layers: they begin with zeros"));
         }
         if self.stateful {
-            return Err(bad_option(name, "stateful", "begins with what it remembers, but initial states are given"));
+            return Err(bad_option(name, "stateful", "starts with its kept state, so initial states cannot be given"));
         }
         if states.len() != sizes.len() {
             let message = format!("must have {} initial states or none, but there are {}", sizes.len(), states.len());
@@ -441,7 +442,7 @@ pub(crate) fn name_of(prefix: &str, part: &str, layer: usize, reverse: bool) -> 
     format!("{prefix}{dot}{part}_l{layer}{end}")
 }
 
-/// Whether the description contradicts itself.
+/// Checks that the options do not contradict each other.
 pub(crate) fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
     let bad = |argument, message: &str| Err(bad_option(name, argument, message));
     if spec.units == 0 {
@@ -476,16 +477,16 @@ pub(crate) fn check_spec(name: &str, spec: &RecurrentSpec) -> Result<()> {
     Ok(())
 }
 
-/// Features that go into a stacked layer.
+/// The number of features that a stacked layer reads.
 pub(crate) fn layer_input(spec: &RecurrentSpec, input_size: usize, layer: usize) -> usize {
     if layer == 0 { input_size } else { spec.directions().saturating_mul(spec.state_size()) }
 }
 
-/// The parts of one direction's weights, by name and shape, in PyTorch's order.
+/// The weights of one direction, by part and shape, in PyTorch's order.
 pub(crate) fn parts(spec: &RecurrentSpec, input_size: usize, layer: usize) -> Vec<(&'static str, Vec<usize>)> {
     let cell = spec.cell;
     let (units, width) = (spec.units, spec.state_size());
-    // A number that cannot be counted is as good as the largest: there is no memory for either.
+    // A number that overflows is replaced by the largest: there is no memory for either.
     let rows = cell.kind.gates().saturating_mul(units);
     let mut all = vec![("weight_ih", vec![rows, layer_input(spec, input_size, layer)])];
     match cell.kind {

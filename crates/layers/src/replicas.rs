@@ -1,4 +1,4 @@
-//! One network on several devices, side by side.
+//! One network on several devices that share a batch.
 
 use crate::network::Network;
 use crate::{Error, Result};
@@ -6,9 +6,9 @@ use recurve_tensor::{Device, Tensor, concat};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Copies of a network on several devices that share the sequences of a batch: several adapters, or an
-/// adapter and the CPU. Each gets as many sequences as it was fast so far; the result is that of one device
-/// within the bounds of the kernels, sequence by sequence.
+/// Copies of a network on several devices that share the sequences of a batch: several adapters, or an adapter and the
+/// CPU. Each device gets a number of sequences in proportion to its speed so far. The result is that of a single device
+/// within the error bounds of the kernels.
 ///
 /// ```
 /// # use recurve_layers::{Dense, Gru, Replicas, Sequential};
@@ -24,12 +24,12 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Replicas {
     networks: Vec<Network>,
-    /// Sequences a second of each, as seen so far; 0 before the first call.
+    /// The speed of each device in sequences per second; 0 before the first call.
     rates: Mutex<Vec<f64>>,
 }
 
 impl Replicas {
-    /// The network on each of these devices.
+    /// Copies a network to each of these devices.
     ///
     /// # Errors
     /// [`Error::Option`] if there is no device, or a layer is stateful or reads `[T, B, …]`; errors of the
@@ -42,7 +42,7 @@ impl Replicas {
             return bad("devices", "must name at least one device");
         }
         if network.is_stateful() {
-            return bad("stateful", "layers remember one batch, which replicas would tear apart");
+            return bad("stateful", "layers keep the state of one batch, which replicas cannot split");
         }
         if network.time_major() {
             return bad("time_major", "must be off: replicas share the first dimension");
@@ -57,11 +57,11 @@ impl Replicas {
         self.networks.iter().map(Network::device)
     }
 
-    /// The output for an input on the CPU, `[B, …]`, on the CPU.
+    /// Returns the output for an input on the CPU, `[B, …]`; the output is on the CPU too.
     ///
     /// # Errors
-    /// [`recurve_tensor::Error::Device`] unless `x` is on the CPU; otherwise as [`Network::forward`], of
-    /// whichever device failed first.
+    /// [`recurve_tensor::Error::Device`] unless `x` is on the CPU; otherwise as [`Network::forward`], from the device
+    /// that failed first.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         if x.device() != Device::Cpu {
             return Err(recurve_tensor::Error::Device {
@@ -102,7 +102,8 @@ impl Replicas {
         for (result, rate) in results.into_iter().zip(seen.iter_mut()) {
             if let Some(result) = result {
                 let (y, now) = result?;
-                // The newest counts as much as all before, so that a first slow call is forgotten soon.
+                // The newest measurement weighs as much as all earlier ones, so a slow first call soon loses its
+                // influence.
                 *rate = if *rate == 0.0 { now } else { (*rate + now) / 2.0 };
                 outputs.push(y);
             }
@@ -115,8 +116,8 @@ impl Replicas {
     }
 }
 
-/// Sequences for each, in proportion to its rate, evenly while one is unknown; nobody who would get less
-/// than one gets any, but the first.
+/// The number of sequences for each device, in proportion to its speed; equal shares while a speed is unknown. Except
+/// for the first device, one whose share is less than one sequence gets none.
 fn shares(batch: usize, rates: &[f64]) -> Vec<usize> {
     let even = rates.contains(&0.0);
     let weight = |n: usize| if even { 1.0 } else { rates[n] };

@@ -1,4 +1,4 @@
-//! Several cells in one layer.
+//! Several cells stacked in one layer.
 
 use crate::layer::{LayerModule, Shape, sequence};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
@@ -7,36 +7,37 @@ use crate::{Error, RecurrentSpec, Result, Weights};
 use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
-/// Several cells in one layer, each reading the one below at the same timestep: Keras's
+/// Several cells stacked in one layer, each reading the output of the one below at the same timestep: Keras's
 /// `RNN(StackedRNNCells([…]))`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StackedRnnCells {
-    /// The cells, lowest first. Of each only the cell, the units, the biases and the initialisers
-    /// count; what the layer returns and how it reads is said below.
+    /// The cells, lowest first. Only the cell, the units, the biases and the initializers of each are used; the fields
+    /// below hold the options of the whole layer.
     pub cells: Vec<RecurrentSpec>,
-    /// Return h of the last cell at every timestep.
+    /// Whether to return the last cell's h of every timestep instead of only the last.
     #[serde(default)]
     pub return_sequences: bool,
-    /// Return the final states of every cell too.
+    /// Whether to return the final states of all cells too.
     #[serde(default)]
     pub return_state: bool,
-    /// Begin each call with the states in which the last one ended.
+    /// Whether each call starts with the final states of the previous call.
     #[serde(default)]
     pub stateful: bool,
-    /// Read the sequence backwards, and return outputs in that order.
+    /// Whether to read the sequence backwards and return outputs in that order.
     #[serde(default)]
     pub go_backwards: bool,
-    /// Input and output are `[T, B, …]`.
+    /// Whether input and output are `[T, B, …]` instead of `[B, T, …]`.
     #[serde(default)]
     pub time_major: bool,
-    /// Outputs at masked timesteps are zero, in place of h as it stands.
+    /// Whether outputs at masked timesteps are zero instead of the unchanged h.
     #[serde(default)]
     pub zero_output_for_mask: bool,
 }
 
 impl StackedRnnCells {
-    /// No cells yet.
+    /// A layer without cells.
     pub fn new() -> Self {
         Self {
             cells: Vec::new(),
@@ -56,7 +57,7 @@ impl StackedRnnCells {
         self
     }
 
-    /// The cells as layers of their own, with the input size and the prefix of the weights of each.
+    /// The cells as layers, each with the number of features that it reads and the prefix of its weights.
     pub fn levels(&self, input_size: usize, prefix: &str) -> Vec<(RecurrentSpec, usize, String)> {
         let mut input = input_size;
         self.cells
@@ -80,7 +81,7 @@ impl StackedRnnCells {
             .collect()
     }
 
-    /// Whether the cells can stand in one layer.
+    /// Checks that these cells can be stacked in one layer.
     fn check(&self, name: &str) -> Result<()> {
         let bad = |message: &str| Err(Error::Option { layer: name.into(), argument: "cells", message: message.into() });
         if self.cells.is_empty() {
@@ -134,7 +135,7 @@ impl LayerModule for StackedRnnCells {
         let (mut flow, mut shape, mut states) = (x.clone(), at.shape.to_vec(), Vec::new());
         for (n, (spec, features, prefix)) in levels.iter().enumerate() {
             let name = format!("{}.cells.{n}", at.name);
-            // Between cells every output stands at its own timestep.
+            // Between cells, outputs stay at their own timesteps.
             let reading_order = self.go_backwards && n + 1 == levels.len();
             shape[2] = Some(*features);
             let place = Place { name: &name, prefix, features: *features, shape: &shape };

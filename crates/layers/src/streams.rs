@@ -1,4 +1,4 @@
-//! Many independent streams through one network, joining and leaving while it runs.
+//! Many independent streams through one network, which join and leave while it runs.
 
 use crate::{CallArgs, Error, Network, NetworkState, Result, State};
 use recurve_tensor::{DType, Tensor, concat};
@@ -6,12 +6,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A stream of a [`Streams`]; never used twice.
+/// Identifies a stream of a [`Streams`]; ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u64);
 
-/// Many streams batched together: each has a state of its own on the device, and a step runs those
-/// that have a frame.
+/// Many streams in one batch: each has its own state on the device, and a step runs the streams that have a frame.
 ///
 /// ```
 /// use recurve_layers::{Dense, Gru, Sequential, Streams};
@@ -36,32 +35,32 @@ pub struct Streams<'n> {
     network: &'n Network,
     features: Vec<usize>,
     next_id: u64,
-    /// Where each stream's state is.
+    /// The slot, that is the row of the batch, of each stream.
     slots: HashMap<StreamId, usize>,
     free: Vec<usize>,
-    /// For each slot of the next step, the slot of the last step whose state it continues; `None`
-    /// begins with zeros.
+    /// For each slot of the next step, the slot of the last step from which its state comes; `None` starts with zeros.
     sources: Vec<Option<usize>>,
     state: Option<NetworkState>,
     frame: Vec<f32>,
     active: Vec<u32>,
     /// The shape of a step's input.
     dims: Vec<usize>,
-    /// The `rows` of steps whose outputs may still be held.
+    /// Earlier `rows`, which can be reused once their outputs have been dropped.
     rows: Vec<Arc<Vec<usize>>>,
 }
 
 /// The outputs of one step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StreamOutputs {
-    /// A row a slot, `[slots, …]`, on the device. Rows that are in no `rows` mean nothing.
+    /// One row per slot, `[slots, …]`, on the device. Rows that are not in `rows` have no meaning.
     pub tensor: Tensor,
-    /// For each frame, in the order given, its row.
+    /// The row of each frame, in the order in which frames were given.
     pub rows: Arc<Vec<usize>>,
 }
 
 impl StreamOutputs {
-    /// The outputs in host memory, one a frame in the order given.
+    /// The outputs in host memory, one per frame in the order in which frames were given.
     ///
     /// # Errors
     /// Errors of the device.
@@ -72,20 +71,20 @@ impl StreamOutputs {
     }
 }
 
-/// Slots are made and given up by factors, so that shapes, and with them buffers, seldom change.
+/// The number of slots changes by factors of two, so that shapes, and with them buffers, change seldom.
 const FEWEST_SLOTS: usize = 8;
-/// Lists of rows that are kept for later steps.
+/// The number of `rows` lists that are kept for reuse.
 const MAX_ROWS: usize = 8;
 
 impl<'n> Streams<'n> {
-    /// No streams yet, through a network that takes features and reads forwards. What its stateful layers
-    /// remember is neither used nor changed: each stream has a state of its own, which begins with zeros.
+    /// Streams through a network that takes features and reads forward; none yet. Each stream has its own state, which
+    /// starts with zeros. The kept states of the network's stateful layers are neither used nor changed.
     ///
     /// # Errors
-    /// [`Error::Option`] with the name of the layer if the network takes ids, a feature's size is not
-    /// known, or no step can run: a layer reads backwards, finds padding by itself
-    /// ([`crate::Masking`]) or is stateful inside a [`crate::TimeDistributed`], or the input's shape fixes
-    /// the number of sequences or timesteps.
+    /// [`Error::Option`] with the name of the layer if the network takes ids, the number of features is not known, or
+    /// the network cannot run single timesteps for separate rows: a layer reads backwards, computes a mask
+    /// ([`crate::Masking`]) or is stateful inside a [`crate::TimeDistributed`], or the input's shape fixes the number
+    /// of sequences or timesteps.
     pub fn new(network: &'n Network) -> Result<Self> {
         network.check_streams()?;
         let known: Option<Vec<usize>> = network.input_shape().iter().skip(2).copied().collect();
@@ -111,14 +110,14 @@ impl<'n> Streams<'n> {
         }
     }
 
-    /// A new stream, whose state begins with zeros.
+    /// Adds a stream, whose state starts with zeros.
     pub fn join(&mut self) -> StreamId {
         let id = StreamId(self.next_id);
         self.next_id += 1;
         let slot = self.free.pop().unwrap_or_else(|| {
             let slots = self.sources.len();
             let more = slots.max(FEWEST_SLOTS);
-            // The lowest is given out first.
+            // Reversed, so that the lowest slot is used first.
             self.free.extend((slots + 1..slots + more).rev());
             self.sources.resize(slots + more, None);
             slots
@@ -128,7 +127,7 @@ impl<'n> Streams<'n> {
         id
     }
 
-    /// Ends a stream. Its slot goes to a later one.
+    /// Removes a stream. Its slot is reused.
     ///
     /// # Errors
     /// [`Error::Option`] if there is no such stream.
@@ -151,12 +150,12 @@ impl<'n> Streams<'n> {
         self.slots.is_empty()
     }
 
-    /// Rows that a step runs.
+    /// The number of rows that a step runs.
     pub fn slots(&self) -> usize {
         self.sources.len()
     }
 
-    /// Moves the streams together into half the slots.
+    /// Moves the streams into half as many slots.
     fn compact(&mut self) {
         let mut ids: Vec<StreamId> = self.slots.keys().copied().collect();
         ids.sort_unstable();
@@ -170,13 +169,12 @@ impl<'n> Streams<'n> {
         self.sources = sources;
     }
 
-    /// One frame of `features` elements for some of the streams; the states of the others stand
-    /// still.
+    /// Runs one timestep for some of the streams, each with one frame of features. The states of the others are
+    /// unchanged.
     ///
     /// # Errors
-    /// [`Error::Option`] if there is no such stream, one has two frames, a frame has the wrong number
-    /// of elements or there is no frame; errors of the network and the device. The streams are then
-    /// as they were.
+    /// [`Error::Option`] if a stream does not exist or has two frames, a frame has the wrong number of elements or
+    /// there is no frame; errors of the network and the device. After an error the streams are unchanged.
     pub fn step(&mut self, frames: &[(StreamId, &[f32])]) -> Result<StreamOutputs> {
         let bad = |message: String| Err(Error::Option { layer: "streams".into(), argument: "frames", message });
         let size: usize = self.features.iter().product();
@@ -220,7 +218,7 @@ impl<'n> Streams<'n> {
         Ok(StreamOutputs { tensor, rows: shared })
     }
 
-    /// An empty list of rows: one whose step nobody holds any more, else a new one.
+    /// An empty list of rows: one whose outputs have all been dropped, else a new one.
     fn free_rows(&mut self) -> Arc<Vec<usize>> {
         let free = self.rows.iter_mut().position(|r| Arc::get_mut(r).is_some());
         let mut rows = free.map(|n| self.rows.swap_remove(n)).unwrap_or_default();
@@ -228,14 +226,14 @@ impl<'n> Streams<'n> {
         rows
     }
 
-    /// The state with every slot's source in its place.
+    /// The states, moved to the slots of the next step.
     fn moved(&self) -> Result<Option<Cow<'_, NetworkState>>> {
         let Some(state) = &self.state else { return Ok(None) };
         let old = state.states().first().map_or(0, |s| s.h.dims()[1]);
         if old == self.sources.len() && self.sources.iter().enumerate().all(|(n, s)| *s == Some(n)) {
             return Ok(Some(Cow::Borrowed(state)));
         }
-        // A row of zeros stands behind the states, for slots that begin.
+        // A row of zeros is appended to the states, for slots that start new.
         let ids: Vec<u32> = self.sources.iter().map(|s| s.unwrap_or(old) as u32).collect();
         let ids = Tensor::from_u32(&ids, &[ids.len()], self.network.device())?;
         let gather = |t: &Tensor| -> Result<Tensor> {

@@ -1,33 +1,35 @@
-//! Layers, shapes and parameters as a table.
+//! Layers, shapes and numbers of parameters as a table.
 
 use crate::ValueRef;
 use std::fmt;
 
 /// A row of a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayerSummary {
     /// Its name, such as `simple_rnn_1`.
     pub name: String,
-    /// Keras's name of its class.
+    /// The name of Keras's class.
     pub class: &'static str,
-    /// The shape that goes in, `None` standing for any size.
+    /// The shape of its input; `None` stands for any size.
     pub input_shape: Vec<Option<usize>>,
-    /// The shapes that come out.
+    /// The shapes of its outputs.
     pub output_shapes: Vec<Vec<Option<usize>>>,
-    /// Number of weights.
+    /// Number of weight elements.
     pub params: usize,
-    /// What goes into it, by name: inputs of the network and layers before it.
+    /// Its inputs: inputs of the network and outputs of other layers.
     pub connected_to: Vec<ValueRef>,
 }
 
-/// The table that Keras's `summary()` prints; [`fmt::Display`] lays it out.
+/// The table that Keras's `summary()` prints; [`fmt::Display`] formats it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// The model's name.
     pub name: String,
     /// The layers.
     pub layers: Vec<LayerSummary>,
-    /// Number of weights of all layers.
+    /// Number of weight elements of all layers.
     pub total_params: usize,
 }
 
@@ -40,7 +42,7 @@ impl Summary {
 }
 
 impl LayerSummary {
-    /// `(None, 32)`, or a list where there are several outputs.
+    /// The output shape, such as `(None, 32)`; a list if there are several outputs.
     pub fn output_shape(&self) -> String {
         match &self.output_shapes[..] {
             [one] => show(one),
@@ -48,19 +50,19 @@ impl LayerSummary {
         }
     }
 
-    /// `(None, None, 32)`
+    /// The input shape, such as `(None, None, 32)`.
     pub fn input_shape(&self) -> String {
         show(&self.input_shape)
     }
 }
 
-/// A shape as Keras writes it.
+/// A shape in Keras's notation.
 pub(crate) fn show(shape: &[Option<usize>]) -> String {
     let dims: Vec<_> = shape.iter().map(|d| d.map_or("None".into(), |n| n.to_string())).collect();
     format!("({})", dims.join(", "))
 }
 
-/// `322080` as `322,080`.
+/// A number with separators: `322080` becomes `322,080`.
 pub fn thousands(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
@@ -80,7 +82,7 @@ impl fmt::Display for Summary {
             .iter()
             .map(|l| (format!("{} ({})", l.name, l.class), l.output_shape(), thousands(l.params)))
             .collect();
-        // As Keras: where the layers are not one after another.
+        // As in Keras, the column is shown only if the layers are not a chain.
         let before = std::iter::once(None).chain(self.layers.iter().map(|l| Some(&l.name)));
         let chained = |(l, before): (&LayerSummary, Option<&String>)| match &l.connected_to[..] {
             [one] => before.is_none_or(|name| *one == ValueRef::new(name.as_str())),

@@ -1,4 +1,4 @@
-//! A layer at every timestep.
+//! Keras's `TimeDistributed`.
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
@@ -6,17 +6,17 @@ use crate::{LayerConfig, Result, Weights};
 use recurve_graph::ops::{self, Extent};
 use serde::{Deserialize, Serialize};
 
-/// A layer applied to every timestep on its own: `[B, T, …]` as if it were `[B·T, …]`. Keras's
-/// `TimeDistributed`.
+/// Applies a layer to every timestep separately: `[B, T, …]` is run as `[B·T, …]`. Keras's `TimeDistributed`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TimeDistributed {
-    /// The layer.
+    /// The layer that is applied.
     pub layer: Box<LayerConfig>,
 }
 
 impl TimeDistributed {
-    /// `layer` at every timestep.
+    /// Applies `layer` to every timestep.
     pub fn new(layer: impl Into<LayerConfig>) -> Self {
         Self { layer: Box::new(layer.into()) }
     }
@@ -49,7 +49,7 @@ impl LayerModule for TimeDistributed {
         let shape = at_a_timestep(at.name, at.shape)?;
         let rank = self.layer.module().output_shapes(at.name, &shape)?[0].len();
         let inside = Place { shape: &shape, ..*at };
-        // The masks and lengths of the sequences around it say nothing of the sequences in it.
+        // The masks and lengths of the outer sequences do not apply to the inner layer.
         let flow = Flow::new(value, None, false);
         let inner = into.inside(|into| self.layer.module().lower(&inside, &flow, into))?;
         let unfolded = [Extent::Like(0), Extent::Like(1)].into_iter().chain(axes(1, rank)).collect();
@@ -66,11 +66,11 @@ impl LayerModule for TimeDistributed {
         if !self.is_stateful() {
             return Ok(());
         }
-        Err(bad_option(name, "stateful", "remembers a row of the batch, but streams move among rows"))
+        Err(bad_option(name, "stateful", "keeps the state of a row, but streams change their rows"))
     }
 }
 
-/// What a layer inside sees of a shape.
+/// The shape that the inner layer reads.
 fn at_a_timestep(name: &str, shape: &Shape) -> Result<Vec<Option<usize>>> {
     match shape {
         [_, _, _, ..] => Ok([&[None], &shape[2..]].concat()),

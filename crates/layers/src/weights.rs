@@ -10,14 +10,13 @@ use std::path::Path;
 pub struct Weights(BTreeMap<String, Weight>);
 
 impl Weights {
-    /// No weights.
+    /// An empty collection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The tensors of a safetensors file, F32, F16 or BF16. The file is mapped, so that nothing of it is read before
-    /// somebody needs it; it must not be changed while these weights or clones of them are there
-    /// ([`WeightFile::open`]).
+    /// Opens a safetensors file of F32, F16 or BF16 tensors. The file is mapped, so a tensor is read only when it is
+    /// needed. The file must not be changed while these weights or clones of them exist ([`WeightFile::open`]).
     ///
     /// # Errors
     /// [`Error::File`] if it cannot be read, is damaged, or has a tensor of another type.
@@ -25,15 +24,15 @@ impl Weights {
         Ok(Self::try_from(&WeightFile::open(path)?)?)
     }
 
-    /// The bytes of a safetensors file.
+    /// Reads weights from the bytes of a safetensors file.
     ///
     /// # Errors
-    /// As [`Self::open`]; they name "bytes in memory" as their file.
+    /// As [`Self::open`]; the errors name "bytes in memory" as the file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
         Ok(Self::try_from(&WeightFile::from_bytes(bytes)?)?)
     }
 
-    /// The weights whose names begin with `prefix` and a dot, under what is left of their names.
+    /// The weights whose names start with `prefix` and a dot, without that part of their names.
     #[must_use]
     pub fn under(&self, prefix: &str) -> Self {
         let rest = |name: &str| Some(name.strip_prefix(prefix)?.strip_prefix('.')?.to_owned());
@@ -43,7 +42,7 @@ impl Weights {
     /// Adds or replaces a weight.
     ///
     /// # Errors
-    /// [`Error::WeightShape`] if `data` does not have the elements of `shape`.
+    /// [`Error::WeightShape`] if `data` does not match `shape`.
     pub fn insert(&mut self, name: impl Into<String>, shape: &[usize], data: Vec<f32>) -> Result<()> {
         let (name, got) = (name.into(), data.len());
         let Ok(weight) = Weight::new(shape, data) else {
@@ -58,17 +57,17 @@ impl Weights {
         self.0.get(name)
     }
 
-    /// Names and weights, in order of names.
+    /// Names and weights, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Weight)> {
         self.0.iter().map(|(n, w)| (n.as_str(), w))
     }
 
-    /// Number of elements of all weights.
+    /// Total number of elements of all weights.
     pub fn count(&self) -> usize {
         self.0.values().map(Weight::count).sum()
     }
 
-    /// The weight with this name, which must have this shape.
+    /// The weight with this name; it must have this shape.
     ///
     /// # Errors
     /// [`Error::MissingWeight`] or [`Error::WeightShape`].
@@ -80,7 +79,7 @@ impl Weights {
         Ok(w)
     }
 
-    /// The weight with this name.
+    /// The weight with this name; it must exist.
     ///
     /// # Errors
     /// [`Error::MissingWeight`].

@@ -1,4 +1,4 @@
-//! Many to one: is a review good or bad? An LSTM reads the words, its last output decides.
+//! Many to one: is a review positive or negative? An LSTM reads the words, and its last output is classified.
 //!
 //! `cargo run --release --example classifier`
 
@@ -11,8 +11,8 @@ const WORDS: [&str; 16] = [
     "awful",
 ];
 
-/// The probability that each review is a good one. Reviews are padded to one length; the embedding's
-/// `mask_zero` makes the LSTM skip the padding.
+/// The probability that each review is positive. Reviews are padded to the same length; the embedding's `mask_zero`
+/// makes the LSTM skip the padding.
 pub(crate) fn classify(models: &Path, device: &Device, reviews: &[&str]) -> Result<Vec<f32>, Box<dyn Error>> {
     let model = Model::open(models.join("sentiment.safetensors"), device)?;
     let rows: Vec<Vec<&str>> = reviews.iter().map(|r| r.split_whitespace().collect()).collect();

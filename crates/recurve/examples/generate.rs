@@ -1,5 +1,5 @@
-//! One to many: names of stars, letter by letter. Each letter is drawn on the device and goes back in;
-//! nothing is read before the whole batch of names is there.
+//! One to many: names of stars, letter by letter. Each letter is drawn on the device and is the next input; the names
+//! are read back once, at the end.
 //!
 //! `cargo run --release --example generate`
 
@@ -7,10 +7,10 @@ use recurve::{Device, GenerateOptions, Model, Sampling, Tensor};
 use std::error::Error;
 use std::path::Path;
 
-/// The letters by id; `$` ends a name, `^` begins it.
+/// The letters by id; `^` marks the start of a name and `$` its end.
 const LETTERS: &str = "$^abcdefghiklmnoprstuvwxyz";
 
-/// How the names that begin with each of `beginnings`, all of one length, go on for 16 letters.
+/// Continues names by 16 letters. All `beginnings` must have the same length.
 pub(crate) fn continue_names(
     models: &Path,
     device: &Device,
@@ -28,7 +28,7 @@ pub(crate) fn continue_names(
         }
     }
     let prompt = Tensor::from_u32(&ids, &[beginnings.len(), ids.len() / beginnings.len()], device)?;
-    let options = GenerateOptions { max_new_tokens: 16, sampling, seed };
+    let options = GenerateOptions { max_new_tokens: 16, sampling, seed, ..GenerateOptions::default() };
     let (tokens, _) = model.network().generate(&prompt, None, &options)?;
     let text = |row: &[u32]| row.iter().map(|&id| letters[id as usize]).take_while(|c| *c != '$').collect();
     Ok(tokens.to_vec_u32()?.chunks_exact(16).map(text).collect())

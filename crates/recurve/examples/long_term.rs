@@ -1,12 +1,11 @@
-//! Long-term dependencies: how much of a timestep is left in the state after many more? A SimpleRNN
-//! forgets; an LSTM and a GRU whose biases say so do not.
+//! Long-term dependencies: how much does one timestep still influence the state after many more? In a SimpleRNN the
+//! influence disappears; an LSTM and a GRU with suitable biases keep it.
 //!
-//! No training: every cell runs twice over the same sequence, but for a small change in the first
-//! timestep, and what is plotted is how far the two runs are apart after each further timestep, as a
-//! share of the distance after the first. The gates' biases are those of Tallec & Ollivier 2018 for
-//! memories of up to T steps: b_f = ln(u), b_i = -ln(u), u uniform in [1, T - 1]; of the GRU
-//! b_z = ln(u). A SimpleRNN has no such choice: its recurrent weights are orthogonal, the best that is
-//! known for it (Saxe et al. 2013).
+//! There is no training. Every cell runs twice over the same sequence, except for a small change in the first timestep.
+//! The plot shows the distance between the two runs after each further timestep, relative to the distance after the
+//! first. The gates' biases are those of Tallec & Ollivier 2018 for memories of up to T steps: b_f = ln(u), b_i =
+//! -ln(u) with u uniform in [1, T - 1]; for the GRU b_z = ln(u). A SimpleRNN has no such biases; its recurrent weights
+//! are orthogonal, the best known choice (Saxe et al. 2013).
 //!
 //! `cargo run --release --example long_term [FILE.svg]`
 
@@ -21,7 +20,7 @@ const UNITS: usize = 64;
 const FEATURES: usize = 8;
 pub(crate) const STEPS: usize = 300;
 
-/// Pseudo-random numbers in [0, 1) (an LCG; what they are matters little).
+/// Pseudo-random numbers in [0, 1) from a linear congruential generator.
 struct Numbers(u32);
 
 impl Numbers {
@@ -31,7 +30,7 @@ impl Numbers {
     }
 }
 
-/// A layer with fresh weights, its gates' biases set for memories of up to T steps.
+/// A layer with initial weights, and gate biases for memories of up to T steps.
 fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>> {
     let gates = spec.cell.kind.gates();
     let network = Sequential::new()
@@ -45,9 +44,9 @@ fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>
     for j in 0..UNITS {
         let memory = (1.0 + r.next() * (STEPS - 2) as f32).ln();
         match gates {
-            // i and f of an LSTM.
+            // LSTM: the biases of i and f.
             4 => (bias[j], bias[UNITS + j]) = (-memory, memory),
-            // z of a GRU.
+            // GRU: the bias of z.
             3 => bias[UNITS + j] = memory,
             _ => {}
         }
@@ -56,10 +55,10 @@ fn layer(spec: RecurrentSpec, device: &Device) -> Result<Network, Box<dyn Error>
     Ok(Network::new(network.config(), Arc::new(weights), device)?)
 }
 
-/// A cell's name, and a value after each timestep.
+/// The name of a cell, and a value after each timestep.
 type Line = (&'static str, Vec<f64>);
 
-/// For each cell its name, and after each timestep what share of the first one's influence is left.
+/// For each cell, the remaining influence of the first timestep after each further one.
 pub(crate) fn influence(device: &Device) -> Result<Vec<Line>, Box<dyn Error>> {
     let mut r = Numbers(2);
     let x: Vec<f32> = (0..STEPS * FEATURES).map(|_| r.next() * 2.0 - 1.0).collect();
@@ -101,10 +100,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The shares against t, logarithmic.
+/// Plots the influence against t on a logarithmic axis.
 #[allow(dead_code, reason = "the tests include this file and call the function above")]
 fn draw(path: &Path, lines: &[Line]) -> Result<(), Box<dyn Error>> {
-    // Two runs that f32 can no longer tell apart have a distance of zero.
+    // Where the two runs are equal in f32, the distance is zero.
     let floor = 1e-8;
     let area = SVGBackend::new(path, (900, 520)).into_drawing_area();
     area.fill(&WHITE)?;

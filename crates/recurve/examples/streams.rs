@@ -1,5 +1,5 @@
-//! Live audio: many streams through one network, each with a state of its own, joining and leaving while
-//! the others go on.
+//! Live audio: many streams through one network, each with its own state. Streams join and leave while the others
+//! continue.
 //!
 //! `cargo run --release --example streams`
 
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::best()?;
-    // A frame of 42 features in, the probability of speech out.
+    // The input is a frame of 42 features, the output the probability of speech.
     let network = Sequential::new()
         .add(Dense::new(24))
         .add(Gru::new(48).return_sequences(true))
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let began = Instant::now();
     let mut frames = 0;
     for tick in 0..200usize {
-        // Ten join at every tick; each leaves after 50 frames.
+        // Ten streams join at every tick; each leaves after 50 frames.
         live.extend((0..10).map(|_| (streams.join(), 0)));
         let audio: Vec<(StreamId, Vec<f32>)> = live
             .iter()

@@ -1,5 +1,4 @@
-//! Many to many: how is each character of a Chinese sentence read? A bidirectional LSTM gives every
-//! character its label.
+//! Many to many: how is each character of a Chinese sentence pronounced? A bidirectional LSTM labels every character.
 //!
 //! `cargo run --release --example tagger`
 
@@ -7,7 +6,7 @@ use recurve::{Device, Model};
 use std::error::Error;
 use std::path::Path;
 
-/// The characters that have several readings, and the one that each has here.
+/// The characters that have several pronunciations, and the one that the model chooses here.
 pub(crate) fn readings(models: &Path, device: &Device, text: &str) -> Result<Vec<(char, String)>, Box<dyn Error>> {
     let model = Model::open(models.join("g2pm.safetensors"), device)?;
     Ok(model.read_text(text)?.into_iter().map(|r| (r.character, r.label)).collect())

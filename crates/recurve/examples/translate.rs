@@ -1,5 +1,5 @@
-//! Encoder and decoder: numbers in words become digits. The encoder's last state is the decoder's
-//! first, and the decoder goes on by itself, all on the device.
+//! Encoder and decoder: numbers written as words become digits. The encoder's final state is the decoder's initial
+//! state; the decoder generates digits on the device.
 //!
 //! `cargo run --release --example translate`
 
@@ -39,10 +39,10 @@ const WORDS: [&str; 30] = [
     "ninety",
     "hundred",
 ];
-/// The decoder's tokens by id; `$` ends a number, `^` (1) begins it.
+/// The decoder's tokens by id; `^` (1) marks the start of a number and `$` its end.
 const DIGITS: &str = "$^0123456789";
 
-/// The digits of each number.
+/// The digits of each number, given in words.
 pub(crate) fn translate(models: &Path, device: &Device, numbers: &[&str]) -> Result<Vec<String>, Box<dyn Error>> {
     let encoder = Model::open(models.join("numbers_encoder.safetensors"), device)?;
     let decoder = Model::open(models.join("numbers_decoder.safetensors"), device)?;
@@ -58,7 +58,8 @@ pub(crate) fn translate(models: &Path, device: &Device, numbers: &[&str]) -> Res
     let words = Tensor::from_u32(&ids, &[rows.len(), width], device)?;
     let (_, state) = encoder.network().forward_from(&words, &CallArgs::default(), None)?;
     let begin = Tensor::from_u32(&vec![1; rows.len()], &[rows.len(), 1], device)?;
-    let options = GenerateOptions { max_new_tokens: 4, sampling: Sampling::Greedy, seed: 0 };
+    let options =
+        GenerateOptions { max_new_tokens: 4, sampling: Sampling::Greedy, seed: 0, ..GenerateOptions::default() };
     let (tokens, _) = decoder.network().generate(&begin, Some(&state), &options)?;
     let digits: Vec<char> = DIGITS.chars().collect();
     let text = |row: &[u32]| row.iter().map(|&id| digits[id as usize]).take_while(|c| *c != '$').collect();

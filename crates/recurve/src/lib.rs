@@ -29,9 +29,9 @@ pub use recurve_vocabulary::{
 };
 pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
 
-/// What no program can write, each beside what it can.
+/// What the façade prevents: each example that must not compile stands beside one that does.
 ///
-/// Tensors are what their makers say they are: elements and bounds cannot be set from outside.
+/// The elements of a tensor and the bound of its ids cannot be set from outside.
 /// ```
 /// use recurve::{DType, Device, Tensor};
 /// let t = Tensor::from_f32(&[f32::from_bits(!0)], &[1], &Device::Cpu)?;
@@ -64,7 +64,7 @@ pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
 /// # }
 /// ```
 ///
-/// A GPU tells what it can do, and runs nothing but tensors' operations.
+/// A GPU can be asked for its properties, but it only runs operations on tensors.
 /// ```
 /// # use recurve::Gpu;
 /// # fn f(gpu: &Gpu) {
@@ -90,7 +90,7 @@ pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
 /// use recurve::{gather_rows, strided_copy};
 /// ```
 ///
-/// Candidates are listed by their layer, and show their strategy.
+/// Candidates come from a layer and cannot be changed or made by hand; their strategy can be read.
 /// ```
 /// # use recurve::Candidate;
 /// # fn f(c: Candidate) {

@@ -1,5 +1,4 @@
-//! Holding devices against each other and against the f64 reference, for Recurve's own tests and
-//! for yours.
+//! Comparing devices with each other and with the f64 reference, for Recurve's own tests and for yours.
 //!
 //! ```
 //! use recurve::{Device, HostArray, HostData, Model, Sequential, SimpleRnn, testing};
@@ -23,7 +22,7 @@ use recurve_reference as reference;
 use recurve_vocabulary::round_to_int8;
 use std::fmt;
 
-/// How far a value may be from the truth: `|got - want| <= abs + rel · |want|`.
+/// The allowed error of a value: `|got - want| <= abs + rel · |want|`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tolerance {
     /// Absolute part.
@@ -33,10 +32,10 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// For f32 arithmetic against the f64 reference: 2e-5 each, the bound of the recurrent kernels.
+    /// For f32 arithmetic compared with the f64 reference: 2e-5 each, the error bound of the recurrent kernels.
     pub const F32: Self = Self { abs: 2e-5, rel: 2e-5 };
-    /// For f16 storage: half an ULP of f16 is 5e-4 relative; sums of rounded weights add up to
-    /// some multiples of it.
+    /// For f16 storage: rounding a weight to f16 has a relative error of up to 5e-4, and errors of sums of weights are
+    /// some multiple of that.
     pub const F16: Self = Self { abs: 5e-3, rel: 5e-3 };
 
     /// The same absolute and relative tolerance.
@@ -45,69 +44,69 @@ impl Tolerance {
     }
 }
 
-/// Two arrays that agree.
+/// The result of comparing two arrays that agree.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Agreement {
-    /// Elements compared.
+    /// Number of elements compared.
     pub count: usize,
     /// Largest absolute error.
     pub worst_error: f64,
-    /// Where it is.
+    /// The index of the element with the largest absolute error.
     pub worst_index: usize,
 }
 
-/// Two arrays that do not agree.
+/// Why two arrays do not agree.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mismatch {
     /// They have different numbers of elements.
     #[error("{got} elements, but {want} are expected")]
     Length {
-        /// Elements that came.
+        /// Number of elements of the array under test.
         got: usize,
-        /// Elements wanted.
+        /// Number of elements expected.
         want: usize,
     },
-    /// There is nothing to compare, which proves nothing.
+    /// Both arrays are empty, so there is nothing to compare.
     #[error("there is nothing to compare")]
     Empty,
-    /// A value is NaN or infinite, on either side.
+    /// A value of either array is NaN or infinite.
     #[error("element {index} is {got}, expected {want}: only finite numbers can be compared")]
     NotFinite {
-        /// Where.
+        /// Its index.
         index: usize,
-        /// The value that came.
+        /// The value under test.
         got: f64,
-        /// The value wanted.
+        /// The expected value.
         want: f64,
     },
-    /// Values are too far apart.
+    /// At least one error exceeds the tolerance.
     #[error(
         "element {index} is {got}, expected {want}: the error {error:.3e} exceeds {allowed:.3e} ({wrong} of {count} elements are wrong)"
     )]
     Value {
-        /// Where the worst one is.
+        /// The index of the element that exceeds the tolerance most.
         index: usize,
-        /// The value that came.
+        /// The value under test.
         got: f64,
-        /// The value wanted.
+        /// The expected value.
         want: f64,
         /// Its absolute error.
         error: f64,
-        /// The error allowed there.
+        /// The allowed error of this element.
         allowed: f64,
-        /// How many are wrong.
+        /// Number of elements whose error is too large.
         wrong: usize,
-        /// How many there are.
+        /// Number of elements compared.
         count: usize,
     },
 }
 
-/// Compares what came with the truth.
+/// Compares an array with the expected values.
 ///
 /// # Errors
-/// [`Mismatch`], also for NaN and infinity on either side and for empty arrays: whatever is not
-/// shown to agree does not agree.
+/// [`Mismatch`], also if either side contains NaN or infinity or the arrays are empty.
 pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreement, Mismatch> {
     if got.len() != want.len() {
         return Err(Mismatch::Length { got: got.len(), want: want.len() });
@@ -127,7 +126,7 @@ pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreem
         if error > best.worst_error {
             best = Agreement { worst_error: error, worst_index: index, ..best };
         }
-        // A NaN tolerance allows nothing.
+        // With a NaN tolerance no error is allowed.
         if error > allowed || allowed.is_nan() {
             wrong += 1;
             if worst.is_none() || error - allowed > excess {
@@ -144,14 +143,15 @@ pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreem
     }
 }
 
-/// A layer's outputs on one device against the reference.
+/// The comparison of a layer's first output on one device with the reference.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct LayerCheck {
     /// The layer's name.
     pub layer: String,
     /// The shape of its output.
     pub shape: Vec<usize>,
-    /// How it compares.
+    /// The result of the comparison.
     pub result: Result<Agreement, Mismatch>,
 }
 
@@ -165,33 +165,35 @@ impl fmt::Display for LayerCheck {
     }
 }
 
-/// A device against the reference.
+/// The comparison of one device with the reference.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct DeviceCheck {
-    /// The device.
+    /// The name of the device.
     pub device: String,
     /// Its layers, in order.
     pub layers: Vec<LayerCheck>,
-    /// The first layer that does not agree, run on the device by itself with its inputs from the CPU: whether it is
-    /// wrong, or passes on what came to it. `None` where all agree, and on the CPU.
+    /// The first layer that does not agree, run again on the device with inputs that the CPU computed. It shows whether
+    /// this layer is wrong or its inputs were. `None` if all layers agree, and on the CPU.
     pub alone: Option<LayerCheck>,
 }
 
-/// The outcome of [`cross_check`].
-#[derive(Clone, Debug, PartialEq)]
+/// The result of [`cross_check`].
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct CrossCheck {
     /// The devices, in the order given.
     pub devices: Vec<DeviceCheck>,
 }
 
 impl CrossCheck {
-    /// Whether every layer on every device agrees, and there was at least one.
+    /// Whether at least one layer was compared and all layers agree on all devices.
     pub fn passed(&self) -> bool {
         let mut layers = self.devices.iter().flat_map(|d| &d.layers).peekable();
         layers.peek().is_some() && layers.all(|l| l.result.is_ok())
     }
 
-    /// The largest absolute error; infinite if something did not agree at all.
+    /// The largest absolute error; infinite if an array could not be compared.
     pub fn worst_error(&self) -> f64 {
         self.devices
             .iter()
@@ -218,7 +220,7 @@ impl fmt::Display for CrossCheck {
     }
 }
 
-/// A flat index as one index a dimension.
+/// Converts a flat index to one index per dimension.
 fn place(mut index: usize, shape: &[usize]) -> String {
     let mut at: Vec<usize> = shape
         .iter()
@@ -233,24 +235,24 @@ fn place(mut index: usize, shape: &[usize]) -> String {
     format!("{at:?}")
 }
 
-/// Why a cross-check did not pass.
+/// Why a cross-check failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
     /// A device disagrees with the reference.
     #[error("a device disagrees with the reference:\n{0}")]
     Mismatch(CrossCheck),
-    /// The model could not be run.
+    /// The model could not run.
     #[error(transparent)]
     Run(#[from] Error),
 }
 
-/// Runs `model` on every device, the way [`Model::run`] runs it, and holds every layer's output against the
-/// f64 reference. Inputs are given by name, as to [`Model::run`].
+/// Runs `model` on every device as [`Model::run`] does, and compares the first output of every layer with the f64
+/// reference. Inputs are given by name, as to [`Model::run`].
 ///
 /// # Errors
-/// [`CheckError::Mismatch`] with the whole report if anything disagrees, or there was no device to
-/// check; [`CheckError::Run`] if the model cannot be run.
+/// [`CheckError::Mismatch`] with the whole report if a layer disagrees or there are no devices; [`CheckError::Run`] if
+/// the model cannot run.
 pub fn cross_check(
     model: &Model,
     inputs: &[(&str, HostArray)],
@@ -282,13 +284,12 @@ pub fn cross_check(
     if report.passed() { Ok(report) } else { Err(CheckError::Mismatch(report)) }
 }
 
-/// The first output of every layer, computed by [`recurve_reference`] in f64.
+/// The first output of every layer, computed in f64 by [`recurve_reference`].
 ///
 /// # Errors
-/// [`Error::Input`] if an input is missing or of the wrong kind, [`Error::Run`] if its shape is
-/// wrong.
+/// [`Error::Input`] if an input is missing or of the wrong kind, [`Error::Run`] if its shape is wrong.
 pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<Vec<Vec<f64>>, Error> {
-    // The model's own checks of names and shapes, on the CPU: the reference has none.
+    // The reference checks nothing, so the model's own checks of names and shapes run first.
     let host = model.to_device(&Device::Cpu)?;
     let given = host.inputs(inputs.iter().map(|(n, a)| (*n, a.clone())))?;
     host.network().forward_named_from(&given.named(), &given.args(), None)?;
@@ -304,7 +305,7 @@ pub fn reference_outputs(model: &Model, inputs: &[(&str, HostArray)]) -> Result<
     Ok(evaluate(model.network(), data, lengths.as_deref(), mask)?)
 }
 
-/// The first output of every call of a layer, by the truth that each operator has about itself.
+/// The first output of every call of a layer, computed by the f64 references of the graph's operators.
 fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec<Vec<f64>>, LayerError> {
     let graph = network.graph();
     let single = network.config().inputs.len() == 1;
@@ -322,6 +323,7 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
         let data = match &array.data {
             HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
             HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
+            _ => return None,
         };
         Some(Array::new(&array.shape, data))
     };
@@ -332,7 +334,7 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
     };
     let values = graph.reference(&operands, |name| match weight(name)? {
         (shape, Ok(v)) => Some(Array::new(&shape, v.into_iter().map(f64::from).collect())),
-        // Said by the reference as a weight that is missing.
+        // The reference reports this as a missing weight.
         (_, Err(_)) => None,
     })?;
     let all: Vec<_> = graph.values().collect();
@@ -474,7 +476,7 @@ struct Values {
     shape: Vec<usize>,
     x: Vec<f64>,
     ids: Vec<u32>,
-    /// What layers found to be padding, `[B, T]`.
+    /// The mask that earlier layers computed, `[B, T]`.
     mask: Option<Vec<bool>>,
 }
 
@@ -487,9 +489,14 @@ fn evaluate(
     let mut v = Values { shape: input.shape.clone(), x: Vec::new(), ids: Vec::new(), mask: None };
     match (&input.data, network.input_dtype()) {
         (HostData::Int(x), DType::U32) => v.ids = x.iter().map(|&x| x as u32).collect(),
-        // Through f32, as a run has them.
+        // Rounded to f32 first, as a run does.
         (HostData::Int(x), _) => v.x = x.iter().map(|&x| f64::from(x as f32)).collect(),
         (HostData::Float(x), _) => v.x = x.iter().map(|&x| x.into()).collect(),
+        _ => {
+            let (layer, message) =
+                ("input".to_owned(), "has elements of a type that the reference does not read".into());
+            return Err(LayerError::Option { layer, argument: "data", message });
+        }
     }
     let layers = network.layers().enumerate();
     layers
@@ -501,7 +508,7 @@ fn evaluate(
         .collect()
 }
 
-/// What the caller says is valid.
+/// The valid timesteps that the caller gives.
 #[derive(Clone, Copy, Default)]
 struct Valid<'a> {
     lengths: Option<&'a [usize]>,
@@ -558,7 +565,7 @@ fn layer(
     Ok(())
 }
 
-/// Weights as they are after storage as f16.
+/// The weights after rounding to f16.
 fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<f32> {
     let round = |m: &[f32], rows: usize| -> Vec<f32> {
         match spec.weight_storage {
@@ -570,9 +577,11 @@ fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<
                 m.chunks_mut(k).for_each(round_to_int8);
                 m
             }
+            // A storage type without a definition here gives NaN, which agrees with nothing.
+            _ => vec![f32::NAN; m.len()],
         }
     };
-    // What is no matrix is kept as it is, the u of an IndRNN among them.
+    // Vectors keep f32, the `u` of an IndRNN included.
     let pointwise = spec.cell.kind.is_pointwise();
     let rows = spec.cell.kind.gates() * spec.units;
     DirectionWeights {
@@ -583,8 +592,8 @@ fn rounded(w: &DirectionWeights<f32>, spec: &RecurrentSpec) -> DirectionWeights<
     }
 }
 
-/// The first output of a recurrent layer. With `reading_order` the outputs of a layer that goes backwards
-/// come in the order in which they were computed.
+/// The first output of a recurrent layer. With `reading_order`, the outputs of a layer that reads backwards come in the
+/// order in which they were computed.
 fn recurrent(
     spec: &RecurrentSpec,
     prefix: &str,
@@ -679,7 +688,7 @@ mod tests {
 
     #[test]
     fn an_unwritten_output_is_rejected() {
-        // What tests pre-fill outputs with.
+        // The value with which tests fill outputs beforehand.
         let mut got = vec![-1234.5f32; 4];
         got[..3].copy_from_slice(&[0.5, -1.0, 2.0]);
         let e = compare(&got, &WANT, Tolerance::F32).unwrap_err();

@@ -1,4 +1,4 @@
-//! The library with whichever features it is built. `cargo xtask portability` runs this without any.
+//! Tests of the library with whatever features it is built. `cargo xtask portability` runs them without any.
 
 use recurve::testing::{Tolerance, compare, cross_check};
 use recurve::{Device, Gru, HostArray, HostData, Input, Lstm, Model, Reduction, State, Tensor, Weights, read_array};
@@ -16,7 +16,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&v| v.into()).collect()
 }
 
-/// Stacked and bidirectional modules with initial states, beside PyTorch's own numbers.
+/// Stacked and bidirectional modules with initial states, compared with PyTorch's results.
 #[test]
 fn recurrent_layers_compute_what_pytorch_does() {
     let golden = Weights::open(fixture("pytorch.safetensors")).unwrap();
@@ -50,8 +50,8 @@ fn recurrent_layers_compute_what_pytorch_does() {
     }
 }
 
-/// A model file, arrays in an archive, a graph, all layers of the model: against the package that it comes from, and
-/// layer by layer against the f64 reference.
+/// A model file, arrays of an archive, a graph and all layers of a model: compared with the results of the model's
+/// original implementation, and layer by layer with the f64 reference.
 #[test]
 fn the_trained_model_runs() {
     let array = |name: &str| read_array(&fixture("g2pm.npz"), name).unwrap();
@@ -64,7 +64,7 @@ fn the_trained_model_runs() {
     let step = row / ids.shape[1];
     for (n, &len) in len.iter().enumerate() {
         let valid = n * row..n * row + len as usize * step;
-        // As in `tests/tests/g2pm.rs`.
+        // The same input as in `tests/tests/g2pm.rs`.
         compare(&got[valid.clone()], &wide(&want[valid]), Tolerance { abs: 1e-4, rel: 1e-5 })
             .unwrap_or_else(|e| panic!("sentence {n}: {e}"));
     }
@@ -82,7 +82,7 @@ fn tensors_have_their_operations() {
     assert_eq!(a.argmax(1).unwrap().to_vec_u32().unwrap(), [2, 2]);
 }
 
-/// Nothing is found, and what is asked for by name is refused with the reason.
+/// Without the feature `gpu`, no GPU is found, and one asked for by name is refused with the reason.
 #[cfg(not(feature = "gpu"))]
 #[test]
 fn without_gpus_there_is_the_cpu() {

@@ -6,7 +6,7 @@ use recurve_vocabulary::Activation;
 /// The value of the function at `x`.
 ///
 /// # Panics
-/// If the function has no definition here, which a test looks for.
+/// If the function has no definition here; a test calls it with every function.
 pub fn activate<R: Real>(f: Activation, x: R) -> R {
     let r = R::from_f32;
     match f {

@@ -1,4 +1,4 @@
-//! The products and look-ups around a recurrent layer.
+//! Matrix product, embedding and softmax.
 
 use crate::{Real, activate};
 use recurve_vocabulary::Activation;
@@ -18,7 +18,7 @@ pub fn matmul<R: Real>(a: &[R], b: &[R], bias: &[R], [m, k, n]: [usize; 3], act:
     out
 }
 
-/// Rows of `table` (`[vocabulary, width]`) by id; the result is `[ids.len(), width]`.
+/// Rows of `table` (`[vocabulary, width]`) selected by id; the result is `[ids.len(), width]`.
 pub fn embedding<R: Real>(table: &[R], width: usize, ids: &[u32]) -> Vec<R> {
     ids.iter().flat_map(|&id| table[id as usize * width..][..width].iter().copied()).collect()
 }

@@ -3,47 +3,48 @@
 use crate::{Real, Recurrence, recurrence};
 use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput, Merge};
 
-/// A recurrent layer with its input: cells stacked on each other, in one direction or in both.
+/// A recurrent layer and its input: one or more stacked cells, in one direction or both.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a, R> {
     /// The cell.
     pub cell: Cell,
-    /// H
+    /// Number of hidden units, `H`.
     pub units: usize,
-    /// The weights of each stacked layer, lowest first: one direction, or forward and backward.
+    /// The weights of each stacked layer, lowest first. A layer has one direction, or forward then backward.
     pub weights: &'a [Vec<DirectionWeights<R>>],
-    /// Both directions, joined this way.
+    /// For a layer with both directions, how their outputs are joined; `None` for a layer with one direction.
     pub bidirectional: Option<Merge>,
-    /// The one direction is the backward one.
+    /// Whether a layer with one direction reads backward.
     pub go_backwards: bool,
-    /// The outputs of the backward direction come in the order in which they were computed.
+    /// Whether the outputs of the backward direction come in the order in which they were computed.
     pub reading_order: bool,
-    /// The output of every timestep, not only the last.
+    /// Whether to return the output of every timestep instead of the last one.
     pub return_sequences: bool,
-    /// Input and output are `[T, B, …]`.
+    /// Whether input and output are `[T, B, …]`.
     pub time_major: bool,
-    /// `[B, T, I]`, with `time_major` `[T, B, I]`.
+    /// The input, `[B, T, I]`; with `time_major`, `[T, B, I]`.
     pub x: &'a [R],
-    /// B
+    /// Batch size, `B`.
     pub batch: usize,
-    /// T
+    /// Number of timesteps, `T`.
     pub timesteps: usize,
-    /// I
+    /// Number of input features, `I`.
     pub input_size: usize,
-    /// Valid timesteps of each sequence, `[B]`, or `None` for all.
+    /// Number of valid timesteps of each sequence, `[B]`; `None` for all.
     pub lengths: Option<&'a [usize]>,
-    /// Which timesteps are valid, `[B, T]` whatever the layout of the input, or `None` for all; not together
-    /// with lengths.
+    /// Which timesteps are valid, `[B, T]` whatever the layout of the input; `None` for all. Not together with
+    /// `lengths`.
     pub mask: Option<&'a [bool]>,
-    /// The output at the others.
+    /// The output at timesteps that are not valid.
     pub masked_output: MaskedOutput,
 }
 
-/// The first output of a layer, `[B, T, O]` or of the last timestep `[B, O]`; O is W, the elements of h, or
-/// 2·W where both directions are concatenated. Of two outputs (merge none) it is the forward one.
+/// The first output of a layer: `[B, T, O]`, or `[B, O]` for the last timestep alone. O is the number of elements of h,
+/// or twice that where both directions are concatenated. With merge `None` there are two outputs, of which this is the
+/// forward one.
 ///
-/// The last output of a direction is its final h. Where a mask makes outputs zero it is that of the last
-/// timestep read, which may be zero.
+/// The last output of a direction is its final h. Where a mask makes outputs zero, it is the output of the last
+/// timestep that the direction reads, which may be zero.
 pub fn layer<R: Real>(l: &Layer<'_, R>) -> Vec<R> {
     let (b, t, w) = (l.batch, l.timesteps, l.cell.state_size(l.units));
     let d = if l.bidirectional.is_some() { 2 } else { 1 };
@@ -95,7 +96,7 @@ pub fn layer<R: Real>(l: &Layer<'_, R>) -> Vec<R> {
     if l.time_major { swap(&y, b, t, width) } else { y }
 }
 
-/// The outputs of one direction or of two, of `width` elements a timestep, as one.
+/// Joins the outputs of one or two directions, each of `width` elements per timestep.
 fn merge<R: Real>(how: Option<Merge>, parts: &[Vec<R>], width: usize) -> Vec<R> {
     let both = |f: fn(R, R) -> R| parts[0].iter().zip(&parts[1]).map(|(&a, &b)| f(a, b)).collect();
     match how {
@@ -109,13 +110,13 @@ fn merge<R: Real>(how: Option<Merge>, parts: &[Vec<R>], width: usize) -> Vec<R> 
     }
 }
 
-/// `[a, b, n]` as `[b, a, n]`.
+/// Turns `[a, b, n]` into `[b, a, n]`.
 fn swap<R: Real>(x: &[R], a: usize, b: usize, n: usize) -> Vec<R> {
     (0..a * b * n).map(|i| x[((i / n % a) * b + i / (n * a)) * n + i % n]).collect()
 }
 
-/// Keras's `Masking` over timesteps of `width` features: those whose features all are `value` become zero.
-/// Returns the result and which timesteps are valid.
+/// Keras's `Masking` over timesteps of `width` features: a timestep whose features all equal `value` becomes zero.
+/// Returns the result, and which timesteps are valid.
 pub fn masking<R: Real>(x: &[R], width: usize, value: f32) -> (Vec<R>, Vec<bool>) {
     let padding = R::from_f32(value);
     let valid: Vec<bool> = x.chunks(width).map(|row| row.iter().any(|&x| x != padding)).collect();
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
     use recurve_vocabulary::Activation;
 
-    /// A layer whose outputs are its inputs: one linear unit that forgets.
+    /// A layer that outputs its input: one linear unit whose recurrent weight is zero.
     fn echo(directions: usize, change: impl FnOnce(&mut Layer<'_, f64>)) -> Vec<f64> {
         let same = DirectionWeights { w_ih: vec![1.0], w_hh: vec![0.0], ..DirectionWeights::default() };
         let mut l = Layer {
@@ -156,7 +157,8 @@ mod tests {
 
     #[test]
     fn merges_by_hand() {
-        // Forward ends at the last timestep, backward at the first.
+        // The last output of the forward direction is at the last timestep, that of the backward direction at the
+        // first.
         for (merge, want) in [
             (Merge::Concat, vec![3.0, 1.0, 6.0, 4.0]),
             (Merge::Sum, vec![4.0, 10.0]),
@@ -179,7 +181,7 @@ mod tests {
         };
         assert_eq!(run(false, false, None, true), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(run(false, true, None, true), [3.0, 2.0, 1.0, 6.0, 5.0, 4.0]);
-        // As [T, B] the sequences are 1 3 5 and 2 4 6.
+        // Read as [T, B], the sequences are 1 3 5 and 2 4 6.
         assert_eq!(run(true, false, None, true), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         assert_eq!(run(true, true, None, true), [5.0, 6.0, 3.0, 4.0, 1.0, 2.0]);
         assert_eq!(run(true, true, None, false), [1.0, 2.0]);

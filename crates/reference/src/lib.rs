@@ -1,7 +1,7 @@
-//! The truth: every operation of Recurve as a plain scalar loop, generic over [`f32`] and [`f64`].
+//! The reference: every operation of Recurve as a plain scalar loop, generic over [`f32`] and [`f64`].
 //!
-//! Nothing here is optimised, and of our own packages it uses none but the vocabulary, so what checks a
-//! kernel can never be the kernel.
+//! The code is not optimised. Of Recurve's packages it uses only the vocabulary, so that it shares no code with the
+//! kernels that are checked against it.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The two floating-point types the definitions are instantiated for.
+//! The trait of the two floating-point types that the definitions are generic over.
 
 use core::ops::{Add, Div, Mul, Neg, Sub};
 

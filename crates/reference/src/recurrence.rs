@@ -1,4 +1,4 @@
-//! One recurrent layer in one direction, a step at a time.
+//! One recurrent layer in one direction, computed timestep by timestep.
 
 use crate::{Real, activate};
 use recurve_vocabulary::{Activation, Cell, CellKind, Direction, DirectionWeights, MaskedOutput};
@@ -12,37 +12,37 @@ pub struct Recurrence<'a, R> {
     pub direction: Direction,
     /// The weights.
     pub weights: &'a DirectionWeights<R>,
-    /// `[B, T, I]`
+    /// The input, `[B, T, I]`.
     pub x: &'a [R],
-    /// B
+    /// Batch size, `B`.
     pub batch: usize,
-    /// T
+    /// Number of timesteps, `T`.
     pub timesteps: usize,
-    /// I
+    /// Number of input features, `I`.
     pub input_size: usize,
-    /// H
+    /// Number of hidden units, `H`.
     pub hidden_size: usize,
-    /// `[B, H]` (`[B, P]` with a projection), or `None` for zeros.
+    /// The initial h, `[B, H]` (`[B, P]` with a projection to `P` elements); `None` for zeros.
     pub h0: Option<&'a [R]>,
-    /// `[B, H]`, for an sLSTM c, n and m `[B, 3·H]`, or `None` for zeros; LSTM and sLSTM only.
+    /// The initial c of an LSTM `[B, H]`, or c, n and m of an sLSTM `[B, 3·H]`; `None` for zeros.
     pub c0: Option<&'a [R]>,
-    /// Valid timesteps of each sequence, `[B]`, or `None` for all T.
+    /// Number of valid timesteps of each sequence, `[B]`; `None` for all.
     pub lengths: Option<&'a [usize]>,
-    /// Which timesteps are valid, `[B, T]`, or `None` for all; not together with lengths. The state
-    /// stands still at the others.
+    /// Which timesteps are valid, `[B, T]`; `None` for all. Not together with `lengths`. A timestep that is not valid
+    /// leaves the state unchanged.
     pub mask: Option<&'a [bool]>,
-    /// What the output is where the mask says no: zero, or h as it stands.
+    /// The output at a timestep that the mask excludes: zero, or the unchanged h.
     pub masked_output: MaskedOutput,
 }
 
-/// The results of [`recurrence`]. W is H, or P with a projection.
+/// The results of [`recurrence`]. W is the number of elements of h: H, or P with a projection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecurrenceOutput<R> {
-    /// `[B, T, W]`; zero past the end of a sequence.
+    /// The outputs, `[B, T, W]`; zero past the end of a sequence.
     pub y: Vec<R>,
-    /// `[B, W]`: h after each sequence's last valid step.
+    /// The h of each sequence after its last valid timestep, `[B, W]`.
     pub h: Vec<R>,
-    /// `[B, H]`, for an sLSTM c, n and m `[B, 3·H]`; empty for other cells.
+    /// The final c of an LSTM `[B, H]`, or c, n and m of an sLSTM `[B, 3·H]`; empty for other cells.
     pub c: Vec<R>,
 }
 
@@ -72,7 +72,7 @@ pub struct RecurrenceOutput<R> {
 /// minLSTM f = σ(W_f x + b_f),  i = σ(W_i x + b_i),  n = φ(W_n x + b_n)
 ///         h = f / (f + i) ∘ h + i / (f + i) ∘ n
 ///
-/// sLSTM   ĩ = W_i x + b_i + R_i h,  f̃ = W_f x + b_f + R_f h   (R: a block a head)
+/// sLSTM   ĩ = W_i x + b_i + R_i h,  f̃ = W_f x + b_f + R_f h   (R: one block per head)
 ///         z = φ(W_z x + b_z + R_z h),  o = σ(W_o x + b_o + R_o h)
 ///         l = ln σ(f̃), or f̃ where the forget gate is exponential
 ///         m' = max(l + m, ĩ), but ĩ where n = 0               (the stabilizer)
@@ -81,15 +81,13 @@ pub struct RecurrenceOutput<R> {
 ///         h = o ∘ c / n
 /// ```
 ///
-/// The stabilizer divides c and n alike by e^m, so that h is what `i = e^ĩ` and `f = e^l` would make it. A state
-/// whose n is 0 is empty, and its m says nothing: so the authors' own code has it for the zeros that it begins
-/// with, and bounds f by 1 there.
+/// The stabilizer m divides c and n by the same factor e^m, so h is what `i = e^ĩ` and `f = e^l` would give. Where n is
+/// 0 nothing has been stored, and m is ignored; the authors' code does so for its initial zeros, and limits f to 1.
 ///
-/// With `clip`, the inputs of σ and φ are clamped first, and with `clip_output` that of ψ too; the c
-/// that is carried on is not. With layer normalization, `W_ih x` and `W_hh h` stand for
-/// `LN(W_ih x)` and `LN(W_hh h)`, each normalised over all its G·H elements, and `ψ(c)` for
-/// `ψ(LN(c))`; the c that is carried on is not normalised. With zoneout a share of the old state is
-/// mixed into the new one.
+/// With `clip`, the inputs of σ and φ are clamped first, with `clip_output` that of ψ too; the c passed to the next
+/// timestep is not clamped. With layer normalization, `W_ih x` and `W_hh h` are replaced by `LN(W_ih x)` and `LN(W_hh
+/// h)`, each normalized over all its G·H elements, and `ψ(c)` by `ψ(LN(c))`; the c passed to the next timestep is not
+/// normalized. With zoneout, the new state is a weighted mean of the old state and the one computed here.
 ///
 /// Sources: the ONNX operators `RNN`, `LSTM` and `GRU` (opset 22), the documentation of
 /// `torch.nn.LSTM` and `torch.nn.GRU`, and Hochreiter & Schmidhuber 1997, Gers & Schmidhuber 2000
@@ -111,7 +109,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
     let mut hs = start(a.h0, nw);
     let nc = kind.carried() * nh;
     let mut cs = if nc > 0 { start(a.c0, nc) } else { Vec::new() };
-    // Columns of W_hh, and the first of the units that they belong to, for the row of a unit.
+    // Number of columns of W_hh, and below the first unit whose h the row of a unit reads.
     let columns = kind.columns(nw);
     let first = |row: usize| row % nh / columns * columns;
     let mut y = vec![R::ZERO; nb * nt * nw];
@@ -251,8 +249,8 @@ fn mix<R: Real>(share: f32, old: &[R], new: &mut [R]) {
     new.iter_mut().zip(old).for_each(|(n, &o)| *n = share * o + (R::ONE - share) * *n);
 }
 
-/// `(v - mean) / √(variance + epsilon) ∘ gain + offset`, the variance that of the n elements
-/// themselves; `affine` is gain and offset, `[2, n]`.
+/// `(v - mean) / √(variance + epsilon) ∘ gain + offset`. The variance is that of these n elements (divisor n); `affine`
+/// holds gain and offset, `[2, n]`.
 pub fn layer_norm<R: Real>(v: &mut [R], affine: &[R], epsilon: f32) {
     let n = R::from_f32(v.len() as f32);
     let mean = v.iter().fold(R::ZERO, |s, &v| s + v) / n;
@@ -269,12 +267,12 @@ fn ln_sigmoid<R: Real>(v: R) -> R {
     smaller(v, R::ZERO) - (-v.abs()).exp().ln_1p()
 }
 
-/// The larger of two, NaN if one is.
+/// The larger of two values; NaN if either is NaN.
 fn larger<R: Real>(a: R, b: R) -> R {
     -smaller(-a, -b)
 }
 
-/// The smaller of two, NaN if one is.
+/// The smaller of two values; NaN if either is NaN.
 fn smaller<R: Real>(a: R, b: R) -> R {
     if a < b || a.to_f64().is_nan() { a } else { b }
 }
@@ -291,7 +289,7 @@ fn clip<R: Real>(limit: Option<f32>, v: R) -> R {
 mod tests {
     use super::*;
 
-    /// One head of one unit: what comes out of a stabilizer is what there would be without.
+    /// One unit with one head: the output with the stabilizer equals the output of the plain equations.
     #[test]
     fn a_stabilizer_changes_no_output() {
         for exponential_forget in [false, true] {

@@ -5,27 +5,29 @@ use crate::{Error, Result};
 use core::fmt;
 use std::str::FromStr;
 
-/// Where tensors live and operations run.
+/// The device on which a tensor is stored and operations run. There are no other kinds: a further API for GPUs is a
+/// backend of [`Gpu`].
 #[derive(Clone, Debug)]
 pub enum Device {
     /// The CPU.
     Cpu,
-    /// A GPU, or a software rasteriser that stands in for one. There is none without the feature `gpu`.
+    /// A GPU, or a software implementation of one. Without the feature `gpu` no value of this variant exists.
     Gpu(Gpu),
 }
 
 /// What kind of device an adapter is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum AdapterKind {
-    /// A GPU with memory of its own.
+    /// A GPU with its own memory.
     Discrete,
     /// A GPU that shares memory with the CPU.
     Integrated,
-    /// A GPU lent to a virtual machine.
+    /// A GPU provided to a virtual machine.
     Virtual,
     /// A GPU of unknown kind.
     Other,
-    /// A program on the CPU that behaves like a GPU (lavapipe, SwiftShader, WARP).
+    /// A software implementation that runs on the CPU (lavapipe, SwiftShader, WARP).
     Software,
 }
 
@@ -41,8 +43,9 @@ impl fmt::Display for AdapterKind {
     }
 }
 
-/// An adapter as the system lists it.
+/// An adapter that the system offers.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AdapterSummary {
     /// Name given by the driver.
     pub name: String,
@@ -52,30 +55,30 @@ pub struct AdapterSummary {
     pub driver: String,
     /// Its kind.
     pub kind: AdapterKind,
-    /// Largest storage buffer binding in bytes.
+    /// Size of the largest storage buffer binding, in bytes.
     pub max_binding_bytes: u64,
-    /// Workgroup memory in bytes.
+    /// Size of workgroup memory, in bytes.
     pub max_workgroup_bytes: u32,
-    /// Lanes of a workgroup.
+    /// Largest number of lanes (invocations) of a workgroup.
     pub max_workgroup_lanes: u32,
-    /// Smallest and largest subgroup; 0 where unknown.
+    /// Sizes of the smallest and largest subgroup, in lanes; 0 if unknown.
     pub subgroup: (u32, u32),
-    /// Whether f16 storage is supported.
+    /// Whether f16 can be stored.
     pub f16: bool,
-    /// Whether GPU time can be measured.
+    /// Whether the time that the GPU spends can be measured.
     pub timestamps: bool,
 }
 
-/// A request for a device, as on the command line: `auto`, `cpu`, `gpu`, `gpu:NAME`, `vulkan`,
-/// `metal`, `dx12`, `gl`, or a backend with a name such as `vulkan:llvmpipe`. A name is any part of
-/// the adapter's name, in any case.
+/// A request for a device, as on the command line: `auto`, `cpu`, `gpu`, `gpu:NAME`, `vulkan`, `metal`, `dx12`, `gl`,
+/// or a backend with a name such as `vulkan:llvmpipe`. The name may be any part of the adapter's name; case is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceSelector {
-    /// A real GPU if there is one, else the CPU.
+    /// A hardware GPU if there is one, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
-    /// A GPU of this backend (any if `None`). Without a name a software rasteriser is refused.
+    /// A GPU of this backend, or of any if `None`. A software GPU must be asked for by name.
     Gpu {
         /// `vulkan`, `metal`, `dx12` or `gl`.
         backend: Option<&'static str>,
@@ -118,28 +121,28 @@ fn bad_selector(s: &str) -> Error {
 }
 
 impl Device {
-    /// A real GPU if there is one, else the CPU. A software rasteriser is never picked: native CPU
-    /// code is many times faster.
+    /// A hardware GPU if there is one, else the CPU. A software GPU is never chosen, because Recurve's CPU code is many
+    /// times faster.
     ///
     /// # Errors
-    /// Those of [`Self::check`]; a GPU that cannot be opened counts as none.
+    /// Those of [`Self::check`]. A GPU that cannot be opened is skipped.
     pub fn best() -> Result<Self> {
         Self::open(&DeviceSelector::Auto)
     }
 
-    /// The device that `selector` names; see [`DeviceSelector`] for the forms.
+    /// Opens the device that a text such as `gpu` or `vulkan:llvmpipe` names; see [`DeviceSelector`] for the forms.
     ///
     /// # Errors
-    /// [`Error::Argument`] if the text is not a selector, [`Error::NoDevice`] if nothing matches, as no GPU does
-    /// without the feature `gpu`.
+    /// [`Error::Argument`] if the text is not a selector; [`Error::NoDevice`] if no device matches. Without the feature
+    /// `gpu` no GPU matches.
     pub fn by_name(selector: &str) -> Result<Self> {
         Self::open(&selector.parse()?)
     }
 
-    /// The device that `selector` describes.
+    /// Opens the device that `selector` describes.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] if nothing matches, naming what there is; those of [`Self::check`].
+    /// [`Error::NoDevice`] if no device matches; it names the devices that exist. Those of [`Self::check`].
     pub fn open(selector: &DeviceSelector) -> Result<Self> {
         if cfg!(all(target_arch = "wasm32", feature = "gpu")) && *selector != DeviceSelector::Cpu {
             return Err(Error::Unsupported {
@@ -151,9 +154,9 @@ impl Device {
         gpu::block_on(Self::open_async(selector))
     }
 
-    /// [`Self::open`] for an executor: what has to be used in a browser, where nothing can block. On other targets
-    /// drivers are loaded on the calling thread, and compile there too; only what the device itself has to
-    /// run is waited for. See [`Tensor::to_vec_async`](crate::Tensor::to_vec_async) for what drives it.
+    /// [`Self::open`] as a future, which is required in a browser, where nothing may block. On other targets, drivers
+    /// are loaded and shaders compiled on the calling thread; only the device's own work is awaited. How such a future
+    /// is driven is described at [`Tensor::to_vec_async`](crate::Tensor::to_vec_async).
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -167,12 +170,12 @@ impl Device {
         Ok(device)
     }
 
-    /// Whether the device can be used as the environment wants it. On the CPU `RECURVE_SIMD` may name fewer
-    /// vector instructions than there are (`avx512`, `avx2`, `neon`, `scalar`; empty is as unset), and a name
-    /// that this processor does not know is refused. Opening a device and making a tensor check this too.
+    /// Checks the environment variables that affect the device. On the CPU, `RECURVE_SIMD` may restrict the vector
+    /// instructions (`avx512`, `avx2`, `neon`, `scalar`; empty means unset); other names, and instructions that this
+    /// processor lacks, are refused. Opening a device and making a tensor call this.
     ///
     /// # Errors
-    /// [`Error::Argument`] for such a name.
+    /// [`Error::Argument`] if `RECURVE_SIMD` is refused.
     pub fn check(&self) -> Result<()> {
         match self {
             Self::Cpu => crate::cpu::check_simd(),
@@ -180,26 +183,25 @@ impl Device {
         }
     }
 
-    /// The CPU and every adapter that can be opened, software rasterisers included: what a
-    /// cross-check compares.
+    /// The CPU and every adapter that can be opened, software GPUs included. A cross-check compares these.
     pub fn all() -> Vec<Self> {
         let mut devices = vec![Self::Cpu];
         devices.extend(gpu::block_on(Gpu::open_all()).into_iter().map(Self::Gpu));
         devices
     }
 
-    /// What the system lists through Vulkan, Metal and DX12 (OpenGL is only looked for when a
-    /// selector names `gl`). Listing opens no device. In a browser use [`Self::adapters_async`].
+    /// The adapters of Vulkan, Metal and DX12 (OpenGL is only searched if a selector names `gl`). No device is opened.
+    /// In a browser use [`Self::adapters_async`].
     pub fn adapters() -> Vec<AdapterSummary> {
         gpu::block_on(Self::adapters_async())
     }
 
-    /// [`Self::adapters`] for an executor.
+    /// [`Self::adapters`] as a future.
     pub async fn adapters_async() -> Vec<AdapterSummary> {
         Gpu::adapters().await
     }
 
-    /// The GPU, if it is one.
+    /// The GPU; `None` for the CPU.
     pub fn gpu(&self) -> Option<&Gpu> {
         match self {
             Self::Cpu => None,
@@ -220,7 +222,7 @@ impl Device {
         }
     }
 
-    /// Gives idle memory back to the system.
+    /// Gives unused memory back to the system.
     pub fn trim(&self) {
         match self {
             Self::Cpu => crate::cpu::trim(),
@@ -228,8 +230,8 @@ impl Device {
         }
     }
 
-    /// Buffers made on this device since it was opened (on the CPU: since the program began).
-    /// Unchanged over a call means that the call allocated none.
+    /// The number of buffers made on this device since it was opened (on the CPU, since the program started). If a call
+    /// does not change it, the call allocated no buffer.
     pub fn buffers_made(&self) -> u64 {
         match self {
             Self::Cpu => crate::cpu::buffers_made(),
@@ -237,10 +239,10 @@ impl Device {
         }
     }
 
-    /// Waits until everything recorded so far has run.
+    /// Waits until all recorded operations have run.
     ///
     /// # Errors
-    /// Whatever went wrong in what was recorded.
+    /// Errors of the recorded operations.
     pub fn synchronize(&self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
@@ -248,7 +250,7 @@ impl Device {
         }
     }
 
-    /// [`Self::synchronize`] without blocking the executor.
+    /// [`Self::synchronize`] as a future.
     ///
     /// # Errors
     /// As [`Self::synchronize`].

@@ -1,20 +1,20 @@
-//! Tensors as text, as PyTorch prints them.
+//! Printing tensors in the style of PyTorch.
 
 use crate::{Result, Tensor, concat};
 use core::fmt;
 
-/// A tensor of more elements shows only the ends of its dimensions.
+/// Larger tensors are printed abbreviated: only the ends of long dimensions are shown.
 const MOST: usize = 1000;
 
-/// Elements at each end of a dimension that is not shown as a whole.
+/// Number of elements shown at each end of an abbreviated dimension.
 const EDGE: usize = 3;
 
-/// Characters of a line.
+/// Length of a line in characters.
 const LINE: usize = 80;
 
-/// Elements as PyTorch prints them, then element type, shape and device. Large tensors show three elements at
-/// each end of a dimension. Floats have four digits after the point unless the format says how many
-/// (`{t:.2}`). The elements are read back from a GPU; if that fails, the error stands in their place.
+/// Prints the elements as PyTorch does, then element type, shape and device. A dimension of a large tensor is
+/// abbreviated to three elements at each end. Floats have four digits after the point unless the format says otherwise
+/// (`{t:.2}`). Elements on a GPU are read back; if that fails, the error is printed instead.
 /// ```
 /// use recurve_tensor::{Device, Tensor};
 /// let t = Tensor::from_f32(&[1.0, -2.5, 0.25, 10.0], &[2, 2], &Device::Cpu)?;
@@ -36,7 +36,7 @@ impl fmt::Display for Tensor {
     }
 }
 
-/// The part of a tensor that is shown, and its elements.
+/// The part of a tensor that is printed, and the elements of that part.
 fn shown(t: &Tensor) -> Result<(Tensor, Vec<f64>)> {
     let mut ends = t.clone();
     if t.shape().count() > MOST {
@@ -64,7 +64,7 @@ enum Style {
     Scientific,
 }
 
-/// How all elements of a tensor are written.
+/// The format shared by all elements of a tensor.
 struct Format {
     style: Style,
     digits: usize,
@@ -109,7 +109,8 @@ impl Format {
     }
 }
 
-/// Elements of the shape `dims`, which are the ends of the shape `all`, with brackets around every dimension.
+/// Elements in brackets, one pair per dimension. `dims` is the shape of the elements, which are the ends of a tensor of
+/// shape `all`.
 fn brackets(texts: &[String], dims: &[usize], all: &[usize], width: usize, indent: usize) -> String {
     let Some((&size, inner)) = dims.split_first() else { return texts.concat() };
     let mut parts: Vec<String> = if inner.is_empty() {

@@ -4,6 +4,7 @@ use core::fmt;
 
 /// The type of a tensor's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DType {
     /// 32-bit float, the type of all arithmetic.
     F32,
@@ -14,7 +15,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes of an element.
+    /// Size of an element in bytes.
     pub const fn size(self) -> usize {
         match self {
             Self::F32 | Self::U32 => 4,
@@ -22,7 +23,7 @@ impl DType {
         }
     }
 
-    /// Whether arithmetic is defined on it.
+    /// Whether arithmetic is defined for this type.
     pub const fn is_float(self) -> bool {
         !matches!(self, Self::U32)
     }

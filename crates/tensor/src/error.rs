@@ -16,9 +16,9 @@ pub enum Error {
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// The shape wanted, in words or letters.
+        /// The required shape, in words or letters.
         expected: String,
-        /// The shape that came.
+        /// The shape of the argument.
         got: Shape,
     },
     /// A tensor has the wrong element type for an operation.
@@ -28,12 +28,12 @@ pub enum Error {
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// The element types wanted.
+        /// The required element types.
         expected: &'static str,
-        /// The element type that came.
+        /// The element type of the argument.
         got: DType,
     },
-    /// Operands live on different devices.
+    /// Operands are on different devices.
     #[error(
         "{operation}: `{argument}` is on {got}, but the other operands are on {expected}; move it with `to_device`"
     )]
@@ -44,43 +44,43 @@ pub enum Error {
         argument: &'static str,
         /// The device of the other operands.
         expected: String,
-        /// The device of this one.
+        /// The device of this operand.
         got: String,
     },
-    /// An argument has a value that the operation cannot take.
+    /// An argument has an invalid value.
     #[error("{operation}: `{argument}` {message}")]
     Argument {
         /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// What is wrong, and what would be right.
+        /// What is wrong with the value, and which values are valid.
         message: String,
     },
-    /// An index, such as a token id, points past the end.
+    /// An index, such as a token id, is past the last row.
     #[error("{operation}: `{argument}` contains {index}, but there are only {len} rows (0 to {})", len - 1)]
     Index {
         /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// The largest index that came.
+        /// The largest index in the argument.
         index: u64,
         /// Number of rows.
         len: usize,
     },
-    /// A number is outside of what the element type holds.
-    #[error("{operation}: `{argument}` contains {got} at element {index}, but only {expected} can be held")]
+    /// A number cannot be represented in the element type.
+    #[error("{operation}: `{argument}` contains {got} at element {index}, but only {expected} can be stored")]
     Range {
         /// The operation.
         operation: &'static str,
         /// The argument.
         argument: &'static str,
-        /// The numbers that can be held.
+        /// The numbers that can be represented.
         expected: &'static str,
         /// The first number that cannot.
         got: i64,
-        /// Where it is.
+        /// The index of that number.
         index: usize,
     },
     /// A tensor is larger than the device can hold in one buffer.
@@ -88,36 +88,36 @@ pub enum Error {
     TooLarge {
         /// The operation.
         operation: &'static str,
-        /// Bytes wanted.
+        /// The size that is needed, in bytes.
         bytes: u64,
-        /// Most bytes of one buffer.
+        /// The largest size of a buffer, in bytes.
         limit: u64,
         /// The device.
         device: String,
     },
-    /// An operation would take more workgroups in one dimension of a dispatch than the device can count.
+    /// An operation needs more workgroups in one dimension of a dispatch than the device allows.
     #[error(
         "{operation}: needs {workgroups} workgroups in one dimension of a dispatch, but {device} runs at most {limit}"
     )]
     Workgroups {
         /// The operation.
         operation: &'static str,
-        /// Workgroups wanted.
+        /// The number of workgroups that is needed.
         workgroups: u64,
-        /// Most workgroups in one dimension.
+        /// The largest number of workgroups in one dimension.
         limit: u32,
         /// The device.
         device: String,
     },
-    /// No adapter fits the request.
+    /// No device matches a request.
     #[error("no device matches `{wanted}`; {available}")]
     NoDevice {
         /// The request.
         wanted: String,
-        /// What there is.
+        /// The devices that exist.
         available: String,
     },
-    /// The device lacks a feature.
+    /// The device lacks a required feature.
     #[error("{operation}: {device} does not support {feature}")]
     Unsupported {
         /// The operation.
@@ -132,19 +132,19 @@ pub enum Error {
     OutOfMemory {
         /// The operation.
         operation: &'static str,
-        /// Bytes wanted; 0 if unknown.
+        /// The size that was requested, in bytes; 0 if unknown.
         bytes: u64,
         /// The device.
         device: String,
     },
-    /// The device is gone: unplugged, reset by its driver, or destroyed. Its tensors are lost; a
-    /// new device can be opened.
+    /// The device is lost: unplugged, reset by its driver, or destroyed. Its tensors are lost; a new device can be
+    /// opened.
     #[error("the device was lost: {reason}; open a new one")]
     DeviceLost {
         /// The driver's reason.
         reason: String,
     },
-    /// The GPU API refused a command: a defect of Recurve or of the driver.
+    /// The GPU API rejected a command, which is a bug in Recurve or in the driver.
     #[error("GPU error in {operation}: {message}")]
     Gpu {
         /// The operation.
@@ -155,7 +155,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// An operand that is on another device than the others.
+    /// The error for an operand that is on another device than the others.
     pub fn device(operation: &'static str, argument: &'static str, expected: &Device, got: &Device) -> Self {
         let (expected, mut got) = (expected.to_string(), got.to_string());
         if expected == got {

@@ -1,9 +1,9 @@
-//! The door for Recurve's kernels: tensors to be written, and dispatches.
+//! The interface for Recurve's kernels: tensors whose elements they write, and dispatches.
 //!
-//! It is not part of what users get: the crate `recurve` re-exports the types, but not these traits and
-//! functions, and without them nothing can be written to a tensor that exists. Nothing here can make a GPU
-//! read or write outside its buffers, because [`GpuKernels::record`] refuses a dispatch that would. What is
-//! left to its callers is to write only to tensors that nobody has seen yet.
+//! Users do not get it: the crate `recurve` re-exports the types but not these traits and functions, and without them
+//! the elements of an existing tensor cannot be changed. Nothing here can make a GPU read or write outside its buffers,
+//! because [`GpuKernels::record`] refuses a dispatch that would. Callers must only write to tensors that have not been
+//! handed out yet.
 
 pub use crate::gpu::GpuBuffer;
 #[cfg(feature = "gpu")]
@@ -16,29 +16,28 @@ use crate::gpu::Gpu;
 use crate::{DType, Result, Shape, Tensor};
 use std::sync::Arc;
 
-/// Tensors to be written.
+/// Making tensors whose elements a kernel writes.
 pub trait TensorKernels: Sized {
     /// The buffer of a tensor on a GPU.
     ///
     /// # Panics
-    /// If the tensor is on the CPU; callers have matched the device.
+    /// If the tensor is on the CPU; callers have checked the device.
     fn gpu_buffer(&self) -> &Arc<GpuBuffer>;
 
-    /// A tensor on a GPU with unspecified contents, for a kernel to fill. The bound of a U32 tensor is that of
-    /// its type.
+    /// A tensor on a GPU with unspecified contents, which a kernel is to fill. The bound of a U32 tensor is `u32::MAX`.
     ///
     /// # Errors
     /// [`Error::TooLarge`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
     fn gpu_uninit(gpu: &Gpu, shape: Shape, dtype: DType, operation: &'static str) -> Result<Self>;
 
-    /// An f32 tensor on the CPU whose elements `write` sets, every one of them.
+    /// An f32 tensor on the CPU. `write` must set every element.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`]; what `write` returns.
+    /// [`Error::OutOfMemory`]; errors that `write` returns.
     fn cpu_write(shape: Shape, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<Self>;
 
-    /// The bits of a tensor on a GPU taken for another type of the same size. The bound of a U32 tensor is
-    /// that of its type.
+    /// The bits of a tensor on a GPU, read as another element type of the same size. The bound of a U32 tensor is
+    /// `u32::MAX`.
     ///
     /// # Errors
     /// [`Error::DType`] if the sizes differ.

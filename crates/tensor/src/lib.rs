@@ -1,13 +1,13 @@
-//! Devices, tensors and general operations of Recurve.
+//! Recurve's devices, tensors and general operations.
 //!
-//! A [`Tensor`] lives on one [`Device`], the CPU or a GPU. Operations on a GPU are recorded and run
-//! together in one submission when a result is read; nothing is read back before that. Operands on
-//! different devices are an error, never a silent copy.
+//! A [`Tensor`] is on one [`Device`], the CPU or a GPU. Operations on a GPU are recorded, and run together in one
+//! submission when a result is read; nothing is read back before that. Operands on different devices are an error,
+//! never a silent copy.
 //!
-//! NaN: a NaN in an operand comes out as NaN in what depends on it, and `argmax` and `sample` give its
-//! place. WGSL lets drivers assume that NaN does not occur, so the shaders ask an element's bits wherever
-//! they would compare it, clamp it or choose by it; that sums and products keep NaN is left to the driver,
-//! and holds on those that the tests run on.
+//! NaN: if an operand contains NaN, everything computed from it is NaN, and `argmax` and `sample` return the index of
+//! the first NaN. WGSL lets drivers assume that NaN does not occur, so the shaders test the bits of an element wherever
+//! they compare, clamp or select. That sums and products keep NaN depends on the driver; it holds on the drivers that
+//! the tests run on.
 
 pub mod bounds;
 pub mod cpu;

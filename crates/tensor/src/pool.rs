@@ -1,12 +1,12 @@
-//! Buffers kept for reuse, for the CPU and for GPUs alike.
+//! A pool of buffers for reuse, used for the CPU and for GPUs.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// Buffers by size class. The pool holds one reference to every buffer it has handed out; a buffer
-/// whose only reference that is can be handed out again. A steady state therefore allocates
-/// nothing, not even a reference count.
+/// Buffers by size class. The pool holds one reference to every buffer that it has handed out. A buffer to which only
+/// the pool has a reference is free and can be handed out again, so repeated calls of the same shapes allocate nothing,
+/// not even a reference count.
 #[derive(Debug)]
 pub(crate) struct Pool<K, B> {
     classes: HashMap<K, Vec<Arc<B>>>,
@@ -14,7 +14,7 @@ pub(crate) struct Pool<K, B> {
     made: u64,
 }
 
-/// Memory that may lie idle before it is given back, whatever is in use.
+/// Size of free buffers, in bytes, that the pool always keeps instead of giving them back to the system.
 const IDLE_ALLOWANCE: u64 = 256 << 20;
 
 impl<K: Copy + Eq + Hash, B> Pool<K, B> {
@@ -22,37 +22,37 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
         Self { classes: HashMap::new(), bytes: 0, made: 0 }
     }
 
-    /// A free buffer of this class for which `fits` holds.
+    /// Takes a free buffer of this class for which `fits` holds.
     pub(crate) fn take(&mut self, class: K, fits: impl Fn(&B) -> bool) -> Option<Arc<B>> {
         let list = self.classes.get_mut(&class)?;
         let free = list.iter().position(|b| Arc::strong_count(b) == 1 && fits(b))?;
         Some(list.swap_remove(free))
     }
 
-    /// Keeps a buffer from [`Self::take`] again.
+    /// Returns a buffer that [`Self::take`] gave.
     pub(crate) fn put_back(&mut self, class: K, buffer: Arc<B>) {
         self.classes.entry(class).or_default().push(buffer);
     }
 
-    /// Counts a new buffer of `bytes`, which is to be put back when it may be reused.
+    /// Counts a new buffer of `bytes`, which is returned with [`Self::put_back`] when it can be reused.
     pub(crate) fn count_new(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.made += 1;
     }
 
-    /// Counts a buffer of `bytes` from [`Self::take`], or one counted as new, that does not come back.
+    /// Counts a buffer of `bytes` that was taken or counted as new and will not be returned.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs use it"))]
     pub(crate) fn count_lost(&mut self, bytes: u64) {
         self.bytes -= bytes;
     }
 
-    /// Keeps a new buffer of `bytes`.
+    /// Adds a new buffer of `bytes`.
     pub(crate) fn put_new(&mut self, class: K, buffer: Arc<B>, bytes: u64) {
         self.count_new(bytes);
         self.put_back(class, buffer);
     }
 
-    /// Drops every free buffer; `size` gives the bytes of a buffer. Returns whether any was freed.
+    /// Frees all unused buffers; `size` gives the size of a buffer in bytes. Returns whether any was freed.
     pub(crate) fn trim(&mut self, size: impl Fn(&B) -> u64) -> bool {
         let before = self.bytes;
         for list in self.classes.values_mut() {
@@ -68,8 +68,8 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
         self.bytes < before
     }
 
-    /// Whether idle memory outweighs what is in use, so that a new buffer should rather wait for
-    /// [`Self::trim`].
+    /// Whether the unused buffers are larger than those in use, so that [`Self::trim`] should run before a new buffer
+    /// is made.
     pub(crate) fn is_wasteful(&self, size: impl Fn(&B) -> u64) -> bool {
         if self.bytes < IDLE_ALLOWANCE {
             return false;
@@ -78,13 +78,13 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
         idle > IDLE_ALLOWANCE.max(self.bytes - idle)
     }
 
-    /// Bytes held, in use or not.
+    /// Size of all buffers, used or unused, in bytes.
     #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only GPUs use it"))]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Buffers made since the beginning.
+    /// Number of buffers made since the pool exists.
     pub(crate) fn made(&self) -> u64 {
         self.made
     }

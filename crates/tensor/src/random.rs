@@ -1,4 +1,4 @@
-//! Random tensors. The numbers behind a seed are drawn on the host, so they are the same on every device.
+//! Random tensors. The numbers are drawn on the host, so a seed gives the same tensor on every device.
 
 use crate::cpu::host;
 use crate::{Device, Error, Result, Shape, Tensor};
@@ -7,20 +7,20 @@ use rand::distr::{Distribution, Uniform};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The random numbers behind a seed.
+/// The random number generator for a seed.
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// A normally distributed number (Box-Muller).
+/// Draws a normally distributed number (Box-Muller).
 pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let (u, v): (f64, f64) = (rng.random(), rng.random());
     (-2.0 * (1.0 - u).ln()).sqrt() * (core::f64::consts::TAU * v).cos()
 }
 
 impl Tensor {
-    /// A tensor of f32 elements drawn uniformly from `range`, whose end is not among them. A seed gives the same
-    /// elements on every device.
+    /// A tensor of f32 elements drawn uniformly from `range`, whose end is excluded. A seed gives the same elements on
+    /// every device.
     /// ```
     /// use recurve_tensor::{Device, Tensor};
     /// let t = Tensor::rand_uniform(&[2, 3], -1.0..1.0, 7, &Device::Cpu)?;
@@ -39,7 +39,7 @@ impl Tensor {
             message: format!("is {range:?}: {e}"),
         })?;
         let mut rng = rng(seed);
-        // Rounding reaches the end of a narrow range.
+        // In a narrow range a number may be rounded up to the end, which is excluded.
         Self::drawn(OPERATION, dims, device, || {
             loop {
                 let v = numbers.sample(&mut rng);
@@ -50,8 +50,8 @@ impl Tensor {
         })
     }
 
-    /// A tensor of normally distributed f32 elements with a mean and a standard deviation. A seed gives the same
-    /// elements on every device.
+    /// A tensor of f32 elements drawn from a normal distribution with this mean and standard deviation. A seed gives
+    /// the same elements on every device.
     /// ```
     /// use recurve_tensor::{Device, Tensor};
     /// let t = Tensor::rand_normal(&[1000], 5.0, 0.1, 7, &Device::Cpu)?;

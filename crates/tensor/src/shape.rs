@@ -1,12 +1,12 @@
-//! Shapes: up to six dimensions, kept inline.
+//! Shapes of up to six dimensions, stored inline.
 
 use crate::{Error, Result};
 use core::{fmt, ops::Deref};
 
-/// Most dimensions of a tensor.
+/// Largest number of dimensions of a tensor.
 pub const MAX_RANK: usize = 6;
 
-/// The dimensions of a tensor, outermost first. None is zero, and the bytes of so many elements can be counted.
+/// The dimensions of a tensor, outermost first. None is zero, and the size in bytes does not overflow.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: [usize; MAX_RANK],
@@ -14,25 +14,25 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape with these dimensions, or `None` if there are more than [`MAX_RANK`], one is zero, or the
-    /// bytes of so many elements cannot be counted.
+    /// The shape with these dimensions; `None` if there are more than [`MAX_RANK`], one is zero, or the size in bytes
+    /// overflows.
     pub fn new(dims: &[usize]) -> Option<Self> {
         if dims.len() > MAX_RANK || dims.contains(&0) {
             return None;
         }
-        // Padding with 1 keeps comparison by value, and makes the product of all six the count.
+        // Unused dimensions are 1, so that shapes can be compared by value and the product of all six is the count.
         let mut padded = [1; MAX_RANK];
         padded[..dims.len()].copy_from_slice(dims);
         let bytes = padded.iter().try_fold(4usize, |n, &d| n.checked_mul(d))?;
-        // No allocation may be larger.
+        // Rust allows no larger allocation.
         isize::try_from(bytes).ok()?;
         Some(Self { dims: padded, rank: dims.len() as u8 })
     }
 
-    /// The shape of what an operation makes.
+    /// The shape of an operation's result.
     ///
     /// # Errors
-    /// [`Error::Argument`] where [`Self::new`] has none.
+    /// [`Error::Argument`] where [`Self::new`] gives `None`.
     pub(crate) fn checked(operation: &'static str, dims: &[usize]) -> Result<Self> {
         let bad = |message: String| Error::Argument { operation, argument: "dims", message };
         if dims.contains(&0) {

@@ -1,4 +1,4 @@
-//! Tensors: elements on a device, with a shape.
+//! The type `Tensor`: elements on a device, with a shape.
 
 use crate::cpu::{self, CpuBuffer, host};
 use crate::gpu::{Gpu, GpuBuffer};
@@ -8,11 +8,12 @@ use half::{bf16, f16};
 use std::fmt;
 use std::sync::Arc;
 
-/// Elements on a device, row-major, with a shape. Immutable: operations make new tensors. Cloning
-/// shares the elements.
+/// Elements on a device, row-major, with a shape. A tensor never changes: operations make new tensors. Clones share the
+/// elements.
 ///
-/// `+`, `-`, `*` and `/`, between tensors and with an `f32` on either side, are the methods [`Self::add`] and so
-/// on. Like them they return a [`Result`]: shapes may not fit, and a device may run out of memory.
+/// `+`, `-`, `*` and `/`, between tensors and with an `f32` on either side, are the methods [`Self::add`],
+/// [`Self::sub`], [`Self::mul`] and [`Self::div`]. They return a [`Result`], because shapes may not match and a device
+/// may run out of memory.
 /// ```
 /// use recurve_tensor::{Device, Tensor};
 /// let a = Tensor::from_f32(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &Device::Cpu)?;
@@ -26,8 +27,8 @@ pub struct Tensor {
     shape: Shape,
     dtype: DType,
     storage: Storage,
-    /// For U32: no element is larger than this. Kept on the host, so that look-ups by id can be
-    /// checked without reading the ids back.
+    /// For U32: an upper bound of the elements. It is stored on the host, so that look-ups by id can be checked without
+    /// reading the ids back.
     bound: u32,
 }
 
@@ -41,8 +42,8 @@ impl Tensor {
     /// A tensor of these f32 elements.
     ///
     /// # Errors
-    /// [`Error::Argument`] if `dims` is not the shape of `data` or has a zero, or as [`Device::check`];
-    /// [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the device.
+    /// [`Error::Argument`] if `dims` does not match the length of `data` or contains a zero; those of
+    /// [`Device::check`]; [`Error::TooLarge`], [`Error::OutOfMemory`] and [`Error::DeviceLost`] from the device.
     pub fn from_f32(data: &[f32], dims: &[usize], device: &Device) -> Result<Self> {
         device.check()?;
         let shape = shape_of("Tensor::from_f32", dims, data.len())?;
@@ -69,7 +70,7 @@ impl Tensor {
         }
     }
 
-    /// An f32 tensor of these bf16 elements, each of which is an f32 already.
+    /// An f32 tensor with the values of these bf16 elements; every bf16 is exactly representable as f32.
     /// ```
     /// use recurve_tensor::{DType, Device, Tensor, bf16};
     /// let t = Tensor::from_bf16(&[bf16::from_f32(1.5), bf16::NEG_INFINITY], &[2], &Device::Cpu)?;
@@ -96,7 +97,7 @@ impl Tensor {
         }
     }
 
-    /// A U32 tensor of these indices, which other libraries keep as i64.
+    /// A U32 tensor of these indices, which other libraries store as i64.
     /// ```
     /// use recurve_tensor::{DType, Device, Error, Tensor};
     /// let t = Tensor::from_i64(&[3, 0, 4_294_967_295], &[3], &Device::Cpu)?;
@@ -147,10 +148,10 @@ impl Tensor {
         Self::full(dims, 0.0, dtype, device)
     }
 
-    /// A tensor with one value everywhere. For U32 the value is rounded towards zero.
+    /// A tensor whose elements all have this value. For U32 the value is rounded towards zero.
     ///
     /// # Errors
-    /// As [`Self::from_f32`]; [`Error::Argument`] for U32 if the value is not one of its numbers.
+    /// As [`Self::from_f32`]; [`Error::Argument`] for U32 if the rounded value is outside the range of U32.
     pub fn full(dims: &[usize], value: f32, dtype: DType, device: &Device) -> Result<Self> {
         device.check()?;
         let shape = Shape::checked("Tensor::full", dims)?;
@@ -188,7 +189,7 @@ impl Tensor {
         self.dtype
     }
 
-    /// The device it lives on.
+    /// The device that stores it.
     pub fn device(&self) -> Device {
         match &self.storage {
             Storage::Cpu(_) => Device::Cpu,
@@ -196,21 +197,19 @@ impl Tensor {
         }
     }
 
-    /// The elements as f32 (f16 is widened), read back if they are on a GPU.
+    /// The elements as f32; f16 is converted. If they are on a GPU, they are read back.
     ///
     /// # Errors
-    /// [`Error::DType`] for U32; on a GPU whatever went wrong in what was recorded.
+    /// [`Error::DType`] for U32; on a GPU errors of the recorded commands.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
         self.block_on(self.to_vec_async())
     }
 
-    /// [`Self::to_vec`] without blocking the executor.
+    /// [`Self::to_vec`] as a future.
     ///
-    /// The device wakes it. On native targets a device must be polled for that: the blocking forms do so
-    /// themselves, and for all others a thread does, which is started when one of them has to wait and ends when
-    /// none does. In a browser the browser wakes it. A future that is dropped leaves the device as it was; what was
-    /// recorded runs all the same.
-    ///
+    /// Any executor can run it. On native targets a thread must poll the device: blocking calls do that themselves, and
+    /// for other executors a thread runs while a future waits. In a browser no thread is needed. Dropping the future
+    /// leaves the device as it was; the recorded commands still run.
     /// # Errors
     /// As [`Self::to_vec`].
     pub async fn to_vec_async(&self) -> Result<Vec<f32>> {
@@ -219,7 +218,7 @@ impl Tensor {
         Ok(out)
     }
 
-    /// [`Self::to_vec`] into memory that the caller already has.
+    /// [`Self::to_vec`] into existing memory.
     ///
     /// # Errors
     /// As [`Self::to_vec`]; [`Error::Argument`] if `out` has another length.
@@ -227,7 +226,7 @@ impl Tensor {
         self.block_on(self.read_into_async(out))
     }
 
-    /// [`Self::read_into`] without blocking the executor; see [`Self::to_vec_async`].
+    /// [`Self::read_into`] as a future; see [`Self::to_vec_async`].
     ///
     /// # Errors
     /// As [`Self::read_into`].
@@ -248,7 +247,7 @@ impl Tensor {
         }
     }
 
-    /// [`Self::read_into`] of several tensors; those of one GPU come in one submission.
+    /// [`Self::read_into`] for several tensors; tensors of one GPU are read in one submission.
     ///
     /// # Errors
     /// As [`Self::read_into`].
@@ -260,7 +259,7 @@ impl Tensor {
         }
     }
 
-    /// [`Self::read_many`] without blocking the executor; see [`Self::to_vec_async`].
+    /// [`Self::read_many`] as a future; see [`Self::to_vec_async`].
     ///
     /// # Errors
     /// As [`Self::read_into`].
@@ -285,7 +284,7 @@ impl Tensor {
         }
     }
 
-    /// Runs a future that reads this tensor. On the CPU there is nothing to wait for.
+    /// Runs a future that reads this tensor, blocking if the tensor is on a GPU.
     fn block_on<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
         match &self.storage {
             Storage::Gpu(g, _) => g.block_on(future),
@@ -315,12 +314,12 @@ impl Tensor {
     /// The elements of a U32 tensor.
     ///
     /// # Errors
-    /// [`Error::DType`] unless it is U32; on a GPU whatever went wrong in what was recorded.
+    /// [`Error::DType`] unless it is U32; on a GPU errors of the recorded commands.
     pub fn to_vec_u32(&self) -> Result<Vec<u32>> {
         self.block_on(self.to_vec_u32_async())
     }
 
-    /// [`Self::to_vec_u32`] without blocking the executor; see [`Self::to_vec_async`].
+    /// [`Self::to_vec_u32`] as a future; see [`Self::to_vec_async`].
     ///
     /// # Errors
     /// As [`Self::to_vec_u32`].
@@ -343,7 +342,7 @@ impl Tensor {
         }
     }
 
-    /// The elements rounded to bf16, ties to even; above the largest bf16 they become infinite.
+    /// The elements rounded to bf16, ties to even; values beyond the largest bf16 become infinite.
     /// ```
     /// use recurve_tensor::{Device, Tensor, bf16};
     /// let t = Tensor::from_f32(&[1.0, 1.0 + 1.0 / 256.0], &[2], &Device::Cpu)?;
@@ -371,7 +370,7 @@ impl Tensor {
         Ok(out)
     }
 
-    /// The same elements on another device; the same tensor if it is there already.
+    /// The same elements on another device. Returns the same tensor if it is on that device already.
     ///
     /// # Errors
     /// As [`Self::to_vec`] and [`Self::from_f32`].
@@ -391,7 +390,7 @@ impl Tensor {
         }
     }
 
-    /// The same elements in another shape. Nothing is copied.
+    /// The same elements with another shape. Nothing is copied.
     ///
     /// # Errors
     /// [`Error::Shape`] if the number of elements differs.
@@ -412,7 +411,7 @@ impl Tensor {
         if ok { Ok(()) } else { Err(Error::DType { operation, argument, expected, got: self.dtype }) }
     }
 
-    /// Fails unless `other` is on the same device.
+    /// Checks that `other` is on the same device.
     ///
     /// # Errors
     /// [`Error::Device`].
@@ -428,7 +427,7 @@ impl Tensor {
         self.bound
     }
 
-    /// Only for whoever has written the elements, or knows who has.
+    /// Sets the bound. The caller must know that no element is larger.
     pub(crate) fn with_bound(mut self, bound: u32) -> Self {
         self.bound = bound;
         self
@@ -482,7 +481,7 @@ impl Tensor {
         Ok(Self { shape, dtype: DType::F16, storage: Storage::Cpu(b), bound: 0 })
     }
 
-    /// `write` sets every element, to no more than `bound`.
+    /// A U32 tensor on the CPU. `write` must set every element to at most `bound`.
     pub(crate) fn cpu_u32_write(shape: Shape, bound: u32, write: impl FnOnce(&mut [u32])) -> Result<Self> {
         let (b, ()) = cpu::make(DType::U32, shape.count(), |b| match b {
             CpuBuffer::U32(v) => write(v),
@@ -519,12 +518,12 @@ fn read_cpu(b: &CpuBuffer, out: &mut [f32]) {
     }
 }
 
-/// The bound of elements that nobody has looked at.
+/// The bound of elements of which nothing is known.
 fn unknown_bound(dtype: DType) -> u32 {
     if dtype == DType::U32 { u32::MAX } else { 0 }
 }
 
-/// Fails unless a number rounds towards zero to a U32.
+/// Checks that a number, rounded towards zero, is in the range of U32.
 pub(crate) fn check_u32(operation: &'static str, value: f32) -> Result<()> {
     if value > -1.0 && value < 4_294_967_296.0 {
         return Ok(());
@@ -533,7 +532,7 @@ pub(crate) fn check_u32(operation: &'static str, value: f32) -> Result<()> {
     Err(Error::Argument { operation, argument: "value", message })
 }
 
-/// The shape `dims`, which must hold `count` elements.
+/// The shape `dims`, which must have `count` elements.
 fn shape_of(operation: &'static str, dims: &[usize], count: usize) -> Result<Shape> {
     let shape = Shape::checked(operation, dims)?;
     if shape.count() == count {

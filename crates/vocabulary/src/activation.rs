@@ -1,12 +1,12 @@
-//! Activation functions: ONNX's list for recurrent operators, with its alpha and beta.
+//! Activation functions of ONNX's recurrent operators, with their parameters alpha and beta.
 
 use serde::{Deserialize, Serialize};
 
 /// An activation function.
 ///
-/// The list and the defaults of alpha and beta are those of the ONNX operators `RNN`, `GRU` and
-/// `LSTM`; Keras's and PyTorch's functions are special cases (see the constants). Files have the name,
-/// and alpha and beta where the function has them.
+/// The list and the defaults of alpha and beta are those of the ONNX operators `RNN`, `GRU` and `LSTM`. The functions
+/// of Keras and PyTorch are special cases; some have constants below. Model files store the name, and alpha and beta of
+/// the functions that have them.
 #[derive(Clone, Copy, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -40,8 +40,8 @@ pub enum Activation {
         /// Slope below zero.
         alpha: f32,
     },
-    /// `x` if `x > alpha`, else `0`: the operator `ThresholdedRelu`, and ONNX Runtime in recurrent
-    /// operators. Their own text says `x >= alpha`: [`Self::thresholded_relu_from`].
+    /// `x` if `x > alpha`, else `0`, as in the operator `ThresholdedRelu` and in ONNX Runtime's recurrent operators.
+    /// The text of the recurrent operators says `x >= alpha`: [`Self::thresholded_relu_from`].
     ThresholdedRelu {
         /// Threshold.
         alpha: f32,
@@ -62,8 +62,8 @@ pub enum Activation {
     Softsign,
     /// `ln(1 + e^x)`
     Softplus,
-    /// `x + 0.5` if `x >= 0`, else sigmoid(x): positive and monotonic, the g of the minimal cells
-    /// in log-space (Feng et al. 2024, appendix B). Not in ONNX's list.
+    /// `x + 0.5` if `x >= 0`, else sigmoid(x). It is positive and monotonic, and is the candidate's activation g of the
+    /// minimal cells in log-space (Feng et al. 2024, appendix B). Not in ONNX's list.
     Positive,
 }
 
@@ -73,13 +73,13 @@ impl Activation {
     /// Keras 3's and PyTorch's `hard_sigmoid`: `clamp(x / 6 + 0.5, 0, 1)`.
     pub const HARD_SIGMOID_KERAS3: Self = Self::HardSigmoid { alpha: 1.0 / 6.0, beta: 0.5 };
 
-    /// `x` if `x >= alpha`, else `0`: ThresholdedRelu by the letter of ONNX's recurrent operators. It is
-    /// the one whose threshold is the next lower f32, which is the same for every f32 x.
+    /// `x` if `x >= alpha`, else `0`: ThresholdedRelu as the text of ONNX's recurrent operators defines it. It is
+    /// stored with the next lower f32 as its threshold, which gives the same result for every f32 x.
     pub const fn thresholded_relu_from(alpha: f32) -> Self {
         Self::ThresholdedRelu { alpha: alpha.next_down() }
     }
 
-    /// Each function once, by its [`Self::code`], with ONNX's alpha and beta.
+    /// Every function once, in the order of [`Self::code`], with ONNX's defaults of alpha and beta.
     pub const ALL: [Self; 13] = [
         Self::Linear,
         Self::Sigmoid,
@@ -96,7 +96,7 @@ impl Activation {
         Self::Positive,
     ];
 
-    /// The number by which shaders know the function: its case in `shared/activations.wgsl`.
+    /// The number that shaders use for this function: its case in `shared/activations.wgsl`.
     pub const fn code(self) -> u32 {
         match self {
             Self::Linear => 0,
@@ -115,7 +115,7 @@ impl Activation {
         }
     }
 
-    /// Alpha and beta; zero where the function has none.
+    /// Alpha and beta; zero where the function does not have them.
     pub const fn parameters(self) -> [f32; 2] {
         match self {
             Self::HardSigmoid { alpha, beta } | Self::Affine { alpha, beta } | Self::ScaledTanh { alpha, beta } => {

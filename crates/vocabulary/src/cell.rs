@@ -1,10 +1,10 @@
 //! What a recurrent cell computes, as data.
 
-use crate::Activation;
 use crate::file::CellFile;
+use crate::{Activation, Rest};
 use serde::{Deserialize, Serialize};
 
-/// The family of a cell.
+/// The kind of a cell, with the options that change its equations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CellKind {
@@ -15,7 +15,7 @@ pub enum CellKind {
     IndRnn,
     /// Long short-term memory, gates i f g o.
     Lstm {
-        /// Coupled gates: `f = 1 - i` (ONNX `input_forget`). The weights of f are then unused.
+        /// Coupled gates: `f = 1 - i` (ONNX `input_forget`). The weights of f are not used.
         coupled: bool,
     },
     /// Gated recurrent unit, gates r z n.
@@ -29,18 +29,19 @@ pub enum CellKind {
     /// Minimal LSTM, gates f i n of the input alone: `h = (f ∘ h + i ∘ n) / (f + i)` (Feng et al.
     /// 2024).
     MinLstm,
-    /// The recurrent core of the xLSTM's sLSTM, gates i f z o, of which i is exponential and f may be (Beck et al.
-    /// 2024). Beside h it carries c, the normalizer n and the stabilizer m.
+    /// The sLSTM of xLSTM without its surrounding block: gates i f z o, where i is exponential and f may be (Beck et
+    /// al. 2024). Its states are h, c, the normalizer n and the stabilizer m.
     SLstm {
-        /// Groups of as many hidden units each; a unit reads the h of its own group only. They divide H.
+        /// Number of heads: groups of equally many hidden units. A unit reads only the h of its own head. Must divide
+        /// the number of hidden units.
         heads: usize,
-        /// f is `exp`, not the sigmoid.
+        /// Whether the forget gate f is exponential instead of a sigmoid.
         exponential_forget: bool,
     },
 }
 
 impl CellKind {
-    /// Number of gates G.
+    /// Number of gates, `G`.
     pub const fn gates(self) -> usize {
         match self {
             Self::Rnn | Self::IndRnn => 1,
@@ -50,13 +51,13 @@ impl CellKind {
         }
     }
 
-    /// Whether no unit reads another's state.
+    /// Whether each unit depends on no other unit's state.
     pub const fn is_pointwise(self) -> bool {
         matches!(self, Self::IndRnn | Self::MinGru | Self::MinLstm)
     }
 
-    /// Elements of `W_hh` for H hidden units whose state has `width` elements: a matrix, of which a unit of an
-    /// sLSTM has its own head's columns only; a vector for an IndRNN, nothing for the minimal cells.
+    /// Number of elements of `W_hh` for `hidden` units whose h has `width` elements: those of a matrix, in which a row
+    /// of an sLSTM has only the columns of its own head; of a vector for an IndRNN; 0 for the minimal cells.
     pub const fn recurrent_weights(self, hidden: usize, width: usize) -> usize {
         match self {
             Self::MinGru | Self::MinLstm => 0,
@@ -65,17 +66,17 @@ impl CellKind {
         }
     }
 
-    /// Columns of `W_hh` where it is a matrix, for a state of `width` elements.
+    /// Number of columns of `W_hh` where it is a matrix, for an h of `width` elements.
     pub const fn columns(self, width: usize) -> usize {
         match self {
-            // No heads are refused elsewhere.
+            // Zero heads are an error, reported elsewhere; here only the division by zero is avoided.
             Self::SLstm { heads, .. } if heads > 0 => width / heads,
             _ => width,
         }
     }
 
-    /// States of H elements that the cell carries beside h: c of an LSTM; c, n and m of an sLSTM. They stand one
-    /// after the other in what is called c.
+    /// How many states of H elements the cell has besides h: c of an LSTM; c, n and m of an sLSTM. They are stored one
+    /// after the other and together called c.
     pub const fn carried(self) -> usize {
         match self {
             Self::Lstm { .. } => 1,
@@ -84,14 +85,13 @@ impl CellKind {
         }
     }
 
-    /// Whether the cell carries a second state c beside h.
+    /// Whether the cell has a second state c besides h.
     pub const fn has_cell_state(self) -> bool {
         self.carried() > 0
     }
 
-    /// The gate whose recurrent bias is not added to the projection of the input, if any: with
-    /// `reset_after` that of a GRU's candidate, which the reset gate multiplies. All other biases of a
-    /// gate are summed.
+    /// The gate whose recurrent bias is not added to the projection of the input, if there is one: with `reset_after`
+    /// the candidate of a GRU, where the reset gate multiplies that bias. For all other gates both biases are summed.
     pub const fn separate_bias(self) -> Option<usize> {
         match self {
             Self::Gru { reset_after: true } => Some(2),
@@ -99,7 +99,7 @@ impl CellKind {
         }
     }
 
-    /// The name of the layer's class, as Keras writes it.
+    /// The name of Keras's class for such a layer.
     pub const fn class_name(self) -> &'static str {
         match self {
             Self::Rnn => "SimpleRNN",
@@ -112,7 +112,7 @@ impl CellKind {
         }
     }
 
-    /// Lower-case name used by the command line and by files.
+    /// The name in lower case, used by the command line and in model files.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rnn => "rnn",
@@ -128,8 +128,9 @@ impl CellKind {
 
 /// The order of the gates along the first axis of a weight matrix.
 ///
-/// Recurve's own order is PyTorch's: LSTM `i f g o`, GRU `r z n`. Files are converted on load.
+/// Recurve's order is PyTorch's: LSTM `i f g o`, GRU `r z n`. Files in another order are converted when they are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GateOrder {
     /// LSTM `i f g o`, GRU `r z n`.
     PyTorch,
@@ -140,14 +141,14 @@ pub enum GateOrder {
 }
 
 impl GateOrder {
-    /// For each gate in Recurve's order, its place in this order.
+    /// For each gate in Recurve's order, its position in this order.
     pub const fn places(self, kind: CellKind) -> &'static [usize] {
         match (kind, self) {
             (CellKind::Rnn | CellKind::IndRnn, _) => &[0],
-            // No framework has these; there is one order.
+            // No framework has these cells, so there is only one order.
             (CellKind::MinGru, _) => &[0, 1],
             (CellKind::MinLstm, _) => &[0, 1, 2],
-            // That of its authors' own code (NX-AI/xlstm).
+            // The order of the authors' code (NX-AI/xlstm).
             (CellKind::SLstm { .. }, _) => &[0, 1, 2, 3],
             (CellKind::Lstm { .. }, Self::Onnx) => &[0, 2, 3, 1],
             (CellKind::Lstm { .. }, _) => &[0, 1, 2, 3],
@@ -156,8 +157,8 @@ impl GateOrder {
         }
     }
 
-    /// Reorders `rows` (G blocks of equal length) from this order to Recurve's. What is left where they are not
-    /// G blocks stays at the end, for whoever checks the length.
+    /// Reorders `rows` (G blocks of equal length) from this order to Recurve's. Elements beyond G equal blocks are kept
+    /// at the end; checking the length is left to the caller.
     pub fn to_native<T: Copy>(self, kind: CellKind, rows: &[T]) -> Vec<T> {
         let block = rows.len() / kind.gates();
         let (blocks, rest) = rows.split_at(block * kind.gates());
@@ -166,15 +167,15 @@ impl GateOrder {
     }
 }
 
-/// Zoneout at inference (Krueger et al. 2016): a unit keeps its share of the old state, the expected
-/// value of what training does at random. In files `[h, c]`.
+/// Zoneout at inference (Krueger et al. 2016): the new state is a mean of old and new state, weighted by the share of
+/// units that training would keep. Stored in files as `[h, c]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "[f32; 2]", into = "[f32; 2]")]
 pub struct Zoneout {
-    /// Share of the old h, in `[0, 1)`.
+    /// Weight of the old h, in `[0, 1)`.
     pub h: f32,
-    /// Share of the old c, in `[0, 1)`; LSTM only. The new h is made of the new c as it was before
-    /// its share of the old one came in.
+    /// Weight of the old c, in `[0, 1)`; LSTM only. The new h is computed from the new c before it is mixed with the
+    /// old one.
     pub c: f32,
 }
 
@@ -190,41 +191,43 @@ impl From<Zoneout> for [f32; 2] {
     }
 }
 
-/// A recurrent cell: everything about it but its sizes and weights. Biases are there if their weights
-/// are.
+/// A recurrent cell: everything except sizes and weights. Whether it has biases is decided by whether the weights
+/// contain them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "CellFile", into = "CellFile")]
 pub struct Cell {
-    /// The family.
+    /// The kind of cell.
     pub kind: CellKind,
-    /// Activations of the gates: LSTM i, f, o; GRU r, z; minimal GRU z; minimal LSTM f, i; sLSTM o in the third
-    /// place, the others as they are. Places beyond the cell's own gates are not used.
+    /// Activations of the gates: LSTM i, f, o; GRU r, z; minimal GRU z; minimal LSTM f, i. For an sLSTM only the third
+    /// is used, for o. Entries beyond the cell's gates are not used.
     pub gates: [Activation; 3],
     /// Activation of the candidate (LSTM g, sLSTM z, the others n), and the only one of a SimpleRNN.
     pub candidate: Activation,
-    /// Activation of the cell state on its way out (LSTM only).
+    /// Activation of the cell state c before the output gate (LSTM only).
     pub output: Activation,
-    /// LSTM: the gates see c, by weights of their own (Gers & Schmidhuber 2000).
+    /// LSTM: peepholes, that is, gates that read c through weights of their own (Gers & Schmidhuber 2000).
     pub peepholes: bool,
-    /// Clamps the inputs of the gates and of the candidate to `[-clip, clip]`, which is what ONNX
-    /// Runtime does with ONNX's `clip`. The cell state that is carried on is never clamped.
+    /// Clamps the inputs of the gates and of the candidate to `[-clip, clip]`, as ONNX Runtime implements ONNX's
+    /// `clip`. The c passed to the next timestep is never clamped.
     pub clip: Option<f32>,
-    /// LSTM: `clip` clamps the input of the output activation too, as the text of the ONNX operator
-    /// has it ("applied to the input of activations") and ONNX Runtime does not.
+    /// LSTM: `clip` also clamps the input of the output activation, as the text of the ONNX operator says ("applied to
+    /// the input of activations"). ONNX Runtime does not do so.
     pub clip_output: bool,
-    /// LSTM: h is `W_hr` times what the cell puts out, of this many elements (PyTorch's `proj_size`;
-    /// Sak et al. 2014).
+    /// LSTM: h is `W_hr` times the cell's output and has this many elements (PyTorch's `proj_size`; Sak et al. 2014).
     pub projection: Option<usize>,
-    /// Layer normalization with this epsilon (Ba et al. 2016); LSTM, and GRU with reset_after.
+    /// Layer normalization with this epsilon (Ba et al. 2016); LSTM, and GRU with `reset_after`.
     pub layer_norm: Option<f32>,
     /// Zoneout; SimpleRNN, LSTM and GRU.
     pub zoneout: Option<Zoneout>,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Cell {
     /// A SimpleRNN cell with tanh.
     pub const RNN: Self = Self::with_kind(CellKind::Rnn);
-    /// An IndRNN cell with ReLU, as its authors have it.
+    /// An IndRNN cell with ReLU, as in its paper.
     pub const INDRNN: Self = Self { candidate: Activation::Relu, ..Self::with_kind(CellKind::IndRnn) };
     /// An LSTM cell as PyTorch and Keras have it.
     pub const LSTM: Self = Self::with_kind(CellKind::Lstm { coupled: false });
@@ -237,7 +240,7 @@ impl Cell {
     /// A minimal LSTM with a linear candidate.
     pub const MINLSTM: Self = Self { candidate: Activation::Linear, ..Self::with_kind(CellKind::MinLstm) };
 
-    /// An sLSTM cell with one head and a sigmoid as its forget gate.
+    /// An sLSTM cell with one head and a sigmoid forget gate.
     pub const SLSTM: Self = Self::with_kind(CellKind::SLstm { heads: 1, exponential_forget: false });
 
     /// A cell with sigmoid gates, tanh candidate and output, and no options.
@@ -253,10 +256,11 @@ impl Cell {
             projection: None,
             layer_norm: None,
             zoneout: None,
+            rest: Rest(()),
         }
     }
 
-    /// Elements of h for H hidden units.
+    /// Number of elements of h for `hidden` units.
     pub const fn state_size(&self, hidden: usize) -> usize {
         match self.projection {
             Some(p) => p,
@@ -264,8 +268,8 @@ impl Cell {
         }
     }
 
-    /// Elements of the states that the cell carries from one timestep to the next, for H hidden units: h,
-    /// and c if it has one. The c of an sLSTM are its c, n and m one after the other.
+    /// Number of elements of h, and of c if the cell has one, for `hidden` units. The c of an sLSTM is its c, n and m
+    /// one after the other.
     pub const fn state_sizes(&self, hidden: usize) -> (usize, Option<usize>) {
         let carried = self.kind.carried();
         (self.state_size(hidden), if carried > 0 { Some(carried.saturating_mul(hidden)) } else { None })

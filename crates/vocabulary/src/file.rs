@@ -1,10 +1,10 @@
-//! A cell as files have it: flat, with what is usual left out.
+//! How model files store a cell: one flat object without the fields that have their usual value.
 
-use crate::{Activation, Cell, CellKind, Zoneout};
+use crate::{Activation, Cell, CellKind, Rest, Zoneout};
 use serde::{Deserialize, Serialize};
 
-/// The form of a [`Cell`] in files of version 1. `reset_after`, `input_forget`, `num_heads` and
-/// `exponential_forget` may stand beside any kind, and say nothing where the kind has no such option.
+/// The form of a [`Cell`] in model files. `reset_after`, `input_forget`, `num_heads` and `exponential_forget` may be
+/// given for any kind, and have no effect for kinds without that option.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CellFile {
@@ -20,7 +20,7 @@ pub(crate) struct CellFile {
     #[serde(default, skip_serializing_if = "is_no")]
     peepholes: bool,
     recurrent_activation: Activation,
-    /// Where the gates differ, in place of `recurrent_activation`.
+    /// The activation of each gate, if they are not all `recurrent_activation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     gate_activations: Option<[Activation; 3]>,
     activation: Activation,
@@ -37,7 +37,7 @@ pub(crate) struct CellFile {
     zoneout: Option<Zoneout>,
 }
 
-/// The name of a [`CellKind`], whose options stand beside it.
+/// The name of a [`CellKind`] without its options.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -90,6 +90,7 @@ impl From<CellFile> for Cell {
             projection: f.proj_size,
             layer_norm: f.layer_norm,
             zoneout: f.zoneout,
+            rest: Rest(()),
         }
     }
 }
@@ -97,7 +98,7 @@ impl From<CellFile> for Cell {
 impl From<Cell> for CellFile {
     fn from(c: Cell) -> Self {
         let (mut reset_after, mut input_forget, mut num_heads, mut exponential_forget) = (true, false, 1, false);
-        // Every kind by its name: one without would not compile.
+        // A match without a wildcard, so that a new kind does not compile until it has a name here.
         let kind = match c.kind {
             CellKind::Rnn => Kind::Rnn,
             CellKind::IndRnn => Kind::IndRnn,

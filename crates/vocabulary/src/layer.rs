@@ -1,25 +1,25 @@
-//! What a recurrent layer does with its cell over a sequence.
+//! Options of a recurrent layer besides its cell.
 
 use crate::CellKind;
 use serde::{Deserialize, Serialize};
 
-/// The direction in which a sequence is read.
+/// The direction in which a sequence is read. There is no third.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the first timestep to the last.
     Forward,
-    /// From the last valid timestep of each sequence to its first. Outputs stand at the timestep
-    /// they belong to, as in PyTorch and ONNX.
+    /// From the last valid timestep of each sequence to its first. Each output stays at its own timestep, as in PyTorch
+    /// and ONNX.
     Reverse,
 }
 
-/// The output at a timestep that a mask leaves out.
+/// The output at a timestep that a mask excludes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum MaskedOutput {
-    /// Zero: Keras's `zero_output_for_mask`.
+    /// Zero, as Keras's `zero_output_for_mask`.
     #[default]
     Zero,
-    /// h as it stands: Keras's default.
+    /// The unchanged h, as Keras does by default.
     Repeat,
 }
 
@@ -27,26 +27,26 @@ pub enum MaskedOutput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bias {
-    /// None.
+    /// No bias.
     None,
-    /// One, `b_ih` (Keras, but for a GRU with reset_after).
+    /// One bias, `b_ih` (Keras, except a GRU with `reset_after`).
     Single,
-    /// Two, `b_ih` and `b_hh` (PyTorch; Keras's GRU with reset_after).
+    /// Two biases, `b_ih` and `b_hh` (PyTorch; Keras's GRU with `reset_after`).
     Double,
 }
 
 impl Bias {
-    /// The biases of Keras's layers: two where one of them is not summed with the other.
+    /// The biases that Keras's layer has: two for a GRU with `reset_after`, else one.
     pub const fn keras(kind: CellKind) -> Self {
         if kind.separate_bias().is_some() { Self::Double } else { Self::Single }
     }
 }
 
-/// How a bidirectional layer joins its two outputs.
+/// How a bidirectional layer joins the outputs of its directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Merge {
-    /// One after the other, forward first: the last dimension is 2·H.
+    /// Concatenated, forward first: the last dimension is twice as long.
     #[default]
     Concat,
     /// Their sum.
@@ -55,6 +55,6 @@ pub enum Merge {
     Average,
     /// Their elementwise product.
     Multiply,
-    /// Not at all: two outputs, forward first.
+    /// Not joined: two outputs, forward first.
     None,
 }

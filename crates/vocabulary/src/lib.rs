@@ -1,8 +1,8 @@
-//! The words that all of Recurve shares, each defined once: cells with their options, activations,
-//! orders of gates, biases, directions, merges, how weights are stored.
+//! The types that all of Recurve's packages share, each defined once: cells and their options, activations, gate
+//! orders, biases, directions, merge modes, weight storage.
 //!
-//! This is data with the rules that everyone must read alike; nothing here computes a layer. What stands
-//! in model files stands in them as serde has it here.
+//! They are data, with the rules for reading them; nothing here computes a layer. Their serde form is what model files
+//! contain.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ mod activation;
 mod cell;
 mod file;
 mod layer;
+mod rest;
 mod weights;
 
 pub use activation::Activation;

@@ -1,6 +1,6 @@
 //! A layer's weights, where their biases go, and how their matrices are stored.
 
-use crate::CellKind;
+use crate::{CellKind, Rest};
 use serde::{Deserialize, Serialize};
 
 /// Elements of a weight, which are read a part at a time: a large weight in a file need not be in memory as a whole.
@@ -48,7 +48,7 @@ pub struct DirectionWeights<R, M = Vec<R>> {
     pub w_hh: M,
     /// `[G·H]`, or empty for none.
     pub b_ih: Vec<R>,
-    /// `[G·H]`, or empty for none.
+    /// Recurrent bias, `[G·H]`; empty for none.
     pub b_hh: Vec<R>,
     /// LSTM peepholes p_i, p_f, p_o: `[3·H]`, or empty for none.
     pub peepholes: Vec<R>,
@@ -58,8 +58,11 @@ pub struct DirectionWeights<R, M = Vec<R>> {
     pub norm_ih: Vec<R>,
     /// With layer normalization: gain and offset of `W_hh h`, `[2, G·H]`.
     pub norm_hh: Vec<R>,
-    /// With layer normalization, LSTM: gain and offset of c on its way out, `[2, H]`.
+    /// With layer normalization, LSTM: gain and offset of c before the output gate, `[2, H]`.
     pub norm_c: Vec<R>,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 /// No weights. Only with matrices in host memory, so that these are what is meant where nothing else is said.
@@ -94,7 +97,7 @@ impl<M> DirectionWeights<f32, M> {
         at(&self.b_ih, row) + if separate { 0.0 } else { at(&self.b_hh, row) }
     }
 
-    /// The recurrent bias of unit `unit`, `[H]`, that [`Self::projection_bias`] leaves out; zero if it
+    /// The recurrent bias of unit `unit` that [`Self::projection_bias`] leaves out, an element of `[H]`; zero if it
     /// leaves none out.
     pub fn separate_bias(&self, kind: CellKind, hidden: usize, unit: usize) -> f32 {
         kind.separate_bias().map_or(0.0, |gate| at(&self.b_hh, gate * hidden + unit))
@@ -133,24 +136,26 @@ impl DirectionWeights<f32> {
             norm_ih: wide(&self.norm_ih),
             norm_hh: wide(&self.norm_hh),
             norm_c: wide(&self.norm_c),
+            rest: self.rest,
         }
     }
 }
 
-/// An element of values that may not be there.
+/// The element at an index; 0 past the end.
 fn at(values: &[f32], index: usize) -> f32 {
     values.get(index).copied().unwrap_or(0.0)
 }
 
-/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 whatever it is. Vectors stay
+/// How the weight matrices `W_ih`, `W_hh` and `W_hr` are stored. Sums are f32 in every case. Vectors stay
 /// f32: biases, peepholes, normalizations and the u of an IndRNN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum WeightStorage {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to f16, converted in registers: half the memory and half the traffic of a sequence alone.
+    /// Rounded to f16 and converted in registers. Half the memory, and half the memory traffic of a single sequence.
     F16,
     /// A scale for every row of a matrix and integers of 8 bits, `w ≈ scale · q` with |q| ≤ 127: a quarter
     /// of the memory; each weight is off by at most 1/254 of the largest of its row. CPU only.
@@ -168,10 +173,10 @@ impl WeightStorage {
     }
 }
 
-/// The scale of a row of weights as int8: its largest magnitude is 127.
+/// The scale of a row of weights as int8: its largest magnitude becomes 127.
 pub fn int8_scale(row: &[f32]) -> f32 {
     let largest = row.iter().fold(0f32, |m, v| m.max(v.abs()));
-    // A row so small that its scale is nothing is a row of zeros.
+    // If the scale would not be a normal number, the row is stored as zeros.
     if largest < f32::MIN_POSITIVE * 127.0 { 0.0 } else { largest / 127.0 }
 }
 
@@ -180,7 +185,7 @@ pub fn int8(v: f32, scale: f32) -> i8 {
     if scale == 0.0 { 0 } else { (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 }
 }
 
-/// Rounds a row of weights to what is left of it when it is stored as int8.
+/// Rounds a row of weights to the values that int8 storage keeps.
 pub fn round_to_int8(row: &mut [f32]) {
     let scale = int8_scale(row);
     row.iter_mut().for_each(|v| *v = f32::from(int8(*v, scale)) * scale);

@@ -26,7 +26,7 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// The header says of a tensor what cannot be.
+    /// The header's entry for a tensor is wrong.
     #[error("{path}: not a valid safetensors file (tensor `{name}` {message})")]
     Tensor {
         /// The file.
@@ -36,7 +36,7 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
-    /// Two tensors, or two entries of the metadata, have one name.
+    /// Two tensors, or two entries of the metadata, have the same name.
     #[error("{path}: `{name}` is there twice")]
     Twice {
         /// The file.
@@ -54,7 +54,7 @@ pub enum Error {
         /// Its element type.
         got: String,
     },
-    /// A weight is made with more or fewer elements than its shape has.
+    /// The number of elements given for a weight does not match its shape.
     #[error("a weight of shape {shape:?} cannot have {got} elements")]
     Elements {
         /// The shape.
@@ -62,12 +62,12 @@ pub enum Error {
         /// The number of elements that came.
         got: usize,
     },
-    /// There is no memory.
+    /// Out of memory.
     #[error(transparent)]
     Memory(#[from] recurve_tensor::Error),
 }
 
-/// Errors are equal if they say the same.
+/// Two errors are equal if their messages are.
 impl PartialEq for Error {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()

@@ -16,9 +16,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Bytes of a header, at most: enough for a vocabulary of a million words.
+/// Largest size of a header in bytes: enough for a vocabulary of a million words.
 const MAX_HEADER: u64 = 1 << 24;
-/// Tensors, entries of the metadata, bytes of a name and dimensions, at most.
+/// Limits on the numbers of tensors, of metadata entries, of bytes of a name and of dimensions.
 const MAX_TENSORS: usize = 1 << 16;
 const MAX_METADATA: usize = 1 << 10;
 const MAX_NAME: usize = 1 << 8;
@@ -37,17 +37,17 @@ pub struct WeightFile {
 struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// Its bytes within the file.
+    /// The range of its bytes in the file.
     at: Range<usize>,
 }
 
 impl WeightFile {
-    /// Opens a file by mapping it: tensors are read from it when somebody wants their elements. Where the system
-    /// cannot map the file, it is read.
+    /// Opens a file by mapping it: a tensor is read when its elements are needed. If the system cannot map the file, it
+    /// is read.
     ///
-    /// The file must not be changed while this or a [`Weight`] of it is there: its weights would change too, and
-    /// reading beyond the end of a file that was cut short ends the process. To replace it, write another one
-    /// beside it and rename that, as Recurve does itself.
+    /// The file must not be changed while this or a [`Weight`] from it exists: its weights would change too, and reading
+    /// past the end of a file that was shortened ends the process. To replace the file, write another one in the same
+    /// folder and rename that, as Recurve does itself.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Damaged`], [`Error::Tensor`], [`Error::Twice`] and
@@ -63,7 +63,7 @@ impl WeightFile {
         Self::parse(path.into(), bytes)
     }
 
-    /// Takes the bytes of a file.
+    /// Reads a file from its bytes.
     ///
     /// # Errors
     /// As [`Self::open`]; they name "bytes in memory" as their file.
@@ -76,7 +76,7 @@ impl WeightFile {
         &self.path
     }
 
-    /// What the file says beside its tensors.
+    /// The metadata of the file: its `__metadata__` entries.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata
     }
@@ -91,7 +91,7 @@ impl WeightFile {
         self.tensors.get(name).map(|t| &t.shape[..])
     }
 
-    /// A tensor as a weight, if there is one of this name. Its elements stay where they are.
+    /// A tensor as a weight, if there is one with this name. Nothing is copied.
     ///
     /// # Errors
     /// [`Error::DType`] if its elements are not F32, F16 or BF16.
@@ -185,7 +185,7 @@ fn read(mut file: &File, len: u64) -> Result<std::io::Result<Vec<u8>>> {
     Ok(file.read_exact(&mut out).map(|()| out))
 }
 
-/// A tensor as the header has it.
+/// An entry of the header for a tensor.
 #[derive(Deserialize)]
 struct Described {
     dtype: String,
@@ -218,17 +218,17 @@ impl Described {
             Some(_) => {
                 Err(format!("takes {} bytes, which is not the size of shape {:?} of {dtype:?}", to - from, self.shape))
             }
-            None => Err(format!("has shape {:?}, whose size no number holds", self.shape)),
+            None => Err(format!("has shape {:?}, whose size overflows", self.shape)),
         }
     }
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Default)]
 struct Header {
     metadata: HashMap<String, String>,
     tensors: BTreeMap<String, Described>,
-    /// The first name that is there twice, of tensors or in the metadata.
+    /// The first name that occurs twice, among tensors or in the metadata.
     twice: Option<String>,
     /// The tensor that is being read.
     reading: Option<String>,

@@ -1,13 +1,13 @@
-//! Opening files, and quoting them in errors, so that a bad one does no harm.
+//! Opening files, and quoting their contents in errors at limited length.
 
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::path::Path;
 
-/// What errors name in place of a file for bytes in memory.
+/// What error messages call bytes in memory in place of a file name.
 pub const MEMORY: &str = "bytes in memory";
 
-/// Characters of a text from a file that are shown in an error, at most.
+/// Largest number of characters of a file's text that an error shows.
 const SHOWN: usize = 200;
 
 /// The beginning of a text that came from a file, for an error message.
@@ -18,7 +18,7 @@ pub fn short(text: &str) -> String {
     }
 }
 
-/// A message that may quote a text from a file at any length: its beginning, and its end, which says where.
+/// Shortens a message that may quote a long text from a file: keeps its beginning, and its end, which states the place.
 pub fn short_message(message: &str) -> String {
     const END: usize = 150;
     let count = message.chars().count();
@@ -45,9 +45,9 @@ pub fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
 /// reading a pipe or a device may never end.
 ///
 /// # Errors
-/// Those of the system, and whatever is no regular file.
+/// Errors of the operating system, and for anything but a regular file.
 pub fn open(path: &Path) -> io::Result<(File, u64)> {
-    // Asked before opening too, because opening a pipe waits for somebody who writes into it.
+    // Checked before opening too, because opening a pipe waits until another process writes into it.
     regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
     let metadata = file.metadata()?;

@@ -1,5 +1,5 @@
-//! Weights in host memory: elements that their owners share, in memory of their own or in a mapped file, and the
-//! safetensors files that hold them by name.
+//! Weights in host memory: elements shared by their clones, in memory or in a mapped file, and the safetensors files
+//! that contain weights by name.
 
 mod error;
 mod file;

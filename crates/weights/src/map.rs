@@ -7,15 +7,14 @@ use std::ops::Range;
 
 /// Maps a file for reading.
 ///
-/// The file must not be changed while the map is there ([`crate::WeightFile::open`] passes this on to its
-/// callers). If it is changed all the same, what is read from the map is other numbers; if it is cut short,
-/// reading beyond its end ends the process.
+/// The file must not be changed while the map exists ([`crate::WeightFile::open`] passes this on to its callers). If it
+/// is changed, the map yields other numbers; if it is shortened, reading past its end ends the process.
 ///
 /// # Errors
-/// Those of the system, also where it cannot map files or not those of this file system.
+/// Errors of the operating system, also if it cannot map files, or not those of this file system.
 pub(crate) fn map(file: &File) -> io::Result<Mmap> {
-    // SAFETY: that nobody changes the file is asked of the caller above. This crate only reads the map, as bytes
-    // and as floats, for which every pattern of bits is valid.
+    // SAFETY: the documentation requires that nobody changes the file. This crate only reads the map, as bytes and as
+    // floats, for which every bit pattern is valid.
     unsafe { Mmap::map(file) }
 }
 

@@ -96,7 +96,7 @@ pub struct Weight {
     version: u64,
 }
 
-/// Elements that are converted before the memory of the mapped file that they came from is given back.
+/// How many elements are converted at a time before the memory of the mapped file is given back.
 const CHUNK: usize = 1 << 18;
 
 impl Weight {
@@ -150,8 +150,7 @@ impl Weight {
         matches!(self.elements, Elements::Stored(Bytes::Mapped(_), _))
     }
 
-    /// The elements as f32: as they stand where that is possible (f32 at an address that floats may have, on a
-    /// little-endian machine), else converted.
+    /// The elements as f32: borrowed if they are stored as f32, aligned, on a little-endian machine; otherwise converted.
     ///
     /// # Errors
     /// [`recurve_tensor::Error::OutOfMemory`] if they must be converted and there is no memory.

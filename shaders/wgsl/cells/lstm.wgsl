@@ -1,4 +1,5 @@
-// An LSTM's part of a timestep: sums of i f g o; h and c; peepholes p_i p_f p_o, [3, H].
+// An LSTM's part of a timestep: the sums of i f g o; the states h and c; `extra` holds the peepholes p_i p_f p_o, [3,
+// H].
 fn extra_of(at: u32) -> vec3<f32> {
     if HAS_EXTRA { return vec3<f32>(extra[at], extra[at + H], extra[at + 2u * H]); }
     return vec3<f32>();

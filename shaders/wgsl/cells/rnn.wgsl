@@ -1,4 +1,4 @@
-// A SimpleRNN's part of a timestep: one sum; h.
+// A SimpleRNN's part of a timestep: one sum; the state h.
 fn extra_of(at: u32) -> vec3<f32> {
     return vec3<f32>();
 }

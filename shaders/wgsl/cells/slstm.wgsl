@@ -1,10 +1,10 @@
-// An sLSTM's part of a timestep: sums of i f z o; h, and c, n and m beside it.
+// An sLSTM's part of a timestep: the sums of i f z o; the states h, c, n and m.
 fn extra_of(at: u32) -> vec3<f32> {
     return vec3<f32>();
 }
 
-// ln(sigmoid(x)) = min(x, 0) - ln(1 + e), e = e^-|x|. With v = e / (2 + e), at most 1/3, the logarithm is 2 artanh(v):
-// its series to v^13. WGSL's own `log` may be off by 5e-7 near 1.
+// ln(sigmoid(x)) = min(x, 0) - ln(1 + e) with e = e^-|x|. With v = e / (2 + e), which is at most 1/3, the logarithm is
+// 2 artanh(v), computed by its series up to v^13. WGSL's own `log` may be off by 5e-7 near 1.
 fn log_sigmoid(x: f32) -> f32 {
     let e = exp(-min(abs(x), 87.0));
     let v = e / (2.0 + e);
@@ -13,7 +13,7 @@ fn log_sigmoid(x: f32) -> f32 {
     return unless_nan(x, min(x, 0.0) - p * v);
 }
 
-// e^x, and 1 above 0.
+// e^x, or 1 if x is above 0.
 fn exp_up_to_one(x: f32) -> f32 {
     return unless_nan(x, select(exp(clamp(x, -87.0, 0.0)), 0.0, x < -87.0));
 }
@@ -25,7 +25,7 @@ fn cell(sums: vec4<f32>, rest: f32, old: vec4<f32>, parts: vec3<f32>) -> vec4<f3
     let z = candidate_activation(sums.z);
     let o = gate2(sums.w);
     let kept = log_f + old.w;
-    // The larger of what is kept and what comes, NaN if one is; of an empty state what comes.
+    // The stabilizer: the larger of `kept` and `i`, NaN if either is NaN; for an empty state (n = 0) it is `i`.
     let larger = unless_nan(kept, unless_nan(i, max(kept, i)));
     let m = select(larger, i, (bitcast<u32>(old.z) & 0x7fffffffu) == 0u);
     let i_gate = exp_up_to_one(i - m);

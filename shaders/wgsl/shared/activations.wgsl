@@ -1,15 +1,15 @@
-// Activation functions, selected by a constant so that the driver folds the switch away.
-// The codes are those of `Activation::code` on the host.
+// Activation functions, selected by a constant, so that the compiler removes the other branches. The codes are those of
+// `Activation::code` on the host.
 #import nan
 
-// tanh by one exponential of a non-positive number: it cannot overflow, where the built-in gives
-// NaN above about 42 on some drivers. Its error is stated in the tensor package's `bounds.rs`; odd, within [-1, 1].
+// tanh, computed with one exponential of a non-positive number, which cannot overflow; the built-in function gives NaN
+// above about 42 on some drivers. Odd, within [-1, 1]; its error bound is in the tensor package's `bounds.rs`.
 fn safe_tanh(x: f32) -> f32 {
     let e = exp(-2.0 * min(abs(x), 15.0));
     return sign(x) * ((1.0 - e) / (1.0 + e));
 }
 
-// The exponential cannot overflow; below -87 the result is less than any normal number.
+// Cannot overflow; below -87 the result is smaller than any normal number.
 fn safe_sigmoid(x: f32) -> f32 {
     return select(1.0 / (1.0 + exp(-clamp(x, -87.0, 80.0))), 0.0, x < -87.0);
 }

@@ -1,9 +1,9 @@
-// An LSTM or GRU step behind its products, for the cells with layer normalization or a projection:
-// a workgroup per batch row and direction. Requires the workgroup arrays `raw` (W_hh h, then what
-// the cell makes of it) and `partial`, the bindings `projection`, `extra` and `c_state`.
+// A timestep of an LSTM or GRU after its matrix products, for cells with layer normalization or a projection: one
+// workgroup per batch row and direction. Requires the workgroup arrays `raw` (W_hh h, then the results of the gates)
+// and `partial`, and the bindings `projection`, `extra` and `c_state`.
 #import workgroup_sum
 
-// Mean and 1 / √(variance + EPSILON) of the first `count` elements of `raw`.
+// The mean and 1 / √(variance + EPSILON) of the first `count` elements of `raw`.
 fn statistics(lane: u32, count: u32) -> vec2<f32> {
     var sum = 0.0;
     for (var i = lane; i < count; i += WORKGROUP) { sum += raw[i]; }
@@ -16,7 +16,7 @@ fn statistics(lane: u32, count: u32) -> vec2<f32> {
     return vec2<f32>(mean, 1.0 / sqrt(total(lane, sum) / f32(count) + EPSILON));
 }
 
-// Row r of W_hh h, normalised if the cell is.
+// Row r of W_hh h, normalized if the cell has layer normalization.
 fn hidden_part(e: u32, r: u32, norm: vec2<f32>) -> f32 {
     if LAYER_NORM {
         return (raw[r] - norm.x) * norm.y * extra[e + 3u * H + r] + extra[e + (3u + GATES) * H + r];
@@ -24,8 +24,8 @@ fn hidden_part(e: u32, r: u32, norm: vec2<f32>) -> f32 {
     return raw[r];
 }
 
-// One unit up to its new state: c in raw[j] and o in raw[3 H + j] of an LSTM, h in raw[j] of a GRU.
-// Lane and unit are one here, so nobody else reads what is overwritten.
+// Computes one unit up to its new state: for an LSTM c in raw[j] and o in raw[3 H + j], for a GRU h in raw[j]. Each
+// lane reads and writes only its own units, so overwriting is safe.
 fn gates(e: u32, x: u32, cell: u32, j: u32, h_old: f32, norm: vec2<f32>, alive: bool) {
     let first = projection[x + j];
     let second = projection[x + H + j];
@@ -58,7 +58,7 @@ fn gates(e: u32, x: u32, cell: u32, j: u32, h_old: f32, norm: vec2<f32>, alive: 
     }
 }
 
-// What an LSTM's unit puts out, before a projection.
+// The output of an LSTM's unit before a projection.
 fn cell_output(e: u32, j: u32, norm: vec2<f32>) -> f32 {
     var c = raw[j];
     if LAYER_NORM {

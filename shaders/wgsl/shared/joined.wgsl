@@ -1,4 +1,4 @@
-// A sum over the K_SPLIT neighbouring lanes of a unit, the same in each of them.
+// The sum over the K_SPLIT adjacent lanes of a unit; every lane gets it.
 #if SUBGROUPS
 #subgroups
 fn joined(x: f32) -> f32 {

@@ -1,11 +1,11 @@
-// A step of a minimal GRU or LSTM as `h -> (.x) h + (.y)`. Requires the binding `projection`; x is
-// the place of the unit's first gate.
+// A timestep of a minGRU or minLSTM as the map `h -> (.x) h + (.y)`. Requires the binding `projection`; x is the index
+// of the unit's first gate.
 fn minimal_cell(x: u32) -> vec2<f32> {
     let first = gate0(projection[x]);
     if KIND == 2u {
         let i = gate1(projection[x + H]);
         let n = candidate_activation(projection[x + (GATES - 1u) * H]);
-        // Both gates closed so far that f32 shows nothing of them: the quotient must not be NaN.
+        // If both gates round to 0, the quotient must not be NaN.
         let sum = max(first + i, 1e-37);
         return vec2<f32>(first / sum, i / sum * n);
     }

@@ -1,5 +1,5 @@
-// NaN by its bits. WGSL lets a driver assume that no float is NaN, so that comparisons, `min`, `max` and `clamp`
-// make a plausible number of one; it may not assume anything of integers.
+// NaN by its bits. WGSL lets a driver assume that no float is NaN, so comparisons, `min`, `max` and `clamp` may turn a
+// NaN into a number. Integers are not affected.
 fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
@@ -9,7 +9,7 @@ fn unless_nan(x: f32, y: f32) -> f32 {
     return select(y, x, is_nan(x));
 }
 
-// Whether a comes before b where the largest is looked for: NaN comes before every number.
+// Whether a precedes b when looking for the largest element: NaN precedes every number.
 fn is_above(a: f32, b: f32) -> bool {
     return !is_nan(b) && (is_nan(a) || a > b);
 }

@@ -1,5 +1,5 @@
-// The parameters of a product A · B. The rows of A may be spread over two strides, so that a span of
-// timesteps of a [B, T, I] tensor is read in place.
+// The parameters of a product A · B. The rows of A may have two strides, so that a range of timesteps of a [B, T, I]
+// tensor is read in place.
 struct Params {
     m: u32,
     n: u32,
@@ -16,10 +16,11 @@ struct Params {
     b_batch: u32,
     c_batch: u32,
     bias_offset: u32,
-    // Columns of C and of a B that is [k, n], and columns of a B that is [n, k], of which this may be a part.
+    // Number of columns of C and of a B that is [k, n]; number of columns of a B that is [n, k], of which k may be a
+    // part.
     columns: u32,
     depth: u32,
-    // 1: adds to what C holds, 2: a part of k that is not the last.
+    // 1: add to the contents of C; 2: a part of k that is not the last.
     part: u32,
     alpha: f32,
     beta: f32,

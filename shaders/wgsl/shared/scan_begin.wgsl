@@ -1,8 +1,8 @@
-// The beginning of `scan`, inside `main`: its rows and units, its slice of k, h into workgroup
-// memory, and for a software rasteriser the weights into the lane's own array.
+// The beginning of `scan`, inside `main`: determines its rows and units and its slice of k, loads h to workgroup
+// memory, and on a software rasteriser loads the weights to the lane's own array.
 //
-// With SPLIT the lanes of a unit share its k: K_SPLIT slices, in neighbouring lanes where a subgroup adds
-// them up (SUBGROUPS), else UNIT_LANES apart. Every lane of a unit then does the same with the sums.
+// With SPLIT, several lanes share the sum over k of a unit, in K_SPLIT slices. They are adjacent lanes if a subgroup
+// adds their sums (SUBGROUPS), else UNIT_LANES apart. Afterwards every lane of a unit computes the same states.
     let d = group.y;
     let reverse = is_reverse(p.flags, d);
     let from_zero = (p.flags & ZERO_H) != 0u && p.first_step == 0u;
@@ -31,7 +31,7 @@
     let begin = slice * K_SLICE;
 #unroll u UNITS
     let j$u = unit + $uu * UNIT_LANES;
-    // Lanes without a unit run along with the last one where all lanes must meet, and write nothing.
+    // Lanes without a unit repeat the last unit, because all lanes must reach the barriers; they write nothing.
     let jc$u = min(j$u, H - 1u);
     let own$u = j$u < H && slice == 0u;
 #unroll b BATCH_TILE

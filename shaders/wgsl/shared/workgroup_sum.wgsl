@@ -1,5 +1,5 @@
-// The sum of a value over the workgroup, whose lanes are a power of two. Requires the workgroup array
-// `partial` of as many elements.
+// The sum of a value over the workgroup; its number of lanes must be a power of two. Requires the workgroup array
+// `partial` with one element per lane.
 fn total(lane: u32, value: f32) -> f32 {
     partial[lane] = value;
     workgroupBarrier();

@@ -1,6 +1,6 @@
-//! `recurve-conformance onnx [DIR]` runs ONNX cases, `recurve-conformance docs DIR` writes the
-//! generated pages, `recurve-conformance page DIR` only that of all cases. `cargo xtask conformance` and `cargo
-//! xtask docs` call it.
+//! `recurve-conformance onnx [DIR]` runs ONNX cases, `recurve-conformance docs DIR` writes the generated pages,
+//! `recurve-conformance page DIR` writes only the page of all cases. `cargo xtask conformance` and `cargo xtask docs`
+//! call it.
 
 #![forbid(unsafe_code)]
 
@@ -29,8 +29,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs every case below a folder on every path: a line each, and the count last. Whether something ran
-/// and nothing failed.
+/// Runs every case below a folder on every path. Prints a line for each and the counts at the end. Returns whether at
+/// least one case ran and none failed.
 fn onnx(folder: &Path) -> bool {
     let all = cases(folder).unwrap_or_else(|e| {
         eprintln!("{}: {e}", folder.display());
@@ -45,7 +45,7 @@ fn onnx(folder: &Path) -> bool {
                 Some(_) => format!("gpu {}", strategy.name()),
                 None => "cpu".into(),
             };
-            // A case that no path can read is told once a path all the same, so that lines compare.
+            // A case that cannot be read is still printed once per path, so that the lines of two runs can be compared.
             let outcome = match &case {
                 Ok(case) => case.check_readings(&device, strategy, TOLERANCE),
                 Err(e) => Err(e.clone()),
@@ -83,13 +83,14 @@ fn docs(folder: &Path) -> Result<(), String> {
     write(folder, "numerics.md", numerics::document(numerics::Row::worst_seen))
 }
 
-/// Runs every case by every path, writes the page of what came of it, and tells what failed. Whether nothing did.
+/// Runs every case on every path, writes the page with the results and prints the failures. Returns whether there were
+/// none.
 fn page(folder: &Path) -> Result<bool, String> {
-    // What is measured here is no choice of the user's.
+    // Tuning during this run must not change the user's stored choices.
     if std::env::var_os("RECURVE_TUNING_FILE").is_none() {
         return Err("RECURVE_TUNING_FILE must be set, perhaps to nothing: the cases are tuned too".into());
     }
-    // A device of its own, whose counts nobody else adds to.
+    // A separate device, so that other users of the GPU do not change its counters.
     let device = Device::by_name(&format!("{}:{}", gpu().backend(), gpu().name())).map_err(|e| e.to_string())?;
     let runs = conformance::run(&device);
     write(folder, "conformance.md", conformance::document(&runs))?;

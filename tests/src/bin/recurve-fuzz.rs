@@ -1,4 +1,4 @@
-//! `recurve-fuzz cells`: random recurrent layers on every device against the f64 reference. `cargo xtask fuzz
+//! `recurve-fuzz cells`: compares random recurrent layers on every device with the f64 reference. `cargo xtask fuzz
 //! cells` calls it.
 
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ struct Options {
     work: usize,
     plan: Option<Plan>,
     way: Option<String>,
-    /// Ends with the first failure, as it is.
+    /// Whether to stop at the first failure, without simplifying it.
     first: bool,
 }
 
@@ -69,9 +69,9 @@ fn devices(name: &str) -> Result<Vec<Device>, String> {
     Device::by_name(name).map(|d| vec![d]).map_err(|e| e.to_string())
 }
 
-/// What runs now, and how many have run: a plan that never ends has to be told too.
+/// The number of plans run and the current plan, so that a plan that hangs can be printed.
 static CURRENT: Mutex<(u64, Option<String>)> = Mutex::new((0, None));
-/// Seconds.
+/// Seconds after which a plan counts as hanging.
 const HANG: u32 = 120;
 
 fn now(what: Option<String>) {
@@ -83,7 +83,8 @@ fn watch() {
     std::thread::spawn(|| {
         let (mut seen, mut seconds) = (0, 0);
         loop {
-            // Seconds that this thread has slept: while the whole program is stopped, none go by.
+            // Counts the seconds that this thread has slept, so that time during which the whole program is stopped
+            // does not count.
             std::thread::sleep(Duration::from_secs(1));
             let current = CURRENT.lock().expect("nobody panics with it");
             seconds = if current.0 == seen { seconds + 1 } else { 0 };
@@ -150,7 +151,7 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
             if !report.faults.is_empty() && options.plan.is_none() {
-                // Trying simpler plans takes its time, and each of them is short.
+                // Finding simpler plans takes long in total, but each of them is short, so it is not watched.
                 now(None);
                 let smaller = plan.shrink(device);
                 println!("         cargo xtask fuzz cells --device '{}' --plan '{smaller}'", name(device));
@@ -170,7 +171,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(failed || totals.iter().any(|t| t.passed == 0)))
 }
 
-/// The device by the name that finds it again.
+/// The name by which the device can be selected again.
 fn name(device: &Device) -> String {
     match device.gpu() {
         Some(_) => format!("{}:{}", device.backend(), device.name()),

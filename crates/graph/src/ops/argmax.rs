@@ -1,9 +1,9 @@
-//! Where the largest element stands.
+//! The index of the largest element.
 
 use super::check_axis;
 use super::prelude::*;
 
-/// The index of the largest element along `axis`, which is reduced to size 1; the first of several.
+/// The index of the largest element along `axis`, whose size becomes 1. Of equal elements the first counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArgMax {
     /// The axis.

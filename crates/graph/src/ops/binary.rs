@@ -1,9 +1,10 @@
-//! Arithmetic of two operands, elementwise.
+//! Elementwise arithmetic of two operands.
 
 use super::prelude::*;
 
-/// Arithmetic, elementwise, broadcasting as NumPy does.
+/// Elementwise arithmetic, with NumPy's broadcasting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Binary {
     /// `a + b`
     Add,

@@ -1,10 +1,10 @@
-//! Tensors one after another along an axis.
+//! Concatenation along an axis.
 
 use super::check_axis;
 use super::prelude::*;
 use smallvec::SmallVec;
 
-/// The inputs one after another along `axis`.
+/// Concatenates the inputs along `axis`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concat {
     /// The axis.
@@ -23,7 +23,8 @@ impl Operator for Concat {
         check_axis(&sum, self.axis)?;
         for i in 1..inputs.len() {
             let next = required(inputs, i)?;
-            let bad = |sum: &ValueType| Fault::Input(i, format!("like the first but along axis {}, {sum}", self.axis));
+            let bad =
+                |sum: &ValueType| Fault::Input(i, format!("like the first except along axis {}, {sum}", self.axis));
             if next.dtype != sum.dtype || next.rank() != sum.rank() {
                 return Err(bad(&sum));
             }

@@ -1,8 +1,9 @@
-//! The first value that is there.
+//! The first of two optional values that was given.
 
 use super::prelude::*;
 
-/// The first of two optional values that is there: a mask from the caller before one that a layer found.
+/// The first of two optional inputs that was given. Used for masks: one given by the caller takes precedence over one
+/// computed by a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstGiven;
 

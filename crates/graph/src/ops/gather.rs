@@ -1,8 +1,8 @@
-//! Rows of a table by id.
+//! Rows of a table, selected by id.
 
 use super::prelude::*;
 
-/// Rows of a table `[V, W]` by ids of any shape; the result has one dimension more, W.
+/// Rows of a table `[V, W]`, selected by ids of any shape. The result has the shape of the ids, followed by W.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather;
 

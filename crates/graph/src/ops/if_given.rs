@@ -1,9 +1,9 @@
-//! A value that is there only where another is.
+//! A value that exists only if another was given.
 
 use super::prelude::*;
 
-/// `x` where `condition` was given, whatever its elements; else nothing. With [`super::FirstGiven`] behind it, a
-/// choice by which optional inputs a caller gives.
+/// `x` if `condition` was given, whatever its elements; otherwise nothing. Followed by [`super::FirstGiven`] it chooses
+/// between values by which optional inputs the caller gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IfGiven;
 

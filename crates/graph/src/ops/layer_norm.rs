@@ -5,7 +5,7 @@ use super::prelude::*;
 /// `(x - mean) / √(variance + epsilon) ∘ gain + offset` over the last axis (Ba et al. 2016).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerNorm {
-    /// Added to the variance.
+    /// Added to the variance before the square root.
     pub epsilon: f32,
 }
 

@@ -7,9 +7,10 @@ use recurve_vocabulary::Activation;
 /// `y = f(x · W + b)` over the last dimension.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Linear {
-    /// W is `[units, features]`, as PyTorch stores it, not `[features, units]` as Keras and ONNX do.
+    /// Whether W is `[units, features]`, as PyTorch stores it; otherwise it is `[features, units]`, as Keras and ONNX
+    /// do.
     pub transposed: bool,
-    /// f
+    /// The activation function `f`.
     pub activation: Activation,
 }
 

@@ -1,13 +1,14 @@
-//! What differs from the value of padding.
+//! Masks that tell padding from data.
 
 use super::prelude::*;
 
-/// Where there is no padding, as U32: 1 where something differs from the value, else 0. Keras's masks.
+/// A mask as in Keras, of U32: 0 at padding, 1 elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Mask {
-    /// Of ids of any shape, which differ from this one.
+    /// Input: ids of any shape. An id equal to this one is padding.
     Ids(u32),
-    /// Of floats `[…, W]`, in which places any of the W elements differs from this value; the result is `[…]`.
+    /// Input: floats `[…, W]`; output: `[…]`. A position whose W elements all equal this value is padding.
     Features(f32),
 }
 

@@ -1,5 +1,4 @@
-//! The operators, a file each: inputs, the shapes of the outputs, what it does on a device, and its truth in
-//! f64.
+//! The operators, one file each: inputs, shape rule, run on a device, f64 reference.
 
 mod activate;
 mod argmax;
@@ -41,7 +40,7 @@ pub use slice::Slice;
 pub use softmax::Softmax;
 pub use transpose::Transpose;
 
-/// What every operator's file begins with.
+/// What every operator's file imports.
 mod prelude {
     pub(super) use crate::operator::{array, float, ids, one, required};
     pub(super) use crate::{Array, Call, Dim, Fault, Operator, Outputs, Slot, ValueType};
@@ -49,7 +48,7 @@ mod prelude {
     pub(super) use std::any::Any;
 }
 
-/// Whether a type has an axis.
+/// Checks that a type has this axis.
 fn check_axis(t: &ValueType, axis: usize) -> Result<(), Fault> {
     if axis < t.rank() {
         return Ok(());

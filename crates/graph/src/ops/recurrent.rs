@@ -1,4 +1,4 @@
-//! Recurrent layers, stacked and in both directions, as PyTorch's modules have them.
+//! Recurrent layers, stacked and bidirectional, as in PyTorch's modules.
 
 use super::prelude::*;
 use crate::{Data, HostInputs, Packed};
@@ -8,8 +8,8 @@ use recurve_tensor::Device;
 use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput, WeightStorage, int8, int8_scale};
 use smallvec::smallvec;
 
-/// The weights of one direction of one layer, in the order in which a node has them; what a cell does not have is
-/// left out. Gates are in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
+/// The weights of one direction of one layer, in the order of a node's inputs. Those that a cell does not have are left
+/// out. Gates are in Recurve's order (LSTM i f g o, GRU r z n, sLSTM i f z o).
 pub const PARTS: [&str; 9] =
     ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_peephole", "norm_ih", "norm_hh", "norm_c"];
 
@@ -20,48 +20,54 @@ const LENGTHS: usize = 3;
 const MASK: usize = 4;
 const WEIGHTS: usize = 6;
 
-/// A recurrent layer: `num_layers` of them, each reading what the one below returns, each in one or two
-/// directions.
+/// A recurrent layer: `num_layers` stacked layers, each reading the output of the one below, in one or two directions.
 ///
-/// Inputs: `x` `[batch, time, features]`; `h0` `[layers · directions, batch, state]`; `c0` of an LSTM
-/// `[layers · directions, batch, hidden]`, of an sLSTM with three times as many elements; `lengths` `[batch]`, or `mask` `[batch, time]`, which timesteps count;
-/// then the weights. Outputs: `y` `[batch, time, directions · state]`, the final `h`, and of an LSTM the final `c`.
+/// Inputs:
+/// - `x` `[batch, time, features]`
+/// - `h0` `[layers · directions, batch, state]`
+/// - `c0`, of an LSTM `[layers · directions, batch, hidden]`, of an sLSTM `[layers · directions, batch, 3 · hidden]`
+/// - `lengths` `[batch]` or `mask` `[batch, time]`: which timesteps are valid
+/// - the weights
+///
+/// Outputs: `y` `[batch, time, directions · state]`, the final `h`, and the final `c` of a cell that has one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recurrent {
     /// The cell.
     pub cell: Cell,
-    /// Features of the input.
+    /// Number of features of the input.
     pub input_size: usize,
-    /// Hidden units.
+    /// Number of hidden units.
     pub hidden_size: usize,
-    /// Stacked layers.
+    /// Number of stacked layers.
     pub num_layers: usize,
-    /// The directions of each layer, one or two.
+    /// The directions of each layer: one or two.
     pub directions: Vec<Direction>,
-    /// What comes out at a timestep that the mask leaves out.
+    /// The output at a timestep that the mask excludes.
     pub masked_output: MaskedOutput,
-    /// `x` and `y` are `[time, batch, …]`.
+    /// Whether `x` and `y` are `[time, batch, …]`.
     pub time_major: bool,
-    /// Outputs of a layer that reads backwards come in the order in which they were computed.
+    /// Whether the outputs of a reverse direction come in the order in which they were computed, instead of at their
+    /// own timesteps.
     pub reading_order: bool,
-    /// How weight matrices are kept.
+    /// How the weight matrices are stored.
     pub weights: WeightStorage,
-    /// `x` are ids `[batch, time]`, and `table` are their features, `[ids, features]`: an embedding before the
-    /// layer that is multiplied by the input weights once for every id.
+    /// Whether an embedding is merged into the layer: `x` is then ids `[batch, time]`, and a further input `table`
+    /// `[ids, features]` holds the features of each id. The table is multiplied by the input weights once, so that a
+    /// run looks up products.
     pub tokens: bool,
 }
 
-/// What a node has on a device.
+/// The packed layer on a device.
 struct Ready {
     layers: recurve_kernels::Recurrent,
     table: Option<TokenTable>,
 }
 
 impl Recurrent {
-    /// The place of the table of ids among a node's inputs.
+    /// The index of the input `table`.
     pub(crate) const TABLE: usize = 5;
 
-    /// A layer in one direction with f32 weights.
+    /// A single layer in the forward direction, with f32 weights.
     pub fn new(cell: Cell, input_size: usize, hidden_size: usize) -> Self {
         Self {
             cell,
@@ -77,8 +83,8 @@ impl Recurrent {
         }
     }
 
-    /// The names of a node's inputs: the weights by their part, layer and direction, from `weight`; what it
-    /// calls empty is left out.
+    /// The names of a node's inputs. `weight` names each weight by its part, layer and direction; an empty name leaves
+    /// it out.
     pub fn inputs(
         &self,
         before: [&str; WEIGHTS],
@@ -93,17 +99,17 @@ impl Recurrent {
         all
     }
 
-    /// Elements of h.
+    /// Number of elements of h.
     fn state(&self) -> usize {
         self.cell.state_size(self.hidden_size)
     }
 
-    /// Features that go into a stacked layer.
+    /// Number of features that a stacked layer reads.
     fn features(&self, layer: usize) -> usize {
         if layer == 0 { self.input_size } else { self.directions.len().saturating_mul(self.state()) }
     }
 
-    /// The number of elements that a weight has, if the cell has it.
+    /// The number of elements that a weight must have; `None` if the cell does not have it.
     fn elements(&self, part: &str, layer: usize) -> usize {
         let (h, w) = (self.hidden_size, self.state());
         let rows = self.cell.kind.gates().saturating_mul(h);
@@ -118,7 +124,7 @@ impl Recurrent {
         }
     }
 
-    /// The place of a weight among a node's inputs.
+    /// The index of a weight among a node's inputs.
     fn place(&self, part: usize, layer: usize, direction: usize) -> usize {
         WEIGHTS + (layer * self.directions.len() + direction) * PARTS.len() + part
     }
@@ -143,6 +149,7 @@ impl Recurrent {
                 norm_ih: part(6)?,
                 norm_hh: part(7)?,
                 norm_c: part(8)?,
+                rest: recurve_vocabulary::Rest::default(),
             })
         };
         (0..self.directions.len()).map(one).collect()
@@ -359,7 +366,7 @@ impl Operator for Recurrent {
 }
 
 impl Recurrent {
-    /// Weights as they are once stored. What is no matrix is kept as it is, the u of an IndRNN among them.
+    /// The weights after rounding to their storage type. Vectors keep f32, the `u` of an IndRNN included.
     fn stored(&self, w: &DirectionWeights<f64>) -> DirectionWeights<f64> {
         let round = |m: &[f64], rows: usize| -> Vec<f64> {
             match self.weights {
@@ -373,6 +380,8 @@ impl Recurrent {
                         row.into_iter().map(move |v| f64::from(int8(v, scale)) * f64::from(scale))
                     })
                     .collect(),
+                // A storage type without a definition here gives NaN, which agrees with nothing.
+                _ => vec![f64::NAN; m.len()],
             }
         };
         let rows = self.cell.kind.gates() * self.hidden_size;
@@ -385,7 +394,7 @@ impl Recurrent {
     }
 }
 
-/// The first two axes exchanged.
+/// The array with its first two axes exchanged.
 fn swapped(a: &Array) -> Array {
     Array::from_fn(&[a.dims[1], a.dims[0], a.dims[2]], |i| a.at(&[i[1], i[0], i[2]]))
 }

@@ -1,4 +1,4 @@
-//! Sums, means and extremes along an axis.
+//! Sums, means, maxima and minima along an axis.
 
 use super::check_axis;
 use super::prelude::*;
@@ -7,7 +7,7 @@ use recurve_tensor::Reduction;
 /// Reduces `axis` to size 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reduce {
-    /// What is computed.
+    /// The kind of reduction.
     pub reduction: Reduction,
     /// The axis.
     pub axis: usize,
@@ -20,6 +20,7 @@ impl Operator for Reduce {
             Reduction::Mean => "ReduceMean",
             Reduction::Max => "ReduceMax",
             Reduction::Min => "ReduceMin",
+            _ => "Reduce",
         }
     }
     fn slots(&self) -> &[Slot] {
@@ -49,6 +50,8 @@ impl Operator for Reduce {
                 Reduction::Mean => values.sum::<f64>() / len as f64,
                 Reduction::Max => values.fold(f64::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v }),
                 Reduction::Min => values.fold(f64::INFINITY, |m, v| if m.is_nan() || v >= m { m } else { v }),
+                // A reduction without a definition here gives NaN, which agrees with nothing.
+                _ => f64::NAN,
             }
         }))]
     }

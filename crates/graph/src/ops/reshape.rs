@@ -1,25 +1,27 @@
-//! The same elements in other dimensions.
+//! The same elements with other dimensions.
 
 use super::prelude::*;
 use smallvec::SmallVec;
 
-/// A dimension of a [`Reshape`].
+/// A dimension of the result of a [`Reshape`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Extent {
-    /// This many.
+    /// A fixed size.
     Size(usize),
-    /// The product of some neighbouring axes of `x`: from the first, so many.
+    /// The product of the sizes of some adjacent axes of `x`: the first axis, and how many.
     Axes(usize, usize),
-    /// An axis of the second input.
+    /// The size of this axis of the second input.
     Like(usize),
 }
 
-/// The elements of `x` in order, in other dimensions, some of them those of `x` or of a second input.
+/// Gives `x` other dimensions and keeps the order of its elements. Dimensions may be taken from `x` or from a second
+/// input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reshape(pub Vec<Extent>);
 
 impl Reshape {
-    /// Without an axis of size 1, of a value with `rank` dimensions.
+    /// Removes an axis of size 1 from a value with `rank` dimensions.
     pub fn without(axis: usize, rank: usize) -> Self {
         Self((0..rank).filter(|&n| n != axis).map(|n| Extent::Axes(n, 1)).collect())
     }

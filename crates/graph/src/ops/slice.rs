@@ -3,25 +3,24 @@
 use super::check_axis;
 use super::prelude::*;
 
-/// The elements from `start` on along `axis`, `len` of them; a negative start counts from the end, -1 being the
-/// last.
+/// `len` elements along `axis`, from `start` on. A negative start counts from the end: -1 is the last element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The axis.
     pub axis: usize,
-    /// The first element.
+    /// The index of the first element; negative from the end.
     pub start: isize,
-    /// How many.
+    /// The number of elements.
     pub len: usize,
 }
 
 impl Slice {
-    /// The last element along an axis.
+    /// The last element along an axis, which keeps size 1.
     pub const fn last(axis: usize) -> Self {
         Self { axis, start: -1, len: 1 }
     }
 
-    /// The first element, in an axis of so many.
+    /// The index of the first element, along an axis of this size.
     fn first(&self, size: usize) -> usize {
         if self.start < 0 { size.saturating_sub(self.start.unsigned_abs()) } else { self.start.unsigned_abs() }
     }

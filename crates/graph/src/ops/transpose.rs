@@ -1,8 +1,8 @@
-//! Axes in another order.
+//! Permutation of axes.
 
 use super::prelude::*;
 
-/// The axes of the result, each by its place in `x`.
+/// Permutes axes: each axis of the result is given by its index in `x`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transpose(pub Vec<usize>);
 

@@ -1,25 +1,25 @@
-//! How many threads are worth using at the moment.
+//! How many threads to use at the moment.
 
 use recurve_tensor::cpu::threads::current_num_threads;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Threads that can run at the same time: those of the pool, but no more than the process has cores, for
-/// those that share a core only wait for each other.
+/// The number of threads that can run at the same time: those of the pool, but no more than the process has cores,
+/// because threads that share a core would wait for each other.
 pub(super) fn threads() -> usize {
     static CORES: LazyLock<usize> =
         LazyLock::new(|| std::thread::available_parallelism().map_or(usize::MAX, std::num::NonZero::get));
     current_num_threads().min(*CORES)
 }
 
-/// Milliseconds without teams after the first one that had to be dissolved, and at most: they double while
-/// teams fail, and begin anew after one that did not.
+/// Milliseconds for which no team is formed after one was dissolved. The pause doubles with every further failure, up
+/// to the limit, and is reset by a success.
 const PAUSE: u64 = 100;
 const LONGEST_PAUSE: u64 = 3200;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-/// When teams are tried again, in milliseconds since `START`, and the pause before.
+/// The time from which teams are tried again, in milliseconds since `START`, and the last pause.
 static AGAIN: AtomicU64 = AtomicU64::new(0);
 static LAST_PAUSE: AtomicU64 = AtomicU64::new(0);
 
@@ -27,14 +27,14 @@ fn milliseconds() -> u64 {
     START.elapsed().as_millis() as u64
 }
 
-/// Whether to share a sequence among threads. Not for a while after others on these cores kept a team
-/// waiting, for finding that out again costs time.
+/// Whether to split a sequence among threads. After a team was dissolved because other programs used the cores, this is
+/// false for a while, because every failed attempt costs time.
 pub(super) fn teams_pay() -> bool {
     let again = AGAIN.load(Ordering::Relaxed);
     again == 0 || milliseconds() >= again
 }
 
-/// Notes whether a team ran to its end.
+/// Records whether a team ran to its end.
 pub(super) fn note_team(whole: bool) {
     if whole {
         LAST_PAUSE.store(0, Ordering::Relaxed);

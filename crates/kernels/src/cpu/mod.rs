@@ -25,7 +25,7 @@ use rows::{Extent, Member, Output, Rows, Valid};
 use std::sync::{Mutex, PoisonError};
 use team::{OnPanic, Team, share};
 
-/// A layer's weights as the CPU kernels read them, and memory kept between calls.
+/// A layer's weights packed for the CPU kernels, and memory that is kept between calls.
 #[derive(Debug)]
 pub(crate) struct CpuLayer {
     directions: Vec<Packed>,
@@ -33,7 +33,7 @@ pub(crate) struct CpuLayer {
     scratch: Mutex<Vec<Scratch>>,
 }
 
-/// Memory of one call; a second call of the same size finds it here.
+/// The memory of one call, reused by the next call of the same size.
 #[derive(Debug, Default)]
 struct Scratch {
     projection: Vec<Line>,
@@ -41,7 +41,7 @@ struct Scratch {
     team: Option<Team>,
 }
 
-/// The projections of a vocabulary, `[V, columns]` a direction.
+/// The projections of all tokens, `[V, columns]` for each direction.
 #[derive(Debug)]
 pub(crate) struct TokenRows {
     directions: Vec<Vec<Line>>,
@@ -53,31 +53,31 @@ impl TokenRows {
     }
 }
 
-/// What the projection of a chunk is made of.
+/// What a chunk is projected from.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     Features(&'a [f32]),
     Tokens(&'a [u32], &'a TokenRows),
 }
 
-/// Bytes of the projection of a chunk of timesteps: few enough to be read from a core's own cache again.
+/// Target size of the projection of a chunk, in bytes: small enough to stay in a core's own cache until it is read.
 const PROJECTION_BYTES: usize = 256 << 10;
 
-/// Rows of the projection of a chunk, more bytes or not: so many that reading the input weights, which may
-/// come from far away, is small beside multiplying by them.
+/// Smallest number of rows of the projection of a chunk, even if that exceeds the target size. With so many rows,
+/// reading the input weights takes little time compared with multiplying by them.
 const PROJECTION_ROWS: usize = 128;
 
-/// Bytes of a projection, whatever its rows.
+/// Largest size of a projection, in bytes, whatever its number of rows.
 const PROJECTION_LIMIT: usize = 4 << 20;
 
-/// Multiply-adds of a whole call below which a second thread costs more than it brings.
+/// A call of fewer multiply-adds runs on one thread, because a second one costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 19;
 
-/// Multiply-adds of a timestep below which a thread that shares it costs more than it brings: an exchange
-/// takes a quarter of a microsecond.
+/// A thread joins a team only if its share of a timestep has at least so many multiply-adds: an exchange between
+/// threads takes a quarter of a microsecond.
 const WORTH_A_MEMBER: usize = 24_000;
 
-/// Multiply-adds of a recurrence below which it is over before others have come to share it.
+/// A recurrence of fewer multiply-adds runs without a team, because it would end before the other threads arrive.
 const WORTH_A_TEAM: usize = 1 << 21;
 
 impl CpuLayer {
@@ -91,7 +91,7 @@ impl CpuLayer {
         Ok(Self { directions, reading: config.reading(), scratch: Mutex::new(Vec::new()) })
     }
 
-    /// `E · W_ihᵀ + b` for each direction, in packed order.
+    /// `E · W_ihᵀ + b` for each direction, with columns in packed order.
     pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<TokenRows> {
         let e = embeddings.cpu_f32().expect("checked to be f32 on the CPU");
         let (vocabulary, input) = (embeddings.dims()[0], embeddings.shape().last());
@@ -127,7 +127,7 @@ impl CpuLayer {
         };
         let [h0, c0] = [call.h0, call.c0].map(|s| s.map(|s| s.cpu_f32().expect("checked to be f32 on the CPU")));
         let valid = call.valid.tensor().map(|v| v.cpu_u32().expect("checked to be u32 on the CPU"));
-        // Of some of the rows.
+        // The valid timesteps of some batch rows.
         let valid = |first: usize, count: usize| match (call.valid, valid) {
             (ValidSteps::Lengths(_), Some(l)) => Valid::Lengths(&l[first..first + count]),
             (ValidSteps::Mask(..), Some(m)) => Valid::Mask(&m[first * t..(first + count) * t], call.valid.repeats()),
@@ -136,7 +136,7 @@ impl CpuLayer {
         let layout = &self.directions[0];
         let (np, hp, w) = (layout.columns(), layout.padded_hidden(), sizes.width);
 
-        // Tasks: a direction and a span of batch rows each.
+        // Each task is one direction and a range of batch rows.
         let inputs = if matches!(source, Source::Features(_)) { sizes.input } else { 0 };
         let work = d * b * t * np * (inputs + hp);
         let threads = cores::threads().min(work / WORTH_A_THREAD).max(1);
@@ -144,16 +144,16 @@ impl CpuLayer {
         let rows = b.div_ceil(parts);
         let parts = b.div_ceil(rows);
 
-        // The direction, first row and number of rows of task n.
+        // The direction, first row and number of rows of task `n`.
         let place = |n: usize| {
             let first_row = n % parts * rows;
             (n / parts, first_row, rows.min(b - first_row))
         };
 
-        // One sequence in one direction: threads share its hidden units instead.
+        // A single sequence with one direction: threads share its hidden units instead of batch rows.
         let products = layout.kind.recurrent_weights(hp, hp);
         let members = match (d * b, layout.kind) {
-            // The reset gate before the product would need an exchange in the middle of a step.
+            // A reset gate before the product would need an exchange in the middle of a timestep.
             (_, CellKind::Gru { reset_after: false }) => 1,
             (1, _) if !layout.whole_rows() && !layout.kind.is_pointwise() && t * products >= WORTH_A_TEAM => {
                 threads.min(products / WORTH_A_MEMBER).min(layout.tiles).max(1)
@@ -164,10 +164,11 @@ impl CpuLayer {
         let bytes = rows * np * size_of::<f32>();
         let most = PROJECTION_LIMIT.min(call.projection_budget) / (d * parts * bytes);
         let few = (PROJECTION_BYTES / bytes).max(PROJECTION_ROWS.div_ceil(rows));
-        // A team comes together anew for every chunk.
+        // Forming a team costs time for every chunk, so chunks are as large as possible.
         let chunk = if members > 1 { most } else { few.min(most) }.clamp(1, t);
         let wants_y = call.outputs == Outputs::All;
-        // Whether each task writes to a part of the outputs that is its own.
+        // Whether the outputs of each task are one range of the output tensor, so that the task can write there
+        // directly.
         let direct = d == 1 && (!call.time_major || b == 1);
         let extent = Extent::new(rows, layout);
         let task_floats = extent.floats(layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
@@ -194,7 +195,7 @@ impl CpuLayer {
 
         let (shape, y_batch, y_time) = sizes.output(call.time_major)?;
 
-        // The projection of a task's rows from step `first` on, for as many steps as `p` has place for.
+        // Projects a task's rows for as many timesteps as fit into `p`, from step `first` on.
         let project = |n: usize, first: usize, p: &mut [f32]| {
             let (dir, first_row, count) = place(n);
             let steps = p.len() / (count * np);
@@ -225,9 +226,9 @@ impl CpuLayer {
             }
         };
 
-        // Where the output of a direction's step stands in time.
+        // Whether the outputs of a direction are stored from the last timestep to the first.
         let reversed = |dir: usize| directions[dir] == Direction::Reverse && !call.reading_order;
-        // The recurrence of a task's rows, or of a member's share of them, from step `first` on.
+        // Runs the recurrence of a task's rows, or of a team member's share of their units, from step `first` on.
         let recur = |n: usize,
                      task: &mut [Line],
                      p: &[f32],
@@ -269,7 +270,7 @@ impl CpuLayer {
             };
             simd_arch().dispatch(job);
         };
-        // A task that shares nothing runs from beginning to end; others meet after every chunk.
+        // If tasks share nothing, each runs the whole sequence at once; otherwise they synchronize after every chunk.
         let group = if members == 1 && (direct || !wants_y) { t } else { chunk };
 
         let mut run = |mut y: Option<&mut [f32]>| {
@@ -372,8 +373,8 @@ impl CpuLayer {
     }
 }
 
-/// Runs a job by the members of a team from `index` on, on as many threads as come. The first member has
-/// the outputs at hand, the others write to memory of their own.
+/// Runs a job with the members of a team from `index` on, on as many threads as are available. The first member writes
+/// the outputs; the others write to memory of their own.
 fn together(
     (team, tiles): (&Team, usize),
     index: usize,
@@ -396,7 +397,7 @@ fn together(
 
 fn grow(v: &mut Vec<Line>, len: usize) -> Result<()> {
     if v.len() < len {
-        // What is there need not be kept, and no more than one of them is needed at a time.
+        // The old contents are not needed, so they are freed first; two buffers are never held at once.
         *v = Vec::new();
         *v = host("Recurrent::forward", len)?;
     }

@@ -16,14 +16,14 @@ impl Line {
     pub(super) const FLOATS: usize = 16;
 }
 
-/// One direction's weights. A tile is `lanes` neighbouring hidden units; the last is padded with
+/// One direction's weights. A tile is `lanes` adjacent hidden units, one per vector lane; the last one is padded with
 /// zeros.
 #[derive(Debug)]
 pub(super) struct Packed {
     pub(super) cell: Cell,
     pub(super) kind: CellKind,
     pub(super) hidden: usize,
-    /// Elements of h.
+    /// Number of elements of h.
     pub(super) width: usize,
     pub(super) tiles: usize,
     lanes: usize,
@@ -34,7 +34,7 @@ pub(super) struct Packed {
     pub(super) w_hn: Matrix,
     /// The projection of h, or empty.
     pub(super) w_hr: Matrix,
-    /// `[tiles, G, lanes]`
+    /// The biases, `[tiles, G, lanes]`.
     bias: Vec<Line>,
     /// LSTM: peepholes `[tiles, 3, lanes]`; GRU with reset_after: b_hn `[tiles, lanes]`; IndRNN: u
     /// `[tiles, lanes]`; else empty.
@@ -43,15 +43,15 @@ pub(super) struct Packed {
     pub(super) norm: Option<Norm>,
 }
 
-/// Layer normalization: gains and offsets, the biases within the offsets.
+/// Layer normalization: gains and offsets. The biases are added into the offsets.
 #[derive(Debug)]
 pub(super) struct Norm {
     pub(super) epsilon: f32,
-    /// Of `W_ih x`, `[tiles, G, lanes]`.
+    /// For `W_ih x`, `[tiles, G, lanes]`.
     pub(super) ih: Affine,
-    /// Of `W_hh h`, `[tiles, G, lanes]`.
+    /// For `W_hh h`, `[tiles, G, lanes]`.
     pub(super) hh: Affine,
-    /// Of c, `[tiles, lanes]`.
+    /// For c, `[tiles, lanes]`.
     pub(super) c: Affine,
 }
 
@@ -134,7 +134,7 @@ impl Packed {
             }),
             None => None,
         };
-        // Normalised sums get their biases behind the normalization.
+        // With layer normalization the biases are added after it, as part of its offsets.
         let added = norm.is_none();
         Ok(Self {
             cell: *cell,
@@ -168,7 +168,8 @@ impl Packed {
         self.norm.is_some() || self.width != self.hidden
     }
 
-    /// Tiles whose sums are kept at once for this many rows: few enough to stay in the nearest cache.
+    /// The number of tiles that are processed together for this many rows: few enough that their sums stay in the first
+    /// cache.
     pub(super) fn band(&self, rows: usize) -> usize {
         const BYTES: usize = 16 << 10;
         let tile = rows * self.tile_floats() * size_of::<f32>();
@@ -177,7 +178,7 @@ impl Packed {
         if self.whole_rows() { self.tiles } else { (BYTES / tile).max(1).next_multiple_of(together).min(self.tiles) }
     }
 
-    /// Whether its gates are sigmoids and its other activations tanh, with nothing else about them.
+    /// Whether its gates are sigmoids, its other activations are tanh, and it has no further options.
     pub(super) fn is_plain(&self) -> bool {
         let c = &self.cell;
         let tanh = recurve_tensor::Activation::Tanh;
@@ -191,27 +192,27 @@ impl Packed {
             && matches!(c.kind, CellKind::Rnn | CellKind::Lstm { coupled: false } | CellKind::Gru { .. })
     }
 
-    /// Vectors that a tile of units carries beside h, one at least.
+    /// The number of vectors of a tile's states besides h, at least 1.
     pub(super) fn carried(&self) -> usize {
         self.kind.carried().max(1)
     }
 
-    /// Floats of a tile of all gates.
+    /// The number of floats of one tile of all gates.
     pub(super) fn tile_floats(&self) -> usize {
         self.kind.gates() * self.lanes
     }
 
-    /// Tiles of h.
+    /// The number of tiles of h.
     pub(super) fn width_tiles(&self) -> usize {
         self.width.div_ceil(self.lanes)
     }
 
-    /// Columns of the projection.
+    /// The number of columns of the input projection.
     pub(super) fn columns(&self) -> usize {
         self.padded_hidden() * self.kind.gates()
     }
 
-    /// H padded to whole tiles.
+    /// The number of hidden units, rounded up to whole tiles.
     pub(super) fn padded_hidden(&self) -> usize {
         self.tiles * self.lanes
     }

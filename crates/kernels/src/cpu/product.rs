@@ -1,4 +1,4 @@
-//! Products with packed weights: the core of the recurrence, and the input projection.
+//! Products with packed weights, used by the recurrence and by the input projection.
 
 use super::pack::{Affine, Packed};
 use super::weights::{Elements, F16, F32, Int8, Matrix, Stored};
@@ -7,8 +7,9 @@ use pulp::{Simd, WithSimd};
 use recurve_tensor::cpu::threads::prelude::*;
 use recurve_tensor::cpu::{simd_arch, threads_for};
 
-/// Vectors of a panel of weights, and the rows that are multiplied with it at once. Their sums, the panel's
-/// weights and one value of a row have to fit into the registers of the instruction set:
+/// The size of the block that the inner loop computes: the number of vectors of a panel of weights, and the number of
+/// rows that are multiplied with it at once. The sums, the panel's weights and one value of a row must fit into the
+/// registers of the instruction set:
 ///
 /// | registers | gates | vectors × rows | in use |
 /// |---|---|---|---|
@@ -16,7 +17,8 @@ use recurve_tensor::cpu::{simd_arch, threads_for};
 /// | 32 (AVX-512, NEON) | 3 | 3 × 8 | 24 + 3 + 1 |
 /// | 32 | others | 4 × 6 | 24 + 4 + 1 |
 ///
-/// One row needs as many sums as hide the latency of a multiply-add, so it takes several panels at once.
+/// With one row there are too few independent sums to hide the latency of a multiply-add, so several panels are used at
+/// once.
 const fn tile<S: Simd>(gates: usize) -> (usize, usize) {
     match (S::REGISTER_COUNT >= 32, gates) {
         (false, _) => (2, 6),
@@ -25,7 +27,7 @@ const fn tile<S: Simd>(gates: usize) -> (usize, usize) {
     }
 }
 
-/// [`tile`]'s vectors of a panel for the instruction set in use.
+/// The number of vectors in a panel ([`tile`]) for the instruction set in use.
 pub(super) fn panel_width(gates: usize) -> usize {
     struct Width(usize);
     impl WithSimd for Width {
@@ -37,8 +39,8 @@ pub(super) fn panel_width(gates: usize) -> usize {
     simd_arch().dispatch(Width(gates))
 }
 
-/// Sums of `P` panels of `N` vectors and `R` rows: `acc[p][n][r] = Σ_k w[panel + p][k][n] · x[row + r][k]`.
-/// Every sum is one chain over k, whatever P and R are, so a row's bits do not depend on the rows beside it.
+/// The sums of `P` panels of `N` vectors and `R` rows: `acc[p][n][r] = Σ_k w[panel + p][k][n] · x[row + r][k]`. Each
+/// sum adds its terms in order of k, for every P and R, so the bits of a row do not depend on the other rows.
 #[inline(always)]
 fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize>(
     s: S,
@@ -53,8 +55,8 @@ fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize
     let mut acc = [[[s.splat_f32s(0.0); R]; N]; P];
     for i in 0..k {
         if P == 1 {
-            // Weights in registers and a row's value at a time: the other way round, eight rows' values
-            // would leave no register for the weights.
+            // All weights are held in registers and one value of a row is loaded at a time. Holding eight rows' values
+            // instead would leave no registers for the weights.
             let ws = W::load::<S, N>(s, w[0], i);
             for r in 0..R {
                 let x = s.splat_f32s(x[r][i]);
@@ -63,7 +65,7 @@ fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize
                 }
             }
         } else {
-            // More weights than rows.
+            // Fewer rows than weights, so the rows' values are held and one weight is loaded at a time.
             let mut xs = [s.splat_f32s(0.0); R];
             for r in 0..R {
                 xs[r] = s.splat_f32s(x[r][i]);
@@ -81,7 +83,7 @@ fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize
     acc
 }
 
-/// Rows of floats: row `r` begins at `r / inner · outer_stride + r % inner · inner_stride`.
+/// Rows of floats. Row `r` starts at `r / inner · outer_stride + r % inner · inner_stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a> {
     data: &'a [f32],
@@ -91,12 +93,12 @@ pub(super) struct Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// Rows one behind the other.
+    /// Rows with a single stride.
     pub(super) fn dense(data: &'a [f32], stride: usize) -> Self {
         Self { data, inner: usize::MAX, outer_stride: 0, inner_stride: stride }
     }
 
-    /// Groups of `inner` rows.
+    /// Groups of `inner` rows, with one stride inside a group and another between groups.
     pub(super) fn groups(data: &'a [f32], inner: usize, outer_stride: usize, inner_stride: usize) -> Self {
         match inner {
             1 => Self::dense(data, outer_stride),
@@ -115,21 +117,21 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Products of rows with some vectors of a matrix, as sums `[rows][vectors]`, with a bias for each vector of
-/// the matrix added if there is one.
+/// Multiplies rows with some vectors of a matrix. The result is `[rows][vectors]`; if there is a bias, it has one
+/// element for each vector of the matrix.
 pub(super) struct Sums<'a> {
     pub(super) matrix: &'a Matrix,
-    /// Gates of the matrix, which choose the tile.
+    /// Number of gates of the matrix, which determines the block size ([`tile`]).
     pub(super) gates: usize,
     pub(super) vectors: Range<usize>,
-    /// `rows` rows of K floats, from `first_row` on.
+    /// The operand: `rows` rows of K floats, from `first_row` on.
     pub(super) x: Operand<'a>,
     pub(super) first_row: usize,
     pub(super) rows: usize,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) out: &'a mut [f32],
-    /// From the last panel to the first. Turning round after each sweep finds the weights in the caches
-    /// that the sweep before has left there.
+    /// Whether to go from the last panel to the first. If every other pass does so, each pass starts with the weights
+    /// that the pass before has left in the caches.
     pub(super) backwards: bool,
 }
 
@@ -149,7 +151,7 @@ impl WithSimd for Sums<'_> {
 impl Sums<'_> {
     #[inline(always)]
     fn all<S: Simd, W: Stored>(mut self, s: S, w: W) {
-        // The panels' widths are those of `tile`; what another set would take is not compiled.
+        // Only the panel widths that `tile` gives for this instruction set are compiled.
         if S::REGISTER_COUNT < 32 {
             match self.rows {
                 1 => self.thin::<S, W, 2, 4, 1>(s, w),
@@ -165,19 +167,19 @@ impl Sums<'_> {
         } else {
             match self.rows {
                 1 if S::F32_LANES > 4 => self.thin::<S, W, 4, 2, 1>(s, w),
-                // ARM cores have up to four multiply-add units.
+                // Some ARM cores have four multiply-add units, so four panels are used at once.
                 1 => self.thin::<S, W, 4, 4, 1>(s, w),
                 _ => self.thick::<S, W, 4>(s, w),
             }
         }
     }
 
-    /// The panels that hold the vectors.
+    /// The range of panels that contain the vectors.
     fn panels(&self, n: usize) -> Range<usize> {
         self.vectors.start / n..self.vectors.end.div_ceil(n)
     }
 
-    /// `R` rows, which are all there are, by `P` panels at a time.
+    /// Multiplies all rows, `R` of them, with `P` panels at a time.
     #[inline(always)]
     fn thin<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize>(&mut self, s: S, w: W) {
         let panels = self.panels(N);
@@ -192,10 +194,10 @@ impl Sums<'_> {
         }
     }
 
-    /// Many rows, a panel at a time: its weights stay in the nearest cache while the rows pass by.
+    /// Multiplies many rows, one panel at a time: its weights stay in the first cache.
     #[inline(always)]
     fn thick<S: Simd, W: Stored, const N: usize>(&mut self, s: S, w: W) {
-        // Blocks that differ by a row at most: a small one at the end would wait for its own sums.
+        // Blocks differ by at most one row. A small last block would have too few independent sums.
         let blocks = self.rows.div_ceil(tile::<S>(self.gates).1);
         let (size, larger) = (self.rows / blocks, self.rows % blocks);
         let panels = self.panels(N);
@@ -233,7 +235,7 @@ impl Sums<'_> {
         for p in 0..P {
             for n in 0..N {
                 let vector = (panel + p) * N + n;
-                // A panel may reach beyond the vectors that are asked for.
+                // The last panel may contain vectors that are not wanted.
                 if !self.vectors.contains(&vector) {
                     continue;
                 }
@@ -249,23 +251,23 @@ impl Sums<'_> {
     }
 }
 
-/// Runs [`Sums`] in a function of its own: inlined, the compiler would share registers between it and
-/// whatever surrounds it.
+/// Runs [`Sums`] in a function that is not inlined, so that the compiler does not have to share registers between it
+/// and the surrounding code.
 #[inline(never)]
 pub(super) fn sums<S: Simd>(s: S, sums: Sums<'_>) {
     s.vectorize(sums);
 }
 
-/// `P = X · W_ihᵀ + b` of some rows, on the calling thread, into `[rows, columns()]`, columns in packed order.
+/// `P = X · W_ihᵀ + b` for some rows, on the calling thread. The result is `[rows, columns()]` with columns in packed
+/// order.
 ///
-/// The GEMM crate behind `Tensor::matmul` would do the same product at a third of the speed for
-/// the small inner dimensions that recurrent layers have (`benches/NOTES.md`), and the recurrence
-/// needs this kernel anyway.
+/// The GEMM crate behind `Tensor::matmul` would take three times as long for the small inner dimensions of recurrent
+/// layers (`benches/NOTES.md`), and the recurrence needs this kernel anyway.
 pub(super) fn project(packed: &Packed, x: Operand<'_>, p: &mut [f32]) {
     simd_arch().dispatch(Project { packed, x, first_row: 0, p });
 }
 
-/// [`project`] on as many threads as are worth it.
+/// [`project`] on as many threads as are useful.
 pub(super) fn project_shared(packed: &Packed, x: Operand<'_>, p: &mut [f32]) {
     let np = packed.columns();
     let rows = p.len() / np;
@@ -315,14 +317,14 @@ impl WithSimd for Project<'_> {
     }
 }
 
-/// Layer normalization of a row in packed order, `[tiles, gates, lanes]`, over its `gates · hidden`
-/// elements; the padding becomes zero.
+/// Layer normalization of a row in packed order, `[tiles, gates, lanes]`, over its `gates · hidden` elements. The
+/// padding becomes zero.
 #[inline(always)]
 pub(super) fn normalize<S: Simd>(s: S, row: &mut [f32], gates: usize, hidden: usize, affine: &Affine, epsilon: f32) {
     let lanes = S::F32_LANES;
     let (full, rest) = (hidden / lanes * gates, hidden % lanes);
     let n = (gates * hidden) as f32;
-    // The vectors of the last tile, of which `rest` lanes count.
+    // The vectors of the last tile, in which only `rest` lanes are units.
     let partial = if rest > 0 { full..full + gates } else { 0..0 };
     let mut sum = s.splat_f32s(0.0);
     for v in &S::as_simd_f32s(row).0[..full] {

@@ -1,7 +1,7 @@
-//! The recurrence of a span of batch rows over a span of timesteps, on one thread: in each step the sums
-//! of a band of tiles, then their gates.
+//! The recurrence for a range of batch rows over a range of timesteps, on one thread. Each timestep computes the sums
+//! of a band of tiles, then their gates, and goes on with the next band.
 //!
-//! Sums and gates are functions of their own that are not inlined: together they would be too much for
+//! Sums and gates are separate functions that are not inlined: in one function the compiler runs out of registers.
 //! the compiler to keep in registers.
 
 use super::pack::Packed;
@@ -14,32 +14,32 @@ use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
 use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
 
-/// A task's memory. Every array is `[rows, H padded]` but `c`, `raw` and `y`.
+/// The memory of a task. Arrays are `[rows, padded H]` unless they say otherwise.
 pub(super) struct Rows<'a> {
     extent: Extent,
-    /// H padded.
+    /// Number of hidden units, padded to whole tiles.
     hp: usize,
-    /// Units of a tile.
+    /// Number of units of a tile.
     lanes: usize,
-    /// Vectors of c of a tile.
+    /// Number of vectors of c of a tile.
     carried: usize,
-    /// Current h.
+    /// The current h.
     pub(super) h: &'a mut [f32],
-    /// Next h.
+    /// The h of the next timestep.
     next: &'a mut [f32],
-    /// What a unit has beside h, `[rows, tiles, carried]` vectors: c of an LSTM; c, n and m of an sLSTM; z of a GRU
-    /// without reset_after.
+    /// The states besides h, `[rows, tiles, carried]` vectors: c of an LSTM; c, n and m of an sLSTM. A GRU without
+    /// `reset_after` stores its z here.
     pub(super) c: &'a mut [f32],
-    /// r ∘ h of a GRU without reset_after; what an LSTM projects.
+    /// `r ∘ h` of a GRU without `reset_after`; the input of an LSTM's projection.
     reset: &'a mut [f32],
-    /// `[rows, tiles of a band, G]` vectors: sums before their gates.
+    /// The sums before their gates, `[rows, tiles of a band, G]` vectors.
     raw: &'a mut [f32],
-    /// What is left: outputs `[steps, rows, W]` in reading order, if they do not go to their place at once.
+    /// The rest: outputs `[steps, rows, W]` in reading order, if they are not written to the output tensor directly.
     pub(super) y: &'a mut [f32],
 }
 
-/// Where outputs go: that of a row and step of this call is W floats at
-/// `row · row_stride + first + step · step_stride`.
+/// Where outputs are written. That of a row and step of this call is W floats at `row · row_stride + first + step ·
+/// step_stride`.
 pub(super) struct Output<'a> {
     pub(super) y: &'a mut [f32],
     pub(super) row_stride: usize,
@@ -47,12 +47,12 @@ pub(super) struct Output<'a> {
     pub(super) step_stride: isize,
 }
 
-/// How much a task does at once.
+/// The sizes of a task.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
-    /// Rows of each array.
+    /// Number of rows of each array.
     rows: usize,
-    /// Tiles whose sums are kept at once.
+    /// Number of tiles of a band.
     band: usize,
 }
 
@@ -61,12 +61,12 @@ impl Extent {
         Self { rows, band: packed.band(rows) }
     }
 
-    /// Floats of the sums.
+    /// Number of floats of `raw`.
     fn sums(self, packed: &Packed) -> usize {
         self.rows * self.band * packed.tile_floats()
     }
 
-    /// Floats that a task needs, with outputs of some steps.
+    /// Number of floats that a task needs, with room for the outputs of `y_steps` timesteps.
     pub(super) fn floats(self, packed: &Packed, y_steps: usize) -> usize {
         let states = 3 + packed.carried();
         self.rows * (states * packed.padded_hidden() + y_steps * packed.width) + self.sums(packed)
@@ -110,12 +110,12 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// h of a row, `[W]`.
+    /// Copies the h of a row, `[W]`.
     pub(super) fn h_of(&self, row: usize, out: &mut [f32]) {
         out.copy_from_slice(&self.h[row * self.hp..][..out.len()]);
     }
 
-    /// What a row has beside h, `[carried, H]`; of nothing nothing.
+    /// Copies the states of a row besides h, `[carried, H]`; nothing if there are none.
     pub(super) fn c_of(&self, row: usize, out: &mut [f32]) {
         let row = &self.c[row * self.hp * self.carried..][..self.hp * self.carried];
         let hidden = (out.len() / self.carried).max(1);
@@ -128,13 +128,13 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Which timesteps are valid, for the rows of a task.
+/// Which timesteps are valid for the rows of a task.
 #[derive(Clone, Copy)]
 pub(super) enum Valid<'a> {
     All,
-    /// Lengths, `[rows]`.
+    /// The number of valid timesteps of each row, `[rows]`.
     Lengths(&'a [u32]),
-    /// A mask, `[rows, T]`, and whether outputs repeat h where it is zero.
+    /// A mask, `[rows, T]`, and whether the output is the unchanged h where it is zero.
     Mask(&'a [u32], bool),
 }
 
@@ -142,22 +142,22 @@ pub(super) enum Valid<'a> {
 #[derive(Clone)]
 pub(super) struct Member<'a> {
     pub(super) team: &'a Team,
-    /// 0 is the first, who may begin alone.
+    /// The index in the team. Member 0 may start alone.
     pub(super) index: usize,
-    /// The member's tiles once the team is complete.
+    /// The member's tiles, once all members have joined.
     pub(super) own: Range<usize>,
-    /// Of the first member, once the team is complete.
+    /// For the first member, once all have joined: how long it has waited.
     pub(super) patience: Option<Patience>,
 }
 
-/// What comes after a step.
+/// What a member does after a timestep.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// The next step.
+    /// Go on with the next timestep.
     Step,
-    /// The same one for other tiles.
+    /// Run the same timestep for other tiles.
     Again,
-    /// Nothing.
+    /// Stop.
     End,
 }
 
@@ -167,22 +167,22 @@ pub(super) struct Job<'a> {
     pub(super) rows: Rows<'a>,
     pub(super) count: usize,
     pub(super) projection: &'a [f32],
-    /// Strides of the projection.
+    /// Stride of the projection from row to row, in floats.
     pub(super) p_row: usize,
     pub(super) p_slot: usize,
-    /// First step, in reading order.
+    /// The first timestep, in reading order.
     pub(super) first: usize,
     pub(super) steps: usize,
     pub(super) timesteps: usize,
     pub(super) reverse: bool,
     pub(super) valid: Valid<'a>,
-    /// The tiles that are run: all, or a member's share of them.
+    /// The tiles to run: all, or a member's share.
     pub(super) tiles: Range<usize>,
     pub(super) member: Option<Member<'a>>,
     pub(super) y: Option<Output<'a>>,
 }
 
-/// An activation that is not the usual sigmoid or tanh, or has a clip.
+/// An activation other than plain sigmoid or tanh, or one with a clip.
 #[inline(always)]
 fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
     struct Op<'a>(Activation, Option<f32>, &'a mut [f32]);
@@ -192,7 +192,7 @@ fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f3
         fn with_simd<S: Simd>(self, s: S) {
             let mut x = s.partial_load_f32s(self.2);
             if let Some(limit) = self.1 {
-                // By selection, so that NaN stays NaN.
+                // By comparing and selecting, so that NaN stays NaN.
                 let (high, low) = (s.splat_f32s(limit), s.splat_f32s(-limit));
                 x = s.select_f32s(s.greater_than_f32s(x, high), high, x);
                 x = s.select_f32s(s.less_than_f32s(x, low), low, x);
@@ -200,7 +200,7 @@ fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f3
             s.partial_store_f32s(self.2, activate(s, self.0, x));
         }
     }
-    // Through memory, because only there can a vector pass into a function of its own.
+    // Through memory, because a vector cannot be passed to a function that is not inlined.
     let mut lanes = [0.0; 16];
     let lanes = &mut lanes[..S::F32_LANES];
     s.partial_store_f32s(lanes, x);
@@ -208,7 +208,7 @@ fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f3
     s.partial_load_f32s(lanes)
 }
 
-/// The usual functions inline, the others by [`unusual`].
+/// Plain sigmoid and tanh inline; other functions through [`unusual`].
 #[inline(always)]
 fn act<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
     match (f, clip) {
@@ -219,13 +219,13 @@ fn act<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
 }
 
 impl Job<'_> {
-    /// An activation behind the cell's clip.
+    /// Applies the cell's clip, then an activation.
     #[inline(always)]
     fn act<S: Simd>(&self, s: S, f: Activation, x: S::f32s) -> S::f32s {
         act(s, f, self.packed.cell.clip, x)
     }
 
-    /// The first step of this job; `None` for a member that came too late.
+    /// The first timestep of this job; `None` for a member that arrived after the team was closed.
     fn begin(&mut self) -> Option<usize> {
         match &self.member {
             Some(m) if m.index > 0 => m.team.join(self.rows.h, self.rows.c),
@@ -233,7 +233,7 @@ impl Job<'_> {
         }
     }
 
-    /// Before a step: the first member lets the others in, and keeps its share.
+    /// Before a timestep: the first member lets the others join if they have arrived, and keeps its share of the tiles.
     #[inline(always)]
     fn admit(&mut self, step: usize) {
         if let Some(m) = &mut self.member
@@ -246,8 +246,8 @@ impl Job<'_> {
         }
     }
 
-    /// After a step of a team: the next h of every member. If the team is dissolved the first member runs the
-    /// others' tiles as well, and all tiles from then on.
+    /// After a timestep of a team: exchanges the next h of all members. If the team is dissolved, the first member runs
+    /// the others' tiles of this timestep too, and all tiles from then on.
     #[inline(always)]
     fn exchange(&mut self, step: usize) -> Next {
         let Some(m) = &mut self.member else {
@@ -270,7 +270,7 @@ impl Job<'_> {
         }
     }
 
-    /// After the last step.
+    /// After the last timestep.
     fn end(&mut self) {
         if let Some(m) = &self.member
             && m.index == 0
@@ -279,13 +279,13 @@ impl Job<'_> {
         }
     }
 
-    /// The projection of gate `g` of `gates`.
+    /// The projection for gate `g` of `gates`.
     #[inline(always)]
     fn input<S: Simd>(&self, slot: usize, row: usize, tile: usize, g: usize, gates: usize) -> S::f32s {
         S::as_simd_f32s(&self.projection[row * self.p_row + slot * self.p_slot..]).0[tile * gates + g]
     }
 
-    /// Stores a new h and writes the output, or keeps the old h where a timestep is not valid.
+    /// Stores a new h and writes the output, or keeps the old h where the timestep is not valid.
     #[inline(always)]
     fn store<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, h: S::f32s) {
         let alive = self.alive(row, at.time);
@@ -315,7 +315,7 @@ impl Job<'_> {
             let lanes = S::F32_LANES.min(width - tile * S::F32_LANES);
             let first = o.first.wrapping_add_signed(at.step as isize * o.step_stride);
             let y = &mut o.y[row * o.row_stride + first + tile * S::F32_LANES..][..lanes];
-            // A masked store takes some processors dozens of cycles.
+            // A masked store takes dozens of cycles on some processors, so whole vectors are stored plainly.
             match S::as_mut_simd_f32s(y).0 {
                 [whole] => *whole = h,
                 _ => s.partial_store_f32s(y, h),
@@ -323,7 +323,7 @@ impl Job<'_> {
         }
     }
 
-    /// Stores a new c of an LSTM, or keeps the old one where a timestep is not valid.
+    /// Stores a new c of an LSTM, or keeps the old one where the timestep is not valid.
     #[inline(always)]
     fn store_c<S: Simd>(&mut self, s: S, at: At, row: usize, tile: usize, c: S::f32s) {
         if self.alive(row, at.time) {
@@ -345,7 +345,7 @@ impl Job<'_> {
     }
 }
 
-/// A band of one row: sums and projections with `G` gates, and states.
+/// One row of a band: sums and projections of `G` gates, and states.
 struct Row<'a, S: Simd, const G: usize> {
     sums: &'a [[S::f32s; G]],
     input: &'a [[S::f32s; G]],
@@ -360,19 +360,19 @@ fn mix<S: Simd>(s: S, share: f32, old: S::f32s, new: S::f32s) -> S::f32s {
     s.mul_add_f32s(s.splat_f32s(share), old, s.mul_f32s(s.splat_f32s(1.0 - share), new))
 }
 
-/// Where a step stands.
+/// The position of a timestep.
 #[derive(Clone, Copy)]
 struct At {
-    /// In this call, from 0.
+    /// Index in this call, from 0.
     step: usize,
-    /// In the projection.
+    /// Index in the projection.
     slot: usize,
-    /// In the input.
+    /// Index in the input.
     time: usize,
 }
 
 impl At {
-    /// Every other step runs from the last unit to the first.
+    /// Whether this step runs from the last unit to the first; every other step does.
     fn backwards(self) -> bool {
         self.step % 2 == 1
     }
@@ -402,21 +402,21 @@ impl WithSimd for Job<'_> {
             core::mem::swap(&mut self.rows.h, &mut self.rows.next);
         }
         if self.steps % 2 == 1 {
-            // The current h stands where the next one belongs.
+            // The current h is where the next h belongs.
             self.rows.next.copy_from_slice(self.rows.h);
         }
         self.end();
     }
 }
 
-/// What a product is of.
+/// The operand of a product.
 #[derive(Clone, Copy)]
 enum Of {
     H,
     Reset,
 }
 
-/// The gates of a band of tiles, as one function.
+/// The gates of a band of tiles, as one function that is not inlined.
 struct Gates<'a, 'b, F> {
     job: &'a mut Job<'b>,
     at: At,
@@ -439,7 +439,7 @@ impl<F: Run> WithSimd for Gates<'_, '_, F> {
 }
 
 impl Job<'_> {
-    /// `W x` of every row, for a band of tiles, into `raw`.
+    /// Computes `W x` of every row for a band of tiles, into `raw`.
     fn sums<S: Simd>(&mut self, s: S, at: At, (matrix, gates): (&Matrix, usize), of: Of, tiles: Range<usize>) {
         let x: &[f32] = match of {
             Of::H => self.rows.h,
@@ -451,13 +451,13 @@ impl Job<'_> {
         sums(s, Sums { matrix, gates, vectors, x, first_row: 0, rows, bias: None, out, backwards });
     }
 
-    /// Runs the gates of a band in a function of its own.
+    /// Computes the gates of a band in a function that is not inlined.
     #[inline(never)]
     fn gates<S: Simd>(&mut self, s: S, at: At, band: Range<usize>, run: impl Run) {
         s.vectorize(Gates { job: self, at, band, run });
     }
 
-    /// One step of all rows.
+    /// One timestep of all rows.
     fn step<S: Simd>(&mut self, s: S, at: At) {
         let packed = self.packed;
         let band = self.rows.extent.band;
@@ -495,7 +495,7 @@ impl Job<'_> {
                     }
                 }
             }
-            // r ∘ h of every unit is needed before the candidate of any: two sweeps.
+            // `r ∘ h` of all units is needed before any candidate, so there are two passes.
             CellKind::Gru { reset_after: false } => {
                 for band in bands() {
                     self.sums(s, at, (&packed.w_hh, 2), Of::H, band.clone());
@@ -522,7 +522,7 @@ impl Job<'_> {
         }
     }
 
-    /// The sums of a row and tile of a band.
+    /// The sums of a row and a tile of a band.
     #[inline(always)]
     fn raw<S: Simd, const G: usize>(&self, band: &Range<usize>, row: usize, tile: usize) -> [S::f32s; G] {
         S::as_simd_f32s(self.rows.raw).0.as_chunks::<G>().0[row * band.len() + tile - band.start]
@@ -538,8 +538,8 @@ impl Job<'_> {
         }
     }
 
-    /// What the gates of a band read and write of a row, where everything is valid and nothing else is to be
-    /// done. [`Self::put`] is to follow.
+    /// The operands and results of a band's gates for one row, where all timesteps are valid and the cell has no
+    /// options. [`Self::put`] must be called afterwards.
     #[inline(always)]
     fn row<S: Simd, const G: usize>(&mut self, at: At, row: usize, band: &Range<usize>) -> Row<'_, S, G> {
         let (first, count) = (row * self.packed.tiles + band.start, band.len());
@@ -564,7 +564,7 @@ impl Job<'_> {
         }
     }
 
-    /// Keeps the state of a row that is not valid at this timestep.
+    /// Keeps the state of a row whose timestep is not valid.
     #[inline(always)]
     fn keep<S: Simd>(&mut self, s: S, at: At, row: usize, band: Range<usize>) {
         for tile in band {

@@ -1,4 +1,4 @@
-//! One timestep in the caller's memory, where nanoseconds count: no tensors, no other threads, no planning.
+//! One timestep in the caller's memory, without tensors, other threads or planning, for the lowest latency.
 
 use super::pack::Line;
 use super::product::Operand;
@@ -9,19 +9,19 @@ use recurve_tensor::cpu::simd_arch;
 use std::cell::RefCell;
 
 thread_local! {
-    /// A thread's memory for steps: a lock would take as long as a small step.
+    /// Memory for steps, one per thread, because taking a lock would take as long as a small step.
     static MEMORY: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 impl CpuLayer {
-    /// A step of the only direction: `x` is `[batch, I]`, `h` `[batch, W]`, `c` `[batch, H]` or what the
-    /// cell has in its place.
+    /// Runs one timestep of a layer with one direction: `x` is `[batch, I]`, `h` `[batch, W]`, `c` `[batch, H]`, or c,
+    /// n and m of an sLSTM `[batch, 3·H]`.
     pub(crate) fn step(&self, batch: usize, x: &[f32], h: &mut [f32], c: &mut [f32]) -> Result<()> {
         let packed = &self.directions[0];
         let np = packed.columns();
         let extent = Extent::new(batch, packed);
         let (projected, task) = (batch * np, extent.floats(packed, 0));
-        // Each in lines of its own.
+        // Each part starts at a cache line.
         let [projected, task] = [projected, task].map(|floats| floats.next_multiple_of(Line::FLOATS));
         MEMORY.with_borrow_mut(|memory| {
             grow(memory, (projected + task) / Line::FLOATS)?;
@@ -42,7 +42,7 @@ impl CpuLayer {
         let packed = &self.directions[0];
         let np = packed.columns();
         product::project(packed, Operand::dense(x, packed.w_ih.k), projection);
-        // Without padding the caller's states are as the kernel has them.
+        // Without padding, the caller's states have the layout of the kernel and are used in place.
         let hp = packed.padded_hidden();
         let whole = packed.hidden == hp && packed.width == hp && packed.kind.carried() <= 1;
         let mut rows = Rows::split(task, extent, packed);

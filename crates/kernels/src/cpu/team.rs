@@ -1,37 +1,35 @@
-//! One sequence split over a team of threads by hidden unit. Each thread runs its own tiles of units, and
-//! after every step all exchange what they made of h. A unit's sums are the same whoever runs it, so the
-//! bits are too.
+//! One sequence split over a team of threads by hidden unit. Each member computes its own tiles of units; after every
+//! timestep all members exchange their parts of h. The sums of a unit are the same on every thread, so the result is
+//! the same to the bit.
 //!
-//! The first member starts alone; the others join at a step once all of them have arrived, so a busy pool
-//! never blocks the call. From there on all meet after every step. A member other than the first that waits
-//! goes to sleep after a short while. The first one has only so much patience: when the others have kept it
-//! waiting for too long a part of the time, because their cores are taken by something else, or when one of
-//! them panics, it dissolves the team and goes on alone from the step at hand. Nothing is lost by that,
-//! because everyone hands out c as well as h.
+//! The first member starts alone. The others join at the next timestep once all of them have arrived, so a busy thread
+//! pool never blocks the call. From then on all members meet after every timestep. A member other than the first sleeps
+//! if it has to wait long. The first member measures its waiting: if the others keep it waiting for too large a part of
+//! the time, because other programs use their cores, or if one of them panics, it dissolves the team and continues
+//! alone from the current timestep. This is possible because members exchange c as well as h.
 //!
-//! What a step calls is never inlined: it would swell the kernels' loops, which costs those who are in
-//! no team.
+//! What a timestep calls here is never inlined: it would enlarge the loops of the kernels and slow down calls without a
+//! team.
 
 use super::sync::{AtomicU32, AtomicUsize, CHECKS, Condvar, Mutex, Ordering, SPINS, fence, now, pause};
 use core::ops::Range;
 
-/// What the members of a team share.
+/// The state that the members of a team share.
 #[derive(Debug)]
 pub(super) struct Team {
     members: usize,
-    /// h after even and after odd steps: whoever writes the one cannot disturb who still reads the
-    /// other.
+    /// h after even and after odd timesteps, so that a member that writes one does not disturb a member that still
+    /// reads the other.
     h: [Vec<AtomicU32>; 2],
-    /// c likewise, and what else a unit carries beside h; empty for a cell without.
+    /// c and the other states besides h, likewise; empty for cells without them.
     c: [Vec<AtomicU32>; 2],
-    /// Members other than the first that have come.
+    /// Number of members other than the first that have arrived.
     arrived: AtomicUsize,
-    /// 0 while the first member is alone, one more than the step at which the others join, or
-    /// [`CLOSED`].
+    /// 0 while the first member is alone; then 1 plus the timestep at which the others join, or [`CLOSED`].
     start: AtomicUsize,
-    /// How many times a member has come to the end of a step, all members together, and [`DISSOLVED`].
+    /// The total number of times that members have reached the end of a timestep, and the bit [`DISSOLVED`].
     meetings: AtomicUsize,
-    /// The step that the first member had to finish alone.
+    /// The timestep that the first member had to finish alone.
     dissolved: AtomicUsize,
     asleep: AtomicUsize,
     sleep: Mutex<()>,
@@ -39,25 +37,25 @@ pub(super) struct Team {
 }
 
 const CLOSED: usize = usize::MAX;
-/// A bit of `meetings`: nobody meets any more.
+/// The bit of `meetings` that is set when the team is dissolved.
 const DISSOLVED: usize = 1 << (usize::BITS - 1);
 
-/// Nanoseconds that the first member waits for the others in any case, and the part of the time since they
-/// joined. A half would be where a team of two is no faster than one thread.
+/// The first member waits for the others for at most so many nanoseconds, plus this part (1 / `PATIENCE_PART`) of the
+/// time since they joined. With one half, a team of two would be no faster than one thread.
 const PATIENCE: u64 = 100_000;
 const PATIENCE_PART: u64 = 4;
 
-/// How the end of a step went for a member.
+/// How a member's meeting at the end of a timestep went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meeting {
-    /// All came; h is whole.
+    /// All members came; h is complete.
     Held,
-    /// The team is dissolved: the first member runs the tiles of the others for this step too, and the
-    /// other members end.
+    /// The team is dissolved: the first member also runs the tiles of the others for this timestep, and the other
+    /// members stop.
     Dissolved,
 }
 
-/// How long the first member has waited.
+/// How long the first member has waited in total.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Patience {
     joined: u64,
@@ -65,11 +63,11 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    /// One that lasts.
+    /// For tests: never runs out.
     #[cfg(test)]
     pub(super) const ENDLESS: Self = Self { joined: 0, waited: i64::MIN / 2 };
 
-    /// Whether to wait on, having begun to wait at this time.
+    /// Whether to go on with a wait that began at time `since`.
     fn lasts(&self, since: u64) -> bool {
         let now = now();
         self.waited + ((now - since) as i64) < (PATIENCE + (now - self.joined) / PATIENCE_PART) as i64
@@ -84,7 +82,7 @@ fn take(from: &[AtomicU32], to: &mut [f32]) {
     from.iter().zip(to).for_each(|(f, t)| *t = f32::from_bits(f.load(Ordering::Relaxed)));
 }
 
-/// Everything but `own`.
+/// Copies everything except the range `own`.
 fn take_others(from: &[AtomicU32], own: Range<usize>, to: &mut [f32]) {
     if !from.is_empty() {
         take(&from[..own.start], &mut to[..own.start]);
@@ -93,7 +91,7 @@ fn take_others(from: &[AtomicU32], own: Range<usize>, to: &mut [f32]) {
 }
 
 impl Team {
-    /// A team for a state of `width` floats, and `carried` times as many beside it.
+    /// A team for a state h of `width` floats and other states of `carried` times as many.
     pub(super) fn new(members: usize, width: usize, carried: usize) -> Self {
         let zeros = |n: usize| (0..n).map(|_| AtomicU32::new(0)).collect();
         let c = carried * width;
@@ -111,13 +109,13 @@ impl Team {
         }
     }
 
-    /// The part of c that belongs to a part of h.
+    /// The range of c that belongs to a range of h.
     fn of_c(&self, own: &Range<usize>) -> Range<usize> {
         let carried = self.c[0].len() / self.h[0].len();
         own.start * carried..own.end * carried
     }
 
-    /// Whether it serves this many members and this state.
+    /// Whether it has this number of members and this size of h.
     pub(super) fn fits(&self, members: usize, width: usize) -> bool {
         self.members == members && self.h[0].len() == width
     }
@@ -126,7 +124,7 @@ impl Team {
         self.members
     }
 
-    /// Ready for another sequence.
+    /// Resets the team for another sequence.
     pub(super) fn reset(&mut self) {
         self.arrived = AtomicUsize::new(0);
         self.start = AtomicUsize::new(0);
@@ -134,12 +132,12 @@ impl Team {
         self.dissolved = AtomicUsize::new(CLOSED);
     }
 
-    /// Whether the others joined.
+    /// Whether the others have joined.
     pub(super) fn was_joined(&self) -> bool {
         !matches!(self.start.load(Ordering::Acquire), 0 | CLOSED)
     }
 
-    /// The steps that the members ran together, of `steps`; after all have ended.
+    /// The timesteps, of `steps`, that the members ran together. Call it after all have ended.
     pub(super) fn shared(&self, steps: usize) -> Range<usize> {
         match self.start.load(Ordering::Acquire) {
             0 | CLOSED => steps..steps,
@@ -147,12 +145,12 @@ impl Team {
         }
     }
 
-    /// Whether the first member had to go on alone.
+    /// Whether the first member had to continue alone.
     pub(super) fn was_dissolved(&self) -> bool {
         self.meetings.load(Ordering::Acquire) & DISSOLVED != 0
     }
 
-    /// Waits until something holds, asleep if it takes long.
+    /// Waits for a condition, sleeping if that takes long.
     fn wait(&self, ready: impl Fn() -> bool) {
         for _ in 0..SPINS {
             if ready() {
@@ -162,7 +160,8 @@ impl Team {
         }
         let mut lock = self.sleep.lock().unwrap_or_else(|e| e.into_inner());
         self.asleep.fetch_add(1, Ordering::Relaxed);
-        // Either this sees what `wake` announces, or `wake` sees who is asleep.
+        // The fence ensures that either this thread sees the change that `wake` announces, or `wake` sees that it
+        // sleeps.
         fence(Ordering::SeqCst);
         while !ready() {
             lock = self.awake.wait(lock).unwrap_or_else(|e| e.into_inner());
@@ -170,18 +169,17 @@ impl Team {
         self.asleep.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// After a change that others may be waiting for.
+    /// Wakes sleeping members after a change.
     fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.asleep.load(Ordering::Relaxed) > 0 {
-            // Whoever is between its look and its sleep holds the lock.
+            // A member between its last check and its sleep holds the lock, so taking the lock once waits for it.
             drop(self.sleep.lock().unwrap_or_else(|e| e.into_inner()));
             self.awake.notify_all();
         }
     }
 
-    /// The first member, before a step: lets the others in once all have arrived. They begin with this
-    /// state.
+    /// For the first member, before a timestep: lets the others join once all have arrived. They start with this state.
     #[inline(never)]
     pub(super) fn admit(&self, step: usize, h: &[f32], c: &[f32]) -> Option<Patience> {
         if self.arrived.load(Ordering::Acquire) + 1 < self.members {
@@ -194,15 +192,15 @@ impl Team {
         Some(Patience { joined: now(), waited: 0 })
     }
 
-    /// The first member, at its end: whoever comes now is too late. A team that was joined stays so.
+    /// For the first member, at its end: members that arrive later do not join. A team that was joined stays joined.
     #[inline(never)]
     pub(super) fn close(&self) {
         let _ = self.start.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Acquire);
         self.wake();
     }
 
-    /// Another member: arrives, waits to be let in, and takes over the state. Returns its first step,
-    /// or `None` if it came too late.
+    /// For other members: arrives, waits until it may join, and copies the state. Returns its first timestep, or `None`
+    /// if it arrived after the team was closed.
     #[inline(never)]
     pub(super) fn join(&self, h: &mut [f32], c: &mut [f32]) -> Option<usize> {
         self.arrived.fetch_add(1, Ordering::AcqRel);
@@ -216,14 +214,14 @@ impl Team {
         Some(step)
     }
 
-    /// Nobody meets any more: a member panicked.
+    /// Dissolves the team after a panic of a member.
     pub(super) fn abandon(&self) {
         self.meetings.fetch_or(DISSOLVED, Ordering::AcqRel);
         self.close();
     }
 
-    /// After a step: hands out the member's own part of h and c, and takes the others' h. `patience` is that
-    /// of the first member. If the team is dissolved the first member has the others' c from before the step.
+    /// After a timestep: publishes the member's part of h and c, and reads the others' h. `patience` is given by the
+    /// first member. If the team is dissolved, the first member gets the others' c from before the timestep.
     #[inline(never)]
     pub(super) fn exchange(
         &self,
@@ -242,7 +240,8 @@ impl Team {
         let all = (step - first + 1) * self.members;
         let met = |seen: usize| seen & !DISSOLVED >= all;
         let mut seen = self.meetings.load(Ordering::Acquire);
-        // Whoever comes after the end is not counted, so that the count tells which steps are whole.
+        // A member that arrives after the team is dissolved is not counted, so that the count shows which timesteps are
+        // complete.
         while seen & DISSOLVED == 0 {
             match self.meetings.compare_exchange_weak(seen, seen + 1, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
@@ -274,8 +273,8 @@ impl Team {
         Meeting::Held
     }
 
-    /// The first member: waits for the others while its patience lasts, and dissolves the team after that.
-    /// Returns what became of `meetings`.
+    /// For the first member: waits for the others while its patience lasts, then dissolves the team. Returns the
+    /// resulting value of `meetings`.
     fn wait_or_dissolve(&self, mut seen: usize, met: impl Fn(usize) -> bool, patience: &mut Patience) -> usize {
         let mut began = None;
         loop {
@@ -289,7 +288,7 @@ impl Team {
                 pause();
                 seen = self.meetings.load(Ordering::Acquire);
             }
-            // All may have come at the last look.
+            // All members may have arrived since the last check.
             if !met(seen) && !patience.lasts(*began.get_or_insert_with(now)) {
                 let ended = self.meetings.compare_exchange(seen, seen | DISSOLVED, Ordering::AcqRel, Ordering::Acquire);
                 match ended {
@@ -297,25 +296,25 @@ impl Team {
                         self.wake();
                         return seen | DISSOLVED;
                     }
-                    // Somebody has come after all.
+                    // A member arrived in the meantime.
                     Err(now) => seen = now,
                 }
             }
         }
     }
 
-    /// The others' parts of c after the last of `steps`, once all have ended.
+    /// Copies the others' parts of c after the last of `steps` timesteps, once all members have ended.
     pub(super) fn collect_c(&self, steps: usize, own: Range<usize>, c: &mut [f32]) {
         take_others(&self.c[(steps + 1) % 2], self.of_c(&own), c);
     }
 }
 
-/// The tiles of a member.
+/// The range of tiles of a member.
 pub(super) fn share(tiles: usize, members: usize, member: usize) -> Range<usize> {
     tiles * member / members..tiles * (member + 1) / members
 }
 
-/// Ends a team if its member panics, so that nobody waits for it.
+/// Dissolves a team if a member panics, so that the other members do not wait for it.
 pub(super) struct OnPanic<'a>(pub(super) &'a Team);
 
 impl Drop for OnPanic<'_> {

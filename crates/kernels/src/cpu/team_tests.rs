@@ -1,10 +1,11 @@
-//! Teams of real threads; `tests/team.rs` has those of loom.
+//! Tests of teams with real threads; `tests/team.rs` tests them with loom.
 
 use super::team::{Meeting, OnPanic, Patience, Team, share};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// A member that panics in a step ends the team; the first goes on alone, and the panic reaches the caller.
+/// A member that panics during a timestep dissolves the team; the first member continues alone, and the caller gets the
+/// panic.
 #[test]
 fn a_panic_in_a_member_hangs_nobody() {
     for panics in 0..3 {
@@ -22,7 +23,7 @@ fn a_panic_in_a_member_hangs_nobody() {
                     patience = team.admit(0, &h, &c);
                     std::thread::yield_now();
                 }
-                // Others that were slow to begin are no reason to dissolve the team in this test.
+                // In this test the team must not be dissolved because the other threads start slowly.
                 patience = Some(Patience::ENDLESS);
                 0
             };
@@ -48,7 +49,7 @@ fn a_panic_in_a_member_hangs_nobody() {
     }
 }
 
-/// The first member does not wait for ever for one that never comes to the end of a step.
+/// The first member does not wait forever for one that never reaches the end of a timestep.
 #[test]
 fn the_first_member_goes_on_without_one_that_does_not_come() {
     let team = Team::new(2, 2, 1);
@@ -73,7 +74,7 @@ fn the_first_member_goes_on_without_one_that_does_not_come() {
         let mut endless = Patience::ENDLESS;
         assert_eq!(team.exchange(4, 0..1, &mut h, &mut c, Some(&mut endless)), Meeting::Held);
         assert_eq!(team.exchange(5, 0..1, &mut h, &mut c, Some(&mut patience)), Meeting::Dissolved);
-        // The other's c from before the step.
+        // The c of the other member from before the timestep.
         assert_eq!(c, [3.0, 5.0]);
         other.join().expect("no panic");
     });

@@ -9,10 +9,10 @@ use crate::{WeightSource, WeightStorage};
 use core::any::Any;
 use half::f16;
 use pulp::Simd;
-use recurve_tensor::Result;
 use recurve_tensor::cpu::host;
 #[cfg(target_arch = "aarch64")]
 use recurve_tensor::cpu::simd;
+use recurve_tensor::{Device, Error, Result};
 use recurve_vocabulary::{int8, int8_scale};
 
 /// A matrix `[G·units, K]` as vectors of `lanes` neighbouring units, in the order `[tiles, G]`, of which
@@ -20,9 +20,9 @@ use recurve_vocabulary::{int8, int8_scale};
 /// with zeros. A panel is what a product's inner loop reads, so its width suits the registers, not the gates.
 #[derive(Debug, Default)]
 pub(super) struct Matrix {
-    /// K
+    /// Number of columns, `K`.
     pub(super) k: usize,
-    /// Vectors of a panel.
+    /// Number of vectors in a panel.
     pub(super) width: usize,
     pub(super) elements: Elements,
 }
@@ -31,7 +31,7 @@ pub(super) struct Matrix {
 pub(super) enum Elements {
     F32(Vec<Line>),
     F16(Vec<Line>),
-    /// Integers, and what one counts for in each row of the matrix, a vector for each of the matrix.
+    /// The integers, and the scales: for each vector of the matrix one vector with the scales of its rows.
     Int8(Vec<Line>, Vec<Line>),
 }
 
@@ -41,7 +41,7 @@ impl Default for Elements {
     }
 }
 
-/// Memory filled through `f`, which is given the index of each element.
+/// Memory whose elements are `f` of their index.
 pub(super) fn memory<T: bytemuck::Pod>(count: usize, f: impl Fn(usize) -> T) -> Result<Vec<Line>> {
     let mut v = host::<Line>(NEW, (count * size_of::<T>()).div_ceil(size_of::<Line>()))?;
     let data: &mut [T] = bytemuck::cast_slice_mut(&mut v);
@@ -71,6 +71,10 @@ impl Matrix {
                 // A matrix of one column has the same order of rows.
                 let scale = Rows { source: &scales, first: 0, k: 1, ..rows }.pack(|v, _| Ok(v))?;
                 Elements::Int8(values, scale)
+            }
+            other => {
+                let (operation, feature) = ("Recurrent::new", other.name());
+                return Err(Error::Unsupported { operation, feature, device: Device::Cpu.to_string() });
             }
         };
         Ok(Self { k, width: panel_width(gates), elements })
@@ -155,7 +159,7 @@ pub(super) trait Stored: Copy {
     /// The weights of input `i`.
     fn load<S: Simd, const N: usize>(s: S, panel: Self::Panel<S, N>, i: usize) -> [S::f32s; N];
 
-    /// Sums as they are, from sums of what was loaded.
+    /// Turns sums of loaded values into sums of weights (int8 multiplies by the scale).
     fn finish<S: Simd>(self, _s: S, _vector: usize, sum: S::f32s) -> S::f32s {
         sum
     }
@@ -231,21 +235,21 @@ impl<'a> Stored for Int8<'a> {
     }
 }
 
-/// The same instructions by their own name, if they are those of `T`.
+/// `s` as the instruction set `T`, if it is that one.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 #[inline(always)]
 fn known<S: Simd, T: Copy + 'static>(s: S) -> Option<T> {
     (&s as &dyn Any).downcast_ref::<T>().copied()
 }
 
-/// NEON, with or without instructions for complex numbers.
+/// `s` as NEON, with or without the instructions for complex numbers.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 fn neon<S: Simd>(s: S) -> Option<pulp::aarch64::Neon> {
     known::<S, pulp::aarch64::Neon>(s).or_else(|| known::<S, pulp::aarch64::NeonFcma>(s).map(|n| *n))
 }
 
-/// f16 to f32; exact.
+/// Converts f16 to f32; exact.
 #[inline(always)]
 fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
     #[cfg(target_arch = "x86_64")]
@@ -259,7 +263,7 @@ fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
         if let (Some(v3), Some(v)) = (known::<S, pulp::x86::V3>(s), v.first_chunk::<8>()) {
             let x = v3.avx2._mm256_cvtepu16_epi32(pulp::cast(*v));
             let x: S::u32s = bytemuck::cast(pulp::cast::<_, pulp::u32x8>(x));
-            // Exponent and mantissa in the places of an f32, whose exponent is then 112 too small.
+            // Exponent and mantissa are shifted to their places in an f32, whose exponent is then too small by 112.
             let magnitude = s.wrapping_dyn_shl_u32s(s.and_u32s(x, s.splat_u32s(0x7fff)), s.splat_u32s(13));
             let sign = s.wrapping_dyn_shl_u32s(s.and_u32s(x, s.splat_u32s(0x8000)), s.splat_u32s(16));
             let value = s.mul_f32s(s.transmute_f32s_u32s(magnitude), s.splat_f32s(f32::from_bits((112 + 127) << 23)));
@@ -277,7 +281,7 @@ fn f16s<S: Simd>(s: S, v: &[u16]) -> S::f32s {
     s.partial_load_f32s(&lanes[..S::F32_LANES])
 }
 
-/// int8 to f32.
+/// Converts int8 to f32.
 #[inline(always)]
 fn int8s<S: Simd>(s: S, v: &[i8]) -> S::f32s {
     #[cfg(target_arch = "x86_64")]

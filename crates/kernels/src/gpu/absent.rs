@@ -1,5 +1,5 @@
-//! What stands in for layers on a GPU in a program that is built without the feature `gpu`: types of which there is
-//! no value, with the methods that the rest of this crate calls.
+//! Replacements for layers on a GPU in a build without the feature `gpu`: types that have no value, with the methods
+//! that the rest of this crate calls.
 
 use crate::call::{Call, RecurrentOutput};
 use crate::config::LevelConfig;
@@ -20,7 +20,7 @@ pub(crate) struct Wave(Infallible);
 pub(crate) struct Layout(Infallible);
 
 impl GpuLayer {
-    /// A program may have GPUs for tensors alone.
+    /// Refuses every layer: `recurve-tensor` may have been built with GPUs while this crate was not.
     pub(crate) fn new(_: &LevelConfig<'_>, gpu: &Gpu) -> Result<Self> {
         Err(Error::Unsupported {
             operation: "Recurrent::new",

@@ -8,18 +8,18 @@ use recurve_tensor::cpu::host;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, StridedMatmul, TensorKernels, strided_matmul};
 use recurve_tensor::{DType, Device, Error, Result, Shape, Tensor};
 
-/// What these cells have beside the weights of all.
+/// The weights of these cells besides those that all cells have.
 #[derive(Debug)]
 pub(super) struct Weights {
-    /// Gain and offset of the input projection, `[D, 2, G·H]`, and epsilon.
+    /// Gain and offset of the input projection's normalization, `[D, 2, G·H]`, and epsilon.
     pub(super) norm_ih: Option<(Tensor, f32)>,
-    /// `W_hh` as the matrix product reads it, `[D, G·H, W]`.
+    /// `W_hh` in the layout of the matrix product, `[D, G·H, W]`.
     w_hh: Tensor,
-    /// `[D, H / 4, W]` of four neighbouring units; one zero without a projection.
+    /// `W_hr` as `[D, H / 4, W]` vectors of four adjacent units; a single zero without a projection.
     w_hr: Tensor,
-    /// `W_hr` as the matrix product reads it, `[D, W, H]`.
+    /// `W_hr` in the layout of the matrix product, `[D, W, H]`.
     w_hr_rows: Option<Tensor>,
-    /// G·H zeros: the matrix product's bias.
+    /// G·H zeros, used as the matrix product's bias.
     zeros: Tensor,
 }
 
@@ -60,7 +60,7 @@ impl Weights {
     }
 }
 
-/// Matrices one after the other.
+/// Concatenates matrices.
 fn joined(matrices: &[&[f32]]) -> Result<Vec<f32>> {
     let mut out = host("Recurrent::new", matrices.iter().map(|m| m.len()).sum())?;
     let mut rest = &mut out[..];
@@ -78,8 +78,8 @@ fn affine_with_bias(affine: &[f32], bias: &[f32]) -> Vec<f32> {
     (0..2 * n).map(|i| affine[i] + if i < n { 0.0 } else { bias.get(i - n).copied().unwrap_or(0.0) }).collect()
 }
 
-/// One direction's part of `extra`: peepholes, gain and offset of `W_hh h` and of c, zeros for what
-/// the cell does not have.
+/// One direction's part of the buffer `extra`: peepholes, then gain and offset of `W_hh h` and of c; zeros for those
+/// that the cell does not have.
 pub(super) fn extra(w: &DirectionWeights<f32>, kind: CellKind, hidden: usize) -> Vec<f32> {
     let mut out = w.peepholes.clone();
     out.resize(3 * hidden, 0.0);
@@ -109,21 +109,21 @@ impl GpuLayer {
         }
     }
 
-    /// Whether the whole sequence can run in one workgroup a row.
+    /// Whether the whole sequence can run with one workgroup per row.
     pub(super) fn general_fits(&self) -> bool {
         let (general, gates) = (self.general(), self.gates as u32);
         general.workgroup_bytes(gates) <= self.gpu.max_workgroup_bytes()
             && general.iterations_per_step(gates) + general.iterations_at_start() < self.gpu.max_loop_iterations()
     }
 
-    /// Whether a timestep can run in one workgroup a row, where the cell is one of these.
+    /// Whether a timestep can run with one workgroup per row; false for cells of other families.
     pub(super) fn general_steps(&self) -> bool {
         let iterations = self.general().iterations_of_step(self.gates as u32);
         matches!(self.kernels, Kernels::Pointwise) || iterations <= self.gpu.max_loop_iterations()
     }
 }
 
-/// Returns the last h.
+/// Runs `general_scan`. Returns the final h.
 pub(super) fn scan(run: &Run<'_>, weights: &Weights) -> Result<Tensor> {
     let (layer, sizes, gpu, h) = (run.layer, run.sizes(), run.gpu(), run.h_or_flag()?);
     let general = layer.general();
@@ -155,7 +155,7 @@ pub(super) fn scan(run: &Run<'_>, weights: &Weights) -> Result<Tensor> {
     Ok(h)
 }
 
-/// Returns the last h.
+/// Runs `general_step`. Returns the final h.
 pub(super) fn step(run: &Run<'_>, weights: &Weights) -> Result<Tensor> {
     let (layer, sizes, gpu, h) = (run.layer, run.sizes(), run.gpu(), run.h()?);
     let general = layer.general();

@@ -1,9 +1,9 @@
-//! `grid`: the whole sequence in one dispatch by several workgroups (`grid.wgsl`), each with its own units and
-//! their weights, that exchange h after every step.
+//! The strategy `grid`: the whole sequence in one dispatch of several workgroups (`grid.wgsl`). Each workgroup has its
+//! own units and their weights, and they exchange h after every timestep.
 //!
-//! No API promises that the workgroups of a dispatch run at the same time. The kernels wait a bounded time
-//! and give up together; then [`run`] says so and the call goes another way. That needs to be known before
-//! the call returns, so this is the one strategy that waits for the device.
+//! No GPU API guarantees that the workgroups of a dispatch run at the same time. The kernels wait for a limited time;
+//! if they give up, [`run`] reports that, and the call is computed by `step`. This must be known before the call
+//! returns, so this is the only strategy that waits for the device.
 
 use super::{GpuLayer, Run, span};
 use recurve_shaders::{Grid, params};
@@ -11,13 +11,14 @@ use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels, strided_copy};
 use recurve_tensor::{DType, Device, Result, Shape, Tensor};
 
-/// Bits of an h that has not been stored, `NOT_YET` in `shared/exchange.wgsl`, which f32 has exactly.
+/// The bits of an h that has not been stored yet, as a number that f32 represents exactly; `NOT_YET` in
+/// `shared/exchange.wgsl`.
 const NOT_YET: f32 = 0xffff_ff00_u32 as f32;
-/// What stands at the head of the exchange buffer when somebody gave up.
+/// The value at the start of the exchange buffer after a lane gave up.
 const GAVE_UP: u32 = 1;
 
 impl GpuLayer {
-    /// How the kernel is laid out for this size, if there is a `grid` kernel for the cell.
+    /// The layout of the kernel for this size; `None` if the cell has no `grid` kernel or the size does not fit.
     pub(super) fn grid_geometry(&self, batch: usize, unit_tile: u32) -> Option<Grid> {
         if self.code.exchanges() {
             return None;
@@ -36,28 +37,28 @@ impl GpuLayer {
         fits.then_some(grid)
     }
 
-    /// Workgroups of a dispatch.
+    /// The number of workgroups of a dispatch in each dimension.
     pub(super) fn grid_groups(&self, grid: &Grid, batch: usize) -> [u32; 3] {
         [grid.hidden.div_ceil(grid.unit_tile), (batch as u32).div_ceil(grid.batch_tile), self.directions.len() as u32]
     }
 }
 
-/// Loop iterations of an invocation before its first step.
+/// Loop iterations of an invocation before its first timestep.
 const AT_START: u32 = 64;
 
-/// Loads in vain that a lane may make in steps that it waits for as usual: a tenth of a millisecond or so each.
+/// How many unsuccessful loads per timestep a lane may need in normal operation: about a tenth of a millisecond.
 const USUAL_WAIT: u32 = 256;
 
-/// Loads in vain after which a lane of a dispatch of some steps gives up: one long wait and the usual ones, or what a
-/// device that ends loops leaves for them.
+/// The number of unsuccessful loads after which a lane gives up in a dispatch of `steps` timesteps: one long wait and
+/// the normal ones, limited by the loop iterations that the device allows.
 fn patience(gpu: &Gpu, grid: &Grid, steps: u32) -> u32 {
     let own = steps.saturating_mul(grid.iterations_per_step()).saturating_add(AT_START);
     let wanted = gpu.spin_limit().saturating_add(steps.saturating_mul(USUAL_WAIT));
     wanted.min(gpu.max_loop_iterations().saturating_sub(own))
 }
 
-/// Returns the last h, or `None` if the workgroups did not run at the same time; outputs and c are then
-/// anything.
+/// Runs the strategy. Returns the final h, or `None` if the workgroups did not run at the same time; the contents of
+/// outputs and c are then unspecified.
 pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
     let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let mut h = run.h()?;
@@ -68,13 +69,13 @@ pub(super) fn run(run: &Run<'_>, grid: &Grid) -> Result<Option<Tensor>> {
 
     let work = (layer.gates * sizes.hidden * sizes.hidden) as u64 * u64::from(grid.batch_tile)
         / u64::from(grid.hidden.div_ceil(grid.unit_tile));
-    // Some of the iterations of a dispatch are for waiting.
+    // Part of a dispatch's loop iterations is used for waiting.
     let groups = layer.grid_groups(grid, sizes.batch);
     let most = layer.steps_per_dispatch(AT_START, 2 * grid.iterations_per_step(), work, groups);
     let valid = run.valid().gpu_buffer();
     for chunk in run.chunks() {
         run.project(chunk)?;
-        // As integers for the kernel, as f32 for the copies: the same bits.
+        // The kernel uses this buffer as integers, the copies use it as f32; the bits are the same.
         let count = Grid::HEAD + (chunk.steps + 1) * row;
         let shape = Shape::new(&[count]).expect("smaller than the projection");
         let exchange = Tensor::full(&shape, NOT_YET, DType::U32, &device)?.reinterpreted(DType::F32)?;

@@ -1,18 +1,18 @@
-//! Strategies with their geometry.
+//! Strategies and their layouts.
 
 use crate::Strategy;
 use recurve_shaders::{Grid, Kept, Scan, Step};
 
-/// A strategy with its layout.
+/// A strategy with the layout of its workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// One workgroup a tile of rows.
+    /// One workgroup per tile of rows runs the whole sequence.
     Scan(Scan),
-    /// A dispatch a step.
+    /// One dispatch per timestep.
     Step(Step),
-    /// Workgroups that exchange h.
+    /// Workgroups that exchange h run the whole sequence.
     Grid(Grid),
-    /// The one layout of a strategy, for the cells that have no other.
+    /// A strategy of cells that have only one layout for it.
     Other(Strategy),
 }
 

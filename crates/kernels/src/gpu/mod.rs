@@ -27,70 +27,70 @@ use recurve_tensor::kernel::{
 use recurve_tensor::{AdapterKind, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use std::sync::Mutex;
 
-/// What [`crate::TokenTable`] is for a GPU: `[V, G·H]` a direction.
+/// The contents of a [`crate::TokenTable`] on a GPU: `[V, G·H]` for each direction.
 pub(crate) type TokenRows = Vec<Tensor>;
 
-/// A layer's weights as the kernels read them.
+/// A layer's weights packed for the GPU kernels.
 #[derive(Debug)]
 pub(crate) struct GpuLayer {
     gpu: Gpu,
     code: CellCode,
     gates: usize,
     hidden: usize,
-    /// Elements of h.
+    /// Number of elements of h.
     width: usize,
-    /// Features of the input.
+    /// Number of features of the input.
     input: usize,
     directions: Vec<Direction>,
     kernels: Kernels,
-    /// How shapes are run that need no choosing any more.
+    /// The layouts found by tuning.
     plans: Mutex<tuning::Plans>,
-    /// `[D, G·H, I]`
+    /// Input weights, `[D, G·H, I]`.
     w_ih: Tensor,
-    /// What is added to the projection, `[D, G·H]`.
+    /// The bias that is added to the projection, `[D, G·H]`.
     bias: Tensor,
-    /// `[D, K4, G, H, 4]`; one zero where no unit reads another.
+    /// Recurrent weights, `[D, K4, G, H, 4]`; a single zero for cells whose units do not depend on each other.
     w_hh: Tensor,
-    /// Peepholes `[D, 3, H]`, recurrent bias `[D, H]` or u `[D, H]`, or what `general_*` keeps
-    /// there; one zero where there is nothing.
+    /// Further weights: peepholes `[D, 3, H]`, recurrent bias `[D, H]`, u `[D, H]`, or those of `general_*`; a single
+    /// zero if there are none.
     extra: Tensor,
 }
 
-/// Which kernels run a cell.
+/// The family of kernels that runs a cell.
 #[derive(Debug)]
 enum Kernels {
     /// `lstm_*`, `gru_*`, `rnn_*`
     Fused,
-    /// `general_*`: layer normalization, or a projection of h.
+    /// `general_*`: with layer normalization or a projection of h.
     General(Box<general::Weights>),
-    /// `pointwise_scan`, and for the minimal cells `linear_*`.
+    /// `pointwise_scan`, and `linear_*` for the minimal cells.
     Pointwise,
 }
 
-/// The number of vec4 of k is padded to this, which every unrolling and slicing divides.
+/// The number of vec4s along k is padded to a multiple of this, which all unrolled loops and slices divide.
 const K4_MULTIPLE: u32 = 8;
 
-/// One kernel launch's share of a sequence, in reading order.
+/// The timesteps of one dispatch or projection, in reading order.
 #[derive(Clone, Copy, Debug)]
 struct Chunk {
     first: usize,
     steps: usize,
 }
 
-/// What the strategies share in one call.
+/// The state of one call that all strategies use.
 struct Run<'a> {
     layer: &'a GpuLayer,
     call: &'a Call<'a>,
     code: CellCode,
-    /// The outputs, or anything to bind where there are none.
+    /// The outputs; if there are none, any buffer to bind.
     y: Tensor,
-    /// The initial c, which kernels turn into the final one; for cells without one, anything to bind.
+    /// The initial c, which the kernels overwrite with the final one; any buffer to bind for cells without c.
     c: Tensor,
-    /// Ids in the order of the projection, if the call has ids.
+    /// The ids in the order of the projection, if the input is ids.
     ids: Option<Tensor>,
     /// The input projection of a chunk, `[D, chunk, B, G·H]`.
     projection: Tensor,
-    /// Timesteps of a chunk.
+    /// Number of timesteps of a chunk.
     chunk: usize,
     params: params::Recurrent,
 }
@@ -104,7 +104,7 @@ impl Run<'_> {
         &self.call.sizes
     }
 
-    /// What says which timesteps count, or anything to bind.
+    /// The lengths or the mask; any buffer to bind if all timesteps are valid.
     fn valid(&self) -> &Tensor {
         self.call.valid.tensor().unwrap_or(&self.layer.extra)
     }
@@ -113,7 +113,7 @@ impl Run<'_> {
         Tensor::gpu_uninit(self.gpu(), shape, DType::F32, FORWARD)
     }
 
-    /// A copy of the initial h, for kernels that turn it into the final one.
+    /// A copy of the initial h, for kernels that overwrite it with the final one.
     fn h(&self) -> Result<Tensor> {
         match self.call.h0 {
             Some(h) => h.slice(0, 0..self.sizes().directions),
@@ -121,18 +121,18 @@ impl Run<'_> {
         }
     }
 
-    /// [`Self::h`] for kernels that are told by a flag that they begin with zeros.
+    /// Like [`Self::h`], for kernels that take a flag instead of zeros.
     fn h_or_flag(&self) -> Result<Tensor> {
         if self.call.h0.is_some() { self.h() } else { self.uninit(self.sizes().h_shape()) }
     }
 
-    /// The parts in which the sequence is projected and run.
+    /// The chunks in which the sequence is projected and run.
     fn chunks(&self) -> impl Iterator<Item = Chunk> + use<> {
         let (t, chunk) = (self.sizes().timesteps, self.chunk);
         (0..t).step_by(chunk).map(move |first| Chunk { first, steps: chunk.min(t - first) })
     }
 
-    /// Fills the projection with that of a chunk.
+    /// Computes the projection of a chunk.
     fn project(&self, chunk: Chunk) -> Result<()> {
         let (layer, gpu) = (self.layer, self.gpu());
         let Sizes { batch: b, timesteps: t, input: i, .. } = *self.sizes();
@@ -176,7 +176,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The parameters of a chunk's dispatches of at most `most` steps each.
+    /// The parameters of a chunk's dispatches, each of at most `most` timesteps.
     fn dispatches(&self, chunk: Chunk, most: usize) -> impl Iterator<Item = params::Recurrent> {
         let end = chunk.first + chunk.steps;
         let params = self.params;
@@ -189,8 +189,8 @@ impl Run<'_> {
         })
     }
 
-    /// Projects and records every chunk with one kernel, at most `most` steps a dispatch. The parameters
-    /// of `kernel` are filled in here; its work is that of a step.
+    /// Projects every chunk and records one kernel for it, at most `most` timesteps per dispatch. Fills in the
+    /// parameters of `kernel`, whose `work` is that of one timestep.
     fn record(&self, kernel: &Dispatch<'_>, most: usize) -> Result<()> {
         for chunk in self.chunks() {
             self.project(chunk)?;
@@ -202,8 +202,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Records a kernel that has a workgroup a row, counted along `axis`: more rows than the device counts
-    /// workgroups for go in several dispatches. The kernel's work is that of a step of all rows.
+    /// Records a kernel that has one workgroup per row along `axis`, in several dispatches if the device allows fewer
+    /// workgroups. The kernel's `work` is that of one timestep of all rows.
     fn record_rows(&self, kernel: &Dispatch<'_>, axis: usize, p: params::Recurrent) -> Result<()> {
         let gpu = self.gpu();
         let most = gpu.max_workgroups();
@@ -219,8 +219,8 @@ impl Run<'_> {
     }
 }
 
-/// Multiply-adds of one workgroup in one dispatch. A slow integrated GPU does some 2e9 a second in
-/// one workgroup, and watchdogs wait about two seconds.
+/// Largest number of multiply-adds of one workgroup in one dispatch. A slow integrated GPU does about 2e9 per second in
+/// one workgroup, and drivers reset a device after about two seconds.
 const MAX_WORK: u64 = 1 << 30;
 
 impl GpuLayer {
@@ -242,7 +242,7 @@ impl GpuLayer {
         let mut extra = Vec::new();
         for w in &directions {
             if cell.layer_norm.is_some() {
-                // The biases come behind the normalization, as part of its offset.
+                // With layer normalization the biases are added after it, as part of its offsets.
                 bias.resize(bias.len() + g * h, 0.0);
             } else {
                 bias.extend((0..g * h).map(|r| w.projection_bias(kind, h, r)));
@@ -268,7 +268,7 @@ impl GpuLayer {
             }
         };
         let has_extra = extra.iter().any(|&v| v != 0.0);
-        // Kernels of these read it whatever is in it.
+        // The kernels of these cells always read the buffer.
         if !has_extra && !general && kind != CellKind::IndRnn {
             extra.clear();
         }
@@ -293,15 +293,15 @@ impl GpuLayer {
         CellCode::k4(self.width as u32, K4_MULTIPLE)
     }
 
-    /// Timesteps of one dispatch, by the iterations of an invocation at the start and in each step, the
-    /// multiply-adds of a workgroup's step, and the number of workgroups. One at least.
+    /// The number of timesteps of one dispatch, at least 1. It is limited by the loop iterations of an invocation (at
+    /// the start and per timestep), and by the multiply-adds of a workgroup's timestep and of all workgroups.
     fn steps_per_dispatch(&self, at_start: u32, per_step: u32, work: u64, groups: [u32; 3]) -> usize {
         let by_loops = self.gpu.max_loop_iterations().saturating_sub(at_start) / per_step;
         let all = groups.into_iter().map(u64::from).product::<u64>().saturating_mul(work);
         u64::from(by_loops).min(MAX_WORK / work).min(self.gpu.max_work() / all).max(1) as usize
     }
 
-    /// Multiply-adds of a timestep, of all rows and directions.
+    /// The multiply-adds of a timestep, for all rows and directions.
     fn step_work(&self, sizes: &Sizes) -> u64 {
         let state = if self.is_pointwise() { 1 } else { sizes.width };
         [sizes.directions, sizes.batch, self.gates, sizes.hidden, state].into_iter().map(|n| n as u64).product()
@@ -311,15 +311,15 @@ impl GpuLayer {
         matches!(self.kernels, Kernels::Pointwise)
     }
 
-    /// Workgroups of a dispatch of `grid`.
+    /// The number of workgroups of a dispatch of `grid`.
     fn workgroups(&self, grid: &recurve_shaders::Grid, batch: usize) -> u32 {
         self.grid_groups(grid, batch).into_iter().fold(1, u32::saturating_mul)
     }
 
-    /// Refuses a layout of `grid` that needs more workgroups at the same time than were seen to run so.
+    /// Refuses a layout of `grid` with more workgroups than were seen to run at the same time.
     fn check_concurrent(&self, grid: &recurve_shaders::Grid, batch: usize) -> Result<()> {
         let needed = self.workgroups(grid, batch);
-        // One alone waits for nobody.
+        // A single workgroup waits for no other.
         let seen = if needed == 1 { 1 } else { self.gpu.concurrent_workgroups()? };
         if needed <= seen {
             return Ok(());
@@ -328,22 +328,22 @@ impl GpuLayer {
             operation: FORWARD,
             argument: "strategy",
             message: format!(
-                "`grid` needs {needed} workgroups at the same time, but {seen} were seen to run so on {}",
+                "`grid` needs {needed} workgroups at the same time, but only {seen} were seen to do so on {}",
                 self.gpu.summary().name
             ),
         })
     }
 
-    /// Whether the weights of a lane fit into registers beside everything else: a slice of `k_slice` vec4 of
-    /// every gate, in each of `lanes` lanes. A compute unit has 256 KiB of registers on most GPUs, and a
-    /// lane 255 of them at most. Not where code is slow to compile, for each weight has a name of its own.
+    /// Whether a lane's share of the weights fits into registers: `k_slice` vec4s of every gate, for each of `lanes`
+    /// lanes. On most GPUs a compute unit has 256 KiB of registers, and a lane at most 255 of them. False where long
+    /// code is slow to compile, because every weight becomes a variable.
     fn fits_registers(&self, k_slice: u32, lanes: u32) -> bool {
         let each = k_slice * self.gates as u32 * if self.code.weights == Element::F16 { 2 } else { 4 };
         each <= 96 && each * lanes * 4 <= 160 << 10 && !self.gpu.compiles_slowly()
     }
 
-    /// The ways of running this shape that may be the fastest here, what the rule would take first. Cells that
-    /// are not fused have one a strategy.
+    /// The layouts that may be the fastest for this shape, the default one first. Cells outside the fused family have
+    /// one layout per strategy.
     pub(crate) fn layouts(&self, batch: usize, timesteps: usize) -> Result<Vec<Layout>> {
         let mut all = vec![self.choose_by_rule(Strategy::Auto, batch, timesteps)?];
         let mut add = |c: Option<Layout>| all.extend(c.filter(|c| !all.contains(c)));
@@ -369,8 +369,8 @@ impl GpuLayer {
         Ok(all)
     }
 
-    /// [`Self::layouts`], and those that are right here but never fast: weights in registers on a software
-    /// rasteriser, or in memory where registers would hold them. Tests run them all.
+    /// All layouts of [`Self::layouts`], and those that are correct here but never fast: weights in registers on a
+    /// software rasteriser, or in memory where registers would hold them. Tests run all of them.
     pub(crate) fn every_layout(&self, batch: usize, timesteps: usize) -> Result<Vec<Layout>> {
         let mut all = self.layouts(batch, timesteps)?;
         let before = self.code.cell.kind == (CellKind::Gru { reset_after: false });
@@ -391,7 +391,7 @@ impl GpuLayer {
         Ok(all)
     }
 
-    /// A layout that may run at this batch, or why it cannot.
+    /// Checks that a layout can run with this batch size.
     pub(crate) fn admitted(&self, layout: Layout, batch: usize) -> Result<Layout> {
         if let Layout::Grid(g) = &layout {
             self.check_concurrent(g, batch)?;
@@ -399,8 +399,8 @@ impl GpuLayer {
         Ok(layout)
     }
 
-    /// How to run this size, or why what was asked for cannot run: what [`Self::tune`] found for this size, else by
-    /// the rule.
+    /// The layout for this shape: the one that [`Self::tune`] found, else the default one. An error if the strategy
+    /// that was asked for cannot run this shape.
     pub(crate) fn choose(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Layout> {
         match wanted {
             Strategy::Auto => match self.tuned(batch, timesteps) {
@@ -411,12 +411,11 @@ impl GpuLayer {
         }
     }
 
-    /// How to run this size by the rule.
+    /// The default layout for this shape.
     ///
-    /// The rule: `scan` while a step is short. One workgroup reads all of `W_hh` at every step, so
-    /// on hardware its time grows with H² while a dispatch costs a few microseconds whatever its
-    /// size; a software rasteriser pays more for a dispatch and its barriers. `grid` is only taken if asked
-    /// for, or measured.
+    /// `scan` is used while a timestep is short. One workgroup reads all of `W_hh` in every timestep, so on a hardware
+    /// GPU its time grows with H², while a dispatch costs a few microseconds for every size. On a software rasteriser,
+    /// a dispatch and its barriers cost more. `grid` is only used if it is asked for or was found by tuning.
     fn choose_by_rule(&self, wanted: Strategy, batch: usize, timesteps: usize) -> Result<Layout> {
         let cannot = |message: String| Error::Argument {
             operation: FORWARD,
@@ -458,17 +457,17 @@ impl GpuLayer {
         }
     }
 
-    /// Hidden units up to which the rule takes `scan`.
+    /// The largest number of hidden units for which `scan` is the default.
     fn longest_scan(&self) -> usize {
         if self.gpu.summary().kind == AdapterKind::Software { 512 } else { 256 }
     }
 
-    /// Runs a call by a layout.
+    /// Runs a call with a layout.
     pub(crate) fn forward(&self, layout: Layout, call: &Call<'_>) -> Result<RecurrentOutput> {
         if let Some(out) = self.forward_by(layout, call)? {
             return Ok(out);
         }
-        // Workgroups that did not run at the same time: the dispatches of `step` need not.
+        // The workgroups did not run at the same time; `step` does not need that.
         let batch = call.sizes.batch;
         if let Layout::Grid(g) = &layout {
             self.gpu.note_not_concurrent(self.workgroups(g, batch));
@@ -477,7 +476,7 @@ impl GpuLayer {
         Ok(out.expect("only `grid` gives up"))
     }
 
-    /// Normalises rows of a projection, of one direction and from an element on, where the cell has that.
+    /// Normalizes rows of the projection of one direction from element `first` on, if the cell has layer normalization.
     fn normalize(&self, direction: usize, first: usize, rows: usize, projection: &Tensor) -> Result<()> {
         let Kernels::General(weights) = &self.kernels else { return Ok(()) };
         let Some((affine, epsilon)) = &weights.norm_ih else { return Ok(()) };
@@ -486,7 +485,7 @@ impl GpuLayer {
         layer_norm_rows(&self.gpu, &rows, affine, projection)
     }
 
-    /// `E · W_ihᵀ + b` for each direction, normalised where the cell has that.
+    /// `E · W_ihᵀ + b` for each direction, normalized if the cell has layer normalization.
     pub(crate) fn token_rows(&self, embeddings: &Tensor) -> Result<TokenRows> {
         let (row, i, v) = (self.gates * self.hidden, embeddings.shape().last(), embeddings.dims()[0]);
         (0..self.directions.len())
@@ -523,7 +522,7 @@ impl GpuLayer {
             .collect()
     }
 
-    /// `None` if `grid` gave up.
+    /// Runs a call with a layout; `None` if `grid` gave up.
     fn forward_by(&self, layout: Layout, call: &Call<'_>) -> Result<Option<RecurrentOutput>> {
         let strategy = layout.strategy();
         let gpu = &self.gpu;
@@ -534,11 +533,11 @@ impl GpuLayer {
             Outputs::Last => None,
             Outputs::All => Some(uninit(shape)?),
         };
-        // What a cell without c binds in its place is written before it is read, if at all; and `scan` is told by a
-        // flag that it begins with zeros.
+        // Cells without c write the buffer bound in its place before reading it, if they use it at all; `scan` takes a
+        // flag instead of zeros.
         let has_c = self.code.cell.kind.has_cell_state();
         let c = match call.c0 {
-            // A copy, for the kernels update it in place.
+            // A copy, because the kernels overwrite it.
             Some(c) => c.slice(0, 0..d)?,
             None if has_c && strategy != Strategy::Scan => {
                 Tensor::zeros(&call.sizes.c_shape(), DType::F32, &Device::Gpu(gpu.clone()))?
@@ -608,7 +607,7 @@ impl GpuLayer {
 
 const FORWARD: &str = "Recurrent::forward";
 
-/// The element type of a GPU's buffers of weights.
+/// The element type of the weight buffers on a GPU.
 ///
 /// # Errors
 /// [`Error::Unsupported`] for int8.
@@ -619,15 +618,18 @@ fn gpu_dtype(weights: WeightStorage, device: &str) -> Result<DType> {
         WeightStorage::Int8 => {
             Err(Error::Unsupported { operation: "Recurrent::new", feature: "int8 weights", device: device.to_owned() })
         }
+        other => {
+            Err(Error::Unsupported { operation: "Recurrent::new", feature: other.name(), device: device.to_owned() })
+        }
     }
 }
 
-/// Why a layer cannot run by `step`.
+/// The message for a layer that is too large for `step`.
 fn too_long(hidden: usize) -> String {
     format!("`step` with {hidden} hidden units takes more loop iterations than an invocation may run")
 }
 
-/// What says which timesteps of a call are valid.
+/// How the valid timesteps of a call are given to the kernels.
 fn valid_by(call: &Call<'_>) -> Valid {
     match call.valid {
         ValidSteps::All => Valid::All,
@@ -636,7 +638,7 @@ fn valid_by(call: &Call<'_>) -> Valid {
     }
 }
 
-/// A copy among tensors of other layouts: sizes, then where each begins and its strides.
+/// A copy between tensors of different layouts: sizes, then the first element and the strides of source and target.
 fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize, &[usize])) -> Span {
     let strides = |s: &[usize]| {
         let mut all = [0; MAX_RANK];
@@ -647,7 +649,7 @@ fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize,
     Span { shape, source, source_strides: strides(from), target, target_strides: strides(to) }
 }
 
-/// A matrix `[rows, k]` per direction as `[D, K4, rows]` of four neighbouring k, padded with zeros.
+/// Packs a matrix `[rows, k]` per direction as `[D, K4, rows]` vectors of four adjacent k, padded with zeros.
 fn packed(matrices: &[&[f32]], rows: usize, k: usize, k4: usize) -> Result<Vec<f32>> {
     let mut out = host(NEW, matrices.len() * k4 * rows * 4)?;
     for (n, matrix) in matrices.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Cells whose units do not read each other: IndRNN, minimal GRU and LSTM. A step after the other
-//! (`pointwise_scan.wgsl`), or for the minimal cells by `scan` in a depth of O(log T)
-//! (`linear_scan.wgsl`, `linear_carry.wgsl`).
+//! Cells whose units do not depend on each other: IndRNN, minGRU and minLSTM. They run timestep by timestep
+//! (`pointwise_scan.wgsl`); for the minimal cells, `scan` is a parallel scan of depth O(log T) (`linear_scan.wgsl`,
+//! `linear_carry.wgsl`).
 
 use super::{GpuLayer, Kernels, Run};
 use crate::{CellKind, Strategy};
@@ -14,18 +14,19 @@ impl GpuLayer {
         matches!(self.kernels, Kernels::Pointwise) && minimal && strategy == Strategy::Scan
     }
 
-    /// Bytes a timestep that `linear_scan` needs for its prefixes, levels above the first included.
+    /// Memory of `linear_scan` per timestep, in bytes, for the prefixes of all levels.
     pub(super) fn linear_bytes(&self, strategy: Strategy, rows: usize) -> usize {
         if self.is_linear(strategy) { rows * self.hidden * 9 } else { 0 }
     }
 }
 
-/// Returns the last h.
+/// Runs the cell. Returns the final h.
 pub(super) fn run(run: &Run<'_>, strategy: Strategy) -> Result<Tensor> {
     let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let h = if strategy == Strategy::Scan { run.h_or_flag()? } else { run.h()? };
     let pointwise = Pointwise { hidden: layer.hidden as u32 };
-    // More columns than a dispatch counts are enough to fill any device a step after the other.
+    // If there are more columns than a dispatch can count, they fill any device, and running timestep by timestep is
+    // enough.
     let columns = (sizes.batch * sizes.hidden).div_ceil(Pointwise::COLUMNS as usize);
     if layer.is_linear(strategy) && columns <= gpu.max_workgroups() as usize {
         return linear(run, pointwise, h);
@@ -54,7 +55,7 @@ pub(super) fn run(run: &Run<'_>, strategy: Strategy) -> Result<Tensor> {
     Ok(h)
 }
 
-/// A level of the scan: its maps' prefixes within blocks, and each block as one map.
+/// A level of the parallel scan: the prefixes inside each block, and one composed map per block.
 struct Level {
     items: usize,
     prefixes: Tensor,
@@ -77,8 +78,8 @@ fn linear(run: &Run<'_>, pointwise: Pointwise, h: Tensor) -> Result<Tensor> {
     let groups = |items: usize| [x, items.div_ceil(block) as u32, sizes.directions as u32];
     let most = (gpu.max_workgroups() as usize).saturating_mul(block);
 
-    // The state before and after a dispatch lie in two tensors: every block reads the one, the last
-    // writes the other.
+    // The states before and after a dispatch are in two tensors: every block reads the first, the last block writes the
+    // second.
     let mut now = h;
     let mut next = run.uninit(sizes.h_shape())?;
     for chunk in run.chunks() {
@@ -108,7 +109,7 @@ fn linear(run: &Run<'_>, pointwise: Pointwise, h: Tensor) -> Result<Tensor> {
             }
             for n in (0..levels.len()).rev() {
                 let level = &levels[n];
-                // Where there is one block nothing comes before it; any buffer that is read does.
+                // With a single block this buffer is not used; any readable buffer is bound.
                 let above = levels.get(n + 1).map_or(&now, |l| &l.prefixes).gpu_buffer();
                 if n > 0 && n + 1 < levels.len() {
                     gpu.record(Dispatch {

@@ -5,20 +5,20 @@ use recurve_shaders::{Kept, Scan};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
 use recurve_tensor::{AdapterKind, Result, Tensor};
 
-/// Hidden units of a lane, at most: beyond that a workgroup is slower than many.
+/// Largest number of hidden units per lane. With more, one workgroup is slower than several.
 const MAX_UNITS: u32 = 4;
 
-/// Bytes of weights that a lane of a software rasteriser keeps for itself, at most, and timesteps
-/// after which fetching them has paid.
+/// Largest size of the weights that a lane of a software rasteriser keeps in an array, in bytes, and the number of
+/// timesteps from which loading them first is faster.
 const MAX_RESIDENT: u32 = 8 << 10;
 const MIN_RESIDENT_STEPS: usize = 8;
 
 impl GpuLayer {
-    /// How the kernel is laid out for this size, if H fits into a workgroup.
+    /// The layout of the kernel for this size; `None` if H does not fit into a workgroup.
     ///
-    /// On a software rasteriser a lane has a unit or several for itself, with their weights in an array. On a GPU several
-    /// lanes share a unit while there are lanes, which hides the latency of their loads, and weights stay in
-    /// registers where they fit.
+    /// On a software rasteriser a lane computes one or several units alone and keeps their weights in an array. On a
+    /// hardware GPU several lanes share a unit if there are enough lanes, which hides the latency of their loads, and
+    /// weights are kept in registers if they fit.
     pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Option<Scan> {
         if self.gpu.summary().kind == AdapterKind::Software {
             return self.scan_with(batch, timesteps, 1, false, 4);
@@ -28,7 +28,7 @@ impl GpuLayer {
         shared.or_else(|| self.scan_with(batch, timesteps, 1, false, 4))
     }
 
-    /// Every layout for this size.
+    /// All layouts for this size.
     pub(super) fn scan_geometries(&self, batch: usize, timesteps: usize) -> Vec<Scan> {
         let mut all = Vec::new();
         let neighbours = self.gpu.has_neighbour_sums();
@@ -68,10 +68,10 @@ impl GpuLayer {
         let software = self.gpu.summary().kind == AdapterKind::Software;
         let lanes = self.gpu.max_workgroup_lanes();
         let workgroup = match k_split {
-            // There a lane loads h once for all its units.
+            // On a software rasteriser, a lane with several units loads h once for all of them.
             1 if software => {
                 let own = |units: u32| units * self.k4() * self.gates as u32 * 16;
-                // Units and rows unroll each other: more of both, and the driver compiles for minutes.
+                // Units and rows are both unrolled; with large numbers of both, the driver compiles for minutes.
                 let rows = batch_tile.min(batch.min(8).next_power_of_two() as u32);
                 let units = [4, 2].into_iter().find(|&u| u * rows <= 4 && own(u) <= MAX_RESIDENT).unwrap_or(1);
                 hidden.div_ceil(units).next_multiple_of(8).min(lanes)
@@ -106,7 +106,7 @@ impl GpuLayer {
     }
 }
 
-/// Returns the last h.
+/// Runs the strategy. Returns the final h.
 pub(super) fn run(run: &Run<'_>, scan: &Scan) -> Result<Tensor> {
     let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let code = run.code;
@@ -118,7 +118,7 @@ pub(super) fn run(run: &Run<'_>, scan: &Scan) -> Result<Tensor> {
     let (at_start, per_step) = (scan.iterations_at_start(), scan.iterations_per_step(&code));
     let most = layer.steps_per_dispatch(at_start, per_step, work, groups);
 
-    // Buffers that a variant does not read still need something bound.
+    // A buffer that a variant does not read must still be bound.
     let valid = run.valid().gpu_buffer();
     let (weights, extra) = (layer.w_hh.gpu_buffer(), layer.extra.gpu_buffer());
     let (hb, cb, yb, pb) = (h.gpu_buffer(), run.c.gpu_buffer(), run.y.gpu_buffer(), run.projection.gpu_buffer());

@@ -1,5 +1,5 @@
-//! Stacked layers as a wavefront (`stack_wave.wgsl`): in T + L - 1 dispatches, layer l a timestep behind the
-//! one below, where one after the other they would take L · T.
+//! Stacked layers as a wavefront (`stack_wave.wgsl`): all layers run at once, layer l at timestep s - l in dispatch s.
+//! This takes T + L - 1 dispatches instead of L · T.
 
 use super::{GpuLayer, Kernels, span, valid_by};
 use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes};
@@ -9,24 +9,26 @@ use recurve_shaders::{CellCode, Step};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, StridedMatmul, TensorKernels, strided_copy, strided_matmul};
 use recurve_tensor::{DType, Device, Result, Shape, Tensor};
 
-/// The weights of stacked layers of one direction, each reading what the one below returns, as the kernel reads them.
+/// The weights of stacked layers with one direction, packed for the kernel. Each layer reads the output of the layer
+/// below.
 #[derive(Debug)]
 pub(crate) struct Wave {
     layers: usize,
     code: CellCode,
-    /// `[L, 2, K4, G, H, 4]`
+    /// Input and recurrent weights, `[L, 2, K4, G, H, 4]`.
     weights: Tensor,
-    /// Biases and what else a cell adds, `[L, G + 3, H]`.
+    /// Biases and further weights, `[L, G + 3, H]`.
     extra: Tensor,
 }
 
-/// Vec4s of k are padded to this, which the slices divide.
+/// The number of vec4s along k is padded to a multiple of this, which the slices divide.
 const K_SPLIT: u32 = 4;
 const UNIT_TILE: u32 = 16;
 const FORWARD: &str = "Recurrent::forward";
 
 impl Wave {
-    /// Whether there is such a kernel for several layers that read forwards: of a SimpleRNN, an LSTM or a GRU with the reset gate
+    /// Whether the wavefront kernel exists for a cell: a SimpleRNN, an LSTM or a GRU with `reset_after`, without
+    /// projection and layer normalization. The layers must read forward.
     /// after the product, without projection and layer normalization.
     pub(crate) fn fits(cell: Cell) -> bool {
         let fused = match cell.kind {
@@ -37,18 +39,19 @@ impl Wave {
         fused && cell.projection.is_none() && cell.layer_norm.is_none()
     }
 
-    /// Packs the weights that the layers have on the device.
+    /// Packs the weights from those of the layers, which are on the device already.
     pub(crate) fn new(levels: &[&GpuLayer]) -> Result<Self> {
         let GpuLayer { gpu, hidden: h, gates: g, code, .. } = levels[0];
         let (h, g, device) = (*h, *g, Device::Gpu(gpu.clone()));
         let k4 = CellCode::k4(h as u32, K_SPLIT) as usize;
         let (rows, part, more) = (g * h, 4 * k4 * g * h, (g + 3) * h);
-        // Zeros where the first layer's input weights would stand, and where a cell adds nothing.
+        // Zeros in place of the first layer's input weights, which are not used, and of weights that a cell does not
+        // have.
         let weights = Tensor::zeros(&[levels.len() * 2 * part], levels[0].w_hh.dtype(), &device)?;
         let extra = Tensor::zeros(&[levels.len() * more], DType::F32, &device)?;
         for (n, level) in levels.iter().enumerate() {
             if n > 0 {
-                // From [G·H, H]: four neighbouring k stay together.
+                // Copied from [G·H, H]; groups of four adjacent k stay together.
                 let (whole, rest, at) = (h / 4, h % 4, 2 * n * part);
                 if whole > 0 {
                     let copy = span(&[whole, rows, 4], (0, &[4, h, 1]), (at, &[4 * rows, 4, 1]));
@@ -59,7 +62,7 @@ impl Wave {
                     strided_copy(gpu, &copy, &level.w_ih, &weights)?;
                 }
             }
-            // The layer's own layout with fewer zeros at its end.
+            // The layers' own layout, with less padding.
             strided_copy(gpu, &span(&[part], (0, &[1]), ((2 * n + 1) * part, &[1])), &level.w_hh, &weights)?;
             strided_copy(gpu, &span(&[rows], (0, &[1]), (n * more, &[1])), &level.bias, &extra)?;
             if level.code.extra {
@@ -71,7 +74,7 @@ impl Wave {
         Ok(Self { layers: levels.len(), code, weights, extra })
     }
 
-    /// Whether the layers would run by `step` one after the other.
+    /// Whether the layers would otherwise run by `step`, one after the other.
     pub(crate) fn is_chosen(levels: &[&GpuLayer], call: &Call<'_>, strategy: Strategy) -> bool {
         let bottom = levels[0];
         debug_assert!(matches!(bottom.kernels, Kernels::Fused));
@@ -82,7 +85,7 @@ impl Wave {
             && bottom.choose(strategy, batch, timesteps).is_ok_and(|c| c.strategy() == Strategy::Step)
     }
 
-    /// States are `[L, B, H]`. `bottom` is the first layer, for its input product.
+    /// Runs a call. States are `[L, B, H]`. `bottom` is the first layer, which computes the input projection.
     pub(crate) fn forward(&self, bottom: &GpuLayer, call: &Call<'_>) -> Result<RecurrentOutput> {
         let Input::Features(x) = call.input else { unreachable!("ids are looked up by one layer alone") };
         let sizes = &call.sizes;
@@ -95,7 +98,8 @@ impl Wave {
             Outputs::Last => None,
             Outputs::All => Some(uninit(shape)?),
         };
-        // What is bound where nothing is read or written; no buffer that a kernel may write is bound twice.
+        // Bound where nothing is read or written. Each binding has its own, because no buffer that a kernel may write
+        // can be bound twice.
         let spare = || uninit(Shape::new(&[1]).expect("one element"));
         let step = wave(sizes);
         let (batch_tile, k4) = (step.batch_tile, step.k4);
@@ -105,7 +109,7 @@ impl Wave {
         let rows = self.layers * b;
         let width = 4 * k4 as usize;
         let state = Shape::new(&[self.layers, b, h]).expect("smaller than tensors that exist");
-        // The current h and the next, in turn.
+        // The current h and the next, which swap after every dispatch.
         let zeros = || Tensor::zeros(&[rows, width], DType::F32, &device);
         let h_state = [zeros()?, zeros()?];
         if let Some(h0) = call.h0 {
@@ -113,7 +117,7 @@ impl Wave {
         }
         let is_lstm = self.code.cell.kind.has_cell_state();
         let c = match call.c0 {
-            // A copy, for the kernel updates it in place.
+            // A copy, because the kernel overwrites it.
             Some(c) => c.slice(0, 0..self.layers)?,
             None if is_lstm => Tensor::zeros(&state, DType::F32, &device)?,
             None => spare()?,
@@ -200,7 +204,7 @@ impl Wave {
     }
 }
 
-/// How a wave is laid out.
+/// The layout of a wavefront.
 fn wave(sizes: &Sizes) -> Step {
     let (hidden, batch_tile) = (sizes.hidden as u32, sizes.batch.min(4).next_power_of_two() as u32);
     let k4 = CellCode::k4(hidden, K_SPLIT);

@@ -1,4 +1,5 @@
-//! `step`: one dispatch per timestep (`step.wgsl`), or two for a cell with an exchange in the middle of a step.
+//! The strategy `step`: one dispatch per timestep (`step.wgsl`), or two for a cell with an exchange in the middle of a
+//! step.
 
 use super::{GpuLayer, Run, span};
 use recurve_shaders::Step;
@@ -15,7 +16,7 @@ impl GpuLayer {
         Step { hidden: self.hidden as u32, k4: self.k4(), unit_tile: 16, k_split: 4, batch_tile, k_unroll: 2 }
     }
 
-    /// Every layout for this size.
+    /// All layouts for this size.
     pub(super) fn step_geometries(&self, batch: usize) -> impl Iterator<Item = Step> {
         let base = self.step_geometry(batch);
         let lanes = self.gpu.max_workgroup_lanes();
@@ -34,7 +35,7 @@ impl GpuLayer {
     }
 }
 
-/// Returns the last h.
+/// Runs the strategy. Returns the final h.
 pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
     let (layer, sizes, gpu) = (run.layer, run.sizes(), run.gpu());
     let code = run.code;
@@ -42,8 +43,9 @@ pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
     let pipelines =
         phases.map(|phase| gpu.pipeline(&step.variant(&code, phase))).collect::<Result<arrayvec::ArrayVec<_, 2>>>()?;
 
-    // The current h and the next, in turn, padded to whole vec4s of zeros: two buffers, for one is read four
-    // elements at a time and the other written one by one. What units exchange is a third.
+    // The current h and the next, which swap after every timestep, padded with zeros to whole vec4s. They are two
+    // buffers, because one is read four elements at a time and the other is written one by one. Values that units
+    // exchange in the middle of a timestep have a third buffer.
     let width = 4 * step.k4 as usize;
     let rows = sizes.directions * sizes.batch;
     let padded = || Tensor::zeros(&[rows, width], DType::F32, &Device::Gpu(gpu.clone()));
@@ -63,7 +65,7 @@ pub(super) fn run(run: &Run<'_>, step: &Step) -> Result<Tensor> {
         all.extend([pb, weights, valid, h]);
         match &handed {
             None => all.extend([extra, next, cb, yb]),
-            // What each unit keeps takes the place of a state beside h, of which such a cell has none.
+            // The value that each unit keeps is stored in the buffer for c, which such a cell does not have.
             Some(handed) => {
                 all.extend([handed.gpu_buffer(), cb]);
                 if phase == 1 {

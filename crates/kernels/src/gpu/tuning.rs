@@ -1,4 +1,4 @@
-//! Measured choice among the ways of running a shape, kept on disk.
+//! Measuring which layout runs a shape fastest, and storing the choice on disk.
 
 use super::{GpuLayer, Layout};
 use crate::CellKind;
@@ -12,31 +12,31 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Choices by what they are for, from the file and from this process.
+/// Choices by key, from the file and from this process.
 static CHOICES: LazyLock<Mutex<HashMap<String, String>>> = LazyLock::new(|| Mutex::new(load()));
 
-/// Held while something is measured: measurements at the same time would disturb each other.
+/// Held during a measurement, because simultaneous measurements would disturb each other.
 static MEASURING: Mutex<()> = Mutex::new(());
 
-/// How a layer runs the shapes for which it was tuned.
+/// The layouts of a layer for the shapes for which it was tuned.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
-    /// The name of the fastest layout, by bucket of shapes.
+    /// The name of the fastest layout for each bucket of shapes.
     choices: HashMap<[usize; 2], String>,
-    /// The layout of that name, by shape; `None` where the shape has no such layout.
+    /// The layout of that name for each shape; `None` if a shape does not have that layout.
     layouts: HashMap<[usize; 2], Option<Layout>>,
 }
 
-/// Shapes whose layout is remembered, at most.
+/// Largest number of shapes whose layouts are kept.
 const MOST_PLANS: usize = 256;
 
-/// Batch and timesteps up to the next power of two share a choice.
+/// Batch size and timesteps rounded up to powers of two. Shapes of one bucket share a choice.
 fn bucket(batch: usize, timesteps: usize) -> [usize; 2] {
     [batch.next_power_of_two(), timesteps.next_power_of_two().min(4 * LONGEST)]
 }
 
-/// Where choices are kept: `RECURVE_TUNING_FILE`, or a file in the user's cache folder; `None` if that is
-/// not known or the variable is empty.
+/// The file for choices: `RECURVE_TUNING_FILE`, or a file in the user's cache folder. `None` if there is no such folder
+/// or the variable is empty.
 fn file() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(file) = std::env::var_os("RECURVE_TUNING_FILE") {
@@ -48,10 +48,10 @@ fn file() -> Option<PathBuf> {
     Some(folder.join("recurve").join("tuning.tsv"))
 }
 
-/// Bytes of the file that are read, at most; a line has some hundred.
+/// Largest number of bytes that are read from the file; a line has some hundred.
 const MAX_FILE: u64 = 1 << 22;
 
-/// What the file holds. A device or a pipe in its place, which may never end, is as no file.
+/// The contents of the file. Anything but a regular file is ignored, because reading a device or a pipe may never end.
 fn load() -> HashMap<String, String> {
     let mut text = Vec::new();
     if let Some(path) = file()
@@ -64,16 +64,16 @@ fn load() -> HashMap<String, String> {
     parse(&text)
 }
 
-/// Complete lines of a key, a tab and a choice; the last of a key counts, and what is no such line is left alone.
+/// Parses lines of a key, a tab and a choice. Of equal keys the last line counts; other lines are ignored.
 fn parse(text: &[u8]) -> HashMap<String, String> {
     let text = String::from_utf8_lossy(text);
-    // What stands behind the last end of a line is being written, or its writer died.
+    // Text after the last line break is incomplete: it is being written, or its writer was killed.
     let complete = &text[..text.rfind('\n').map_or(0, |n| n + 1)];
     let pairs = complete.lines().filter_map(|l| l.split_once('\t'));
     pairs.map(|(k, c)| (k.to_owned(), c.to_owned())).collect()
 }
 
-/// Adds a line. Somebody who cannot write there measures again next time.
+/// Appends a line. If that fails, the next process measures again.
 fn keep(key: &str, choice: &str) {
     let Some(path) = file() else { return };
     let _ = path.parent().map(std::fs::create_dir_all);
@@ -81,22 +81,21 @@ fn keep(key: &str, choice: &str) {
         return;
     }
     let Ok(mut f) = std::fs::OpenOptions::new().append(true).read(true).create(true).open(path) else { return };
-    // Other processes wait, where the system knows locks; they end with the file.
+    // Other processes wait for the lock, where the file system supports locks. It is released when the file is closed.
     let _ = f.lock();
     let mut last = [b'\n'];
     let _ = f.seek(SeekFrom::End(-1)).and_then(|_| f.read_exact(&mut last));
-    // A line that somebody left half written must not become a part of this one.
+    // If the last line is incomplete, the new line must not become a part of it.
     let begin = if last == *b"\n" { "" } else { "\n" };
     let _ = f.write_all(format!("{begin}{key}\t{choice}\n").as_bytes());
 }
 
-/// Timesteps of a measurement, at most.
+/// Largest number of timesteps of a measurement.
 const LONGEST: usize = 256;
 const ROUNDS: usize = 5;
 
 impl GpuLayer {
-    /// What a choice is for: the adapter, its driver, this version, the layer, and the shape, whose batch
-    /// and timesteps share a choice with all up to the next power of two.
+    /// The key of a choice: the adapter, its driver, Recurve's version, the layer, and the bucket of the shape.
     fn tuning_key(&self, [batch, timesteps]: [usize; 2]) -> String {
         let a = self.gpu.summary();
         let clean = |s: &str| s.replace(['\t', '\n'], " ");
@@ -123,15 +122,15 @@ impl GpuLayer {
         self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What [`Self::tune`] found for this shape.
+    /// The layout that [`Self::tune`] found for this shape, if any.
     pub(super) fn tuned(&self, batch: usize, timesteps: usize) -> Option<Layout> {
         let mut plans = self.plans();
-        // Most layers are never tuned.
+        // Most layers are never tuned, so this is the common exit.
         let choice = plans.choices.get(&bucket(batch, timesteps))?.clone();
         if let Some(layout) = plans.layouts.get(&[batch, timesteps]) {
             return *layout;
         }
-        // The shape that was measured may have had layouts that this one of its bucket has not.
+        // Shapes of one bucket may have different layouts.
         let all = self.layouts(batch, timesteps).ok()?;
         let layout = all.into_iter().find(|l| l.to_string() == choice);
         if plans.layouts.len() >= MOST_PLANS {
@@ -141,7 +140,7 @@ impl GpuLayer {
         layout
     }
 
-    /// Finds the fastest layout for this shape: known, or measured now.
+    /// Finds the fastest layout for this shape, by looking it up or by measuring.
     pub(crate) fn tune(&self, batch: usize, timesteps: usize) -> Result<()> {
         let bucket = bucket(batch, timesteps);
         let choice = self.fastest(batch, timesteps, &self.tuning_key(bucket))?.to_string();
@@ -162,7 +161,7 @@ impl GpuLayer {
             return Ok(c);
         }
         let _measuring = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have measured this meanwhile, or another process.
+        // Another thread or process may have measured this shape meanwhile.
         if let Some(c) = known() {
             return Ok(c);
         }
@@ -178,8 +177,8 @@ impl GpuLayer {
         Ok(best)
     }
 
-    /// Times every candidate in turn, round after round, and leaves out what fails or disagrees with the
-    /// first.
+    /// Times all candidates in turn, for several rounds. Candidates that fail, or whose results differ from the first
+    /// one's, are left out.
     fn measure(&self, all: &[Layout], batch: usize, timesteps: usize) -> Result<Layout> {
         let sizes = Sizes {
             batch,
@@ -214,7 +213,7 @@ impl GpuLayer {
         let mut times: Vec<(Layout, Vec<f64>)> = Vec::new();
         let mut first: Option<Vec<f32>> = None;
         for &c in all {
-            // The first run compiles; it is not timed.
+            // The first run includes compilation and is not timed.
             let Ok((_, h)) = run(c) else { continue };
             let same = |a: &[f32]| a.iter().zip(&h).all(|(a, b)| (a - b).abs() <= 1e-3 + 1e-3 * a.abs());
             if first.get_or_insert_with(|| h.clone()).len() == h.len() && first.as_deref().is_some_and(same) {
@@ -231,7 +230,7 @@ impl GpuLayer {
             t[t.len() / 2]
         };
         let best = times.iter_mut().map(|(c, t)| (*c, median(t))).min_by(|a, b| a.1.total_cmp(&b.1));
-        // Where nothing could be timed the first one's error is the answer.
+        // If no candidate could be timed, the error is that of the first one.
         match best {
             Some((c, _)) => Ok(c),
             None => run(all[0]).map(|_| all[0]),
@@ -243,14 +242,14 @@ impl GpuLayer {
 mod tests {
     use super::*;
 
-    /// The last of a key counts; nothing that a file can hold is more than a choice that is not found.
+    /// Of equal keys the last line counts. Other contents of a file have at most the effect that a choice is not found.
     #[test]
     fn any_file_is_read() {
         let known = parse(b"nonsense\nkey a\tscan\n\xff\xfe\tstep\nkey a\tgrid\tmore\n\t\nkey b");
         assert_eq!(known.get("key a").map(String::as_str), Some("grid\tmore"));
         assert_eq!(known.len(), 3);
         assert!(parse(&[0; 1 << 16]).is_empty());
-        // Bytes from a seed, most of them those that mean something.
+        // Pseudo-random bytes, most of them those that have a meaning in the file.
         let mut state = 1u64;
         for _ in 0..2000 {
             let mut bytes = Vec::new();

@@ -21,7 +21,7 @@ pub(crate) enum CpuBuffer {
     U32(Vec<u32>),
 }
 
-/// `count` zeros in host memory, for sizes that come from outside: lack of memory is an error, not an abort.
+/// `count` zeros in host memory, for sizes that a caller chooses: lack of memory is an error instead of an abort.
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].
@@ -55,12 +55,11 @@ impl CpuBuffer {
 static POOL: LazyLock<Mutex<Pool<(DType, usize), CpuBuffer>>> = LazyLock::new(|| Mutex::new(Pool::new()));
 
 fn pool() -> std::sync::MutexGuard<'static, Pool<(DType, usize), CpuBuffer>> {
-    // A panic while the lock is held leaves the pool consistent: it only moves references.
+    // A panic while the lock is held leaves the pool consistent, because the pool only moves references.
     POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// A buffer of `count` elements with unspecified contents, filled by `write` before anyone else
-/// can see it.
+/// A buffer of `count` elements with unspecified contents, which `write` fills before the buffer is shared.
 pub(crate) fn make<R>(
     dtype: DType,
     count: usize,
@@ -72,7 +71,7 @@ pub(crate) fn make<R>(
     let mut buffer = match taken {
         Some(buffer) => buffer,
         None => Arc::new(match CpuBuffer::new(dtype, count) {
-            // What is idle may be what is missing.
+            // Freeing unused buffers may give enough memory for a second attempt.
             Err(_) if pool().trim(CpuBuffer::bytes) => CpuBuffer::new(dtype, count)?,
             other => other?,
         }),
@@ -90,7 +89,7 @@ pub(crate) fn make<R>(
     Ok((buffer, result))
 }
 
-/// What a future comes to that has nothing to wait for.
+/// The result of a future that never has to wait.
 pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(out) => out,
@@ -106,42 +105,42 @@ pub(crate) fn buffers_made() -> u64 {
     pool().made()
 }
 
-/// Threads to use for `work` multiply-adds: one unless there is enough to share.
+/// The number of threads to use for `work` multiply-adds: one if there is too little work to share.
 pub fn threads_for(work: usize) -> usize {
     const WORTH_A_THREAD: usize = 1 << 18;
     threads::current_num_threads().min(work / WORTH_A_THREAD).max(1)
 }
 
-/// A matrix product on raw strides, `c = a · b (+ c)`.
+/// A matrix product of operands with arbitrary strides, `c = a · b (+ c)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Gemm<'a> {
-    /// Rows of a and c.
+    /// Number of rows of a and c.
     pub m: usize,
-    /// Columns of b and c.
+    /// Number of columns of b and c.
     pub n: usize,
-    /// Columns of a, rows of b.
+    /// Number of columns of a and rows of b.
     pub k: usize,
-    /// Left operand, with strides of (row, column).
+    /// Left operand, with its strides from row to row and from column to column, in elements.
     pub a: (&'a [f32], usize, usize),
-    /// Right operand, with strides of (row, column).
+    /// Right operand, with its strides from row to row and from column to column, in elements.
     pub b: (&'a [f32], usize, usize),
-    /// Row stride of the result; its columns are adjacent.
+    /// Stride from row to row of the result, in elements; its columns are adjacent.
     pub c_row: usize,
-    /// Add to what `c` holds.
+    /// Whether the product is added to the contents of `c` instead of replacing them.
     pub accumulate: bool,
-    /// Threads to use.
+    /// Number of threads to use.
     pub threads: usize,
 }
 
 /// Runs a [`Gemm`].
 ///
 /// # Panics
-/// If a slice is too short for its strides, a stride is no offset into any slice, or rows of the result overlap.
+/// If a slice is too short for its sizes and strides, or rows of the result overlap.
 pub fn gemm(g: Gemm<'_>, c: &mut [f32]) {
     if g.m == 0 || g.n == 0 {
         return;
     }
-    // Saturated, a sum is longer than any slice.
+    // The arithmetic saturates, so a sum that overflows is longer than any slice.
     let reach = |rows: usize, cols: usize, rs: usize, cs: usize| match (rows, cols) {
         (0, _) | (_, 0) => 0,
         _ => (rows - 1).saturating_mul(rs).saturating_add((cols - 1).saturating_mul(cs)).saturating_add(1),
@@ -164,7 +163,7 @@ pub fn gemm(g: Gemm<'_>, c: &mut [f32]) {
 mod tests {
     use super::*;
 
-    /// What would address memory outside a slice, or the same memory twice, panics before it does.
+    /// Sizes and strides that would address memory outside a slice, or write the same memory twice, panic first.
     #[test]
     fn gemm_refuses_what_does_not_fit_its_slices() {
         let (a, b) = ([1.0f32; 6], [1.0f32; 6]);
@@ -187,7 +186,7 @@ mod tests {
         assert_eq!(run(|_| {}, 3), None);
         assert_eq!(run(|g| g.a.1 = 4, 4), None);
         assert_eq!(run(|g| g.a.1 = usize::MAX, 4), None);
-        // Products that are small if they wrap.
+        // Products that would be small if they wrapped around.
         assert_eq!(run(|g| (g.m, g.a.1, g.c_row) = (1 << 32, 1 << 32, 1 << 32), 4), None);
         assert_eq!(run(|g| g.b.2 = usize::MAX / 2 + 2, 4), None);
         assert_eq!(run(|g| g.c_row = 1, 4), None, "rows that overlap");

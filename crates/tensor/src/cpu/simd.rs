@@ -1,5 +1,5 @@
-//! Vector instructions: which are used, vector activations, and the one place of `unsafe` in this
-//! crate's CPU code.
+//! Vector instructions: choosing them, and activation functions on vectors. All `unsafe` code of this crate's CPU part
+//! is here.
 
 use super::Gemm;
 #[cfg(doc)]
@@ -9,8 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 use std::ffi::OsStr;
 use std::sync::LazyLock;
 
-/// The vector instructions that `RECURVE_SIMD` chooses, or why it cannot; nothing or the empty text chooses
-/// the widest that there are.
+/// The vector instructions that `RECURVE_SIMD` names; the widest available if it is unset or empty.
 fn choice(text: Option<&OsStr>) -> Result<Arch> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(Arch::new()) };
     let choices = choices();
@@ -26,7 +25,7 @@ fn choice(text: Option<&OsStr>) -> Result<Arch> {
     })
 }
 
-/// What this processor can do, by the name in `RECURVE_SIMD`.
+/// The vector instructions of this processor, by their names in `RECURVE_SIMD`.
 fn choices() -> Vec<(&'static str, Arch)> {
     let mut all = vec![("scalar", Arch::Scalar)];
     #[cfg(target_arch = "x86_64")]
@@ -43,23 +42,22 @@ fn choices() -> Vec<(&'static str, Arch)> {
 
 static CHOICE: LazyLock<Result<Arch>> = LazyLock::new(|| choice(std::env::var_os("RECURVE_SIMD").as_deref()));
 
-/// The vector instructions in use: the widest that the CPU has, or those that the environment variable
-/// `RECURVE_SIMD` names: `avx512`, `avx2`, `neon` or `scalar`. Where [`check_simd`] refuses the name nothing
+/// The vector instructions in use: those that the environment variable `RECURVE_SIMD` names (`avx512`, `avx2`, `neon`
+/// or `scalar`), else the widest of the processor. If the name is invalid, [`check_simd`] returns an error and nothing
 /// is computed on the CPU.
 pub fn simd_arch() -> Arch {
     CHOICE.as_ref().map_or_else(|_| Arch::new(), |arch| *arch)
 }
 
-/// Whether `RECURVE_SIMD` names vector instructions that this processor has. Every tensor that is made on the
-/// CPU asks.
+/// Checks that `RECURVE_SIMD` names vector instructions of this processor. Making a tensor on the CPU calls this.
 ///
 /// # Errors
-/// [`Error::Argument`] if it is something else.
+/// [`Error::Argument`] if it does not.
 pub fn check_simd() -> Result<()> {
     CHOICE.as_ref().map(|_| ()).map_err(Clone::clone)
 }
 
-/// f32 lanes of a vector register of [`simd_arch`].
+/// Number of f32 elements in a vector register of [`simd_arch`].
 pub fn simd_lanes() -> usize {
     simd_arch().dispatch(Lanes)
 }
@@ -113,15 +111,15 @@ pub(super) fn gemm(g: &Gemm<'_>, c: &mut [f32], parallelism: gemm_common::Parall
     }
 }
 
-/// Four f16, by their bits, as f32; exact.
+/// Converts four f16, given as their bits, to f32; exact.
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 pub fn widen_f16(_: pulp::aarch64::Neon, v: [u16; 4]) -> core::arch::aarch64::float32x4_t {
     let v: core::arch::aarch64::uint16x4_t = bytemuck::cast(v);
     let wide;
-    // The intrinsic for this instruction is younger than the compilers that this crate allows.
-    // SAFETY: there is a `Neon` only where the CPU has NEON, which the instruction is a part of. It reads one
-    // register and writes another, nothing else.
+    // Rust's intrinsic for this instruction needs a newer compiler than this crate requires.
+    // SAFETY: a `Neon` value exists only where the CPU has NEON, which includes this instruction. It reads one register
+    // and writes another, and does nothing else.
     unsafe {
         core::arch::asm!(
             "fcvtl {0:v}.4s, {1:v}.4h",
@@ -138,7 +136,7 @@ pub fn widen_f16(_: pulp::aarch64::Neon, v: [u16; 4]) -> core::arch::aarch64::fl
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let c = |v: f32| s.splat_f32s(v);
-    // Clamped by selection, not by min and max, whose handling of NaN differs between machines.
+    // Clamped by comparing and selecting instead of min and max, whose result for NaN differs between processors.
     let high = s.greater_than_f32s(x, c(88.37));
     let low = s.less_than_f32s(x, c(-87.3));
     let v = s.select_f32s(high, c(88.0), x);
@@ -158,7 +156,7 @@ pub fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let p = s.mul_add_f32s(p, r, c(0.5));
     let p = s.mul_add_f32s(p, r, c(1.0));
     let p = s.mul_add_f32s(p, r, c(1.0));
-    // 2^n: the low bits of `shifted` hold n; moved into the exponent they multiply p.
+    // 2^n: the low bits of `shifted` are n; shifted into the exponent, they multiply p by 2^n.
     let bits = s.transmute_u32s_f32s(shifted);
     let bits = s.add_u32s(bits, s.splat_u32s(127));
     let scale = s.transmute_f32s_u32s(s.wrapping_dyn_shl_u32s(bits, s.splat_u32s(23)));
@@ -178,7 +176,7 @@ pub fn sigmoid<S: Simd>(s: S, x: S::f32s) -> S::f32s {
 #[inline(always)]
 pub fn tanh<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let one = s.splat_f32s(1.0);
-    // 1 - 2 / (e^2x + 1): e^2x may be infinite or zero, the quotient stays right.
+    // 1 - 2 / (e^2x + 1), which is right also where e^2x is infinite or zero.
     let e = exp(s, s.add_f32s(x, x));
     s.sub_f32s(one, s.div_f32s(s.splat_f32s(2.0), s.add_f32s(e, one)))
 }
@@ -188,8 +186,8 @@ pub fn tanh<S: Simd>(s: S, x: S::f32s) -> S::f32s {
 #[inline(always)]
 pub fn log_sigmoid<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let c = |v: f32| s.splat_f32s(v);
-    // min(x, 0) - ln(1 + e), e = e^-|x|. With v = e / (2 + e), at most 1/3, the logarithm is 2 artanh(v): its series
-    // to v^13, truncation error below 2e-8 relative.
+    // min(x, 0) - ln(1 + e) with e = e^-|x|. With v = e / (2 + e), which is at most 1/3, the logarithm is 2 artanh(v),
+    // computed by its series up to v^13; truncation error below 2e-8 relative.
     let e = exp(s, s.neg_f32s(s.abs_f32s(x)));
     let v = s.div_f32s(e, s.add_f32s(c(2.0), e));
     let u = s.mul_f32s(v, v);
@@ -204,26 +202,25 @@ pub fn log_sigmoid<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     s.sub_f32s(below, s.mul_f32s(p, v))
 }
 
-/// `tanh(x)` as a quotient `(p, q)`, so that gates that are multiplied may share a division. The quotient's
-/// error is below [`bounds::RATIO_TANH`]; `(q + p) / 2q` is `sigmoid(2x)` with an error below
-/// [`bounds::RATIO_SIGMOID`], and the product of one with another on one denominator has an error below
-/// [`bounds::RATIO_PRODUCT`]. q is between 1 and 256, |p| at most q, and exactly q from |x| = 8.1 on, so
-/// that tanh becomes ±1 and sigmoid 0 or 1. NaN for NaN.
+/// `tanh(x)` as a numerator and denominator `(p, q)`, so that a product of gates needs one division. The error of `p /
+/// q` is below [`bounds::RATIO_TANH`]; `(q + p) / 2q` is `sigmoid(2x)` with an error below [`bounds::RATIO_SIGMOID`],
+/// and the product of a sigmoid and a tanh over a common denominator has an error below [`bounds::RATIO_PRODUCT`]. q is
+/// between 1 and 256, |p| is at most q and equals q for |x| ≥ 8.1, so that tanh reaches ±1 and sigmoid 0 and 1 exactly.
+/// NaN for NaN.
 ///
-/// p and q are polynomials of degree 4 in x², the best in the relative error of their quotient over
-/// |x| ≤ 8.1 (2e-8, so that rounding is what counts), their last bits chosen among a thousand neighbours
-/// for the smallest error over every float; cut off where p first reaches q; tanh differs from ±1 by 2e-7
-/// there.
+/// p and q are polynomials of degree 4 in x², with the smallest relative error of their quotient over |x| ≤ 8.1 (2e-8,
+/// less than rounding causes). Their last bits were chosen among a thousand neighbouring polynomials for the smallest
+/// error over every f32. x is clamped to ±8.1, where p first reaches q; tanh differs from ±1 by 2e-7 there.
 #[inline(always)]
 pub fn tanh_ratio<S: Simd>(s: S, x: S::f32s) -> (S::f32s, S::f32s) {
     const END: f32 = 8.097_313;
     let c = |v: f32| s.splat_f32s(v);
     let x = if S::IS_SCALAR {
-        // Where min and max would drop a NaN.
+        // Scalar min and max would return the number instead of the NaN.
         let x = s.select_f32s(s.greater_than_f32s(x, c(END)), c(END), x);
         s.select_f32s(s.less_than_f32s(x, c(-END)), c(-END), x)
     } else {
-        // NaN stays NaN: x86 returns the second operand, the others the NaN.
+        // NaN stays NaN: with a NaN operand, x86 returns the second operand, other processors return the NaN.
         s.max_f32s(c(-END), s.min_f32s(c(END), x))
     };
     let u = s.mul_f32s(x, x);
@@ -238,8 +235,8 @@ pub fn tanh_ratio<S: Simd>(s: S, x: S::f32s) -> (S::f32s, S::f32s) {
     (s.mul_f32s(p, x), q)
 }
 
-/// An activation on a vector. Sigmoid, tanh and what is built of `e^x` by [`exp`]; the others are
-/// exact up to rounding. Softplus goes a lane at a time.
+/// An activation function on a vector. Sigmoid, tanh and those built on `e^x` use [`exp`]; the others are exact up to
+/// rounding. Softplus is computed element by element.
 #[inline(always)]
 pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
     let c = |v: f32| s.splat_f32s(v);
@@ -275,7 +272,7 @@ pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
             }
             s.partial_load_f32s(lanes)
         }
-        // Has no definition here, and is nobody else's.
+        // A function without a definition here gives NaN, never the result of another function.
         _ => c(f32::NAN),
     }
 }
@@ -302,8 +299,8 @@ pub fn activate_slice(f: Activation, out: &mut [f32]) {
     }
 }
 
-/// Runs `n` rounds of independent multiply-adds in registers, as fast as the instructions allow; returns the
-/// number of floating-point operations.
+/// Runs `n` rounds of independent multiply-adds in registers, at the highest rate of the processor. Returns the number
+/// of floating-point operations.
 pub fn fma_chain(n: usize) -> u64 {
     struct Op(usize);
     impl WithSimd for Op {
@@ -327,7 +324,7 @@ pub fn fma_chain(n: usize) -> u64 {
     simd_arch().dispatch(Op(n))
 }
 
-/// The sum of all elements, as fast as they can be read.
+/// The sum of all elements, at the highest rate at which memory can be read.
 pub fn read_sum(x: &[f32]) -> f32 {
     struct Op<'a>(&'a [f32]);
     impl WithSimd for Op<'_> {
@@ -352,7 +349,8 @@ pub fn read_sum(x: &[f32]) -> f32 {
     simd_arch().dispatch(Op(x))
 }
 
-/// One output of [`crate::cpu::gemm`] for a single row: `out[j] = dot(w[j], x)`, w row-major.
+/// The product of a matrix and a vector: `out[j] = dot(w[j], x)`, w row-major. [`crate::cpu::gemm`] uses it for a
+/// single row.
 pub fn matvec(w: &[f32], x: &[f32], out: &mut [f32]) {
     struct Op<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
     impl WithSimd for Op<'_> {
@@ -399,7 +397,7 @@ mod tests {
             let e = lanes(bad).unwrap_err().to_string();
             assert!(e.contains("RECURVE_SIMD") && e.contains("scalar") && e.len() < 200, "{e}");
         }
-        // Those of other processors, and of better ones, are no choice either.
+        // Names of instructions that this processor lacks are refused too.
         let here: Vec<_> = choices().iter().map(|(name, _)| *name).collect();
         for name in ["avx2", "avx512", "neon"] {
             assert_eq!(lanes(name).is_ok(), here.contains(&name), "{name}");
@@ -446,11 +444,10 @@ mod tests {
         }
     }
 
-    /// Where the functions are worst among all floats, as `recurve-benches functions` finds them.
+    /// The inputs with the largest errors among all f32, as `recurve-benches functions` finds them.
     const WORST: [f32; 7] = [-5.891_124, 7.859_211, -3.929_605_5, 5.903_596, 14.103_169, 11.807_192, 6.670_193_7];
 
-    /// Floats spread over all exponents that matter, dense where the functions bend, and the neighbours of the
-    /// worst.
+    /// Floats of all relevant exponents, dense where the functions bend, and the neighbours of [`WORST`].
     fn sample() -> Vec<f32> {
         let coarse = (2f32.powi(-30).to_bits()..87f32.to_bits()).step_by(9973);
         let fine = (0.25f32.to_bits()..16f32.to_bits()).step_by(503);
@@ -472,7 +469,7 @@ mod tests {
             assert!(abs < bounds::TANH, "tanh {abs:e} {arch:?}");
             let (abs, rel) = arch.dispatch(Run(f64::tanh, 3, &xs));
             assert!(abs.max(rel) < bounds::RATIO_TANH, "tanh_ratio {abs:e} {rel:e} {arch:?}");
-            // The sample has the worst there is, to all digits.
+            // The sample contains the worst f32, so this is the largest error of all.
             assert!((abs - 2.983_107_688_6e-7).abs() < 1e-15, "tanh_ratio {abs:e} {arch:?}");
             let (abs, _) = arch.dispatch(Run(sigmoid, 4, &xs));
             assert!(abs < bounds::RATIO_SIGMOID, "sigmoid of tanh_ratio {abs:e} {arch:?}");

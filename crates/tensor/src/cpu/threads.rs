@@ -1,5 +1,5 @@
-//! Threads of the CPU kernels: rayon's, or without the feature `cpu-threads` the calling thread alone under the
-//! same names.
+//! Threads of the CPU kernels: rayon's functions, or without the feature `cpu-threads` functions of the same names that
+//! run everything on the calling thread.
 
 #[cfg(feature = "cpu-threads")]
 pub use rayon::{current_num_threads, join, prelude};
@@ -9,27 +9,27 @@ pub use alone::{current_num_threads, join, prelude};
 
 #[cfg(not(feature = "cpu-threads"))]
 mod alone {
-    /// Threads that share work.
+    /// Number of threads that share work.
     pub fn current_num_threads() -> usize {
         1
     }
 
-    /// Runs both, one after the other.
+    /// Runs both closures, one after the other.
     pub fn join<A, B>(a: impl FnOnce() -> A, b: impl FnOnce() -> B) -> (A, B) {
         (a(), b())
     }
 
-    /// What rayon's iterators are called, as iterators of the standard library.
+    /// Rayon's iterator methods, implemented with iterators of the standard library.
     pub mod prelude {
         use std::slice::{Chunks, ChunksExactMut, ChunksMut};
 
-        /// Parts of slices.
+        /// Methods of slices.
         pub trait Parts<T> {
-            /// As `chunks`.
+            /// Same as `chunks`.
             fn par_chunks(&self, size: usize) -> Chunks<'_, T>;
-            /// As `chunks_mut`.
+            /// Same as `chunks_mut`.
             fn par_chunks_mut(&mut self, size: usize) -> ChunksMut<'_, T>;
-            /// As `chunks_exact_mut`.
+            /// Same as `chunks_exact_mut`.
             fn par_chunks_exact_mut(&mut self, size: usize) -> ChunksExactMut<'_, T>;
         }
 
@@ -47,9 +47,9 @@ mod alone {
             }
         }
 
-        /// Everything that can be gone through.
+        /// Methods of everything that can be iterated over.
         pub trait IntoAlone: IntoIterator + Sized {
-            /// As `into_iter`.
+            /// Same as `into_iter`.
             fn into_par_iter(self) -> Self::IntoIter {
                 self.into_iter()
             }

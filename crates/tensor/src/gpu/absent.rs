@@ -1,5 +1,5 @@
-//! What stands in for GPUs in a program that is built without the feature `gpu`: types of which there is no value,
-//! with the methods that the rest of this crate calls.
+//! Replacements for the GPU types in a build without the feature `gpu`: types that have no value, with the methods that
+//! the rest of this crate calls.
 
 pub(crate) use crate::cpu::ready as block_on;
 
@@ -8,11 +8,11 @@ use crate::{Activation, AdapterSummary, DType, Error, MatmulOptions, Reduction, 
 use core::convert::Infallible;
 use std::sync::Arc;
 
-/// An open GPU. This program is built without the feature `gpu`, so there is none.
+/// An open GPU. This program is built without the feature `gpu`, so no value of this type exists.
 #[derive(Clone, Debug)]
 pub struct Gpu(Infallible);
 
-/// Memory on a GPU. This program is built without the feature `gpu`, so there is none.
+/// A buffer on a GPU. This program is built without the feature `gpu`, so no value of this type exists.
 #[derive(Debug)]
 pub struct GpuBuffer(Infallible);
 
@@ -34,7 +34,7 @@ impl Gpu {
     }
 }
 
-/// Methods that nobody can call.
+/// Defines methods that can never be called, because `self` has no value.
 macro_rules! never {
     ($($(#[$doc:meta])* $visibility:vis fn $name:ident(&self $(, $argument:ty)*) -> $result:ty;)*) => {
         impl Gpu {
@@ -46,10 +46,10 @@ macro_rules! never {
 }
 
 never! {
-    /// Facts about the adapter.
+    /// What is known about the adapter.
     pub fn summary(&self) -> &AdapterSummary;
     pub(crate) fn same(&self, &Self) -> bool;
-    /// Whether tensors may be stored as f16.
+    /// Whether tensors can be stored as f16.
     pub fn has_f16(&self) -> bool;
     pub(crate) fn trim(&self) -> ();
     pub(crate) fn buffers_made(&self) -> u64;

@@ -10,16 +10,15 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// The instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own because
-/// looking for it makes drivers without a display complain on standard error, and because what it
-/// offers is a poorer view of adapters that the others offer too: it is only used when named.
+/// The wgpu instance for Vulkan, Metal and DX12, or the one for OpenGL. OpenGL has its own instance, used only when it
+/// is asked for by name: searching for it makes drivers without a display print complaints, and its adapters are
+/// reachable through the other backends with more features.
 fn instance(gl: bool) -> &'static wgpu::Instance {
     static INSTANCES: [OnceLock<wgpu::Instance>; 2] = [const { OnceLock::new() }; 2];
     INSTANCES[usize::from(gl)].get_or_init(|| {
         let mut d = wgpu::InstanceDescriptor::new_without_display_handle();
         d.backends = if gl { wgpu::Backends::GL } else { wgpu::Backends::PRIMARY };
-        // Validation layers are a debugging aid that users may not have; wgpu's own environment
-        // variables turn them on.
+        // Validation layers are a debugging aid that may not be installed; wgpu's environment variables enable them.
         d.flags = wgpu::InstanceFlags::empty().with_env();
         wgpu::Instance::new(d)
     })
@@ -49,7 +48,7 @@ fn summary(a: &wgpu::Adapter) -> AdapterSummary {
         backend: backend_name(info.backend),
         driver,
         kind: match info.device_type {
-            // OpenGL drivers do not say that they are software.
+            // OpenGL drivers do not report that they are software, but their names do.
             _ if software_name => AdapterKind::Software,
             wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
             wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
@@ -67,15 +66,14 @@ fn summary(a: &wgpu::Adapter) -> AdapterSummary {
     }
 }
 
-/// Every adapter that can compute, best first.
+/// Every adapter that supports compute shaders, best first.
 async fn adapters(gl: bool) -> Vec<(wgpu::Adapter, AdapterSummary)> {
     let mut all: Vec<_> = instance(gl)
         .enumerate_adapters(wgpu::Backends::all())
         .await
         .into_iter()
         .filter(|a| {
-            // The kernels bind up to eight storage buffers, which WebGPU guarantees and old
-            // OpenGL does not.
+            // The kernels bind up to eight storage buffers, which WebGPU guarantees and old OpenGL does not support.
             a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
                 && a.limits().max_storage_buffers_per_shader_stage >= 8
         })
@@ -93,7 +91,7 @@ impl Gpu {
         adapters(false).await.into_iter().map(|(_, s)| s).collect()
     }
 
-    /// Opens every adapter that can be opened.
+    /// Opens every adapter; those that cannot be opened are left out.
     pub(crate) async fn open_all() -> Vec<Self> {
         let mut all = Vec::new();
         for (a, s) in adapters(false).await {
@@ -140,7 +138,7 @@ impl Gpu {
         let opened = adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("recurve"),
             required_features: features,
-            // Exactly what is requested is granted; the defaults are far below most adapters.
+            // A device has exactly the limits that are requested; the defaults are far below those of most adapters.
             required_limits: limits.clone(),
             ..Default::default()
         });

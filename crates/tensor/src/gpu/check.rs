@@ -1,10 +1,11 @@
-//! What a dispatch must be before it is recorded.
+//! Checks of a dispatch before it is recorded.
 
 use super::{Dispatch, Gpu};
 use crate::{Error, Result};
 
 impl Gpu {
-    /// Fails unless a dispatch stays inside its buffers: what makes it sound that kernels index without checks.
+    /// Returns an error unless a dispatch stays inside its buffers. Kernels index without checks, and this makes that
+    /// sound.
     pub(super) fn check(&self, d: &Dispatch<'_>) -> Result<()> {
         let p = d.pipeline;
         let refuse = |message: String| Err(Error::Argument { operation: p.stem, argument: "dispatch", message });
@@ -24,7 +25,7 @@ impl Gpu {
         if d.params.len() != p.params_size as usize || d.buffers.len() != p.writes.len() {
             return refuse(format!("has {} bytes of parameters and {} buffers", d.params.len(), d.buffers.len()));
         }
-        // A kernel may take it that what it writes is not what it reads.
+        // A kernel may assume that the buffer it writes is not one that it reads.
         for (n, b) in d.buffers.iter().enumerate() {
             let again = d.buffers[..n].iter().zip(&p.writes).any(|(o, &w)| o.is(b) && (w || p.writes[n]));
             if again {

@@ -1,8 +1,7 @@
-//! Encoding what is recorded, submitting it, and measuring that.
+//! Encoding and submitting recorded commands, and measuring their time.
 //!
-//! All commands become one pass of one submission. Parameters travel through a uniform ring that is written
-//! once per submission and addressed by dynamic offsets, so that neither buffers nor bind groups are made per
-//! dispatch.
+//! All commands become one pass of one submission. Their parameters are written to one uniform buffer once per
+//! submission and addressed by dynamic offsets, so that a dispatch needs neither a buffer nor a bind group of its own.
 
 use super::recording::SLOTS;
 use super::wait::Signal;
@@ -13,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-/// A pipeline's buffers, ready to be bound.
+/// The bind group of a pipeline and its buffers.
 #[derive(Clone, Debug)]
 pub(super) struct Bound(wgpu::BindGroup);
 
@@ -29,21 +28,22 @@ pub(super) struct Engine {
     profile: Option<Profiler>,
 }
 
-/// Milliseconds that work on a GPU took; see [`Gpu::take_profile`].
+/// The time, in milliseconds, that work on a GPU took; see [`Gpu::take_profile`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Profile {
-    /// The GPU's own time, from the beginning of each pass to its end.
+    /// Time on the GPU, from the start of each pass to its end.
     pub gpu_ms: f64,
-    /// The host's time for calls that name pipelines, bind groups and dispatches.
+    /// Time on the host for setting pipelines and bind groups and for encoding dispatches.
     pub calls_ms: f64,
-    /// The host's time for closing command buffers: wgpu checks what was called and puts barriers between.
+    /// Time on the host for finishing command buffers, in which wgpu validates the commands and adds barriers.
     pub finish_ms: f64,
-    /// The host's time for handing them to the driver.
+    /// Time on the host for submitting command buffers to the driver.
     pub submit_ms: f64,
 }
 
 impl Profile {
-    /// The host's time in all.
+    /// Total time on the host.
     pub fn encode_ms(&self) -> f64 {
         self.calls_ms + self.finish_ms + self.submit_ms
     }
@@ -55,19 +55,19 @@ struct Profiler {
     resolve: wgpu::Buffer,
     period_ns: f32,
     on: bool,
-    /// Passes measured since profiling began, as staging buffers with two timestamps each.
+    /// The passes measured since profiling began: a staging buffer with two timestamps for each.
     measured: Vec<wgpu::Buffer>,
     spent: Profile,
 }
 
-/// A copy of the beginning of a buffer to a staging buffer: source, target, bytes.
+/// A copy from the start of a buffer to a staging buffer: source, target, number of bytes.
 pub(super) type StagedCopy<'a> = (&'a GpuBuffer, &'a wgpu::Buffer, u64);
 
-/// Bind groups kept; beyond that the cache starts over.
+/// Largest number of cached bind groups; when it is exceeded, the cache is emptied.
 const MAX_BIND_GROUPS: usize = 4096;
 
 impl Engine {
-    /// `slot` is the distance of parameters in the ring.
+    /// `slot` is the distance between the parameters of two commands, in bytes.
     pub(super) fn new(device: &wgpu::Device, queue: &wgpu::Queue, slot: usize, features: wgpu::Features) -> Self {
         let ring = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("parameters"),
@@ -95,7 +95,7 @@ impl Engine {
         Self { ring, bind_groups: HashMap::new(), bind_groups_made: 0, last: None, profile }
     }
 
-    /// Lets go of the buffers that are bound. Recorded commands hold theirs themselves.
+    /// Drops all cached bind groups, which keep their buffers alive. Recorded commands keep their own.
     pub(super) fn forget_bind_groups(&mut self) {
         self.bind_groups.clear();
     }
@@ -104,7 +104,7 @@ impl Engine {
         self.bind_groups_made
     }
 
-    /// What a dispatch binds, made on its first use.
+    /// The bind group of a dispatch, made on first use.
     fn bound(&mut self, device: &wgpu::Device, d: &Dispatch<'_>) -> Bound {
         let key: BindKey = (d.pipeline.id, d.buffers.iter().map(|b| b.id).collect());
         if let Some(bound) = self.bind_groups.get(&key) {
@@ -157,7 +157,7 @@ impl Gpu {
         Ok(())
     }
 
-    /// Submits what is recorded, followed by copies to staging buffers.
+    /// Submits the recorded commands, followed by copies to staging buffers.
     pub(super) fn flush(&self, copies: &[StagedCopy<'_>]) -> Result<()> {
         self.check_alive()?;
         let mut r = lock(&self.inner().recorder);
@@ -171,7 +171,7 @@ impl Gpu {
         }
         let commands = recording.commands();
         let measured = engine.profile.as_ref().is_some_and(|p| p.on);
-        // A browser's code has no clock here; nobody else needs one.
+        // A browser has no clock here, so it is read only while measuring.
         let clock = || measured.then(Instant::now);
         let started = clock();
         let inner = self.inner();
@@ -251,7 +251,7 @@ impl Gpu {
         }
     }
 
-    /// Submits what is recorded and resolves when it has run.
+    /// Submits the recorded commands and resolves when they have run.
     pub(crate) async fn synchronize_async(&self) -> Result<()> {
         self.flush(&[])?;
         let done = Signal::default();
@@ -261,15 +261,15 @@ impl Gpu {
         self.late_errors().await
     }
 
-    /// Submits what is recorded without waiting, so that the device works while the host goes on.
+    /// Submits the recorded commands without waiting, so that the GPU works while the host continues.
     ///
     /// # Errors
-    /// What was wrong with it.
+    /// Errors of the recorded commands.
     pub fn submit_recorded(&self) -> Result<()> {
         self.flush(&[])
     }
 
-    /// Waits for a submission; a browser does not wait.
+    /// Waits for a submission. In a browser, which cannot block, it returns at once.
     pub(super) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
         let submission_index = Some(submission);
         let polled = self.inner().device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
@@ -280,8 +280,7 @@ impl Gpu {
         }
     }
 
-    /// Starts or stops measuring passes; see [`Self::take_profile`]. Returns false if the device
-    /// cannot measure.
+    /// Starts or stops measuring passes; see [`Self::take_profile`]. Returns false if the device cannot measure time.
     pub fn set_profiling(&self, on: bool) -> bool {
         match &mut lock(&self.inner().recorder).engine.profile {
             Some(p) => {
@@ -292,7 +291,7 @@ impl Gpu {
         }
     }
 
-    /// The times since the last call, over everything submitted while profiling was on.
+    /// The times of everything submitted while profiling was on, since the last call.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] or [`Error::Gpu`] if the times cannot be read.

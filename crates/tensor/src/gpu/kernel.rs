@@ -1,32 +1,32 @@
-//! What kernels do with a GPU; see [`crate::kernel`].
+//! The GPU part of the interface for kernels; see [`crate::kernel`].
 
 use super::{Dispatch, Gpu, Pipeline};
 use crate::{Error, Result, Tensor};
 use recurve_shaders::Variant;
 use std::sync::Arc;
 
-/// Pipelines and dispatches.
+/// Compiling pipelines and recording dispatches.
 pub trait GpuKernels {
     /// The pipeline of a variant, compiled on first use.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the variant needs more workgroup memory or lanes than there are;
-    /// [`Error::Gpu`] if the driver refuses it.
+    /// [`Error::Unsupported`] if the variant needs more workgroup memory or lanes than the device has; [`Error::Gpu`]
+    /// if the driver rejects it.
     fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>>;
 
-    /// Records a dispatch; nothing runs yet.
+    /// Records a dispatch, which runs later.
     ///
     /// # Errors
-    /// [`Error::Argument`] if it would reach beyond a buffer, its buffers or parameters are not those of the
-    /// kernel, or a buffer that is written appears twice; [`Error::Device`] if one is of another device;
-    /// [`Error::Workgroups`] if there are more workgroups than the device can count; [`Error::DeviceLost`];
-    /// or what an earlier recording did wrong, if the ring was full.
+    /// [`Error::Argument`] if it would access memory outside a buffer, if its buffers or parameters do not match the
+    /// kernel, or if a buffer that is written appears twice; [`Error::Device`] if a buffer is on another device;
+    /// [`Error::Workgroups`] if there are too many workgroups for the device; [`Error::DeviceLost`]; if the recording
+    /// was full and had to be submitted, errors of the earlier commands.
     fn record(&self, dispatch: Dispatch<'_>) -> Result<()>;
 
-    /// The first elements of a tensor as bytes, running everything recorded so far.
+    /// Copies the first elements of a tensor into `out` as bytes, after running all recorded commands.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there are not so many; whatever went wrong in what was recorded.
+    /// [`Error::Argument`] if the tensor has fewer bytes; errors of the recorded commands.
     fn read_head(&self, tensor: &Tensor, out: &mut [u8]) -> Result<()>;
 }
 

@@ -1,4 +1,4 @@
-//! Memory on a GPU: the pool of buffers, uploads, and staging buffers for reading back.
+//! GPU memory: the pool of buffers, uploads, and staging buffers for reading back.
 
 use super::wait::Signal;
 use super::{Gpu, lock};
@@ -7,34 +7,34 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Memory on a GPU.
+/// A buffer in GPU memory.
 #[derive(Debug)]
 pub struct GpuBuffer {
     pub(crate) raw: wgpu::Buffer,
     pub(super) device: u64,
     pub(super) id: u64,
-    /// The submission that last uses it.
+    /// The number of the last submission that uses it.
     pub(super) used: AtomicU64,
 }
 
 impl GpuBuffer {
-    /// Whether both are the same memory.
+    /// Whether both are the same buffer.
     pub(super) fn is(&self, other: &Self) -> bool {
         (self.device, self.id) == (other.device, other.id)
     }
 }
 
-/// Bytes of uploads between submissions. As much again may be on its way to the device.
+/// Largest size of uploads between two submissions, in bytes. Another such amount may be on its way to the device.
 const STAGED_BYTES: usize = 64 << 20;
 
-/// The buffers of tensors, and what uploads have in staging memory.
+/// The pools of buffers, and the sizes of pending uploads.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) pool: Pool<u64, GpuBuffer>,
     next_id: u64,
-    /// Bytes of uploads that wait for a submission in staging memory.
+    /// Size of the uploads in staging memory that wait for a submission, in bytes.
     pub(super) staged: u64,
-    /// The last submission that uploads made.
+    /// The last submission that was made because of uploads.
     last_upload: Option<wgpu::SubmissionIndex>,
 }
 
@@ -44,7 +44,7 @@ impl Memory {
     }
 }
 
-/// Sizes in steps of an eighth of a power of two: few classes, little waste.
+/// Rounds a size up to a multiple of an eighth of a power of two, which gives few size classes and wastes little.
 fn size_class(bytes: u64) -> u64 {
     let bytes = bytes.max(256);
     bytes.next_multiple_of((bytes.next_power_of_two() / 8).clamp(256, 8 << 20))
@@ -80,7 +80,7 @@ impl Gpu {
             r.trim();
         }
         let raw = match self.create_buffer(class, operation) {
-            // What is idle may be what is missing.
+            // Freeing unused buffers may give enough memory for a second attempt.
             Err(Error::OutOfMemory { .. }) => {
                 r.trim();
                 self.create_buffer(class, operation)?
@@ -114,13 +114,13 @@ impl Gpu {
         }
     }
 
-    /// A buffer holding `data`. Waits for earlier uploads if too much of them is on its way to the device.
+    /// A buffer with the contents `data`. Waits for earlier uploads if too many bytes of them are pending.
     ///
     /// # Errors
     /// As [`Self::buffer`].
     pub(crate) fn upload(&self, data: &[u8], operation: &'static str) -> Result<Arc<GpuBuffer>> {
-        // The write takes effect before everything that is recorded but not yet submitted, so the
-        // buffer must be one that none of that uses.
+        // The write takes effect before all commands that are recorded but not submitted, so it must not go to a buffer
+        // that they use.
         let pending = self.inner().epoch.load(Ordering::Relaxed) + 1;
         let b = self.buffer_where(data.len() as u64, operation, |b| b.used.load(Ordering::Relaxed) < pending)?;
         let whole = data.len() & !3;
@@ -136,8 +136,8 @@ impl Gpu {
         Ok(b)
     }
 
-    /// Keeps the staging memory of uploads small: submits what waits there if it has become much, and then waits
-    /// until the device has what was submitted so before.
+    /// Limits the staging memory of uploads: if `bytes` more would exceed the limit, submits the pending ones, and
+    /// waits for those of the previous such submission.
     fn make_room_for(&self, bytes: u64) -> Result<()> {
         let before = {
             let mut r = lock(&self.inner().recorder);
@@ -157,19 +157,19 @@ impl Gpu {
     }
 }
 
-/// A buffer that is read back through, given back when it is dropped.
+/// A staging buffer for reading back, which returns to the pool when dropped.
 #[derive(Debug)]
 pub(super) struct Staging<'a> {
     gpu: &'a Gpu,
     pub(super) buffer: Arc<wgpu::Buffer>,
-    /// Bytes wanted, rounded up to what copies take.
+    /// Number of bytes to read, rounded up to the alignment of copies.
     pub(super) bytes: u64,
-    /// The mapping, once it has been asked for.
+    /// The request to map the buffer, once it has been made.
     pub(super) mapping: Option<Signal>,
 }
 
 impl Gpu {
-    /// A staging buffer for this many bytes.
+    /// A staging buffer of this size.
     pub(super) fn staging(&self, bytes: usize) -> Result<Staging<'_>> {
         const OPERATION: &str = "read";
         self.check_alive()?;
@@ -208,7 +208,7 @@ impl Drop for Staging<'_> {
                 self.buffer.unmap();
                 pool.put_back(class, self.buffer.clone());
             }
-            // It failed, or is under way because nobody waits for it any more: such a buffer cannot be reused.
+            // Mapping failed, or is still pending because its future was dropped: such a buffer cannot be reused.
             Some(_) => pool.count_lost(class),
         }
     }

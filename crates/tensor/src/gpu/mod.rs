@@ -1,4 +1,4 @@
-//! GPUs through wgpu: opening an adapter, buffers, pipelines, recording and reading back.
+//! GPUs through wgpu: opening adapters, buffers, pipelines, recording and reading back.
 
 mod adapter;
 mod check;
@@ -34,13 +34,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wait::Waiting;
 
-/// An open GPU. Cloning shares it.
+/// An open GPU. Clones refer to the same device.
 #[derive(Clone, Debug)]
 pub struct Gpu(Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    /// Tells open devices apart.
+    /// Distinguishes open devices.
     id: u64,
     pub(crate) device: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
@@ -48,25 +48,26 @@ pub(crate) struct Inner {
     pub(crate) features: wgpu::Features,
     summary: AdapterSummary,
     waiting: Arc<Waiting>,
-    /// What error scopes have not said yet.
+    /// Error scopes whose result is not known yet.
     late: Late,
-    /// The last error that no scope caught.
+    /// The last error that no error scope caught.
     uncaptured: Arc<Mutex<Option<String>>>,
     pipelines: Mutex<HashMap<Variant, Arc<Pipeline>>>,
     recorder: Mutex<Recorder>,
     staging: Mutex<Pool<u64, wgpu::Buffer>>,
     max_loop_iterations: AtomicU32,
     max_work: AtomicU64,
-    /// Iterations after which kernels end their loops, for tests; 0 for never.
+    /// Number of iterations after which kernels end their loops, for tests; 0 for no limit.
     ended_loops: AtomicU32,
     neighbour_sums: AtomicBool,
-    /// 0 where not yet known.
+    /// The result of the probe; 0 while it has not run.
     concurrent_workgroups: AtomicU32,
-    /// Submissions so far; a buffer remembers the last one that used it.
+    /// Number of submissions so far; each buffer stores the last one that used it.
     epoch: AtomicU64,
 }
 
-/// What one lock guards: the order in which commands are recorded is the order in which memory may be reused.
+/// The state behind one lock. A buffer may be reused at once only because commands run in the order of recording, so
+/// recording and memory share the lock.
 #[derive(Debug)]
 struct Recorder {
     memory: Memory,
@@ -76,7 +77,7 @@ struct Recorder {
 
 impl Recorder {
     fn new(device: &wgpu::Device, queue: &wgpu::Queue, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
-        // 128 bytes hold the largest parameter struct.
+        // 128 bytes are enough for the largest parameter struct.
         let slot = (limits.min_uniform_buffer_offset_alignment as usize).max(128);
         Self {
             memory: Memory::new(),
@@ -92,7 +93,7 @@ impl Recorder {
 }
 
 pub(crate) fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that runs under these locks leaves them half changed when it panics.
+    // A panic under one of these locks leaves no value half changed.
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -101,7 +102,7 @@ impl Gpu {
         &self.0
     }
 
-    /// Facts about the adapter.
+    /// What is known about the adapter.
     pub fn summary(&self) -> &AdapterSummary {
         &self.0.summary
     }
@@ -111,48 +112,48 @@ impl Gpu {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether tensors may be stored as f16.
+    /// Whether tensors can be stored as f16.
     pub fn has_f16(&self) -> bool {
         self.0.features.contains(wgpu::Features::SHADER_F16)
     }
 
-    /// Whether code that is written out at length may take seconds to compile, as Direct3D's FXC does, which wgpu
-    /// uses where it finds no DXC.
+    /// Whether compiling long unrolled shaders may take seconds, as with Direct3D's compiler FXC, which wgpu uses where
+    /// DXC is not installed.
     pub fn compiles_slowly(&self) -> bool {
         self.summary().backend == "dx12"
     }
 
-    /// Lanes of a workgroup, at most.
+    /// Largest number of lanes (invocations) of a workgroup.
     pub fn max_workgroup_lanes(&self) -> u32 {
         let l = &self.0.limits;
         l.max_compute_invocations_per_workgroup.min(l.max_compute_workgroup_size_x)
     }
 
-    /// Bytes of workgroup memory.
+    /// Size of workgroup memory, in bytes.
     pub fn max_workgroup_bytes(&self) -> u32 {
         self.0.limits.max_compute_workgroup_storage_size
     }
 
-    /// Workgroups of a dispatch in one dimension.
+    /// Largest number of workgroups of a dispatch in one dimension.
     pub fn max_workgroups(&self) -> u32 {
         self.0.limits.max_compute_workgroups_per_dimension
     }
 
-    /// Multiply-adds of one submission, and of one dispatch where it can be split: what a slow device of its
-    /// kind does in about half a second. Drivers reset a device that works on one submission for some seconds, and
-    /// nothing else gets its turn before.
+    /// Largest number of multiply-adds of a submission, and of a dispatch that can be split: what a slow device of its
+    /// kind computes in about half a second. A driver resets a device that spends several seconds on one submission,
+    /// and other programs wait meanwhile.
     pub fn max_work(&self) -> u64 {
         self.0.max_work.load(Ordering::Relaxed)
     }
 
-    /// Bytes of one buffer, at most; always below 4 GiB, because kernels count elements and bytes in 32 bits.
+    /// Largest size of a buffer, in bytes. Always below 4 GiB, because kernels count elements and bytes in 32 bits.
     pub fn max_buffer_bytes(&self) -> u64 {
         let l = &self.0.limits;
         l.max_storage_buffer_binding_size.min(l.max_buffer_size).min((!255u32).into())
     }
 
-    /// Destroys the device, as an unplugged or reset GPU would be. Everything on it is lost and
-    /// every further use is [`Error::DeviceLost`]; other devices are not affected.
+    /// Destroys the device, as unplugging or resetting a GPU would. Its contents are lost, and every later use is
+    /// [`Error::DeviceLost`]; other devices are not affected.
     pub fn destroy(&self) {
         self.0.device.destroy();
         let _ = self.0.device.poll(wgpu::PollType::Poll);
@@ -168,17 +169,17 @@ impl Gpu {
         lock(&self.0.recorder).memory.pool.made() + lock(&self.0.staging).made()
     }
 
-    /// Bind groups made since the device was opened.
+    /// The number of bind groups made since the device was opened.
     pub fn bind_groups_made(&self) -> u64 {
         lock(&self.0.recorder).engine.bind_groups_made()
     }
 
-    /// Dispatches and submissions since the device was opened.
+    /// The numbers of dispatches and of submissions since the device was opened.
     pub fn work_counts(&self) -> (u64, u64) {
         (lock(&self.0.recorder).recording.dispatches(), self.0.epoch.load(Ordering::Relaxed))
     }
 
-    /// Bytes of buffers held for tensors, in use or idle.
+    /// Size of all buffers of the pool, used or unused, in bytes.
     pub fn bytes_held(&self) -> u64 {
         lock(&self.0.recorder).memory.pool.bytes()
     }

@@ -1,4 +1,4 @@
-//! Pipelines, made once per variant.
+//! Compute pipelines, one per variant of a kernel.
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// A compiled kernel.
 #[derive(Debug)]
 pub struct Pipeline {
-    /// Distinguishes pipelines in the cache of bind groups.
+    /// Identifies the pipeline in the cache of bind groups.
     pub(crate) id: u32,
-    /// The device it was compiled for.
+    /// The id of the device for which it was compiled.
     pub(crate) device: u64,
-    /// How far its dispatches reach.
+    /// How far a dispatch reaches into each buffer.
     pub(crate) bounds: Bounds,
     pub(crate) stem: &'static str,
     pub(crate) pipeline: wgpu::ComputePipeline,
     pub(crate) layout: wgpu::BindGroupLayout,
-    /// Bytes of the parameter struct.
+    /// Size of the parameter struct, in bytes.
     pub(crate) params_size: u32,
-    /// Which buffers, in order of binding, are written.
+    /// For each buffer, in order of binding, whether the kernel writes it.
     pub(crate) writes: Vec<bool>,
-    /// Dispatches recorded.
+    /// Number of dispatches recorded.
     pub(crate) recorded: AtomicU64,
 }
 
@@ -35,13 +35,13 @@ impl Gpu {
         }
         self.check_alive()?;
         let made = Arc::new(self.compile(variant)?);
-        // Another thread may have been faster; its pipeline is then the one everybody uses.
+        // If another thread compiled the same variant meanwhile, both use the pipeline that was stored first.
         Ok(lock(&self.inner().pipelines).entry(variant.clone()).or_insert(made).clone())
     }
 
-    /// Dispatches recorded since the device was opened, by what kernels are called: the stem of the file, as
-    /// `matmul`, with the cell's name before it where a kernel has one, as `lstm_scan`. What has only been compiled is
-    /// there with 0.
+    /// The number of dispatches recorded since the device was opened, by kernel: the stem of the kernel's file such as
+    /// `matmul`, with the name of the cell in front where the kernel has one, such as `lstm_scan`. Kernels that were
+    /// compiled but not dispatched have 0.
     pub fn dispatches_by_kernel(&self) -> BTreeMap<&'static str, u64> {
         let mut all = BTreeMap::new();
         for p in lock(&self.inner().pipelines).values() {
@@ -60,7 +60,7 @@ impl Gpu {
         };
         let composed = composed.map_err(|e| gpu_error(e.to_string()))?;
         let reflection = reflect(&composed.source).map_err(|e| match e {
-            // The line of the file that the text came from, not of the composed module.
+            // Report the line in the shader's source file, not in the composed module.
             ReflectError::Parse { line, message } => match composed.lines.get(line.saturating_sub(1) as usize) {
                 Some(at) => gpu_error(format!("{}.wgsl:{}: {message}", at.file, at.line)),
                 None => gpu_error(message),
@@ -77,10 +77,10 @@ impl Gpu {
         }
 
         if composed.subgroups && !self.inner().features.contains(wgpu::Features::SUBGROUP) {
-            return Err(unsupported("functions of subgroups"));
+            return Err(unsupported("subgroup functions"));
         }
 
-        // A browser reads WGSL itself and wants extensions enabled that naga takes for granted.
+        // A browser parses WGSL itself and requires `enable` directives that naga does not need.
         let target = if self.summary().backend == "webgpu" { Target::Browser } else { Target::Naga };
         let device = &self.inner().device;
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -91,21 +91,20 @@ impl Gpu {
         };
         // SAFETY: no kernel may index outside its memory or loop without end.
         //
-        // Buffers: `Gpu::record` is the only way to run a kernel, and refuses a dispatch whose reach, which
-        // `Bounds` (`reach.rs` beside the kernels) gives for every kernel from parameters, constants and
-        // workgroups, is longer than a buffer. Every index is a sum of products of what stands there: of
-        // lanes and workgroups that are compared with a size or clamped to it, of steps that lie in the
-        // sequence and in its projected chunk, and of strides. Only two are data: `gather` clamps an id to the
-        // table's rows, and `reduce` an index that it goes on from to the axis. Buffers are shorter than
-        // 4 GiB, so no index below their end wraps.
+        // Buffers: `Gpu::record` is the only way to run a kernel. For every kernel, `Bounds` (`reach.rs` beside the
+        // kernels) computes from parameters, constants and workgroups how far a dispatch reaches into each buffer, and
+        // `record` refuses the dispatch if that is past the end. Every index is a sum of products of these quantities:
+        // lanes and workgroups, which are compared with a size or clamped to it, timesteps inside the sequence and
+        // inside its projected chunk, and strides. Only two indices are data: `gather` clamps an id to the rows of the
+        // table, and `reduce` clamps an index from an earlier pass to the axis. Buffers are shorter than 4 GiB, so no
+        // index inside one overflows 32 bits.
         //
-        // Workgroup memory and a lane's own arrays: their indices are made of constants, of which a `Variant`
-        // has only those that its geometry gives, and `Scan`, `Grid`, `Step` and `General` assert that they
-        // fit each other.
+        // Workgroup memory and arrays of a lane: their indices are computed from constants. A `Variant` can only have
+        // constants that fit its layout, which `Scan`, `Grid`, `Step` and `General` assert.
         //
-        // Loops: each counts up to a constant or to a parameter, by steps that cannot pass it by wrapping,
-        // because all sizes are below the length of a buffer; `record` refuses sizes of zero where a kernel
-        // subtracts one from it or divides by it. Waiting is counted too.
+        // Loops: each counts up to a constant or a parameter, by steps that cannot overflow, because all sizes are
+        // below the length of a buffer; `record` refuses sizes of zero where a kernel subtracts one from the size or
+        // divides by it. Loops that wait have a limit on their iterations too.
         let module = unsafe { device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
         let entries: Vec<_> = reflection
             .bindings
@@ -138,7 +137,7 @@ impl Gpu {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                // Every kernel writes its workgroup memory before it reads it.
+                // Every kernel writes its workgroup memory before reading it.
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },

@@ -1,4 +1,4 @@
-//! Reading back. Written once, as futures; what blocks runs them with [`Gpu::block_on`].
+//! Reading back. Written once, as futures; the blocking functions run them with [`Gpu::block_on`].
 
 use super::memory::Staging;
 use super::wait::Signal;
@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use arrayvec::ArrayVec;
 
 impl Gpu {
-    /// Reads the beginning of a buffer, running everything recorded so far.
+    /// Reads the start of a buffer, after running all recorded commands.
     ///
     /// # Errors
     /// As [`Self::read_async`].
@@ -15,10 +15,10 @@ impl Gpu {
         self.block_on(self.read_async([(buffer, out)]))
     }
 
-    /// Reads the beginnings of buffers, running everything recorded so far, all in one submission.
+    /// Reads the start of each buffer in one submission, after running all recorded commands.
     ///
     /// # Errors
-    /// Whatever went wrong in what was recorded, [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    /// Errors of the recorded commands, [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub(crate) async fn read_async<const N: usize>(&self, reads: [(&GpuBuffer, &mut [u8]); N]) -> Result<()> {
         let mut staged = ArrayVec::<Staging<'_>, N>::new();
         for (_, out) in &reads {
@@ -34,7 +34,7 @@ impl Gpu {
         self.late_errors().await
     }
 
-    /// The first bytes of a buffer that can be mapped and is not reused.
+    /// Reads the first bytes of a buffer that can be mapped and does not belong to the pool.
     pub(super) async fn read_mappable(&self, buffer: &wgpu::Buffer, out: &mut [u8]) -> Result<()> {
         let bytes = out.len() as u64;
         self.copy_mapped(buffer, bytes, &map(buffer, bytes), out).await

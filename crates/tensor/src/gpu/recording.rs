@@ -1,52 +1,52 @@
-//! What is recorded and not yet submitted, as plain data.
+//! Commands that are recorded and not yet submitted, as plain data.
 //!
-//! A dispatch is kept until something is read, as many have gathered as there are slots for parameters, or as
-//! much work as a device may be given at once. Nothing here calls the device.
+//! Commands are kept until something is read, until all slots for parameters are used, or until they are as much work
+//! as one submission may be. Nothing here calls the device.
 
 use super::engine::Bound;
 use super::{GpuBuffer, Pipeline};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// One kernel launch.
+/// One dispatch of a kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Dispatch<'a> {
     /// The kernel.
     pub pipeline: &'a Arc<Pipeline>,
-    /// Buffers for bindings 1, 2, …. A buffer that is written may not appear twice.
+    /// The buffers for bindings 1, 2, …. A buffer that is written may not appear twice.
     pub buffers: &'a [&'a Arc<GpuBuffer>],
-    /// The parameter struct.
+    /// The bytes of the parameter struct.
     pub params: &'a [u8],
-    /// Workgroups.
+    /// Number of workgroups in each dimension.
     pub groups: [u32; 3],
-    /// Multiply-adds, or elements where nothing is multiplied, about.
+    /// Approximate number of multiply-adds, or of elements where nothing is multiplied.
     pub work: u64,
 }
 
-/// A recorded dispatch. It holds what it binds, but no reference that the pool counts: a buffer may be handed
-/// out again at once, because commands run in the order of recording.
+/// A recorded dispatch. It keeps its buffers alive through its bind group, which the pool does not count as a use: a
+/// buffer may be reused at once, because commands run in the order of recording.
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) bound: Bound,
-    /// Of its parameters in the ring.
+    /// Offset of its parameters in the uniform buffer, in bytes.
     pub(super) offset: u32,
     pub(super) groups: [u32; 3],
 }
 
-/// Dispatches between submissions.
+/// Largest number of dispatches between submissions.
 pub(super) const SLOTS: usize = 4096;
 
-/// Commands with their parameters, one slot each.
+/// Commands and their parameters, one slot each.
 #[derive(Debug)]
 pub(super) struct Recording {
     commands: Vec<Command>,
     params: Vec<u8>,
-    /// Bytes from one command's parameters to the next one's.
+    /// Distance between the parameters of two commands, in bytes.
     slot: usize,
-    /// Multiply-adds of the commands.
+    /// Multiply-adds of all recorded commands.
     work: u64,
-    /// Dispatches since the device was opened.
+    /// Number of dispatches since the device was opened.
     dispatches: u64,
 }
 
@@ -55,7 +55,7 @@ impl Recording {
         Self { commands: Vec::new(), params: Vec::new(), slot, work: 0, dispatches: 0 }
     }
 
-    /// Whether a dispatch of so much work has to wait until the others are submitted.
+    /// Whether the recorded commands must be submitted before a dispatch of this much work is added.
     pub(super) fn is_full_for(&self, work: u64, max_work: u64) -> bool {
         self.commands.len() == SLOTS || (self.work > 0 && self.work.saturating_add(work) > max_work)
     }
@@ -75,12 +75,12 @@ impl Recording {
         &self.commands
     }
 
-    /// The parameters of all commands, as the ring is to hold them.
+    /// The parameters of all commands, as they are written to the uniform buffer.
     pub(super) fn params(&self) -> &[u8] {
         &self.params
     }
 
-    /// Forgets the commands, which have been submitted.
+    /// Removes all commands after they have been submitted.
     pub(super) fn clear(&mut self) {
         self.commands.clear();
         self.params.clear();

@@ -1,7 +1,7 @@
-//! What error scopes catch.
+//! Errors caught by wgpu's error scopes.
 //!
-//! On native targets that is known when a scope ends. A browser answers later: what it has not said yet is kept,
-//! and asked for by whoever waits for the device next, so that recording and compiling never block.
+//! On native targets the result of a scope is known when it ends. In a browser it comes later: it is then kept, and
+//! checked by the next future that waits for the device, so that recording and compiling never block.
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 type Answer = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 
-/// Answers of scopes that have not come yet, by operation.
+/// Scopes whose results are not known yet, each with its operation.
 #[derive(Default)]
 pub(super) struct Late(Mutex<VecDeque<(&'static str, Answer)>>);
 
@@ -24,7 +24,7 @@ impl fmt::Debug for Late {
 }
 
 impl Late {
-    /// What `answer` says, if it says it now.
+    /// The result of a scope, if it is known at once; otherwise it is kept in `late`.
     fn ask(
         &self,
         operation: &'static str,
@@ -39,10 +39,10 @@ impl Late {
         }
     }
 
-    /// The first error among all answers that were to come, with its operation.
+    /// The first error among all kept scopes, with its operation.
     async fn first(&self) -> Option<(&'static str, wgpu::Error)> {
         loop {
-            // Not in the loop's head, which would hold the lock while it waits.
+            // A separate statement: in the head of the loop it would hold the lock while waiting.
             let next = lock(&self.0).pop_front();
             let (operation, answer) = next?;
             if let Some(e) = answer.await {
@@ -53,12 +53,12 @@ impl Late {
 }
 
 impl Gpu {
-    /// What a scope has caught, where that is known now; elsewhere [`Self::late_errors`] has it.
+    /// The error that a scope has caught, if it is known at once; otherwise [`Self::late_errors`] reports it.
     pub(super) fn caught(&self, operation: &'static str, scope: wgpu::ErrorScopeGuard) -> Option<wgpu::Error> {
         self.inner().late.ask(operation, scope.pop())
     }
 
-    /// Fails with what scopes have caught that could not say so at once.
+    /// Returns the first error of the scopes whose results came late.
     pub(super) async fn late_errors(&self) -> Result<()> {
         match self.inner().late.first().await {
             None => Ok(()),
@@ -78,7 +78,7 @@ mod tests {
         Some(wgpu::Error::Internal { source: "test".into(), description: text.to_owned() })
     }
 
-    /// An answer that comes when it is asked for the second time, as a browser's may.
+    /// A result that is ready when it is polled for the second time, as in a browser.
     fn later(mut answer: Option<wgpu::Error>) -> impl Future<Output = Option<wgpu::Error>> + Send + Unpin {
         let mut asked = false;
         std::future::poll_fn(move |cx| {

@@ -1,9 +1,9 @@
-//! Waiting for a device: futures that its callbacks complete, and who drives it meanwhile.
+//! Waiting for a device: futures that wgpu's callbacks complete, and the threads that poll the device.
 //!
-//! On native targets wgpu runs the callbacks of finished work when somebody polls the device. A blocking call
-//! ([`Gpu::block_on`]) does that itself, and is known by its waker. For any other executor the first future that
-//! has to wait starts a thread, which polls until nobody waits any more; there is one for a device at most. In a
-//! browser the browser runs the callbacks, and nothing can block.
+//! On native targets wgpu runs the callbacks of finished work only when a thread polls the device. A blocking call
+//! ([`Gpu::block_on`]) polls itself; its futures are recognized by their waker. With any other executor, the first
+//! future that has to wait starts a thread, which polls until no future waits; a device has at most one. In a browser
+//! the browser runs the callbacks, and blocking is not possible.
 
 use super::{Gpu, lock};
 use crate::{Error, Result};
@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// What a callback leaves for the one who waits for it.
+/// The state shared by a callback and the future that waits for it.
 #[derive(Debug, Default)]
 struct Event {
     outcome: Option<Result<(), String>>,
     waker: Option<Waker>,
 }
 
-/// Completed by a callback, once.
+/// A one-time event that a callback completes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signal(Arc<Mutex<Event>>);
 
@@ -30,7 +30,7 @@ impl Signal {
             event.outcome.get_or_insert(outcome);
             event.waker.take()
         };
-        // An executor may poll the future at once, which takes the lock.
+        // Woken after the lock is released, because an executor may poll the future at once, which takes the lock.
         waker.into_iter().for_each(Waker::wake);
     }
 
@@ -39,25 +39,25 @@ impl Signal {
     }
 }
 
-/// Who waits for a device, and why it was lost if it was.
+/// The futures that wait for a device, and the reason if the device was lost.
 #[derive(Debug)]
 pub(super) struct Waiting {
     lost: OnceLock<String>,
     events: Mutex<Events>,
-    /// The waker of [`Gpu::block_on`]. Each device has its own: a blocking call drives no other.
+    /// The waker of [`Gpu::block_on`]. Each device has its own, because a blocking call polls only its own device.
     blocking: Waker,
 }
 
 #[derive(Debug, Default)]
 struct Events {
-    /// Events that somebody has begun to wait for.
+    /// The events that futures are waiting for.
     list: Vec<Weak<Mutex<Event>>>,
-    /// Whether a thread polls the device for them.
+    /// Whether the thread that polls for them is running.
     driven: bool,
 }
 
 impl Events {
-    /// Those that are still to come.
+    /// The events that have not happened yet.
     fn open(&mut self) -> &[Weak<Mutex<Event>>] {
         self.list.retain(|e| e.upgrade().is_some_and(|e| lock(&e).outcome.is_none()));
         &self.list
@@ -69,12 +69,12 @@ impl Waiting {
         Self { lost: OnceLock::new(), events: Mutex::default(), blocking: Waker::from(Arc::new(Blocking)) }
     }
 
-    /// The first reason for which the device was lost.
+    /// The first reason given for the loss of the device.
     pub(super) fn lost(&self) -> Option<&String> {
         self.lost.get()
     }
 
-    /// Notes why the device was lost, and wakes all who wait for what it will not do any more.
+    /// Stores why the device was lost, and wakes all futures that wait for it.
     pub(super) fn lose(&self, reason: String) {
         let _ = self.lost.set(reason);
         let wakers: Vec<_> = lock(&self.events).list.iter().filter_map(|e| lock(&*e.upgrade()?).waker.take()).collect();
@@ -87,14 +87,14 @@ impl Waiting {
     }
 }
 
-/// Wakes nobody: [`Gpu::block_on`] looks again by itself.
+/// A waker that does nothing: [`Gpu::block_on`] polls its future again by itself.
 struct Blocking;
 
 impl Wake for Blocking {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Resolves when a signal is completed, or the device is lost.
+/// Resolves when a signal is completed or the device is lost.
 struct Wait<'a> {
     gpu: &'a Gpu,
     signal: &'a Signal,
@@ -120,12 +120,12 @@ impl Future for Wait<'_> {
             events.list.push(Arc::downgrade(&self.signal.0));
             self.listed = true;
         }
-        // If it was lost before the event was listed, nobody has woken us.
+        // If the device was lost before the event was listed, the loss has not woken this future.
         if let Err(e) = self.gpu.check_alive() {
             return Poll::Ready(Err(e));
         }
         if !cx.waker().will_wake(&self.gpu.inner().waiting.blocking) && !self.gpu.start_driving() {
-            // No thread is to be had: whoever runs this executor drives the device, a little at a time.
+            // The polling thread could not be started, so the executor's thread polls the device here.
             let _ = self.gpu.inner().device.poll(wgpu::PollType::Poll);
             cx.waker().wake_by_ref();
         }
@@ -134,7 +134,7 @@ impl Future for Wait<'_> {
 }
 
 impl Gpu {
-    /// Fails if the device is gone.
+    /// Returns an error if the device is lost.
     pub(crate) fn check_alive(&self) -> Result<()> {
         match self.inner().waiting.lost() {
             Some(reason) => Err(Error::DeviceLost { reason: reason.clone() }),
@@ -147,7 +147,7 @@ impl Gpu {
         Wait { gpu: self, signal, operation, listed: false }.await
     }
 
-    /// Runs a future on this thread, which drives the device while it waits.
+    /// Runs a future to its end on this thread, polling the device meanwhile.
     ///
     /// # Errors
     /// Those of the future; [`Error::Unsupported`] in a browser if it has to wait.
@@ -165,8 +165,8 @@ impl Gpu {
                 return Err(Error::Unsupported { operation: "wait", feature: "blocking; use the async form", device });
             }
             if driven {
-                // Another thread that polls may have taken the callback over and not called it yet, so the end of
-                // our own wait does not mean that it has run. It is about to: the work is done.
+                // Another polling thread may have taken the callback and not called it yet, so that our wait may end
+                // before the callback has run. It will run soon, because the work is finished.
                 let expected = !lock(&waiting.events).open().is_empty();
                 idle = expected.then(|| idle.unwrap_or_else(Instant::now));
                 if idle.is_some_and(|since| since.elapsed() > Duration::from_secs(10)) {
@@ -179,14 +179,14 @@ impl Gpu {
         }
     }
 
-    /// Waits until what has been submitted has run, and runs the callbacks.
+    /// Waits until all submitted work has run, and runs the callbacks.
     fn drive(&self) {
         if let Err(e) = self.inner().device.poll(wgpu::PollType::wait_indefinitely()) {
             self.inner().waiting.fail(&e.to_string());
         }
     }
 
-    /// Starts the thread that polls for all who wait, unless there is one. Returns whether somebody polls.
+    /// Starts the polling thread unless it is running. Returns whether one is running.
     fn start_driving(&self) -> bool {
         if cfg!(target_arch = "wasm32") {
             return true;

@@ -30,16 +30,16 @@ impl Operation {
 }
 
 impl Tensor {
-    /// `self + other`, broadcasting as NumPy and PyTorch do.
+    /// `self + other`, with the broadcasting of NumPy and PyTorch.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes cannot be broadcast, [`Error::DType`] unless both are of one
-    /// float type, [`Error::Device`] if they are on different devices.
+    /// [`Error::Shape`] if the shapes cannot be broadcast, [`Error::DType`] unless both have the same float type,
+    /// [`Error::Device`] if they are on different devices.
     pub fn add(&self, other: &Self) -> Result<Self> {
         self.binary(other, Operation::Add)
     }
 
-    /// `self - other`, broadcasting as NumPy and PyTorch do.
+    /// `self - other`, with the broadcasting of NumPy and PyTorch.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -47,7 +47,7 @@ impl Tensor {
         self.binary(other, Operation::Sub)
     }
 
-    /// `self * other`, elementwise, broadcasting as NumPy and PyTorch do.
+    /// `self * other`, elementwise, with the broadcasting of NumPy and PyTorch.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -55,7 +55,7 @@ impl Tensor {
         self.binary(other, Operation::Mul)
     }
 
-    /// `self / other`, elementwise, broadcasting as NumPy and PyTorch do.
+    /// `self / other`, elementwise, with the broadcasting of NumPy and PyTorch.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -63,7 +63,8 @@ impl Tensor {
         self.binary(other, Operation::Div)
     }
 
-    /// `self op number`, or `number op self`. f16 is widened, so that it is rounded once and the number not at all.
+    /// `self op number`, or `number op self` with `number_first`. f16 is computed in f32: the number is not rounded,
+    /// and the result is rounded once.
     pub(crate) fn with_number(&self, number: f32, op: Operation, number_first: bool) -> Result<Self> {
         self.check_float(op.name(), "self")?;
         let wide = self.to_dtype(DType::F32)?;
@@ -114,7 +115,7 @@ impl Tensor {
     }
 }
 
-/// The common shape of two operands, and the strides of each under it: 0 along dimensions that it repeats.
+/// The common shape of two operands, and the strides of each in it; the stride is 0 along dimensions that are repeated.
 pub(crate) struct Broadcast {
     pub(crate) shape: Shape,
     pub(crate) left: [usize; MAX_RANK],

@@ -1,29 +1,29 @@
-//! Slices, transposes and concatenation: strided copies (`copy.wgsl`).
+//! Slices, transposes and concatenation, all by strided copies (`copy.wgsl`).
 
 use super::walk;
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use std::ops::Range;
 
-/// A strided copy of `shape` elements from one place to another.
+/// A strided copy of elements from one place to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
-    /// What is copied.
+    /// The shape of the copied elements.
     pub shape: Shape,
-    /// First element of the source.
+    /// Index of the first element in the source.
     pub source: usize,
-    /// Strides of the source in elements, by dimension of `shape`.
+    /// Strides of the source in elements, for each dimension of `shape`.
     pub source_strides: [usize; MAX_RANK],
-    /// First element of the target.
+    /// Index of the first element in the target.
     pub target: usize,
-    /// Strides of the target in elements, by dimension of `shape`.
+    /// Strides of the target in elements, for each dimension of `shape`.
     pub target_strides: [usize; MAX_RANK],
 }
 
 impl Tensor {
-    /// The part `range` of `axis`.
+    /// The elements with an index in `range` along `axis`.
     ///
     /// # Errors
-    /// [`Error::Argument`] if there is no such axis, or the range is empty or goes past the end.
+    /// [`Error::Argument`] if there is no such axis, or the range is empty or exceeds the axis.
     pub fn slice(&self, axis: usize, range: Range<usize>) -> Result<Self> {
         self.check_axis("slice", axis)?;
         if range.is_empty() || range.end > self.dims()[axis] {
@@ -42,10 +42,10 @@ impl Tensor {
         assemble(shape, &[self], [span].into_iter(), "slice")
     }
 
-    /// The dimensions in another order: dimension `d` of the result is dimension `axes[d]`.
+    /// Permutes the dimensions: dimension `d` of the result is dimension `axes[d]`.
     ///
     /// # Errors
-    /// [`Error::Argument`] unless `axes` names every dimension once.
+    /// [`Error::Argument`] unless `axes` contains every dimension once.
     pub fn transpose(&self, axes: &[usize]) -> Result<Self> {
         let rank = self.shape().rank();
         let mut seen = [false; MAX_RANK];
@@ -66,11 +66,11 @@ impl Tensor {
     }
 }
 
-/// The tensors one after another along `axis`.
+/// Concatenates tensors along `axis`.
 ///
 /// # Errors
-/// [`Error::Argument`] if there are none; [`Error::Shape`], [`Error::DType`] or [`Error::Device`] if
-/// one differs from the first in anything but the size of `axis`.
+/// [`Error::Argument`] if there are no tensors; [`Error::Shape`], [`Error::DType`] or [`Error::Device`] if one differs
+/// from the first in more than the size of `axis`.
 pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
     let operation = "concat";
     let argument = "tensors";
@@ -103,7 +103,7 @@ pub fn concat(tensors: &[&Tensor], axis: usize) -> Result<Tensor> {
     Ok(assemble(shape, tensors, spans, operation)?.with_bound(bound))
 }
 
-/// A tensor of which the spans, one of each of `sources`, make up every element.
+/// A tensor assembled from copies: one span of each of `sources`. Together the spans cover every element.
 fn assemble(
     shape: Shape,
     sources: &[&Tensor],

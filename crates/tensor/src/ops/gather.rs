@@ -3,7 +3,7 @@
 use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 
 impl Tensor {
-    /// Rows of `self`, a table `[V, W]`, by `ids` of any shape; the result has one dimension more,
+    /// Selects rows of `self`, a table `[V, W]`, by `ids` of any shape. The result has the shape of `ids`, followed by
     /// W.
     ///
     /// # Errors

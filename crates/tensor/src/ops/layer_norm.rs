@@ -4,16 +4,15 @@ use super::reduce::sum;
 use crate::{DType, Device, Error, Result, Tensor};
 
 impl Tensor {
-    /// `(x - mean) / √(variance + epsilon) ∘ gain + offset` over the last axis of n elements (Ba et
-    /// al. 2016), the variance that of the n elements themselves; `affine` is gain and offset,
-    /// `[2, n]`.
+    /// `(x - mean) / √(variance + epsilon) ∘ gain + offset` over the last axis of n elements (Ba et al. 2016). The
+    /// variance is that of the n elements themselves (divisor n); `affine` holds gain and offset, `[2, n]`.
     ///
-    /// Mean and variance are sums, off by at most `2⁻²³ · Σ|v|` of what they add on the CPU and
-    /// `1100 · 2⁻²⁴ · Σ|v|` on a GPU, divided by n.
+    /// Mean and variance are computed from sums over elements `v`. A sum has an error of at most `2⁻²³ · Σ|v|` on the
+    /// CPU and `1100 · 2⁻²⁴ · Σ|v|` on a GPU, before it is divided by n.
     ///
     /// # Errors
-    /// [`Error::DType`] unless both are f32; [`Error::Shape`] if `self` has no dimension or `affine` another shape;
-    /// [`Error::Argument`] unless epsilon is finite and above 0; [`Error::Device`] if they are on
+    /// [`Error::DType`] unless both are f32; [`Error::Shape`] if `self` has no dimension or `affine` does not have
+    /// shape `[2, n]`; [`Error::Argument`] unless epsilon is finite and above 0; [`Error::Device`] if they are on
     /// different devices.
     pub fn layer_norm(&self, affine: &Self, epsilon: f32) -> Result<Self> {
         self.check_dtype("layer_norm", "self", "f32", self.dtype() == DType::F32)?;

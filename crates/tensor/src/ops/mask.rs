@@ -1,16 +1,16 @@
-//! Which rows differ from a value: Keras's masks (`mask.wgsl`).
+//! Masks as in Keras (`mask.wgsl`).
 
 use crate::tensor::check_u32;
 use crate::{DType, Device, Error, Result, Tensor};
 
 impl Tensor {
-    /// For ids (U32) of any shape: 1 where an id differs from `value`, else 0, in the same shape. For
-    /// floats `[…, W]`: 1 where any of the W elements does, of shape `[…]`. What Keras's
-    /// `Embedding(mask_zero=True)` and `Masking(mask_value)` compute.
+    /// A U32 tensor that is 0 at padding and 1 elsewhere. For ids (U32) of any shape, an id equal to `value` is
+    /// padding. For floats `[…, W]`, a position whose W elements all equal `value` is padding, and the result is `[…]`.
+    /// Keras's `Embedding(mask_zero=True)` and `Masking(mask_value)` compute this.
     ///
     /// # Errors
-    /// [`Error::Shape`] for floats without dimensions; [`Error::Argument`] for ids if the value is not one of
-    /// their numbers; errors of the device.
+    /// [`Error::Shape`] for floats without dimensions; [`Error::Argument`] if `self` are ids and `value` is not a whole
+    /// number in the range of U32; errors of the device.
     pub fn mask(&self, value: f32) -> Result<Self> {
         let ids = self.dtype() == DType::U32;
         if ids {

@@ -3,16 +3,20 @@
 use super::unary::check_activation;
 use crate::cpu::{self, Gemm};
 use crate::{Activation, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_vocabulary::Rest;
 
-/// What a product does beside multiplying.
+/// Options of a matrix product.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MatmulOptions<'a> {
-    /// The right side is stored `[n, k]`, as PyTorch stores weights.
+    /// Whether the right operand is stored as `[n, k]`, as PyTorch stores weights.
     pub transpose_rhs: bool,
-    /// `[n]`, added to every row.
+    /// A bias `[n]`, added to every row.
     pub bias: Option<&'a Tensor>,
-    /// Applied to the result.
+    /// Applied to every element of the result.
     pub activation: Activation,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
 }
 
 impl Tensor {
@@ -26,15 +30,16 @@ impl Tensor {
 
     /// `activation(self · rhs + bias)`.
     ///
-    /// `self` is `[…, m, k]`. `rhs` is `[k, n]` and shared by all leading dimensions, or
-    /// `[…, k, n]` with leading dimensions equal to those of `self`; with `transpose_rhs` its last
-    /// two dimensions are `[n, k]`. `rhs` may be f16 beside an f32 `self`.
+    /// `self` is `[…, m, k]`. `rhs` is either `[k, n]`, used for all leading dimensions, or `[…, k, n]` with the
+    /// leading dimensions of `self`; with `transpose_rhs` its last two dimensions are `[n, k]`. `rhs` may be f16 while
+    /// `self` is f32.
     ///
-    /// Sums are f32 and off by at most `n · 2⁻²⁴ · Σ|a b|`, where n is k up to 2¹⁶, and `2¹⁶ + k / 2¹⁶` beyond.
+    /// Sums are computed in f32. Their error is at most `n · 2⁻²⁴ · Σ|a b|`, where n is k up to 2¹⁶ and `2¹⁶ + k / 2¹⁶`
+    /// beyond.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes do not fit, [`Error::DType`] if an operand is U32 or the bias
-    /// is not of the type of `self`, [`Error::Device`] if they are on different devices.
+    /// [`Error::Shape`] if the shapes do not match, [`Error::DType`] if an operand is U32 or the bias does not have the
+    /// type of `self`, [`Error::Device`] if they are on different devices.
     pub fn matmul_with(&self, rhs: &Self, options: &MatmulOptions<'_>) -> Result<Self> {
         let op = "matmul";
         self.check_float(op, "self")?;
@@ -75,7 +80,7 @@ impl Tensor {
         dims[..rank].copy_from_slice(self.dims());
         dims[rank - 1] = n;
         let shape = Shape::new(&dims[..rank]).ok_or_else(|| Error::shape(op, "rhs", "smaller", rhs.shape()))?;
-        // A shared right side makes one product of all rows.
+        // With a shared right operand, all rows form one product.
         let (batch, m) = if last == 2 { (1, self.shape().count() / k) } else { (self.shape().count() / (m * k), m) };
         match self.device() {
             Device::Cpu if self.dtype() == DType::F16 || rhs.dtype() == DType::F16 => {

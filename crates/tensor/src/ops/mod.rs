@@ -1,5 +1,5 @@
-//! General operations: their checks, and how the CPU runs them. A GPU's part of each is in the file of the same name
-//! in `gpu/ops`.
+//! General operations: argument checks and the CPU implementation. The GPU implementation of each is in the file of the
+//! same name in `gpu/ops`.
 
 mod binary;
 mod copy;
@@ -23,7 +23,7 @@ pub use unary::check_activation;
 
 use crate::{Error, MAX_RANK, Result, Shape, Tensor};
 
-/// Calls `f` with the offsets under two sets of strides of every element of `shape`, in order.
+/// Calls `f` for every element of `shape`, in order, with its offsets under two sets of strides.
 fn walk(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK], mut f: impl FnMut(usize, usize)) {
     let dims = shape.dims();
     let mut at = [0usize; MAX_RANK];

@@ -1,5 +1,5 @@
-//! What a device can do at most, measured: multiply-adds (`peak.wgsl` without READ) and reads from memory
-//! of some size (with READ).
+//! Measuring the peak rates of a device: multiply-adds (`peak.wgsl` without READ) and reading memory of a given size
+//! (with READ).
 
 use crate::cpu::host;
 use crate::cpu::simd::{fma_chain, read_sum};
@@ -8,17 +8,17 @@ use crate::{Device, Result};
 use std::hint::black_box;
 use std::time::Instant;
 
-/// Seconds of a measurement, at least.
+/// Shortest time of a measurement, in seconds.
 const LEAST: f64 = 0.02;
-/// The best of so many.
+/// Number of measurements, of which the best counts.
 const RUNS: usize = 3;
 
 impl Device {
-    /// Floating-point operations a second, in f32, a multiply-add being two: measured now, on all threads
-    /// that the CPU kernels may use.
+    /// Peak floating-point operations per second in f32 (a multiply-add is two), measured now, on all threads that the
+    /// CPU kernels may use.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Errors of the device.
     pub fn peak_flops(&self) -> Result<f64> {
         match self {
             Self::Cpu => {
@@ -32,11 +32,11 @@ impl Device {
         }
     }
 
-    /// Bytes a second that are read from memory of this size again and again, so from the cache it fits
-    /// into: by all threads together, each its part, or by a whole GPU.
+    /// Peak bytes per second when reading memory of this size again and again, that is, from the smallest cache that
+    /// holds it. All threads of the CPU together, each reading its own part, or a whole GPU.
     ///
     /// # Errors
-    /// Those of the device.
+    /// Errors of the device.
     pub fn peak_bandwidth(&self, bytes: usize) -> Result<f64> {
         let floats = (bytes / 4).next_multiple_of(1024).max(1024);
         match self {
@@ -59,7 +59,7 @@ impl Device {
     }
 }
 
-/// The most that `work` does in a second; it is told how often to repeat itself.
+/// The highest rate per second of `work`, whose argument says how often it repeats.
 pub(crate) fn rate(mut work: impl FnMut(usize) -> Result<f64>) -> Result<f64> {
     let mut repeats = 1;
     let mut best = 0.0f64;

@@ -1,14 +1,15 @@
-//! Reductions over one axis (`reduce.wgsl`).
+//! Reductions along one axis (`reduce.wgsl`).
 
 use crate::{DType, Device, Error, Result, Shape, Tensor};
 
-/// Whether a comes before b where the largest is looked for: NaN comes before every number.
+/// Whether a precedes b when looking for the largest element: NaN precedes every number.
 pub(super) fn is_above(a: f32, b: f32) -> bool {
     !b.is_nan() && (a.is_nan() || a > b)
 }
 
-/// What a reduction computes.
+/// The function computed by a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reduction {
     /// Sum.
     Sum,
@@ -23,12 +24,12 @@ pub enum Reduction {
 impl Tensor {
     /// Reduces `axis` to size 1.
     ///
-    /// Sums of n elements are off by at most `2⁻²³ · Σ|x|` on the CPU, which adds in f64, and by
-    /// `20 · ⌈log₁₂₈ n⌉ · 2⁻²⁴ · Σ|x|` on a GPU, which adds blocks of 128, and the sums of blocks in blocks; a mean
-    /// is the sum divided by n. f16 is summed in f32 and rounded once.
+    /// A sum of n elements has an error of at most `2⁻²³ · Σ|x|` on the CPU, which adds in f64, and of `20 · ⌈log₁₂₈ n⌉
+    /// · 2⁻²⁴ · Σ|x|` on a GPU, which adds blocks of 128 elements, then blocks of the sums. A mean is the sum divided
+    /// by n. f16 is summed in f32 and rounded once.
     ///
     /// # Errors
-    /// [`crate::Error::DType`] unless it is a float; [`crate::Error::Argument`] if there is no such axis.
+    /// [`crate::Error::DType`] unless `self` is a float tensor; [`crate::Error::Argument`] if there is no such axis.
     pub fn reduce(&self, reduction: Reduction, axis: usize) -> Result<Self> {
         self.check_float("reduce", "self")?;
         self.check_axis("reduce", axis)?;
@@ -42,7 +43,7 @@ impl Tensor {
                 Self::cpu_write(a.result, |out| {
                     for (e, o) in out.iter_mut().enumerate() {
                         let values = a.values(e).map(|i| x[i]);
-                        // NaN wins, wherever it stands.
+                        // A NaN anywhere makes the result NaN.
                         *o = match reduction {
                             Reduction::Sum => sum(values) as f32,
                             Reduction::Mean => (sum(values) / a.len as f64) as f32,
@@ -61,8 +62,9 @@ impl Tensor {
         }
     }
 
-    /// The index of the largest element along `axis`, which is reduced to size 1; the first of
-    /// several, and of the first NaN if there is one, as in PyTorch and NumPy. A U32 tensor, fit for [`Self::gather`].
+    /// The index of the largest element along `axis`, whose size becomes 1. Of equal elements the first counts; if
+    /// there are NaNs, the result is the index of the first NaN, as in PyTorch and NumPy. A U32 tensor, usable with
+    /// [`Self::gather`].
     ///
     /// # Errors
     /// As [`Self::reduce`].
@@ -94,12 +96,12 @@ impl Tensor {
     }
 }
 
-/// A sum in f64: of f32 it is off by less than rounding to f32 is.
+/// A sum in f64. Its error is smaller than that of rounding the result to f32.
 pub(super) fn sum(values: impl Iterator<Item = f32>) -> f64 {
     values.map(f64::from).sum()
 }
 
-/// A tensor seen as [outer, axis, inner].
+/// A tensor viewed as [outer, axis, inner].
 pub(crate) struct Axis {
     pub(crate) len: usize,
     pub(crate) inner: usize,
@@ -112,7 +114,7 @@ impl Axis {
         Self { len: dims[axis], inner: dims[axis + 1..].iter().product(), result: t.shape().with(axis, 1) }
     }
 
-    /// Where the elements of result `e` are.
+    /// The offsets of the elements that result `e` is computed from.
     fn values(&self, e: usize) -> impl Iterator<Item = usize> + use<> {
         let base = (e / self.inner) * self.len * self.inner + e % self.inner;
         (base..).step_by(self.inner).take(self.len)

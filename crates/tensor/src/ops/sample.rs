@@ -1,32 +1,42 @@
-//! Tokens out of logits (`sample.wgsl`).
+//! Drawing tokens from logits (`sample.wgsl`).
 
 use super::reduce::is_above;
 use crate::{DType, Device, Error, Result, Tensor};
+use recurve_vocabulary::Rest;
 
-/// How [`Tensor::sample`] draws.
+/// Options of [`Tensor::sample`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SampleOptions {
-    /// Logits are divided by it: below 1 the likely ones become likelier. Above 0.
+    /// Logits are divided by it; above 0. Values below 1 favour likely tokens.
     pub temperature: f32,
-    /// Only this many of the largest logits take part, and those equal to the last of them; `None`
-    /// for all.
+    /// Only the k largest logits, and those equal to the k-th, can be drawn; `None` for all.
     pub top_k: Option<usize>,
-    /// The same seed and position draw the same tokens, on every device up to rounding.
+    /// Equal seeds and positions draw equal tokens, on all devices up to rounding.
     pub seed: u32,
-    /// Number of the draw, which gives every step of a sequence its own random numbers.
+    /// The number of the draw: different positions have different random numbers.
     pub position: u32,
+    /// Keeps the struct open for more fields: a literal ends in `..` and a default.
+    #[doc(hidden)]
+    pub rest: Rest,
+}
+
+impl Default for SampleOptions {
+    /// Temperature 1, all logits, seed and position 0.
+    fn default() -> Self {
+        Self { temperature: 1.0, top_k: None, seed: 0, position: 0, rest: Rest::default() }
+    }
 }
 
 impl Tensor {
-    /// A token a row out of logits `[B, V]`, drawn from `softmax(logits / temperature)`: U32 `[B]`.
+    /// Draws one token per row of logits `[B, V]` from `softmax(logits / temperature)`. The result is U32 `[B]`.
     ///
-    /// By Gumbel's method: the largest of `logit / temperature + g`, where g is Gumbel distributed,
-    /// is a draw from the softmax. The noise is a hash of seed, position, row and token. A row with a NaN
-    /// gives the place of its first, as [`Self::argmax`] does.
+    /// Uses Gumbel's method: the index of the largest `logit / temperature + g`, where g is Gumbel-distributed noise,
+    /// is distributed as the softmax. The noise is a hash of seed, position, row and token. For a row with NaN the
+    /// result is the index of the first NaN, as with [`Self::argmax`].
     ///
     /// # Errors
-    /// [`Error::DType`] unless it is f32; [`Error::Shape`] unless it has two dimensions;
-    /// [`Error::Argument`] unless the temperature is finite and above 0 and `top_k` at least 1.
+    /// [`Error::DType`] unless `self` is f32; [`Error::Shape`] unless it has two dimensions; [`Error::Argument`] unless
+    /// the temperature is finite and above 0 and `top_k` is at least 1.
     pub fn sample(&self, o: &SampleOptions) -> Result<Self> {
         self.check_dtype("sample", "self", "f32", self.dtype() == DType::F32)?;
         let &[_, width] = self.dims() else {
@@ -81,14 +91,14 @@ impl Tensor {
     }
 }
 
-/// PCG's output function as a hash, as in the shader.
+/// PCG's output function, used as a hash; the same as in the shader.
 fn pcg(v: u32) -> u32 {
     let s = v.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
     let w = ((s >> ((s >> 28) + 4)) ^ s).wrapping_mul(277_803_737);
     (w >> 22) ^ w
 }
 
-/// A number in (0, 1), as in the shader.
+/// A pseudo-random number in (0, 1); the same as in the shader.
 fn uniform(seed: u32, position: u32, row: u32, i: u32) -> f32 {
     let bits = pcg(pcg(pcg(pcg(seed) ^ position) ^ row) ^ i);
     ((bits >> 9) as f32 + 0.5) / 8_388_608.0

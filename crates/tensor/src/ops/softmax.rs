@@ -5,11 +5,11 @@ use crate::{DType, Device, Result, Tensor};
 impl Tensor {
     /// `e^x / Σ e^x` over the last axis.
     ///
-    /// The sum of n elements is off by at most `2⁻²³` of itself on the CPU, `1100 · 2⁻²⁴` on a GPU, whatever n
-    /// is, beside the error of the exponentials.
+    /// The sum of n exponentials has a relative error of at most `2⁻²³` on the CPU and `1100 · 2⁻²⁴` on a GPU for every
+    /// n, in addition to the errors of the exponentials.
     ///
     /// # Errors
-    /// [`crate::Error::DType`] unless it is a float.
+    /// [`crate::Error::DType`] unless `self` is a float tensor.
     pub fn softmax(&self) -> Result<Self> {
         self.check_float("softmax", "self")?;
         let width = self.shape().last();

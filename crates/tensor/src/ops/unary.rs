@@ -1,10 +1,10 @@
-//! Activations and conversion between element types (`unary.wgsl`).
+//! Activation functions and conversion between element types (`unary.wgsl`).
 
 use crate::tensor::check_f16;
 use crate::{Activation, DType, Device, Error, Result, Tensor, cpu};
 use half::slice::HalfFloatSliceExt;
 
-/// Refuses an activation that cannot be computed with.
+/// Checks the parameters of an activation function.
 ///
 /// # Errors
 /// [`Error::Argument`] if alpha or beta is not finite.
@@ -24,7 +24,7 @@ impl Tensor {
     /// `f(self)`, elementwise.
     ///
     /// # Errors
-    /// [`Error::DType`] unless it is a float; [`Error::Argument`] if alpha or beta is not finite.
+    /// [`Error::DType`] unless `self` is a float tensor; [`Error::Argument`] if alpha or beta is not finite.
     pub fn activation(&self, f: Activation) -> Result<Self> {
         self.check_float("activation", "self")?;
         check_activation(f)?;
@@ -39,7 +39,7 @@ impl Tensor {
         }
     }
 
-    /// The same numbers as another float type; the same tensor if it has it already.
+    /// Converts the elements to another float type. Returns the same tensor if it already has that type.
     ///
     /// # Errors
     /// [`Error::DType`] for U32 on either side; [`Error::Unsupported`] if the adapter has no f16.

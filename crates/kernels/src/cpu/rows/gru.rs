@@ -5,7 +5,7 @@ use core::ops::Range;
 use pulp::Simd;
 use recurve_tensor::cpu::simd::tanh_ratio;
 
-/// Reset gate after the product; sigmoids and tanh, nothing else.
+/// Reset gate after the product; sigmoid and tanh, no options.
 pub(super) struct PlainAfter;
 
 impl Run for PlainAfter {
@@ -29,7 +29,8 @@ impl Run for PlainAfter {
                 let r = s.div_f32s(s.mul_f32s(half, s.add_f32s(qr, pr)), qr);
                 let n = s.mul_add_f32s(r, n, input[2]);
                 let (pn, qn) = tanh_ratio(s, n);
-                // z alone, so that one of 1 keeps h as it is; (1 - sigmoid(z)) tanh(n) on one denominator.
+                // z is computed by itself, so that z = 1 keeps h exactly; (1 - sigmoid(z)) tanh(n) shares one
+                // denominator.
                 let z = s.div_f32s(s.mul_f32s(half, s.add_f32s(qz, pz)), qz);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.sub_f32s(qz, pz)), pn), s.mul_f32s(qz, qn));
                 *next = s.mul_add_f32s(z, *old, new);
@@ -39,7 +40,7 @@ impl Run for PlainAfter {
     }
 }
 
-/// Reset gate after the product; any activations and options, and layer normalization.
+/// Reset gate after the product, with any activations, options and layer normalization.
 pub(super) struct After;
 
 impl Run for After {
@@ -53,7 +54,7 @@ impl Run for After {
                 let [r, z, n] = job.raw::<S, 3>(&band, row, tile);
                 let r = job.act(s, p.cell.gates[0], s.add_f32s(r, job.input::<S>(at.slot, row, tile, 0, 3)));
                 let z = job.act(s, p.cell.gates[1], s.add_f32s(z, job.input::<S>(at.slot, row, tile, 1, 3)));
-                // A normalised sum has this bias already.
+                // With layer normalization this bias is part of the offset already.
                 let n = if p.norm.is_some() { n } else { s.add_f32s(n, b_hn[tile]) };
                 let n = s.mul_add_f32s(r, n, job.input::<S>(at.slot, row, tile, 2, 3));
                 let n = job.act(s, p.cell.candidate, n);
@@ -63,7 +64,7 @@ impl Run for After {
     }
 }
 
-/// Reset gate before the product: r ∘ h and z.
+/// Reset gate before the product, first pass: r ∘ h and z.
 pub(super) struct Before;
 
 impl Run for Before {
@@ -84,7 +85,7 @@ impl Run for Before {
     }
 }
 
-/// Reset gate before the product: the candidate, and h.
+/// Reset gate before the product, second pass: the candidate, and h.
 pub(super) struct Candidate;
 
 impl Run for Candidate {

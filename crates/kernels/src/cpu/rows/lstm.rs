@@ -1,14 +1,14 @@
 //! The gates i f g o of an LSTM.
 //!
-//! Vector arithmetic stays out of closures here and in its neighbours: a closure that is not
-//! inlined loses the vector instructions of the function around it.
+//! No vector arithmetic is written inside closures, here and in the other cells: a closure that is not inlined is
+//! compiled without the vector instructions of the function around it.
 
 use super::{At, Job, Row, Run, act, normalize};
 use core::ops::Range;
 use pulp::Simd;
 use recurve_tensor::cpu::simd::tanh_ratio;
 
-/// Sigmoids and tanh, nothing else.
+/// Sigmoid and tanh, no options.
 pub(super) struct Plain;
 
 impl Run for Plain {
@@ -30,7 +30,7 @@ impl Run for Plain {
                 let (pf, qf) = tanh_ratio(s, s.mul_f32s(half, f));
                 let (pg, qg) = tanh_ratio(s, g);
                 let (po, qo) = tanh_ratio(s, s.mul_f32s(half, o));
-                // f alone, so that one of 1 keeps c as it is; sigmoid(i) tanh(g) on one denominator.
+                // f is computed by itself, so that f = 1 keeps c exactly; sigmoid(i) tanh(g) shares one denominator.
                 let f = s.div_f32s(s.mul_f32s(half, s.add_f32s(qf, pf)), qf);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qi, pi)), pg), s.mul_f32s(qi, qg));
                 *c = s.mul_add_f32s(f, *c, new);
@@ -42,7 +42,7 @@ impl Run for Plain {
     }
 }
 
-/// Any activations and options, layer normalization and what a projection is made of.
+/// Any activations and options, layer normalization, and the input of a projection.
 pub(super) struct Any {
     pub(super) coupled: bool,
 }
@@ -97,7 +97,7 @@ impl Run for Any {
     }
 }
 
-/// h is what the sums of a projection are.
+/// With a projection: h is its sums.
 pub(super) struct Projected;
 
 impl Run for Projected {

@@ -1,4 +1,4 @@
-//! A step of the cells whose units do not read each other: IndRNN, minimal GRU and LSTM.
+//! One timestep of the cells whose units do not depend on each other: IndRNN, minGRU and minLSTM.
 
 use super::{At, Job, Run};
 use crate::CellKind;
@@ -29,8 +29,8 @@ impl Run for Pointwise {
                         let f = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 3));
                         let i = job.act(s, p.cell.gates[1], job.input::<S>(at.slot, row, tile, 1, 3));
                         let n = job.act(s, p.cell.candidate, job.input::<S>(at.slot, row, tile, 2, 3));
-                        // Both gates closed so far that f32 shows nothing of them: the quotient must not
-                        // be NaN. By selection, so that NaN stays NaN.
+                        // If both gates round to 0, the quotient must not be NaN. Done by comparing and selecting, so
+                        // that a NaN in the input stays NaN.
                         let least = s.splat_f32s(1e-37);
                         let sum = s.add_f32s(f, i);
                         let sum = s.select_f32s(s.less_than_f32s(sum, least), least, sum);

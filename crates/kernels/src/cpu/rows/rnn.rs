@@ -6,7 +6,7 @@ use pulp::Simd;
 use recurve_tensor::cpu::simd::tanh_ratio;
 
 pub(super) struct Rnn {
-    /// tanh, nothing else.
+    /// Whether the activation is tanh and there are no options.
     pub(super) plain: bool,
 }
 

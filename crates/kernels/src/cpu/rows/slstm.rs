@@ -34,7 +34,8 @@ impl Run for SLstm {
 
                 let states = &mut S::as_mut_simd_f32s(job.rows.c).0[place * 3..][..3];
                 let [c, n, m] = [states[0], states[1], states[2]];
-                // The larger of what is kept and what comes, NaN if one is; of an empty state what comes.
+                // The stabilizer is the larger of `f + m` and `i`, NaN if either is NaN; for an empty state (n = 0) it
+                // is `i`.
                 let kept = s.add_f32s(f, m);
                 let top = s.select_f32s(s.greater_than_f32s(kept, i), kept, i);
                 let top = s.select_f32s(s.equal_f32s(kept, kept), top, kept);

@@ -1,4 +1,4 @@
-//! `binary.wgsl`
+//! Elementwise arithmetic (`binary.wgsl`).
 
 use super::padded;
 use crate::gpu::{Dispatch, Gpu};

@@ -1,4 +1,4 @@
-//! `copy.wgsl`
+//! Strided copies (`copy.wgsl`).
 
 use super::padded;
 use crate::gpu::{Dispatch, Gpu};
@@ -7,7 +7,7 @@ use crate::{Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    /// A tensor of which the spans, one of each of `sources`, make up every element.
+    /// A tensor assembled from copies: one span of each of `sources`. Together the spans cover every element.
     pub(crate) fn assemble(
         &self,
         shape: Shape,
@@ -23,10 +23,10 @@ impl Gpu {
     }
 }
 
-/// Records a copy between two tensors on one GPU.
+/// Records a strided copy between two tensors on one GPU.
 ///
 /// # Errors
-/// [`Error::DType`] if they differ; those of [`crate::kernel::GpuKernels::record`].
+/// [`Error::DType`] if the element types differ; those of [`crate::kernel::GpuKernels::record`].
 pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Result<()> {
     out.check_dtype("copy", "out", "of the type of the source", source.dtype() == out.dtype())?;
     let pipeline = gpu.pipeline(&Variant::copy(source.dtype().element()))?;

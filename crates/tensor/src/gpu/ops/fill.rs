@@ -1,11 +1,11 @@
-//! `fill.wgsl`
+//! Tensors of one value (`fill.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    /// A tensor with one value everywhere, rounded towards zero for U32.
+    /// A tensor whose elements all have this value, rounded towards zero for U32.
     pub(crate) fn fill(&self, shape: Shape, value: f32, dtype: DType) -> Result<Tensor> {
         let out = Tensor::gpu_uninit(self, shape, dtype, "full")?;
         let pipeline = self.pipeline(&Variant::fill(dtype.element()))?;

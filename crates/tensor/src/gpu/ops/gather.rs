@@ -1,4 +1,4 @@
-//! `gather.wgsl`
+//! Rows of a table by id (`gather.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::{Result, Shape, Tensor};
@@ -13,8 +13,8 @@ impl Gpu {
     }
 }
 
-/// Records the look-up of a span of ids in a table `[V, W]`, into `out` from the element `out_offset` on. The
-/// caller has checked sizes, and that ids are below V.
+/// Records the look-up of a range of ids in a table `[V, W]`, written to `out` from element `out_offset` on. The caller
+/// has checked the sizes, and that all ids are below V.
 ///
 /// # Errors
 /// Those of [`crate::kernel::GpuKernels::record`].

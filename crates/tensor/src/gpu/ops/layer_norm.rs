@@ -1,4 +1,4 @@
-//! `layer_norm.wgsl`
+//! Layer normalization (`layer_norm.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::ops::Operation;
@@ -16,7 +16,7 @@ impl Gpu {
             let variance = variance.activation(Activation::Affine { alpha: 1.0, beta: epsilon })?;
             return centred.binary(&variance, Operation::DivRoot)?.mul(&part(0)?)?.add(&part(1)?);
         }
-        // A copy, for the kernel works in place.
+        // Works on a copy, because the kernel overwrites its operand.
         let out = x.slice(0, 0..x.dims()[0])?;
         let rows = Rows { first: 0, rows: x.shape().count() / width, width, affine_offset: 0, epsilon };
         layer_norm_rows(self, &rows, affine, &out)?;
@@ -24,25 +24,25 @@ impl Gpu {
     }
 }
 
-/// Rows of a tensor to normalise in place.
+/// Rows of a tensor that are normalized in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
-    /// First element.
+    /// Index of the first element.
     pub first: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Elements of a row.
+    /// Number of elements of a row.
     pub width: usize,
-    /// First element of gain and offset in their tensor.
+    /// Index of the first element of gain and offset in their tensor.
     pub affine_offset: usize,
-    /// Added to the variance.
+    /// Added to the variance before the square root.
     pub epsilon: f32,
 }
 
-/// Records the normalization of some rows in place, by a workgroup each.
+/// Records the normalization of some rows in place, one workgroup per row.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if the device ends loops before a row does; those of
+/// [`Error::Unsupported`] if a row needs more loop iterations than the device runs; those of
 /// [`crate::kernel::GpuKernels::record`].
 pub fn layer_norm_rows(gpu: &Gpu, r: &Rows, affine: &Tensor, x: &Tensor) -> Result<()> {
     if r.width as u64 > widest_that_runs(gpu) {
@@ -69,12 +69,13 @@ pub fn layer_norm_rows(gpu: &Gpu, r: &Rows, affine: &Tensor, x: &Tensor) -> Resu
     })
 }
 
-/// The widest row that a workgroup of 64 lanes can run, by the iterations of a lane's three sweeps and two sums.
+/// The widest row for which a workgroup of 64 lanes stays within the device's loop iterations: three passes and two
+/// sums per lane.
 fn widest_that_runs(gpu: &Gpu) -> u64 {
     64 * u64::from(gpu.max_loop_iterations().saturating_sub(2 * 6) / 3)
 }
 
-/// The widest row for one workgroup. Wider ones are for all of the device.
+/// The widest row that one workgroup normalizes. Wider rows use reductions over the whole device.
 fn widest(gpu: &Gpu) -> u64 {
     widest_that_runs(gpu).min(1 << 16)
 }

@@ -1,4 +1,4 @@
-//! `mask.wgsl`
+//! Masks (`mask.wgsl`).
 
 use super::parts;
 use crate::gpu::{Dispatch, Gpu};
@@ -6,7 +6,7 @@ use crate::{DType, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    /// A result for each row of `width` elements.
+    /// The mask of a tensor: one element for each row of `width` elements.
     pub(crate) fn mask(&self, x: &Tensor, value: f32, shape: Shape, width: usize) -> Result<Tensor> {
         let out = Tensor::gpu_uninit(self, shape, DType::U32, "mask")?;
         let pipeline = self.pipeline(&Variant::mask(x.dtype().element()))?;

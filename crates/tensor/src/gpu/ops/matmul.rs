@@ -1,4 +1,4 @@
-//! `matmul.wgsl`
+//! Matrix products (`matmul.wgsl`).
 
 use super::{matvec, parts};
 use crate::gpu::{Dispatch, Gpu};
@@ -6,7 +6,7 @@ use crate::{Activation, AdapterKind, DType, MatmulOptions, Result, Shape, Tensor
 use recurve_shaders::{MatmulTile, Variant, params};
 
 impl Gpu {
-    /// `batch` products of `[m, k]` and `[k, n]`, the second one `[n, k]` if it is transposed.
+    /// `batch` products of `[m, k]` and `[k, n]`, or `[n, k]` if the second operand is transposed.
     pub(crate) fn matmul(
         &self,
         a: &Tensor,
@@ -15,7 +15,7 @@ impl Gpu {
         shape: Shape,
         [batch, m, k, n]: [usize; 4],
     ) -> Result<Tensor> {
-        // Sums that take several dispatches meet in the result, which has to be f32 for that.
+        // If the sum over k takes several dispatches, partial sums are kept in the result, which must then be f32.
         if a.dtype() == DType::F16 && k as u64 > 16 * u64::from(longest_sum(self)) {
             let bias = options.bias.map(|b| b.to_dtype(DType::F32)).transpose()?;
             let options = MatmulOptions { bias: bias.as_ref(), ..*options };
@@ -35,12 +35,11 @@ impl Gpu {
             depth: k as u32,
             ..Default::default()
         };
-        let MatmulOptions { transpose_rhs: transposed, bias, activation: act } = *options;
+        let MatmulOptions { transpose_rhs: transposed, bias, activation: act, rest: _ } = *options;
         let product = Product { a, b, transposed, bias, act, out: &out };
-        // A software rasteriser loads an element a lane at a time, so that reuse counts from two
-        // rows on.
+        // On a software rasteriser every load is one per lane, so tiles already pay from two rows on.
         let few = if self.summary().kind == AdapterKind::Software { 1 } else { FEW_ROWS };
-        // More products than the device counts workgroups for go in several dispatches.
+        // A batch with more products than the device allows workgroups takes several dispatches.
         let most = self.max_workgroups() as usize;
         for first in (0..batch).step_by(most) {
             let p = params::Matmul {
@@ -69,8 +68,8 @@ pub(super) struct Product<'a> {
     pub(super) out: &'a Tensor,
 }
 
-/// The tile shape for a product: large ones once they make enough workgroups to fill the device, but not where
-/// their code takes seconds to compile.
+/// The tile shape for a product: large if that makes enough workgroups to fill the device, but small where large tiles
+/// take seconds to compile.
 fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
     let software = gpu.summary().kind == AdapterKind::Software;
     let enough = if software { 2 } else { 128 };
@@ -84,13 +83,13 @@ fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
     }
 }
 
-/// Rows up to which a product goes row by row. Beyond it a tile's reuse of B is worth more than reading
-/// nothing twice.
+/// Up to this many rows a product is computed row by row (`matvec`). With more rows, tiles are faster because they
+/// reuse B.
 const FEW_ROWS: usize = 4;
 
-/// Records `batch` products, each a group of workgroups.
+/// Records `batch` products.
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
-    // A software rasteriser counts the iterations of loops.
+    // A software rasteriser limits loop iterations, so its inner loop is unrolled.
     let unrolled = !gpu.compiles_slowly() || gpu.summary().kind == AdapterKind::Software;
     let shape = MatmulTile { unrolled, ..tile_for(gpu, &p) };
     let variant =
@@ -98,7 +97,7 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<(
     let pipeline = gpu.pipeline(&variant)?;
     let [alpha, beta] = x.act.parameters();
     let (tile_m, tile_n) = shape.size();
-    // Whole tiles, as many as a dispatch may count and work on.
+    // The largest number of whole tiles within the device's limits on workgroups and work.
     let most = gpu.max_workgroups();
     let within = |tile: u32, of: u32, work: u64| {
         let tiles = gpu.max_work() / (u64::from(tile) * work);
@@ -113,7 +112,7 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<(
     for (z, matrices) in parts(batch, z_part) {
         let mut row = 0;
         while row < p.m {
-            // Rows begin at whole groups of a_inner rows or stay inside one.
+            // Parts start at a multiple of a_inner rows, or lie inside one group of a_inner rows.
             let rows = if p.a_inner <= m_part {
                 m_part / p.a_inner * p.a_inner
             } else {
@@ -138,7 +137,7 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<(
                     };
                     gpu.record(Dispatch {
                         pipeline: &pipeline,
-                        // Without a bias the left operand stands in for it, unread.
+                        // Without a bias, the binding gets the left operand, which is not read.
                         buffers: &[
                             x.a.gpu_buffer(),
                             x.b.gpu_buffer(),
@@ -157,29 +156,30 @@ fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<(
     Ok(())
 }
 
-/// Iterations of a lane over k in one dispatch: what the device runs, and few enough that sums stay short.
+/// The most iterations over k in one dispatch: limited by the device, and so that rounding errors of sums stay small.
 pub(super) fn longest_sum(gpu: &Gpu) -> u32 {
     gpu.max_loop_iterations().clamp(1, LONGEST_SUM)
 }
 
 const LONGEST_SUM: u32 = 1 << 12;
 
-/// What the kernels are told about the `ks` columns of A from `k` on.
+/// The part of the sum over k that a dispatch computes, as the kernels take it: `ks` columns from column `k` on.
 pub(super) fn part_of(k: u32, ks: u32, all: u32) -> u32 {
     u32::from(k > 0) | u32::from(k + ks < all) << 1
 }
 
-/// A product on a GPU whose left rows are spread over two strides, as the timesteps of a
-/// `[B, T, I]` tensor are: `out[r] = a[row r] · wᵀ + bias`.
+/// A product on a GPU whose left rows have two strides, as the timesteps of a `[B, T, I]` tensor do: `out[r] = a[row r]
+/// · wᵀ + bias`.
 #[derive(Clone, Copy, Debug)]
 pub struct StridedMatmul<'a> {
     /// Left operand.
     pub a: &'a Tensor,
-    /// Rows.
+    /// Number of rows.
     pub m: usize,
-    /// Columns of the left operand.
+    /// Number of columns of the left operand.
     pub k: usize,
-    /// Row r starts at `a_offset + (r / a_inner) * a_outer_stride + (r % a_inner) * a_inner_stride`.
+    /// Number of rows of an inner group. Row r starts at `a_offset + (r / a_inner) * a_outer_stride + (r % a_inner) *
+    /// a_inner_stride`, in elements.
     pub a_inner: usize,
     /// See `a_inner`.
     pub a_outer_stride: usize,
@@ -187,24 +187,24 @@ pub struct StridedMatmul<'a> {
     pub a_inner_stride: usize,
     /// See `a_inner`.
     pub a_offset: usize,
-    /// `[…, n, k]`
+    /// Right operand, `[…, n, k]`.
     pub w: &'a Tensor,
-    /// First element of the `[n, k]` matrix to use.
+    /// Index of the first element of the `[n, k]` matrix in `w`.
     pub w_offset: usize,
-    /// Columns of the result.
+    /// Number of columns of the result.
     pub n: usize,
-    /// `[…, n]`
+    /// Bias, `[…, n]`.
     pub bias: &'a Tensor,
-    /// First element of the bias to use.
+    /// Index of the first element of the bias in its tensor.
     pub bias_offset: usize,
-    /// Result, `[m, n]` from `out_offset` on.
+    /// Result, `[m, n]`, written from element `out_offset` on.
     pub out: &'a Tensor,
-    /// See `out`.
+    /// Index of the first element of the result in `out`.
     pub out_offset: usize,
 }
 
-/// Records a [`StridedMatmul`], in tiles however few its rows are: a row's bits do not depend on how many
-/// there are, so that a sequence step by step is what it is as a whole.
+/// Records a [`StridedMatmul`]. It always uses tiles, even for few rows, so that the bits of a row do not depend on the
+/// number of rows: a sequence computed step by step equals one computed as a whole.
 ///
 /// # Errors
 /// Those of [`crate::kernel::GpuKernels::record`].

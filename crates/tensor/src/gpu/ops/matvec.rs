@@ -1,4 +1,4 @@
-//! The product with few rows (`matvec.wgsl`); on the CPU it is `cpu::simd::matvec`.
+//! Products with few rows (`matvec.wgsl`). The CPU's counterpart is `cpu::simd::matvec`.
 
 use super::matmul::{Product, longest_sum, part_of};
 use super::parts;
@@ -6,7 +6,7 @@ use crate::Result;
 use crate::gpu::{Dispatch, Gpu};
 use recurve_shaders::{Variant, params};
 
-/// Records `batch` products whose right operand is `[n, k]`, a row of workgroups for each row.
+/// Records `batch` products whose right operand is `[n, k]`; each row has its own workgroups.
 pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
     let wide = [p.k, p.a_offset, p.a_outer_stride, p.a_inner_stride, p.b_offset, p.a_batch, p.b_batch]
         .iter()
@@ -14,10 +14,10 @@ pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) 
     let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
     let pipeline = gpu.pipeline(&Variant::matvec(a, b, x.bias.is_some(), x.act, wide))?;
     let [alpha, beta] = x.act.parameters();
-    // Iterations read four elements a lane or one.
+    // An iteration reads four elements per lane, or one.
     let k_most = Variant::MATVEC_LANES_K * if wide { 4 } else { 1 } * longest_sum(gpu);
     let k_part = u64::from(p.k.min(k_most));
-    // More columns than the device counts workgroups for, or than a dispatch may work on, are done in several.
+    // Several dispatches if there are too many columns for the limits on workgroups or work.
     let tile = Variant::MATVEC_COLUMNS;
     let one_each = u64::from(p.m) * k_part;
     let most = |work: u64| (gpu.max_work() / work).clamp(1, gpu.max_workgroups().into()) as u32;
@@ -40,7 +40,7 @@ pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) 
                 };
                 gpu.record(Dispatch {
                     pipeline: &pipeline,
-                    // Without a bias the right operand stands in for it, unread.
+                    // Without a bias, the binding gets the right operand, which is not read.
                     buffers: &[
                         x.a.gpu_buffer(),
                         x.b.gpu_buffer(),

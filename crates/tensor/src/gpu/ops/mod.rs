@@ -1,4 +1,4 @@
-//! General operations on a GPU, a file for each kernel. Operands have been checked (`crate::ops`).
+//! General operations on a GPU, one file per kernel. Their operands have been checked (`crate::ops`).
 
 mod binary;
 mod copy;
@@ -24,7 +24,7 @@ use crate::{DType, MAX_RANK, Shape};
 use recurve_shaders::{Element, Variant};
 
 impl DType {
-    /// The same type in the shaders.
+    /// The corresponding element type of the shaders.
     pub const fn element(self) -> Element {
         match self {
             Self::F32 => Element::F32,
@@ -35,7 +35,7 @@ impl DType {
 }
 
 impl Gpu {
-    /// Workgroups for one lane per element, folded over two dimensions, and the first of them.
+    /// The workgroups for one lane per element, spread over two dimensions, and their number in the first dimension.
     pub(crate) fn elementwise_groups(&self, count: usize) -> ([u32; 3], u32) {
         let groups = (count as u64).div_ceil(Variant::ELEMENTWISE_LANES.into());
         let x = groups.min(self.max_workgroups().into());
@@ -43,7 +43,7 @@ impl Gpu {
     }
 }
 
-/// Dimensions padded in front to [`MAX_RANK`] with size 1, as the kernels read them.
+/// The dimensions and two sets of strides, padded in front to [`MAX_RANK`] dimensions, in the layout of the kernels.
 fn padded(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK]) -> [[u32; 4]; MAX_RANK] {
     let mut dims = [[1, 0, 0, 0]; MAX_RANK];
     let skip = MAX_RANK - shape.rank();
@@ -53,7 +53,7 @@ fn padded(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK]) 
     dims
 }
 
-/// A length in parts of at most `most`, at least 1: their beginnings and lengths.
+/// Splits a length into parts of at most `most` (at least 1). Yields their starts and lengths.
 fn parts(len: u32, most: u32) -> impl Iterator<Item = (u32, u32)> {
     let mut first = 0;
     core::iter::from_fn(move || {

@@ -1,4 +1,4 @@
-//! `peak.wgsl`
+//! Measuring the peak rates of a GPU (`peak.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::ops::peak::rate;
@@ -8,7 +8,7 @@ use recurve_shaders::{Variant, params};
 impl Gpu {
     pub(crate) fn peak_flops(&self) -> Result<f64> {
         let source = Tensor::full(&[4], 1.0, DType::F32, &Device::Gpu(self.clone()))?;
-        // Eight vec4 of multiply-adds.
+        // Each iteration does eight vec4 multiply-adds: 64 operations.
         measure(self, false, &source, 64.0)
     }
 
@@ -25,7 +25,7 @@ fn measure(gpu: &Gpu, read: bool, source: &Tensor, per_iteration: f64) -> Result
     let iterations = 1024.min(most);
     rate(|n| {
         let groups = n.min(1 << 14) as u32;
-        // Beyond that many lanes more dispatches.
+        // Larger measurements take several dispatches.
         let dispatches = n.div_ceil(1 << 14);
         let lanes = groups * 256;
         let out = Tensor::gpu_uninit(gpu, Shape::new(&[lanes as usize]).expect("small"), DType::F32, "peak")?;
@@ -42,7 +42,7 @@ fn measure(gpu: &Gpu, read: bool, source: &Tensor, per_iteration: f64) -> Result
         }
         let mut first = [0.0f32];
         gpu.read(out.gpu_buffer(), bytemuck::cast_slice_mut(&mut first))?;
-        // Ones summed, or the fixed point of a / 2 + 1, in eight vec4s.
+        // The expected result: a sum of ones, or the fixed point of a / 2 + 1, in eight vec4s.
         let want = if read { 4.0 * iterations as f32 } else { 64.0 };
         if (first[0] - want).abs() > 1e-3 * want {
             return Err(crate::Error::Gpu { operation: "peak", message: format!("{} in place of {want}", first[0]) });

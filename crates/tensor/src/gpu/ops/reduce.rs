@@ -1,4 +1,4 @@
-//! `reduce.wgsl`
+//! Reductions along an axis (`reduce.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::ops::Axis;
@@ -15,7 +15,7 @@ impl Gpu {
         let mut source = x.clone();
         for pass in a.passes(self) {
             let last = pass.blocks == 1;
-            // Sums of blocks are f32 whatever the elements are.
+            // Partial results are f32, whatever the element type.
             let dtype = if last { x.dtype() } else { DType::F32 };
             let out = Tensor::gpu_uninit(self, a.shape(pass.blocks), dtype, "reduce")?;
             let pipeline = self.pipeline(&Variant::reduce(source.dtype().element(), dtype.element(), operation))?;
@@ -39,7 +39,7 @@ impl Gpu {
             let out = Tensor::gpu_uninit(self, a.shape(pass.blocks), DType::U32, "argmax")?;
             let pipeline = self.pipeline(&Variant::argmax(x.dtype().element(), places.is_some()))?;
             let (p, groups) = a.params(self, &pass, 1.0);
-            // In the first pass any buffer that is read stands in for the places.
+            // The first pass has no indices yet; the binding gets another buffer, which is not read.
             let source = places.as_ref().unwrap_or(x);
             self.record(Dispatch {
                 pipeline: &pipeline,
@@ -54,7 +54,7 @@ impl Gpu {
     }
 }
 
-/// One dispatch: `len` elements of the axis become one for each of `blocks`.
+/// One dispatch: reduces the `len` elements along the axis to one for each of `blocks`.
 struct Pass {
     len: usize,
     blocks: usize,
@@ -65,14 +65,14 @@ impl Axis {
         self.result.count() / self.inner
     }
 
-    /// The dispatches that it takes.
+    /// The passes of the reduction, in order.
     fn passes(&self, gpu: &Gpu) -> impl Iterator<Item = Pass> + use<> {
         let block = Variant::REDUCE_BLOCK.min(gpu.max_loop_iterations()).max(2) as usize;
         let pass = move |len: usize| Pass { len, blocks: len.div_ceil(block) };
         core::iter::successors(Some(pass(self.len)), move |p| (p.blocks > 1).then(|| pass(p.blocks)))
     }
 
-    /// The shape of what a pass puts out: that of the result at the end.
+    /// The shape of a pass's output; that of the last pass is the shape of the result.
     fn shape(&self, blocks: usize) -> Shape {
         const { assert!(MAX_RANK >= 3) };
         match blocks {

@@ -1,4 +1,4 @@
-//! `sample.wgsl`
+//! Drawing tokens (`sample.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::{DType, Result, SampleOptions, Tensor};
@@ -25,7 +25,7 @@ impl Gpu {
         }
     }
 
-    /// A workgroup a row.
+    /// One workgroup per row.
     fn sample_whole(&self, logits: &Tensor, p: params::Sample) -> Result<Tensor> {
         let out = Tensor::gpu_uninit(self, logits.shape().leading(1), DType::U32, "sample")?;
         let pipeline = self.pipeline(&Variant::sample(SampleStage::Whole))?;
@@ -40,7 +40,7 @@ impl Gpu {
         Ok(out)
     }
 
-    /// Many workgroups a row: the threshold of the largest logits bit by bit, then the logits with their noise.
+    /// Many workgroups per row: finds the threshold of the top k bit by bit, then the largest logit with its noise.
     fn sample_wide(&self, logits: &Tensor, p: params::Sample) -> Result<Tensor> {
         let count = logits.shape().count();
         let counts = Tensor::zeros(&[32, p.rows as usize], DType::U32, &logits.device())?;
@@ -70,8 +70,8 @@ impl Gpu {
     }
 }
 
-/// The widest row for one workgroup of 64 lanes, by the iterations of a lane: 32 bits of a threshold, each with a
-/// sweep and a sum, and the sweep and the sum of the result. Wider ones are for all of the device.
+/// The widest row for which one workgroup of 64 lanes stays within the device's loop iterations: 32 bits of the
+/// threshold with a pass and a sum each, then a pass and a sum for the result. Wider rows use the whole device.
 fn widest(gpu: &Gpu) -> u64 {
     let sweeps = gpu.max_loop_iterations().saturating_sub(32 + 33 * 6) / 33;
     (64 * u64::from(sweeps)).min(1 << 16)

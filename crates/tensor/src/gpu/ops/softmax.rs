@@ -1,4 +1,4 @@
-//! `softmax.wgsl`
+//! Softmax (`softmax.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::ops::Operation;
@@ -30,8 +30,8 @@ impl Gpu {
     }
 }
 
-/// The widest row for one workgroup of 64 lanes, by the iterations of a lane's three sweeps and two sums. Wider
-/// ones are for all of the device.
+/// The widest row for which one workgroup of 64 lanes stays within the device's loop iterations: three passes and two
+/// sums per lane. Wider rows use the whole device.
 fn widest(gpu: &Gpu) -> u64 {
     let sweeps = gpu.max_loop_iterations().saturating_sub(2 * 6) / 3;
     (64 * u64::from(sweeps)).min(1 << 16)

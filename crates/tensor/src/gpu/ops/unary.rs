@@ -1,11 +1,11 @@
-//! `unary.wgsl`
+//! Activation functions and conversions (`unary.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::{Activation, DType, Result, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    /// `f(x)` as elements of type `result`.
+    /// `f(x)`, with elements of type `result`.
     pub(crate) fn unary(&self, x: &Tensor, result: DType, f: Activation) -> Result<Tensor> {
         let out = Tensor::gpu_uninit(self, *x.shape(), result, "unary")?;
         let pipeline = self.pipeline(&Variant::unary(x.dtype().element(), result.element(), f))?;
