@@ -1,7 +1,7 @@
 //! ONNX's node tests: a folder a case, with `model.onnx` and `test_data_set_0/{input,output}_N.pb`.
 
 use crate::onnx::{CaseError, caught};
-use recurve::{Device, Error, HostArray, HostData, OnnxModel, read_tensor};
+use recurve::{Device, Error, HostArray, OnnxModel, read_tensor};
 use recurve_graph::Array;
 use std::path::{Path, PathBuf};
 
@@ -60,7 +60,7 @@ impl NodeTest {
             let named: Vec<_> = model.inputs().iter().map(|i| i.name.clone()).collect();
             let inputs = named.iter().map(String::as_str).zip(&self.inputs);
             let got = model.run(inputs).map_err(|e| CaseError::Refused(e.to_string()))?;
-            self.compare(got.iter().map(|(name, a)| (&name[..], &a.shape[..], numbers(a))))
+            self.compare(got.iter().map(|(name, a)| (&name[..], &a.shape[..], a.to_f64())))
         })
     }
 
@@ -71,7 +71,7 @@ impl NodeTest {
     pub fn reference(&self) -> Result<f64, CaseError> {
         caught(|| {
             let model = OnnxModel::open(&self.model, &Device::Cpu).map_err(|e| CaseError::Refused(e.to_string()))?;
-            let inputs: Vec<_> = self.inputs.iter().map(|a| Some(Array::new(&a.shape, numbers(a)))).collect();
+            let inputs: Vec<_> = self.inputs.iter().map(|a| Some(Array::new(&a.shape, a.to_f64()))).collect();
             let graph = model.graph();
             let all = graph.reference(&inputs, |_| None).map_err(|e| CaseError::Refused(e.to_string()))?;
             let ids: Vec<_> = graph.values().map(|(id, _)| id).collect();
@@ -93,7 +93,7 @@ impl NodeTest {
             if dims != want.shape {
                 return fail(format!("`{name}` has shape {dims:?}, expected {:?}", want.shape));
             }
-            for (n, (g, w)) in got.iter().zip(numbers(want)).enumerate() {
+            for (n, (g, w)) in got.iter().zip(want.to_f64()).enumerate() {
                 let same = *g == w || g.is_nan() && w.is_nan();
                 let share = if same { 0.0 } else { (g - w).abs() / (ABSOLUTE + RELATIVE * w.abs()) };
                 if share.is_nan() || share > 1.0 {
@@ -108,11 +108,4 @@ impl NodeTest {
 
 fn no_output(name: &str) -> CaseError {
     CaseError::Failed(format!("the reference has no `{name}`"))
-}
-
-fn numbers(a: &HostArray) -> Vec<f64> {
-    match &a.data {
-        HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
-        HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
-    }
 }

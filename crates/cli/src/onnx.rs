@@ -50,14 +50,14 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
     let ms = started.elapsed().as_secs_f64() * 1e3;
     for f in &a.outputs {
         for (_, y) in all.iter().filter(|(name, _)| *name == f.name) {
-            write_array(&f.path, f.array.as_ref().unwrap_or(&f.name), &y.shape, &floats(y))?;
+            write_array(&f.path, f.array.as_ref().unwrap_or(&f.name), &y.shape, &y.to_f32())?;
         }
     }
     if a.json {
         let data = |y: &HostArray| match &y.data {
             _ if !a.outputs.is_empty() => Value::Null,
-            HostData::Float(v) => json!(v),
             HostData::Int(v) => json!(v),
+            _ => json!(y.to_f32()),
         };
         let outputs = all.iter().map(|(name, y)| json!({ "output": name, "shape": y.shape, "data": data(y) }));
         print_json(&json!({
@@ -73,8 +73,8 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
         say(format_args!("{name}: shape {:?}", y.shape))?;
         if a.outputs.is_empty() {
             let shown: Vec<_> = match &y.data {
-                HostData::Float(v) => v.iter().take(8).map(|v| format!("{v:.6}")).collect(),
                 HostData::Int(v) => v.iter().take(8).map(ToString::to_string).collect(),
+                _ => y.to_f32().iter().take(8).map(|v| format!("{v:.6}")).collect(),
             };
             let more = if y.shape.iter().product::<usize>() > 8 { " …" } else { "" };
             say(format_args!("  {}{more}", shown.join(" ")))?;
@@ -82,13 +82,6 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
     }
     say(format_args!("{ms:.2} ms"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn floats(y: &HostArray) -> Vec<f32> {
-    match &y.data {
-        HostData::Float(v) => v.clone(),
-        HostData::Int(v) => v.iter().map(|&v| v as f32).collect(),
-    }
 }
 
 pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {

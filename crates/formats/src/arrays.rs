@@ -30,6 +30,22 @@ pub enum HostData {
 }
 
 impl HostArray {
+    /// The elements as f64.
+    pub fn to_f64(&self) -> Vec<f64> {
+        match &self.data {
+            HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
+            HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
+        }
+    }
+
+    /// The elements as f32, integers rounded where f32 does not hold them.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match &self.data {
+            HostData::Float(v) => v.clone(),
+            HostData::Int(v) => v.iter().map(|&v| v as f32).collect(),
+        }
+    }
+
     /// The array as a tensor of this type. Integers are converted to floats where floats are needed; floats are never
     /// converted to integers.
     ///

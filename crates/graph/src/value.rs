@@ -62,6 +62,7 @@ impl From<DType> for Element {
             DType::F32 => Self::F32,
             DType::F16 => Self::F16,
             DType::U32 => Self::U32,
+            other => unreachable!("{other} is an element type that graphs do not know"),
         }
     }
 }

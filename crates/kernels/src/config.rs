@@ -3,6 +3,7 @@
 use crate::{Cell, CellKind, Direction, DirectionWeights, WeightSource, WeightStorage};
 use half::f16;
 use recurve_tensor::{Activation, Error, Result};
+use recurve_vocabulary::Rest;
 
 /// What a [`crate::Recurrent`] is made of. Its weight matrices are in host memory, or where else an `M` reads them.
 #[derive(Clone, Debug)]

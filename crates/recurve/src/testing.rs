@@ -320,12 +320,7 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
             (in_graph == name).then(|| a.clone())
         };
         let array = inputs.iter().find_map(given)?;
-        let data = match &array.data {
-            HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
-            HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
-            _ => return None,
-        };
-        Some(Array::new(&array.shape, data))
+        Some(Array::new(&array.shape, array.to_f64()))
     };
     let operands: Vec<_> = graph.inputs().iter().map(|id| own(&graph.value(*id).name)).collect();
     let weight = |name: &str| {
@@ -419,11 +414,7 @@ pub fn check_onnx(
         .iter()
         .map(|i| {
             let (_, a) = inputs.iter().find(|(name, _)| *name == i.name)?;
-            let data = match &a.data {
-                HostData::Int(v) => v.iter().map(|&v| v as f64).collect(),
-                HostData::Float(v) => v.iter().map(|&v| v.into()).collect(),
-            };
-            Some(Array::new(&a.shape, data))
+            Some(Array::new(&a.shape, a.to_f64()))
         })
         .collect();
     let truth = graph.reference(&wide, |_| None).map_err(wrong)?;

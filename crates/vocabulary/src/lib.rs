@@ -16,4 +16,5 @@ mod weights;
 pub use activation::Activation;
 pub use cell::{Cell, CellKind, GateOrder, Zoneout};
 pub use layer::{Bias, Direction, MaskedOutput, Merge};
+pub use rest::Rest;
 pub use weights::{DirectionWeights, WeightSource, WeightStorage, int8, int8_scale, round_to_int8};

@@ -85,6 +85,7 @@ impl<R, M> DirectionWeights<R, M> {
             norm_ih: Vec::new(),
             norm_hh: Vec::new(),
             norm_c: Vec::new(),
+            rest: Rest::default(),
         }
     }
 }
@@ -118,6 +119,7 @@ impl<M> DirectionWeights<f32, M> {
             norm_ih: self.norm_ih.clone(),
             norm_hh: self.norm_hh.clone(),
             norm_c: self.norm_c.clone(),
+            rest: Rest::default(),
         }
     }
 }

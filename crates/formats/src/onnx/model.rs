@@ -255,7 +255,7 @@ pub fn read_tensor(path: &Path) -> Result<HostArray> {
     let data = match numbers {
         recurve_graph::Constant::Float(v) => HostData::Float(v.to_vec()),
         recurve_graph::Constant::Int(_, v) | recurve_graph::Constant::Bool(v) => HostData::Int(v.to_vec()),
-        recurve_graph::Constant::Id(v) => HostData::Int(v.iter().map(|&v| v.into()).collect()),
+        other => return Err(bad(format!("holds {}, which no tensor of a file is", other.dtype()))),
     };
     Ok(HostArray { shape, data })
 }

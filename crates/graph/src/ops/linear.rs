@@ -42,7 +42,12 @@ impl Operator for Linear {
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let bias = call.optional(2);
-        let options = MatmulOptions { transpose_rhs: self.transposed, bias, activation: self.activation };
+        let options = MatmulOptions {
+            transpose_rhs: self.transposed,
+            bias,
+            activation: self.activation,
+            ..MatmulOptions::default()
+        };
         Ok(one(call.input(0).matmul_with(call.input(1), &options)?))
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {

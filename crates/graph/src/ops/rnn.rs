@@ -71,6 +71,7 @@ impl Rnn {
                 norm_ih: Vec::new(),
                 norm_hh: Vec::new(),
                 norm_c: Vec::new(),
+                rest: recurve_vocabulary::Rest::default(),
             }
         };
         (0..count).map(one).collect()

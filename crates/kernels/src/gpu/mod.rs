@@ -676,6 +676,10 @@ fn stored(w: &WeightsView<'_>, config: &LevelConfig<'_>) -> Result<DirectionWeig
                 }
             }
             WeightStorage::Int8 => check_int8(&out)?,
+            other => {
+                let device = "a GPU".to_owned();
+                return Err(Error::Unsupported { operation: NEW, feature: other.name(), device });
+            }
         }
         Ok(out)
     };
@@ -694,6 +698,7 @@ fn stored(w: &WeightsView<'_>, config: &LevelConfig<'_>) -> Result<DirectionWeig
         norm_ih: w.norm_ih.clone(),
         norm_hh: w.norm_hh.clone(),
         norm_c: w.norm_c.clone(),
+        rest: w.rest,
     })
 }
 
