@@ -2,6 +2,7 @@
 //! input or an output that cannot be written.
 
 mod arguments;
+mod audio;
 mod bench;
 mod check;
 mod devices;

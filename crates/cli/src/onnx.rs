@@ -2,7 +2,7 @@
 
 use crate::arguments::{check_output, read_inputs};
 use crate::terminal::{print_json, progress, say};
-use crate::{FAILED, Outcome, check, run, summary};
+use crate::{FAILED, Outcome, audio, check, run, summary};
 use recurve::testing::{GraphCheck, NodeCheck, Tolerance, check_onnx};
 use recurve::{Device, HostArray, HostData, OnnxModel, OnnxValue, write_array};
 use recurve_graph::Dim;
@@ -28,6 +28,9 @@ fn say_notes(model: &OnnxModel) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
+    if let Some(wav) = &a.wav {
+        return audio::run(a, wav);
+    }
     a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
     let model = OnnxModel::open(&a.model, &Device::open(&a.device)?)?;
     let names = |all: &[OnnxValue]| all.iter().map(|v| format!("`{}`", v.name)).collect::<Vec<_>>().join(", ");

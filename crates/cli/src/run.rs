@@ -22,6 +22,15 @@ pub(crate) struct Arguments {
     /// Text, for a model with a vocabulary.
     #[arg(long, conflicts_with = "inputs")]
     pub(crate) text: Option<String>,
+    /// A sound file for an ONNX model of audio, frame by frame; MODEL.toml says what the model takes.
+    #[arg(long, value_name = "FILE.wav", conflicts_with_all = ["inputs", "text", "outputs"])]
+    pub(crate) wav: Option<PathBuf>,
+    /// Where to write the audio that the model makes.
+    #[arg(short = 'o', long = "wav-output", value_name = "FILE.wav", requires = "wav")]
+    pub(crate) wav_output: Option<PathBuf>,
+    /// What the model takes, where it is not in MODEL.toml.
+    #[arg(long, value_name = "FILE.toml", requires = "wav")]
+    pub(crate) audio: Option<PathBuf>,
     /// auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12 or gl.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub(crate) device: DeviceSelector,
@@ -32,6 +41,9 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
     a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
+    if a.wav.is_some() {
+        return Err("`--wav` is for ONNX models".into());
+    }
     let device = Device::open(&a.device)?;
     let model = Model::open(&a.model, &device)?;
     let own = &model.info().network.outputs;
