@@ -111,7 +111,9 @@ impl Spec {
         if let Some(s) = &spec.spectrum
             && (!(1..=spec.frame).contains(&s.hop) || spec.context > 0 || spec.frame < 2)
         {
-            return bad("with a spectrum `hop` must be from 1 to `frame`, `frame` at least 2, and there is no `context`");
+            return bad(
+                "with a spectrum `hop` must be from 1 to `frame`, `frame` at least 2, and there is no `context`",
+            );
         }
         if (spec.gives == Gives::Spectrum) != spec.spectrum.is_some() {
             return bad("`gives = \"spectrum\"` and a section `[spectrum]` go together");
@@ -129,7 +131,8 @@ fn read_wav(path: &Path, rate: u32) -> Result<Vec<f32>, Box<dyn Error>> {
     let mut reader = hound::WavReader::open(path).map_err(|e| at(&e))?;
     let spec = reader.spec();
     if spec.sample_rate != rate {
-        let message = format!("has {} samples a second, but the model takes {rate}; convert it first", spec.sample_rate);
+        let message =
+            format!("has {} samples a second, but the model takes {rate}; convert it first", spec.sample_rate);
         return Err(at(&message).into());
     }
     let channels = usize::from(spec.channels);

@@ -355,14 +355,19 @@ impl Executor {
         let node = &self.graph.nodes[n];
         let host = node.operator.host_inputs().unwrap_or(usize::MAX);
         let mut inputs: SmallVec<[Option<&Data>; 8]> = SmallVec::new();
-        for (i, id) in node.inputs.iter().enumerate() {
+        // What is packed is not among them, unless it may also come from a run.
+        let count = if node.operator.takes_any_weights() { node.inputs.len() } else { host };
+        for (i, id) in node.inputs.iter().take(count).enumerate() {
             inputs.push(match id {
                 Some(id) if i >= host => frame.values[id.0].as_ref(),
                 Some(id) => self.fixed(*id)?.or(frame.values[id.0].as_ref()),
                 None => None,
             });
         }
-        if !complete(node, |i| inputs[i].is_some() || i >= host && node.inputs[i].is_some_and(|id| self.is_fixed(id))) {
+        if !complete(node, |i| {
+            inputs.get(i).is_some_and(Option::is_some)
+                || i >= host && node.inputs[i].is_some_and(|id| self.is_fixed(id))
+        }) {
             return Ok(None);
         }
         let packed = self.packed(n)?;

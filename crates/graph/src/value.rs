@@ -31,6 +31,7 @@ pub enum Int {
 /// constants and from shapes are exact and in host memory; those that a device computes from floats stay there, as
 /// f32 or U32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Element {
     /// 32-bit float
     F32,

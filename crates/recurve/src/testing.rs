@@ -342,6 +342,7 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
 
 /// A value of a graph on a device against the reference.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct NodeCheck {
     /// The node that makes it.
     pub node: String,
@@ -357,6 +358,7 @@ pub struct NodeCheck {
 
 /// A graph on a device against the reference.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct GraphCheck {
     /// The device.
     pub device: String,

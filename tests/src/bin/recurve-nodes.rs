@@ -1,6 +1,8 @@
 //! Runs ONNX's node tests: `recurve-nodes FOLDER [PART OF A NAME...]`. Each case runs on the CPU, on every GPU and by
 //! the operators' truth in f64.
 
+#![forbid(unsafe_code)]
+
 use recurve::Device;
 use recurve_tests::node_tests::{NodeTest, folders};
 use recurve_tests::onnx::CaseError;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 /// What of a file cannot be run, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// The node's name; empty where the whole file is meant.
     pub node: String,

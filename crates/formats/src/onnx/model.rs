@@ -27,6 +27,7 @@ pub struct OnnxModel {
 
 /// An input or an output of a model.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct OnnxValue {
     /// Its name.
     pub name: String,
