@@ -39,7 +39,7 @@ params! {
     /// Parameters of `reduce.wgsl`.
     Reduce {
         results: u32, groups_x: u32, axis: u32, inner: u32, blocks: u32, divisor: f32, whole: u32,
-        unused: u32,
+        last: u32,
     }
     /// Parameters of `fill.wgsl`.
     Fill { count: u32, groups_x: u32, value: f32, unused: u32 }
@@ -47,6 +47,25 @@ params! {
     Gather {
         count: u32, groups_x: u32, width: u32, ids_offset: u32, out_offset: u32, rows: u32,
         unused0: u32, unused1: u32,
+    }
+    /// Parameters of `take.wgsl`.
+    Take {
+        count: u32, groups_x: u32, components: u32, component_stride: u32, fill: f32, unused0: u32,
+        unused1: u32, unused2: u32, dims: [[u32; 4]; 6], axes: [[u32; 4]; 6],
+    }
+    /// Parameters of `scatter.wgsl`.
+    Scatter {
+        count: u32, groups_x: u32, components: u32, component_stride: u32, first: u32, steps: u32,
+        index_step: u32, update_step: u32, dims: [[u32; 4]; 6], axes: [[u32; 4]; 6],
+    }
+    /// Parameters of `cumulate.wgsl`.
+    Cumulate {
+        count: u32, groups_x: u32, axis: u32, inner: u32, first: u32, steps: u32, exclusive: u32,
+        reverse: u32,
+    }
+    /// Parameters of `top_k.wgsl`.
+    TopK {
+        count: u32, groups_x: u32, width: u32, k: u32, first: u32, columns: u32, sign: f32, unused: u32,
     }
     /// Parameters of `loop_probe.wgsl`.
     LoopProbe { iterations: u32, unused0: u32, unused1: u32, unused2: u32 }

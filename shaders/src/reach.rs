@@ -5,7 +5,8 @@
 //! change to the kernel's arm here.
 
 use crate::params::{
-    Binary, Copy, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Softmax, Unary,
+    Binary, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Scatter,
+    Softmax, Take, TopK, Unary,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
@@ -79,6 +80,27 @@ fn read<P: bytemuck::AnyBitPattern>(params: &[u8]) -> Result<P, &'static str> {
 fn strided(dims: &[[u32; 4]; 6], stride: usize, offset: u32) -> u64 {
     dims.iter()
         .fold(plus([offset.into(), 1]), |end, d| end.saturating_add(times([(d[0] - 1).into(), d[stride].into()])))
+}
+
+/// As [`strided`], of strides that may be negative, of two's complement.
+fn strided_both_ways(dims: &[[u32; 4]; 6], stride: usize, offset: u32) -> Result<u64, &'static str> {
+    let (mut first, mut last) = (i128::from(offset), i128::from(offset));
+    for d in dims {
+        let reach = i128::from(d[0] - 1) * i128::from(d[stride] as i32);
+        *(if reach < 0 { &mut first } else { &mut last }) += reach;
+    }
+    match first < 0 {
+        true => Err("elements before the first"),
+        false => Ok(u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1)),
+    }
+}
+
+/// Elements up to the last that indices into axes, of (size, stride), add to those that `end` reaches.
+fn indexed(axes: &[[u32; 4]; 6], components: u32, end: u64) -> Result<u64, &'static str> {
+    let axes = axes.get(..components as usize).ok_or("more indices than axes")?;
+    positive([components])?;
+    axes.iter().try_for_each(|a| positive([a[0]]))?;
+    Ok(axes.iter().fold(end, |end, a| end.saturating_add(times([(a[0] - 1).into(), a[1].into()]))))
 }
 
 impl Variant {
@@ -201,8 +223,19 @@ impl Bounds {
             Shader::Copy => {
                 let p: Copy = read(params)?;
                 positive(p.dims.map(|d| d[0]))?;
-                let (source, target) = (strided(&p.dims, 1, p.source_offset), strided(&p.dims, 2, p.target_offset));
+                let source = strided_both_ways(&p.dims, 1, p.source_offset)?;
+                let target = strided(&p.dims, 2, p.target_offset);
                 reach([times([source, e]), times([target, e])])
+            }
+            Shader::Cumulate => {
+                let p: Cumulate = read(params)?;
+                positive([p.count, p.axis, p.inner])?;
+                if u64::from(p.first) + u64::from(p.steps) > p.axis.into() {
+                    return Err("elements beyond the axis");
+                }
+                let outer = u64::from(p.count - 1) / u64::from(p.inner) + 1;
+                let bytes = times([outer, p.axis.into(), p.inner.into(), 4]);
+                reach([bytes, bytes])
             }
             Shader::Fill => reach([u64::from(read::<Fill>(params)?.count) * e]),
             Shader::Unary => {
@@ -301,6 +334,35 @@ impl Bounds {
                     return Err(GROUPS);
                 }
                 reach([logits, times([u64::from(p.round) + 1, rows, 4])])
+            }
+            Shader::Scatter => {
+                let p: Scatter = read(params)?;
+                positive(p.dims.map(|d| d[0]))?;
+                positive([p.steps])?;
+                let out = indexed(&p.axes, p.components, strided(&p.dims, 1, 0))?;
+                let last = u64::from(p.first) + u64::from(p.steps) - 1;
+                let component = times([(p.components - 1).into(), p.component_stride.into()]);
+                let indices = plus([strided(&p.dims, 2, 0), times([last, p.index_step.into()]), component]);
+                let updates = plus([strided(&p.dims, 3, 0), times([last, p.update_step.into()])]);
+                reach([indices, updates, out].map(|n| times([n, 4])))
+            }
+            Shader::Take => {
+                let p: Take = read(params)?;
+                positive(p.dims.map(|d| d[0]))?;
+                let data = indexed(&p.axes, p.components, strided(&p.dims, 1, 0))?;
+                let component = times([(p.components - 1).into(), p.component_stride.into()]);
+                let indices = plus([strided(&p.dims, 2, 0), component]);
+                reach([times([data, e]), times([indices, 4]), u64::from(p.count) * e])
+            }
+            Shader::TopK => {
+                let p: TopK = read(params)?;
+                positive([p.count, p.width, p.k])?;
+                if u64::from(p.first) + u64::from(p.columns) > p.width.into() || p.k > p.width {
+                    return Err("elements beyond the row");
+                }
+                let rows = u64::from(p.count - 1) / u64::from(p.width) + 1;
+                let (all, best) = (times([rows, p.width.into(), 4]), times([rows, p.k.into(), 4]));
+                reach([all, all, best, best])
             }
             Shader::LoopProbe => reach([12]),
             Shader::SubgroupProbe => reach([256 * 4]),

@@ -30,6 +30,8 @@ registry! {
     Binary = "binary",
     /// Strided copies.
     Copy = "copy",
+    /// Running sums along an axis.
+    Cumulate = "cumulate",
     /// Fills a tensor with one value.
     Fill = "fill",
     /// Selects rows of a table by id.
@@ -66,6 +68,8 @@ registry! {
     Sample = "sample",
     /// A whole sequence, one workgroup per tile of batch rows and direction.
     Scan = "scan",
+    /// Updates at indices.
+    Scatter = "scatter",
     /// Softmax over the last axis.
     Softmax = "softmax",
     /// One wave of a wavefront through stacked layers.
@@ -74,6 +78,10 @@ registry! {
     Step = "step",
     /// Finds out whether adjacent lanes are adjacent in their subgroup.
     SubgroupProbe = "subgroup_probe",
+    /// Elements at indices.
+    Take = "take",
+    /// The largest elements of each row.
+    TopK = "top_k",
     /// Activation functions and conversion between element types.
     Unary = "unary",
 }
@@ -102,6 +110,7 @@ snippets!(
     "exchange",
     "general_cell",
     "h_tile",
+    "index",
     "joined",
     "minimal_cell",
     "nan",

@@ -665,14 +665,35 @@ impl Variant {
             .and("PLACED", false)
     }
 
-    /// Variant of `reduce.wgsl` for the index of the first maximum; with `placed` the input has indices from an earlier
-    /// pass.
+    /// Variant of `reduce.wgsl` for the index of the first or the last maximum or minimum; with `placed` the input has
+    /// indices from an earlier pass.
     pub fn argmax(element: Element, placed: bool) -> Self {
         Self::elementwise(Shader::Reduce, element)
             .and("RESULT", Value::TypeU32)
             .and("OPERATION", 0)
             .and("ARGMAX", true)
             .and("PLACED", placed)
+    }
+
+    /// Variant of `take.wgsl`; indices are f32, or U32.
+    pub fn take(element: Element, index: Element) -> Self {
+        Self::elementwise(Shader::Take, element).and("INDEX", index.alias()).and("WHOLE", index == Element::U32)
+    }
+
+    /// Variant of `scatter.wgsl`; operation 0 replace, 1 add, 2 multiply, 3 maximum, 4 minimum. Indices are f32, or U32.
+    pub fn scatter(index: Element, operation: u32) -> Self {
+        let defines = Defines::new().with("WORKGROUP", LANES).with("INDEX", index.alias());
+        Self::fixed(Shader::Scatter, defines).and("WHOLE", index == Element::U32).and("OPERATION", operation)
+    }
+
+    /// Variant of `cumulate.wgsl`.
+    pub fn cumulate() -> Self {
+        Self::fixed(Shader::Cumulate, Defines::new().with("WORKGROUP", LANES))
+    }
+
+    /// Variant of `top_k.wgsl`.
+    pub fn top_k() -> Self {
+        Self::fixed(Shader::TopK, Defines::new().with("WORKGROUP", LANES))
     }
 
     /// Variant of `softmax.wgsl`.
@@ -841,7 +862,12 @@ pub fn samples() -> Vec<Variant> {
     }
     for e in [F32, F16, U32] {
         out.extend([Variant::copy(e), Variant::fill(e)]);
+        out.extend([F32, U32].map(|index| Variant::take(e, index)));
     }
+    for index in [F32, U32] {
+        out.extend((0..5).map(|operation| Variant::scatter(index, operation)));
+    }
+    out.extend([Variant::cumulate(), Variant::top_k()]);
 
     let cell = |kind, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, Activation)| CellCode {
         cell: Cell {

@@ -141,6 +141,7 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
         let fields = match c.shader {
             Shader::Binary => params::Binary::FIELDS,
             Shader::Copy => params::Copy::FIELDS,
+            Shader::Cumulate => params::Cumulate::FIELDS,
             Shader::Fill => params::Fill::FIELDS,
             Shader::Gather => params::Gather::FIELDS,
             Shader::Peak => params::Peak::FIELDS,
@@ -152,7 +153,10 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Matmul | Shader::Matvec => params::Matmul::FIELDS,
             Shader::Reduce => params::Reduce::FIELDS,
             Shader::Sample => params::Sample::FIELDS,
+            Shader::Scatter => params::Scatter::FIELDS,
             Shader::Softmax => params::Softmax::FIELDS,
+            Shader::Take => params::Take::FIELDS,
+            Shader::TopK => params::TopK::FIELDS,
             Shader::Unary => params::Unary::FIELDS,
             Shader::GeneralScan
             | Shader::GeneralStep

@@ -11,11 +11,12 @@ struct Params {
     axis: u32,
     inner: u32,
     blocks: u32,
-    // The divisor of a sum.
+    // The divisor of a sum. ARGMAX: 1, or -1 for the smallest element.
     divisor: f32,
     // ARGMAX: the size of the axis of x; `axis` is that of `places`.
     whole: u32,
-    unused: u32,
+    // ARGMAX: 1 for the last of those that are equal.
+    last: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -45,9 +46,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var n = 0u; n < count; n++) {
         var place = block + n * p.blocks;
         if PLACED { place = min(places[base + n * stride], p.whole - 1u); }
-        let v = f32(x[row + place * p.inner]);
-        // The smallest index among equal elements, or among NaNs, wins; blocks do not visit elements in order.
-        if n == 0u || is_above(v, highest) || (!is_above(highest, v) && place < best) {
+        let v = f32(x[row + place * p.inner]) * p.divisor;
+        // The smallest index, or the largest, among equal elements, or among NaNs, wins; blocks do not visit elements in
+        // order.
+        if n == 0u || is_above(v, highest) || (!is_above(highest, v) && (place > best) == (p.last == 1u)) {
             highest = v;
             best = place;
         }

@@ -3,10 +3,12 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, AdapterKind, Cell, DType, Device, Direction, MatmulOptions, Reduction, SampleOptions, Strategy, Tensor,
+    Activation, AdapterKind, Cell, DType, Device, Direction, MatmulOptions, Reduction, SampleOptions, Shape, Strategy,
+    Tensor,
 };
 use recurve_reference as reference;
 use recurve_shaders::{Fused, SHADERS, Shader};
+use recurve_tensor::{Indices, Scatter, Take, Update};
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::{Case, Random, gpu, wide};
 
@@ -50,6 +52,11 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
         Shader::Copy => {
             let turned: Vec<f64> = (0..350).map(|n| x[n % 5 * 70 + n / 5].into()).collect();
             near(a.transpose(&[1, 0]).unwrap(), &turned)
+        }
+        Shader::Cumulate => {
+            let sums = |row: &[f64]| row.iter().scan(0.0, |sum, v| (*sum += v, Some(*sum)).1).collect::<Vec<_>>();
+            let want: Vec<f64> = wide(&x).chunks_exact(70).flat_map(sums).collect();
+            near(a.cumulate(1, false, false).unwrap(), &want)
         }
         Shader::Fill => near(Tensor::full(&[300], 2.5, DType::F32, device).unwrap(), &[2.5; 300]),
         Shader::Gather => {
@@ -105,6 +112,24 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             Ok(())
         }
         Shader::Scan => recurrent(cell, Strategy::Scan, 5, device),
+        Shader::Scatter => {
+            let s = Scatter::tuples(a.shape(), &Shape::new(&[2, 1]).unwrap()).unwrap();
+            let updates = a.slice(0, 0..2).unwrap();
+            let mut want = wide(&x);
+            (0..70).for_each(|i| (want[210 + i], want[70 + i]) = (want[i], want[70 + i]));
+            near(a.scatter(&s, Indices::Host(&[3, 1]), &updates, Update::Replace).unwrap(), &want)
+        }
+        Shader::Take => {
+            let take = Take::along(a.shape(), 1, &Shape::new(&[2]).unwrap()).unwrap();
+            let want: Vec<f64> = wide(&x).chunks_exact(70).flat_map(|row| [row[69], row[3]]).collect();
+            near(a.take(&take, Indices::Host(&[69, 3]), f32::NAN).unwrap(), &want)
+        }
+        Shader::TopK => {
+            let mut want = wide(&x);
+            want.chunks_exact_mut(70).for_each(|row| row.sort_by(|a, b| b.total_cmp(a)));
+            let best: Vec<f64> = want.chunks_exact(70).flat_map(|row| row[..3].to_vec()).collect();
+            near(a.top_k(3, true).unwrap().0, &best)
+        }
         Shader::Softmax => near(a.softmax().unwrap(), &reference::softmax(&wide(&x), 70)),
         Shader::StackWave => {
             let plan: Plan = WAVE.parse().unwrap();

@@ -139,7 +139,7 @@ fn every_operator_is_its_truth() {
         check(one(ArgMax { axis }, &[x3()]), &[s3], 0.0);
         check(one(Slice { axis, start: -2, len: 1 }, &[x3()]), &[s3], 0.0);
         check(one(Slice { axis, start: 0, len: 2 }, &[x3()]), &[s3], 0.0);
-        check(one(Concat { axis }, &[x3(), x3()]), &[s3, s3], 0.0);
+        check(one(Concat { axis: axis as isize }, &[x3(), x3()]), &[s3, s3], 0.0);
         for reduction in [Reduction::Sum, Reduction::Mean, Reduction::Max, Reduction::Min] {
             check(one(Reduce { reduction, axis }, &[x3()]), &[s3], 1e-6);
         }

@@ -129,7 +129,7 @@ impl LayerModule for Concatenate {
         }
         let values: Vec<&str> =
             std::iter::once(&x.value).chain(x.others.iter().map(|o| &o.value)).map(String::as_str).collect();
-        Ok(Lowered::one(into.node(at.name, ops::Concat { axis }, &values), mask))
+        Ok(Lowered::one(into.node(at.name, ops::Concat { axis: axis as isize }, &values), mask))
     }
 }
 

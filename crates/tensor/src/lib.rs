@@ -32,7 +32,7 @@ pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
-pub use ops::{MatmulOptions, Reduction, SampleOptions, concat};
+pub use ops::{Extreme, Indices, MatmulOptions, Reduction, SampleOptions, Scatter, Take, Update, concat};
 pub use recurve_vocabulary::Activation;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;

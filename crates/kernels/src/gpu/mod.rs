@@ -646,7 +646,8 @@ fn span(dims: &[usize], (source, from): (usize, &[usize]), (target, to): (usize,
         all
     };
     let shape = Shape::new(dims).expect("smaller than tensors that exist");
-    Span { shape, source, source_strides: strides(from), target, target_strides: strides(to) }
+    let source_strides = strides(from).map(|s| s as isize);
+    Span { shape, source, source_strides, target, target_strides: strides(to) }
 }
 
 /// Packs a matrix `[rows, k]` per direction as `[D, K4, rows]` vectors of four adjacent k, padded with zeros.

@@ -4,7 +4,10 @@
 pub(crate) use crate::cpu::ready as block_on;
 
 use crate::ops::{Axis, Broadcast, Operation, Span};
-use crate::{Activation, AdapterSummary, DType, Error, MatmulOptions, Reduction, Result, SampleOptions, Shape, Tensor};
+use crate::{
+    Activation, AdapterSummary, DType, Error, Extreme, MatmulOptions, Reduction, Result, SampleOptions, Scatter, Shape,
+    Take, Tensor, Update,
+};
 use core::convert::Infallible;
 use std::sync::Arc;
 
@@ -58,6 +61,8 @@ never! {
     pub(crate) fn fill(&self, Shape, f32, DType) -> Result<Tensor>;
     pub(crate) fn binary(&self, [&Tensor; 2], Operation, &Broadcast) -> Result<Tensor>;
     pub(crate) fn assemble(&self, Shape, &[&Tensor], impl Iterator<Item = Span>, &'static str) -> Result<Tensor>;
+    pub(crate) fn copy_into(&self, &Tensor, &Tensor, &Span) -> Result<()>;
+    pub(crate) fn cumulate(&self, &Tensor, &Axis, bool, bool) -> Result<Tensor>;
     pub(crate) fn gather(&self, &Tensor, &Tensor, Shape) -> Result<Tensor>;
     pub(crate) fn layer_norm(&self, &Tensor, &Tensor, f32) -> Result<Tensor>;
     pub(crate) fn mask(&self, &Tensor, f32, Shape, usize) -> Result<Tensor>;
@@ -65,9 +70,12 @@ never! {
     pub(crate) fn peak_flops(&self) -> Result<f64>;
     pub(crate) fn peak_bandwidth(&self, usize) -> Result<f64>;
     pub(crate) fn reduce(&self, &Tensor, Reduction, &Axis) -> Result<Tensor>;
-    pub(crate) fn argmax(&self, &Tensor, &Axis) -> Result<Tensor>;
+    pub(crate) fn argmax(&self, &Tensor, &Axis, Extreme) -> Result<Tensor>;
     pub(crate) fn sample(&self, &Tensor, &SampleOptions, usize) -> Result<Tensor>;
+    pub(crate) fn scatter(&self, &Tensor, &Tensor, &Tensor, &Scatter, Update) -> Result<()>;
     pub(crate) fn softmax(&self, &Tensor) -> Result<Tensor>;
+    pub(crate) fn take(&self, &Tensor, &Tensor, &Take, f32) -> Result<Tensor>;
+    pub(crate) fn top_k(&self, &Tensor, Shape, usize, bool) -> Result<(Tensor, Tensor)>;
     pub(crate) fn unary(&self, &Tensor, DType, Activation) -> Result<Tensor>;
 }
 

@@ -95,9 +95,10 @@ impl Gpu {
         // kernels) computes from parameters, constants and workgroups how far a dispatch reaches into each buffer, and
         // `record` refuses the dispatch if that is past the end. Every index is a sum of products of these quantities:
         // lanes and workgroups, which are compared with a size or clamped to it, timesteps inside the sequence and
-        // inside its projected chunk, and strides. Only two indices are data: `gather` clamps an id to the rows of the
-        // table, and `reduce` clamps an index from an earlier pass to the axis. Buffers are shorter than 4 GiB, so no
-        // index inside one overflows 32 bits.
+        // inside its projected chunk, and strides. Only these indices are data: `gather` clamps an id to the rows of
+        // the table, `reduce` clamps an index from an earlier pass to the axis, `take` and `scatter` use an index only
+        // if it is below the size of its axis, and `top_k` writes only at ranks below k. Buffers are shorter than
+        // 4 GiB, so no index inside one overflows 32 bits.
         //
         // Workgroup memory and arrays of a lane: their indices are computed from constants. A `Variant` can only have
         // constants that fit its layout, which `Scan`, `Grid`, `Step` and `General` assert.

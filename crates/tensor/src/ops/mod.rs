@@ -3,6 +3,7 @@
 
 mod binary;
 mod copy;
+mod cumulate;
 mod gather;
 mod layer_norm;
 mod mask;
@@ -10,15 +11,20 @@ mod matmul;
 pub(crate) mod peak;
 mod reduce;
 mod sample;
+mod scatter;
 mod softmax;
+mod take;
+mod top_k;
 mod unary;
 
 pub(crate) use binary::{Broadcast, Operation};
 pub use copy::{Span, concat};
 pub use matmul::MatmulOptions;
 pub(crate) use reduce::Axis;
-pub use reduce::Reduction;
+pub use reduce::{Extreme, Reduction};
 pub use sample::SampleOptions;
+pub use scatter::{Scatter, Update};
+pub use take::{Indices, Take};
 pub use unary::check_activation;
 
 use crate::{Error, MAX_RANK, Result, Shape, Tensor};

@@ -21,6 +21,15 @@ pub enum Reduction {
     Min,
 }
 
+/// Which element [`Tensor::arg_extreme`] looks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extreme {
+    /// The smallest in place of the largest.
+    pub smallest: bool,
+    /// The last of several in place of the first.
+    pub last: bool,
+}
+
 impl Tensor {
     /// Reduces `axis` to size 1.
     ///
@@ -69,6 +78,14 @@ impl Tensor {
     /// # Errors
     /// As [`Self::reduce`].
     pub fn argmax(&self, axis: usize) -> Result<Self> {
+        self.arg_extreme(axis, Extreme::default())
+    }
+
+    /// [`Self::argmax`] of the smallest element, or of the last of several.
+    ///
+    /// # Errors
+    /// As [`Self::argmax`].
+    pub fn arg_extreme(&self, axis: usize, which: Extreme) -> Result<Self> {
         self.check_float("argmax", "self")?;
         self.check_axis("argmax", axis)?;
         let a = Axis::of(self, axis);
@@ -83,15 +100,16 @@ impl Tensor {
                     for (e, o) in out.iter_mut().enumerate() {
                         let mut best = (0, f32::NEG_INFINITY);
                         for (n, i) in a.values(e).enumerate() {
-                            if is_above(x[i], best.1) {
-                                best = (n as u32, x[i]);
+                            let v = if which.smallest { -x[i] } else { x[i] };
+                            if is_above(v, best.1) || (which.last && !is_above(best.1, v)) {
+                                best = (n as u32, v);
                             }
                         }
                         *o = best.0;
                     }
                 })
             }
-            Device::Gpu(gpu) => Ok(gpu.argmax(self, &a)?.with_bound(bound)),
+            Device::Gpu(gpu) => Ok(gpu.argmax(self, &a, which)?.with_bound(bound)),
         }
     }
 }
@@ -109,14 +127,15 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    fn of(t: &Tensor, axis: usize) -> Self {
+    pub(super) fn of(t: &Tensor, axis: usize) -> Self {
         let dims = t.dims();
         Self { len: dims[axis], inner: dims[axis + 1..].iter().product(), result: t.shape().with(axis, 1) }
     }
 
     /// The offsets of the elements that result `e` is computed from.
-    fn values(&self, e: usize) -> impl Iterator<Item = usize> + use<> {
+    pub(super) fn values(&self, e: usize) -> impl DoubleEndedIterator<Item = usize> + use<> {
         let base = (e / self.inner) * self.len * self.inner + e % self.inner;
-        (base..).step_by(self.inner).take(self.len)
+        let inner = self.inner;
+        (0..self.len).map(move |n| base + n * inner)
     }
 }

@@ -21,6 +21,11 @@ impl Gpu {
         }
         Ok(out)
     }
+
+    /// Copies into a tensor that nobody else has seen.
+    pub(crate) fn copy_into(&self, out: &Tensor, source: &Tensor, span: &Span) -> Result<()> {
+        strided_copy(self, span, source, out)
+    }
 }
 
 /// Records a strided copy between two tensors on one GPU.
@@ -36,7 +41,7 @@ pub fn strided_copy(gpu: &Gpu, s: &Span, source: &Tensor, out: &Tensor) -> Resul
         groups_x,
         source_offset: s.source as u32,
         target_offset: s.target as u32,
-        dims: padded(&s.shape, &s.source_strides, &s.target_strides),
+        dims: padded(&s.shape, &s.source_strides.map(|s| s as usize), &s.target_strides),
     };
     gpu.record(Dispatch {
         pipeline: &pipeline,

@@ -2,6 +2,7 @@
 
 mod binary;
 mod copy;
+mod cumulate;
 mod fill;
 mod gather;
 mod layer_norm;
@@ -11,7 +12,10 @@ mod matvec;
 mod peak;
 mod reduce;
 mod sample;
+mod scatter;
 mod softmax;
+mod take;
+mod top_k;
 mod unary;
 
 pub use copy::strided_copy;
@@ -51,6 +55,11 @@ fn padded(shape: &Shape, first: &[usize; MAX_RANK], second: &[usize; MAX_RANK]) 
         dims[skip + d] = [size as u32, first[d] as u32, second[d] as u32, 0];
     }
     dims
+}
+
+/// Axes that indices go into, as the kernels read them.
+fn axes(axes: &[(usize, usize); MAX_RANK]) -> [[u32; 4]; MAX_RANK] {
+    axes.map(|(size, stride)| [size as u32, stride as u32, 0, 0])
 }
 
 /// Splits a length into parts of at most `most` (at least 1). Yields their starts and lengths.

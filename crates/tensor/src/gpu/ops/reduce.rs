@@ -2,7 +2,7 @@
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::ops::Axis;
-use crate::{DType, MAX_RANK, Reduction, Result, Shape, Tensor};
+use crate::{DType, Extreme, MAX_RANK, Reduction, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
@@ -33,12 +33,13 @@ impl Gpu {
         Ok(source)
     }
 
-    pub(crate) fn argmax(&self, x: &Tensor, a: &Axis) -> Result<Tensor> {
+    pub(crate) fn argmax(&self, x: &Tensor, a: &Axis, which: Extreme) -> Result<Tensor> {
         let mut places: Option<Tensor> = None;
         for pass in a.passes(self) {
             let out = Tensor::gpu_uninit(self, a.shape(pass.blocks), DType::U32, "argmax")?;
             let pipeline = self.pipeline(&Variant::argmax(x.dtype().element(), places.is_some()))?;
-            let (p, groups) = a.params(self, &pass, 1.0);
+            let (p, groups) = a.params(self, &pass, if which.smallest { -1.0 } else { 1.0 });
+            let p = params::Reduce { last: which.last.into(), ..p };
             // The first pass has no indices yet; the binding gets another buffer, which is not read.
             let source = places.as_ref().unwrap_or(x);
             self.record(Dispatch {
@@ -92,7 +93,7 @@ impl Axis {
             blocks: pass.blocks as u32,
             divisor,
             whole: self.len as u32,
-            unused: 0,
+            last: 0,
         };
         (p, groups)
     }

@@ -1,0 +1,216 @@
+//! Elements around a value.
+
+use super::moves::{
+    Elements, Fill, Moves, Numbers, Sizes, along, axis_of, bad, content, fault, numbers, partly, product, whole,
+};
+use super::prelude::*;
+use crate::{Data, IntArray};
+
+/// What stands beside a value that is padded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PadMode {
+    /// The third input, or this number without it.
+    Constant(f64),
+    /// The elements mirrored at the first and the last, which are not repeated.
+    Reflect,
+    /// The first or the last element.
+    Edge,
+    /// The elements from the other end.
+    Wrap,
+}
+
+/// `x` with so many elements before each axis and behind it as the second input has, first those before all of the
+/// axes that the fourth input names (without it all axes). Negative numbers cut elements off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pad(pub PadMode);
+
+const PAD: &str = "Pad";
+
+impl Pad {
+    /// Elements before and behind each axis.
+    fn amounts(pads: &[i64], axes: Option<&[i64]>, rank: usize) -> Result<Vec<(i64, i64)>> {
+        let named = axes.map_or(rank, <[i64]>::len);
+        if pads.len() != 2 * named {
+            let message = format!("must be two numbers for each of {named} axes, but they are {pads:?}");
+            return Err(bad(PAD, "pads", message));
+        }
+        let mut all = vec![(0, 0); rank];
+        for n in 0..named {
+            let axis = axis_of(PAD, axes.map_or(n as i64, |a| a[n]), rank)?;
+            all[axis] = (pads[n], pads[n + named]);
+        }
+        Ok(all)
+    }
+
+    fn padded<E: Elements>(self, x: &E, numbers: &Numbers, fill: Fill) -> Result<E> {
+        let get = |n: usize| numbers.get(n - 1).and_then(Option::as_ref).map(IntArray::data);
+        let rank = x.dims().len();
+        let amounts = Self::amounts(get(1).unwrap_or_default(), get(3), rank)?;
+        // Negative amounts cut first.
+        let mut x = x.clone();
+        if amounts.iter().any(|&(b, e)| b < 0 || e < 0) {
+            let steps = super::moves::strides(x.dims());
+            let (mut dims, mut offset): (Sizes, usize) = (x.dims().into(), 0);
+            for (axis, &(b, e)) in amounts.iter().enumerate() {
+                let cut = |n: i64| usize::try_from(n.min(0).unsigned_abs()).unwrap_or(usize::MAX);
+                let both = cut(b).saturating_add(cut(e));
+                let Some(left) = dims[axis].checked_sub(both) else {
+                    let message = format!("cut {both} elements off axis {axis}, which has {}", dims[axis]);
+                    return Err(bad(PAD, "pads", message));
+                };
+                dims[axis] = left;
+                offset += cut(b) * steps[axis] as usize;
+            }
+            x = match product(&dims) {
+                0 => x.empty(PAD, &dims)?,
+                _ => x.strided(PAD, &dims, offset, &steps)?,
+            };
+        }
+        let add = |n: i64| usize::try_from(n.max(0)).unwrap_or(usize::MAX);
+        let whole = |(&d, &(b, e)): (&usize, &(i64, i64))| d.saturating_add(add(b)).saturating_add(add(e));
+        let dims: Sizes = x.dims().iter().zip(&amounts).map(whole).collect();
+        if dims[..] == *x.dims() {
+            return Ok(x);
+        }
+        // Tables of places are as long as an axis.
+        super::moves::count(PAD, &dims)?;
+        if let PadMode::Constant(_) = self.0 {
+            let at: Sizes = amounts.iter().map(|&(b, _)| add(b)).collect();
+            return x.padded(PAD, &dims, &at, fill);
+        }
+        for (axis, &(b, _)) in
+            amounts.iter().enumerate().filter(|&(axis, _)| dims[axis] != x.dims()[axis]).collect::<Vec<_>>()
+        {
+            let n = x.dims()[axis] as i64;
+            if n == 0 {
+                return Err(bad(PAD, "data", format!("has no elements along axis {axis} to pad with")));
+            }
+            let place = |i: i64| match self.0 {
+                PadMode::Edge => i.clamp(0, n - 1),
+                PadMode::Wrap => i.rem_euclid(n),
+                _ if n == 1 => 0,
+                _ => match i.rem_euclid(2 * (n - 1)) {
+                    i if i < n => i,
+                    i => 2 * (n - 1) - i,
+                },
+            };
+            let places: Vec<i64> = (0..dims[axis] as i64).map(|i| place(i - b.max(0))).collect();
+            x = along(PAD, &x, axis, (&places, &[dims[axis]]), Fill::ZERO)?;
+        }
+        Ok(x)
+    }
+}
+
+impl Moves for Pad {
+    fn moved<E: Elements>(&self, x: &E, numbers: &Numbers) -> Result<E> {
+        let v = if let PadMode::Constant(v) = self.0 { v } else { 0.0 };
+        self.padded(x, numbers, Fill { int: v as i64, float: v as f32 })
+    }
+    fn open(&self, x: &ValueType, inputs: &[Option<&ValueType>]) -> Result<ValueType, Fault> {
+        if x.unranked {
+            return Ok(ValueType::unranked(x.dtype));
+        }
+        let named = inputs.get(3).copied().flatten().is_some();
+        let axes = content(inputs, 3);
+        let (Some(pads), true) = (content(inputs, 1), !named || axes.is_some()) else {
+            if let (false, Some(pads)) = (named, partly(inputs, 1))
+                && pads.len() == 2 * x.rank()
+            {
+                let same = |n: usize| pads[n] == Some(0) && pads[n + x.rank()] == Some(0);
+                let dim = |n: usize| if same(n) { x.dims[n].clone() } else { Dim::Any };
+                return Ok(x.with_dims((0..x.rank()).map(dim).collect()));
+            }
+            return Ok(x.with_dims(vec![Dim::Any; x.rank()]));
+        };
+        let amounts = Self::amounts(&pads, axes.as_deref(), x.rank()).map_err(fault)?;
+        let dim = |(d, &(b, e)): (&Dim, &(i64, i64))| match d.size() {
+            _ if (b, e) == (0, 0) => d.clone(),
+            Some(n) => usize::try_from((n as i64).saturating_add(b).saturating_add(e)).ok().into(),
+            None => Dim::Any,
+        };
+        Ok(x.with_dims(x.dims.iter().zip(&amounts).map(dim).collect()))
+    }
+    fn is_number(&self, input: usize) -> bool {
+        matches!(input, 1 | 3)
+    }
+}
+
+impl Operator for Pad {
+    fn name(&self) -> &'static str {
+        PAD
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("data"), Slot::Required("pads"), Slot::Optional("constant_value"), Slot::Optional("axes")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let mut types = super::moves::types(self, inputs)?;
+        if inputs.get(2).copied().flatten().is_some() {
+            // What is padded with is not known here.
+            types.iter_mut().for_each(|t| t.known = None);
+        }
+        Ok(types)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let numbers = numbers(call, |i| self.is_number(i))?;
+        let x = call.data(0);
+        let v = match (self.0, call.get(2)) {
+            (PadMode::Constant(_), Some(v)) => match v {
+                Data::Ints(i) => i.data().first().map(|&v| Fill { int: v, float: v as f32 }),
+                Data::Tensor(_) => {
+                    let v = call.floats(2)?.to_vec()?.first().copied();
+                    v.map(|v| Fill { int: v as i64, float: v })
+                }
+            },
+            (PadMode::Constant(v), None) => Some(Fill { int: v as i64, float: v as f32 }),
+            _ => Some(Fill::ZERO),
+        };
+        let fill = v.ok_or_else(|| bad(PAD, "constant_value", "has no element"))?;
+        Ok(one(self.padded(x, &numbers, fill)?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let x = array(inputs, 0);
+        let get = |n: usize| inputs.get(n).copied().flatten();
+        let rank = x.dims.len();
+        let pads = whole(array(inputs, 1));
+        let axes = get(3).map_or_else(|| (0..rank as i64).collect(), whole);
+        let (mut before, mut behind) = (vec![0; rank], vec![0; rank]);
+        for (n, &a) in axes.iter().enumerate() {
+            let axis = if a < 0 { a + rank as i64 } else { a } as usize;
+            (before[axis], behind[axis]) = (pads[n], pads[n + axes.len()]);
+        }
+        let value = match self.0 {
+            PadMode::Constant(v) => get(2).map_or(v, |v| v.data[0]),
+            _ => 0.0,
+        };
+        let dims: Vec<usize> = (0..rank).map(|n| (x.dims[n] as i64 + before[n] + behind[n]) as usize).collect();
+        vec![Some(Array::from_fn(&dims, |i| {
+            let mut at = vec![0; rank];
+            for n in 0..rank {
+                // What is cut off is not mirrored.
+                let first = (-before[n]).max(0);
+                let size = x.dims[n] as i64 - first - (-behind[n]).max(0);
+                let mut place = i[n] as i64 - before[n].max(0);
+                while !(0..size).contains(&place) {
+                    place = match self.0 {
+                        PadMode::Constant(_) => return value,
+                        PadMode::Edge => place.clamp(0, size - 1),
+                        PadMode::Wrap => place + if place < 0 { size } else { -size },
+                        PadMode::Reflect if size == 1 => 0,
+                        PadMode::Reflect => {
+                            if place < 0 {
+                                -place
+                            } else {
+                                2 * (size - 1) - place
+                            }
+                        }
+                    };
+                }
+                at[n] = (first + place) as usize;
+            }
+            x.at(&at)
+        }))]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,186 @@
+//! Updates at indices: `ScatterElements` and `ScatterND`.
+
+use super::gather_at::places;
+use super::moves::{axis_of, bad, fault, product, shape, whole};
+use super::prelude::*;
+use crate::operator::given;
+use crate::{Data, Int, IntArray};
+use recurve_tensor::{Indices, Scatter, Shape, Update};
+
+/// `data` with updates, each at the place of its index but along an axis, where the index says. Negative indices
+/// count from the end; updates that meet are made one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScatterElements {
+    /// The axis, from the end if it is negative.
+    pub axis: i64,
+    /// What an update makes of the element that it meets.
+    pub update: Update,
+    /// The type of the elements, for whole numbers that wrap.
+    pub int: Option<Int>,
+}
+
+/// `data` with slices of updates, one for each tuple of indices, the last dimension of the indices, into the first
+/// axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScatterTuples {
+    /// What an update makes of the element that it meets.
+    pub update: Update,
+    /// The type of the elements, for whole numbers that wrap.
+    pub int: Option<Int>,
+}
+
+const ELEMENTS: &str = "ScatterElements";
+const TUPLES: &str = "ScatterND";
+
+const SLOTS: &[Slot] = &[Slot::Required("data"), Slot::Required("indices"), Slot::Required("updates")];
+
+fn types<'a>(inputs: &[Option<&'a ValueType>]) -> Result<&'a ValueType, Fault> {
+    let (x, i, u) = (given(inputs, 0)?, given(inputs, 1)?, given(inputs, 2)?);
+    if !i.dtype.is_whole() && i.dtype != DType::U32 {
+        return Err(Fault::Input(1, "whole numbers".into()));
+    }
+    if u.dtype != x.dtype {
+        return Err(Fault::Input(2, format!("{}, as the data", x.dtype)));
+    }
+    Ok(x)
+}
+
+fn run(
+    call: &Call<'_>,
+    operation: &'static str,
+    (update, int): (Update, Option<Int>),
+    geometry: impl Fn(&Shape, &Shape) -> Result<Scatter>,
+    sizes: impl Fn(&[usize], usize) -> usize,
+) -> Result<Outputs> {
+    let (data, indices) = (call.data(0), call.data(1));
+    let host = match indices {
+        Data::Ints(i) => Some(places(operation, i, |at| sizes(data.dims(), at))?),
+        Data::Tensor(_) => None,
+    };
+    if product(indices.dims()) == 0 {
+        return Ok(one(data.clone()));
+    }
+    let s = geometry(&shape(operation, data.dims())?, &shape(operation, indices.dims())?)?;
+    if call.data(2).dims() != s.updates().dims() {
+        let message = format!("must be {}, but they are {:?}", s.updates(), call.data(2).dims());
+        return Err(bad(operation, "updates", message));
+    }
+    if let (Data::Ints(x), Some(places), Data::Ints(u)) = (data, &host, call.data(2)) {
+        let mut out = x.data().to_vec();
+        let place = |at: usize, _: usize| Some(places[at] as usize);
+        let wrap = |v: i64| int.map_or(v, |int| int.wrap(v));
+        s.update(place, u.data(), &mut out, |old, new| match update {
+            Update::Replace => new,
+            Update::Add => wrap(old.wrapping_add(new)),
+            Update::Mul => wrap(old.wrapping_mul(new)),
+            Update::Max => old.max(new),
+            Update::Min => old.min(new),
+        });
+        return Ok(one(IntArray::new(x.dims(), out)));
+    }
+    let (x, u) = (call.floats(0)?, call.floats(2)?);
+    let indices = match (&host, indices) {
+        (Some(places), _) => Indices::Host(places),
+        (None, Data::Tensor(t)) => Indices::Device(t),
+        _ => unreachable!("whole numbers have their places"),
+    };
+    Ok(one(x.scatter(&s, indices, &u, update)?))
+}
+
+/// What an update makes of an element in f64.
+fn updated(update: Update, old: f64, new: f64) -> f64 {
+    match update {
+        Update::Replace => new,
+        Update::Add => old + new,
+        Update::Mul => old * new,
+        Update::Max => old.max(new),
+        Update::Min => old.min(new),
+    }
+}
+
+impl Operator for ScatterElements {
+    fn name(&self) -> &'static str {
+        ELEMENTS
+    }
+    fn slots(&self) -> &[Slot] {
+        SLOTS
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let x = types(inputs)?;
+        if x.unranked {
+            return Ok(vec![x.clone()]);
+        }
+        axis_of(ELEMENTS, self.axis, x.rank()).map_err(fault)?;
+        let i = given(inputs, 1)?;
+        if !i.unranked && i.rank() != x.rank() {
+            return Err(Fault::Input(1, format!("of as many dimensions as {x}")));
+        }
+        Ok(vec![x.with_dims(x.dims.clone())])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let axis = axis_of(ELEMENTS, self.axis, call.data(0).dims().len())?;
+        run(call, ELEMENTS, (self.update, self.int), |x, i| Scatter::elements(x, axis, i), |dims, _| dims[axis])
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (x, indices, updates) = (array(inputs, 0), array(inputs, 1), array(inputs, 2));
+        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let mut y = x.clone();
+        let flat = |dims: &[usize], at: &[usize]| dims.iter().zip(at).fold(0, |n, (&d, &i)| n * d + i);
+        Array::from_fn(&indices.dims, |i| {
+            let (mut at, index) = (i.to_vec(), indices.data[flat(&indices.dims, i)]);
+            at[axis] = if index < 0.0 { index + x.dims[axis] as f64 } else { index } as usize;
+            let goal = flat(&x.dims, &at);
+            y.data[goal] = updated(self.update, y.data[goal], updates.data[flat(&updates.dims, i)]);
+            0.0
+        });
+        vec![Some(y)]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Operator for ScatterTuples {
+    fn name(&self) -> &'static str {
+        TUPLES
+    }
+    fn slots(&self) -> &[Slot] {
+        SLOTS
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let x = types(inputs)?;
+        let i = given(inputs, 1)?;
+        if !x.unranked && !i.unranked {
+            let k = i.dims.last().map(Dim::size);
+            if k.is_none_or(|k| k.is_some_and(|k| k > x.rank() || k == 0)) {
+                return Err(Fault::Input(1, format!("[…, n] with at most as many indices as {x} has axes")));
+            }
+        }
+        Ok(vec![if x.unranked { x.clone() } else { x.with_dims(x.dims.clone()) }])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (rank, k) = (call.data(0).dims().len(), call.data(1).dims().last().copied().unwrap_or(0));
+        if k == 0 || k > rank {
+            let message = format!("must be tuples of 1 to {rank} indices, but they are {:?}", call.data(1).dims());
+            return Err(bad(TUPLES, "indices", message));
+        }
+        run(call, TUPLES, (self.update, self.int), Scatter::tuples, |dims, at| dims[at % k])
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (x, indices, updates) = (array(inputs, 0), array(inputs, 1), array(inputs, 2));
+        let k = indices.last();
+        let run: usize = x.dims[k..].iter().product();
+        let mut y = x.clone();
+        for (tuple, slice) in whole(indices).chunks_exact(k).zip(updates.data.chunks_exact(run)) {
+            let row =
+                tuple.iter().zip(&x.dims).fold(0, |n, (&i, &d)| n * d + if i < 0 { i + d as i64 } else { i } as usize);
+            for (old, &new) in y.data[row * run..][..run].iter_mut().zip(slice) {
+                *old = updated(self.update, *old, new);
+            }
+        }
+        vec![Some(y)]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
