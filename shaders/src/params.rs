@@ -4,6 +4,18 @@ use bytemuck::{Pod, Zeroable};
 
 macro_rules! params {
     ($($(#[$doc:meta])* $name:ident { $($field:ident : $ty:ty),* $(,)? })*) => {
+        /// Size of the largest parameter struct in bytes.
+        pub const LARGEST: usize = {
+            let (sizes, mut largest, mut n) = ([$(size_of::<$name>()),*], 0, 0);
+            while n < sizes.len() {
+                if sizes[n] > largest {
+                    largest = sizes[n];
+                }
+                n += 1;
+            }
+            largest
+        };
+
         $(
             $(#[$doc])*
             #[repr(C)]

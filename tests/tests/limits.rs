@@ -4,9 +4,10 @@
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, Cell, CellKind, DType, Device, Direction, ForwardArgs, MatmulOptions, Recurrent, RecurrentConfig,
-    Reduction, SampleOptions, Strategy, Tensor,
+    Reduction, SampleOptions, Shape, Strategy, Tensor,
 };
 use recurve_reference as reference;
+use recurve_tensor::{Indices, Scatter, Update};
 use recurve_tests::{Case, Random, devices, gpu, own_gpu, wide};
 use std::collections::BTreeSet;
 
@@ -103,6 +104,31 @@ fn operations_obey(device: &Device, limit: usize) {
             let [here, cpu] = [device, &Device::Cpu]
                 .map(|d| t(&x, &[rows, width], d).sample(&options).unwrap().to_vec_u32().unwrap());
             assert_eq!(here, cpu, "{} with {top_k:?}", what("sample"));
+        }
+        // Whole numbers, whose sums are exact.
+        let whole: Vec<f32> = (0..rows * width).map(|i| (i * i % 5) as f32).collect();
+        let sums: Vec<f64> = wide(&whole).chunks_exact(width).map(|row| row.iter().sum()).collect();
+        let tensor = t(&whole, &[rows, width], device);
+        for (reverse, last) in [(false, width - 1), (true, 0)] {
+            let all = tensor.cumulate(1, false, reverse).unwrap();
+            close(&all.slice(1, last..last + 1).unwrap(), &sums, 0.0, &what("cumulate"));
+            let before = tensor.cumulate(1, true, reverse).unwrap().slice(1, last..last + 1).unwrap();
+            let want: Vec<f64> = (0..rows).map(|r| sums[r] - f64::from(whole[r * width + last])).collect();
+            close(&before, &want, 0.0, &what("cumulate without the element"));
+        }
+        let s = Scatter::elements(&Shape::new(&[rows, 2]).unwrap(), 1, tensor.shape()).unwrap();
+        let indices: Vec<i64> = (0..rows * width).map(|i| (i % width % 2) as i64).collect();
+        let zeros = Tensor::zeros(&[rows, 2], DType::F32, device).unwrap();
+        let got = zeros.scatter(&s, Indices::Host(&indices), &tensor, Update::Add).unwrap();
+        let odd = |n: usize, row: &[f64]| row.iter().skip(n).step_by(2).sum::<f64>();
+        let want: Vec<f64> = wide(&whole).chunks_exact(width).flat_map(|row| [odd(0, row), odd(1, row)]).collect();
+        close(&got, &want, 0.0, &what("scatter"));
+        if width <= 3 * limit {
+            let [here, cpu] = [device, &Device::Cpu].map(|d| {
+                let (values, places) = t(&x, &[rows, width], d).top_k(7, true).unwrap();
+                (values.to_vec().unwrap(), places.to_vec_u32().unwrap())
+            });
+            assert_eq!(here, cpu, "{}", what("top_k"));
         }
         for at in [0, width / 2, width - 1] {
             let mut x = vec![0.5; rows * width];

@@ -4,9 +4,10 @@
 use recurve::testing::{Tolerance, compare};
 use recurve::{
     Activation, CallArgs, Cell, CellKind, DType, Device, Direction, Gru, LayerConfig, Lstm, MaskedOutput,
-    MatmulOptions, Reduction, SampleOptions, Sequential, SimpleRnn, Strategy, Tensor, Zoneout,
+    MatmulOptions, Reduction, SampleOptions, Sequential, Shape, SimpleRnn, Strategy, Tensor, Zoneout,
 };
 use recurve_reference::activate;
+use recurve_tensor::{Extreme, Indices, Scatter, Take, Update};
 use recurve_tests::{Case, Random, devices, gpu, paths};
 
 /// Quiet and signalling NaNs of both signs, with payloads.
@@ -92,6 +93,34 @@ fn reductions_softmax_and_normalization() {
                 // The index of a NaN, as in PyTorch and NumPy.
                 let got = x.argmax(1).unwrap().to_vec_u32().unwrap();
                 assert_eq!(got[1], at as u32, "{}", said("argmax"));
+                for (smallest, last) in [(true, false), (false, true), (true, true)] {
+                    let which = Extreme { smallest, last };
+                    let got = x.arg_extreme(1, which).unwrap().to_vec_u32().unwrap();
+                    assert_eq!(got[1], at as u32, "{}", said(&format!("{which:?}")));
+                }
+                for largest in [true, false] {
+                    let (values, places) = x.top_k(3, largest).unwrap();
+                    assert_nan_at(&values.to_vec().unwrap(), |i| i == 3, &said("top_k"));
+                    assert_eq!(places.to_vec_u32().unwrap()[3], at as u32, "{}", said("top_k"));
+                }
+                let got = x.cumulate(1, false, false).unwrap().to_vec().unwrap();
+                assert_nan_at(&got, |i| i / W == 1 && i % W >= at, &said("cumulate"));
+                for update in [Update::Add, Update::Mul, Update::Max, Update::Min, Update::Replace] {
+                    let s = Scatter::tuples(x.shape(), &Shape::new(&[1, 1]).unwrap()).unwrap();
+                    let row = x.slice(0, 1..2).unwrap();
+                    let got = x.scatter(&s, Indices::Host(&[2]), &row, update).unwrap().to_vec().unwrap();
+                    assert_nan_at(&got, |i| i % W == at && i >= W, &said(&format!("scatter {update:?}")));
+                    let s = Scatter::tuples(x.shape(), &Shape::new(&[1, 1]).unwrap()).unwrap();
+                    let row = x.slice(0, 0..1).unwrap();
+                    let got = x.scatter(&s, Indices::Host(&[1]), &row, update).unwrap().to_vec().unwrap();
+                    let stays = update != Update::Replace;
+                    assert_nan_at(&got, |i| stays && i == W + at, &said(&format!("scatter {update:?} to it")));
+                }
+                // An index that is no number points nowhere.
+                let take = Take::along(x.shape(), 1, &Shape::new(&[2]).unwrap()).unwrap();
+                let indices = Tensor::from_f32(&[f32::from_bits(bits), 5.0], &[2], &device).unwrap();
+                let got = x.take(&take, Indices::Device(&indices), 7.0).unwrap().to_vec().unwrap();
+                assert!([0, 2, 4].iter().all(|&i| got[i] == 7.0), "{}", said("take"));
                 for top_k in [None, Some(3)] {
                     let options =
                         SampleOptions { temperature: 0.7, top_k, seed: 3, position: 4, ..SampleOptions::default() };

@@ -103,11 +103,13 @@ fn outputs(
 ) -> Result<(Outputs, Vec<ValueType>), recurve_graph::Error> {
     let mut g = GraphBuilder::new();
     let (mut names, mut given) = (Vec::new(), Vec::new());
+    // Of these the first input says how much is made.
+    let made = ["ConstantOfShape", "Range"].contains(&operator.name());
     for (n, input) in inputs.iter().enumerate() {
         let name = if matches!(input, In::None) { String::new() } else { format!("x{n}") };
         match input {
             In::None => {}
-            Ints(d, v) if n > 0 && matches!(known, Known::All | Known::Numbers) => {
+            Ints(d, v) if (n > 0 || made) && matches!(known, Known::All | Known::Numbers) => {
                 g.constant(&name, d, Constant::Int(Int::I64, v.clone().into()));
             }
             _ => {
@@ -125,9 +127,9 @@ fn outputs(
         names.push(name);
     }
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let made: Vec<String> = (0..count).map(|n| format!("y{n}")).collect();
-    g.node("node", operator.clone(), &names, &made.iter().map(String::as_str).collect::<Vec<_>>());
-    made.iter().for_each(|m| g.output(m, m));
+    let results: Vec<String> = (0..count).map(|n| format!("y{n}")).collect();
+    g.node("node", operator.clone(), &names, &results.iter().map(String::as_str).collect::<Vec<_>>());
+    results.iter().for_each(|r| g.output(r, r));
     let graph = g.build()?;
     let kinds = graph.outputs().iter().map(|(_, id)| graph.value(*id).kind.clone()).collect();
     let executor = Executor::new(Arc::new(graph), |_| None, device)?;
@@ -149,6 +151,10 @@ fn check_many(operator: impl Operator + Clone + 'static, inputs: &[In], count: u
                 assert_eq!(got.dims(), want.dims, "{what}");
                 assert!(kind.has_dims(got.dims()), "{what}: {kind}");
                 let all: Vec<f32> = numbers(got).into_iter().map(|v| v as f32).collect();
+                if want.data.is_empty() {
+                    assert!(all.is_empty(), "{what}");
+                    continue;
+                }
                 compare(&all, &want.data, Tolerance::new(tolerance)).unwrap_or_else(|e| panic!("{what}: {e}"));
                 if let Some(known) = &kind.known {
                     assert_eq!(known.len(), want.data.len(), "{what}: {kind}");
@@ -445,6 +451,133 @@ fn made_values() {
         check(EyeLike { k, dtype: Some(Element::F32) }, &[Ints(vec![2, 3], vec![0; 6])]);
     }
     refused(EyeLike { k: 0, dtype: None }, &[Floats(vec![3])], 1, "");
+}
+
+#[test]
+fn triangles_blocks_and_sequences() {
+    use ops::{BlockOrder, DepthToSpace, ReverseSequence, SpaceToDepth, Trilu};
+    for upper in [true, false] {
+        check_both(Trilu { upper }, &[3, 4], &[]);
+        for k in [0, 1, -2, 9, i64::MIN] {
+            check_both(Trilu { upper }, &[2, 4, 3], &[Ints(vec![], vec![k])]);
+        }
+        refused(Trilu { upper }, &[Floats(vec![3])], 1, "");
+    }
+    for order in [BlockOrder::BlockFirst, BlockOrder::ChannelFirst] {
+        check_both(DepthToSpace { block: 2, order }, &[2, 8, 2, 3], &[]);
+        check_both(SpaceToDepth { block: 2, order }, &[2, 3, 4, 6], &[]);
+        refused(DepthToSpace { block: 2, order }, &[Floats(vec![1, 6, 2, 2])], 1, "blocksize");
+        refused(SpaceToDepth { block: 2, order }, &[Floats(vec![1, 1, 3, 2])], 1, "blocksize");
+        refused(SpaceToDepth { block: 0, order }, &[Floats(vec![1, 1, 2, 2])], 1, "blocksize");
+        refused(DepthToSpace { block: usize::MAX, order }, &[Floats(vec![1, 4, 2, 2])], 1, "blocksize");
+        refused(DepthToSpace { block: 2, order }, &[Floats(vec![4, 2, 2])], 1, "");
+    }
+    for (time_major, lengths) in [(true, &[4, 0, 2][..]), (false, &[3, 1, 2, 0])] {
+        for lengths in index_forms(&[lengths.len()], lengths) {
+            check_both(ReverseSequence { time_major }, &[4, 3, 2], &[lengths]);
+        }
+        refused(ReverseSequence { time_major }, &[Floats(vec![2, 2]), ints(&[3, 1])], 1, "sequence_lens");
+        refused(ReverseSequence { time_major }, &[Floats(vec![2, 2]), ints(&[1])], 1, "sequence_lens");
+    }
+}
+
+#[test]
+fn what_depends_on_values() {
+    use ops::{Compress, NonZero, OneHot};
+    for condition in index_forms(&[3], &[0, 1, 1]) {
+        for axis in [Some(1), Some(-2), None] {
+            check_both(Compress { axis }, &[2, 3, 2], &[condition.clone()]);
+        }
+    }
+    check(Compress { axis: None }, &[ints(&[1, 2]), ints(&[0, 0])]);
+    refused(Compress { axis: Some(0) }, &[Floats(vec![2]), ints(&[0, 0, 1])], 1, "condition");
+    check_both(NonZero, &[2, 3], &[]);
+    check(NonZero, &[These(vec![2, 2, 2], vec![0.0, 1.0, f32::NAN, 0.0, -0.0, 2.0, 0.0, 3.0])]);
+    check(NonZero, &[Ints(vec![], vec![5])]);
+    check(NonZero, &[ints(&[0, 0])]);
+    for axis in [-1, 0, 1] {
+        for indices in
+            index_forms(&[2, 3], &[0, 3, 1, 2, 9, 0]).into_iter().chain(index_forms(&[2, 3], &[-1, -9, 4, 0, 1, -4]))
+        {
+            let depth = Ints(vec![], vec![4]);
+            check(OneHot { axis }, &[indices.clone(), depth.clone(), These(vec![2], vec![-1.0, 2.5])]);
+            check(OneHot { axis }, &[indices, depth, ints(&[7, 8])]);
+        }
+    }
+    refused(OneHot { axis: 3 }, &[ints(&[0]), ints(&[2]), ints(&[0, 1])], 1, "axis");
+    refused(OneHot { axis: 0 }, &[ints(&[0]), ints(&[-2]), ints(&[0, 1])], 1, "depth");
+    refused(OneHot { axis: 0 }, &[ints(&[0]), ints(&[1 << 62]), ints(&[0, 1])], 1, "");
+    refused(OneHot { axis: 0 }, &[ints(&[0]), ints(&[2]), ints(&[0])], 1, "");
+}
+
+#[test]
+fn sums_and_ranks() {
+    use ops::{ArgExtreme, CumSum, TopK};
+    use recurve_tensor::Extreme;
+    for axis in [0, 1, -1] {
+        for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
+            let op = CumSum { exclusive, reverse, int: Some(Int::I64) };
+            check_many(op, &[Floats(vec![2, 5, 3]), ints(&[axis])], 1, 1e-6);
+            check(op, &[Ints(vec![2, 2, 3], (1..13).collect()), Ints(vec![], vec![axis])]);
+        }
+        for largest in [true, false] {
+            for k in [1, 2] {
+                let equal = These(vec![2, 3, 2], vec![1.0, 2.0, 1.0, 2.0, 0.0, 1.0, -3.0, -3.0, -3.0, -3.0, 5.0, -3.0]);
+                check_many(TopK { axis, largest }, &[equal, ints(&[k])], 2, 0.0);
+                check_many(TopK { axis, largest }, &[Floats(vec![3, 4, 5]), ints(&[k])], 2, 0.0);
+                check_many(
+                    TopK { axis, largest },
+                    &[Ints(vec![2, 2, 2], vec![1, 1, 2, 0, 2, 2, 0, 5]), ints(&[k])],
+                    2,
+                    0.0,
+                );
+            }
+            for (last, keep) in [(false, true), (true, false)] {
+                let op = ArgExtreme { axis, which: Extreme { smallest: !largest, last }, keep };
+                let equal = vec![1.0, 2.0, 1.0, 2.0, 0.0, 1.0, -3.0, -3.0, -3.0, -3.0, 5.0, -3.0];
+                check(op, &[These(vec![2, 3, 2], equal.clone())]);
+                check(op, &[Ints(vec![2, 3, 2], equal.iter().map(|&v| v as i64).collect())]);
+                check(op, &[Floats(vec![2, 150, 3])]);
+            }
+        }
+    }
+    refused(TopK { axis: 0, largest: true }, &[Floats(vec![3]), ints(&[4])], 2, "k");
+    refused(TopK { axis: 0, largest: true }, &[Floats(vec![3]), ints(&[-1])], 2, "k");
+    refused(TopK { axis: 1, largest: true }, &[Floats(vec![3]), ints(&[1])], 2, "axis");
+}
+
+#[test]
+fn other_sizes() {
+    use ops::{Coordinates, Interpolation, Nearest, Policy, Resize};
+    let plain = Resize {
+        interpolation: Interpolation::Linear,
+        coordinates: Coordinates::HalfPixel,
+        axes: None,
+        scales: None,
+        region: None,
+        antialias: false,
+        exclude_outside: false,
+        extrapolation: 0.0,
+        policy: Policy::Stretch,
+    };
+    let nearest =
+        [Nearest::PreferFloor, Nearest::PreferCeil, Nearest::Floor, Nearest::Ceil].map(Interpolation::Nearest);
+    for interpolation in [Interpolation::Linear, Interpolation::Cubic(-0.75)].into_iter().chain(nearest) {
+        let op = Resize { interpolation, ..plain.clone() };
+        check_many(op.clone(), &[Floats(vec![2, 3, 4]), ints(&[2, 5, 3])], 1, 1e-5);
+        let scaled = Resize { scales: Some(vec![1.5, 0.6]), axes: Some(vec![-1, 1]), ..op.clone() };
+        check_many(scaled, &[Floats(vec![2, 5, 4])], 1, 1e-5);
+        let crop = Resize { coordinates: Coordinates::CropAndResize, extrapolation: 9.0, ..op };
+        let crop = Resize { region: Some(vec![-0.2, 0.3, 1.1, 0.8]), ..crop };
+        check_many(crop, &[Floats(vec![4, 6]), ints(&[5, 4])], 1, 1e-5);
+    }
+    let ratio = Resize { policy: Policy::NotLarger, interpolation: nearest[0], ..plain.clone() };
+    check_both(ratio, &[2, 4], &[ints(&[5, 7])]);
+    let computed = [Floats(vec![2, 4]), In::None, These(vec![2], vec![2.0, 0.5])];
+    check_many(Resize { antialias: true, exclude_outside: true, ..plain.clone() }, &computed, 1, 1e-5);
+    refused(plain.clone(), &[Floats(vec![2]), ints(&[0])], 1, "");
+    refused(plain.clone(), &[Floats(vec![2]), ints(&[i64::MAX])], 1, "");
+    refused(plain, &[Floats(vec![2]), ints(&[1, 2])], 1, "sizes");
 }
 
 /// With a batch that is open the shapes behind it are known.

@@ -324,7 +324,12 @@ impl Executor {
 
     /// The outputs of a finished run. Of an unfinished one, those computed so far.
     pub fn end(&self, frame: Frame) -> Outputs {
-        let outputs = self.graph.outputs.iter().map(|(_, id)| frame.values[id.0].clone()).collect();
+        let outputs = self.graph.outputs.iter().map(|(_, id)| {
+            // An output may be a constant.
+            let fixed = || self.fixed(*id).ok().flatten().cloned();
+            frame.values[id.0].clone().or_else(fixed)
+        });
+        let outputs = outputs.collect();
         self.recycle(frame);
         outputs
     }

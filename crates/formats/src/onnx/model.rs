@@ -222,7 +222,8 @@ impl OnnxModel {
         let data = self.data(inputs)?;
         let outputs = self.executor.run_data(&data, &RunOptions::default()).map_err(failed)?;
         let arrays = self.outputs.iter().zip(outputs).map(|(o, data)| {
-            let data = data.expect("a graph without optional inputs has all its outputs");
+            let missing = || Error::Input { name: short(&o.name), message: "is an output that has no elements".into() };
+            let data = data.ok_or_else(missing)?;
             Ok((o.name.clone(), array(&data, o.kind.dtype)?))
         });
         arrays.collect()

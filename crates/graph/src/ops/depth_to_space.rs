@@ -5,6 +5,7 @@ use super::prelude::*;
 
 /// In which order the channels of a block stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BlockOrder {
     /// Row and column of the block before the channel, `DCR`.
     BlockFirst,

@@ -8,6 +8,7 @@ use crate::{Data, IntArray};
 
 /// What stands beside a value that is padded.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum PadMode {
     /// The third input, or this number without it.
     Constant(f64),

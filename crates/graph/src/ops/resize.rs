@@ -7,6 +7,7 @@ use recurve_tensor::MatmulOptions;
 
 /// What an element of the result is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Interpolation {
     /// The nearest element.
     Nearest(Nearest),
@@ -18,6 +19,7 @@ pub enum Interpolation {
 
 /// Which element is the nearest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Nearest {
     /// The nearer one, of two as near the first.
     PreferFloor,
@@ -31,6 +33,7 @@ pub enum Nearest {
 
 /// Where an element of the result stands among those of `x`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Coordinates {
     /// `half_pixel`
     HalfPixel,
@@ -48,6 +51,7 @@ pub enum Coordinates {
 
 /// What sizes mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Policy {
     /// They are the sizes.
     Stretch,
@@ -57,7 +61,8 @@ pub enum Policy {
     NotSmaller,
 }
 
-/// `x` in other sizes, which the second input has or which follow from scales.
+/// `x` in other sizes, which the second input has or which follow from scales: attributes, or the third input. The
+/// fourth input is the region where it is no attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resize {
     /// What an element is made of.
@@ -92,12 +97,22 @@ struct Line {
     region: [f64; 2],
 }
 
+/// What the inputs say.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given<'a> {
+    sizes: Option<&'a [i64]>,
+    scales: Option<&'a [f32]>,
+    region: Option<&'a [f32]>,
+}
+
 /// What an element is made of: from this element on so many, with these weights. Places beyond the ends are the
 /// first or the last element.
 type Weights = Option<(i64, Vec<f64>)>;
 
 impl Resize {
-    fn lines(&self, dims: &[usize], sizes: Option<&[i64]>) -> Result<Vec<Line>> {
+    fn lines(&self, dims: &[usize], given: Given<'_>) -> Result<Vec<Line>> {
+        let Given { sizes, scales, region } = given;
+        let scales = self.scales.as_deref().or(scales);
         let rank = dims.len();
         let axes: Vec<usize> = match &self.axes {
             Some(axes) => axes.iter().map(|&a| axis_of(RESIZE, a, rank)).collect::<Result<_>>()?,
@@ -112,7 +127,7 @@ impl Resize {
                 Err(bad(RESIZE, argument, format!("must be one for each of {} axes, but they are {n}", axes.len())))
             }
         };
-        let region = self.region.as_deref().unwrap_or_default();
+        let region = self.region.as_deref().or(region).unwrap_or_default();
         if self.coordinates == Coordinates::CropAndResize && region.len() != 2 * axes.len() {
             let message = format!("must be two numbers for each of {} axes, but they are {region:?}", axes.len());
             return Err(bad(RESIZE, "roi", message));
@@ -121,7 +136,7 @@ impl Resize {
             Coordinates::CropAndResize => [region[n].into(), region[n + axes.len()].into()],
             _ => [0.0, 1.0],
         };
-        let (scales, sizes): (Vec<f64>, Vec<f64>) = match (&self.scales, sizes) {
+        let (scales, sizes): (Vec<f64>, Vec<f64>) = match (scales, sizes) {
             (Some(scales), None) => {
                 each("scales", scales.len())?;
                 let size = |(&s, &a): (&f32, &usize)| (f64::from(s), (f64::from(s) * dims[a] as f64).floor());
@@ -235,7 +250,7 @@ impl Operator for Resize {
         RESIZE
     }
     fn slots(&self) -> &[Slot] {
-        &[Slot::Required("X"), Slot::Optional("sizes")]
+        &[Slot::Required("X"), Slot::Optional("sizes"), Slot::Optional("scales"), Slot::Optional("roi")]
     }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
         let x = given(inputs, 0)?;
@@ -247,9 +262,11 @@ impl Operator for Resize {
             return Err(Fault::Input(1, "whole numbers".into()));
         }
         let sizes = second.map(|_| content(inputs, 1));
-        if let (Some(dims), None | Some(Some(_))) = (x.shape(), &sizes) {
+        let computed = inputs.iter().skip(2).any(Option::is_some);
+        if let (Some(dims), None | Some(Some(_)), false) = (x.shape(), &sizes, computed) {
             let mut out = dims.clone();
-            let lines = self.lines(&dims, sizes.as_ref().and_then(Option::as_deref)).map_err(fault)?;
+            let sizes = sizes.as_ref().and_then(Option::as_deref);
+            let lines = self.lines(&dims, Given { sizes, ..Given::default() }).map_err(fault)?;
             lines.iter().for_each(|l| out[l.axis] = l.to);
             return Ok(vec![ValueType::new(x.dtype, out)]);
         }
@@ -280,10 +297,14 @@ impl Operator for Resize {
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let mut x = call.data(0).clone();
         let sizes = if call.get(1).is_some() { Some(call.ints(1)?) } else { None };
+        let floats = |i: usize| if call.get(i).is_some() { call.floats(i)?.to_vec().map(Some) } else { Ok(None) };
+        let (scales, region) = (floats(2)?, floats(3)?);
+        let sizes = sizes.as_ref().map(crate::IntArray::data);
+        let given = Given { sizes, scales: scales.as_deref(), region: region.as_deref() };
         if x.dims().contains(&0) {
             return Err(bad(RESIZE, "X", "has no elements"));
         }
-        for l in self.lines(x.dims(), sizes.as_ref().map(crate::IntArray::data))? {
+        for l in self.lines(x.dims(), given)? {
             if Self::is_same(&l) {
                 continue;
             }
@@ -331,8 +352,11 @@ impl Operator for Resize {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let mut x = array(inputs, 0).clone();
-        let sizes = inputs.get(1).copied().flatten().map(whole);
-        for l in self.lines(&x.dims, sizes.as_deref()).expect("sizes that fit") {
+        let get = |i: usize| inputs.get(i).copied().flatten();
+        let narrow = |a: &Array| a.data.iter().map(|&v| v as f32).collect::<Vec<_>>();
+        let (sizes, scales, region) = (get(1).map(whole), get(2).map(narrow), get(3).map(narrow));
+        let given = Given { sizes: sizes.as_deref(), scales: scales.as_deref(), region: region.as_deref() };
+        for l in self.lines(&x.dims, given).expect("sizes that fit") {
             if Self::is_same(&l) {
                 continue;
             }

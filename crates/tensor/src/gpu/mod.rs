@@ -27,7 +27,7 @@ use crate::pool::Pool;
 use engine::Engine;
 use memory::Memory;
 use recording::Recording;
-use recurve_shaders::Variant;
+use recurve_shaders::{Variant, params};
 use scope::Late;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -77,8 +77,7 @@ struct Recorder {
 
 impl Recorder {
     fn new(device: &wgpu::Device, queue: &wgpu::Queue, limits: &wgpu::Limits, features: wgpu::Features) -> Self {
-        // 128 bytes are enough for the largest parameter struct.
-        let slot = (limits.min_uniform_buffer_offset_alignment as usize).max(128);
+        let slot = params::LARGEST.next_multiple_of(limits.min_uniform_buffer_offset_alignment as usize);
         Self {
             memory: Memory::new(),
             recording: Recording::new(slot),

@@ -213,13 +213,13 @@ fn slice(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
     Ok(true)
 }
 
-/// The numbers of an input that is a constant; `None` if it is left out or has none.
-fn floats(cx: &mut Context<'_>, node: &Node<'_>, index: usize, name: &str) -> Lowered<Option<Vec<f32>>> {
-    let Some(id) = cx.optional(node, index)? else { return Ok(None) };
-    match cx.constant_of(id) {
-        Some(Constant::Float(v)) => Ok(Some(v.to_vec()).filter(|v| !v.is_empty())),
-        _ => Err(format!("input `{name}` must be a constant of floats").into()),
-    }
+/// The numbers of an input that is a constant, or else the input; neither if it is left out or has no elements.
+fn floats(cx: &mut Context<'_>, node: &Node<'_>, index: usize) -> Lowered<(Option<Vec<f32>>, Option<ValueId>)> {
+    let Some(id) = cx.optional(node, index)? else { return Ok((None, None)) };
+    Ok(match cx.constant_of(id) {
+        Some(Constant::Float(v)) => (Some(v.to_vec()).filter(|v| !v.is_empty()), None),
+        _ => (None, Some(id)),
+    })
 }
 
 fn pad(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
@@ -264,7 +264,7 @@ fn constant_of_shape(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
                 Constant::Float(v) => (Element::F32, v[0], 0),
                 Constant::Int(int, v) => (Element::Int(*int), 0.0, v[0]),
                 Constant::Bool(v) => (Element::Bool, 0.0, v[0]),
-                Constant::Id(_) => return Err("attribute `value` is of an unknown type".into()),
+                _ => return Err("attribute `value` is of an unknown type".into()),
             }
         }
     };
@@ -316,10 +316,10 @@ fn resize(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
     let x = cx.input(node, 0)?;
     let at = if old { 1 } else { 2 };
     let sizes = if old { None } else { cx.optional(node, 3)? };
-    let scales = if sizes.is_some() && !node.has_input(at) { None } else { floats(cx, node, at, "scales")? };
-    let region = match coordinates {
-        ops::Coordinates::CropAndResize => floats(cx, node, 1, "roi")?,
-        _ => None,
+    let (scales, computed) = floats(cx, node, at)?;
+    let (region, roi) = match coordinates {
+        ops::Coordinates::CropAndResize => floats(cx, node, 1)?,
+        _ => (None, None),
     };
     let resize = ops::Resize {
         interpolation,
@@ -332,20 +332,19 @@ fn resize(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         extrapolation: node.float("extrapolation_value")?.unwrap_or(0.0),
         policy,
     };
-    finish_resize(cx, node, resize, x, sizes)
+    finish_resize(cx, node, resize, [Some(x), sizes, computed, roi])
 }
 
 fn finish_resize(
     cx: &mut Context<'_>,
     node: &Node<'_>,
     resize: ops::Resize,
-    x: ValueId,
-    sizes: Option<ValueId>,
+    inputs: [Option<ValueId>; 4],
 ) -> Lowered<bool> {
-    if resize.scales.is_some() == sizes.is_some() {
+    if (resize.scales.is_some() || inputs[2].is_some()) == inputs[1].is_some() {
         return Err("must have either scales or sizes".into());
     }
-    cx.outputs(node, resize, &[Some(x), sizes])?;
+    cx.outputs(node, resize, &inputs)?;
     Ok(true)
 }
 
@@ -356,9 +355,9 @@ fn upsample(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         other => return Err(format!("attribute `mode` is {other:?}, not nearest or linear").into()),
     };
     let x = cx.input(node, 0)?;
-    let scales = match node.opset {
-        ..9 => node.floats("scales").map(<[f32]>::to_vec),
-        _ => floats(cx, node, 1, "scales")?,
+    let (scales, computed) = match node.opset {
+        ..9 => (node.floats("scales").map(<[f32]>::to_vec), None),
+        _ => floats(cx, node, 1)?,
     };
     let resize = ops::Resize {
         interpolation,
@@ -371,5 +370,5 @@ fn upsample(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         extrapolation: 0.0,
         policy: ops::Policy::Stretch,
     };
-    finish_resize(cx, node, resize, x, None)
+    finish_resize(cx, node, resize, [Some(x), None, computed, None])
 }
