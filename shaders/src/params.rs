@@ -42,9 +42,11 @@ params! {
     }
     /// Parameters of `binary.wgsl`.
     Binary { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
-    /// Parameters of `copy.wgsl`.
+    /// `select.wgsl`
+    Select { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
+    /// `copy.wgsl`
     Copy { count: u32, groups_x: u32, source_offset: u32, target_offset: u32, dims: [[u32; 4]; 6] }
-    /// Parameters of `unary.wgsl`.
+    /// `unary.wgsl` and `function.wgsl`
     Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
     /// Parameters of `softmax.wgsl`.
     Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }

@@ -7,6 +7,8 @@
 use crate::params::{
     Binary, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Scatter,
     Softmax, Take, TopK, Unary,
+    Binary, Copy, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Select, Softmax,
+    Unary,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
@@ -238,6 +240,16 @@ impl Bounds {
                 reach([bytes, bytes])
             }
             Shader::Fill => reach([u64::from(read::<Fill>(params)?.count) * e]),
+            Shader::Select => {
+                let p: Select = read(params)?;
+                positive(p.dims.map(|d| d[0]))?;
+                let [condition, x, y] = [1, 2, 3].map(|stride| strided(&p.dims, stride, 0));
+                reach([times([condition, 4]), times([x, 4]), times([y, 4]), u64::from(p.count) * 4])
+            }
+            Shader::Function => {
+                let count = u64::from(read::<Unary>(params)?.count);
+                reach([count * e, count * 4])
+            }
             Shader::Unary => {
                 let count = u64::from(read::<Unary>(params)?.count);
                 reach([count * e, count * self.result])

@@ -34,7 +34,9 @@ registry! {
     Cumulate = "cumulate",
     /// Fills a tensor with one value.
     Fill = "fill",
-    /// Selects rows of a table by id.
+    /// Elementwise functions that are not activations.
+    Function = "function",
+    /// Rows of a table by id.
     Gather = "gather",
     /// A whole sequence of a cell with layer normalization or a projection.
     GeneralScan = "general_scan",
@@ -70,6 +72,8 @@ registry! {
     Scan = "scan",
     /// Updates at indices.
     Scatter = "scatter",
+    /// A choice between two operands with broadcasting.
+    Select = "select",
     /// Softmax over the last axis.
     Softmax = "softmax",
     /// One wave of a wavefront through stacked layers.

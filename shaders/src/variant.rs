@@ -628,7 +628,12 @@ impl Variant {
         self
     }
 
-    /// Variant of `binary.wgsl`; operation 0 add, 1 subtract, 2 multiply, 3 divide, 4 exp(x - y), 5 x / √y.
+    /// Operations of [`Self::binary`].
+    pub const OPERATIONS: u32 = 19;
+    /// Functions of [`Self::function`].
+    pub const FUNCTIONS: u32 = 38;
+
+    /// `binary.wgsl`; the operations are numbered in its text.
     pub fn binary(element: Element, operation: u32) -> Self {
         Self::elementwise(Shader::Binary, element).and("OPERATION", operation)
     }
@@ -643,7 +648,12 @@ impl Variant {
         Self::elementwise(Shader::Fill, element)
     }
 
-    /// Variant of `gather.wgsl`.
+    /// `function.wgsl`; the functions are numbered in its text, their parameters are those of a dispatch.
+    pub fn function(element: Element, function: u32) -> Self {
+        Self::elementwise(Shader::Function, element).and("FUNCTION", function)
+    }
+
+    /// `gather.wgsl`
     pub fn gather(element: Element) -> Self {
         Self::elementwise(Shader::Gather, element)
     }
@@ -697,6 +707,12 @@ impl Variant {
     }
 
     /// Variant of `softmax.wgsl`.
+    /// `select.wgsl`
+    pub fn select() -> Self {
+        Self::elementwise(Shader::Select, Element::F32)
+    }
+
+    /// `softmax.wgsl`
     pub fn softmax(element: Element) -> Self {
         let defines = Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias());
         Self::fixed(Shader::Softmax, defines)
@@ -839,9 +855,12 @@ pub fn samples() -> Vec<Variant> {
         Variant::mask(F32),
         Variant::mask(F16),
         Variant::mask(U32),
+        Variant::select(),
+        Variant::function(U32, 0),
     ];
+    out.extend((0..Variant::FUNCTIONS).map(|f| Variant::function(F32, f)));
     for e in [F32, F16] {
-        out.extend((0..6).map(|op| Variant::binary(e, op)));
+        out.extend((0..Variant::OPERATIONS).map(|op| Variant::binary(e, op)));
         for r in [F32, F16] {
             out.extend([0, 2, 3].map(|op| Variant::reduce(e, r, op)));
         }

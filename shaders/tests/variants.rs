@@ -158,6 +158,9 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Take => params::Take::FIELDS,
             Shader::TopK => params::TopK::FIELDS,
             Shader::Unary => params::Unary::FIELDS,
+            Shader::Select => params::Select::FIELDS,
+            Shader::Softmax => params::Softmax::FIELDS,
+            Shader::Function | Shader::Unary => params::Unary::FIELDS,
             Shader::GeneralScan
             | Shader::GeneralStep
             | Shader::Grid

@@ -9,6 +9,7 @@ use recurve::{
 use recurve_reference as reference;
 use recurve_shaders::{Fused, SHADERS, Shader};
 use recurve_tensor::{Indices, Scatter, Take, Update};
+use recurve_tensor::Function;
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::{Case, Random, gpu, wide};
 
@@ -59,6 +60,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             near(a.cumulate(1, false, false).unwrap(), &want)
         }
         Shader::Fill => near(Tensor::full(&[300], 2.5, DType::F32, device).unwrap(), &[2.5; 300]),
+        Shader::Function => near(a.map(Function::Exp).unwrap(), &wide(&x).iter().map(|v| v.exp()).collect::<Vec<_>>()),
         Shader::Gather => {
             let ids = Tensor::from_u32(&[4, 0, 2], &[3], device).unwrap();
             near(a.gather(&ids).unwrap(), &wide(&[&x[280..350], &x[..70], &x[140..210]].concat()))
@@ -129,6 +131,15 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             want.chunks_exact_mut(70).for_each(|row| row.sort_by(|a, b| b.total_cmp(a)));
             let best: Vec<f64> = want.chunks_exact(70).flat_map(|row| row[..3].to_vec()).collect();
             near(a.top_k(3, true).unwrap().0, &best)
+        Shader::Select => {
+            let condition = t(&[1.0, 0.0, 0.0, -2.0, f32::NAN], &[5, 1]);
+            let zero = t(&[0.0], &[]);
+            let want: Vec<f64> = wide(&x)
+                .chunks(70)
+                .zip([1.0, 0.0, 0.0, 1.0, 1.0])
+                .flat_map(|(row, c)| row.iter().map(move |v| v * c))
+                .collect();
+            near(condition.select(&a, &zero).unwrap(), &want)
         }
         Shader::Softmax => near(a.softmax().unwrap(), &reference::softmax(&wide(&x), 70)),
         Shader::StackWave => {

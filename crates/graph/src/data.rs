@@ -113,7 +113,8 @@ impl Data {
     pub fn to_f32(&self, device: &Device) -> Result<Cow<'_, Tensor>> {
         match self {
             Self::Tensor(t) if t.dtype() == recurve_tensor::DType::F32 => Ok(Cow::Borrowed(t)),
-            Self::Tensor(t) => t.to_dtype(recurve_tensor::DType::F32).map(Cow::Owned),
+            Self::Tensor(t) if t.dtype().is_float() => t.to_dtype(recurve_tensor::DType::F32).map(Cow::Owned),
+            Self::Tensor(t) => t.map(recurve_tensor::Function::Identity).map(Cow::Owned),
             Self::Ints(i) => i.to_tensor(device).map(Cow::Owned),
         }
     }

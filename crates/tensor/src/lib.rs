@@ -33,6 +33,7 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use ops::{Extreme, Indices, MatmulOptions, Reduction, SampleOptions, Scatter, Take, Update, concat};
+pub use ops::{Function, MatmulOptions, Operation, Reduction, SampleOptions, concat};
 pub use recurve_vocabulary::Activation;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;

@@ -13,3 +13,13 @@ fn unless_nan(x: f32, y: f32) -> f32 {
 fn is_above(a: f32, b: f32) -> bool {
     return !is_nan(b) && (is_nan(a) || a > b);
 }
+
+// NaN, whatever x is.
+fn nan_of(x: f32) -> f32 {
+    return bitcast<f32>(bitcast<u32>(x) | 0x7fc00000u);
+}
+
+// Infinity of the sign of x.
+fn infinity_of(x: f32) -> f32 {
+    return bitcast<f32>((bitcast<u32>(x) & 0x80000000u) | 0x7f800000u);
+}

@@ -1,6 +1,7 @@
 //! An activation function, elementwise.
 
 use super::prelude::*;
+use crate::operator::given;
 use recurve_vocabulary::Activation;
 
 /// `y = f(x)`, elementwise.
@@ -15,7 +16,8 @@ impl Operator for Activate {
         &[Slot::Required("x")]
     }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
-        Ok(vec![float(inputs, 0)?.clone()])
+        let x = given(inputs, 0)?;
+        if x.dtype.is_float() { Ok(vec![x.clone()]) } else { Err(Fault::Input(0, "f32 or f16".into())) }
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         Ok(one(call.input(0).activation(self.0)?))

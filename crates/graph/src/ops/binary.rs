@@ -1,8 +1,12 @@
-//! Elementwise arithmetic of two operands.
+//! Functions of two operands, elementwise.
 
+use super::broadcast::{broadcast_arrays, broadcast_ints, broadcast_known, broadcast_type};
 use super::prelude::*;
+use crate::operator::given;
+use crate::{Data, Element, Int};
+use recurve_tensor::{Error, Function, Operation};
 
-/// Elementwise arithmetic, with NumPy's broadcasting.
+/// A function of two floats, elementwise, broadcasting as NumPy does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Binary {
@@ -12,54 +16,325 @@ pub enum Binary {
     Sub,
     /// `a · b`
     Mul,
-    /// `a / b`
+    /// `a / b`; of whole numbers without the fraction.
     Div,
+    /// `a^b`
+    Pow,
+    /// The larger one.
+    Max,
+    /// The smaller one.
+    Min,
+    /// `a - ⌊a / b⌋ b`
+    Modulo,
+    /// What is left of a division whose quotient's fraction is cut off.
+    Remainder,
+    /// Whether `a = b`.
+    Equal,
+    /// Whether `a < b`.
+    Less,
+    /// Whether `a ≤ b`.
+    LessOrEqual,
+    /// Whether `a > b`.
+    Greater,
+    /// Whether `a ≥ b`.
+    GreaterOrEqual,
+    /// Whether both hold.
+    And,
+    /// Whether one holds.
+    Or,
+    /// Whether exactly one holds.
+    Xor,
+    /// The bits that both have.
+    BitAnd,
+    /// The bits that one has.
+    BitOr,
+    /// The bits that exactly one has.
+    BitXor,
+    /// The bits moved towards the high ones.
+    ShiftLeft,
+    /// The bits moved towards the low ones, the sign going along.
+    ShiftRight,
+    /// `a` if `a ≥ 0`, else `a · b`.
+    PRelu,
 }
 
-impl Operator for Binary {
-    fn name(&self) -> &'static str {
+impl Binary {
+    const fn onnx(self) -> &'static str {
         match self {
             Self::Add => "Add",
             Self::Sub => "Sub",
             Self::Mul => "Mul",
             Self::Div => "Div",
+            Self::Pow => "Pow",
+            Self::Max => "Max",
+            Self::Min => "Min",
+            Self::Modulo | Self::Remainder => "Mod",
+            Self::Equal => "Equal",
+            Self::Less => "Less",
+            Self::LessOrEqual => "LessOrEqual",
+            Self::Greater => "Greater",
+            Self::GreaterOrEqual => "GreaterOrEqual",
+            Self::And => "And",
+            Self::Or => "Or",
+            Self::Xor => "Xor",
+            Self::BitAnd => "BitwiseAnd",
+            Self::BitOr => "BitwiseOr",
+            Self::BitXor => "BitwiseXor",
+            Self::ShiftLeft | Self::ShiftRight => "BitShift",
+            Self::PRelu => "PRelu",
         }
+    }
+
+    /// Whether it says whether something holds.
+    const fn is_test(self) -> bool {
+        use Binary::{And, Equal, Greater, GreaterOrEqual, Less, LessOrEqual, Or, Xor};
+        matches!(self, Equal | Less | LessOrEqual | Greater | GreaterOrEqual | And | Or | Xor)
+    }
+
+    /// The operation of tensors, and whether its operands change places; `None` for those of bits.
+    const fn operation(self) -> Option<(Operation, bool)> {
+        Some(match self {
+            Self::Add => (Operation::Add, false),
+            Self::Sub => (Operation::Sub, false),
+            Self::Mul => (Operation::Mul, false),
+            Self::Div => (Operation::Div, false),
+            Self::Pow => (Operation::Pow, false),
+            Self::Max => (Operation::Max, false),
+            Self::Min => (Operation::Min, false),
+            Self::Modulo => (Operation::Modulo, false),
+            Self::Remainder => (Operation::Remainder, false),
+            Self::Equal => (Operation::Equal, false),
+            Self::Less => (Operation::Less, false),
+            Self::LessOrEqual => (Operation::LessOrEqual, false),
+            Self::Greater => (Operation::Less, true),
+            Self::GreaterOrEqual => (Operation::LessOrEqual, true),
+            Self::And => (Operation::And, false),
+            Self::Or => (Operation::Or, false),
+            Self::Xor => (Operation::Xor, false),
+            Self::PRelu => (Operation::PRelu, false),
+            Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => return None,
+        })
+    }
+
+    /// Of real numbers.
+    fn real(self, a: f64, b: f64) -> f64 {
+        let holds = |v: bool| f64::from(u8::from(v));
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+            Self::Div => a / b,
+            Self::Pow => a.powf(b),
+            Self::Max if a.is_nan() || b.is_nan() => f64::NAN,
+            Self::Max => a.max(b),
+            Self::Min if a.is_nan() || b.is_nan() => f64::NAN,
+            Self::Min => a.min(b),
+            // a - ⌊a / b⌋ b, without the rounding of the quotient.
+            Self::Modulo => match a % b {
+                r if r != 0.0 && (r < 0.0) != (b < 0.0) => r + b,
+                r => r,
+            },
+            Self::Remainder => a % b,
+            Self::Equal => holds(a == b),
+            Self::Less => holds(a < b),
+            Self::LessOrEqual => holds(a <= b),
+            Self::Greater => holds(a > b),
+            Self::GreaterOrEqual => holds(a >= b),
+            Self::And => holds(a != 0.0 && b != 0.0),
+            Self::Or => holds(a != 0.0 || b != 0.0),
+            Self::Xor => holds((a != 0.0) != (b != 0.0)),
+            Self::PRelu => {
+                if a < 0.0 {
+                    a * b
+                } else {
+                    a
+                }
+            }
+            Self::BitAnd | Self::BitOr | Self::BitXor | Self::ShiftLeft | Self::ShiftRight => {
+                unreachable!("only of whole numbers")
+            }
+        }
+    }
+
+    /// Of whole numbers of a type, or of truth values; `None` for a division by zero.
+    fn whole(self, element: Element, a: i64, b: i64) -> Option<i64> {
+        let (int, unsigned) = match element {
+            Element::Int(int) => (int, int == Int::U64),
+            _ => (Int::I64, false),
+        };
+        let less = |a: i64, b: i64| if unsigned { (a as u64) < b as u64 } else { a < b };
+        // A shift by more bits than there are leaves the sign alone.
+        let shift = u32::try_from(b).ok().filter(|&b| b < int.bits());
+        let v = match self {
+            Self::Add => a.wrapping_add(b),
+            Self::Sub => a.wrapping_sub(b),
+            Self::Mul => a.wrapping_mul(b),
+            Self::Div | Self::Modulo | Self::Remainder if b == 0 => return None,
+            Self::Div if unsigned => (a as u64 / b as u64) as i64,
+            Self::Div => a.wrapping_div(b),
+            Self::Modulo | Self::Remainder if unsigned => (a as u64 % b as u64) as i64,
+            Self::Remainder => a.wrapping_rem(b),
+            Self::Modulo => {
+                let r = a.wrapping_rem(b);
+                if r != 0 && (r < 0) != (b < 0) { r + b } else { r }
+            }
+            Self::Pow => match u32::try_from(b) {
+                Ok(b) => a.wrapping_pow(b),
+                Err(_) if a == 1 || (a == -1 && b % 2 == 0) => 1,
+                Err(_) if a == -1 => -1,
+                // Beyond 2^32 nothing but 0 and these is left of a number's last bits; below 0 it is a fraction.
+                Err(_) => 0,
+            },
+            Self::Max => {
+                if less(a, b) {
+                    b
+                } else {
+                    a
+                }
+            }
+            Self::Min => {
+                if less(b, a) {
+                    b
+                } else {
+                    a
+                }
+            }
+            Self::Equal => (a == b).into(),
+            Self::Less => less(a, b).into(),
+            Self::LessOrEqual => (!less(b, a)).into(),
+            Self::Greater => less(b, a).into(),
+            Self::GreaterOrEqual => (!less(a, b)).into(),
+            Self::And => (a != 0 && b != 0).into(),
+            Self::Or => (a != 0 || b != 0).into(),
+            Self::Xor => ((a != 0) != (b != 0)).into(),
+            Self::BitAnd => a & b,
+            Self::BitOr => a | b,
+            Self::BitXor => a ^ b,
+            Self::ShiftLeft => shift.map_or(0, |b| a << b),
+            Self::ShiftRight if unsigned => shift.map_or(0, |b| (a as u64 >> b) as i64),
+            Self::ShiftRight => shift.map_or(if a < 0 { -1 } else { 0 }, |b| a >> b),
+            Self::PRelu if a < 0 => a.wrapping_mul(b),
+            Self::PRelu => a,
+        };
+        Some(if self.is_test() { v } else { int.wrap(v) })
+    }
+}
+
+impl Int {
+    /// Bits of a number.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::I8 | Self::U8 => 8,
+            Self::I16 | Self::U16 => 16,
+            Self::I32 | Self::U32 => 32,
+            Self::I64 | Self::U64 => 64,
+        }
+    }
+
+    /// Whether there are negative ones.
+    pub const fn is_signed(self) -> bool {
+        matches!(self, Self::I8 | Self::I16 | Self::I32 | Self::I64)
+    }
+
+    /// What makes numbers of this type of floats.
+    pub(super) const fn function(self) -> Function {
+        Function::Whole { bits: self.bits() as u8, signed: self.is_signed() }
+    }
+}
+
+impl Operator for Binary {
+    fn name(&self) -> &'static str {
+        self.onnx()
     }
     fn slots(&self) -> &[Slot] {
         &[Slot::Required("a"), Slot::Required("b")]
     }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
-        let (a, b) = (float(inputs, 0)?, float(inputs, 1)?);
+        let (a, b) = (given(inputs, 0)?, given(inputs, 1)?);
+        if !a.dtype.is_float() || self.operation().is_none() {
+            return Err(Fault::Input(0, "f32 or f16".into()));
+        }
         if a.dtype != b.dtype {
             return Err(Fault::Input(1, format!("{}, as the other operand", a.dtype)));
         }
-        let rank = a.rank().max(b.rank());
-        let dim =
-            |t: &ValueType, n: usize| (n + t.rank()).checked_sub(rank).map_or(Dim::Size(1), |n| t.dims[n].clone());
-        let dims: Option<Vec<Dim>> = (0..rank).map(|n| dim(a, n).broadcast(&dim(b, n))).collect();
-        let dims = dims.ok_or_else(|| Fault::Input(1, format!("of a shape that can be broadcast with {a}")))?;
-        Ok(vec![a.with_dims(dims)])
+        Ok(vec![broadcast_type(inputs, if self.is_test() { Element::Bool } else { a.dtype })?])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (operation, swapped) = self.operation().expect("no operation of bits, as was checked");
         let (a, b) = (call.input(0), call.input(1));
-        Ok(one(match self {
-            Self::Add => a.add(b)?,
-            Self::Sub => a.sub(b)?,
-            Self::Mul => a.mul(b)?,
-            Self::Div => a.div(b)?,
+        let out = if swapped { b.binary(a, operation) } else { a.binary(b, operation) }?;
+        // Truth values are f32.
+        Ok(one(if self.is_test() { out.to_dtype(DType::F32)? } else { out }))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (a, b) = (array(inputs, 0), array(inputs, 1));
+        vec![Some(broadcast_arrays(&[a, b], |at| self.real(at(0), at(1))))]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A function of two whole numbers of a type, or of truth values, elementwise, broadcasting as NumPy does. In host
+/// memory it is exact and wraps as the type does. What a device holds as f32 stays there, except for operations of
+/// bits, for which it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole {
+    /// The function.
+    pub operation: Binary,
+    /// The type of the operands.
+    pub element: Element,
+}
+
+impl Whole {
+    fn apply(&self, [a, b]: [i64; 2]) -> Result<i64> {
+        self.operation.whole(self.element, a, b).ok_or_else(|| Error::Argument {
+            operation: self.operation.onnx(),
+            argument: "b",
+            message: "contains 0, by which whole numbers cannot be divided".into(),
+        })
+    }
+}
+
+impl Operator for Whole {
+    fn name(&self) -> &'static str {
+        self.operation.onnx()
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("a"), Slot::Required("b")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let (a, b) = (given(inputs, 0)?, given(inputs, 1)?);
+        for (n, t) in [a, b].into_iter().enumerate() {
+            if t.dtype != self.element || !t.dtype.is_whole() {
+                return Err(Fault::Input(n, self.element.to_string()));
+            }
+        }
+        let dtype = if self.operation.is_test() { Element::Bool } else { self.element };
+        let known = broadcast_known(a, b, |a, b| self.operation.whole(self.element, a, b));
+        Ok(vec![broadcast_type(inputs, dtype)?.with_known(known)])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        if let (Data::Ints(a), Data::Ints(b)) = (call.data(0), call.data(1)) {
+            return Ok(one(broadcast_ints(self.operation.onnx(), [a, b], |v| self.apply(v))?));
+        }
+        let Some((operation, swapped)) = self.operation.operation() else {
+            let (a, b) = (call.ints(0)?, call.ints(1)?);
+            return Ok(one(broadcast_ints(self.operation.onnx(), [&a, &b], |v| self.apply(v))?));
+        };
+        let operation = if self.operation == Binary::Div { Operation::Quotient } else { operation };
+        let (a, b) = (call.floats(0)?, call.floats(1)?);
+        let out = if swapped { b.binary(&a, operation) } else { a.binary(&b, operation) }?;
+        let wraps = matches!(self.operation, Binary::Add | Binary::Sub | Binary::Mul | Binary::Pow);
+        Ok(one(match self.element {
+            Element::Int(int) if wraps && int.bits() < 32 => out.map(int.function())?,
+            _ => out,
         }))
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (a, b) = (array(inputs, 0), array(inputs, 1));
-        let rank = a.dims.len().max(b.dims.len());
-        let dim = |x: &Array, n: usize| (n + x.dims.len()).checked_sub(rank).map_or(1, |n| x.dims[n]);
-        let dims: Vec<usize> = (0..rank).map(|n| dim(a, n).max(dim(b, n))).collect();
-        vec![Some(Array::from_fn(&dims, |i| match self {
-            Self::Add => a.at(i) + b.at(i),
-            Self::Sub => a.at(i) - b.at(i),
-            Self::Mul => a.at(i) * b.at(i),
-            Self::Div => a.at(i) / b.at(i),
-        }))]
+        let whole = |a: f64, b: f64| self.operation.whole(self.element, a as i64, b as i64);
+        vec![Some(broadcast_arrays(&[a, b], |at| whole(at(0), at(1)).map_or(f64::NAN, |v| v as f64)))]
     }
     fn as_any(&self) -> &dyn Any {
         self

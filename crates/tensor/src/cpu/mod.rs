@@ -1,5 +1,6 @@
 //! Memory and helpers of the CPU device.
 
+pub(crate) mod functions;
 #[expect(unsafe_code, reason = "the GEMM crate takes pointers, and NEON widens f16 by an instruction")]
 pub mod simd;
 pub mod threads;

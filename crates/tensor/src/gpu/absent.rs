@@ -7,6 +7,7 @@ use crate::ops::{Axis, Broadcast, Operation, Span};
 use crate::{
     Activation, AdapterSummary, DType, Error, Extreme, MatmulOptions, Reduction, Result, SampleOptions, Scatter, Shape,
     Take, Tensor, Update,
+    Activation, AdapterSummary, DType, Error, Function, MatmulOptions, Reduction, Result, SampleOptions, Shape, Tensor,
 };
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -59,10 +60,11 @@ never! {
     pub(crate) fn buffer(&self, u64, &'static str) -> Result<Arc<GpuBuffer>>;
     pub(crate) fn upload(&self, &[u8], &'static str) -> Result<Arc<GpuBuffer>>;
     pub(crate) fn fill(&self, Shape, f32, DType) -> Result<Tensor>;
-    pub(crate) fn binary(&self, [&Tensor; 2], Operation, &Broadcast) -> Result<Tensor>;
+    pub(crate) fn binary(&self, [&Tensor; 2], Operation, &Broadcast<2>) -> Result<Tensor>;
     pub(crate) fn assemble(&self, Shape, &[&Tensor], impl Iterator<Item = Span>, &'static str) -> Result<Tensor>;
     pub(crate) fn copy_into(&self, &Tensor, &Tensor, &Span) -> Result<()>;
     pub(crate) fn cumulate(&self, &Tensor, &Axis, bool, bool) -> Result<Tensor>;
+    pub(crate) fn function(&self, &Tensor, Function) -> Result<Tensor>;
     pub(crate) fn gather(&self, &Tensor, &Tensor, Shape) -> Result<Tensor>;
     pub(crate) fn layer_norm(&self, &Tensor, &Tensor, f32) -> Result<Tensor>;
     pub(crate) fn mask(&self, &Tensor, f32, Shape, usize) -> Result<Tensor>;
@@ -73,6 +75,7 @@ never! {
     pub(crate) fn argmax(&self, &Tensor, &Axis, Extreme) -> Result<Tensor>;
     pub(crate) fn sample(&self, &Tensor, &SampleOptions, usize) -> Result<Tensor>;
     pub(crate) fn scatter(&self, &Tensor, &Tensor, &Tensor, &Scatter, Update) -> Result<()>;
+    pub(crate) fn select(&self, [&Tensor; 3], &Broadcast<3>) -> Result<Tensor>;
     pub(crate) fn softmax(&self, &Tensor) -> Result<Tensor>;
     pub(crate) fn take(&self, &Tensor, &Tensor, &Take, f32) -> Result<Tensor>;
     pub(crate) fn top_k(&self, &Tensor, Shape, usize, bool) -> Result<(Tensor, Tensor)>;

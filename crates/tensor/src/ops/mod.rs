@@ -2,8 +2,10 @@
 //! same name in `gpu/ops`.
 
 mod binary;
+mod broadcast;
 mod copy;
 mod cumulate;
+mod function;
 mod gather;
 mod layer_norm;
 mod mask;
@@ -12,13 +14,16 @@ pub(crate) mod peak;
 mod reduce;
 mod sample;
 mod scatter;
+mod select;
 mod softmax;
 mod take;
 mod top_k;
 mod unary;
 
-pub(crate) use binary::{Broadcast, Operation};
+pub use binary::Operation;
+pub(crate) use broadcast::Broadcast;
 pub use copy::{Span, concat};
+pub use function::Function;
 pub use matmul::MatmulOptions;
 pub(crate) use reduce::Axis;
 pub use reduce::{Extreme, Reduction};

@@ -7,8 +7,8 @@ use crate::{Result, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    pub(crate) fn binary(&self, [a, b]: [&Tensor; 2], op: Operation, common: &Broadcast) -> Result<Tensor> {
-        let Broadcast { shape, left, right } = common;
+    pub(crate) fn binary(&self, [a, b]: [&Tensor; 2], op: Operation, common: &Broadcast<2>) -> Result<Tensor> {
+        let Broadcast { shape, strides: [left, right] } = common;
         let out = Tensor::gpu_uninit(self, *shape, a.dtype(), op.name())?;
         let pipeline = self.pipeline(&Variant::binary(a.dtype().element(), op as u32))?;
         let (groups, groups_x) = self.elementwise_groups(shape.count());
