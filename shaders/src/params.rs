@@ -42,11 +42,11 @@ params! {
     }
     /// Parameters of `binary.wgsl`.
     Binary { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
-    /// `select.wgsl`
+    /// Parameters of `select.wgsl`.
     Select { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
-    /// `copy.wgsl`
+    /// Parameters of `copy.wgsl`.
     Copy { count: u32, groups_x: u32, source_offset: u32, target_offset: u32, dims: [[u32; 4]; 6] }
-    /// `unary.wgsl` and `function.wgsl`
+    /// Parameters of `unary.wgsl` and `function.wgsl`.
     Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
     /// Parameters of `softmax.wgsl`.
     Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }

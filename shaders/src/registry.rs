@@ -36,7 +36,7 @@ registry! {
     Fill = "fill",
     /// Elementwise functions that are not activations.
     Function = "function",
-    /// Rows of a table by id.
+    /// Selects rows of a table by id.
     Gather = "gather",
     /// A whole sequence of a cell with layer normalization or a projection.
     GeneralScan = "general_scan",
@@ -116,6 +116,7 @@ snippets!(
     "h_tile",
     "index",
     "joined",
+    "logarithm",
     "minimal_cell",
     "nan",
     "product",

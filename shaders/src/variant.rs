@@ -633,7 +633,7 @@ impl Variant {
     /// Functions of [`Self::function`].
     pub const FUNCTIONS: u32 = 38;
 
-    /// `binary.wgsl`; the operations are numbered in its text.
+    /// Variant of `binary.wgsl`; the operations are numbered in its text.
     pub fn binary(element: Element, operation: u32) -> Self {
         Self::elementwise(Shader::Binary, element).and("OPERATION", operation)
     }
@@ -648,12 +648,12 @@ impl Variant {
         Self::elementwise(Shader::Fill, element)
     }
 
-    /// `function.wgsl`; the functions are numbered in its text, their parameters are those of a dispatch.
+    /// Variant of `function.wgsl`; the functions are numbered in its text, their parameters are those of a dispatch.
     pub fn function(element: Element, function: u32) -> Self {
         Self::elementwise(Shader::Function, element).and("FUNCTION", function)
     }
 
-    /// `gather.wgsl`
+    /// Variant of `gather.wgsl`.
     pub fn gather(element: Element) -> Self {
         Self::elementwise(Shader::Gather, element)
     }
@@ -708,11 +708,12 @@ impl Variant {
 
     /// Variant of `softmax.wgsl`.
     /// `select.wgsl`
+    /// Variant of `select.wgsl`.
     pub fn select() -> Self {
         Self::elementwise(Shader::Select, Element::F32)
     }
 
-    /// `softmax.wgsl`
+    /// Variant of `softmax.wgsl`.
     pub fn softmax(element: Element) -> Self {
         let defines = Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias());
         Self::fixed(Shader::Softmax, defines)

@@ -1,6 +1,7 @@
 // out = x OP y with broadcasting: a dimension of size 1 has stride 0. OPERATION is the place of an `Operation` of the
 // host.
 #import elements
+#import logarithm
 #import nan
 
 struct Params {
@@ -59,7 +60,7 @@ fn power(a: f32, b: f32) -> f32 {
     if a < 0.0 && !whole { return nan_of(a); }
     if b == 0.5 { return sqrt(t); }
     if is_infinite(b) { return select(0.0, infinity_of(1.0), (t > 1.0) == (b > 0.0)); }
-    return sign * exp2(b * log2(t));
+    return sign * exp2(b * binary_logarithm(t));
 }
 
 fn is_infinite(x: f32) -> bool {
@@ -79,10 +80,28 @@ fn quotient(a: f32, b: f32) -> f32 {
     return select(q, -q, (a < 0.0) != (b < 0.0));
 }
 
+// Exact wherever a / b is finite: b goes into a 8 bits of the quotient at a time, so that no product or difference is
+// rounded.
 fn remainder(a: f32, b: f32) -> f32 {
     if !are_numbers(a, b) || b == 0.0 || is_infinite(a) { return nan_of(a); }
-    if is_infinite(b) || abs(a) < abs(b) { return a; }
-    return a - quotient(a, b) * b;
+    let size = abs(b);
+    if is_infinite(b) || abs(a) < size { return a; }
+    let high = bitcast<f32>(bitcast<u32>(size) & 0xfffffe00u);
+    let low = size - high;
+    var left = abs(a);
+#unroll k 16
+    {
+        let scale = bitcast<f32>((247u - 8u * $k) << 23u);
+        let part = scale * size;
+        let q = floor(left / part);
+        if q > 0.0 {
+            left = (left - q * high * scale) - q * low * scale;
+            if left < 0.0 { left += part; }
+            if left >= part { left -= part; }
+        }
+    }
+#end
+    return select(left, -left, a < 0.0);
 }
 
 fn modulo(a: f32, b: f32) -> f32 {

@@ -2,6 +2,7 @@
 // leaves a function's error open, or bounds it by more than a few units in the last place, it is computed here.
 #import activations
 #import elements
+#import logarithm
 #import nan
 
 struct Params {
@@ -35,7 +36,7 @@ fn logarithm(x: f32) -> f32 {
     if x == 0.0 { return infinity_of(-1.0); }
     if x < 0.0 { return nan_of(x); }
     if is_infinite(x) { return x; }
-    return log(x);
+    return natural_logarithm(x);
 }
 
 // ln(1 + x) for x > -1, near 0 by a series.
@@ -102,14 +103,14 @@ fn arc_tangent(x: f32) -> f32 {
 fn arc_hyperbolic_sine(x: f32) -> f32 {
     let a = abs(x);
     if is_infinite(x) { return x; }
-    if a > 1e9 { return signed(log(a) + 0.69314718056, x); }
+    if a > 1e9 { return signed(natural_logarithm(a) + 0.69314718056, x); }
     return signed(log_1p(a + a * a / (1.0 + sqrt(a * a + 1.0))), x);
 }
 
 fn arc_hyperbolic_cosine(x: f32) -> f32 {
     if x < 1.0 { return nan_of(x); }
     if is_infinite(x) { return x; }
-    if x > 1e9 { return log(x) + 0.69314718056; }
+    if x > 1e9 { return natural_logarithm(x) + 0.69314718056; }
     let t = x - 1.0;
     return log_1p(t + sqrt(t * (t + 2.0)));
 }
@@ -251,7 +252,7 @@ fn mapped(x: f32) -> f32 {
         case 25u: { let v = sine_cosine(x); return v.x / v.y; }
         case 26u: { return select(p.alpha * exp_m1(x / p.alpha), x, x >= 0.0); }
         case 27u: { return p.beta * select(p.alpha * exp_m1(min(x, 0.0)), x, x > 0.0); }
-        case 28u: { return x * clamp(x * 0.16666666667 + 0.5, 0.0, 1.0); }
+        case 28u: { return x * (clamp(x + 3.0, 0.0, 6.0) * 0.16666666667); }
         case 29u: { return 0.5 * x * (1.0 + error_function(x * 0.70710678119)); }
         case 30u: { return 0.5 * x * (1.0 + safe_tanh(0.79788456080 * (x + 0.044715 * x * x * x))); }
         case 31u: { return mish(x); }

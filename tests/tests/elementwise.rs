@@ -96,6 +96,7 @@ fn functions_are_their_truth() {
     ]);
     let x = numbers();
     let array = Array::new(&[x.len()], wide(&x));
+    let mut wrong = Vec::new();
     for device in devices() {
         let tensor = Tensor::from_f32(&x, &[x.len()], &device).unwrap();
         for &f in &all {
@@ -104,6 +105,9 @@ fn functions_are_their_truth() {
             let want = map(f).reference(&[Some(&array)]).remove(0).unwrap();
             for ((&x, &got), &want) in x.iter().zip(&got).zip(&want.data) {
                 let ulps = match f {
+                    // Of e^x that is no normal number nothing may be left.
+                    _ if want.abs() < 1e-36 && got.abs() < 1e-36 => continue,
+                    Function::Celu { alpha } if alpha < 0.0 => 4.0 + f64::from(x.abs().min(100.0)),
                     // Beyond, GPUs use what their drivers have.
                     Function::Sin | Function::Cos | Function::Tan if device != Device::Cpu && x.abs() > 8192.0 => {
                         continue;
@@ -128,10 +132,13 @@ fn functions_are_their_truth() {
                     }
                     _ => 4.0,
                 };
-                assert!(close(got, want, ulps), "{f:?} of {x} is {got}, expected {want}, on {device}");
+                if !close(got, want, ulps) {
+                    wrong.push(format!("{f:?} of {x} is {got}, expected {want}, on {device}"));
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(400)].join("\n"));
 }
 
 #[test]
@@ -171,6 +178,7 @@ fn functions_of_two_numbers_are_their_truth() {
         .collect();
     let n = some.len();
     let (left, right) = (Array::new(&[n, 1], wide(&some)), Array::new(&[n], wide(&some)));
+    let mut wrong = Vec::new();
     for device in devices() {
         let a = Tensor::from_f32(&some, &[n, 1], &device).unwrap();
         let b = Tensor::from_f32(&some, &[n], &device).unwrap();
@@ -182,25 +190,24 @@ fn functions_of_two_numbers_are_their_truth() {
                 let (x, y) = (some[e / n], some[e % n]);
                 let quotient = (x / y).abs();
                 let ulps = match operation {
-                    Operation::Remainder | Operation::Modulo if device != Device::Cpu && quotient > 1e6 => continue,
-                    // What is left is as exact as the operands.
-                    Operation::Remainder | Operation::Modulo
-                        if (f64::from(got) - want).abs() <= 4e-7 * f64::from(x.abs().max(y.abs())) =>
-                    {
+                    Operation::Remainder | Operation::Modulo if device != Device::Cpu && quotient.is_infinite() => {
                         continue;
                     }
+                    // Of a remainder of the other sign b is added.
+                    Operation::Modulo if (f64::from(got) - want).abs() <= 1.2e-7 * f64::from(y.abs()) => continue,
+                    Operation::Remainder => 0.0,
                     // The error of the exponent, of which e is a power.
                     Operation::Pow => 16.0 + 4.0 * f64::from((x.abs().log2() * y).abs().min(200.0)),
                     _ => 4.0,
                 };
                 let overflows = want.abs() > f64::from(f32::MAX) && got.is_infinite() && (got < 0.0) == (want < 0.0);
-                assert!(
-                    overflows || close(got, want, ulps),
-                    "{binary:?} of {x} and {y} is {got}, expected {want}, on {device}"
-                );
+                if !(overflows || close(got, want, ulps)) {
+                    wrong.push(format!("{binary:?} of {x} and {y} is {got}, expected {want}, on {device}"));
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(400)].join("\n"));
 }
 
 /// Powers that the CPU has a faster way for are what the others are.

@@ -9,6 +9,7 @@ use recurve_tensor::Function;
 
 /// What elements become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// f32
     F32,
@@ -127,7 +128,7 @@ impl Operator for Cast {
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let x = array(inputs, 0);
         let f = |&v: &f64| match (self.from.is_whole(), self.to) {
-            (_, Target::F32) => v,
+            (_, Target::F32) => f64::from(v as f32),
             (true, Target::Int(_) | Target::Bool) => self.whole(v as i64).map_or(f64::NAN, |v| v as f64),
             _ => self.function().map_or(v, |f| real(f, v)),
         };

@@ -7,6 +7,7 @@ use pulp::{Simd, WithSimd};
 
 /// A function of two numbers a and b. What says whether something holds gives 1 or 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Operation {
     /// `a + b`
     Add,
@@ -40,8 +41,8 @@ pub enum Operation {
     Xor,
     /// What is left of a after whole multiples of b, of b's sign: `a - ⌊a / b⌋ b`.
     Modulo,
-    /// What is left of a after whole multiples of b, of a's sign, as C's `fmod`. On GPUs it is exact where the
-    /// quotient is below 2^24.
+    /// What is left of a after whole multiples of b, of a's sign, as C's `fmod`. It is exact; on GPUs where `a / b` is
+    /// finite.
     Remainder,
     /// `a / b` without its fraction, of whole numbers.
     Quotient,

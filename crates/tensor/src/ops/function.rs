@@ -8,6 +8,7 @@ use pulp::{Simd, WithSimd};
 
 /// A function of one number x. What says whether something holds gives 1 or 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Function {
     /// x: U32 as f32.
     Identity,
@@ -233,7 +234,94 @@ impl Function {
             Self::Identity => out.copy_from_slice(x),
             Self::Abs => each!(1, f32::abs),
             Self::Acos => each!(SLOW, f32::acos),
-            Self::Acosh => each!(SLOW, f32::acosh),
+            Self::Acosh => each!(SLOW, acosh),
+            Self::Asin => each!(SLOW, f32::asin),
+            Self::Asinh => each!(SLOW, f32::asinh),
+            Self::Atan => each!(SLOW, f32::atan),
+            Self::Atanh => each!(SLOW, f32::atanh),
+            Self::Ceil => each!(1, f32::ceil),
+            Self::Cos => each!(SLOW, f32::cos),
+            Self::Cosh => each!(SLOW, f32::cosh),
+            Self::Erf => vectors!(functions::Vectors::Erf),
+            Self::Exp => vectors!(functions::Vectors::Exp),
+            Self::Floor => each!(1, f32::floor),
+            Self::IsInf { negative, positive } => {
+                each!(1, |v: f32| { as_float(negative && v == f32::NEG_INFINITY || positive && v == f32::INFINITY) })
+            }
+            Self::IsNan => each!(1, |v: f32| as_float(v.is_nan())),
+            Self::Log => each!(SLOW, f32::ln),
+            Self::Neg => each!(1, |v: f32| -v),
+            Self::Not => each!(1, |v| as_float(v == 0.0)),
+            Self::Reciprocal => each!(1, |v| 1.0 / v),
+            Self::Round => each!(1, f32::round_ties_even),
+            Self::Sign => each!(1, |v: f32| if v > 0.0 {
+                1.0
+            } else if v < 0.0 {
+                -1.0
+            } else {
+                // 0, or NaN.
+                v + 0.0
+            }),
+            Self::Sin => each!(SLOW, f32::sin),
+            Self::Sinh => each!(SLOW, f32::sinh),
+            Self::Sqrt => each!(1, f32::sqrt),
+            Self::Tan => each!(SLOW, f32::tan),
+            Self::Celu { alpha } => {
+                vectors!(functions::Vectors::ExpBelow { inner: 1.0 / alpha, below: alpha, above: 1.0 })
+            }
+            Self::Selu { alpha, gamma } => {
+                vectors!(functions::Vectors::ExpBelow { inner: 1.0, below: gamma * alpha, above: gamma });
+            }
+            Self::HardSwish => each!(1, |v: f32| {
+                let h = v + 3.0;
+                let h = if h < 0.0 { 0.0 } else { h };
+                v * (if h > 6.0 { 6.0 } else { h } * (1.0 / 6.0))
+            }),
+            Self::Gelu => 29,
+            Self::GeluTanh => 30,
+            Self::Mish => 31,
+            Self::Swish { .. } => 32,
+            Self::Clip { .. } => 33,
+            Self::Whole { .. } => 34,
+            Self::NonZero => 35,
+            Self::RoundF16 => 36,
+            Self::RoundBf16 => 37,
+        }
+    }
+
+    /// Its parameters; zero where it has none.
+    pub const fn parameters(self) -> [f32; 2] {
+        match self {
+            Self::IsInf { negative, positive } => [negative as u8 as f32, positive as u8 as f32],
+            Self::Celu { alpha } | Self::Swish { alpha } => [alpha, 0.0],
+            Self::Selu { alpha, gamma } => [alpha, gamma],
+            Self::Clip { low, high } => [low, high],
+            Self::Whole { bits, signed } => [bits as f32, signed as u8 as f32],
+            _ => [0.0, 0.0],
+        }
+    }
+
+    fn apply(self, x: &[f32], out: &mut [f32]) {
+        let as_float = |holds: bool| f32::from(u8::from(holds));
+        macro_rules! each {
+            ($cost:expr, $f:expr) => {
+                in_parts(out, $cost, |start, out| {
+                    simd_arch().dispatch(Scalar { x: &x[start..start + out.len()], out, f: $f });
+                })
+            };
+        }
+        macro_rules! vectors {
+            ($f:expr) => {
+                in_parts(out, SLOW / 2, |start, out| {
+                    functions::map($f, &x[start..start + out.len()], out);
+                })
+            };
+        }
+        match self {
+            Self::Identity => out.copy_from_slice(x),
+            Self::Abs => each!(1, f32::abs),
+            Self::Acos => each!(SLOW, f32::acos),
+            Self::Acosh => each!(SLOW, acosh),
             Self::Asin => each!(SLOW, f32::asin),
             Self::Asinh => each!(SLOW, f32::asinh),
             Self::Atan => each!(SLOW, f32::atan),
@@ -298,6 +386,18 @@ impl Function {
             Self::RoundF16 => each!(4, |v| f16::from_f32(v).to_f32()),
             Self::RoundBf16 => each!(4, |v| bf16::from_f32(v).to_f32()),
         }
+    }
+}
+
+/// As exact near 1, where the standard library's is not.
+fn acosh(x: f32) -> f32 {
+    let t = x - 1.0;
+    if x < 1.0 {
+        f32::NAN
+    } else if x > 1e9 {
+        x.ln() + core::f32::consts::LN_2
+    } else {
+        (t + (t * (t + 2.0)).sqrt()).ln_1p()
     }
 }
 

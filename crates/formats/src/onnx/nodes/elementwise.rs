@@ -265,32 +265,40 @@ fn number(cx: &Context<'_>, id: ValueId) -> Option<f32> {
 fn clip(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered {
     let x = cx.input(node, 0)?;
     let element = cx.kind(x).dtype;
+    // What is left out is the least and the largest finite number: infinities are cut too.
     if node.opset < 11 {
-        let low = node.float("min")?.unwrap_or(f32::NEG_INFINITY);
-        let high = node.float("max")?.unwrap_or(f32::INFINITY);
+        let low = node.float("min")?.unwrap_or(f32::MIN);
+        let high = node.float("max")?.unwrap_or(f32::MAX);
         return cx.outputs(node, Map { function: Function::Clip { low, high }, element }, &[Some(x)]);
     }
     let (low, high) = (cx.optional(node, 1)?, cx.optional(node, 2)?);
+    if let Element::Int(int) = element {
+        let (least, largest) = match int {
+            Int::U64 => (0, -1),
+            _ => int.range(),
+        };
+        let mut end = |id: Option<ValueId>, open: i64| match id {
+            Some(id) => Ok(id),
+            None => cx.constant(&[], Constant::Int(int, [open].into())),
+        };
+        let (low, high) = (end(low, least)?, end(high, largest)?);
+        return clip_between(cx, node, x, low, high);
+    }
     let fixed = |id: Option<ValueId>, open: f32| match id {
         None => Some(open),
-        Some(id) => number(cx, id),
+        Some(id) => number(cx, id).filter(|v| !v.is_nan()),
     };
-    if let (true, Some(low), Some(high)) =
-        (element.is_float(), fixed(low, f32::NEG_INFINITY), fixed(high, f32::INFINITY))
-        && !low.is_nan()
-        && !high.is_nan()
-    {
+    if let (Some(low), Some(high)) = (fixed(low, f32::MIN), fixed(high, f32::MAX)) {
         return cx.outputs(node, Map { function: Function::Clip { low, high }, element }, &[Some(x)]);
     }
-    match (low, high) {
-        (None, None) => cx.outputs(node, ops::Identity, &[Some(x)]),
-        (Some(_), None) => combined(cx, node, Binary::Max, [Some(x), low], true).map(drop),
-        (None, Some(_)) => combined(cx, node, Binary::Min, [Some(x), high], true).map(drop),
-        (Some(_), Some(_)) => {
-            let y = combined(cx, node, Binary::Max, [Some(x), low], false)?;
-            combined(cx, node, Binary::Min, [y, high], true).map(drop)
-        }
-    }
+    let low = low.map_or_else(|| cx.float(f32::MIN), Ok)?;
+    let high = high.map_or_else(|| cx.float(f32::MAX), Ok)?;
+    clip_between(cx, node, x, low, high)
+}
+
+fn clip_between(cx: &mut Context<'_>, node: &Node<'_>, x: ValueId, low: ValueId, high: ValueId) -> Lowered {
+    let y = combined(cx, node, Binary::Max, [Some(x), Some(low)], false)?;
+    combined(cx, node, Binary::Min, [y, Some(high)], true).map(drop)
 }
 
 fn data_type(number: i64) -> Lowered<DataType> {
@@ -527,6 +535,8 @@ fn dynamic_quantize(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered {
     let empty = cx.emit(node, Map { function: Function::Not, element: Element::F32 }, &[Some(range)])?;
     let one = cx.float(1.0)?;
     let scale = cx.emit(node, ops::Where, &[Some(empty), Some(one), Some(scale)])?;
+    // The scale that is given is an f32, and by that one the elements are divided.
+    let scale = cx.emit(node, Cast { from: Element::F32, to: Target::F32 }, &[Some(scale)])?;
     let mut zero = cx.emit(node, Binary::Div, &[low, Some(scale)])?;
     for function in [Function::Neg, Function::Clip { low: 0.0, high: 255.0 }, Function::Round] {
         zero = cx.emit(node, Map { function, element: Element::F32 }, &[Some(zero)])?;
