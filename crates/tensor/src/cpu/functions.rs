@@ -50,7 +50,7 @@ fn apply<S: Simd>(s: S, f: Vectors, x: S::f32s) -> S::f32s {
         Vectors::Erf => erf(s, x),
         Vectors::Exp => exp(s, x),
         Vectors::ExpBelow { inner, below, above } => {
-            let low = s.mul_f32s(c(below), s.sub_f32s(exp(s, s.mul_f32s(c(inner), x)), c(1.0)));
+            let low = s.mul_f32s(c(below), exp_m1(s, s.mul_f32s(c(inner), x)));
             s.select_f32s(s.greater_than_f32s(x, c(0.0)), s.mul_f32s(c(above), x), low)
         }
         Vectors::Gelu => {
@@ -70,6 +70,19 @@ fn apply<S: Simd>(s: S, f: Vectors, x: S::f32s) -> S::f32s {
         }
         Vectors::Swish { alpha } => s.mul_f32s(x, sigmoid(s, s.mul_f32s(c(alpha), x))),
     }
+}
+
+/// `e^x - 1`, near zero by its series.
+#[inline(always)]
+fn exp_m1<S: Simd>(s: S, x: S::f32s) -> S::f32s {
+    let c = |v: f32| s.splat_f32s(v);
+    let p = s.mul_add_f32s(c(1.0 / 5040.0), x, c(1.0 / 720.0));
+    let p = s.mul_add_f32s(p, x, c(1.0 / 120.0));
+    let p = s.mul_add_f32s(p, x, c(1.0 / 24.0));
+    let p = s.mul_add_f32s(p, x, c(1.0 / 6.0));
+    let p = s.mul_add_f32s(p, x, c(0.5));
+    let near = s.mul_add_f32s(s.mul_f32s(p, x), x, x);
+    s.select_f32s(s.less_than_f32s(s.abs_f32s(x), c(0.5)), near, s.sub_f32s(exp(s, x), c(1.0)))
 }
 
 /// The error function, relative error below 2e-7: near zero a polynomial in x², else `1 - e^p` with a polynomial p
