@@ -6,9 +6,7 @@
 
 use crate::params::{
     Binary, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Scatter,
-    Softmax, Take, TopK, Unary,
-    Binary, Copy, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Select, Softmax,
-    Unary,
+    Select, Softmax, Take, TopK, Unary,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;

@@ -157,9 +157,7 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Softmax => params::Softmax::FIELDS,
             Shader::Take => params::Take::FIELDS,
             Shader::TopK => params::TopK::FIELDS,
-            Shader::Unary => params::Unary::FIELDS,
             Shader::Select => params::Select::FIELDS,
-            Shader::Softmax => params::Softmax::FIELDS,
             Shader::Function | Shader::Unary => params::Unary::FIELDS,
             Shader::GeneralScan
             | Shader::GeneralStep

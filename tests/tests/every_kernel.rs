@@ -8,8 +8,8 @@ use recurve::{
 };
 use recurve_reference as reference;
 use recurve_shaders::{Fused, SHADERS, Shader};
-use recurve_tensor::{Indices, Scatter, Take, Update};
 use recurve_tensor::Function;
+use recurve_tensor::{Indices, Scatter, Take, Update};
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::{Case, Random, gpu, wide};
 
@@ -131,6 +131,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             want.chunks_exact_mut(70).for_each(|row| row.sort_by(|a, b| b.total_cmp(a)));
             let best: Vec<f64> = want.chunks_exact(70).flat_map(|row| row[..3].to_vec()).collect();
             near(a.top_k(3, true).unwrap().0, &best)
+        }
         Shader::Select => {
             let condition = t(&[1.0, 0.0, 0.0, -2.0, f32::NAN], &[5, 1]);
             let zero = t(&[0.0], &[]);

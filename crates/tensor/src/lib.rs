@@ -32,8 +32,9 @@ pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
-pub use ops::{Extreme, Indices, MatmulOptions, Reduction, SampleOptions, Scatter, Take, Update, concat};
-pub use ops::{Function, MatmulOptions, Operation, Reduction, SampleOptions, concat};
+pub use ops::{
+    Extreme, Function, Indices, MatmulOptions, Operation, Reduction, SampleOptions, Scatter, Take, Update, concat,
+};
 pub use recurve_vocabulary::Activation;
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;

@@ -5,9 +5,8 @@ pub(crate) use crate::cpu::ready as block_on;
 
 use crate::ops::{Axis, Broadcast, Operation, Span};
 use crate::{
-    Activation, AdapterSummary, DType, Error, Extreme, MatmulOptions, Reduction, Result, SampleOptions, Scatter, Shape,
-    Take, Tensor, Update,
-    Activation, AdapterSummary, DType, Error, Function, MatmulOptions, Reduction, Result, SampleOptions, Shape, Tensor,
+    Activation, AdapterSummary, DType, Error, Extreme, Function, MatmulOptions, Reduction, Result, SampleOptions,
+    Scatter, Shape, Take, Tensor, Update,
 };
 use core::convert::Infallible;
 use std::sync::Arc;
