@@ -1,16 +1,37 @@
 //! ONNX's node tests: a folder a case, with `model.onnx` and `test_data_set_0/{input,output}_N.pb`.
 
 use crate::onnx::{CaseError, caught};
-use recurve::{Device, Error, HostArray, OnnxModel, read_tensor};
+use flate2::read::GzDecoder;
+use prost::Message;
+use recurve::{Device, Error, HostArray, HostData, OnnxModel, read_tensor, tensor_from_bytes};
 use recurve_graph::Array;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A case: a model, what goes in and what must come out.
 #[derive(Clone, Debug)]
 pub struct NodeTest {
-    model: PathBuf,
+    model: Vec<u8>,
     inputs: Vec<HostArray>,
     outputs: Vec<HostArray>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Cases {
+    #[prost(message, repeated, tag = "1")]
+    cases: Vec<Case>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Case {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    model: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    inputs: Vec<Vec<u8>>,
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    outputs: Vec<Vec<u8>>,
 }
 
 /// How far a value may be from the one expected, relative and absolute. The cases' own numbers are those of float32
@@ -40,7 +61,38 @@ impl NodeTest {
             let files = (0..).map(|n| folder.join(format!("test_data_set_0/{kind}_{n}.pb"))).take_while(|p| p.exists());
             files.map(|p| read_tensor(&p).map_err(|e| CaseError::Refused(e.to_string()))).collect::<Result<Vec<_>, _>>()
         };
-        Ok(Self { model: folder.join("model.onnx"), inputs: all("input")?, outputs: all("output")? })
+        let model = std::fs::read(folder.join("model.onnx")).map_err(|e| CaseError::Failed(e.to_string()))?;
+        Ok(Self { model, inputs: all("input")?, outputs: all("output")? })
+    }
+
+    /// The cases of `fixtures/onnx_nodes.bin.gz`, by name.
+    ///
+    /// # Panics
+    /// If the file is damaged.
+    pub fn fixtures() -> Vec<(String, Self)> {
+        let packed = include_bytes!("../fixtures/onnx_nodes.bin.gz");
+        let mut bytes = Vec::new();
+        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("a gzip file");
+        let read = |all: Vec<Vec<u8>>| -> Vec<HostArray> {
+            all.into_iter().map(|b| tensor_from_bytes(b).expect("a tensor of the fixture")).collect()
+        };
+        let cases = Cases::decode(&*bytes).expect("the message of the fixture").cases.into_iter();
+        cases.map(|c| (c.name, Self { model: c.model, inputs: read(c.inputs), outputs: read(c.outputs) })).collect()
+    }
+
+    /// The case with another output, for controls: a changed element, NaN, or another shape.
+    ///
+    /// # Panics
+    /// If its first output is not of floats.
+    #[must_use]
+    pub fn spoiled(mut self, change: usize) -> Self {
+        let HostData::Float(v) = &mut self.outputs[0].data else { panic!("no floats") };
+        match change {
+            0 => v[0] += 1e-3,
+            1 => v[0] = f32::NAN,
+            _ => self.outputs[0].shape.insert(0, 1),
+        }
+        self
     }
 
     /// Runs it on a device; the worst error beside what is allowed, as a share of it. Never panics.
@@ -50,7 +102,7 @@ impl NodeTest {
     /// values or panicked.
     pub fn run(&self, device: &Device) -> Result<f64, CaseError> {
         caught(|| {
-            let model = OnnxModel::open(&self.model, device).map_err(|e| match e {
+            let model = OnnxModel::from_bytes(self.model.clone(), device).map_err(|e| match e {
                 Error::Onnx { problems, .. } => {
                     let all: Vec<_> = problems.iter().map(|p| format!("{} {}", p.operator, p.message)).collect();
                     CaseError::Refused(all.join("; "))
@@ -70,7 +122,8 @@ impl NodeTest {
     /// As [`Self::run`].
     pub fn reference(&self) -> Result<f64, CaseError> {
         caught(|| {
-            let model = OnnxModel::open(&self.model, &Device::Cpu).map_err(|e| CaseError::Refused(e.to_string()))?;
+            let model = OnnxModel::from_bytes(self.model.clone(), &Device::Cpu)
+                .map_err(|e| CaseError::Refused(e.to_string()))?;
             let inputs: Vec<_> = self.inputs.iter().map(|a| Some(Array::new(&a.shape, a.to_f64()))).collect();
             let graph = model.graph();
             let all = graph.reference(&inputs, |_| None).map_err(|e| CaseError::Refused(e.to_string()))?;

@@ -67,7 +67,14 @@ fn main() -> ExitCode {
         Command::Bench(a) => bench::run(&a),
     });
     outcome.unwrap_or_else(|e| {
-        terminal::complain(format_args!("error: {e}"));
+        match e.downcast_ref() {
+            // All of them, each with what it is about.
+            Some(recurve::Error::Onnx { path, problems, .. }) => {
+                terminal::complain(format_args!("error: {}: this ONNX file cannot be run:", path.display()));
+                problems.iter().for_each(|p| terminal::complain(format_args!("  {p}")));
+            }
+            _ => terminal::complain(format_args!("error: {e}")),
+        }
         ExitCode::from(BAD_INPUT)
     })
 }

@@ -79,7 +79,7 @@ pub enum Error {
         message: String,
     },
     /// Parts of an ONNX file that cannot be run, all of them.
-    #[error("{path}: this ONNX file cannot be run:{}", list(problems))]
+    #[error("{path}: this ONNX file cannot be run: {}", list(problems))]
     Onnx {
         /// The file.
         path: PathBuf,
@@ -102,12 +102,12 @@ impl From<recurve_tensor::Error> for Error {
     }
 }
 
-/// Problems, a line each, of many of them the first.
+/// Problems, of many of them the first.
 fn list(problems: &[crate::Problem]) -> String {
-    const MOST: usize = 20;
-    let mut text: String = problems.iter().take(MOST).map(|p| format!("\n  {p}")).collect();
-    if let Some(more @ 1..) = problems.len().checked_sub(MOST) {
-        text += &format!("\n  and {more} more");
+    const MOST: usize = 8;
+    let shown: Vec<_> = problems.iter().take(MOST).map(ToString::to_string).collect();
+    match problems.len().checked_sub(MOST) {
+        Some(more @ 1..) => format!("{}; and {more} more", shown.join("; ")),
+        _ => shown.join("; "),
     }
-    text
 }

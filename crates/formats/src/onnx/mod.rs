@@ -10,5 +10,5 @@ mod tensor;
 mod weigh;
 
 pub use import::Problem;
-pub use model::{OnnxModel, OnnxValue, read_tensor};
+pub use model::{OnnxModel, OnnxValue, read_tensor, tensor_from_bytes};
 pub use session::{OnnxSession, StatePair};

@@ -250,8 +250,20 @@ pub(super) fn array(data: &Data, element: Element) -> Result<HostArray> {
 /// # Errors
 /// [`Error::Io`], [`Error::Array`].
 pub fn read_tensor(path: &Path) -> Result<HostArray> {
-    let bad = |message: String| Error::Array { path: path.into(), message };
     let bytes = std::fs::read(path).map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })?;
+    tensor_of(bytes, path)
+}
+
+/// Reads the bytes of a tensor that stands alone.
+///
+/// # Errors
+/// [`Error::Array`].
+pub fn tensor_from_bytes(bytes: Vec<u8>) -> Result<HostArray> {
+    tensor_of(bytes, Path::new(files::MEMORY))
+}
+
+fn tensor_of(bytes: Vec<u8>, path: &Path) -> Result<HostArray> {
+    let bad = |message: String| Error::Array { path: path.into(), message };
     let proto = TensorProto::decode(Bytes::from(bytes)).map_err(|e| bad(e.to_string()))?;
     let (shape, numbers) = super::tensor::constant(&proto, None).map_err(bad)?;
     let data = match numbers {
