@@ -139,6 +139,12 @@ fn casts() {
         assert_eq!(got.to_ints().unwrap().data(), [-56, 127]);
         let got = run(from(int(Int::I64), Target::Bool), &device, &[ints(&[200, 0])]).unwrap();
         assert_eq!(got.to_ints().unwrap().data(), [1, 0]);
+        // Ids stay ids where they can.
+        let ids: Data = Tensor::from_u32(&[16_777_217, 5], &[2], &device).unwrap().into();
+        let got = run(from(int(Int::I64), Target::Int(Int::I32)), &device, std::slice::from_ref(&ids)).unwrap();
+        assert_eq!(got.as_tensor().unwrap().to_vec_u32().unwrap(), [16_777_217, 5]);
+        let got = run(from(int(Int::I64), Target::Int(Int::U8)), &device, &[ids]).unwrap();
+        assert_eq!(got.as_tensor().unwrap().to_vec().unwrap(), [0.0, 5.0], "16777217 is no f32");
         // Whole numbers that a device holds get the range of the new type.
         let held: Data = Tensor::from_f32(&[300.0, -1.0], &[2], &device).unwrap().into();
         let got = run(from(int(Int::I64), Target::Int(Int::U8)), &device, &[held]).unwrap();

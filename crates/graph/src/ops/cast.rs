@@ -65,6 +65,11 @@ impl Cast {
         }
     }
 
+    /// Whether it makes whole numbers of a type that has this one.
+    fn holds(&self, largest: u32) -> bool {
+        matches!(self.to, Target::Int(int) if i64::from(largest) <= int.range().1)
+    }
+
     /// What is done to f32 on a device, if anything.
     fn function(&self) -> Option<Function> {
         match self.to {
@@ -116,6 +121,8 @@ impl Operator for Cast {
                 let y: Vec<f32> = x.data().iter().map(|&v| self.float(v)).collect();
                 Ok(one(Tensor::from_f32(&y, x.dims(), call.device)?))
             }
+            // Ids that the new type holds too stay ids.
+            Data::Tensor(x) if x.dtype() == DType::U32 && self.holds(x.bound()) => Ok(one(x.clone())),
             data => {
                 let x = data.to_f32(call.device)?;
                 Ok(one(match self.function() {

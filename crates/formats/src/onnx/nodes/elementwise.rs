@@ -477,6 +477,8 @@ fn quantized(
     int: Int,
 ) -> Lowered<ValueId> {
     let y = cx.emit(node, Binary::Div, &[Some(x), Some(scale)])?;
+    // The quotient is an f32 before it is rounded: halves of the truth are those of the devices.
+    let y = cx.emit(node, Cast { from: Element::F32, to: Target::F32 }, &[Some(y)])?;
     let mut y = cx.emit(node, Map { function: Function::Round, element: Element::F32 }, &[Some(y)])?;
     if let Some(zero) = zero {
         y = cx.emit(node, Binary::Add, &[Some(y), Some(zero)])?;
