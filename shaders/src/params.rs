@@ -46,6 +46,20 @@ params! {
     Select { count: u32, groups_x: u32, unused0: u32, unused1: u32, dims: [[u32; 4]; 6] }
     /// Parameters of `copy.wgsl`.
     Copy { count: u32, groups_x: u32, source_offset: u32, target_offset: u32, dims: [[u32; 4]; 6] }
+    /// Parameters of `conv.wgsl`.
+    Conv {
+        count: u32, groups_x: u32, base: u32, groups: u32, inputs: u32, outputs: u32, first: u32, terms: u32,
+        sizes: [[u32; 4]; 3], steps: [[u32; 4]; 3],
+    }
+    /// Parameters of `pool.wgsl`.
+    Pool {
+        count: u32, groups_x: u32, planes: u32, options: u32, power: f32, lowest: f32, unused0: u32, unused1: u32,
+        sizes: [[u32; 4]; 3], steps: [[u32; 4]; 3],
+    }
+    /// Parameters of `normalize.wgsl`.
+    Normalize {
+        rows: u32, width: u32, groups_x: u32, channels: u32, inner: u32, epsilon: f32, unused0: u32, unused1: u32,
+    }
     /// Parameters of `unary.wgsl` and `function.wgsl`.
     Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
     /// Parameters of `softmax.wgsl`.

@@ -5,8 +5,8 @@
 //! change to the kernel's arm here.
 
 use crate::params::{
-    Binary, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Peak, Recurrent, Reduce, Sample, Scatter,
-    Select, Softmax, Take, TopK, Unary,
+    Binary, Conv, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Normalize, Peak, Pool, Recurrent,
+    Reduce, Sample, Scatter, Select, Softmax, Take, TopK, Unary,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
@@ -42,6 +42,10 @@ pub struct Bounds {
     transposed: bool,
     /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`.
     argmax: bool,
+    /// CHANNELS of a lane of `conv`.
+    channels: u64,
+    /// HAS_SCALE
+    scale: bool,
     placed: bool,
     whole: bool,
     count: bool,
@@ -103,6 +107,22 @@ fn indexed(axes: &[[u32; 4]; 6], components: u32, end: u64) -> Result<u64, &'sta
     Ok(axes.iter().fold(end, |end, a| end.saturating_add(times([(a[0] - 1).into(), a[1].into()]))))
 }
 
+/// Elements that windows look at, windows, and elements of one, from `(seen, windows, size, stride)` and `(dilation,
+/// before, after)` of three axes.
+fn window_sizes(sizes: &[[u32; 4]; 3], steps: &[[u32; 4]; 3]) -> Result<[u64; 3], &'static str> {
+    for (size, step) in sizes.iter().zip(steps) {
+        positive(*size)?;
+        positive([step[0]])?;
+        let [seen, windows, taps, stride] = size.map(u64::from);
+        let [dilation, before, after, _] = step.map(u64::from);
+        let last = plus([times([windows - 1, stride]), times([taps - 1, dilation])]);
+        if last >= 1 << 31 || seen + before >= 1 << 31 || after >= 1 << 31 {
+            return Err("windows that reach too far");
+        }
+    }
+    Ok([0, 1, 2].map(|n| times(sizes.map(|s| s[n].into()))))
+}
+
 impl Variant {
     /// The constants from which the reach of this variant's dispatches is computed.
     pub fn bounds(&self) -> Bounds {
@@ -147,6 +167,8 @@ impl Variant {
             },
             transposed: self.shader == Shader::Matvec || flag("TRANSPOSED"),
             argmax: flag("ARGMAX"),
+            channels: number("CHANNELS").max(1),
+            scale: flag("HAS_SCALE"),
             placed: flag("PLACED"),
             whole: flag("WHOLE"),
             count: flag("COUNT"),
@@ -219,6 +241,46 @@ impl Bounds {
                 positive(p.dims.map(|d| d[0]))?;
                 let [x, y] = [1, 2].map(|stride| strided(&p.dims, stride, 0));
                 reach([times([x, e]), times([y, e]), u64::from(p.count) * e])
+            }
+            Shader::Conv => {
+                let p: Conv = read(params)?;
+                let batch = p.steps[0][3];
+                positive([batch, p.groups, p.inputs, p.outputs])?;
+                let [seen, windows, taps] = window_sizes(&p.sizes, &p.steps)?;
+                let (from, to) = if self.transposed { (windows, seen) } else { (seen, windows) };
+                let [batch, groups, inputs, outputs] = [batch, p.groups, p.inputs, p.outputs].map(u64::from);
+                // Lanes beyond the last one, or terms beyond the last one, do not read.
+                let blocks = outputs.div_ceil(self.channels);
+                if u64::from(p.base) + u64::from(p.count) > times([batch, groups, blocks, to])
+                    || u64::from(p.first) + u64::from(p.terms) > times([inputs, taps])
+                {
+                    return Err("elements beyond the result");
+                }
+                let bias = if self.switch { times([groups, outputs, 4]) } else { 0 };
+                reach([
+                    times([batch, groups, inputs, from, 4]),
+                    times([groups, inputs, outputs, taps, 4]),
+                    bias,
+                    times([batch, groups, outputs, to, 4]),
+                ])
+            }
+            Shader::Normalize => {
+                let p: Normalize = read(params)?;
+                positive([p.rows, p.width, p.channels, p.inner])?;
+                let (rows, channels) = (u64::from(p.rows), u64::from(p.channels) * 4);
+                let bytes = times([rows, p.width.into(), 4]);
+                let [scale, bias] = [self.scale, self.switch].map(|there| if there { channels } else { 0 });
+                reach([bytes, scale, bias, bytes, rows * 4, rows * 4])
+            }
+            Shader::Pool => {
+                let p: Pool = read(params)?;
+                positive([p.planes])?;
+                let [seen, windows, _] = window_sizes(&p.sizes, &p.steps)?;
+                let planes = u64::from(p.planes);
+                if u64::from(p.count) > times([planes, windows]) {
+                    return Err("elements beyond the result");
+                }
+                reach([times([planes, seen, 4]), u64::from(p.count) * 4])
             }
             Shader::Copy => {
                 let p: Copy = read(params)?;

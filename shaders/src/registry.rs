@@ -28,6 +28,8 @@ macro_rules! registry {
 registry! {
     /// Elementwise arithmetic with broadcasting.
     Binary = "binary",
+    /// Convolution and its transpose.
+    Conv = "conv",
     /// Strided copies.
     Copy = "copy",
     /// Running sums along an axis.
@@ -60,10 +62,14 @@ registry! {
     Matmul = "matmul",
     /// Matrix product for few rows.
     Matvec = "matvec",
+    /// Normalization of rows.
+    Normalize = "normalize",
     /// Measures the peak rate of multiply-adds or of reads.
     Peak = "peak",
     /// A whole sequence of a cell whose units do not depend on each other, timestep by timestep.
     PointwiseScan = "pointwise_scan",
+    /// Pooling.
+    Pool = "pool",
     /// Reduction over one axis.
     Reduce = "reduce",
     /// Draws one token per row of logits.

@@ -666,11 +666,14 @@ impl Variant {
     /// Largest number of elements that a lane of `reduce.wgsl` reduces, and so of its loop iterations.
     pub const REDUCE_BLOCK: u32 = 128;
 
-    /// Variant of `reduce.wgsl`; operation 0 sum, divided by the divisor, 2 maximum, 3 minimum.
-    pub fn reduce(element: Element, result: Element, operation: u32) -> Self {
+    /// Variant of `reduce.wgsl`; operation 0 sum, divided by the divisor, 1 product, 2 maximum, 3 minimum. `before` 1 is the
+    /// absolute value, 2 the square; `after` 1 the root, 2 the logarithm, 3 zero in place of an infinity.
+    pub fn reduce(element: Element, result: Element, operation: u32, before: u32, after: u32) -> Self {
         Self::elementwise(Shader::Reduce, element)
             .and("RESULT", result.alias())
             .and("OPERATION", operation)
+            .and("BEFORE", before)
+            .and("AFTER", after)
             .and("ARGMAX", false)
             .and("PLACED", false)
     }
@@ -681,6 +684,8 @@ impl Variant {
         Self::elementwise(Shader::Reduce, element)
             .and("RESULT", Value::TypeU32)
             .and("OPERATION", 0)
+            .and("BEFORE", 0)
+            .and("AFTER", 0)
             .and("ARGMAX", true)
             .and("PLACED", placed)
     }
@@ -713,10 +718,41 @@ impl Variant {
         Self::elementwise(Shader::Select, Element::F32)
     }
 
-    /// Variant of `softmax.wgsl`.
-    pub fn softmax(element: Element) -> Self {
-        let defines = Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias());
+    /// Variant of `softmax.wgsl`; `logarithm` gives its logarithm.
+    pub fn softmax(element: Element, logarithm: bool) -> Self {
+        let defines =
+            Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias()).with("LOGARITHM", logarithm);
         Self::fixed(Shader::Softmax, defines)
+    }
+
+    /// Number of channels that a lane of `conv.wgsl` computes if a group has as many.
+    pub const CONV_CHANNELS: u32 = 4;
+
+    /// Variant of `conv.wgsl`; a lane computes one channel, or [`Self::CONV_CHANNELS`] if they are `many`.
+    pub fn conv(transposed: bool, bias: bool, many: bool) -> Self {
+        Self::elementwise(Shader::Conv, Element::F32)
+            .and("TRANSPOSED", transposed)
+            .and("HAS_BIAS", bias)
+            .and("CHANNELS", if many { Self::CONV_CHANNELS } else { 1 })
+    }
+
+    /// Variant of `pool.wgsl`; operation 0 maximum, 1 mean, 2 norm, 3 place of the maximum.
+    pub fn pool(operation: u32) -> Self {
+        let result = if operation == 3 { Value::TypeU32 } else { Value::TypeF32 };
+        Self::elementwise(Shader::Pool, Element::F32)
+            .and("OPERATION", operation)
+            .and("PLACES", operation == 3)
+            .and("RESULT", result)
+    }
+
+    /// Variant of `normalize.wgsl`.
+    pub fn normalize(centered: bool, scale: bool, offset: bool) -> Self {
+        let defines = Defines::new()
+            .with("WORKGROUP", 64)
+            .with("CENTERED", centered)
+            .with("HAS_SCALE", scale)
+            .with("HAS_BIAS", offset);
+        Self::fixed(Shader::Normalize, defines)
     }
 
     /// Variant of `matmul.wgsl`; `weights` is the storage type of B.
@@ -850,6 +886,9 @@ pub fn samples() -> Vec<Variant> {
         Variant::argmax(F32, true),
         Variant::argmax(F16, true),
         Variant::layer_norm(),
+        Variant::normalize(true, true, true),
+        Variant::normalize(true, false, false),
+        Variant::normalize(false, true, false),
         Variant::sample(SampleStage::Whole),
         Variant::sample(SampleStage::Count),
         Variant::sample(SampleStage::Noise),
@@ -860,12 +899,17 @@ pub fn samples() -> Vec<Variant> {
         Variant::function(U32, 0),
     ];
     out.extend((0..Variant::FUNCTIONS).map(|f| Variant::function(F32, f)));
+    out.extend((0..4).map(Variant::pool));
+    for transposed in [false, true] {
+        out.extend([(false, false), (true, true)].map(|(bias, many)| Variant::conv(transposed, bias, many)));
+    }
     for e in [F32, F16] {
         out.extend((0..Variant::OPERATIONS).map(|op| Variant::binary(e, op)));
         for r in [F32, F16] {
-            out.extend([0, 2, 3].map(|op| Variant::reduce(e, r, op)));
+            out.extend([0, 1, 2, 3].map(|op| Variant::reduce(e, r, op, 0, 0)));
+            out.extend([(0, 1, 0), (0, 2, 1), (0, 0, 2), (2, 0, 3)].map(|(op, b, a)| Variant::reduce(e, r, op, b, a)));
         }
-        out.extend([Variant::softmax(e), Variant::gather(e)]);
+        out.extend([Variant::softmax(e, false), Variant::softmax(e, true), Variant::gather(e)]);
         for r in [F32, F16] {
             out.extend(Activation::ALL.map(|a| Variant::unary(e, r, a)));
         }

@@ -140,11 +140,14 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
     for c in checked() {
         let fields = match c.shader {
             Shader::Binary => params::Binary::FIELDS,
+            Shader::Conv => params::Conv::FIELDS,
             Shader::Copy => params::Copy::FIELDS,
             Shader::Cumulate => params::Cumulate::FIELDS,
             Shader::Fill => params::Fill::FIELDS,
             Shader::Gather => params::Gather::FIELDS,
+            Shader::Normalize => params::Normalize::FIELDS,
             Shader::Peak => params::Peak::FIELDS,
+            Shader::Pool => params::Pool::FIELDS,
             Shader::GridProbe => params::GridProbe::FIELDS,
             Shader::SubgroupProbe => params::SubgroupProbe::FIELDS,
             Shader::LayerNorm => params::LayerNorm::FIELDS,
@@ -181,6 +184,8 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
         let ours: Vec<_> = fields.iter().map(|&(n, o, s)| (n.to_owned(), o, s)).collect();
         assert_eq!(ours, theirs, "{}", c.name);
         assert_eq!(ours.iter().map(|f| f.2).sum::<usize>(), *span as usize, "{}: padding", c.name);
+        // What a command has at least for its parameters.
+        assert!(*span <= 128, "{}: parameters of {span} bytes", c.name);
     }
 }
 

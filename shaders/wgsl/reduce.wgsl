@@ -1,7 +1,8 @@
 // Reduction over one axis of [outer, axis, inner]; each lane reduces one block of the axis. With several blocks the
 // results are [outer, blocks, inner], and another dispatch reduces those. Block b has the elements b, b + blocks, b + 2
 // blocks and so on, so that adjacent lanes read adjacent elements. Groups of eight elements are added in pairs, which
-// limits rounding errors.
+// limits rounding errors. BEFORE is applied to the elements (1 absolute value, 2 square), AFTER to the result (1 square
+// root, 2 logarithm, 3 zero in place of an infinity).
 #import elements
 #import nan
 
@@ -28,6 +29,12 @@ struct Params {
 #else
 @group(0) @binding(2) var<storage, read_write> out: array<RESULT>;
 #end
+
+fn prepared(v: f32) -> f32 {
+    if BEFORE == 1u { return abs(v); }
+    if BEFORE == 2u { return v * v; }
+    return v;
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -56,11 +63,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     out[e] = best;
 #else
-    var value = f32(x[base]);
+    var value = prepared(f32(x[base]));
     if OPERATION == 0u { value = 0.0; }
+    if OPERATION == 1u { value = 1.0; }
     for (var n = 0u; n < count; n += 8u) {
 #unroll u 8
-        var v$u = f32(x[base + min(n + $uu, count - 1u) * stride]);
+        var v$u = prepared(f32(x[base + min(n + $uu, count - 1u) * stride]));
 #end
         if OPERATION == 2u {
 #unroll u 8
@@ -70,6 +78,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll u 8
             value = unless_nan(value, unless_nan(v$u, min(value, v$u)));
 #end
+        } else if OPERATION == 1u {
+#unroll u 8
+            v$u = select(1.0, v$u, n + $uu < count);
+#end
+            value *= ((v0 * v1) * (v2 * v3)) * ((v4 * v5) * (v6 * v7));
         } else {
 #unroll u 8
             v$u = select(0.0, v$u, n + $uu < count);
@@ -78,6 +91,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if OPERATION == 0u { value /= p.divisor; }
+    if AFTER == 1u { value = sqrt(value); }
+    if AFTER == 2u { value = unless_nan(value, log(value)); }
+    if AFTER == 3u && (bitcast<u32>(value) & 0x7fffffffu) == 0x7f800000u { value = 0.0; }
     out[e] = RESULT(value);
 #end
 }

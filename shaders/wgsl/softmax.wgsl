@@ -1,5 +1,5 @@
 // Softmax over the last axis: one workgroup per row, three passes (maximum, sum, quotient). A NaN makes its whole row
-// NaN through the sum.
+// NaN through the sum. With LOGARITHM it is the logarithm of the quotient.
 #import nan
 
 struct Params {
@@ -45,7 +45,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let total = partial[0];
     if row < p.rows {
         for (var i = lane; i < p.width; i += WORKGROUP) {
-            out[base + i] = ELEMENT(unless_nan(total, exp(f32(x[base + i]) - highest) / total));
+            let v = f32(x[base + i]) - highest;
+            if LOGARITHM {
+                out[base + i] = ELEMENT(unless_nan(total, v - log(total)));
+            } else {
+                out[base + i] = ELEMENT(unless_nan(total, exp(v) / total));
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use recurve_reference as reference;
 use recurve_shaders::{Fused, SHADERS, Shader};
 use recurve_tensor::Function;
 use recurve_tensor::{Indices, Scatter, Take, Update};
+use recurve_tensor::{Normalization, Pooling, Window};
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::{Case, Random, gpu, wide};
 
@@ -50,6 +51,16 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
     let norm = |cell| Cell { layer_norm: Some(1e-3), ..cell };
     match kernel {
         Shader::Binary => near(a.add(&a).unwrap(), &wide(&x).iter().map(|v| 2.0 * v).collect::<Vec<_>>()),
+        Shader::Conv => {
+            // One channel, 3 filters over neighbours.
+            let w = [1.0, -2.0, 0.5, 0.0, 1.0, 0.0, 3.0, 1.0, 1.0];
+            let y = t(&x, &[5, 1, 70]).conv(&t(&w, &[3, 1, 3]), None, &[Window::new(3)], 1).unwrap();
+            let want = |n: usize| {
+                let (row, filter, at) = (n / (3 * 68), n / 68 % 3, n % 68);
+                (0..3).map(|k| f64::from(x[row * 70 + at + k]) * f64::from(w[filter * 3 + k])).sum::<f64>()
+            };
+            near(y, &(0..5 * 3 * 68).map(want).collect::<Vec<_>>())
+        }
         Shader::Copy => {
             let turned: Vec<f64> = (0..350).map(|n| x[n % 5 * 70 + n / 5].into()).collect();
             near(a.transpose(&[1, 0]).unwrap(), &turned)
@@ -97,6 +108,18 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             let want = reference::matmul(&wide(&x[..rows * 70]), &wide(&w), &[], [rows, 70, 33], Activation::Linear);
             let options = MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() };
             near(t(&x[..rows * 70], &[rows, 70]).matmul_with(&t(&w, &[33, 70]), &options).unwrap(), &want)
+        }
+        Shader::Normalize => {
+            let how = Normalization { width: 70, centered: true, epsilon: 1e-3, scale: None, offset: None, inner: 1 };
+            let affine = [vec![1.0; 70], vec![0.0; 70]].concat();
+            let mut want = wide(&x);
+            want.chunks_exact_mut(70).for_each(|row| reference::layer_norm(row, &affine, 1e-3));
+            near(a.normalize(&how).unwrap().y, &want)
+        }
+        Shader::Pool => {
+            let pairs = Window { stride: 2, ..Window::new(2) };
+            let y = t(&x, &[1, 5, 70]).pool(Pooling::Max, &[pairs], &[35]).unwrap();
+            near(y, &wide(&x).chunks_exact(2).map(|p| p[0].max(p[1])).collect::<Vec<_>>())
         }
         Shader::Peak => {
             assert!(device.peak_flops().unwrap() > 1e7);

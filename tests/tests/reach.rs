@@ -56,6 +56,10 @@ fn every_kernel_says_how_far_it_reaches() {
             };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
+        if v.shader() == Shader::Conv {
+            let p = params::Conv { base: 0, first: 0, ..bytemuck::pod_read_unaligned(&ones) };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
         if v.shader() == Shader::Mask {
             let p = params::Mask { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));

@@ -33,7 +33,8 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use ops::{
-    Extreme, Function, Indices, MatmulOptions, Operation, Reduction, SampleOptions, Scatter, Take, Update, concat,
+    Equation, Extreme, Function, Indices, Label, Labels, MAX_WINDOWS, MatmulOptions, Normalization, Normalized,
+    Operation, Pooling, Reduction, SampleOptions, Scatter, Take, Update, Window, concat, einsum,
 };
 pub use recurve_vocabulary::Activation;
 pub use shape::{MAX_RANK, Shape};

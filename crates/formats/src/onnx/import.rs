@@ -183,6 +183,8 @@ fn value_type(info: &ValueInfoProto) -> Result<ValueType, String> {
     let Some(shape) = shape else { return Ok(ValueType::unranked(element)) };
     let dims = shape.dim.iter().map(|d| match &d.value {
         Some(DimensionValue::DimValue(n)) if *n > 0 => usize::try_from(*n).map(Dim::Size).map_err(|e| e.to_string()),
+        // Whole numbers may be none: no axes, for example.
+        Some(DimensionValue::DimValue(0)) if element.is_whole() => Ok(Dim::Size(0)),
         Some(DimensionValue::DimValue(0)) => Err("has a dimension of 0".into()),
         // Some writers say -1 of what is open.
         Some(DimensionValue::DimValue(_)) => Ok(Dim::Any),

@@ -9,8 +9,10 @@ mod choose;
 mod compress;
 mod concat;
 mod control;
+mod conv;
 mod cum_sum;
 mod depth_to_space;
+mod einsum;
 mod expand;
 mod first_given;
 mod gather;
@@ -24,9 +26,12 @@ mod map;
 mod mask;
 mod matmul;
 mod moves;
+mod normalize;
 mod pad;
+mod pool;
 mod recurrent;
 mod reduce;
+mod reduce_over;
 mod reshape;
 mod reshape_to;
 mod resize;
@@ -37,9 +42,12 @@ mod shape_of;
 mod slice;
 mod slice_by;
 mod softmax;
+mod softmax_over;
+mod spectrum;
 mod top_k;
 mod transpose;
 mod trilu;
+mod window;
 
 pub use activate::Activate;
 pub use argmax::ArgMax;
@@ -49,8 +57,10 @@ pub use choose::Where;
 pub use compress::{Compress, NonZero, OneHot};
 pub use concat::Concat;
 pub use control::{If, Loop, Scan, ScanAxis};
+pub use conv::{Conv, ConvTranspose};
 pub use cum_sum::CumSum;
 pub use depth_to_space::{BlockOrder, DepthToSpace, SpaceToDepth};
+pub use einsum::Einsum;
 pub use expand::{Expand, Tile};
 pub use first_given::FirstGiven;
 pub use gather::Gather;
@@ -62,10 +72,13 @@ pub use linear::Linear;
 pub use made::{ConstantOfShape, EyeLike, Range};
 pub use map::Map;
 pub use mask::Mask;
-pub use matmul::MatMul;
+pub use matmul::{Gemm, MatMul};
+pub use normalize::{BatchNorm, LpNorm, Normalize, Together};
 pub use pad::{Pad, PadMode};
+pub use pool::{GlobalPool, Pool};
 pub use recurrent::{PARTS, Recurrent};
 pub use reduce::Reduce;
+pub use reduce_over::ReduceOver;
 pub use reshape::{Extent, Reshape};
 pub use reshape_to::{Flatten, ReshapeTo, Squeeze, Unsqueeze};
 pub use resize::{Coordinates, Interpolation, Nearest, Policy, Resize};
@@ -76,9 +89,12 @@ pub use shape_of::{ShapeOf, Size};
 pub use slice::Slice;
 pub use slice_by::{SliceBy, Split};
 pub use softmax::Softmax;
+pub use softmax_over::{Shares, SoftmaxOver};
+pub use spectrum::{CosineWindow, Cosines, Dft, MelWeights, Stft};
 pub use top_k::{ArgExtreme, TopK};
 pub use transpose::Transpose;
 pub use trilu::Trilu;
+pub use window::{Padding, Windows};
 
 /// What every operator's file imports.
 mod prelude {
@@ -99,4 +115,51 @@ fn check_axis(t: &ValueType, axis: usize) -> Result<(), Fault> {
     ))
 }
 
-use crate::{Fault, ValueType};
+/// The place of an axis of so many, which counts from the end if it is negative.
+fn place_of(axis: i64, rank: usize) -> Option<usize> {
+    let place = if axis < 0 { axis.checked_add_unsigned(rank as u64)? } else { axis };
+    usize::try_from(place).ok().filter(|&p| p < rank)
+}
+
+/// A fault that only shows when an operator runs.
+fn operation_error(operator: &dyn Operator, fault: Fault) -> Error {
+    let operation = operator.name();
+    match fault {
+        Fault::Input(n, expected) => {
+            let slots = operator.slots();
+            let argument = slots[n.min(slots.len() - 1)].name();
+            Error::Argument { operation, argument, message: format!("must be {expected}") }
+        }
+        Fault::Attribute(argument, message) => Error::Argument { operation, argument, message },
+    }
+}
+
+/// A tensor as it is, and whole numbers as f32.
+fn operand<'a>(call: &Call<'a>, index: usize) -> recurve_tensor::Result<Cow<'a, Tensor>> {
+    match call.data(index) {
+        Data::Tensor(t) if t.dtype().is_float() => Ok(Cow::Borrowed(t)),
+        _ => call.floats(index),
+    }
+}
+
+/// An operator whose inputs are whole numbers in host memory, by its definition in f64, which is exact up to 2^53.
+fn on_host(operator: &dyn Operator, call: &Call<'_>) -> recurve_tensor::Result<Outputs> {
+    let ints: Vec<Option<IntArray>> = (0..call.inputs.len())
+        .map(|i| call.get(i).map(|_| call.ints(i)).transpose())
+        .collect::<recurve_tensor::Result<_>>()?;
+    let kinds: Vec<Option<ValueType>> = ints
+        .iter()
+        .map(|i| i.as_ref().map(|i| ValueType::new(Element::Int(Int::I64), i.dims().iter().copied())))
+        .collect();
+    let kinds: Vec<Option<&ValueType>> = kinds.iter().map(Option::as_ref).collect();
+    operator.output_types(&kinds).map_err(|fault| operation_error(operator, fault))?;
+    let wide = |i: &IntArray| Array::new(i.dims(), i.data().iter().map(|&v| v as f64).collect());
+    let arrays: Vec<Option<Array>> = ints.iter().map(|i| i.as_ref().map(wide)).collect();
+    let arrays: Vec<Option<&Array>> = arrays.iter().map(Option::as_ref).collect();
+    let whole = |a: Array| IntArray::new(&a.dims, a.data.iter().map(|&v| v as i64).collect::<Vec<_>>());
+    Ok(operator.reference(&arrays).into_iter().map(|a| a.map(|a| whole(a).into())).collect())
+}
+
+use crate::{Array, Call, Data, Element, Fault, Int, IntArray, Operator, Outputs, ValueType};
+use recurve_tensor::{Error, Tensor};
+use std::borrow::Cow;

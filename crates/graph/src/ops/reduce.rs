@@ -15,13 +15,7 @@ pub struct Reduce {
 
 impl Operator for Reduce {
     fn name(&self) -> &'static str {
-        match self.reduction {
-            Reduction::Sum => "ReduceSum",
-            Reduction::Mean => "ReduceMean",
-            Reduction::Max => "ReduceMax",
-            Reduction::Min => "ReduceMin",
-            _ => "Reduce",
-        }
+        super::reduce_over::name(self.reduction)
     }
     fn slots(&self) -> &[Slot] {
         &[Slot::Required("x")]
@@ -37,23 +31,7 @@ impl Operator for Reduce {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let x = array(inputs, 0);
-        let (mut dims, len) = (x.dims.clone(), x.dims[self.axis]);
-        dims[self.axis] = 1;
-        vec![Some(Array::from_fn(&dims, |index| {
-            let mut at = index.to_vec();
-            let values = (0..len).map(|i| {
-                at[self.axis] = i;
-                x.at(&at)
-            });
-            match self.reduction {
-                Reduction::Sum => values.sum(),
-                Reduction::Mean => values.sum::<f64>() / len as f64,
-                Reduction::Max => values.fold(f64::NEG_INFINITY, |m, v| if m.is_nan() || v <= m { m } else { v }),
-                Reduction::Min => values.fold(f64::INFINITY, |m, v| if m.is_nan() || v >= m { m } else { v }),
-                // A reduction without a definition here gives NaN, which agrees with nothing.
-                _ => f64::NAN,
-            }
-        }))]
+        vec![Some(super::reduce_over::reduced(x, self.reduction, &[self.axis]))]
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -133,6 +133,21 @@ pub struct Gemm<'a> {
     pub threads: usize,
 }
 
+/// Runs a [`Gemm`], a small one without packing.
+///
+/// # Panics
+/// As [`gemm`].
+pub fn product(g: Gemm<'_>, c: &mut [f32]) {
+    /// Multiply-adds up to which packing costs more than it saves.
+    const SMALL: usize = 1 << 16;
+    let work = g.m.saturating_mul(g.n).saturating_mul(g.k);
+    if g.b.2 == 1 && g.k > 0 && work <= SMALL {
+        simd::small_product(&g, c);
+    } else {
+        gemm(g, c);
+    }
+}
+
 /// Runs a [`Gemm`].
 ///
 /// # Panics

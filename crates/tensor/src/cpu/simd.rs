@@ -376,6 +376,88 @@ pub fn matvec(w: &[f32], x: &[f32], out: &mut [f32]) {
     simd_arch().dispatch(Op(w, x, out));
 }
 
+/// A product that is small enough to stay in the cache, without packing: columns of b are adjacent.
+///
+/// # Panics
+/// If columns of b are not adjacent, or a slice is too short for its strides.
+pub fn small_product(g: &Gemm<'_>, c: &mut [f32]) {
+    struct Op<'a, 'b>(&'a Gemm<'b>, &'a mut [f32]);
+    impl WithSimd for Op<'_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, s: S) {
+            let Self(g, c) = self;
+            let wide = 2 * S::F32_LANES;
+            let mut column = 0;
+            while column + wide <= g.n {
+                block::<S, 2>(s, g, c, column, wide);
+                column += wide;
+            }
+            while column < g.n {
+                let width = S::F32_LANES.min(g.n - column);
+                block::<S, 1>(s, g, c, column, width);
+                column += width;
+            }
+        }
+    }
+    assert_eq!(g.b.2, 1, "columns of b are adjacent");
+    simd_arch().dispatch(Op(g, c));
+}
+
+/// All rows of some columns of a product: V vectors, or a part of one.
+#[inline(always)]
+fn block<S: Simd, const V: usize>(s: S, g: &Gemm<'_>, c: &mut [f32], column: usize, width: usize) {
+    const ROWS: usize = 4;
+    let mut row = 0;
+    while row + ROWS <= g.m {
+        rows::<S, V, ROWS>(s, g, c, row, column, width);
+        row += ROWS;
+    }
+    while row < g.m {
+        rows::<S, V, 1>(s, g, c, row, column, width);
+        row += 1;
+    }
+}
+
+#[inline(always)]
+fn rows<S: Simd, const V: usize, const R: usize>(
+    s: S,
+    g: &Gemm<'_>,
+    c: &mut [f32],
+    row: usize,
+    column: usize,
+    width: usize,
+) {
+    let full = width == V * S::F32_LANES;
+    let mut sums = [[s.splat_f32s(0.0); V]; R];
+    for p in 0..g.k {
+        let b = &g.b.0[p * g.b.1 + column..][..width];
+        let mut columns = [s.splat_f32s(0.0); V];
+        if full {
+            columns.copy_from_slice(&S::as_simd_f32s(b).0[..V]);
+        } else {
+            columns[0] = s.partial_load_f32s(b);
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let a = s.splat_f32s(g.a.0[(row + r) * g.a.1 + p * g.a.2]);
+            for (sum, b) in sums.iter_mut().zip(columns) {
+                *sum = s.mul_add_f32s(a, b, *sum);
+            }
+        }
+    }
+    for (r, sums) in sums.iter().enumerate() {
+        let c = &mut c[(row + r) * g.c_row + column..][..width];
+        if full {
+            for (out, &sum) in S::as_mut_simd_f32s(c).0.iter_mut().zip(sums) {
+                *out = if g.accumulate { s.add_f32s(*out, sum) } else { sum };
+            }
+        } else {
+            let old = if g.accumulate { s.partial_load_f32s(c) } else { s.splat_f32s(0.0) };
+            s.partial_store_f32s(c, s.add_f32s(old, sums[0]));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,10 @@
 
 pub(crate) use crate::cpu::ready as block_on;
 
-use crate::ops::{Axis, Broadcast, Operation, Span};
+use crate::ops::{After, Axis, Broadcast, Conv, Operation, Pool, Span};
 use crate::{
-    Activation, AdapterSummary, DType, Error, Extreme, Function, MatmulOptions, Reduction, Result, SampleOptions,
-    Scatter, Shape, Take, Tensor, Update,
+    Activation, AdapterSummary, DType, Error, Extreme, Function, MatmulOptions, Normalization, Normalized, Pooling,
+    Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor, Update,
 };
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -70,12 +70,16 @@ never! {
     pub(crate) fn matmul(&self, &Tensor, &Tensor, &MatmulOptions<'_>, Shape, [usize; 4]) -> Result<Tensor>;
     pub(crate) fn peak_flops(&self) -> Result<f64>;
     pub(crate) fn peak_bandwidth(&self, usize) -> Result<f64>;
-    pub(crate) fn reduce(&self, &Tensor, Reduction, &Axis) -> Result<Tensor>;
+    pub(crate) fn conv(&self, &Conv<'_>) -> Result<Tensor>;
+    pub(crate) fn max_pool_indices(&self, &Pool<'_>, bool) -> Result<Tensor>;
+    pub(crate) fn normalize(&self, &Tensor, &Normalization<'_>) -> Result<Normalized>;
+    pub(crate) fn pool(&self, &Pool<'_>, Pooling) -> Result<Tensor>;
+    pub(crate) fn reduce(&self, &Tensor, Reduction, After, &Axis) -> Result<Tensor>;
     pub(crate) fn argmax(&self, &Tensor, &Axis, Extreme) -> Result<Tensor>;
     pub(crate) fn sample(&self, &Tensor, &SampleOptions, usize) -> Result<Tensor>;
     pub(crate) fn scatter(&self, &Tensor, &Tensor, &Tensor, &Scatter, Update) -> Result<()>;
     pub(crate) fn select(&self, [&Tensor; 3], &Broadcast<3>) -> Result<Tensor>;
-    pub(crate) fn softmax(&self, &Tensor) -> Result<Tensor>;
+    pub(crate) fn softmax(&self, &Tensor, bool) -> Result<Tensor>;
     pub(crate) fn take(&self, &Tensor, &Tensor, &Take, f32) -> Result<Tensor>;
     pub(crate) fn top_k(&self, &Tensor, Shape, usize, bool) -> Result<(Tensor, Tensor)>;
     pub(crate) fn unary(&self, &Tensor, DType, Activation) -> Result<Tensor>;

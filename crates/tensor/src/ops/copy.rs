@@ -250,6 +250,51 @@ impl Span {
     }
 }
 
+impl Tensor {
+    /// Elements of other places in these dimensions: by strides, which the caller has checked to stay inside.
+    pub(super) fn view(&self, operation: &'static str, dims: &[usize], strides: &[usize; MAX_RANK]) -> Result<Self> {
+        let shape = Shape::checked(operation, dims)?;
+        let span = Span {
+            shape,
+            source: 0,
+            source_strides: strides.map(|s| s as isize),
+            target: 0,
+            target_strides: shape.strides(),
+        };
+        assemble(shape, &[self], [span].into_iter(), operation)
+    }
+
+    /// Overlapping parts of an axis: `count` of them, each `len` elements long, one every `step` elements. The axis
+    /// becomes two, `[count, len]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no such axis, or parts go past its end or are none; if the result would have
+    /// too many dimensions.
+    pub fn frames(&self, axis: usize, len: usize, step: usize, count: usize) -> Result<Self> {
+        let operation = "frames";
+        self.check_axis(operation, axis)?;
+        let end = count.checked_sub(1).and_then(|last| last.checked_mul(step)?.checked_add(len));
+        if len == 0 || end.is_none_or(|end| end > self.dims()[axis]) {
+            let message =
+                format!("is {count}, of {len} elements every {step}, but dimension {axis} has {}", self.dims()[axis]);
+            return Err(Error::Argument { operation, argument: "count", message });
+        }
+        let rank = self.shape().rank() + 1;
+        if rank > MAX_RANK {
+            let message = format!("is {axis}, but one more dimension than those of {} is too many", self.shape());
+            return Err(Error::Argument { operation, argument: "axis", message });
+        }
+        let own = self.shape().strides();
+        let (mut dims, mut strides) = ([1; MAX_RANK], [0; MAX_RANK]);
+        dims[..axis].copy_from_slice(&self.dims()[..axis]);
+        strides[..axis].copy_from_slice(&own[..axis]);
+        dims[axis + 1..rank].copy_from_slice(&self.dims()[axis..]);
+        strides[axis + 1..rank].copy_from_slice(&own[axis..rank - 1]);
+        (dims[axis], strides[axis], dims[axis + 1]) = (count, step * own[axis], len);
+        self.view(operation, &dims[..rank], &strides)
+    }
+}
+
 /// Concatenates tensors along `axis`.
 ///
 /// # Errors

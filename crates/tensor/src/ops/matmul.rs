@@ -1,6 +1,8 @@
 //! Matrix products (`matmul.wgsl`).
 
+use super::broadcast::Broadcast;
 use super::unary::check_activation;
+use super::walk;
 use crate::cpu::{self, Gemm};
 use crate::{Activation, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use recurve_vocabulary::Rest;
@@ -20,7 +22,7 @@ pub struct MatmulOptions<'a> {
 }
 
 impl Tensor {
-    /// `self · rhs`: `[…, m, k] · [k, n]` gives `[…, m, n]`.
+    /// `self · rhs`: `[…, m, k] · [k, n]` gives `[…, m, n]`, leading dimensions broadcast.
     ///
     /// # Errors
     /// As [`Self::matmul_with`].
@@ -30,9 +32,8 @@ impl Tensor {
 
     /// `activation(self · rhs + bias)`.
     ///
-    /// `self` is `[…, m, k]`. `rhs` is either `[k, n]`, used for all leading dimensions, or `[…, k, n]` with the
-    /// leading dimensions of `self`; with `transpose_rhs` its last two dimensions are `[n, k]`. `rhs` may be f16 while
-    /// `self` is f32.
+    /// `self` is `[…, m, k]` and `rhs` `[…, k, n]`, whose leading dimensions are broadcast as NumPy does; with
+    /// `transpose_rhs` the last two dimensions of `rhs` are `[n, k]`. `rhs` may be f16 while `self` is f32.
     ///
     /// Sums are computed in f32. Their error is at most `n · 2⁻²⁴ · Σ|a b|`, where n is k up to 2¹⁶ and `2¹⁶ + k / 2¹⁶`
     /// beyond.
@@ -60,7 +61,7 @@ impl Tensor {
                 rhs.shape(),
             )
         };
-        if last < 2 || (last > 2 && (last != rank || rhs.dims()[..last - 2] != self.dims()[..rank - 2])) {
+        if last < 2 {
             return Err(bad_rhs());
         }
         let (d0, d1) = (rhs.dims()[last - 2], rhs.dims()[last - 1]);
@@ -76,12 +77,29 @@ impl Tensor {
             }
         }
         check_activation(options.activation)?;
+        let [left, right] = [(self, rank), (rhs, last)].map(|(t, rank)| t.shape().leading(rank - 2));
+        let Broadcast { shape: leading, strides: [left_strides, right_strides] } =
+            Broadcast::of([&left, &right]).ok_or_else(bad_rhs)?;
         let mut dims = [1; MAX_RANK];
-        dims[..rank].copy_from_slice(self.dims());
-        dims[rank - 1] = n;
-        let shape = Shape::new(&dims[..rank]).ok_or_else(|| Error::shape(op, "rhs", "smaller", rhs.shape()))?;
+        let wide = leading.rank() + 2;
+        if wide > MAX_RANK {
+            return Err(bad_rhs());
+        }
+        dims[..wide - 2].copy_from_slice(&leading);
+        dims[wide - 2..wide].copy_from_slice(&[m, n]);
+        let shape = Shape::new(&dims[..wide]).ok_or_else(|| Error::shape(op, "rhs", "smaller", rhs.shape()))?;
+        let shared = right.count() == 1 && left.count() == leading.count();
         // With a shared right operand, all rows form one product.
-        let (batch, m) = if last == 2 { (1, self.shape().count() / k) } else { (self.shape().count() / (m * k), m) };
+        let (batch, m) = if shared { (1, shape.count() / n) } else { (leading.count(), m) };
+        if !shared && let Device::Gpu(_) = self.device() {
+            // On a GPU both operands have the same leading dimensions.
+            let [a, b] = [(self, &left, left_strides), (rhs, &right, right_strides)]
+                .map(|(t, own, strides)| t.repeated(own, &leading, &strides));
+            let (a, b) = (a?, b?);
+            if a.dims() != self.dims() || b.dims() != rhs.dims() {
+                return a.matmul_with(&b, options);
+            }
+        }
         match self.device() {
             Device::Cpu if self.dtype() == DType::F16 || rhs.dtype() == DType::F16 => {
                 let bias = options.bias.map(|b| b.to_dtype(DType::F32)).transpose()?;
@@ -94,17 +112,39 @@ impl Tensor {
                 Self::cpu_write(shape, |out| {
                     let a = self.cpu_f32().expect("f32 on the CPU");
                     let b = rhs.cpu_f32().expect("f32 on the CPU");
-                    for i in 0..batch {
-                        let (a, b) = (&a[i * m * k..][..m * k], &b[i * k * n..][..k * n]);
-                        let out = &mut out[i * m * n..][..m * n];
+                    let mut parts = out.chunks_exact_mut(m * n);
+                    let mut one = |i: usize, j: usize| {
+                        let (a, b) = (&a[i * m * k..][..m * k], &b[j * k * n..][..k * n]);
+                        let out = parts.next().expect("a part for each product");
                         product(a, b, [m, k, n], options.transpose_rhs, bias, out);
                         cpu::simd::activate_slice(options.activation, out);
+                    };
+                    match batch {
+                        1 => one(0, 0),
+                        _ => walk(&leading, &left_strides, &right_strides, one),
                     }
                     Ok(())
                 })
             }
             Device::Gpu(gpu) => gpu.matmul(self, rhs, options, shape, [batch, m, k, n]),
         }
+    }
+
+    /// Matrices repeated so that their leading dimensions, which are `own`, become `leading`; the same tensor if they
+    /// are that already.
+    fn repeated(&self, own: &Shape, leading: &Shape, strides: &[usize; MAX_RANK]) -> Result<Self> {
+        if own == leading {
+            return Ok(self.clone());
+        }
+        let matrix = &self.dims()[own.rank()..];
+        let size: usize = matrix.iter().product();
+        let (mut dims, mut source) = ([1; MAX_RANK], [0; MAX_RANK]);
+        let rank = leading.rank();
+        dims[..rank].copy_from_slice(leading);
+        dims[rank..rank + 2].copy_from_slice(matrix);
+        source.iter_mut().zip(strides).for_each(|(s, &own)| *s = own * size);
+        source[rank..rank + 2].copy_from_slice(&[matrix[1], 1]);
+        self.view("matmul", &dims[..rank + 2], &source)
     }
 }
 
@@ -121,5 +161,5 @@ fn product(a: &[f32], b: &[f32], [m, k, n]: [usize; 3], transposed: bool, bias: 
     }
     let b = if transposed { (b, 1, k) } else { (b, n, 1) };
     let threads = cpu::threads_for(m.saturating_mul(n).saturating_mul(k));
-    cpu::gemm(Gemm { m, n, k, a: (a, k, 1), b, c_row: n, accumulate: bias.is_some(), threads }, out);
+    cpu::product(Gemm { m, n, k, a: (a, k, 1), b, c_row: n, accumulate: bias.is_some(), threads }, out);
 }

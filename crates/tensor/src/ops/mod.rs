@@ -3,14 +3,18 @@
 
 mod binary;
 mod broadcast;
+mod conv;
 mod copy;
 mod cumulate;
+mod einsum;
 mod function;
 mod gather;
 mod layer_norm;
 mod mask;
 mod matmul;
+mod normalize;
 pub(crate) mod peak;
+mod pool;
 mod reduce;
 mod sample;
 mod scatter;
@@ -19,18 +23,26 @@ mod softmax;
 mod take;
 mod top_k;
 mod unary;
+mod window;
 
 pub use binary::Operation;
 pub(crate) use broadcast::Broadcast;
+pub(crate) use conv::Conv;
 pub use copy::{Span, concat};
+pub use einsum::{Equation, Label, Labels, einsum};
 pub use function::Function;
 pub use matmul::MatmulOptions;
-pub(crate) use reduce::Axis;
+pub use normalize::{Normalization, Normalized};
+pub(crate) use pool::Pool;
+pub use pool::Pooling;
+pub(crate) use reduce::{After, Axis, Before};
 pub use reduce::{Extreme, Reduction};
 pub use sample::SampleOptions;
 pub use scatter::{Scatter, Update};
 pub use take::{Indices, Take};
 pub use unary::check_activation;
+pub(crate) use window::Sliding;
+pub use window::{MAX_WINDOWS, Window};
 
 use crate::{Error, MAX_RANK, Result, Shape, Tensor};
 

@@ -1,6 +1,7 @@
 //! General operations on a GPU, one file per kernel. Their operands have been checked (`crate::ops`).
 
 mod binary;
+mod conv;
 mod copy;
 mod cumulate;
 mod fill;
@@ -10,7 +11,9 @@ mod layer_norm;
 mod mask;
 mod matmul;
 mod matvec;
+mod normalize;
 mod peak;
+mod pool;
 mod reduce;
 mod sample;
 mod scatter;

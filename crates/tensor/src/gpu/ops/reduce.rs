@@ -1,24 +1,34 @@
 //! Reductions along an axis (`reduce.wgsl`).
 
 use crate::gpu::{Dispatch, Gpu};
-use crate::ops::Axis;
+use crate::ops::{After, Axis, Before};
 use crate::{DType, Extreme, MAX_RANK, Reduction, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    pub(crate) fn reduce(&self, x: &Tensor, reduction: Reduction, a: &Axis) -> Result<Tensor> {
-        let operation = match reduction {
-            Reduction::Sum | Reduction::Mean => 0,
-            Reduction::Max => 2,
-            Reduction::Min => 3,
+    /// `after` is what is done to a maximum; the others say so themselves.
+    pub(crate) fn reduce(&self, x: &Tensor, reduction: Reduction, after: After, a: &Axis) -> Result<Tensor> {
+        let (operation, before, after) = match reduction {
+            Reduction::Sum | Reduction::Mean => (0, Before::Nothing, after),
+            Reduction::Product => (1, Before::Nothing, after),
+            Reduction::Max => (2, Before::Nothing, after),
+            Reduction::Min => (3, Before::Nothing, after),
+            Reduction::L1 => (0, Before::Absolute, after),
+            Reduction::L2 => (0, Before::Square, After::Root),
+            Reduction::SumSquare => (0, Before::Square, after),
+            Reduction::LogSum | Reduction::LogSumExp => (0, Before::Nothing, After::Logarithm),
         };
         let mut source = x.clone();
+        let mut before = before;
         for pass in a.passes(self) {
             let last = pass.blocks == 1;
             // Partial results are f32, whatever the element type.
             let dtype = if last { x.dtype() } else { DType::F32 };
             let out = Tensor::gpu_uninit(self, a.shape(pass.blocks), dtype, "reduce")?;
-            let pipeline = self.pipeline(&Variant::reduce(source.dtype().element(), dtype.element(), operation))?;
+            let after = if last { after } else { After::Nothing };
+            let (element, result) = (source.dtype().element(), dtype.element());
+            let variant = Variant::reduce(element, result, operation, before as u32, after as u32);
+            let pipeline = self.pipeline(&variant)?;
             let divisor = if last && reduction == Reduction::Mean { a.len as f32 } else { 1.0 };
             let (p, groups) = a.params(self, &pass, divisor);
             self.record(Dispatch {
@@ -29,6 +39,7 @@ impl Gpu {
                 work: source.shape().count() as u64,
             })?;
             source = out;
+            before = Before::Nothing;
         }
         Ok(source)
     }

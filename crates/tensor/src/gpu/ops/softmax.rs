@@ -6,16 +6,20 @@ use crate::{DType, Reduction, Result, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
-    pub(crate) fn softmax(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn softmax(&self, x: &Tensor, logarithm: bool) -> Result<Tensor> {
         let width = x.shape().last();
         if width as u64 > widest(self) {
             let axis = x.shape().rank() - 1;
             let wide = x.to_dtype(DType::F32)?;
-            let e = wide.binary(&wide.reduce(Reduction::Max, axis)?, Operation::ExpSub)?;
+            let highest = wide.reduce(Reduction::Max, axis)?;
+            let e = wide.binary(&highest, Operation::ExpSub)?;
+            if logarithm {
+                return wide.sub(&highest)?.sub(&e.reduce(Reduction::LogSum, axis)?)?.to_dtype(x.dtype());
+            }
             return e.div(&e.reduce(Reduction::Sum, axis)?)?.to_dtype(x.dtype());
         }
         let out = Tensor::gpu_uninit(self, *x.shape(), x.dtype(), "softmax")?;
-        let pipeline = self.pipeline(&Variant::softmax(x.dtype().element()))?;
+        let pipeline = self.pipeline(&Variant::softmax(x.dtype().element(), logarithm))?;
         let rows = (x.shape().count() / width) as u32;
         let groups_x = rows.min(self.max_workgroups());
         let p = params::Softmax { rows, width: width as u32, groups_x, unused: 0 };
