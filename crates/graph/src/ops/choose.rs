@@ -18,8 +18,8 @@ impl Operator for Where {
     }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
         let (condition, x, y) = (given(inputs, 0)?, given(inputs, 1)?, given(inputs, 2)?);
-        if condition.dtype != Element::Bool {
-            return Err(Fault::Input(0, "bool".into()));
+        if condition.dtype != Element::Bool && condition.dtype != Element::F32 {
+            return Err(Fault::Input(0, "bool, or f32 that is not 0 where it holds".into()));
         }
         if x.dtype != y.dtype {
             return Err(Fault::Input(2, format!("{}, as `x`", x.dtype)));

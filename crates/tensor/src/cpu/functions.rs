@@ -95,7 +95,7 @@ fn erf<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let near = s.mul_add_f32s(near, u, c(-2.676_813_5e-2));
     let near = s.mul_add_f32s(near, u, c(1.128_199_25e-1));
     let near = s.mul_add_f32s(near, u, c(-3.761_253_4e-1));
-    let near = s.mul_add_f32s(near, u, c(1.283_791_66e-1));
+    let near = s.mul_add_f32s(near, u, c(1.283_791_7e-1));
     let near = s.mul_add_f32s(near, x, x);
     // From 4 on it is 1 to all digits.
     let t = s.select_f32s(s.greater_than_f32s(t, c(4.0)), c(4.0), t);

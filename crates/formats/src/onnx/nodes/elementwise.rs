@@ -66,7 +66,12 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
             cx.outputs(node, ops::Identity, &[Some(x)])?;
         }
         "Where" => {
-            let all = [cx.input(node, 0)?, cx.input(node, 1)?, cx.input(node, 2)?].map(Some);
+            let [mut condition, x, y] = [cx.input(node, 0)?, cx.input(node, 1)?, cx.input(node, 2)?];
+            // A constant that chooses between floats is brought to the device once.
+            if cx.constant_of(condition).is_some() && cx.kind(x).dtype.is_float() {
+                condition = as_float(cx, node, condition)?;
+            }
+            let all = [condition, x, y].map(Some);
             cx.outputs(node, ops::Where, &all)?;
         }
         "Cast" => {
