@@ -182,7 +182,7 @@ impl Operator for OneHot {
         }
         let values = values.reshaped(ONE_HOT, &[2])?;
         if let Data::Ints(i) = indices {
-            let mut places = vec![0; count];
+            let mut places = super::moves::room(ONE_HOT, count)?;
             let inner = product(&dims[axis + 1..]);
             for (n, &index) in i.data().iter().enumerate() {
                 let index = if index < 0 { index.saturating_add(depth as i64) } else { index };

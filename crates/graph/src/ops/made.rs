@@ -64,7 +64,7 @@ impl Operator for ConstantOfShape {
         let dims = dims.ok_or_else(message)?;
         let n = count(CONSTANT, &dims)?;
         if self.dtype.is_whole() {
-            let mut all = recurve_tensor::cpu::host::<i64>(CONSTANT, n)?;
+            let mut all = super::moves::room(CONSTANT, n)?;
             all.fill(self.int);
             return Ok(one(IntArray::new(&dims, all)));
         }
@@ -90,7 +90,7 @@ pub struct Range;
 const RANGE: &str = "Range";
 
 /// Numbers of a range, at most: more is a mistake.
-const MOST: i128 = 1 << 31;
+const MOST: i128 = 1 << 28;
 
 /// How many whole numbers are in a range.
 fn range_len(start: i64, limit: i64, delta: i64) -> Result<usize> {

@@ -92,14 +92,29 @@ pub(super) fn strides(dims: &[usize]) -> SmallVec<[isize; 6]> {
     let mut next = 1;
     for (s, &d) in strides.iter_mut().zip(dims).rev() {
         *s = next;
-        next *= d as isize;
+        next = next.saturating_mul(isize::try_from(d).unwrap_or(isize::MAX));
     }
     strides
 }
 
+/// Whole numbers in host memory, of a result or of a table, at most.
+const MAX_WHOLE: usize = 1 << 28;
+
+/// Memory for whole numbers, all zero.
+pub(super) fn room(operation: &'static str, count: usize) -> Result<Vec<i64>> {
+    if count > MAX_WHOLE {
+        return Err(bad(
+            operation,
+            "dims",
+            format!("would be {count} whole numbers, but at most {MAX_WHOLE} are held"),
+        ));
+    }
+    recurve_tensor::cpu::host(operation, count)
+}
+
 /// The product of dimensions.
 pub(super) fn product(dims: &[usize]) -> usize {
-    dims.iter().product()
+    dims.iter().fold(1, |n: usize, &d| n.saturating_mul(d))
 }
 
 impl Elements for Data {
@@ -127,7 +142,7 @@ impl Elements for Data {
             Self::Tensor(t) => Ok(t.strided(dims, offset, strides)?.into()),
             Self::Ints(i) => {
                 let span = Span::view(operation, i.data().len(), dims, offset, strides)?;
-                let mut out = vec![0; span.shape.count()];
+                let mut out = room(operation, span.shape.count())?;
                 span.copy(i.data(), &mut out);
                 Ok(IntArray::new(dims, out).into())
             }
@@ -137,7 +152,8 @@ impl Elements for Data {
         match self {
             Self::Tensor(t) => Ok(t.padded(dims, at, fill.float)?.into()),
             Self::Ints(i) => {
-                let mut out = vec![fill.int; count(operation, dims)?];
+                let mut out = room(operation, count(operation, dims)?)?;
+                out.fill(fill.int);
                 if !i.data().is_empty() {
                     let span = Span::inside(operation, &shape(operation, dims)?, &shape(operation, i.dims())?, at)?;
                     span.copy(i.data(), &mut out);
@@ -146,11 +162,11 @@ impl Elements for Data {
             }
         }
     }
-    fn taken(&self, _: &'static str, take: &Take, places: &[i64], fill: Fill) -> Result<Self> {
+    fn taken(&self, operation: &'static str, take: &Take, places: &[i64], fill: Fill) -> Result<Self> {
         match self {
             Self::Tensor(t) => Ok(t.take(take, Indices::Host(places), fill.float)?.into()),
             Self::Ints(i) => {
-                let mut out = vec![fill.int; take.shape().count()];
+                let mut out = room(operation, take.shape().count())?;
                 take.look_up(i.data(), |at, size| host_place(places[at], size), fill.int, &mut out);
                 Ok(IntArray::new(take.shape().dims(), out).into())
             }
@@ -275,10 +291,13 @@ impl Elements for Sketch {
     }
     fn joined(parts: &[Self], axis: usize) -> Result<Self> {
         // Of those without known elements the dimensions are joined alone.
-        let known = parts.iter().all(|p| p.data.is_some());
+        let known = parts.iter().any(|p| p.data.is_some())
+            && parts.iter().fold(0usize, |n, p| n.saturating_add(product(&p.dims))) <= MAX_KNOWN;
         let none: Vec<Vec<()>> = parts.iter().map(|p| vec![(); product(&p.dims)]).collect();
         if known {
-            let all: Vec<_> = parts.iter().map(|p| (&p.dims[..], &p.data.as_ref().expect("known")[..])).collect();
+            let data = |p: &Self| p.data.clone().unwrap_or_else(|| vec![None; product(&p.dims)]);
+            let data: Vec<_> = parts.iter().map(data).collect();
+            let all: Vec<_> = parts.iter().zip(&data).map(|(p, d)| (&p.dims[..], &d[..])).collect();
             let (dims, data) = joined(&all, axis)?;
             return Ok(Self { dims, data: Some(data) });
         }
@@ -318,8 +337,8 @@ pub(super) fn along<E: Elements>(
     let even = places.windows(2).all(|w| w[1] - w[0] == step) && places.iter().all(|&p| p >= 0);
     if even {
         let (inner_step, size) = (inner as isize, own[axis] as isize);
-        let offset = places[0] as usize * inner;
-        let strides = [size * inner_step, step as isize * inner_step, 1];
+        let offset = (places[0] as usize).saturating_mul(inner);
+        let strides = [size.saturating_mul(inner_step), (step as isize).saturating_mul(inner_step), 1];
         return x.strided(operation, &[outer, places.len(), inner], offset, &strides)?.reshaped(operation, &result);
     }
     // Slices of nothing but fill are taken from an axis of size 0 too.

@@ -5,6 +5,7 @@ use super::moves::{
 };
 use super::prelude::*;
 use crate::{Data, IntArray};
+use smallvec::SmallVec;
 
 /// What stands beside a value that is padded.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,13 +30,13 @@ const PAD: &str = "Pad";
 
 impl Pad {
     /// Elements before and behind each axis.
-    fn amounts(pads: &[i64], axes: Option<&[i64]>, rank: usize) -> Result<Vec<(i64, i64)>> {
+    fn amounts(pads: &[i64], axes: Option<&[i64]>, rank: usize) -> Result<SmallVec<[(i64, i64); 6]>> {
         let named = axes.map_or(rank, <[i64]>::len);
         if pads.len() != 2 * named {
             let message = format!("must be two numbers for each of {named} axes, but they are {pads:?}");
             return Err(bad(PAD, "pads", message));
         }
-        let mut all = vec![(0, 0); rank];
+        let mut all = smallvec::smallvec![(0, 0); rank];
         for n in 0..named {
             let axis = axis_of(PAD, axes.map_or(n as i64, |a| a[n]), rank)?;
             all[axis] = (pads[n], pads[n + named]);
@@ -95,7 +96,8 @@ impl Pad {
                     i => 2 * (n - 1) - i,
                 },
             };
-            let places: Vec<i64> = (0..dims[axis] as i64).map(|i| place(i - b.max(0))).collect();
+            let mut places = super::moves::room(PAD, dims[axis])?;
+            places.iter_mut().zip(0..).for_each(|(p, i)| *p = place(i - b.max(0)));
             x = along(PAD, &x, axis, (&places, &[dims[axis]]), Fill::ZERO)?;
         }
         Ok(x)

@@ -87,6 +87,9 @@ pub struct Resize {
 
 const RESIZE: &str = "Resize";
 
+/// Weights of an axis, at most.
+const MAX_WEIGHTS: usize = 1 << 28;
+
 /// How an axis is resized.
 #[derive(Clone, Copy, Debug)]
 struct Line {
@@ -322,6 +325,10 @@ impl Operator for Resize {
             }
             // A product with the weights of every element.
             let count = super::moves::count(RESIZE, &[l.to, l.from])?;
+            if count > MAX_WEIGHTS {
+                let message = format!("make {} elements of {}, which takes more weights than are held", l.to, l.from);
+                return Err(bad(RESIZE, "scales", message));
+            }
             let mut matrix = recurve_tensor::cpu::host::<f32>(RESIZE, count)?;
             for (row, (first, w)) in matrix
                 .chunks_exact_mut(l.from)

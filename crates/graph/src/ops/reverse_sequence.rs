@@ -1,7 +1,8 @@
 //! Sequences backwards, each of its own length.
 
-use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, moves, number, product, whole};
+use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, number, product, whole};
 use super::prelude::*;
+use crate::operator::given;
 
 /// The first timesteps of each sequence, as many as the second input says, backwards, and the rest as it was. Batch
 /// and time are the first two axes, in either order.
@@ -65,5 +66,16 @@ impl Operator for ReverseSequence {
             x.at(&at)
         }))]
     }
-    moves!();
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        if inputs.get(1).copied().flatten().is_some_and(|t| !t.dtype.is_whole()) {
+            return Err(Fault::Input(1, "whole numbers".into()));
+        }
+        Ok(vec![self.open(given(inputs, 0)?, inputs)?])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        super::moves::run(self, call)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }

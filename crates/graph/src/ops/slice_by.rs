@@ -34,8 +34,11 @@ fn part(size: usize, start: i64, end: i64, step: i64) -> (usize, usize) {
     }
 }
 
+/// The axis of a slice, its start, end and step.
+type Cut = (usize, i64, i64, i64);
+
 /// Of each slice the axis, start, end and step.
-fn slices(rank: usize, numbers: [Option<&[i64]>; 4]) -> Result<SmallVec<[(usize, i64, i64, i64); 4]>> {
+fn slices(rank: usize, numbers: [Option<&[i64]>; 4]) -> Result<SmallVec<[Cut; 4]>> {
     let [starts, ends, axes, steps] = numbers;
     let (starts, ends) = (starts.unwrap_or_default(), ends.unwrap_or_default());
     let other = |n: Option<&[i64]>| n.is_some_and(|n| n.len() != starts.len());
@@ -43,7 +46,7 @@ fn slices(rank: usize, numbers: [Option<&[i64]>; 4]) -> Result<SmallVec<[(usize,
         let message = format!("must be as many as the {} starts, like axes and steps", starts.len());
         return Err(bad(SLICE, "ends", message));
     }
-    let mut all: SmallVec<[(usize, i64, i64, i64); 4]> = SmallVec::new();
+    let mut all: SmallVec<[Cut; 4]> = SmallVec::new();
     for n in 0..starts.len() {
         let axis = axis_of(SLICE, axes.map_or(n as i64, |a| a[n]), rank)?;
         let step = steps.map_or(1, |s| s[n]);
@@ -67,9 +70,9 @@ impl Moves for SliceBy {
         for (axis, start, end, step) in slices(dims.len(), [1, 2, 3, 4].map(get))? {
             let (first, len) = part(dims[axis], start, end, step);
             dims[axis] = len;
-            offset += first * steps[axis] as usize;
+            offset += first.saturating_mul(steps[axis] as usize);
             // A single element has no step.
-            steps[axis] = if len > 1 { steps[axis] * step as isize } else { 0 };
+            steps[axis] = if len > 1 { steps[axis].saturating_mul(step as isize) } else { 0 };
         }
         if dims.contains(&0) {
             return x.empty(SLICE, &dims);
@@ -196,7 +199,7 @@ impl Split {
             let mut dims: Sizes = x.dims().into();
             dims[axis] = size;
             let first = offset;
-            offset += size * steps[axis] as usize;
+            offset += size.saturating_mul(steps[axis] as usize);
             match (wanted(n), product(&dims)) {
                 (false, _) => Ok(None),
                 (true, 0) => x.empty(SPLIT, &dims).map(Some),

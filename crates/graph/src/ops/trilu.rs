@@ -1,7 +1,8 @@
 //! Triangles of matrices.
 
-use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, moves, product, whole};
+use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, product, whole};
 use super::prelude::*;
+use crate::operator::given;
 
 /// The upper or the lower triangle of the matrices in the last two dimensions, zero elsewhere. The second input says
 /// which diagonal it reaches to: above the main one, or below it if it is negative.
@@ -61,5 +62,16 @@ impl Operator for Trilu {
             if (self.upper && diagonal >= k) || (!self.upper && diagonal <= k) { x.at(i) } else { 0.0 }
         }))]
     }
-    moves!();
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        if inputs.get(1).copied().flatten().is_some_and(|t| !t.dtype.is_whole()) {
+            return Err(Fault::Input(1, "whole numbers".into()));
+        }
+        Ok(vec![self.open(given(inputs, 0)?, inputs)?])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        super::moves::run(self, call)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }

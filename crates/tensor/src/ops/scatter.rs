@@ -154,8 +154,8 @@ impl Scatter {
         f: impl Fn(T, T) -> T,
     ) {
         let goal = |at: usize| {
-            let axes = self.axes[..self.components].iter().enumerate();
-            axes.fold(Some(0), |goal, (k, &(size, stride))| Some(goal? + place(at + k, size)? * stride))
+            let mut axes = self.axes[..self.components].iter().enumerate();
+            axes.try_fold(0, |goal, (k, &(size, stride))| Some(goal + place(at + k, size)? * stride))
         };
         if self.index_strides == [0; MAX_RANK] {
             let run = self.lanes.count();

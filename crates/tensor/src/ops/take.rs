@@ -71,7 +71,8 @@ fn place(index: f32, size: usize) -> Option<usize> {
 /// follow from the element's own.
 #[derive(Clone, Copy, Debug)]
 pub struct Take {
-    pub(crate) shape: Shape,
+    /// What is gone through; the result has the same elements.
+    pub(crate) view: Shape,
     pub(crate) data: Shape,
     pub(crate) indices: Shape,
     pub(crate) data_strides: [usize; MAX_RANK],
@@ -107,7 +108,7 @@ impl Take {
         let mut axes = [(1, 0); MAX_RANK];
         axes[0] = (size, inner);
         Ok(Self {
-            shape,
+            view: shape,
             data: *data,
             indices: *indices,
             data_strides: [size * inner, 0, 1, 0, 0, 0],
@@ -136,7 +137,7 @@ impl Take {
         let mut axes = [(1, 0); MAX_RANK];
         axes[0] = (data[axis], core::mem::take(&mut data_strides[axis]));
         Ok(Self {
-            shape: *indices,
+            view: *indices,
             data: *data,
             indices: *indices,
             data_strides,
@@ -178,7 +179,7 @@ impl Take {
             stride *= size;
         }
         Ok(Self {
-            shape,
+            view: shape,
             data: *data,
             indices: *indices,
             data_strides: [stride, 0, 1, 0, 0, 0],
@@ -200,9 +201,9 @@ impl Take {
     /// # Panics
     /// If a slice has another length than the shapes say.
     pub fn look_up<T: Copy>(&self, data: &[T], place: impl Fn(usize, usize) -> Option<usize>, fill: T, out: &mut [T]) {
-        let last = self.shape.rank().saturating_sub(1);
-        let rows = self.shape.rank() > 0 && self.data_strides[last] == 1 && self.index_strides[last] == 0;
-        let (run, outer) = if rows { (self.shape[last], self.shape.with(last, 1)) } else { (1, self.shape) };
+        let last = self.view.rank().saturating_sub(1);
+        let rows = self.view.rank() > 0 && self.data_strides[last] == 1 && self.index_strides[last] == 0;
+        let (run, outer) = if rows { (self.view[last], self.view.with(last, 1)) } else { (1, self.view) };
         let mut out = out.chunks_exact_mut(run);
         walk(&outer, &self.data_strides, &self.index_strides, |source, at| {
             let out = out.next().expect("as many as the shape has");
@@ -231,7 +232,7 @@ impl Tensor {
             return Err(Error::shape(TAKE, "self", t.data.to_string(), self.shape()));
         }
         indices.check(TAKE, self, &t.indices)?;
-        let whole = if fill >= 0.0 && fill < 4_294_967_296.0 { fill as u32 } else { 0 };
+        let whole = if (0.0..4_294_967_296.0).contains(&fill) { fill as u32 } else { 0 };
         match self.device() {
             Device::Cpu => match self.dtype() {
                 DType::F32 => Self::cpu_write(t.result, |out| {

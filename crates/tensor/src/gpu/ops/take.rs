@@ -10,7 +10,7 @@ impl Gpu {
     pub(crate) fn take(&self, data: &Tensor, indices: &Tensor, t: &Take, fill: f32) -> Result<Tensor> {
         let out = Tensor::gpu_uninit(self, *t.shape(), data.dtype(), "take")?;
         let pipeline = self.pipeline(&Variant::take(data.dtype().element(), indices.dtype().element()))?;
-        let count = t.shape.count();
+        let count = t.view.count();
         let (groups, groups_x) = self.elementwise_groups(count);
         let p = params::Take {
             count: count as u32,
@@ -18,7 +18,7 @@ impl Gpu {
             components: t.components as u32,
             component_stride: 1,
             fill,
-            dims: padded(&t.shape, &t.data_strides, &t.index_strides),
+            dims: padded(&t.view, &t.data_strides, &t.index_strides),
             axes: axes(&t.axes),
             ..Default::default()
         };
