@@ -10,6 +10,7 @@ use smallvec::{SmallVec, smallvec};
 
 /// What is normalised together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Together {
     /// All axes from this one on, from the end if it is negative; scale and offset are broadcast to them.
     Layer(i64),

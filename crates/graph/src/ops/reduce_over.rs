@@ -54,16 +54,15 @@ impl ReduceOver {
         let counted = ones.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let counted = counted.ok_or_else(|| bad("has dimensions that are too large"))?;
         let mut out = recurve_tensor::cpu::host::<i64>(self.name(), counted)?;
+        // What a reduction of nothing is; truth values have no other type.
         let of_none = match self.reduction {
             Reduction::Product => 1,
-            Reduction::Max | Reduction::Min | Reduction::Mean if x.data().is_empty() && counted > 0 => {
-                return Err(bad("has no elements"));
-            }
+            Reduction::Max => self.int.map_or(0, |int| int.range().0),
+            Reduction::Min => self.int.map_or(1, |int| int.range().1),
+            Reduction::Mean if x.data().is_empty() && counted > 0 => return Err(bad("has no elements")),
             _ => 0,
         };
-        if !matches!(self.reduction, Reduction::Max | Reduction::Min) {
-            out.fill(of_none);
-        }
+        out.fill(of_none);
         let mut seen = recurve_tensor::cpu::host::<u8>(self.name(), counted)?;
         let mut at: SmallVec<[usize; 6]> = SmallVec::from_elem(0, ones.len());
         for &v in x.data() {
@@ -223,7 +222,13 @@ impl Operator for ReduceOver {
         };
         let axes = self.resolved(&axes, x.dims.len()).expect("inputs that fit");
         let dims = self.dims(&x.dims, &axes, &1);
-        vec![Some(reduced(x, self.reduction, &axes).reshaped(&dims))]
+        let mut y = reduced(x, self.reduction, &axes).reshaped(&dims);
+        if x.data.is_empty() {
+            // An extreme of no whole numbers is the other end of their range; truth values have no other type.
+            let (least, most) = self.int.map_or((0, 1), Int::range);
+            y.data.iter_mut().for_each(|v| *v = v.clamp(least as f64, most as f64));
+        }
+        vec![Some(y)]
     }
     fn as_any(&self) -> &dyn Any {
         self

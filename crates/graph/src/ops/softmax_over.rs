@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 /// What is made of the elements along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Shares {
     /// `e^x / Σ e^x`
     Softmax,

@@ -411,6 +411,7 @@ pub struct CosineWindow {
 
 /// A window's factors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cosines {
     /// 1/2, 1/2, 0
     Hann,

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 /// What stands before and behind the axes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Padding {
     /// So much before and behind each axis; nothing if there are no numbers.
     Explicit(Vec<[usize; 2]>),

@@ -387,8 +387,14 @@ pub fn small_product(g: &Gemm<'_>, c: &mut [f32]) {
         #[inline(always)]
         fn with_simd<S: Simd>(self, s: S) {
             let Self(g, c) = self;
-            let wide = 2 * S::F32_LANES;
             let mut column = 0;
+            // Few rows have few sums at a time, which wait for each other.
+            let wide = 4 * S::F32_LANES;
+            while g.m < 4 && column + wide <= g.n {
+                block::<S, 4>(s, g, c, column, wide);
+                column += wide;
+            }
+            let wide = 2 * S::F32_LANES;
             while column + wide <= g.n {
                 block::<S, 2>(s, g, c, column, wide);
                 column += wide;
