@@ -23,7 +23,7 @@ fn open(bytes: &[u8]) -> bool {
 #[test]
 fn changed_files_are_refused_or_opened() {
     let mut r = Random(11);
-    let (mut opened, runs) = (0, 120);
+    let (mut opened, runs) = (0, 3000);
     for run in 0..runs {
         let file = if run % 2 == 0 { GTCRN } else { SILERO };
         let mut bytes = file.to_vec();
@@ -34,7 +34,8 @@ fn changed_files_are_refused_or_opened() {
         }
         opened += usize::from(open(&bytes));
     }
-    assert!(opened < runs, "something was refused");
+    println!("{opened} of {runs} opened");
+    assert!(opened > 100 && opened < runs - 100, "{opened} of {runs} opened");
     assert!(open(GTCRN) && open(SILERO));
     for bytes in [&b""[..], b"\x00", b"not an ONNX file at all", &[0xff; 64]] {
         assert!(!open(bytes));
