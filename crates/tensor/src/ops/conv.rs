@@ -8,6 +8,7 @@ use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 const COLUMNS: usize = 1 << 18;
 
 /// A convolution: every operand has been checked.
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "some fields are for GPUs only"))]
 pub(crate) struct Conv<'a> {
     pub(crate) x: &'a Tensor,
     pub(crate) weight: &'a Tensor,

@@ -35,12 +35,15 @@ pub use matmul::MatmulOptions;
 pub use normalize::{Normalization, Normalized};
 pub(crate) use pool::Pool;
 pub use pool::Pooling;
-pub(crate) use reduce::{After, Axis, Before};
+#[cfg(feature = "gpu")]
+pub(crate) use reduce::Before;
+pub(crate) use reduce::{After, Axis};
 pub use reduce::{Extreme, Reduction};
 pub use sample::SampleOptions;
 pub use scatter::{Scatter, Update};
 pub use take::{Indices, Take};
 pub use unary::check_activation;
+#[cfg(feature = "gpu")]
 pub(crate) use window::Sliding;
 pub use window::{MAX_WINDOWS, Window};
 
