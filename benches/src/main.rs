@@ -5,6 +5,9 @@
 //! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
 //! cargo run --release -p recurve-benches -- step        one step of a small LSTM beside a loop written by hand, as CSV
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
+//! cargo run --release -p recurve-benches -- model FILE.onnx [DEVICE [SIZES]]
+//!                                                       calls of an ONNX model with its states fed back, as CSV;
+//!                                                       SIZES of the open dimensions of each input, such as 1,576
 //! cargo run --release -p recurve-benches -- functions [STRIDE]
 //!                                                       worst errors of activations by every float, as CSV
 //! ```
@@ -12,12 +15,14 @@
 mod functions;
 
 use recurve::testing::Tolerance;
-use recurve::{Cell, Device, Direction, ForwardArgs, Strategy, Tensor};
+use recurve::{Cell, Device, Direction, ForwardArgs, HostArray, HostData, OnnxModel, OnnxSession, Strategy, Tensor};
 use recurve_benches::quantile;
 use recurve_tests::{Case, paths};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 #[expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 mod counting {
@@ -60,6 +65,17 @@ fn main() -> ExitCode {
         Some("steady") => steady(),
         Some("step") => step(),
         Some("encode") => encode(),
+        Some("model") => {
+            let (Some(path), device) = (std::env::args().nth(2), std::env::args().nth(3)) else {
+                eprintln!("usage: recurve-benches model FILE.onnx [DEVICE [SIZES]]");
+                return ExitCode::from(2);
+            };
+            let sizes = std::env::args().nth(4).unwrap_or_else(|| "1".into());
+            if let Err(e) = model(&path, device.as_deref().unwrap_or("cpu"), &sizes) {
+                eprintln!("error: {e}");
+                return ExitCode::from(2);
+            }
+        }
         Some("functions") => match std::env::args().nth(2).map_or(Ok(1), |s| s.parse()) {
             Ok(stride) if stride > 0 => functions::run(stride),
             _ => {
@@ -68,11 +84,59 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            eprintln!("usage: recurve-benches accuracy | steady | step | encode | functions [STRIDE]");
+            eprintln!(
+                "usage: recurve-benches accuracy | steady | step | encode | model FILE.onnx | functions [STRIDE]"
+            );
             return ExitCode::from(2);
         }
     }
     ExitCode::SUCCESS
+}
+
+/// Times calls of an ONNX model whose other inputs are made of one number. The open dimensions of each input have
+/// these sizes, in order; those that are not named are 1.
+fn model(path: &str, device: &str, sizes: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let sizes: Vec<usize> = sizes.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    let device = Device::open(&device.parse()?)?;
+    let model = Arc::new(OnnxModel::open(path, &device)?);
+    let mut session = OnnxSession::new(model.clone(), 1)?;
+    let states: Vec<String> = session.states().map(|s| s.input).collect();
+    let inputs: Vec<(String, HostArray)> = model
+        .inputs()
+        .iter()
+        .filter(|i| !states.contains(&i.name))
+        .map(|i| {
+            let mut open = sizes.iter();
+            let size = |d: &recurve_graph::Dim| d.size().unwrap_or_else(|| open.next().copied().unwrap_or(1));
+            let shape: Vec<usize> = i.kind.dims.iter().map(size).collect();
+            let count = shape.iter().product();
+            let data = if i.kind.dtype.is_float() {
+                HostData::Float(vec![0.1; count])
+            } else {
+                HostData::Int(vec![16000; count])
+            };
+            (i.name.clone(), HostArray { shape, data })
+        })
+        .collect();
+    let mut call = || session.run(inputs.iter().map(|(n, a)| (n.as_str(), a))).map(drop);
+    for _ in 0..20 {
+        call()?;
+    }
+    let before = counting::CALLS.load(Ordering::Relaxed);
+    call()?;
+    let allocations = counting::CALLS.load(Ordering::Relaxed) - before;
+    let mut rounds = Vec::new();
+    let started = Instant::now();
+    while rounds.len() < 20 || started.elapsed().as_secs_f64() < 2.0 {
+        let first = Instant::now();
+        call()?;
+        rounds.push(first.elapsed().as_secs_f64() * 1e6);
+    }
+    rounds.sort_by(f64::total_cmp);
+    println!("model,device,nodes,calls,median_us,min_us,allocations");
+    let (nodes, count) = (model.graph().nodes().len(), rounds.len());
+    println!("{path},{device},{nodes},{count},{:.1},{:.1},{allocations}", quantile(&rounds, 0.5), rounds[0]);
+    Ok(())
 }
 
 fn accuracy() {

@@ -36,6 +36,11 @@ impl IntArray {
         Self { dims: SmallVec::from_slice(&[data.len()]), data }
     }
 
+    /// Whether both are one array in memory, as a constant is in every run.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.dims == other.dims && Arc::ptr_eq(&self.data, &other.data)
+    }
+
     /// The dimensions.
     pub fn dims(&self) -> &[usize] {
         &self.dims

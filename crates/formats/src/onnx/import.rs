@@ -79,6 +79,8 @@ struct Scope {
 
 /// Brings nodes into a graph. Importers of operators see the values of the graph that they are in by their ids.
 pub(crate) struct Context<'a> {
+    /// The program that wrote the file.
+    pub producer: &'a str,
     folder: Option<&'a Path>,
     functions: HashMap<(&'a str, &'a str, &'a str), &'a FunctionProto>,
     scopes: Vec<Scope>,
@@ -123,6 +125,7 @@ pub(crate) fn import(model: &ModelProto, folder: Option<&Path>) -> Result<Import
     }
     let functions = model.functions.iter().map(|f| ((domain(&f.domain), &f.name[..], &f.overload[..]), f)).collect();
     let mut cx = Context {
+        producer: &model.producer_name,
         folder,
         functions,
         scopes: Vec::new(),

@@ -183,7 +183,8 @@ impl OnnxModel {
             }
             let kind = &self.inputs[n].kind;
             if !kind.has_dims(&array.shape) {
-                return Err(bad(format!("must be {kind}, but it has shape {:?}", array.shape)));
+                let fixed = if kind.shape().is_some() { " (the file fixes every size)" } else { "" };
+                return Err(bad(format!("must be {kind}{fixed}, but it has shape {:?}", array.shape)));
             }
             all[n] = Some(match (&array.data, kind.dtype) {
                 (HostData::Float(v), Element::F32) => Tensor::from_f32(v, &array.shape, self.device())?.into(),

@@ -6,6 +6,8 @@ use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, Int, IntArray};
 use recurve_tensor::{Indices, Scatter, Shape, Update};
+use smallvec::SmallVec;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// `data` with updates, each at the place of its index but along an axis, where the index says. Negative indices
 /// count from the end; updates that meet are made one after the other.
@@ -21,12 +23,74 @@ pub struct ScatterElements {
 
 /// `data` with slices of updates, one for each tuple of indices, the last dimension of the indices, into the first
 /// axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ScatterTuples {
-    /// What an update makes of the element that it meets.
-    pub update: Update,
-    /// The type of the elements, for whole numbers that wrap.
-    pub int: Option<Int>,
+    update: Update,
+    int: Option<Int>,
+    /// Where the last indices are, for they are mostly the same in every run.
+    last: Arc<Mutex<Option<Arc<Rows>>>>,
+}
+
+impl ScatterTuples {
+    /// Updates that make something of the elements that they meet; of whole numbers their type, by which they wrap.
+    pub fn new(update: Update, int: Option<Int>) -> Self {
+        Self { update, int, last: Arc::default() }
+    }
+
+    /// The rows of data of these dimensions that indices name.
+    fn rows(&self, dims: &[usize], indices: &IntArray) -> Result<Arc<Rows>> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rows) = last.as_ref().filter(|r| r.indices.is_same(indices) && r.dims[..] == *dims) {
+            return Ok(rows.clone());
+        }
+        let rows = Arc::new(Rows::of(dims, indices)?);
+        *last = Some(rows.clone());
+        Ok(rows)
+    }
+}
+
+/// Tuples of indices as rows: neighbours that are updated one after the other are one row, so that there are few.
+#[derive(Debug)]
+struct Rows {
+    indices: IntArray,
+    dims: SmallVec<[usize; 6]>,
+    /// Rows of the data, and elements of one.
+    count: usize,
+    width: usize,
+    places: Vec<i64>,
+}
+
+impl Rows {
+    fn of(dims: &[usize], indices: &IntArray) -> Result<Self> {
+        let k = indices.dims().last().copied().unwrap_or(0);
+        let places = places(TUPLES, indices, |at| dims[at % k])?;
+        let inner: usize = dims[k..].iter().product();
+        let all: usize = dims[..k].iter().product();
+        let row = |t: &[i64]| t.iter().zip(dims).fold(0, |n, (&i, &d)| n * d + i as usize);
+        let rows: Vec<usize> = places.chunks_exact(k).map(row).collect();
+        // What divides the beginning and the length of every run of neighbours, and the rows of the data.
+        let mut joined = all;
+        let mut first = 0;
+        for n in 1..=rows.len() {
+            if n == rows.len() || rows[n] != rows[n - 1] + 1 {
+                joined = gcd(gcd(joined, rows[first]), n - first);
+                first = n;
+            }
+        }
+        let joined = joined.max(1);
+        let places = rows.iter().step_by(joined).map(|&r| (r / joined) as i64).collect();
+        let (count, width) = (all / joined, inner * joined);
+        Ok(Self { indices: indices.clone(), dims: dims.into(), count, width, places })
+    }
+
+    /// Whether every row is named once, in order.
+    fn are_all(&self) -> bool {
+        self.places.len() == self.count && self.places.iter().enumerate().all(|(n, &p)| p == n as i64)
+    }
+}
+
+const fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 const ELEMENTS: &str = "ScatterElements";
@@ -164,7 +228,26 @@ impl Operator for ScatterTuples {
             let message = format!("must be tuples of 1 to {rank} indices, but they are {:?}", call.data(1).dims());
             return Err(bad(TUPLES, "indices", message));
         }
-        run(call, TUPLES, (self.update, self.int), Scatter::tuples, |dims, at| dims[at % k])
+        let dims = call.data(0).dims();
+        match (call.data(0), call.data(1)) {
+            (Data::Tensor(_), Data::Ints(indices)) if product(indices.dims()) > 0 => {
+                let s = Scatter::tuples(&shape(TUPLES, dims)?, &shape(TUPLES, indices.dims())?)?;
+                if call.data(2).dims() != s.updates().dims() {
+                    let message = format!("must be {}, but they are {:?}", s.updates(), call.data(2).dims());
+                    return Err(bad(TUPLES, "updates", message));
+                }
+                let rows = self.rows(dims, indices)?;
+                let u = call.floats(2)?;
+                if self.update == Update::Replace && rows.are_all() {
+                    return Ok(one(u.reshape(dims)?));
+                }
+                let x = call.floats(0)?.reshape(&[rows.count, rows.width])?;
+                let u = u.reshape(&[rows.places.len(), rows.width])?;
+                let s = Scatter::tuples(x.shape(), &shape(TUPLES, &[rows.places.len(), 1])?)?;
+                Ok(one(x.scatter(&s, Indices::Host(&rows.places), &u, self.update)?.reshape(dims)?))
+            }
+            _ => run(call, TUPLES, (self.update, self.int), Scatter::tuples, |dims, at| dims[at % k]),
+        }
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (x, indices, updates) = (array(inputs, 0), array(inputs, 1), array(inputs, 2));

@@ -7,6 +7,9 @@ use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 /// Elements of the columns that a product takes at a time: they stay in the cache.
 const COLUMNS: usize = 1 << 18;
 
+/// Windows in a row from where on a row is long.
+const LONG_ROW: usize = 16;
+
 /// A convolution: every operand has been checked.
 #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "some fields are for GPUs only"))]
 pub(crate) struct Conv<'a> {
@@ -148,6 +151,11 @@ impl Conv<'_> {
         let (from, to) = self.planes();
         let taps = self.sliding.taps();
         let part = self.inputs * self.outputs * taps;
+        // Row by row where a channel is on its own, or rows are long enough for vectors; else products are faster.
+        let windows = &self.sliding;
+        let long = windows.windows[2].stride == 1 && windows.counts[2] >= LONG_ROW;
+        let few = self.inputs == 1 || self.outputs == 1 && !self.transposed;
+        let direct = self.inputs * self.outputs == 1 || few && long;
         Tensor::cpu_write(self.shape, |out| {
             if let Some(bias) = bias {
                 out.chunks_exact_mut(to).zip(bias.iter().cycle()).for_each(|(row, &b)| row.fill(b));
@@ -156,7 +164,7 @@ impl Conv<'_> {
             let xs = x.chunks_exact(self.inputs * from);
             let ws = w.chunks_exact(part).cycle();
             for ((x, w), out) in xs.zip(ws).zip(out.chunks_exact_mut(self.outputs * to)) {
-                if self.inputs == 1 || self.outputs == 1 && !self.transposed {
+                if direct {
                     if !accumulate {
                         out.fill(0.0);
                     }

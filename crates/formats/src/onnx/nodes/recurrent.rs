@@ -14,6 +14,15 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         ("", "LSTM") => CellKind::Lstm { coupled: node.flag("input_forget", false)? },
         _ => return Ok(false),
     };
+    let unsaid = kind == CellKind::Gru { reset_after: false } && node.int("linear_before_reset")?.is_none();
+    if unsaid && cx.producer.eq_ignore_ascii_case("pytorch") {
+        cx.notes.push(format!(
+            "node `{}` (GRU): PyTorch's GRU applies the reset gate after the product, which ONNX calls \
+             `linear_before_reset` = 1, but this node does not have the attribute. Some versions of PyTorch's exporter \
+             leave it out; the outputs are then not PyTorch's",
+            node.label()
+        ));
+    }
     let directions = match node.text("direction")?.unwrap_or("forward") {
         "forward" => vec![Direction::Forward],
         "reverse" => vec![Direction::Reverse],

@@ -67,7 +67,7 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         }
         "ScatterND" => {
             let (update, int) = (update(node)?, int_of(cx, node)?);
-            plain(cx, node, ops::ScatterTuples { update, int }, 3..=3)
+            plain(cx, node, ops::ScatterTuples::new(update, int), 3..=3)
         }
         "ConstantOfShape" => constant_of_shape(cx, node),
         "Range" => plain(cx, node, ops::Range, 3..=3),
