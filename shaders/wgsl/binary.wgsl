@@ -33,7 +33,7 @@ fn are_numbers(a: f32, b: f32) -> bool {
 
 // a^b. WGSL leaves powers of negative numbers open.
 fn power(a: f32, b: f32) -> f32 {
-    if b == 0.0 && !is_nan(b) || a == 1.0 && !is_nan(a) { return 1.0; }
+    if (b == 0.0 && !is_nan(b)) || (a == 1.0 && !is_nan(a)) { return 1.0; }
     if !are_numbers(a, b) { return nan_of(a); }
     let whole = floor(b) == b;
     let size = abs(b);
