@@ -318,7 +318,7 @@ fn numbers_that_make_no_sense_are_refused() {
     type Takes<'a> = &'a [(&'a str, &'a [&'a str])];
     let kinds: [(&str, &[&str], Takes<'_>); 6] = [
         ("devices", &[], &[("", &["device"])]),
-        ("run", &[&model], &[("", &["input", "output", "text", "device"])]),
+        ("run", &[&model], &[("", &["input", "output", "text", "wav", "wav-output", "audio", "device"])]),
         ("summary", &[&model], &[("", &["device"])]),
         ("plot", &[&model], &[("", &["output", "device"])]),
         (
