@@ -5,6 +5,7 @@ mod arguments;
 mod audio;
 mod bench;
 mod check;
+mod convert;
 mod devices;
 mod onnx;
 mod picture;
@@ -44,6 +45,8 @@ enum Command {
     Summary(summary::Arguments),
     /// Draw a model as a picture, SVG or PNG.
     Plot(plot::Arguments),
+    /// Write a model as an ONNX file or in Recurve's own format.
+    Convert(convert::Arguments),
     /// Time recurrent layers over shapes, devices and strategies.
     Bench(bench::Arguments),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Summary(a) if onnx::is_onnx(&a.model) => onnx::summarize(&a),
         Command::Summary(a) => summary::run(&a),
         Command::Plot(a) => plot::run(&a),
+        Command::Convert(a) => convert::run(&a),
         Command::Bench(a) => bench::run(&a),
     });
     outcome.unwrap_or_else(|e| {

@@ -101,6 +101,33 @@ fn summary_prints_keras_table() {
 }
 
 #[test]
+fn convert_writes_onnx_that_gives_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (onnx, own) = (path("m.onnx"), path("m.safetensors"));
+    let text = good(&["convert", &model(), "-o", &onnx, "--lengths"]);
+    assert!(text.contains("vocabulary is not in the ONNX file"), "{text}");
+    good(&["convert", &model(), "-o", &own]);
+    let (tokens, lengths) = (format!("tokens={}:ids", golden().display()), format!("lengths={}", golden().display()));
+    let run = |file: &str, out: &str| {
+        let output = format!("logits={}", path(out));
+        good(&["run", file, "--input", &tokens, "--input", &lengths, "--output", &output]);
+        recurve::read_array(Path::new(&path(out)), "logits").unwrap().to_f32()
+    };
+    let (a, b) = (run(&model(), "a.npy"), run(&onnx, "b.npy"));
+    assert!(a == run(&own, "c.npy"), "the same model");
+    assert_eq!(a.len(), b.len());
+    assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() <= 1e-4), "two orders of the same sums");
+    assert!(a.iter().any(|v| v.abs() > 1.0));
+
+    let said = bad(&["convert", &onnx, "-o", &path("again.onnx")], 2);
+    assert!(said.contains("takes as it is"), "{said}");
+    bad(&["convert", &model(), "-o", &path("m.txt")], 2);
+    bad(&["convert", &model(), "-o", &path("n.safetensors"), "--states"], 2);
+    bad(&["convert", &model(), "-o", &onnx, "--mask", "--lengths"], 2);
+}
+
+#[test]
 fn seed_row_8_a_picture_of_a_model_with_shapes() {
     let dir = tempfile::tempdir().unwrap();
     let svg = dir.path().join("m.svg");
@@ -316,10 +343,11 @@ fn numbers_that_make_no_sense_are_refused() {
     let long = "9".repeat(50_000);
     // For each command, its options and what they take.
     type Takes<'a> = &'a [(&'a str, &'a [&'a str])];
-    let kinds: [(&str, &[&str], Takes<'_>); 6] = [
+    let kinds: [(&str, &[&str], Takes<'_>); 7] = [
         ("devices", &[], &[("", &["device"])]),
         ("run", &[&model], &[("", &["input", "output", "text", "wav", "wav-output", "audio", "device"])]),
         ("summary", &[&model], &[("", &["device"])]),
+        ("convert", &[&model], &[("", &["output"])]),
         ("plot", &[&model], &[("", &["output", "device"])]),
         (
             "check",

@@ -86,6 +86,14 @@ pub enum Error {
         /// What, and why.
         problems: Vec<crate::Problem>,
     },
+    /// A part of a network that cannot be written as ONNX.
+    #[error("`{node}`: {message}")]
+    Export {
+        /// The layer, input or output.
+        node: String,
+        /// What is wrong.
+        message: String,
+    },
     /// An array file is not what is needed.
     #[error("{path}: {message}")]
     Array {

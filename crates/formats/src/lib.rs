@@ -16,5 +16,5 @@ pub use error::{Error, Result};
 pub use files::{check_writable, write_file};
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
-pub use onnx::{OnnxModel, OnnxSession, OnnxValue, Problem, StatePair, read_tensor, tensor_from_bytes};
+pub use onnx::{ExportOptions, OnnxModel, OnnxSession, OnnxValue, Problem, StatePair, read_tensor, tensor_from_bytes};
 pub use text::{Reading, TextSpec};

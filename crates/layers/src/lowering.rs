@@ -90,6 +90,11 @@ impl Level {
         self.folded == 0
     }
 
+    /// The layer's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether the graph has its state as an input and an output.
     pub(crate) fn keeps_state(&self) -> bool {
         self.visible() || self.spec.stateful

@@ -633,6 +633,11 @@ impl Network {
         NetworkState(ends)
     }
 
+    /// The names of the stateful layers, which keep their state from call to call.
+    pub fn stateful_layers(&self) -> impl Iterator<Item = &str> {
+        self.levels.iter().filter(|l| l.spec.stateful).map(Level::name)
+    }
+
     /// Drops the kept states of all stateful layers.
     pub fn reset_states(&self) {
         self.levels.iter().for_each(|l| *l.kept() = None);

@@ -1,5 +1,6 @@
 //! ONNX files as graphs of operators.
 
+mod export;
 mod import;
 mod model;
 mod node;
@@ -9,6 +10,7 @@ mod session;
 mod tensor;
 mod weigh;
 
+pub use export::ExportOptions;
 pub use import::Problem;
 pub use model::{OnnxModel, OnnxValue, read_tensor, tensor_from_bytes};
 pub use session::{OnnxSession, StatePair};

@@ -155,6 +155,14 @@ impl Recurrent {
         (0..self.directions.len()).map(one).collect()
     }
 
+    /// The weights of each direction of a layer, with matrices rounded to their storage type. `get` returns the elements
+    /// of the node's input with this index, none if it is left out.
+    pub fn stored_weights(&self, layer: usize, get: impl Fn(usize) -> Vec<f64>) -> Vec<DirectionWeights<f64>> {
+        let get = |n| Ok::<_, core::convert::Infallible>(get(n));
+        let Ok(all) = self.gather(layer, get, get);
+        all.iter().map(|w| self.stored(w)).collect()
+    }
+
     fn ready(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Ready> {
         let wrap = |e| host.error(e);
         // A device that needs whole weights in host memory has those of one layer at a time.
@@ -317,21 +325,19 @@ impl Operator for Recurrent {
         let c_size = self.cell.state_sizes(h).1.unwrap_or(h);
         let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
-        let get = |n: usize| Ok::<_, ()>(given(n).map(|a| a.data.clone()).unwrap_or_default());
-        let layers = (0..self.num_layers).map(|l| self.gather(l, get, get).expect("getting an array cannot fail"));
-        let weights: Vec<_> = layers.collect();
+        let get = |n: usize| given(n).map(|a| a.data.clone()).unwrap_or_default();
+        let weights: Vec<_> = (0..self.num_layers).map(|l| self.stored_weights(l, get)).collect();
         let (mut hs, mut cs) = (Vec::new(), Vec::new());
         let mut value = x;
         for (l, layer) in weights.iter().enumerate() {
             let mut ys = Vec::new();
             for (n, direction) in self.directions.iter().enumerate() {
-                let weights = self.stored(&layer[n]);
                 let first = l * d + n;
                 let start = |input: usize, size: usize| given(input).map(|s| &s.data[first * b * size..][..b * size]);
                 let out = recurve_reference::recurrence(&recurve_reference::Recurrence {
                     cell: self.cell,
                     direction: *direction,
-                    weights: &weights,
+                    weights: &layer[n],
                     x: &value.data,
                     batch: b,
                     timesteps: t,
