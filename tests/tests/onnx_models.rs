@@ -1,7 +1,9 @@
 //! Real models from ONNX files, beside the numbers of ONNX Runtime (`golden/make_audio.py`).
 
 use recurve::testing::{Tolerance, check_onnx, compare};
-use recurve::{Device, HostArray, HostData, OnnxModel, OnnxSession, npz_from_bytes};
+use recurve::{
+    Device, Error, HostArray, HostData, Model, OnnxModel, OnnxSession, OnnxStreams, StatePair, npz_from_bytes,
+};
 use recurve_tests::devices;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,12 +44,196 @@ fn gtcrn_enhances_as_onnx_runtime_does() {
     }
 }
 
+/// The samples of the recording in `models`.
+fn recording() -> Vec<f32> {
+    let wav = include_bytes!("../../models/noisy_speech.wav");
+    wav[44..].as_chunks::<2>().0.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / 32768.0).collect()
+}
+
+/// Streams that join, pause, begin again and leave give what each gives in a session of its own.
+#[test]
+fn streams_share_calls_as_if_they_were_alone() {
+    let samples = recording();
+    let rate = HostArray { shape: vec![], data: HostData::Int(vec![16000]) };
+    // Each stream reads the recording from another place on.
+    let call = |stream: usize, n: usize| floats(&[1, 576], &samples[stream * 3000 + n * 512..][..576]);
+    for device in devices() {
+        let model = open("silero_vad.onnx", &device);
+        let mut streams = OnnxStreams::new(model.clone()).unwrap();
+        let mut sessions: Vec<Option<OnnxSession>> = (0..6).map(|_| None).collect();
+        let mut ids = [None; 6];
+        let mut frames = 0;
+        for step in 0..24 {
+            for s in 0..6 {
+                // Stream s joins at step 2 s, begins again at step 10 + s, and leaves at step 16 + s.
+                if step == 2 * s {
+                    ids[s] = Some(streams.join());
+                    sessions[s] = Some(OnnxSession::new(model.clone(), 1).unwrap());
+                }
+                if step == 10 + s
+                    && let (Some(id), Some(session)) = (ids[s], &mut sessions[s])
+                {
+                    streams.reset(id).unwrap();
+                    session.reset().unwrap();
+                }
+                if step == 16 + s {
+                    streams.leave(ids[s].take().unwrap()).unwrap();
+                }
+            }
+            // Some pause, in another order each time.
+            let mut active: Vec<usize> = (0..6).filter(|s| ids[*s].is_some() && (step + s) % 4 != 3).collect();
+            if active.is_empty() {
+                continue;
+            }
+            let first = step % active.len();
+            active.rotate_left(first);
+            let inputs: Vec<_> = active.iter().map(|&s| call(s, step)).collect();
+            let named: Vec<_> = inputs.iter().map(|x| [("input", x)]).collect();
+            let all: Vec<_> = active.iter().zip(&named).map(|(s, x)| (ids[*s].unwrap(), &x[..])).collect();
+            let got = streams.step(&all, &[("sr", &rate)]).unwrap();
+            for ((s, x), got) in active.iter().zip(&inputs).zip(got) {
+                let session = sessions[*s].as_mut().unwrap();
+                let want = session.run([("input", x), ("sr", &rate)]).unwrap();
+                assert_eq!((got.len(), &got[0].0[..], &got[0].1.shape[..]), (1, "output", &[1, 1][..]));
+                compare(&got[0].1.to_f32(), &want[0].1.to_f64(), Tolerance::new(1e-5))
+                    .unwrap_or_else(|e| panic!("stream {s} at {step} on {device}: {e}"));
+                frames += 1;
+            }
+        }
+        assert!(frames > 50 && streams.is_empty(), "{frames} frames");
+    }
+}
+
+/// What cannot share a call is refused by name, and the streams stay as they were.
+#[test]
+fn wrong_frames_leave_streams_as_they_were() {
+    let fixed = OnnxStreams::new(open("gtcrn.onnx", &Device::Cpu)).unwrap_err().to_string();
+    assert!(fixed.contains("`conv_cache`") && fixed.contains("fixes its batch"), "{fixed}");
+    let model = open("silero_vad.onnx", &Device::Cpu);
+    let mut streams = OnnxStreams::new(model.clone()).unwrap();
+    let mut session = OnnxSession::new(model, 1).unwrap();
+    let (a, b) = (streams.join(), streams.join());
+    let gone = streams.join();
+    streams.leave(gone).unwrap();
+    let x = floats(&[1, 576], &recording()[..576]);
+    let (short, two) = (floats(&[1, 5], &[0.5; 5]), floats(&[2, 576], &[0.5; 1152]));
+    let rate = HostArray { shape: vec![], data: HostData::Int(vec![16000]) };
+    let state = floats(&[2, 1, 128], &[0.0; 256]);
+    let own = [("input", &x)];
+    let shared = [("sr", &rate)];
+    for _ in 0..2 {
+        for (frames, shared, words) in [
+            (vec![], &shared[..], "no frame"),
+            (vec![(gone, &own[..])], &shared[..], "not among the streams"),
+            (vec![(a, &own[..]), (a, &own[..])], &shared[..], "two frames"),
+            (vec![(a, &own[..]), (b, &[("input", &short)][..])], &shared[..], "`input`"),
+            (vec![(a, &[("input", &two)][..])], &shared[..], "1 at dimension 0"),
+            (vec![(a, &[][..])], &shared[..], "is missing"),
+            (vec![(a, &[("input", &x), ("input", &x)][..])], &shared[..], "twice"),
+            (vec![(a, &[("input", &x), ("sr", &rate)][..])], &[][..], "share it"),
+            (vec![(a, &[("input", &x), ("state", &state)][..])], &shared[..], "is a state"),
+            (vec![(a, &[("sound", &x)][..])], &shared[..], "no input"),
+            (vec![(a, &own[..])], &[("input", &x), ("sr", &rate)][..], "each stream has its own"),
+            (vec![(a, &own[..])], &[][..], "`sr`"),
+        ] {
+            let e = streams.step(&frames, shared).unwrap_err().to_string();
+            assert!(e.contains(words), "{e}: {words}");
+        }
+        let got = streams.step(&[(a, &own), (b, &own)], &shared).unwrap();
+        let want = session.run([("input", &x), ("sr", &rate)]).unwrap();
+        for got in got {
+            compare(&got[0].1.to_f32(), &want[0].1.to_f64(), Tolerance::new(1e-5)).unwrap();
+        }
+    }
+    assert!(streams.reset(gone).is_err() && streams.leave(gone).is_err() && streams.len() == 2);
+}
+
+/// States that a user states, reads and replaces.
+#[test]
+fn states_are_held_to_the_model() {
+    let model = open("gtcrn.onnx", &Device::Cpu);
+    let pair = |input: &str, output: &str| StatePair { input: input.into(), output: output.into() };
+    let right = pair("conv_cache", "conv_cache_out");
+    for (states, words) in [
+        (vec![pair("none", "conv_cache_out")], ["`none`", "conv_cache"]),
+        (vec![pair("conv_cache", "none")], ["`conv_cache`", "`none`"]),
+        (vec![right.clone(), right.clone()], ["`conv_cache`", "already"]),
+        (vec![right.clone(), pair("tra_cache", "conv_cache_out")], ["`tra_cache`", "another state"]),
+        (vec![pair("tra_cache", "inter_cache_out")], ["`tra_cache`", "`inter_cache_out`"]),
+    ] {
+        let e = OnnxSession::with_states(model.clone(), &states, 1).unwrap_err().to_string();
+        assert!(words.iter().all(|w| e.contains(w)), "{e}");
+    }
+    // A state that is read and put into another session goes on there.
+    let frames = expected("frames").to_f32();
+    let frame = |n: usize| floats(&[1, 257, 1, 2], &frames[n * 514..(n + 1) * 514]);
+    let (mut one, mut other) =
+        (OnnxSession::new(model.clone(), 1).unwrap(), OnnxSession::new(model.clone(), 1).unwrap());
+    one.run([("mix", &frame(0))]).unwrap();
+    for state in model.states() {
+        let now = one.state(&state.input).unwrap();
+        assert_eq!(now, one.state(&state.output).unwrap());
+        other.set_state(&state.input, &now).unwrap();
+    }
+    assert_eq!(one.run([("mix", &frame(1))]).unwrap(), other.run([("mix", &frame(1))]).unwrap());
+    assert!(one.state("mix").unwrap_err().to_string().contains("conv_cache, tra_cache, inter_cache"));
+    let e = one.set_state("tra_cache", &floats(&[3], &[0.0; 3])).unwrap_err().to_string();
+    assert!(e.contains("`tra_cache`") && e.contains("[3]"), "{e}");
+}
+
+/// The file's metadata says more than names, and a file that says what is not so is refused.
+#[test]
+fn states_of_the_metadata_come_first() {
+    let field = |tag: u8, data: &[u8]| [&[tag << 3 | 2, data.len() as u8], data].concat();
+    let model = |value: &str| {
+        let entry = [field(1, b"recurve.states"), field(2, value.as_bytes())].concat();
+        // A message that follows adds to the lists of the one before.
+        let bytes = [include_bytes!("../../models/gtcrn.onnx"), &field(14, &entry)[..]].concat();
+        Arc::new(OnnxModel::from_bytes(bytes, &Device::Cpu).unwrap())
+    };
+    let two = model("tra_cache=tra_cache_out, inter_cache=inter_cache_out");
+    let inputs: Vec<_> = two.states().into_iter().map(|s| s.input).collect();
+    assert_eq!(inputs, ["tra_cache", "inter_cache"]);
+    OnnxSession::new(two, 1).unwrap();
+    for (states, name) in [("tra_cache", "tra_cache"), ("a=tra_cache_out", "`a`"), ("tra_cache=enh", "`tra_cache`")] {
+        let e = OnnxSession::new(model(states), 1).unwrap_err().to_string();
+        assert!(e.contains(name), "{e}");
+    }
+}
+
+/// A run that stops at a node gives what it makes, as the whole run does.
+#[test]
+fn a_run_stops_at_a_node() {
+    let model = open("gtcrn.onnx", &Device::Cpu);
+    let mix = floats(&[1, 257, 1, 2], &expected("frames").to_f32()[..514]);
+    let mut inputs = vec![("mix", mix)];
+    for i in &model.inputs()[1..] {
+        let shape = i.kind.shape().unwrap();
+        inputs.push((&i.name[..], floats(&shape, &vec![0.0; shape.iter().product()])));
+    }
+    let named = || inputs.iter().map(|(n, x)| (*n, x));
+    let whole = model.run(named()).unwrap();
+    let (_, enh) = whole.iter().find(|(name, _)| name == "enh").unwrap();
+    let last = model.run_until("enh", named()).unwrap();
+    assert_eq!((&last[0].0[..], &last[0].1), ("enh", enh));
+    let conv = model.run_until("Conv_75", named()).unwrap();
+    assert_eq!(conv[0].1.shape, [1, 16, 1, 65]);
+    // The value's name says the same as the node's.
+    assert_eq!(model.run_until(&conv[0].0, named()).unwrap(), conv);
+    assert!(model.run_until("none", named()).unwrap_err().to_string().contains("`none`"));
+}
+
+#[test]
+fn an_onnx_file_is_no_native_model() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/gtcrn.onnx");
+    let e = Model::open(path, &Device::Cpu).unwrap_err();
+    assert!(matches!(e, Error::OtherKind { .. }) && e.to_string().contains("OnnxModel::open"), "{e}");
+}
+
 /// An LSTM behind convolutions, graphs inside `If` nodes, the sampling rate an integer.
 #[test]
 fn silero_vad_finds_speech_as_onnx_runtime_does() {
-    let wav = include_bytes!("../../models/noisy_speech.wav");
-    let samples: Vec<f32> =
-        wav[44..].as_chunks::<2>().0.iter().map(|b| f32::from(i16::from_le_bytes(*b)) / 32768.0).collect();
+    let samples = recording();
     let want = expected("probabilities").to_f64();
     let rate = HostArray { shape: vec![], data: HostData::Int(vec![16000]) };
     for device in devices() {

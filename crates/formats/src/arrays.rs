@@ -29,6 +29,16 @@ pub enum HostData {
     Int(Vec<i64>),
 }
 
+impl HostData {
+    /// The elements, if they are integers.
+    pub fn ints(&self) -> Option<&[i64]> {
+        match self {
+            Self::Int(v) => Some(v),
+            Self::Float(_) => None,
+        }
+    }
+}
+
 impl HostArray {
     /// The elements as f64.
     pub fn to_f64(&self) -> Vec<f64> {
@@ -224,9 +234,27 @@ fn whole(mut r: impl Read, size: u64, limit: u64) -> Result<HostArray, String> {
 /// [`Error::Io`] if the file cannot be written, [`Error::Array`] if `data` does not match `shape` or `name` cannot be
 /// the name of an array.
 pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Result<()> {
+    write_as(path, name, shape, data.len(), &|w| npy::write(w, shape, data))
+}
+
+/// [`write_array`] for an array of floats or integers; integers are written as 64-bit ones.
+///
+/// # Errors
+/// As [`write_array`].
+pub fn write_host_array(path: &Path, name: &str, array: &HostArray) -> Result<()> {
+    let shape = &array.shape;
+    match &array.data {
+        HostData::Float(v) => write_array(path, name, shape, v),
+        HostData::Int(v) => write_as(path, name, shape, v.len(), &|w| npy::write_ints(w, shape, v)),
+    }
+}
+
+type Writes<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
+
+fn write_as(path: &Path, name: &str, shape: &[usize], count: usize, write: Writes<'_>) -> Result<()> {
     let bad = |message: String| Error::Array { path: path.into(), message };
-    if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(data.len()) {
-        return Err(bad(format!("{} elements do not fill the shape {shape:?}", data.len())));
+    if shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) != Some(count) {
+        return Err(bad(format!("{count} elements do not fill the shape {shape:?}")));
     }
     let written = if is_npz(path) {
         let entry = format!("{name}.npy");
@@ -234,15 +262,15 @@ pub fn write_array(path: &Path, name: &str, shape: &[usize], data: &[f32]) -> Re
         if entry.len() > MAX_NAME || rawzip::path::ZipFilePath::from_str(&entry).as_str() != entry {
             return Err(bad(format!("`{}` cannot be the name of an array in a .npz file", short(name))));
         }
-        files::write_file(path, |w| write_npz(w, &entry, shape, data))
+        files::write_file(path, |w| write_npz(w, &entry, write))
     } else {
-        files::write_file(path, |w| npy::write(w, shape, data))
+        files::write_file(path, write)
     };
     written.map_err(|e| Error::Io { path: path.into(), source: Arc::new(e) })
 }
 
 /// Writes an archive of one uncompressed array, as `numpy.savez` does.
-fn write_npz(w: &mut dyn Write, entry: &str, shape: &[usize], data: &[f32]) -> io::Result<()> {
+fn write_npz(w: &mut dyn Write, entry: &str, write: Writes<'_>) -> io::Result<()> {
     let system = |e: rawzip::Error| match e.into_kind() {
         rawzip::ErrorKind::IO(e) => e,
         other => io::Error::other(other.to_string()),
@@ -250,7 +278,7 @@ fn write_npz(w: &mut dyn Write, entry: &str, shape: &[usize], data: &[f32]) -> i
     let mut archive = ZipArchiveWriter::new(w);
     let (mut file, config) = archive.new_file(entry).start().map_err(system)?;
     let mut body = config.wrap(&mut file);
-    npy::write(&mut body, shape, data)?;
+    write(&mut body)?;
     let (_, descriptor) = body.finish().map_err(system)?;
     file.finish(descriptor).map_err(system)?;
     archive.finish().map(drop).map_err(system)
@@ -272,6 +300,11 @@ mod tests {
             assert_eq!(a.data, HostData::Float(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.5]));
             assert_eq!(read_named_array(&path, "x/了").unwrap(), a);
             assert_eq!(read_array(&path, "y").unwrap(), a);
+        }
+        for file in ["i.npy", "i.npz"] {
+            let a = HostArray { shape: vec![2], data: HostData::Int(vec![i64::MIN, 1 << 60]) };
+            write_host_array(&dir.path().join(file), "i", &a).unwrap();
+            assert_eq!(read_array(&dir.path().join(file), "i").unwrap(), a);
         }
         let npz = dir.path().join("a.npz");
         let e = read_named_array(&npz, "y").unwrap_err().to_string();

@@ -29,6 +29,16 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The file is of a kind that something else opens.
+    #[error("{path}: this is {kind}; open it with `{with}`")]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// Its kind.
+        kind: &'static str,
+        /// What opens it.
+        with: &'static str,
+    },
     /// The description of the model is invalid.
     #[error("{path}: bad model description: {message}")]
     Description {

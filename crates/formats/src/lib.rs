@@ -11,10 +11,14 @@ mod npy;
 mod onnx;
 mod text;
 
-pub use arrays::{HostArray, HostData, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array};
+pub use arrays::{
+    HostArray, HostData, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array, write_host_array,
+};
 pub use error::{Error, Result};
 pub use files::{check_writable, write_file};
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
-pub use onnx::{ExportOptions, OnnxModel, OnnxSession, OnnxValue, Problem, StatePair, read_tensor, tensor_from_bytes};
+pub use onnx::{
+    ExportOptions, OnnxModel, OnnxSession, OnnxStreams, OnnxValue, Problem, StatePair, read_tensor, tensor_from_bytes,
+};
 pub use text::{Reading, TextSpec};

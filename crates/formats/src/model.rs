@@ -97,6 +97,10 @@ impl Model {
     /// # Errors
     /// One variant of [`Error`] for each kind of invalid file.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let path = path.as_ref();
+        if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+            return Err(Error::OtherKind { path: path.into(), kind: "an ONNX file", with: "OnnxModel::open" });
+        }
         let (info, network) = native::load(&WeightFile::open(path)?, device)?;
         Ok(Self { info, network, ids: OnceLock::new() })
     }

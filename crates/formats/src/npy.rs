@@ -317,9 +317,24 @@ fn element(descr: &str) -> Result<(Element, bool), String> {
 
 /// Writes floats in version 1.0 of the format, which every numpy reads.
 pub(crate) fn write(w: &mut dyn Write, shape: &[usize], data: &[f32]) -> io::Result<()> {
+    elements_of(w, "<f4", shape, data, |v| v.to_le_bytes())
+}
+
+/// [`write`] for integers, as 64-bit ones.
+pub(crate) fn write_ints(w: &mut dyn Write, shape: &[usize], data: &[i64]) -> io::Result<()> {
+    elements_of(w, "<i8", shape, data, |v| v.to_le_bytes())
+}
+
+fn elements_of<T: Copy, const N: usize>(
+    w: &mut dyn Write,
+    element: &str,
+    shape: &[usize],
+    data: &[T],
+    bytes: impl Fn(T) -> [u8; N],
+) -> io::Result<()> {
     let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
     let dims = if shape.len() > 1 { dims.trim_end_matches(", ") } else { dims.trim_end() };
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({dims}), }}");
+    let mut header = format!("{{'descr': '{element}', 'fortran_order': False, 'shape': ({dims}), }}");
     // The header is padded so that the elements start at a multiple of 64 bytes, and ends in a line break.
     let unpadded = MAGIC.len() + 4 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));
@@ -330,7 +345,7 @@ pub(crate) fn write(w: &mut dyn Write, shape: &[usize], data: &[f32]) -> io::Res
     w.write_all(&len.to_le_bytes())?;
     w.write_all(header.as_bytes())?;
     for chunk in data.chunks(1 << 12) {
-        let bytes: Vec<u8> = chunk.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bytes: Vec<u8> = chunk.iter().flat_map(|&v| bytes(v)).collect();
         w.write_all(&bytes)?;
     }
     Ok(())

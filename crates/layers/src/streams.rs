@@ -6,9 +6,17 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Identifies a stream of a [`Streams`]; ids are never reused.
+/// Identifies a stream of a [`Streams`] or of the like over other models; ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(u64);
+
+impl StreamId {
+    /// The id with this number, for other kinds of streams.
+    #[doc(hidden)]
+    pub const fn numbered(n: u64) -> Self {
+        Self(n)
+    }
+}
 
 /// Many streams in one batch: each has its own state on the device, and a step runs the streams that have a frame.
 ///

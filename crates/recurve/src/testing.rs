@@ -68,6 +68,14 @@ pub enum Mismatch {
         /// Number of elements expected.
         want: usize,
     },
+    /// They have different shapes.
+    #[error("has shape {got:?}, but {want:?} is expected")]
+    Shape {
+        /// Shape of the array under test.
+        got: Vec<usize>,
+        /// Shape expected.
+        want: Vec<usize>,
+    },
     /// Both arrays are empty, so there is nothing to compare.
     #[error("there is nothing to compare")]
     Empty,
@@ -108,16 +116,34 @@ pub enum Mismatch {
 /// # Errors
 /// [`Mismatch`], also if either side contains NaN or infinity or the arrays are empty.
 pub fn compare(got: &[f32], want: &[f64], tolerance: Tolerance) -> Result<Agreement, Mismatch> {
+    compared(got.iter().map(|&v| f64::from(v)), want, tolerance)
+}
+
+/// [`compare`] for arrays, whose shapes must be the same too.
+///
+/// # Errors
+/// As [`compare`], and [`Mismatch::Shape`].
+pub fn compare_arrays(got: &HostArray, want: &HostArray, tolerance: Tolerance) -> Result<Agreement, Mismatch> {
+    if got.shape != want.shape {
+        return Err(Mismatch::Shape { got: got.shape.clone(), want: want.shape.clone() });
+    }
+    compared(got.to_f64().into_iter(), &want.to_f64(), tolerance)
+}
+
+fn compared(
+    got: impl ExactSizeIterator<Item = f64>,
+    want: &[f64],
+    tolerance: Tolerance,
+) -> Result<Agreement, Mismatch> {
     if got.len() != want.len() {
         return Err(Mismatch::Length { got: got.len(), want: want.len() });
     }
-    if got.is_empty() {
+    if want.is_empty() {
         return Err(Mismatch::Empty);
     }
-    let mut best = Agreement { count: got.len(), worst_error: 0.0, worst_index: 0 };
+    let mut best = Agreement { count: want.len(), worst_error: 0.0, worst_index: 0 };
     let (mut wrong, mut excess, mut worst) = (0, 0.0, None);
-    for (index, (&g, &w)) in got.iter().zip(want).enumerate() {
-        let g = f64::from(g);
+    for (index, (g, &w)) in got.zip(want).enumerate() {
         if !(g.is_finite() && w.is_finite()) {
             return Err(Mismatch::NotFinite { index, got: g, want: w });
         }
@@ -340,7 +366,7 @@ fn evaluate_graph(network: &Network, inputs: &[(&str, HostArray)]) -> Result<Vec
     Ok(traced.collect())
 }
 
-/// A value of a graph on a device against the reference.
+/// A value of a graph on a device against what it should be.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct NodeCheck {
@@ -356,7 +382,7 @@ pub struct NodeCheck {
     pub result: Result<f64, String>,
 }
 
-/// A graph on a device against the reference.
+/// A graph on a device against what its values should be.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct GraphCheck {
@@ -407,27 +433,67 @@ pub fn check_onnx(
     device: &Device,
     tolerance: Tolerance,
 ) -> Result<GraphCheck, Error> {
+    let wide = model.inputs().iter().map(|i| {
+        let (_, a) = inputs.iter().find(|(name, _)| *name == i.name)?;
+        Some(Array::new(&a.shape, a.to_f64()))
+    });
+    let wide: Vec<_> = wide.collect();
+    let reference = || model.graph().reference(&wide, |_| None).map_err(|e| Error::Run(e.into()));
+    check_values(model, inputs, device, tolerance, |all| {
+        // The reference checks nothing: what does not fit has been refused by the run.
+        let truth = reference()?;
+        Ok(all.iter().map(|(n, _)| truth[*n].clone()).collect())
+    })
+}
+
+/// Runs every node of an ONNX model on a device and holds what it makes against other numbers, such as another
+/// program's: `want` gives them by the names that values have in the file. Values that it does not know are left out.
+/// Infinities and NaN agree with themselves.
+///
+/// # Errors
+/// [`Error::Input`] if an input does not fit; errors of the graph and the device.
+pub fn check_onnx_values(
+    model: &OnnxModel,
+    inputs: &[(&str, &HostArray)],
+    device: &Device,
+    tolerance: Tolerance,
+    want: impl Fn(&str) -> Option<HostArray>,
+) -> Result<GraphCheck, Error> {
+    check_values(model, inputs, device, tolerance, |all| {
+        let array = |name: &str| want(name).map(|a| Array::new(&a.shape, a.to_f64()));
+        Ok(all.iter().map(|(_, name)| array(name)).collect())
+    })
+}
+
+/// Holds the values of a traced run against what `truth` says of them: of each its number in the graph, and its name.
+/// A value that comes out under another name is one of them by that name too.
+fn check_values(
+    model: &OnnxModel,
+    inputs: &[(&str, &HostArray)],
+    device: &Device,
+    tolerance: Tolerance,
+    truth: impl FnOnce(&[(usize, &str)]) -> Result<Vec<Option<Array>>, Error>,
+) -> Result<GraphCheck, Error> {
     let model = model.to_device(device)?;
     let graph = model.graph();
     let wrong = |e: recurve_graph::Error| Error::Run(e.into());
     let data = model.data(inputs.iter().copied())?;
-    let wide: Vec<_> = model
-        .inputs()
-        .iter()
-        .map(|i| {
-            let (_, a) = inputs.iter().find(|(name, _)| *name == i.name)?;
-            Some(Array::new(&a.shape, a.to_f64()))
-        })
-        .collect();
     let executor = model.executor();
     let mut frame = executor.begin_data(&data, true).map_err(wrong)?;
     executor.advance(&mut frame, usize::MAX, &recurve_graph::RunOptions::default()).map_err(wrong)?;
-    // The reference checks nothing: what does not fit has been refused by the run.
-    let truth = graph.reference(&wide, |_| None).map_err(wrong)?;
+    let values: Vec<_> = graph.values().collect();
+    let mut named: Vec<(usize, &str)> = values.iter().enumerate().map(|(n, (_, v))| (n, &v.name[..])).collect();
+    for (name, id) in graph.outputs() {
+        let place = values.iter().position(|(v, _)| v == id).expect("an output is a value of its graph");
+        if values[place].1.name != *name {
+            named.push((place, name));
+        }
+    }
     let mut nodes = Vec::new();
-    for (n, (id, value)) in graph.values().enumerate() {
+    for ((n, name), want) in named.iter().zip(truth(&named)?) {
+        let (id, value) = &values[*n];
         let recurve_graph::Source::Node { node, .. } = value.source else { continue };
-        let (Some(got), Some(want)) = (frame.data(id), &truth[n]) else { continue };
+        let (Some(got), Some(want)) = (frame.data(*id), want) else { continue };
         let node = &graph.nodes()[node];
         let numbers: Vec<f64> = match got.as_tensor() {
             Some(t) if t.dtype() != DType::U32 => t.to_vec()?.into_iter().map(f64::from).collect(),
@@ -436,9 +502,9 @@ pub fn check_onnx(
         nodes.push(NodeCheck {
             node: node.name.clone(),
             operator: node.operator.name(),
-            value: value.name.clone(),
+            value: (*name).to_owned(),
             shape: got.dims().to_vec(),
-            result: agree(got.dims(), &numbers, want, tolerance),
+            result: agree(got.dims(), &numbers, &want, tolerance),
         });
     }
     Ok(GraphCheck { device: device.to_string(), nodes })

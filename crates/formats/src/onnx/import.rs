@@ -180,7 +180,7 @@ fn data_type(info: &ValueInfoProto) -> Result<DataType, String> {
 }
 
 /// The type of an input of a graph.
-fn value_type(info: &ValueInfoProto) -> Result<ValueType, String> {
+pub(super) fn value_type(info: &ValueInfoProto) -> Result<ValueType, String> {
     let element = data_type(info)?.element();
     let shape = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
     let Some(shape) = shape else { return Ok(ValueType::unranked(element)) };

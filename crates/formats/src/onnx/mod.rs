@@ -7,6 +7,7 @@ mod node;
 mod nodes;
 mod proto;
 mod session;
+mod streams;
 mod tensor;
 mod weigh;
 
@@ -14,3 +15,4 @@ pub use export::ExportOptions;
 pub use import::Problem;
 pub use model::{OnnxModel, OnnxValue, read_tensor, tensor_from_bytes};
 pub use session::{OnnxSession, StatePair};
+pub use streams::OnnxStreams;

@@ -8,7 +8,7 @@ use crate::files::{self, short};
 use crate::{Error, HostArray, HostData, Result};
 use bytes::Bytes;
 use prost::Message;
-use recurve_graph::{Data, Element, Executor, Graph, IntArray, RunOptions, ValueType};
+use recurve_graph::{Data, Dim, Element, Executor, Graph, IntArray, RunOptions, Source, ValueType};
 use recurve_tensor::{Device, Tensor};
 use std::io::Read;
 use std::path::Path;
@@ -23,6 +23,8 @@ pub struct OnnxModel {
     notes: Vec<String>,
     producer: String,
     metadata: Vec<(String, String)>,
+    /// The types of the outputs that the file states.
+    declared: Vec<Option<ValueType>>,
 }
 
 /// An input or an output of a model.
@@ -89,8 +91,14 @@ impl OnnxModel {
         let imported = import::import(&model, folder).map_err(refuse)?;
         let producer = format!("{} {}", short(&model.producer_name), short(&model.producer_version));
         let metadata = model.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
-        drop(model);
         let graph = imported.graph;
+        let stated = model.graph.as_ref().map_or(&[][..], |g| &g.output);
+        let declared = graph.outputs().iter().map(|(name, _)| {
+            let info = stated.iter().find(|o| o.name == *name)?;
+            import::value_type(info).ok()
+        });
+        let declared = declared.collect();
+        drop(model);
         let value = |name: &str, kind: &ValueType, data: &DataType| OnnxValue {
             name: name.into(),
             kind: kind.clone(),
@@ -103,7 +111,7 @@ impl OnnxModel {
         let executor = Executor::new(Arc::new(graph), |_| None, device).map_err(failed)?;
         executor.prepare().map_err(failed)?;
         let producer = producer.trim().to_owned();
-        Ok(Self { executor, inputs, outputs, notes: imported.notes, producer, metadata })
+        Ok(Self { executor, inputs, outputs, notes: imported.notes, producer, metadata, declared })
     }
 
     /// The same model on another device.
@@ -113,8 +121,15 @@ impl OnnxModel {
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let executor = Executor::new(self.executor.graph().clone(), |_| None, device).map_err(failed)?;
         executor.prepare().map_err(failed)?;
-        let (inputs, outputs, notes) = (self.inputs.clone(), self.outputs.clone(), self.notes.clone());
-        Ok(Self { executor, inputs, outputs, notes, producer: self.producer.clone(), metadata: self.metadata.clone() })
+        Ok(Self {
+            executor,
+            inputs: self.inputs.clone(),
+            outputs: self.outputs.clone(),
+            notes: self.notes.clone(),
+            producer: self.producer.clone(),
+            metadata: self.metadata.clone(),
+            declared: self.declared.clone(),
+        })
     }
 
     /// The inputs, in the file's order.
@@ -145,6 +160,11 @@ impl OnnxModel {
     /// The graph.
     pub fn graph(&self) -> &Arc<Graph> {
         self.executor.graph()
+    }
+
+    /// The dimensions of an output that the file states, which inference may not find.
+    pub(super) fn declared(&self, output: usize) -> &[Dim] {
+        self.declared[output].as_ref().map_or(&[], |t| &t.dims)
     }
 
     /// The graph with its weights on the device.
@@ -181,35 +201,44 @@ impl OnnxModel {
             if all[n].is_some() {
                 return Err(bad("is given twice, or is a state".into()));
             }
-            let kind = &self.inputs[n].kind;
-            if !kind.has_dims(&array.shape) {
-                let fixed = if kind.shape().is_some() { " (the file fixes every size)" } else { "" };
-                return Err(bad(format!("must be {kind}{fixed}, but it has shape {:?}", array.shape)));
-            }
-            all[n] = Some(match (&array.data, kind.dtype) {
-                (HostData::Float(v), Element::F32) => Tensor::from_f32(v, &array.shape, self.device())?.into(),
-                (HostData::Int(v), Element::F32) => {
-                    let v: Vec<f32> = v.iter().map(|&v| v as f32).collect();
-                    Tensor::from_f32(&v, &array.shape, self.device())?.into()
-                }
-                (HostData::Int(v), Element::Int(int)) => {
-                    let (least, most) = int.range();
-                    if let Some(v) = v.iter().find(|v| !(least..=most).contains(*v)) {
-                        return Err(bad(format!("holds {v}, which {} does not", kind.dtype)));
-                    }
-                    IntArray::new(&array.shape, v.as_slice()).into()
-                }
-                (HostData::Int(v), _) => {
-                    IntArray::new(&array.shape, v.iter().map(|&v| (v != 0).into()).collect::<Vec<i64>>()).into()
-                }
-                (HostData::Float(_), _) => return Err(bad(format!("holds floats, but {kind} is needed"))),
-            });
+            all[n] = Some(self.datum(n, array)?);
         }
         if let Some(n) = all.iter().position(Option::is_none) {
             let message = format!("is missing; it is {}", self.inputs[n].kind);
             return Err(Error::Input { name: short(&self.inputs[n].name), message });
         }
         Ok(all)
+    }
+
+    /// An array as input `n`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it does not fit; errors of the device.
+    pub(super) fn datum(&self, n: usize, array: &HostArray) -> Result<Data> {
+        let OnnxValue { name, kind, .. } = &self.inputs[n];
+        let bad = |message: String| Error::Input { name: short(name), message };
+        if !kind.has_dims(&array.shape) {
+            let fixed = if kind.shape().is_some() { " (the file fixes every size)" } else { "" };
+            return Err(bad(format!("must be {kind}{fixed}, but it has shape {:?}", array.shape)));
+        }
+        Ok(match (&array.data, kind.dtype) {
+            (HostData::Float(v), Element::F32) => Tensor::from_f32(v, &array.shape, self.device())?.into(),
+            (HostData::Int(v), Element::F32) => {
+                let v: Vec<f32> = v.iter().map(|&v| v as f32).collect();
+                Tensor::from_f32(&v, &array.shape, self.device())?.into()
+            }
+            (HostData::Int(v), Element::Int(int)) => {
+                let (least, most) = int.range();
+                if let Some(v) = v.iter().find(|v| !(least..=most).contains(*v)) {
+                    return Err(bad(format!("holds {v}, which {} does not", kind.dtype)));
+                }
+                IntArray::new(&array.shape, v.as_slice()).into()
+            }
+            (HostData::Int(v), _) => {
+                IntArray::new(&array.shape, v.iter().map(|&v| (v != 0).into()).collect::<Vec<i64>>()).into()
+            }
+            (HostData::Float(_), _) => return Err(bad(format!("holds floats, but {kind} is needed"))),
+        })
     }
 
     /// The outputs, by name and in the file's order, for inputs by name.
@@ -228,6 +257,40 @@ impl OnnxModel {
             Ok((o.name.clone(), array(&data, o.kind.dtype)?))
         });
         arrays.collect()
+    }
+}
+
+impl OnnxModel {
+    /// The index in [`Graph::nodes`] of the node with this name, or that makes the value with this name. Where an
+    /// operator of the file became several nodes, it is the last of them.
+    pub fn find_node(&self, name: &str) -> Option<usize> {
+        let graph = self.graph();
+        let makes = |id| match graph.value(id).source {
+            Source::Node { node, .. } => Some(node),
+            _ => None,
+        };
+        graph.nodes().iter().rposition(|n| n.name == name).or_else(|| graph.find(name).and_then(makes))
+    }
+
+    /// What a node makes, by the names of its values; nodes after it are not run.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such node, or as [`Self::run`].
+    pub fn run_until<'a>(
+        &self,
+        node: &str,
+        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+    ) -> Result<Vec<(String, HostArray)>> {
+        let missing = || Error::Input { name: short(node), message: "is no node of this model".into() };
+        let index = self.find_node(node).ok_or_else(missing)?;
+        let data = self.data(inputs)?;
+        let mut frame = self.executor.begin_data(&data, true).map_err(failed)?;
+        self.executor.advance(&mut frame, index + 1, &RunOptions::default()).map_err(failed)?;
+        let graph = self.graph();
+        let made = graph.nodes()[index].outputs.iter().filter_map(|&id| Some((graph.value(id), frame.data(id)?)));
+        let arrays = made.map(|(v, data)| Ok((v.name.clone(), array(data, v.kind.dtype)?))).collect();
+        self.executor.recycle(frame);
+        arrays
     }
 }
 

@@ -1,7 +1,7 @@
 //! Streams through a model that takes its states in and gives them out.
 
-use super::model::{OnnxModel, array, failed};
-use crate::files::short;
+use super::model::{OnnxModel, OnnxValue, array, failed};
+use crate::files::{short, some_names};
 use crate::{Error, HostArray, Result};
 use recurve_graph::{Data, Element, IntArray, RunOptions};
 use recurve_tensor::{DType, Tensor};
@@ -54,19 +54,25 @@ fn follows(input: &str, output: &str) -> bool {
     input != output && (SUFFIXES.iter().any(suffix) || PREFIXES.iter().any(prefix))
 }
 
+/// The key of the file's metadata that states the states: `IN=OUT`, separated by commas or spaces.
+const METADATA: &str = "recurve.states";
+
 impl OnnxModel {
-    /// The states that names and shapes show: an output called as an input with `N`, `_out`, `_n` and the like added,
-    /// or in the place of `_in`, `0`, …, of the same element type and of a shape that fits. A name that fits several
-    /// ways is none.
+    /// The states of the model: those that the file's metadata names (`recurve.states`, `IN=OUT` separated by commas),
+    /// otherwise those that names and shapes show: an output called as an input with `N`, `_out`, `_n` and the like
+    /// added, or in the place of `_in`, `0`, …, of the same element type and of a shape that fits. A name that fits
+    /// several ways is none.
     pub fn states(&self) -> Vec<StatePair> {
-        let fits = |i: usize, o: usize| {
-            let (a, b) = (&self.inputs()[i], &self.outputs()[o]);
-            let same = a.kind.unranked
-                || b.kind.unranked
-                || a.kind.rank() == b.kind.rank()
-                    && a.kind.dims.iter().zip(&b.kind.dims).all(|(a, b)| a.meet(b).is_some());
-            same && a.kind.dtype == b.kind.dtype && follows(&a.name, &b.name)
-        };
+        if let Some((_, stated)) = self.metadata().iter().find(|(key, _)| key == METADATA) {
+            let pairs = stated.split(|c: char| c == ',' || c.is_whitespace()).filter(|p| !p.is_empty());
+            let pair = |p: &str| {
+                let (input, output) = p.split_once('=').unwrap_or((p, ""));
+                StatePair { input: input.into(), output: output.into() }
+            };
+            return pairs.map(pair).collect();
+        }
+        let fits =
+            |i: usize, o: usize| self.may_follow(i, o) && follows(&self.inputs()[i].name, &self.outputs()[o].name);
         let (inputs, outputs) = (self.inputs().len(), self.outputs().len());
         let partners = |i: usize| (0..outputs).filter(move |&o| fits(i, o));
         let pairs = (0..inputs).filter_map(|i| {
@@ -77,10 +83,74 @@ impl OnnxModel {
         });
         pairs.collect()
     }
+
+    /// Whether an output has the type that an input needs, as far as both are known.
+    fn may_follow(&self, input: usize, output: usize) -> bool {
+        let (a, b) = (&self.inputs()[input].kind, &self.outputs()[output].kind);
+        let fits = a.unranked
+            || b.unranked
+            || a.rank() == b.rank() && a.dims.iter().zip(&b.dims).all(|(a, b)| a.meet(b).is_some());
+        fits && a.dtype == b.dtype
+    }
+
+    /// The places of states among the inputs and the outputs.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such input or output, one is named twice, or the types differ.
+    pub(super) fn places(&self, states: &[StatePair]) -> Result<Vec<(usize, usize)>> {
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        for s in states {
+            let bad = |name: &str, message: String| Err(Error::Input { name: short(name), message });
+            let names = |all: &[OnnxValue]| some_names(all.iter().map(|v| &v.name[..]));
+            let Some(i) = self.inputs().iter().position(|v| v.name == s.input) else {
+                let names = names(self.inputs());
+                return bad(&s.input, format!("is no input of this model, so it cannot be a state; there are {names}"));
+            };
+            let Some(o) = self.outputs().iter().position(|v| v.name == s.output) else {
+                let (output, names) = (short(&s.output), names(self.outputs()));
+                let message =
+                    format!("cannot come from `{output}`, which is no output of this model; there are {names}");
+                return bad(&s.input, message);
+            };
+            if places.iter().any(|(a, _)| *a == i) {
+                return bad(&s.input, "is a state already".into());
+            }
+            if places.iter().any(|(_, b)| *b == o) {
+                return bad(&s.input, format!("cannot come from `{}`, which is another state", short(&s.output)));
+            }
+            if !self.may_follow(i, o) {
+                let (is, comes) = (&self.inputs()[i].kind, &self.outputs()[o].kind);
+                let message = format!("is {is}, but `{}`, which it would come from, is {comes}", short(&s.output));
+                return bad(&s.input, message);
+            }
+            places.push((i, o));
+        }
+        Ok(places)
+    }
+
+    /// Zeros as a state, its open dimensions being `batch`.
+    pub(super) fn zeros(&self, input: usize, batch: usize) -> Result<Data> {
+        let v = &self.inputs()[input];
+        let bad = |message: String| Err(Error::Input { name: short(&v.name), message });
+        if v.kind.unranked {
+            return bad("is a state without a shape in the file, so it cannot begin as zeros".into());
+        }
+        let dims: Vec<usize> = v.kind.dims.iter().map(|d| d.size().unwrap_or(batch)).collect();
+        match v.kind.dtype {
+            e @ (Element::Int(_) | Element::Bool) => {
+                let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= 1 << 28);
+                match count {
+                    Some(count) => Ok(IntArray::new(&dims, vec![0; count]).into()),
+                    None => bad(format!("is a state of {e} of shape {dims:?}, which is too large")),
+                }
+            }
+            _ => Ok(Tensor::zeros(&dims, DType::F32, self.device())?.into()),
+        }
+    }
 }
 
 impl OnnxSession {
-    /// A session over the states that [`OnnxModel::states`] finds, for so many streams at once.
+    /// A session over the states that [`OnnxModel::states`] finds, for so many rows at once.
     ///
     /// # Errors
     /// As [`Self::with_states`].
@@ -92,22 +162,10 @@ impl OnnxSession {
     /// A session over these states.
     ///
     /// # Errors
-    /// [`Error::Input`] if there is no such input or output, one is named twice, or a state has no shape to begin with.
+    /// [`Error::Input`] if there is no such input or output, one is named twice, their types differ, or a state has no
+    /// shape to begin with.
     pub fn with_states(model: Arc<OnnxModel>, states: &[StatePair], batch: usize) -> Result<Self> {
-        let mut places: Vec<(usize, usize)> = Vec::new();
-        for s in states {
-            let bad = |name: &str, message: &str| Err(Error::Input { name: short(name), message: message.into() });
-            let Some(i) = model.inputs().iter().position(|v| v.name == s.input) else {
-                return bad(&s.input, "is no input of this model, so it cannot be a state");
-            };
-            let Some(o) = model.outputs().iter().position(|v| v.name == s.output) else {
-                return bad(&s.output, "is no output of this model, so it cannot be a state");
-            };
-            if places.iter().any(|(a, b)| *a == i || *b == o) {
-                return bad(&s.input, "or its output is a state already");
-            }
-            places.push((i, o));
-        }
+        let places = model.places(states)?;
         let mut session = Self { current: vec![None; places.len()], model, states: places, batch };
         session.reset()?;
         Ok(session)
@@ -133,22 +191,42 @@ impl OnnxSession {
     /// [`Error::Input`] if a state has no shape to begin with; errors of the device.
     pub fn reset(&mut self) -> Result<()> {
         for (current, (i, _)) in self.current.iter_mut().zip(&self.states) {
-            let v = &self.model.inputs()[*i];
-            if v.kind.unranked {
-                let message = "is a state without a shape in the file, so it cannot begin as zeros".into();
-                return Err(Error::Input { name: short(&v.name), message });
-            }
-            let dims: Vec<usize> = v.kind.dims.iter().map(|d| d.size().unwrap_or(self.batch)).collect();
-            *current = Some(match v.kind.dtype {
-                e @ (Element::Int(_) | Element::Bool) => {
-                    let count = dims.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= 1 << 28);
-                    let message = || format!("is a state of {e} of shape {dims:?}, which is too large");
-                    let count = count.ok_or_else(|| Error::Input { name: short(&v.name), message: message() })?;
-                    IntArray::new(&dims, vec![0; count]).into()
-                }
-                _ => Tensor::zeros(&dims, DType::F32, self.model.device())?.into(),
-            });
+            *current = Some(self.model.zeros(*i, self.batch)?);
         }
+        Ok(())
+    }
+
+    /// The place of a state, by the name of its input or of its output.
+    fn place(&self, name: &str) -> Result<usize> {
+        let named =
+            |(i, o): &(usize, usize)| self.model.inputs()[*i].name == name || self.model.outputs()[*o].name == name;
+        self.states.iter().position(named).ok_or_else(|| {
+            let names = self.states.iter().map(|(i, _)| &self.model.inputs()[*i].name[..]);
+            let message = format!("is no state of this session; its states are {}", some_names(names));
+            Error::Input { name: short(name), message }
+        })
+    }
+
+    /// A state as it is now, by the name of its input or of its output.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such state; errors of the device.
+    pub fn state(&self, name: &str) -> Result<HostArray> {
+        let place = self.place(name)?;
+        let v = &self.model.inputs()[self.states[place].0];
+        match &self.current[place] {
+            Some(data) => array(data, v.kind.dtype),
+            None => Err(Error::Input { name: short(name), message: "is a state that has no elements now".into() }),
+        }
+    }
+
+    /// Puts an array in the place of a state, by the name of its input or of its output.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if there is no such state, or the array does not fit; errors of the device.
+    pub fn set_state(&mut self, name: &str, array: &HostArray) -> Result<()> {
+        let place = self.place(name)?;
+        self.current[place] = Some(self.model.datum(self.states[place].0, array)?);
         Ok(())
     }
 
