@@ -1,295 +1,19 @@
-//! Audio through a model, frame by frame: `recurve run MODEL --wav IN.wav`. A small TOML file beside the model says
-//! what the model takes and gives.
+//! Recordings through a model, frame by frame: `recurve run MODEL --wav IN.wav`.
 
-use crate::Outcome;
-use crate::arguments::{check_output, write_output};
+use crate::arguments::check_output;
+use crate::front_end::{FrontEnd, Gives, Spec, Track};
 use crate::run::Arguments;
-use crate::terminal::{print_json, progress, say};
-use realfft::RealFftPlanner;
-use realfft::num_complex::Complex;
-use recurve::{Device, HostArray, HostData, OnnxModel, OnnxSession, StatePair};
-use serde::Deserialize;
-use serde_json::json;
-use std::collections::BTreeMap;
+use crate::terminal::{complain, print_json, progress, say};
+use crate::{BAD_INPUT, Outcome, sound};
+use indicatif::ProgressBar;
+use recurve::{Device, HostArray, OnnxModel, OnnxSession, OnnxStreams, StreamId};
+use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::error::Error;
-use std::f64::consts::PI;
-use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// What a model takes and gives, from the file beside it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spec {
-    /// Samples a second.
-    sample_rate: u32,
-    /// The input that takes the audio.
-    input: String,
-    /// The output that is shown or written.
-    output: String,
-    /// What the output is.
-    gives: Gives,
-    /// Samples of a call.
-    frame: usize,
-    /// Samples from before a frame that come along, in front of it.
-    #[serde(default)]
-    context: usize,
-    /// The model takes the spectrum of a frame, `[…, bins, …, 2]`, real and imaginary parts last. Frames then overlap:
-    /// each begins `hop` samples after the one before.
-    spectrum: Option<Spectrum>,
-    /// Numbers that other inputs always have.
-    #[serde(default)]
-    constants: BTreeMap<String, i64>,
-    /// Outputs that become inputs of the next call; by default those that their names show.
-    #[serde(default)]
-    states: BTreeMap<String, String>,
-    /// Of probabilities: from where on it is speech.
-    #[serde(default = "half")]
-    threshold: f32,
-}
-
-fn half() -> f32 {
-    0.5
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "snake_case")]
-enum Gives {
-    /// The probability of speech in a frame.
-    Probability,
-    /// Samples of a frame.
-    Samples,
-    /// The spectrum of a frame.
-    Spectrum,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Spectrum {
-    hop: usize,
-    window: Window,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Window {
-    /// The square root of a periodic Hann window, for analysis and for synthesis.
-    SqrtHann,
-    /// A periodic Hann window for analysis, none for synthesis.
-    Hann,
-}
-
-impl Window {
-    fn samples(self, count: usize) -> Vec<f32> {
-        let hann = |n: usize| 0.5 - 0.5 * (2.0 * PI * n as f64 / count as f64).cos();
-        let one = |n: usize| match self {
-            Self::SqrtHann => hann(n).sqrt() as f32,
-            Self::Hann => hann(n) as f32,
-        };
-        (0..count).map(one).collect()
-    }
-}
-
-/// Samples of a frame, at most, and of a file.
-const MAX_FRAME: usize = 1 << 20;
-const MAX_SAMPLES: u64 = 1 << 31;
-
-impl Spec {
-    /// The file beside a model, or another one.
-    fn read(model: &Path, given: Option<&Path>) -> Result<Self, Box<dyn Error>> {
-        let path = given.map_or_else(|| model.with_extension("toml"), Path::to_path_buf);
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            format!("{}: {e}; `--wav` needs a file that says what the model takes (see docs/audio.md)", path.display())
-        })?;
-        let spec: Self = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
-        let bad = |message: &str| Err(format!("{}: {message}", path.display()).into());
-        if !(1..=MAX_FRAME).contains(&spec.frame) || spec.context > MAX_FRAME || spec.sample_rate == 0 {
-            return bad("`frame` must be from 1 to 1048576, `context` at most as much, and `sample_rate` not 0");
-        }
-        if let Some(s) = &spec.spectrum
-            && (!(1..=spec.frame).contains(&s.hop) || spec.context > 0 || spec.frame < 2)
-        {
-            return bad(
-                "with a spectrum `hop` must be from 1 to `frame`, `frame` at least 2, and there is no `context`",
-            );
-        }
-        if (spec.gives == Gives::Spectrum) != spec.spectrum.is_some() {
-            return bad("`gives = \"spectrum\"` and a section `[spectrum]` go together");
-        }
-        if !(0.0..=1.0).contains(&spec.threshold) {
-            return bad("`threshold` must be from 0 to 1");
-        }
-        Ok(spec)
-    }
-}
-
-/// The samples of a file with one channel, or of several the mean.
-fn read_wav(path: &Path, rate: u32) -> Result<Vec<f32>, Box<dyn Error>> {
-    let at = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-    let mut reader = hound::WavReader::open(path).map_err(|e| at(&e))?;
-    let spec = reader.spec();
-    if spec.sample_rate != rate {
-        let message =
-            format!("has {} samples a second, but the model takes {rate}; convert it first", spec.sample_rate);
-        return Err(at(&message).into());
-    }
-    let channels = usize::from(spec.channels);
-    if channels == 0 || u64::from(reader.len()) > MAX_SAMPLES {
-        return Err(at(&"has no channels, or more samples than are read").into());
-    }
-    let all: Vec<f32> = match spec.sample_format {
-        hound::SampleFormat::Float => reader.samples::<f32>().collect::<Result<_, _>>().map_err(|e| at(&e))?,
-        hound::SampleFormat::Int => {
-            let scale = 1.0 / (1u64 << (spec.bits_per_sample.clamp(1, 32) - 1)) as f32;
-            let wide = reader.samples::<i32>().map(|s| s.map(|s| s as f32 * scale));
-            wide.collect::<Result<_, _>>().map_err(|e| at(&e))?
-        }
-    };
-    if all.len() < channels {
-        return Err(at(&"has no samples").into());
-    }
-    Ok(all.chunks_exact(channels).map(|c| c.iter().sum::<f32>() / channels as f32).collect())
-}
-
-fn write_wav(path: &Path, rate: u32, samples: &[f32]) -> Result<(), Box<dyn Error>> {
-    let spec =
-        hound::WavSpec { channels: 1, sample_rate: rate, bits_per_sample: 16, sample_format: hound::SampleFormat::Int };
-    let mut bytes = Cursor::new(Vec::new());
-    let mut writer = hound::WavWriter::new(&mut bytes, spec)?;
-    for s in samples {
-        writer.write_sample((s * 32768.0).round().clamp(-32768.0, 32767.0) as i16)?;
-    }
-    writer.finalize()?;
-    Ok(write_output(path, bytes.get_ref())?)
-}
-
-/// A model with its states, one call after the other.
-struct Stream<'a> {
-    session: OnnxSession,
-    spec: &'a Spec,
-    shape: Vec<usize>,
-    constants: Vec<(String, HostArray)>,
-}
-
-impl<'a> Stream<'a> {
-    fn new(model: OnnxModel, spec: &'a Spec) -> Result<Self, Box<dyn Error>> {
-        let model = Arc::new(model);
-        let session = if spec.states.is_empty() {
-            OnnxSession::new(model.clone(), 1)?
-        } else {
-            let pairs: Vec<_> =
-                spec.states.iter().map(|(i, o)| StatePair { input: i.clone(), output: o.clone() }).collect();
-            OnnxSession::with_states(model.clone(), &pairs, 1)?
-        };
-        let input = model.inputs().iter().find(|i| i.name == spec.input);
-        let input = input.ok_or_else(|| format!("the model has no input `{}`", spec.input))?;
-        if model.outputs().iter().all(|o| o.name != spec.output) {
-            return Err(format!("the model has no output `{}`", spec.output).into());
-        }
-        let count = match spec.spectrum {
-            Some(_) => 2 * (spec.frame / 2 + 1),
-            None => spec.context + spec.frame,
-        };
-        // The last open dimension is what is left of the samples; others are 1.
-        let mut shape: Vec<usize> = input.kind.dims.iter().map(|d| d.size().unwrap_or(1)).collect();
-        if input.kind.unranked {
-            shape = vec![1, count];
-        }
-        let known: usize = shape.iter().product();
-        if known != count
-            && let Some(n) = input.kind.dims.iter().rposition(|d| d.size().is_none())
-            && known > 0
-            && count.is_multiple_of(known)
-        {
-            shape[n] = count / known;
-        }
-        if shape.iter().product::<usize>() != count {
-            return Err(format!("the input `{}` is {}, but a call has {count} numbers", input.name, input.kind).into());
-        }
-        let constants = spec.constants.iter().map(|(name, v)| {
-            let input = model.inputs().iter().find(|i| i.name == *name);
-            let input = input.ok_or_else(|| format!("the model has no input `{name}`"))?;
-            let shape: Vec<usize> = input.kind.dims.iter().map(|d| d.size().unwrap_or(1)).collect();
-            let data = HostData::Int(vec![*v; shape.iter().product()]);
-            Ok::<_, String>((name.clone(), HostArray { shape, data }))
-        });
-        let constants = constants.collect::<Result<_, _>>()?;
-        Ok(Self { session, spec, shape, constants })
-    }
-
-    fn call(&mut self, numbers: Vec<f32>) -> Result<Vec<f32>, Box<dyn Error>> {
-        let x = HostArray { shape: self.shape.clone(), data: HostData::Float(numbers) };
-        let constants = self.constants.iter().map(|(n, a)| (n.as_str(), a));
-        let outputs = self.session.run(constants.chain([(self.spec.input.as_str(), &x)]))?;
-        let output = outputs.into_iter().find(|(name, _)| *name == self.spec.output);
-        let (_, y) = output.ok_or_else(|| format!("`{}` is a state, so it does not come out", self.spec.output))?;
-        Ok(y.to_f32())
-    }
-
-    /// What comes of frames that follow each other.
-    fn frames(&mut self, x: &[f32], mut step: impl FnMut()) -> Result<Vec<f32>, Box<dyn Error>> {
-        let (frame, context) = (self.spec.frame, self.spec.context);
-        let mut before = vec![0.0; context];
-        let mut all = Vec::new();
-        for part in x.chunks(frame) {
-            let mut numbers = before.clone();
-            numbers.extend_from_slice(part);
-            numbers.resize(context + frame, 0.0);
-            before.copy_from_slice(&numbers[frame..]);
-            all.extend(self.call(numbers)?);
-            step();
-        }
-        Ok(all)
-    }
-
-    /// What comes of overlapping frames through their spectra, as long as what goes in.
-    fn spectra(&mut self, s: &Spectrum, x: &[f32], mut step: impl FnMut()) -> Result<Vec<f32>, Box<dyn Error>> {
-        let (n, hop) = (self.spec.frame, s.hop);
-        let half = n / 2;
-        if x.len() <= half {
-            return Err(format!("is shorter than half a frame, {half} samples").into());
-        }
-        // The ends are mirrored, so that a frame is centred at each of its hops.
-        let at = |i: isize| {
-            let last = x.len() as isize - 1;
-            let i = i.abs();
-            x[(if i > last { 2 * last - i } else { i }) as usize]
-        };
-        let padded: Vec<f32> = (-(half as isize)..(x.len() + half) as isize).map(at).collect();
-        let window = s.window.samples(n);
-        let synthesis = if matches!(s.window, Window::SqrtHann) { window.clone() } else { vec![1.0; n] };
-        let mut planner = RealFftPlanner::<f32>::new();
-        let (forward, inverse) = (planner.plan_fft_forward(n), planner.plan_fft_inverse(n));
-        let mut out = vec![0.0; padded.len()];
-        let (mut time, mut bins) = (forward.make_input_vec(), forward.make_output_vec());
-        for first in (0..=padded.len().saturating_sub(n)).step_by(hop) {
-            for ((t, x), w) in time.iter_mut().zip(&padded[first..]).zip(&window) {
-                *t = x * w;
-            }
-            forward.process(&mut time, &mut bins)?;
-            let y = self.call(bins.iter().flat_map(|c| [c.re, c.im]).collect())?;
-            if y.len() != 2 * bins.len() {
-                return Err(format!("the output has {} numbers, but a spectrum has {}", y.len(), 2 * bins.len()).into());
-            }
-            for (bin, y) in bins.iter_mut().zip(y.chunks_exact(2)) {
-                *bin = Complex::new(y[0], y[1]);
-            }
-            // A real signal has none here.
-            bins[0].im = 0.0;
-            if n.is_multiple_of(2) {
-                bins[half].im = 0.0;
-            }
-            inverse.process(&mut bins, &mut time)?;
-            for ((o, t), w) in out[first..].iter_mut().zip(&time).zip(&synthesis) {
-                *o += t / n as f32 * w;
-            }
-            step();
-        }
-        Ok(out[half..half + x.len()].to_vec())
-    }
-}
 
 /// Speech begins where the probability reaches the threshold, and ends where it has been below the threshold less
 /// this for a while.
@@ -324,61 +48,314 @@ fn segments(probabilities: &[f32], seconds: f64, threshold: f32) -> Vec<(f64, f6
     all.into_iter().map(|(a, b)| ((a - PAD).max(0.0), (b + PAD).min(end))).collect()
 }
 
-/// Runs a model over a file.
-pub(crate) fn run(a: &Arguments, wav: &Path) -> Outcome {
-    let spec = Spec::read(&a.model, a.audio.as_deref())?;
-    if let Some(path) = &a.wav_output {
-        if spec.gives == Gives::Probability {
-            return Err("`-o` is for models that give audio; this one gives probabilities".into());
+/// What came of a recording.
+struct Heard {
+    seconds: f64,
+    /// Where there is speech, in seconds.
+    speech: Option<Vec<(f64, f64)>>,
+    output: Option<PathBuf>,
+}
+
+/// Recordings that go through a model.
+struct Recordings<'a> {
+    front: &'a FrontEnd,
+    files: &'a [PathBuf],
+    outputs: &'a [Option<PathBuf>],
+    bar: &'a ProgressBar,
+}
+
+/// Recordings that share a call, at most.
+const TOGETHER: usize = 16;
+
+impl Recordings<'_> {
+    fn open(&self, n: usize) -> Result<Track, Box<dyn Error>> {
+        let (path, rate) = (&self.files[n], self.front.spec.sample_rate);
+        let sound = sound::read(path)?;
+        if sound.rate != rate {
+            let (path, has) = (path.display(), sound.rate);
+            let message = format!("{path}: has {has} samples a second, but the model takes {rate}; convert it first");
+            return Err(message.into());
         }
-        check_output(path)?;
+        self.front.begin(sound.mono()).map_err(|e| self.about(n, &*e))
     }
-    let device = Device::open(&a.device)?;
-    let model = OnnxModel::open(&a.model, &device)?;
-    let x = read_wav(wav, spec.sample_rate)?;
-    let mut stream = Stream::new(model, &spec)?;
-    let hop = spec.spectrum.as_ref().map_or(spec.frame, |s| s.hop);
-    let bar = progress(x.len().div_ceil(hop));
-    let started = Instant::now();
-    let y = match &spec.spectrum {
-        Some(s) => stream.spectra(s, &x, || bar.inc(1)),
-        None => stream.frames(&x, || bar.inc(1)),
+
+    /// An error that names the recording.
+    fn about(&self, n: usize, e: &dyn Error) -> Box<dyn Error> {
+        format!("{}: {e}", self.files[n].display()).into()
+    }
+
+    fn close(&self, n: usize, track: Track) -> Result<Heard, Box<dyn Error>> {
+        let spec = &self.front.spec;
+        let seconds = track.count as f64 / f64::from(spec.sample_rate);
+        let y = self.front.finish(track);
+        let output = self.outputs[n].clone();
+        if let Some(path) = &output {
+            sound::write(path, spec.sample_rate, &y)?;
+        }
+        let speech = (spec.gives == Gives::Probability).then(|| segments(&y, self.front.seconds(), spec.threshold));
+        Ok(Heard { seconds, speech, output })
+    }
+
+    /// The numbers of the output that is wanted.
+    fn wanted(&self, outputs: Vec<(String, HostArray)>) -> Result<Vec<f32>, Box<dyn Error>> {
+        let name = &self.front.spec.output;
+        let y = outputs.into_iter().find(|(n, _)| n == name);
+        Ok(y.ok_or_else(|| format!("`{name}` is a state, so it does not come out"))?.1.to_f32())
+    }
+
+    /// One recording by itself.
+    fn alone(&self, session: &mut OnnxSession, n: usize, mut each: impl FnMut()) -> Result<Heard, Box<dyn Error>> {
+        let mut track = self.open(n)?;
+        session.reset()?;
+        let mut through = || -> Result<(), Box<dyn Error>> {
+            while let Some(x) = self.front.next(&mut track)? {
+                let constants = self.front.constants.iter().map(|(n, a)| (n.as_str(), a));
+                let outputs = session.run(constants.chain([(self.front.spec.input.as_str(), &x)]))?;
+                self.front.take(&mut track, &self.wanted(outputs)?)?;
+                each();
+            }
+            Ok(())
+        };
+        through().map_err(|e| self.about(n, &*e))?;
+        self.close(n, track)
+    }
+
+    /// All recordings, several in a call; `done` is told what came of each.
+    fn together(&self, mut streams: OnnxStreams, mut done: impl FnMut(usize, Result<Heard, Box<dyn Error>>)) {
+        let mut waiting = 0..self.files.len();
+        let mut active: Vec<(StreamId, usize, Track)> = Vec::new();
+        loop {
+            while active.len() < TOGETHER
+                && let Some(n) = waiting.next()
+            {
+                match self.open(n) {
+                    Ok(track) => active.push((streams.join(), n, track)),
+                    Err(e) => done(n, Err(e)),
+                }
+            }
+            let mut calls = Vec::new();
+            let mut going = Vec::new();
+            for (id, n, mut track) in active {
+                match self.front.next(&mut track) {
+                    Ok(Some(x)) => {
+                        calls.push((id, x));
+                        going.push((id, n, track));
+                        continue;
+                    }
+                    Ok(None) => done(n, self.close(n, track)),
+                    Err(e) => done(n, Err(self.about(n, &*e))),
+                }
+                streams.leave(id).expect("it joined above");
+            }
+            active = going;
+            if active.is_empty() {
+                if waiting.is_empty() {
+                    return;
+                }
+                continue;
+            }
+            let name = self.front.spec.input.as_str();
+            let inputs: Vec<_> = calls.iter().map(|(id, x)| (*id, [(name, x)])).collect();
+            let frames: Vec<_> = inputs.iter().map(|(id, x)| (*id, &x[..])).collect();
+            let shared: Vec<_> = self.front.constants.iter().map(|(n, a)| (n.as_str(), a)).collect();
+            match streams.step(&frames, &shared) {
+                Ok(all) => {
+                    let mut going = Vec::new();
+                    for ((id, n, mut track), outputs) in active.into_iter().zip(all) {
+                        match self.wanted(outputs).and_then(|y| self.front.take(&mut track, &y)) {
+                            Ok(()) => going.push((id, n, track)),
+                            Err(e) => {
+                                done(n, Err(self.about(n, &*e)));
+                                streams.leave(id).expect("it joined above");
+                            }
+                        }
+                    }
+                    active = going;
+                }
+                // The call was that of all of them.
+                Err(e) => {
+                    for (id, n, _) in active.drain(..) {
+                        done(n, Err(self.about(n, &e)));
+                        streams.leave(id).expect("it joined above");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The recordings that are meant: files, and those of folders by their names.
+fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut all = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let at = |e: std::io::Error| format!("{}: {e}", path.display());
+        let mut here = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(at)? {
+            let file = entry.map_err(at)?.path();
+            if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("wav")) && !file.is_dir() {
+                here.push(file);
+            }
+        }
+        if here.is_empty() {
+            return Err(format!("{}: has no .wav file in it", path.display()).into());
+        }
+        here.sort();
+        all.extend(here);
+    }
+    Ok(all)
+}
+
+/// Where what comes of each recording is written: a file by its name in a folder.
+fn places(files: &[PathBuf], folder: &Path) -> Result<Vec<Option<PathBuf>>, Box<dyn Error>> {
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut seen = HashSet::new();
+    let place = |file: &PathBuf| {
+        let name = file.file_name().ok_or_else(|| format!("{}: names no file", file.display()))?;
+        if !seen.insert(name.to_owned()) {
+            return Err(format!("{}: another recording has the same name", file.display()));
+        }
+        let to = folder.join(name);
+        if let (Ok(a), Ok(b)) = (to.canonicalize(), file.canonicalize())
+            && a == b
+        {
+            return Err(format!("{}: `-o` would replace the recording itself", file.display()));
+        }
+        Ok(Some(to))
     };
-    let y = y.map_err(|e| format!("{}: {e}", wav.display()))?;
+    Ok(files.iter().map(place).collect::<Result<_, _>>()?)
+}
+
+/// Runs a model over recordings.
+pub(crate) fn run(a: &Arguments) -> Outcome {
+    let spec = Spec::read(&a.model, a.audio.as_deref())?;
+    if a.wav_output.is_some() && spec.gives == Gives::Probability {
+        return Err("`-o` is for models that give audio; this one gives probabilities".into());
+    }
+    let files = files(&a.wav)?;
+    let many = files.len() > 1 || a.wav.iter().any(|p| p.is_dir());
+    let outputs = match &a.wav_output {
+        None => vec![None; files.len()],
+        Some(path) if many || path.is_dir() => places(&files, path)?,
+        Some(path) => vec![Some(path.clone())],
+    };
+    outputs.iter().flatten().try_for_each(|p| check_output(p))?;
+    let device = Device::open(&a.device)?;
+    let model = Arc::new(OnnxModel::open(&a.model, &device)?);
+    let front = FrontEnd::new(spec, &model)?;
+    let stated = if a.states.is_empty() { front.states() } else { a.states.clone() };
+    let states = if stated.is_empty() { model.states() } else { stated };
+    let started = Instant::now();
+    if !many {
+        let mut session = OnnxSession::with_states(model, &states, 1)?;
+        let frames = |bytes: u64| (bytes / 2).div_ceil(front.hop() as u64) as usize;
+        let bar = progress(std::fs::metadata(&files[0]).map_or(0, |m| frames(m.len())));
+        let all = Recordings { front: &front, files: &files, outputs: &outputs, bar: &bar };
+        let heard = all.alone(&mut session, 0, || all.bar.inc(1));
+        bar.finish_and_clear();
+        return one(a, &device, &session, &files[0], &heard?, started.elapsed().as_secs_f64());
+    }
+    let bar = progress(files.len());
+    let all = Recordings { front: &front, files: &files, outputs: &outputs, bar: &bar };
+    let mut heard: Vec<Option<Heard>> = files.iter().map(|_| None).collect();
+    let mut failed: Vec<Option<String>> = vec![None; files.len()];
+    let mut done = |n: usize, result: Result<Heard, Box<dyn Error>>| {
+        match result {
+            Ok(h) => heard[n] = Some(h),
+            Err(e) => {
+                bar.suspend(|| complain(format_args!("error: {e}")));
+                failed[n] = Some(e.to_string());
+            }
+        }
+        bar.inc(1);
+    };
+    // Where the file fixes the batch, one after the other.
+    let streams = OnnxStreams::with_states(model.clone(), &states).ok();
+    let batched = streams.is_some();
+    match streams {
+        Some(streams) => all.together(streams, &mut done),
+        None => {
+            let mut session = OnnxSession::with_states(model, &states, 1)?;
+            (0..files.len()).for_each(|n| done(n, all.alone(&mut session, n, || {})));
+        }
+    }
     bar.finish_and_clear();
     let took = started.elapsed().as_secs_f64();
-    let seconds = x.len() as f64 / f64::from(spec.sample_rate);
-    let speech = (spec.gives == Gives::Probability)
-        .then(|| segments(&y, spec.frame as f64 / f64::from(spec.sample_rate), spec.threshold));
-    if let (Some(path), Gives::Samples | Gives::Spectrum) = (&a.wav_output, spec.gives) {
-        let mut y = y;
-        y.resize(x.len(), 0.0);
-        write_wav(path, spec.sample_rate, &y)?;
-    }
-    let output = a.wav_output.as_ref().map(|p| p.display().to_string());
+    let seconds: f64 = heard.iter().flatten().map(|h| h.seconds).sum();
+    let code = if failed.iter().any(Option::is_some) { ExitCode::from(BAD_INPUT) } else { ExitCode::SUCCESS };
     if a.json {
-        let speech = speech.map(|s| s.iter().map(|(a, b)| json!([a, b])).collect::<Vec<_>>());
+        let file = |n: usize| {
+            let h = heard[n].as_ref();
+            json!({
+                "wav": files[n].display().to_string(), "seconds": h.map(|h| h.seconds), "speech": h.map(speech_json),
+                "output": h.and_then(output_json), "error": failed[n],
+            })
+        };
+        print_json(&json!({
+            "model": a.model.display().to_string(), "device": device.to_string(), "batched": batched,
+            "files": (0..files.len()).map(file).collect::<Vec<_>>(), "seconds": seconds, "ms": took * 1e3,
+        }))?;
+        return Ok(code);
+    }
+    say(format_args!("device: {device}"))?;
+    say(format_args!("model:  {}", a.model.display()))?;
+    for (file, h) in files.iter().zip(&heard) {
+        if let Some(h) = h {
+            say(format_args!("{}: {:.2} s", file.display(), h.seconds))?;
+            say_heard(h, "  ")?;
+        }
+    }
+    let count = heard.iter().flatten().count();
+    let how = if batched { ", several in a call" } else { "" };
+    say(format_args!(
+        "{count} of {} files{how}: {seconds:.2} s of audio in {took:.3} s, {:.0} times real time",
+        files.len(),
+        seconds / took.max(1e-9)
+    ))?;
+    Ok(code)
+}
+
+fn speech_json(h: &Heard) -> Value {
+    h.speech.as_ref().map_or(Value::Null, |s| s.iter().map(|(a, b)| json!([a, b])).collect())
+}
+
+fn output_json(h: &Heard) -> Option<String> {
+    h.output.as_ref().map(|p| p.display().to_string())
+}
+
+fn say_heard(h: &Heard, before: &str) -> Result<(), Box<dyn Error>> {
+    if let Some(speech) = &h.speech {
+        speech.iter().try_for_each(|(a, b)| say(format_args!("{before}speech  {a:8.3} s to {b:8.3} s")))?;
+        if speech.is_empty() {
+            say(format_args!("{before}no speech"))?;
+        }
+    }
+    match &h.output {
+        Some(output) => say(format_args!("{before}wrote   {}", output.display())),
+        None => Ok(()),
+    }
+}
+
+/// Prints what came of one recording.
+fn one(a: &Arguments, device: &Device, session: &OnnxSession, wav: &Path, h: &Heard, took: f64) -> Outcome {
+    if a.json {
         print_json(&json!({
             "model": a.model.display().to_string(), "device": device.to_string(), "wav": wav.display().to_string(),
-            "seconds": seconds, "speech": speech, "output": output, "ms": took * 1e3,
+            "seconds": h.seconds, "speech": speech_json(h), "output": output_json(h), "ms": took * 1e3,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     say(format_args!("device: {device}"))?;
     say(format_args!("model:  {}", a.model.display()))?;
-    for s in stream.session.states() {
+    for s in session.states() {
         say(format_args!("state:  {} <- {}", s.input, s.output))?;
     }
-    if let Some(speech) = speech {
-        speech.iter().try_for_each(|(a, b)| say(format_args!("speech  {a:8.3} s to {b:8.3} s")))?;
-        if speech.is_empty() {
-            say("no speech")?;
-        }
-    }
-    if let Some(output) = output {
-        say(format_args!("wrote   {output}"))?;
-    }
-    say(format_args!("{:.2} s of audio in {:.3} s, {:.0} times real time", seconds, took, seconds / took.max(1e-9)))?;
+    say_heard(h, "")?;
+    let times = h.seconds / took.max(1e-9);
+    say(format_args!("{:.2} s of audio in {took:.3} s, {times:.0} times real time", h.seconds))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -401,37 +378,5 @@ mod tests {
         assert!((all[0].0 - (10.0 * frame - PAD)).abs() < 1e-9 && (all[0].1 - (30.0 * frame + PAD)).abs() < 1e-9);
         assert!((all[1].0 - (90.0 * frame - PAD)).abs() < 1e-9 && (all[1].1 - 100.0 * frame).abs() < 1e-9);
         assert!(segments(&[], frame, 0.5).is_empty() && segments(&[0.0; 9], frame, 0.5).is_empty());
-    }
-
-    #[test]
-    fn windows_add_up() {
-        let w = Window::SqrtHann.samples(512);
-        for n in 0..256 {
-            assert!((w[n] * w[n] + w[n + 256] * w[n + 256] - 1.0).abs() < 1e-6);
-        }
-        let w = Window::Hann.samples(8);
-        assert!(w[0] == 0.0 && (w[4] - 1.0).abs() < 1e-7);
-    }
-
-    #[test]
-    fn a_file_that_is_wrong_is_refused_by_name() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let model = dir.path().join("m.onnx");
-        let read = |text: &str| {
-            std::fs::write(model.with_extension("toml"), text).expect("a file");
-            Spec::read(&model, None).map(|_| ()).map_err(|e| e.to_string())
-        };
-        let good = "sample_rate = 16000\ninput = \"x\"\noutput = \"y\"\ngives = \"probability\"\nframe = 512\n";
-        assert_eq!(read(good), Ok(()));
-        for (line, word) in [
-            ("colour = 3\n", "colour"),
-            ("threshold = 2.0\n", "threshold"),
-            ("[spectrum]\nhop = 4\nwindow = \"hann\"\n", "spectrum"),
-        ] {
-            let e = read(&format!("{good}{line}")).expect_err("refused");
-            assert!(e.contains(word) && e.contains("m.toml"), "{e}");
-        }
-        assert!(read(&good.replace("512", "0")).expect_err("refused").contains("frame"));
-        assert!(Spec::read(Path::new("/nowhere/m.onnx"), None).is_err());
     }
 }

@@ -1,11 +1,12 @@
 //! The command `recurve bench`.
 
-use crate::arguments::{check_output, parse_device, parse_size, write_output};
+use crate::arguments::{NamedFile, check_output, parse_device, parse_size, parse_state, write_output};
+use crate::check::Against;
 use crate::terminal::{complain, print_json, progress, say};
-use crate::{FAILED, Outcome};
+use crate::{FAILED, Outcome, bench_model};
 use clap::ValueEnum;
 use plotters::prelude::*;
-use recurve::{Cell, Device, DeviceSelector, Strategy, WeightStorage};
+use recurve::{Cell, Device, DeviceSelector, StatePair, Strategy, WeightStorage};
 use recurve_benches::{Case, Failure, Peaks, Row, Ways, measure};
 use serde_json::json;
 use std::error::Error;
@@ -15,72 +16,82 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// A model to time, Recurve's own or ONNX; without one, recurrent layers are timed.
+    model: Option<PathBuf>,
     /// Cells to time.
-    #[arg(long, value_delimiter = ',', default_value = "lstm")]
+    #[arg(long, value_delimiter = ',', default_value = "lstm", conflicts_with = "model")]
     cell: Vec<CellName>,
-    /// Timesteps (T).
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "16,64,256,1024",
-        value_parser = parse_size,
-        allow_negative_numbers = true
-    )]
-    seq: Vec<usize>,
-    /// Batch sizes (B).
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "1",
-        value_parser = parse_size,
-        allow_negative_numbers = true
-    )]
-    batch: Vec<usize>,
-    /// Input features (I).
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "128",
-        value_parser = parse_size,
-        allow_negative_numbers = true
-    )]
-    input: Vec<usize>,
+    /// Timesteps (T): 16,64,256,1024 unless given, of a model 32.
+    #[arg(long, value_delimiter = ',', value_parser = parse_size, allow_negative_numbers = true)]
+    pub(crate) seq: Vec<usize>,
+    /// Batch sizes (B): 1 unless given.
+    #[arg(long, value_delimiter = ',', value_parser = parse_size, allow_negative_numbers = true)]
+    pub(crate) batch: Vec<usize>,
+    /// Input features (I): 128 unless given; of a model an input, NAME=FILE, instead of made-up ones.
+    #[arg(long, value_name = "I|NAME=FILE", allow_negative_numbers = true)]
+    input: Vec<BenchInput>,
+    /// An output of an ONNX model that is an input of the next call, instead of those that names show.
+    #[arg(long = "state", value_name = "IN=OUT", value_parser = parse_state, requires = "model")]
+    pub(crate) states: Vec<StatePair>,
+    /// Call an ONNX model in this program too, in turn; Python must have it.
+    #[arg(long, requires = "model")]
+    pub(crate) against: Option<Against>,
     /// Hidden units (H).
     #[arg(
         long,
         value_delimiter = ',',
         default_value = "128",
         value_parser = parse_size,
-        allow_negative_numbers = true
+        allow_negative_numbers = true,
+        conflicts_with = "model"
     )]
     hidden: Vec<usize>,
     /// A shape T,B,I,H, instead of combinations of the four lists; may be repeated.
-    #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape, allow_negative_numbers = true)]
+    #[arg(long = "shape", value_name = "T,B,I,H", value_parser = parse_shape, allow_negative_numbers = true, conflicts_with = "model")]
     shapes: Vec<[usize; 4]>,
     /// How weight matrices are stored; sums are f32 in every case.
-    #[arg(long, default_value = "f32")]
+    #[arg(long, default_value = "f32", conflicts_with = "model")]
     weights: StorageName,
     /// Devices, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "auto", value_parser = parse_device)]
-    device: Vec<DeviceSelector>,
+    pub(crate) device: Vec<DeviceSelector>,
     /// How a GPU runs the recurrence.
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", conflicts_with = "model")]
     strategy: StrategyName,
     /// Minimum number of timed runs of each row.
     #[arg(long, default_value = "15", value_parser = parse_size, allow_negative_numbers = true)]
-    runs: usize,
+    pub(crate) runs: usize,
     /// Minimum time for each row, in seconds; the rows of a shape and cell are run in turn.
     #[arg(long, default_value = "0.5", value_parser = parse_seconds, allow_negative_numbers = true)]
-    seconds: f64,
+    pub(crate) seconds: f64,
     /// Write the rows to a CSV file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
     csv: Option<PathBuf>,
     /// Write a plot of time against sequence length to an SVG file.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "model")]
     svg: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
+}
+
+/// The input of layers or of a model.
+#[derive(Clone, Debug)]
+enum BenchInput {
+    /// Numbers of features.
+    Features(Vec<usize>),
+    /// An input of a model.
+    File(NamedFile),
+}
+
+impl std::str::FromStr for BenchInput {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        if s.contains('=') {
+            return s.parse().map(Self::File);
+        }
+        s.split(',').map(parse_size).collect::<Result<_, _>>().map(Self::Features)
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -196,14 +207,49 @@ const COLUMNS: &str =
     "device,backend,driver,cell,T,B,I,H,dtype,strategy,ms_median,ms_p10,ms_p90,gpu_ms,encode_ms,gflops,roofline,layout";
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
-    let lists = [&a.seq, &a.batch, &a.input, &a.hidden].map(Vec::len);
+    let (mut features, mut files) = (Vec::new(), Vec::new());
+    for input in &a.input {
+        match input {
+            BenchInput::Features(n) => features.extend(n),
+            BenchInput::File(f) => files.push(f.clone()),
+        }
+    }
+    match &a.model {
+        Some(_) if !features.is_empty() => return Err("`--input` of a model is NAME=FILE".into()),
+        Some(model) => return bench_model::run(a, model, &files),
+        None if !files.is_empty() => return Err("`--input NAME=FILE` is for a model, which is not given".into()),
+        None => {}
+    }
+    let lists = Lists {
+        seq: or(&a.seq, &[16, 64, 256, 1024]),
+        batch: or(&a.batch, &[1]),
+        input: or(&features, &[128]),
+        hidden: &a.hidden,
+    };
+    layers(a, &lists)
+}
+
+fn or<'a>(given: &'a [usize], otherwise: &'a [usize]) -> &'a [usize] {
+    if given.is_empty() { otherwise } else { given }
+}
+
+/// The sizes whose combinations are timed.
+struct Lists<'a> {
+    seq: &'a [usize],
+    batch: &'a [usize],
+    input: &'a [usize],
+    hidden: &'a [usize],
+}
+
+fn layers(a: &Arguments, sizes: &Lists<'_>) -> Outcome {
+    let lists = [sizes.seq, sizes.batch, sizes.input, sizes.hidden].map(<[usize]>::len);
     let count =
         if a.shapes.is_empty() { lists.iter().fold(1, |n: usize, &l| n.saturating_mul(l)) } else { a.shapes.len() };
     let rows = count.saturating_mul(a.cell.len());
     if rows > MAX_ROWS {
         return Err(format!("that is {rows} combinations, but at most {MAX_ROWS} are run").into());
     }
-    let shapes = if a.shapes.is_empty() { combinations(a) } else { a.shapes.clone() };
+    let shapes = if a.shapes.is_empty() { combinations(sizes) } else { a.shapes.clone() };
     shapes.iter().copied().try_for_each(check_shape)?;
     if a.csv.is_some() && a.csv == a.svg {
         return Err("`--csv` and `--svg` name the same file".into());
@@ -259,12 +305,12 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn combinations(a: &Arguments) -> Vec<[usize; 4]> {
+fn combinations(sizes: &Lists<'_>) -> Vec<[usize; 4]> {
     let mut all = Vec::new();
-    for &b in &a.batch {
-        for &i in &a.input {
-            for &h in &a.hidden {
-                all.extend(a.seq.iter().map(|&t| [t, b, i, h]));
+    for &b in sizes.batch {
+        for &i in sizes.input {
+            for &h in sizes.hidden {
+                all.extend(sizes.seq.iter().map(|&t| [t, b, i, h]));
             }
         }
     }

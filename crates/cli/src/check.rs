@@ -1,11 +1,15 @@
 //! The command `recurve check`.
 
-use crate::arguments::{NamedFile, parse_device, parse_size, read_inputs};
+use crate::arguments::{NamedFile, Wanted, names, parse_device, parse_size, read_inputs};
 use crate::terminal::{print_json, progress, say};
 use crate::{FAILED, Outcome};
-use recurve::testing::{CheckError, CrossCheck, LayerCheck, Tolerance, cross_check};
-use recurve::{Device, DeviceSelector, HostArray, HostData, InputConfig, LayerConfig, Model, NamedLayer};
+use clap::ValueEnum;
+use recurve::testing::{
+    Agreement, CheckError, CrossCheck, LayerCheck, Mismatch, Tolerance, compare_arrays, cross_check,
+};
+use recurve::{Device, DeviceSelector, HostArray, HostData, Input, InputConfig, LayerConfig, Model, NamedLayer};
 use serde_json::json;
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,9 +17,15 @@ use std::process::ExitCode;
 pub(crate) struct Arguments {
     /// The model file: Recurve's own, or ONNX.
     pub(crate) model: PathBuf,
-    /// An input array (.npy or .npz); without any, made-up input of `--batch` and `--seq`.
+    /// An input (.npy, .npz, .wav or .txt); without any, made-up input of `--batch` and `--seq`.
     #[arg(long = "input", value_name = "NAME=FILE")]
     pub(crate) inputs: Vec<NamedFile>,
+    /// Compare an output with an array (.npy or .npz), instead of every layer or node with the reference.
+    #[arg(long = "expect", value_name = "NAME=FILE", requires = "inputs")]
+    pub(crate) expect: Vec<NamedFile>,
+    /// Compare every node of an ONNX file with this program, which Python must have, instead of the reference.
+    #[arg(long)]
+    pub(crate) against: Option<Against>,
     /// Devices to check; every one there is, software included, unless given.
     #[arg(long = "device", value_delimiter = ',', value_parser = parse_device)]
     pub(crate) devices: Vec<DeviceSelector>,
@@ -25,12 +35,96 @@ pub(crate) struct Arguments {
     /// Timesteps of the made-up input.
     #[arg(long, default_value = "32", value_parser = parse_size, allow_negative_numbers = true)]
     pub(crate) seq: usize,
-    /// Error allowed, absolute and relative.
-    #[arg(long, default_value = "2e-5", value_parser = parse_tolerance, allow_negative_numbers = true)]
-    pub(crate) tolerance: f64,
+    /// Error allowed, absolute and relative: 2e-5 unless given, with `--expect` and `--against` 1e-4.
+    #[arg(long, value_parser = parse_tolerance, allow_negative_numbers = true)]
+    tolerance: Option<f64>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A program whose numbers a model's are held against.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub(crate) enum Against {
+    /// ONNX Runtime
+    Onnxruntime,
+}
+
+impl Arguments {
+    /// The devices to check.
+    pub(crate) fn devices(&self) -> Result<Vec<Device>, recurve::TensorError> {
+        match &self.devices[..] {
+            [] => Ok(Device::all()),
+            some => some.iter().map(Device::open).collect(),
+        }
+    }
+
+    /// The error allowed. Other programs round as we do, but not the reference.
+    pub(crate) fn tolerance(&self) -> f64 {
+        let rounded = self.against.is_some() || !self.expect.is_empty();
+        self.tolerance.unwrap_or(if rounded { 1e-4 } else { 2e-5 })
+    }
+}
+
+/// Arrays that outputs must be, by name.
+pub(crate) struct Expected(Vec<(String, HostArray)>);
+
+/// An output beside what is expected.
+pub(crate) type Compared = Vec<(String, Result<Agreement, Mismatch>)>;
+
+/// Reads what is expected.
+pub(crate) fn expected(a: &Arguments) -> Result<Expected, Box<dyn Error>> {
+    let all = a.expect.iter().map(|f| Ok((f.name.clone(), f.read()?)));
+    Ok(Expected(all.collect::<Result<_, Box<dyn Error>>>()?))
+}
+
+impl Expected {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Compares the outputs that are named.
+    pub(crate) fn compare(&self, outputs: &[(String, HostArray)], tolerance: Tolerance) -> Result<Compared, String> {
+        let one = |(name, want): &(String, HostArray)| {
+            let Some((_, got)) = outputs.iter().find(|(n, _)| n == name) else {
+                return Err(format!(
+                    "`--expect {name}`: this model has {}",
+                    names(outputs.iter().map(|(n, _)| &n[..]))
+                ));
+            };
+            Ok((name.clone(), compare_arrays(got, want, tolerance)))
+        };
+        self.0.iter().map(one).collect()
+    }
+
+    /// The results on each device.
+    pub(crate) fn json(&self, outputs: &[(String, Compared)]) -> serde_json::Value {
+        let one = |(name, result): &(String, Result<Agreement, Mismatch>)| {
+            json!({
+                "output": name, "passed": result.is_ok(), "worst_error": result.as_ref().ok().map(|r| r.worst_error),
+                "error": result.as_ref().err().map(ToString::to_string),
+            })
+        };
+        let device = |(device, all): &(String, Compared)| json!({ "device": device, "outputs": all.iter().map(one).collect::<Vec<_>>() });
+        outputs.iter().map(device).collect()
+    }
+}
+
+/// Prints how outputs compare with what is expected.
+pub(crate) fn say_expected(outputs: &[(String, Compared)]) -> Result<(), Box<dyn Error>> {
+    for (device, all) in outputs {
+        say(device)?;
+        for (name, result) in all {
+            match result {
+                Ok(r) => {
+                    say(format_args!("  {name}: ok    worst error {:.2e} of {} elements", r.worst_error, r.count))?
+                }
+                Err(e) => say(format_args!("  {name}: WRONG {e}"))?,
+            }
+        }
+        say("")?;
+    }
+    Ok(())
 }
 
 fn parse_tolerance(s: &str) -> Result<f64, String> {
@@ -60,27 +154,30 @@ fn check_size(model: &Model, shape: &[usize]) -> Result<(), String> {
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
+    if a.against.is_some() {
+        return Err("`--against` is for ONNX files".into());
+    }
+    let expected = expected(a)?;
     let model = Model::open(&a.model, &Device::Cpu)?;
     let inputs = if a.inputs.is_empty() {
         let own = &model.info().network.inputs;
         own.iter().map(|i| Ok((i.name.clone(), made_up(&model, i, a.batch, a.seq)?))).collect::<Result<_, String>>()?
     } else {
-        read_inputs(&a.inputs)?
+        read_inputs(&a.inputs, model.info().network.inputs.iter().map(Wanted::from))?
     };
     for (_, x) in inputs.iter().filter(|(n, _)| model.info().network.inputs.iter().any(|i| i.name == *n)) {
         check_size(&model, &x.shape)?;
     }
     let named: Vec<_> = inputs.iter().map(|(n, x)| (n.as_str(), x.clone())).collect();
-    let devices = if a.devices.is_empty() {
-        Device::all()
-    } else {
-        a.devices.iter().map(Device::open).collect::<Result<_, _>>()?
-    };
+    let devices = a.devices()?;
+    if !expected.is_empty() {
+        return check_outputs(a, &model, &named, &devices, &expected);
+    }
     let bar = progress(devices.len());
     let mut all = CrossCheck::default();
     for device in devices {
         bar.set_message(device.to_string());
-        let report = match cross_check(&model, &named, &[device], Tolerance::new(a.tolerance)) {
+        let report = match cross_check(&model, &named, &[device], Tolerance::new(a.tolerance())) {
             Ok(report) | Err(CheckError::Mismatch(report)) => report,
             Err(e) => return Err(e.into()),
         };
@@ -103,6 +200,35 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         say(if all.passed() { "every device agrees with the f64 reference" } else { "FAILED" })?;
     }
     Ok(if all.passed() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
+
+/// Compares outputs on each device with what is expected.
+fn check_outputs(
+    a: &Arguments,
+    model: &Model,
+    inputs: &[(&str, HostArray)],
+    devices: &[Device],
+    expected: &Expected,
+) -> Outcome {
+    let mut outputs = Vec::new();
+    for device in devices {
+        let here = model.to_device(device)?;
+        let all = here.run_all(inputs.iter().map(|(n, x)| (*n, Input::Host(x.clone()))))?;
+        let read = |(name, y): (String, recurve::Tensor)| {
+            let array = HostArray { shape: y.dims().to_vec(), data: HostData::Float(y.to_vec()?) };
+            Ok::<_, recurve::TensorError>((name, array))
+        };
+        let all = all.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        outputs.push((device.to_string(), expected.compare(&all, Tolerance::new(a.tolerance()))?));
+    }
+    let passed = outputs.iter().flat_map(|(_, o)| o).all(|o| o.1.is_ok());
+    if a.json {
+        print_json(&json!({ "model": model.info().name, "passed": passed, "expected": expected.json(&outputs) }))?;
+    } else {
+        say_expected(&outputs)?;
+        say(if passed { "every device gives what is expected" } else { "FAILED" })?;
+    }
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }
 
 /// The result of a layer as JSON.
@@ -131,7 +257,7 @@ fn id_count(model: &Model, input: &str) -> usize {
 }
 
 /// Generated input of the right shape and type, the same in every run.
-fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Result<HostArray, String> {
+pub(crate) fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Result<HostArray, String> {
     let any = [batch, seq];
     let shape: Vec<usize> =
         input.shape.iter().enumerate().map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1))).collect();

@@ -4,15 +4,22 @@
 mod arguments;
 mod audio;
 mod bench;
+mod bench_model;
 mod check;
 mod convert;
 mod devices;
+mod diagram;
+mod front_end;
+mod layout;
 mod onnx;
+mod onnx_check;
+mod peer;
 mod picture;
 mod plot;
 #[expect(unsafe_code, reason = "one environment variable is set before there are threads")]
 mod quiet;
 mod run;
+mod sound;
 mod summary;
 mod terminal;
 
@@ -37,17 +44,17 @@ struct Arguments {
 enum Command {
     /// List the devices and their capabilities.
     Devices(devices::Arguments),
-    /// Run a model on arrays or on text.
+    /// Run a model on arrays, text or recordings.
     Run(run::Arguments),
-    /// Compare every device with the f64 reference, layer by layer.
+    /// Compare every device with the f64 reference, with expected arrays or with ONNX Runtime, node by node.
     Check(check::Arguments),
-    /// Print a model's layers, shapes and parameters.
+    /// Print a model's layers or nodes, shapes, parameters and states.
     Summary(summary::Arguments),
     /// Draw a model as a picture, SVG or PNG.
     Plot(plot::Arguments),
     /// Write a model as an ONNX file or in Recurve's own format.
     Convert(convert::Arguments),
-    /// Time recurrent layers over shapes, devices and strategies.
+    /// Time a model, or recurrent layers over shapes, devices and strategies.
     Bench(bench::Arguments),
 }
 
@@ -62,7 +69,7 @@ fn main() -> ExitCode {
         Command::Devices(a) => devices::run(&a),
         Command::Run(a) if onnx::is_onnx(&a.model) => onnx::run_model(&a),
         Command::Run(a) => run::run(&a),
-        Command::Check(a) if onnx::is_onnx(&a.model) => onnx::check_model(&a),
+        Command::Check(a) if onnx::is_onnx(&a.model) => onnx_check::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Summary(a) if onnx::is_onnx(&a.model) => onnx::summarize(&a),
         Command::Summary(a) => summary::run(&a),

@@ -1,14 +1,18 @@
 //! The commands for ONNX files.
 
-use crate::arguments::{check_output, read_inputs};
-use crate::terminal::{print_json, progress, say};
-use crate::{FAILED, Outcome, audio, check, run, summary};
-use recurve::testing::{GraphCheck, NodeCheck, Tolerance, check_onnx};
-use recurve::{Device, HostArray, HostData, OnnxModel, OnnxValue, write_array};
+use crate::arguments::{Wanted, check_output, names, near, read_inputs};
+use crate::front_end::{FrontEnd, Spec};
+use crate::terminal::{print_json, say};
+use crate::{Outcome, audio, run, summary};
+use recurve::{
+    Device, HostArray, HostData, OnnxModel, OnnxSession, OnnxStreams, OnnxValue, StatePair, write_host_array,
+};
 use recurve_graph::Dim;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Whether a path is that of an ONNX file.
@@ -27,34 +31,97 @@ fn say_notes(model: &OnnxModel) -> Result<(), Box<dyn std::error::Error>> {
     model.notes().iter().try_for_each(|n| say(format_args!("note:   {n}")))
 }
 
+/// The states of a model: those that the user states, else the model's own.
+pub(crate) fn states(model: &OnnxModel, stated: &[StatePair]) -> Vec<StatePair> {
+    if stated.is_empty() { model.states() } else { stated.to_vec() }
+}
+
+/// Zeros for the states that are not among the inputs. A dimension without a size has that of the inputs' dimension
+/// of its name, or is 1.
+pub(crate) fn initial_states(
+    model: &OnnxModel,
+    states: &[StatePair],
+    inputs: &[(String, HostArray)],
+) -> Vec<(String, HostArray)> {
+    let mut sizes: HashMap<&Dim, usize> = HashMap::new();
+    for v in model.inputs() {
+        let given = inputs.iter().find(|(n, a)| *n == v.name && a.shape.len() == v.kind.dims.len());
+        let named = given.into_iter().flat_map(|(_, a)| v.kind.dims.iter().zip(&a.shape));
+        sizes.extend(named.filter(|(d, _)| matches!(d, Dim::Symbol(_))).map(|(d, n)| (d, *n)));
+    }
+    let missing = states.iter().filter(|s| inputs.iter().all(|(n, _)| *n != s.input));
+    let zeros = missing.filter_map(|s| {
+        let v = model.inputs().iter().find(|v| v.name == s.input && !v.kind.unranked)?;
+        let size = |d: &Dim| d.size().or_else(|| sizes.get(d).copied()).unwrap_or(1);
+        let shape: Vec<usize> = v.kind.dims.iter().map(size).collect();
+        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ELEMENTS)?;
+        let data = match v.kind.dtype.is_whole() {
+            true => HostData::Int(vec![0; count]),
+            false => HostData::Float(vec![0.0; count]),
+        };
+        Some((s.input.clone(), HostArray { shape, data }))
+    });
+    zeros.collect()
+}
+
 pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
-    if let Some(wav) = &a.wav {
-        return audio::run(a, wav);
+    if !a.wav.is_empty() {
+        return audio::run(a);
     }
     a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
-    let model = OnnxModel::open(&a.model, &Device::open(&a.device)?)?;
-    let names = |all: &[OnnxValue]| all.iter().map(|v| format!("`{}`", v.name)).collect::<Vec<_>>().join(", ");
-    if let Some(f) = a.outputs.iter().find(|f| model.outputs().iter().all(|o| o.name != f.name)) {
-        return Err(format!("output `{}`: this model has {}", f.name, names(model.outputs())).into());
+    let model = Arc::new(OnnxModel::open(&a.model, &Device::open(&a.device)?)?);
+    let made: Vec<String> = match &a.until {
+        None => model.outputs().iter().map(|v| v.name.clone()).collect(),
+        Some(node) => {
+            let graph = model.graph();
+            let Some(n) = model.find_node(node) else {
+                let nodes = graph.nodes();
+                let values = nodes.iter().flat_map(|n| &n.outputs).map(|o| &graph.value(*o).name[..]);
+                let near = near(node, nodes.iter().map(|n| &n.name[..]).chain(values));
+                return Err(format!(
+                    "`--until {node}`: there is no such node, or it was computed when the file was opened; near it are {near}"
+                )
+                .into());
+            };
+            graph.nodes()[n].outputs.iter().map(|o| graph.value(*o).name.clone()).collect()
+        }
+    };
+    if let Some(f) = a.outputs.iter().find(|f| !made.contains(&f.name)) {
+        let of = if a.until.is_some() { "this node makes" } else { "this model has" };
+        return Err(format!("output `{}`: {of} {}", f.name, names(made.iter().map(|n| &n[..]))).into());
     }
     if a.text.is_some() {
         return Err("`--text` is for models with a vocabulary, which an ONNX file does not have".into());
     }
+    let states = states(&model, &a.states);
+    // Refuses what the user states wrongly.
+    OnnxSession::with_states(model.clone(), &states, 1)?;
     if a.inputs.is_empty() {
-        let wanted: Vec<_> = model.inputs().iter().map(|i| format!("--input {}=FILE", i.name)).collect();
+        let others = model.inputs().iter().filter(|i| states.iter().all(|s| s.input != i.name));
+        let wanted: Vec<_> = others.map(|i| format!("--input {}=FILE", i.name)).collect();
         return Err(format!("nothing to run on: give `{}`", wanted.join(" ")).into());
     }
-    let inputs = read_inputs(&a.inputs)?;
-    let call = || model.run(inputs.iter().map(|(n, x)| (n.as_str(), x)));
+    let mut inputs = read_inputs(&a.inputs, model.inputs().iter().map(Wanted::from))?;
+    let zeros = initial_states(&model, &states, &inputs);
+    let begun: Vec<String> = zeros.iter().map(|(n, _)| n.clone()).collect();
+    inputs.extend(zeros);
+    let call = || {
+        let given = inputs.iter().map(|(n, x)| (n.as_str(), x));
+        match &a.until {
+            None => model.run(given),
+            Some(node) => model.run_until(node, given),
+        }
+    };
     // Compiling kernels is not what the time printed is about.
     call()?;
     let started = Instant::now();
     let all = call()?;
     let ms = started.elapsed().as_secs_f64() * 1e3;
     for f in &a.outputs {
-        for (_, y) in all.iter().filter(|(name, _)| *name == f.name) {
-            write_array(&f.path, f.array.as_ref().unwrap_or(&f.name), &y.shape, &y.to_f32())?;
-        }
+        let Some((_, y)) = all.iter().find(|(name, _)| *name == f.name) else {
+            return Err(format!("output `{}` has no elements here", f.name).into());
+        };
+        write_host_array(&f.path, f.array.as_ref().unwrap_or(&f.name), y)?;
     }
     if a.json {
         let data = |y: &HostArray| match &y.data {
@@ -65,13 +132,23 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
         let outputs = all.iter().map(|(name, y)| json!({ "output": name, "shape": y.shape, "data": data(y) }));
         print_json(&json!({
             "model": a.model.display().to_string(), "device": model.device().to_string(),
-            "outputs": outputs.collect::<Vec<_>>(), "notes": model.notes(), "ms": ms,
+            "outputs": outputs.collect::<Vec<_>>(), "notes": model.notes(), "until": a.until,
+            "states_from_zero": begun, "ms": ms,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     say(format_args!("device: {}", model.device()))?;
     say(format_args!("model:  {} ({})", a.model.display(), model.producer()))?;
     say_notes(&model)?;
+    if !begun.is_empty() {
+        say(format_args!("states: {} begin as zeros", names(begun.iter().map(|n| &n[..]))))?;
+    }
+    if let Some(n) = a.until.as_ref().and_then(|node| model.find_node(node)) {
+        let node = &model.graph().nodes()[n];
+        say(format_args!("until:  node `{}` ({}), number {} of {}", node.name, node.operator.name(), n + 1, {
+            model.graph().nodes().len()
+        }))?;
+    }
     for (name, y) in &all {
         say(format_args!("{name}: shape {:?}", y.shape))?;
         if a.outputs.is_empty() {
@@ -88,7 +165,12 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
 }
 
 pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
-    let model = OnnxModel::open(&a.model, &Device::open(&a.device)?)?;
+    let model = Arc::new(OnnxModel::open(&a.model, &Device::open(&a.device)?)?);
+    let states = states(&model, &a.states);
+    OnnxSession::with_states(model.clone(), &states, 1)?;
+    let batched = OnnxStreams::with_states(model.clone(), &states);
+    let kind =
+        |s: &StatePair| model.inputs().iter().find(|v| v.name == s.input).map_or(String::new(), |v| v.kind.to_string());
     let graph = model.graph();
     let params: usize = graph
         .values()
@@ -113,6 +195,11 @@ pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
             "metadata": model.metadata().iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "inputs": model.inputs().iter().map(shown).collect::<Vec<_>>(),
             "outputs": model.outputs().iter().map(shown).collect::<Vec<_>>(),
+            "states": states
+                .iter()
+                .map(|s| json!({ "input": s.input, "output": s.output, "type": kind(s), "begins": "zeros" }))
+                .collect::<Vec<_>>(),
+            "streams_share_a_call": batched.is_ok(),
             "nodes": nodes.collect::<Vec<_>>(), "total_params": params, "notes": model.notes(),
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -123,6 +210,27 @@ pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
         for v in values {
             say(format_args!("{what:7} {}: {}", v.name, v.kind))?;
         }
+    }
+    for s in &states {
+        say(format_args!("state   {} → {}: {}, begins as zeros", s.input, s.output, kind(s)))?;
+    }
+    let unmatched = || {
+        let inputs = model.inputs().iter().filter_map(|i| i.kind.shape().filter(|d| d.len() > 1).map(|d| (d, i)));
+        let mut pairs = inputs.flat_map(|(d, i)| {
+            let same = model.outputs().iter().filter(move |o| o.kind.shape().as_ref() == Some(&d));
+            same.map(move |o| format!("--state {}={}", i.name, o.name))
+        });
+        pairs.next().map(|first| pairs.last().unwrap_or(first))
+    };
+    if states.is_empty()
+        && let Some(hint) = unmatched()
+    {
+        say(format_args!("states: none by their names; if there are some, state them, as in `{hint}`"))?;
+    }
+    match &batched {
+        Ok(_) => say("streams: many can share a call")?,
+        Err(_) if !states.is_empty() => say("streams: one a call, the file fixes the batch")?,
+        Err(_) => {}
     }
     say("")?;
     let width = graph.nodes().iter().map(|n| n.name.chars().count()).max().unwrap_or(0).clamp(4, 40);
@@ -135,73 +243,78 @@ pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-pub(crate) fn check_model(a: &check::Arguments) -> Outcome {
-    let model = OnnxModel::open(&a.model, &Device::Cpu)?;
-    let inputs = if a.inputs.is_empty() {
-        let made = model.inputs().iter().enumerate().map(|(n, i)| Ok((i.name.clone(), made_up(i, n, a)?)));
-        made.collect::<Result<Vec<_>, String>>()?
-    } else {
-        read_inputs(&a.inputs)?
-    };
-    let named: Vec<_> = inputs.iter().map(|(n, x)| (n.as_str(), x)).collect();
-    let devices = if a.devices.is_empty() {
-        Device::all()
-    } else {
-        a.devices.iter().map(Device::open).collect::<Result<_, _>>()?
-    };
-    let bar = progress(devices.len());
-    let mut reports: Vec<GraphCheck> = Vec::new();
-    for device in devices {
-        bar.set_message(device.to_string());
-        reports.push(check_onnx(&model, &named, &device, Tolerance::new(a.tolerance))?);
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let passed = reports.iter().all(GraphCheck::passed);
-    if a.json {
-        let node = |n: &NodeCheck| {
-            json!({
-                "node": n.node, "operator": n.operator, "value": n.value, "shape": n.shape,
-                "passed": n.result.is_ok(), "worst_error": n.result.as_ref().ok(),
-                "error": n.result.as_ref().err(),
-            })
-        };
-        let all = reports
-            .iter()
-            .map(|r| json!({ "device": r.device, "nodes": r.nodes.iter().map(node).collect::<Vec<_>>() }));
-        print_json(
-            &json!({ "model": a.model.display().to_string(), "passed": passed, "devices": all.collect::<Vec<_>>() }),
-        )?;
-    } else {
-        reports.iter().try_for_each(say)?;
-        say(if passed { "every device agrees with the f64 reference" } else { "FAILED" })?;
-    }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
 /// Elements of an input that is made up, at most.
 const MAX_ELEMENTS: usize = 1 << 26;
 
-/// Varied input of the right shape and type, the same every time. Open dimensions are the batch, then the length.
-fn made_up(input: &OnnxValue, seed: usize, a: &check::Arguments) -> Result<HostArray, String> {
-    if input.kind.unranked {
-        return Err(format!(
-            "input `{}` has no shape in the file: give it by `--input {}=FILE`",
-            input.name, input.name
-        ));
+/// Inputs that are made up: varied numbers of the right shapes and types, the same every time. The file of a model of
+/// audio says its frame and its constants; otherwise open dimensions are the batch and the length, by their names or
+/// in this order.
+pub(crate) fn example(
+    model: &OnnxModel,
+    path: &Path,
+    (batch, seq): (usize, usize),
+) -> Result<Vec<(String, HostArray)>, String> {
+    let front = audio_of(model, path);
+    let (batch, seq) = if front.is_some() { (1, 1) } else { (batch, seq) };
+    let mut sizes: HashMap<Dim, usize> = HashMap::new();
+    let mut all = Vec::new();
+    for (n, v) in model.inputs().iter().enumerate() {
+        if let Some((_, constant)) = front.iter().flat_map(|f| &f.constants).find(|(name, _)| *name == v.name) {
+            all.push((v.name.clone(), constant.clone()));
+            continue;
+        }
+        let shape = match &front {
+            Some(f) if f.spec.input == v.name => f.shape().to_vec(),
+            _ if v.kind.unranked => {
+                let name = &v.name;
+                return Err(format!("input `{name}` has no shape in the file: give it by `--input {name}=FILE`"));
+            }
+            _ => sized(v, (batch, seq), &mut sizes),
+        };
+        all.push((v.name.clone(), made_up(v, shape, n)?));
     }
-    let mut open = [a.batch, a.seq].into_iter();
-    let shape: Vec<usize> =
-        input.kind.dims.iter().map(|d| d.size().unwrap_or_else(|| open.next().unwrap_or(1))).collect();
+    Ok(all)
+}
+
+/// What the file beside a model of audio says, if there is one that fits.
+pub(crate) fn audio_of(model: &OnnxModel, path: &Path) -> Option<FrontEnd> {
+    let spec = path.with_extension("toml").is_file().then(|| Spec::read(path, None).ok())??;
+    FrontEnd::new(spec, model).ok()
+}
+
+/// The shape of an input whose open dimensions are a batch and a length.
+fn sized(v: &OnnxValue, (batch, seq): (usize, usize), sizes: &mut HashMap<Dim, usize>) -> Vec<usize> {
+    let mut open = [batch, seq].into_iter();
+    let size = |d: &Dim| {
+        if let Some(n) = d.size().or_else(|| sizes.get(d).copied()) {
+            return n;
+        }
+        let by_order = open.next().unwrap_or(1);
+        let name = d.to_string().to_lowercase();
+        let is = |words: &[&str]| words.iter().any(|w| name.contains(w));
+        let n = match d {
+            Dim::Symbol(_) if is(&["batch"]) || ["n", "b", "bs"].contains(&&name[..]) => batch,
+            Dim::Symbol(_) if is(&["seq", "time", "len", "frame"]) || name == "t" => seq,
+            _ => by_order,
+        };
+        if matches!(d, Dim::Symbol(_)) {
+            sizes.insert(d.clone(), n);
+        }
+        n
+    };
+    v.kind.dims.iter().map(size).collect()
+}
+
+fn made_up(v: &OnnxValue, shape: Vec<usize>, seed: usize) -> Result<HostArray, String> {
     let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ELEMENTS);
-    let count = count.ok_or_else(|| format!("input `{}` of shape {shape:?} is too large to be made up", input.name))?;
+    let count = count.ok_or_else(|| format!("input `{}` of shape {shape:?} is too large to be made up", v.name))?;
     // A multiplicative sequence (Lehmer); any spread of values does.
     let mut state = 0x2545_F491u64 + seed as u64;
     let mut next = move || {
         state = state * 48_271 % 0x7fff_ffff;
         state
     };
-    let data = match input.kind.dtype {
+    let data = match v.kind.dtype {
         e if e.is_float() => HostData::Float((0..count).map(|_| (next() % 20_001) as f32 * 1e-4 - 1.0).collect()),
         recurve_graph::Element::Bool => HostData::Int((0..count).map(|_| (next() % 2) as i64).collect()),
         _ => HostData::Int(vec![1; count]),

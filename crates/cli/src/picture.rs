@@ -1,136 +1,263 @@
-//! Drawing a model as boxes, with the input at the top and the output at the bottom.
+//! Drawing a model: boxes with what they do, inputs at the top, and lines between them.
 
-use recurve::{InputConfig, Summary, thousands};
+use crate::diagram::{Diagram, Item, Kind};
+use crate::layout::{Line, Placed, Sizes, place};
+use recurve::thousands;
 use resvg::{tiny_skia, usvg};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-const WIDTH: usize = 520;
-const MARGIN: usize = 32;
-const BOX: usize = 92;
-const GAP: usize = 40;
-const HEADER: usize = 76;
+const MARGIN: f64 = 32.0;
+/// Height of the title.
+const HEADER: f64 = 84.0;
+/// Height of the line that says what colours mean.
+const LEGEND: f64 = 30.0;
+/// Boxes with fewer around them have more room for their texts.
+const FEW: usize = 24;
+/// Inside a box at its sides.
+const PAD: f64 = 14.0;
 
-/// Fill and border colour of a layer's box, by the kind of layer.
-fn colours(class: &str) -> (&'static str, &'static str) {
-    match class {
-        "Embedding" => ("#e7f0fb", "#2f6fb5"),
-        "Dense" => ("#eaf5ea", "#3c8a45"),
-        "Dropout" => ("#f2f2f2", "#8a8a8a"),
-        _ => ("#fdf0e1", "#c9761a"),
+/// Fill and border colour of a box, and what it is.
+fn colours(kind: Kind) -> (&'static str, &'static str, &'static str) {
+    match kind {
+        Kind::Input => ("#ffffff", "#4a5568", "input"),
+        Kind::Output => ("#eef1f5", "#2d3748", "output"),
+        Kind::StateIn => ("#f3ecfb", "#8250c4", "state of a call"),
+        Kind::StateOut => ("#e4d7f7", "#6b3fa8", "state of the next call"),
+        Kind::Recurrent => ("#fdeedd", "#c26a10", "recurrent"),
+        Kind::Product => ("#e6f0fb", "#2b6cb0", "product, convolution"),
+        Kind::Embedding => ("#e3f6f5", "#1f8a8a", "embedding"),
+        Kind::Other => ("#eaf6ea", "#38803f", "normalization, pooling, …"),
+        Kind::Control => ("#fdebec", "#b83a4b", "If, Loop, Scan"),
+        Kind::Small => ("#f7f7f7", "#8a8f98", "elementwise, shapes"),
     }
 }
 
+/// Colours of the numbers in place of long lines.
+const NUMBERS: [&str; 8] = ["#2b6cb0", "#c26a10", "#38803f", "#8250c4", "#b83a4b", "#1f8a8a", "#7a5c1e", "#4a5568"];
+
 fn escape(s: &str) -> String {
-    s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    let plain = s.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.collect::<String>().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The width of a text in this size, nearly.
+fn width(s: &str, size: f64) -> f64 {
+    let of = |c: char| match c {
+        'i' | 'j' | 'l' | '.' | ',' | ':' | '|' | '\'' | '!' => 0.28,
+        'f' | 'r' | 't' | '(' | ')' | '[' | ']' | ' ' | '/' | '·' => 0.36,
+        'm' | 'w' | 'M' | 'W' | '…' | '→' => 0.9,
+        c if c.is_ascii_uppercase() => 0.66,
+        c if c.is_ascii() => 0.575,
+        _ => 0.95,
+    };
+    s.chars().map(of).sum::<f64>() * size
+}
+
+/// A text that fits: cut at its end, or with `tail` at its beginning, as paths are told apart by their ends.
+fn fitting(s: &str, size: f64, room: f64, tail: bool) -> String {
+    if width(s, size) <= room {
+        return s.into();
+    }
+    let all: Vec<char> = s.chars().collect();
+    let cut = |count: usize| -> String {
+        if tail {
+            format!("…{}", all[all.len() - count..].iter().collect::<String>())
+        } else {
+            let text: String = all[..count].iter().collect();
+            format!("{}…", text.trim_end_matches([' ', '·', '+']))
+        }
+    };
+    (1..all.len()).rev().map(cut).find(|t| width(t, size) <= room).unwrap_or_default()
+}
+
+/// Sizes of a picture's texts and boxes.
+struct Style {
+    wide: f64,
+    title: f64,
+    text: f64,
+}
+
+impl Style {
+    /// Its name, shape and parameters have lines of their own; a small box has one less.
+    fn height(&self, item: &Item) -> f64 {
+        let lines = 1 + usize::from(!item.name.is_empty()) + usize::from(!item.shape.is_empty() || item.params > 0);
+        16.0 + self.title * 1.3 + (lines - 1) as f64 * self.text * 1.5
+    }
 }
 
 /// The picture as SVG.
-pub(crate) fn svg(summary: &Summary, inputs: &[InputConfig]) -> String {
-    let rows = summary.layers.len() + inputs.len();
-    let height = HEADER + rows * BOX + (rows - 1) * GAP + MARGIN;
+pub(crate) fn svg(d: &Diagram) -> String {
+    let style = if d.items.len() <= FEW {
+        Style { wide: 456.0, title: 18.0, text: 14.0 }
+    } else {
+        Style { wide: 244.0, title: 14.0, text: 11.5 }
+    };
+    let boxes: Vec<_> = d.items.iter().map(|i| (style.wide, style.height(i))).collect();
+    let placed = place(&Sizes { boxes: &boxes, edges: &d.edges });
+    let kinds: BTreeSet<Kind> = d.items.iter().map(|i| i.kind).collect();
+    let legend: f64 = kinds.iter().map(|k| legend_width(*k)).sum();
+    // What colours mean is said where there are many boxes.
+    let explained = d.items.len() > FEW;
+    let least = width(&d.title, 22.0).max(width(&d.subtitle, 13.0)).max(if explained { legend } else { 0.0 });
+    let wide = placed.width.max(least).ceil() + 2.0 * MARGIN;
+    let top = HEADER + if explained { LEGEND } else { 0.0 };
+    let high = top + placed.height + MARGIN;
     let mut s = String::new();
     let _ = write!(
         s,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" font-family="Noto Sans, Helvetica, Arial, sans-serif">
-<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>
-<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="#555555"/></marker></defs>
-<text x="{MARGIN}" y="40" font-size="22" fill="#1b1b1b">{}</text>
-<text x="{MARGIN}" y="62" font-size="13" fill="#666666">{} parameters in {} layers</text>
+        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{wide:.0}" height="{high:.0}" viewBox="0 0 {wide:.0} {high:.0}" font-family="Noto Sans, Helvetica, Arial, sans-serif">
+<rect width="100%" height="100%" fill="#ffffff"/>
+<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0 L10 5 L0 10 z" fill="#6b7280"/></marker></defs>
+<text x="{MARGIN}" y="42" font-size="22" fill="#1b1b1b">{}</text>
+<text x="{MARGIN}" y="64" font-size="13" fill="#666666">{}</text>
 "##,
-        escape(&summary.name),
-        thousands(summary.total_params),
-        summary.layers.len(),
+        escape(&d.title),
+        escape(&d.subtitle),
     );
-    for (n, input) in inputs.iter().enumerate() {
-        let dims: Vec<_> = input.shape.iter().map(|d| d.map_or("None".into(), |n| n.to_string())).collect();
-        // The name is only shown if there are several inputs.
-        let title = if inputs.len() == 1 { "Input".into() } else { format!("Input {}", input.name) };
-        panel(
-            &mut s,
-            n,
-            ("#ffffff", "#555555"),
-            [&title, if input.ids { "ids" } else { "f32" }, &format!("({})", dims.join(", ")), ""],
-        );
-    }
-    let row = |name: &str| {
-        let layer = || summary.layers.iter().position(|l| l.name == name).map(|n| n + inputs.len());
-        inputs.iter().position(|i| i.name == name).or_else(layer).unwrap_or(0)
-    };
-    for (n, layer) in summary.layers.iter().enumerate() {
-        let n = n + inputs.len();
-        let mut drawn = Vec::new();
-        for from in layer.connected_to.iter().map(|v| row(&v.of)) {
-            if !drawn.contains(&from) {
-                drawn.push(from);
-                arrow(&mut s, from, n);
-            }
+    if explained {
+        let mut x = MARGIN;
+        for kind in &kinds {
+            let (fill, edge, what) = colours(*kind);
+            let _ = writeln!(
+                s,
+                r##"<rect x="{x:.1}" y="78" width="16" height="16" rx="4" fill="{fill}" stroke="{edge}" stroke-width="1.4"/><text x="{:.1}" y="90.5" font-size="12" fill="#444444">{what}</text>"##,
+                x + 22.0
+            );
+            x += legend_width(*kind);
         }
-        let params = format!("{} parameters", thousands(layer.params));
-        panel(&mut s, n, colours(layer.class), [layer.class, &layer.name, &layer.output_shape(), &params]);
     }
-    s.push_str("</svg>\n");
+    let _ = writeln!(
+        s,
+        r##"<g transform="translate({:.1} {top:.1})">"##,
+        MARGIN + (wide - 2.0 * MARGIN - placed.width) / 2.0
+    );
+    lines(&mut s, d, &placed);
+    for ((item, corner), size) in d.items.iter().zip(&placed.corners).zip(&boxes) {
+        panel(&mut s, item, *corner, *size, &style);
+    }
+    numbers(&mut s, &placed, &boxes);
+    s.push_str("</g>\n</svg>\n");
     s
 }
 
-/// An arrow from one row to another: straight down to the next row, or around the rows in between.
-fn arrow(s: &mut String, from: usize, to: usize) {
-    let (bottom, top) = (HEADER + from * (BOX + GAP) + BOX, HEADER + to * (BOX + GAP) - 1);
-    let path = if to == from + 1 {
-        format!("M{0} {bottom} L{0} {top}", WIDTH / 2)
-    } else {
-        // Along the right margin, from the middle of one box's side to that of the other.
-        let (right, out) = (WIDTH - MARGIN, WIDTH - MARGIN / 4);
-        let middle = |row: usize| HEADER + row * (BOX + GAP) + BOX / 2;
-        format!("M{right} {} C{out} {1} {out} {2} {right} {2}", middle(from), middle(from) + GAP, middle(to))
-    };
-    let _ =
-        writeln!(s, r##"<path d="{path}" fill="none" stroke="#555555" stroke-width="1.6" marker-end="url(#tip)"/>"##);
+fn legend_width(kind: Kind) -> f64 {
+    22.0 + width(colours(kind).2, 12.0) + 20.0
 }
 
-/// A box with a title, a name, a shape and a number of parameters.
-fn panel(s: &mut String, row: usize, (fill, edge): (&str, &str), [title, name, shape, params]: [&str; 4]) {
-    let (x, y, w) = (MARGIN, HEADER + row * (BOX + GAP), WIDTH - 2 * MARGIN);
-    let right = x + w - 18;
+/// The lines that are drawn, those of states in their colour.
+fn lines(s: &mut String, d: &Diagram, placed: &Placed) {
+    for (line, (a, b)) in placed.lines.iter().zip(&d.edges) {
+        let Line::Drawn(points) = line else { continue };
+        let state = d.items[*a].kind == Kind::StateIn || d.items[*b].kind == Kind::StateOut;
+        let colour = if state { colours(Kind::StateIn).1 } else { "#6b7280" };
+        let mut path = format!("M{:.1} {:.1}", points[0].0, points[0].1);
+        // Between two points of one layer the line is straight, between layers a curve.
+        for pair in points.windows(2) {
+            let ((x, y), (to, end)) = (pair[0], pair[1]);
+            if (x - to).abs() < 0.5 {
+                let _ = write!(path, " L{to:.1} {end:.1}");
+            } else {
+                let middle = (y + end) / 2.0;
+                let _ = write!(path, " C{x:.1} {middle:.1} {to:.1} {middle:.1} {to:.1} {end:.1}");
+            }
+        }
+        let _ = writeln!(
+            s,
+            r##"<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.3" marker-end="url(#tip)"/>"##
+        );
+    }
+}
+
+/// Numbers in the place of long lines: at the lower right of where they begin, at the upper left of where they end.
+fn numbers(s: &mut String, placed: &Placed, boxes: &[(f64, f64)]) {
+    const WIDE: f64 = 26.0;
+    let mut arriving = vec![0usize; boxes.len()];
+    let mut leaving = BTreeSet::new();
+    let mut pill = |x: f64, y: f64, number: usize| {
+        let colour = NUMBERS[(number - 1) % NUMBERS.len()];
+        let _ = writeln!(
+            s,
+            r##"<rect x="{x:.1}" y="{:.1}" width="{WIDE}" height="16" rx="8" fill="{colour}"/><text x="{:.1}" y="{:.1}" font-size="10.5" text-anchor="middle" fill="#ffffff">{number}</text>"##,
+            y - 8.0,
+            x + WIDE / 2.0,
+            y + 3.8
+        );
+    };
+    for line in &placed.lines {
+        let Line::Numbered { number, from, to } = line else { continue };
+        if leaving.insert(*from) {
+            let ((x, y), (w, h)) = (placed.corners[*from], boxes[*from]);
+            pill(x + w - WIDE - 10.0, y + h + 4.0, *number);
+        }
+        let (x, y) = placed.corners[*to];
+        pill(x + 10.0 + arriving[*to] as f64 * (WIDE + 4.0), y - 3.0, *number);
+        arriving[*to] += 1;
+    }
+}
+
+/// A box: the title and a note, the name, the shape and the parameters.
+fn panel(s: &mut String, item: &Item, (x, y): (f64, f64), (w, h): (f64, f64), style: &Style) {
+    let (fill, edge, _) = colours(item.kind);
+    let dashed = if matches!(item.kind, Kind::StateIn | Kind::StateOut) { r##" stroke-dasharray="5 3""## } else { "" };
     let _ = writeln!(
         s,
-        r##"<rect x="{x}" y="{y}" width="{w}" height="{BOX}" rx="10" fill="{fill}" stroke="{edge}" stroke-width="1.6"/>
-<text x="{}" y="{}" font-size="18" fill="{edge}">{}</text>
-<text x="{right}" y="{}" font-size="13" text-anchor="end" fill="#666666">{}</text>
-<line x1="{}" y1="{}" x2="{right}" y2="{}" stroke="{edge}" stroke-opacity="0.35"/>
-<text x="{}" y="{}" font-size="15" fill="#1b1b1b">{}</text>
-<text x="{right}" y="{}" font-size="13" text-anchor="end" fill="#666666">{}</text>"##,
-        x + 18,
-        y + 32,
-        escape(title),
-        y + 32,
-        escape(name),
-        x + 18,
-        y + 46,
-        y + 46,
-        x + 18,
-        y + 72,
-        escape(shape),
-        y + 72,
-        escape(params),
+        r##"<g><title>{}</title><rect x="{x:.1}" y="{y:.1}" width="{w:.1}" height="{h:.1}" rx="8" fill="{fill}" stroke="{edge}" stroke-width="1.4"{dashed}/>"##,
+        escape(&format!("{} {} {}", item.title, item.name, item.shape))
     );
+    let room = w - 2.0 * PAD;
+    let mut at = y + 7.0 + style.title;
+    let mut text = |x: f64, y: f64, size: f64, colour: &str, right: bool, text: &str| {
+        let anchor = if right { r##" text-anchor="end""## } else { "" };
+        let _ = writeln!(
+            s,
+            r##"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{colour}"{anchor}>{}</text>"##,
+            escape(text)
+        );
+    };
+    let note = if item.note.is_empty() { 0.0 } else { width(&item.note, style.text) + 8.0 };
+    text(x + PAD, at, style.title, edge, false, &fitting(&item.title, style.title, room - note, false));
+    if !item.note.is_empty() {
+        text(x + w - PAD, at, style.text, "#666666", true, &item.note);
+    }
+    at += 2.0;
+    if !item.name.is_empty() {
+        at += style.text * 1.5;
+        text(x + PAD, at, style.text, "#6b7280", false, &fitting(&item.name, style.text, room, true));
+    }
+    if !item.shape.is_empty() || item.params > 0 {
+        at += style.text * 1.5;
+        let params = match item.params {
+            0 => String::new(),
+            n => format!("{} parameters", thousands(n)),
+        };
+        // Of a narrow box the number has less room than the shape.
+        let fits = width(&params, style.text) + width(&item.shape, style.text) + 8.0 <= room;
+        let params = if fits { params } else { params.replace("parameters", "par.") };
+        let left = room - width(&params, style.text) - 8.0;
+        text(x + PAD, at, style.text, "#1b1b1b", false, &fitting(&item.shape, style.text, left, false));
+        if !params.is_empty() {
+            text(x + w - PAD, at, style.text, "#666666", true, &params);
+        }
+    }
+    s.push_str("</g>\n");
 }
 
-/// The picture as PNG, at twice its size.
+/// The picture as PNG, at twice its size, or as large as common image viewers open.
 pub(crate) fn png(svg: &str) -> Result<Vec<u8>, String> {
     let mut options = usvg::Options { font_family: "Noto Sans".into(), ..usvg::Options::default() };
     // The machine may have no fonts, so the program contains one.
     options.fontdb_mut().load_font_data(notosans::REGULAR_TTF.to_vec());
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| e.to_string())?;
-    let scale = 2.0;
+    // Half a gigabyte.
+    const MAX_PIXELS: f32 = (1u32 << 27) as f32;
     let size = tree.size();
+    let scale = (MAX_PIXELS / (size.width() * size.height())).sqrt().min(2.0);
+    if scale < 0.5 {
+        return Err("the model has too many layers for a PNG; write an .svg".into());
+    }
     let (width, height) = ((size.width() * scale) as u32, (size.height() * scale) as u32);
-    // Half a gigabyte; common image viewers open nothing larger.
-    const MAX_PIXELS: u64 = 1 << 27;
-    let fits = u64::from(width) * u64::from(height) <= MAX_PIXELS;
-    let mut pixels = fits
-        .then(|| tiny_skia::Pixmap::new(width, height))
-        .flatten()
-        .ok_or("the model has too many layers for a PNG; write an .svg")?;
+    let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or("the picture has no size")?;
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
     pixels.encode_png().map_err(|e| e.to_string())
 }

@@ -1,20 +1,27 @@
 //! The command `recurve plot`.
 
-use crate::arguments::{check_output, parse_device, write_output};
+use crate::arguments::{check_output, parse_device, parse_state, write_output};
 use crate::terminal::{print_json, say};
-use crate::{Outcome, picture};
-use recurve::{Device, DeviceSelector, Model};
+use crate::{Outcome, diagram, onnx, picture};
+use recurve::{Device, DeviceSelector, Model, OnnxModel, OnnxSession, StatePair};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file.
+    /// The model file: Recurve's own, or ONNX.
     model: PathBuf,
     /// The file to write, .svg or .png.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Draw every node of an ONNX file, instead of one box for small operators that follow each other.
+    #[arg(long)]
+    every_node: bool,
+    /// An output of an ONNX model that is an input of the next call, instead of those that names show.
+    #[arg(long = "state", value_name = "IN=OUT", value_parser = parse_state)]
+    states: Vec<StatePair>,
     /// The device to load the model on.
     #[arg(long, default_value = "cpu", value_parser = parse_device)]
     device: DeviceSelector,
@@ -29,12 +36,23 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         return Err(format!("{}: the name must end in .svg or .png", a.output.display()).into());
     }
     check_output(&a.output)?;
-    let model = Model::open(&a.model, &Device::open(&a.device)?)?;
-    let svg = picture::svg(&model.summary(), &model.info().network.inputs);
+    let device = Device::open(&a.device)?;
+    let diagram = if onnx::is_onnx(&a.model) {
+        let model = Arc::new(OnnxModel::open(&a.model, &device)?);
+        let states = onnx::states(&model, &a.states);
+        OnnxSession::with_states(model.clone(), &states, 1)?;
+        let name = a.model.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        diagram::of_onnx(&model, &states, &name, a.every_node)
+    } else if a.every_node || !a.states.is_empty() {
+        return Err("`--every-node` and `--state` are for ONNX files".into());
+    } else {
+        diagram::of_native(&Model::open(&a.model, &device)?)
+    };
+    let svg = picture::svg(&diagram);
     let bytes = if extension == "png" { picture::png(&svg)? } else { svg.into_bytes() };
     write_output(&a.output, &bytes)?;
     if a.json {
-        print_json(&json!({ "model": model.info().name, "output": a.output }))?;
+        print_json(&json!({ "model": diagram.title, "output": a.output, "boxes": diagram.items.len() }))?;
     } else {
         say(format_args!("wrote {}", a.output.display()))?;
     }

@@ -1,9 +1,9 @@
 //! The command `recurve run`.
 
 use crate::Outcome;
-use crate::arguments::{NamedFile, check_output, parse_device, read_inputs};
+use crate::arguments::{NamedFile, Wanted, check_output, names, near, parse_device, parse_state, read_inputs};
 use crate::terminal::{print_json, say};
-use recurve::{Device, DeviceSelector, Input, Model, Reading, write_array};
+use recurve::{Device, DeviceSelector, Input, Model, NamedLayer, Reading, StatePair, Tensor, write_array};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use std::time::Instant;
 pub(crate) struct Arguments {
     /// The model file: Recurve's own, or ONNX.
     pub(crate) model: PathBuf,
-    /// An input array, .npy or .npz (NAME=FILE.npz:ARRAY where the array is not called NAME).
+    /// An input: .npy, .npz (NAME=FILE.npz:ARRAY where the array is not called NAME), .wav, or numbers in a .txt.
     #[arg(long = "input", value_name = "NAME=FILE")]
     pub(crate) inputs: Vec<NamedFile>,
     /// Where to write an output (.npy or .npz).
@@ -22,10 +22,16 @@ pub(crate) struct Arguments {
     /// Text, for a model with a vocabulary.
     #[arg(long, conflicts_with = "inputs")]
     pub(crate) text: Option<String>,
-    /// A sound file for an ONNX model of audio, frame by frame; MODEL.toml says what the model takes.
+    /// Stop after this node of an ONNX file (or layer of a model), and give what it makes as outputs.
+    #[arg(long, value_name = "NODE", conflicts_with_all = ["text", "wav"])]
+    pub(crate) until: Option<String>,
+    /// An output of an ONNX model that is an input of the next call, instead of those that names show.
+    #[arg(long = "state", value_name = "IN=OUT", value_parser = parse_state)]
+    pub(crate) states: Vec<StatePair>,
+    /// A recording for an ONNX model of audio, or a folder of them; MODEL.toml says what the model takes.
     #[arg(long, value_name = "FILE.wav", conflicts_with_all = ["inputs", "text", "outputs"])]
-    pub(crate) wav: Option<PathBuf>,
-    /// Where to write the audio that the model makes.
+    pub(crate) wav: Vec<PathBuf>,
+    /// Where to write the audio that the model makes; of several recordings, the folder.
     #[arg(short = 'o', long = "wav-output", value_name = "FILE.wav", requires = "wav")]
     pub(crate) wav_output: Option<PathBuf>,
     /// What the model takes, where it is not in MODEL.toml.
@@ -41,26 +47,26 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
     a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
-    if a.wav.is_some() {
+    if !a.wav.is_empty() {
         return Err("`--wav` is for ONNX models".into());
+    }
+    if !a.states.is_empty() {
+        return Err("`--state` is for ONNX models".into());
     }
     let device = Device::open(&a.device)?;
     let model = Model::open(&a.model, &device)?;
-    let own = &model.info().network.outputs;
-    if let Some(f) = a.outputs.iter().find(|f| own.iter().all(|o| o.name != f.name)) {
-        let (is, names) =
-            (if own.len() == 1 { "output is" } else { "outputs are" }, names(own.iter().map(|o| &o.name)));
-        return Err(format!("output `{}`: this model's {is} {names}", f.name).into());
+    let own: Vec<&str> = match &a.until {
+        Some(layer) => vec![layer],
+        None => model.info().network.outputs.iter().map(|o| &o.name[..]).collect(),
+    };
+    if let Some(f) = a.outputs.iter().find(|f| !own.contains(&&f.name[..])) {
+        let is = if own.len() == 1 { "output is" } else { "outputs are" };
+        return Err(format!("output `{}`: this model's {is} {}", f.name, names(own.into_iter())).into());
     }
     match &a.text {
         Some(text) => read_text(a, &model, text),
         None => arrays(a, &model),
     }
-}
-
-/// Joins names for use in a sentence.
-fn names<'a>(all: impl Iterator<Item = &'a String>) -> String {
-    all.map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn read_text(a: &Arguments, model: &Model, text: &str) -> Outcome {
@@ -120,9 +126,25 @@ fn arrays(a: &Arguments, model: &Model) -> Outcome {
         let wanted: Vec<_> = model.info().network.inputs.iter().map(|i| format!("--input {}=FILE", i.name)).collect();
         return Err(format!("nothing to run on: give `{}`{text}", wanted.join(" ")).into());
     }
-    let inputs = read_inputs(&a.inputs)?;
+    let inputs = read_inputs(&a.inputs, model.info().network.inputs.iter().map(Wanted::from))?;
+    if let Some(layer) = &a.until {
+        // As a trace names them.
+        let calls = |l: &NamedLayer| {
+            let call = |n: usize| if n == 0 { l.name.clone() } else { format!("{} call {n}", l.name) };
+            (0..l.calls.len()).map(call).collect::<Vec<_>>()
+        };
+        let layers: Vec<String> = model.info().network.layers.iter().flat_map(calls).collect();
+        if !layers.contains(layer) {
+            let near = near(layer, layers.iter().map(String::as_str));
+            return Err(format!("`--until {layer}`: this model has no such layer; it has {near}").into());
+        }
+    }
     let call = || -> recurve::Result<_> {
-        let all = model.run_all(inputs.iter().map(|(n, x)| (n.as_str(), Input::Host(x.clone()))))?;
+        let given = inputs.iter().map(|(n, x)| (n.as_str(), Input::Host(x.clone())));
+        let all = match &a.until {
+            None => model.run_all(given)?,
+            Some(layer) => layer_output(model, given, layer)?,
+        };
         all.into_iter().map(|(name, y)| Ok((name, y.dims().to_vec(), y.to_vec()?))).collect::<recurve::Result<Vec<_>>>()
     };
     call()?;
@@ -159,4 +181,15 @@ fn arrays(a: &Arguments, model: &Model) -> Outcome {
         say(format_args!("{ms:.2} ms"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first output of a layer.
+fn layer_output<'a>(
+    model: &Model,
+    inputs: impl Iterator<Item = (&'a str, Input)>,
+    layer: &str,
+) -> recurve::Result<Vec<(String, Tensor)>> {
+    let inputs = model.inputs(inputs)?;
+    let all = model.network().forward_traced(&inputs.named(), &inputs.args())?;
+    Ok(all.into_iter().filter(|(name, _)| name == layer).collect())
 }

@@ -1,9 +1,9 @@
 //! The command `recurve summary`.
 
 use crate::Outcome;
-use crate::arguments::parse_device;
+use crate::arguments::{parse_device, parse_state};
 use crate::terminal::{print_json, say};
-use recurve::{Device, DeviceSelector, Model};
+use recurve::{Device, DeviceSelector, Model, StatePair};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,12 +15,18 @@ pub(crate) struct Arguments {
     /// The device to load the model on.
     #[arg(long, default_value = "cpu", value_parser = parse_device)]
     pub(crate) device: DeviceSelector,
+    /// An output of an ONNX model that is an input of the next call, instead of those that names show.
+    #[arg(long = "state", value_name = "IN=OUT", value_parser = parse_state)]
+    pub(crate) states: Vec<StatePair>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
+    if !a.states.is_empty() {
+        return Err("`--state` is for ONNX models".into());
+    }
     let model = Model::open(&a.model, &Device::open(&a.device)?)?;
     let summary = model.summary();
     if a.json {

@@ -345,14 +345,18 @@ fn numbers_that_make_no_sense_are_refused() {
     type Takes<'a> = &'a [(&'a str, &'a [&'a str])];
     let kinds: [(&str, &[&str], Takes<'_>); 7] = [
         ("devices", &[], &[("", &["device"])]),
-        ("run", &[&model], &[("", &["input", "output", "text", "wav", "wav-output", "audio", "device"])]),
-        ("summary", &[&model], &[("", &["device"])]),
+        (
+            "run",
+            &[&model],
+            &[("", &["input", "output", "text", "until", "state", "wav", "wav-output", "audio", "device"])],
+        ),
+        ("summary", &[&model], &[("", &["state", "device"])]),
         ("convert", &[&model], &[("", &["output"])]),
-        ("plot", &[&model], &[("", &["output", "device"])]),
+        ("plot", &[&model], &[("", &["output", "state", "device"])]),
         (
             "check",
             &[&model, "--device", "cpu"],
-            &[("size", &["batch", "seq"]), ("number", &["tolerance"]), ("", &["input", "device"])],
+            &[("size", &["batch", "seq"]), ("number", &["tolerance"]), ("", &["input", "expect", "against", "device"])],
         ),
         (
             "bench",
@@ -361,7 +365,7 @@ fn numbers_that_make_no_sense_are_refused() {
                 ("size", &["seq", "batch", "input", "hidden", "runs"]),
                 ("number", &["seconds"]),
                 ("shape", &["shape"]),
-                ("", &["cell", "weights", "device", "strategy", "csv", "svg"]),
+                ("", &["state", "against", "cell", "weights", "device", "strategy", "csv", "svg"]),
             ],
         ),
     ];
