@@ -1,4 +1,4 @@
-"""Makes the corpora of the fuzz targets, which the tests read too: arrays by numpy, model files by hand.
+"""Makes the corpora of the fuzz targets, which the tests read too: arrays by numpy, other files by hand.
 
     python3 fuzz/make_corpus.py        # numpy 1.24 or later
 
@@ -8,6 +8,7 @@ Every array named after its type holds 0, 1, 2, … in row-major order (booleans
 import io
 import json
 import os
+import pickle
 import struct
 import zipfile
 
@@ -160,6 +161,113 @@ def texts():
         put("text", name, data.encode())
 
 
+def pytorch():
+    """Files of PyTorch, by hand and by pickle, whose protocols 2 and 4 `torch.save` writes. No PyTorch is needed."""
+
+    class Storage:
+        """A storage, which becomes a persistent id."""
+
+        def __init__(self, kind, key, count):
+            self.id = ("storage", Global("torch", kind), key, "cpu", count)
+
+    class Global:
+        """A class or function, by its name."""
+
+        def __init__(self, module, name):
+            self.module, self.name = module, name
+
+    class Call:
+        def __init__(self, function, arguments):
+            self.function, self.arguments = function, arguments
+
+    class Pickler(pickle._Pickler):
+        more = ()
+
+        def persistent_id(self, obj):
+            return obj.id + self.more if isinstance(obj, Storage) else None
+
+        def save(self, obj, save_persistent_id=True):
+            if isinstance(obj, Global):
+                self.write(f"c{obj.module}\n{obj.name}\n".encode())
+            elif isinstance(obj, Call):
+                self.save(obj.function)
+                self.save(obj.arguments)
+                self.write(b"R")
+            else:
+                super().save(obj, save_persistent_id)
+
+    def pickled(value, protocol=2, more=()):
+        out = io.BytesIO()
+        pickler = Pickler(out, protocol)
+        pickler.more = more
+        pickler.dump(value)
+        return out.getvalue()
+
+    def tensor(key, shape, strides=None, offset=0, count=None, kind="FloatStorage"):
+        size = int(np.prod(shape))
+        strides = strides or tuple(int(np.prod(shape[n + 1:])) for n in range(len(shape)))
+        hooks = Call(Global("collections", "OrderedDict"), ())
+        storage = Storage(kind, key, count or size)
+        arguments = (storage, offset, tuple(shape), strides, False, hooks)
+        return Call(Global("torch._utils", "_rebuild_tensor_v2"), arguments)
+
+    def archive(value, storages, method=zipfile.ZIP_STORED, protocol=2, more=()):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as z:
+            files = [("a/data.pkl", pickled(value, protocol)), ("a/byteorder", b"little"), ("a/version", b"3\n"), *more]
+            for name, data in files + [(f"a/data/{key}", data) for key, data in storages.items()]:
+                z.writestr(zipfile.ZipInfo(name), data, method)
+        return out.getvalue()
+
+    def legacy(value, storages):
+        magic = 0x1950A86A20F9469CFC6C
+        parts = [pickle.dumps(v, 2) for v in [magic, 1001, {"little_endian": True, "protocol_version": 1001}]]
+        parts += [pickled(value, more=(None,)), pickle.dumps(list(storages), 2)]
+        for data in storages.values():
+            parts += [struct.pack("<q", len(data) // 4), data]
+        return b"".join(parts)
+
+    ramp = np.arange(12, dtype="<f4").tobytes()
+    state = {"rnn.weight_ih_l0": tensor("0", (4, 3)), "rnn.weight_hh_l0": tensor("1", (4, 1)),
+             "rnn.bias_ih_l0": tensor("1", (4,)), "rnn.bias_hh_l0": tensor("1", (4,))}
+    storages = {"0": ramp, "1": ramp[:16]}
+    put("pytorch", "state.pt", archive(state, storages))
+    put("pytorch", "protocol4.pt", archive(state, storages, protocol=4))
+    put("pytorch", "deflated.pt", archive(state, storages, zipfile.ZIP_DEFLATED))
+    put("pytorch", "legacy.pt", legacy(state, storages))
+    views = {"a": tensor("0", (3, 4), (1, 3)), "b": tensor("0", (2, 6), (0, 1), 3, 12), "c": tensor("0", (), (), 5, 12),
+             "d": tensor("0", (2, 2, 2), (6, 1, 2), 1, 12), "e": tensor("0", (0, 3), (3, 1), 0, 12)}
+    put("pytorch", "views.pt", archive(views, {"0": ramp}))
+    put("pytorch", "legacy_views.pt", legacy(views, {"0": ramp}))
+    checkpoint = {"epoch": 3, "state_dict": state, "optimizer": {"state": {0: {"m": tensor("0", (12,))}}}}
+    put("pytorch", "checkpoint.ckpt", archive(checkpoint, storages))
+    script = archive(state, storages, more=[("a/constants.pkl", pickle.dumps((), 2)), ("a/code/m.py", b"x = 1")])
+    put("pytorch", "script.pt", script)
+    config = {"config": {"w": {"path_name": "weight_0", "is_param": True, "use_pickle": False, "tensor_meta": {
+        "dtype": 7, "sizes": [{"as_int": 4}, {"as_int": 3}], "strides": [{"as_int": 1}, {"as_int": 4}],
+        "storage_offset": {"as_int": 0}, "layout": 7}}}}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as z:
+        for name, data in [("m/data/weights/weight_0", ramp), ("m/byteorder", "little"), ("m/archive_format", "pt2"),
+                           ("m/data/weights/model_weights_config.json", json.dumps(config))]:
+            z.writestr(zipfile.ZipInfo(name), data)
+    put("pytorch", "export.pt2", out.getvalue())
+
+    run = Call(Global("posix", "system"), ("true",))
+    put("pytorch", "bad_call.pt", archive({**state, "run": run}, storages))
+    put("pytorch", "bad_legacy_call.pt", legacy({**state, "run": run}, storages))
+    put("pytorch", "bad_past_the_end.pt", archive({"w": tensor("0", (12,), (1,), 1, 12)}, {"0": ramp}))
+    put("pytorch", "bad_no_storage.pt", archive({"w": tensor("7", (12,))}, {"0": ramp}))
+    put("pytorch", "bad_size.pt", archive({"w": tensor("0", (11,))}, {"0": ramp}))
+    put("pytorch", "bad_expanded.pt", archive({"w": tensor("0", (1 << 20, 1 << 20), (0, 0), 0, 12)}, {"0": ramp}))
+    loop = {}
+    loop["loop"] = loop
+    put("pytorch", "bad_loop.pt", archive(loop, {}))
+    put("pytorch", "bad_cut.pt", legacy(state, storages)[:-1])
+    put("pytorch", "bad_pickle.pkl", pickle.dumps({"w": [1.0, 2.0, 3.0]}, 2))
+
+
 arrays()
 models()
+pytorch()
 texts()

@@ -1,8 +1,11 @@
 //! What each fuzz target does with its bytes: reads them, and uses the result. The ordinary tests include this file too
 //! and run it on the corpora and on changed files (`tests/tests/readers.rs`).
 
-use recurve_formats::{Error, HostArray, HostData, Input, Model, TextSpec, npy_from_bytes, npz_from_bytes};
+use recurve_formats::{
+    Error, HostArray, HostData, Input, Model, TextSpec, WeightSummary, npy_from_bytes, npz_from_bytes,
+};
 use recurve_tensor::{DType, Device};
+use recurve_weights::WeightFile;
 use serde_json::json;
 
 /// Checks that an error has a message, and that the message does not repeat a whole file.
@@ -59,6 +62,24 @@ pub fn model(data: &[u8]) {
     };
     let input = Input::Host(HostArray { shape, data });
     check(model.run([(model.info().network.inputs[0].name.as_str(), input)]));
+}
+
+/// Reads a file of weights, those of PyTorch among them, and all of its tensors.
+pub fn pytorch(data: &[u8]) {
+    let Some(file) = check(WeightFile::from_bytes(data.to_vec()).map_err(Error::from)) else { return };
+    assert!(file.names().all(|n| file.dtype(n).is_some() && file.shape(n).is_some()));
+    let summary = WeightSummary::of(&file);
+    assert!(!summary.to_string().is_empty() && summary.tensors == file.names().len());
+    for name in file.names() {
+        if let Some(weight) = check(file.weight(name).map_err(Error::from)) {
+            let weight = weight.expect("a name of the file");
+            let count: usize = weight.shape().iter().product();
+            let values = weight.to_vec().expect("memory");
+            assert_eq!((values.len(), weight.count()), (count, count));
+            // Elements are used where they are, or are copies that have a limit.
+            assert!(weight.bytes().len() <= 2 * data.len() + (16 << 20));
+        }
+    }
 }
 
 /// Reads a description of text handling as JSON, followed by a zero byte and a text.

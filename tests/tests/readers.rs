@@ -6,7 +6,8 @@
 mod readers;
 
 use recurve::{
-    Device, Error, HostArray, HostData, Model, WeightError, npy_from_bytes, npz_from_bytes, read_array, write_array,
+    Device, Error, HostArray, HostData, Model, WeightError, Weights, npy_from_bytes, npz_from_bytes, read_array,
+    write_array,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -81,6 +82,10 @@ fn what_is_bad_is_refused_and_the_rest_is_not() {
     }
     for (name, bytes) in corpus("npz") {
         assert_eq!(npz_from_bytes(&bytes, "x").is_err(), bad(&name), "{name}");
+    }
+    for (name, bytes) in corpus("pytorch") {
+        let opened = Weights::from_bytes(bytes);
+        assert_eq!(opened.is_err(), bad(&name), "{name}: {:?}", opened.map(|_| ()));
     }
     for (name, bytes) in corpus("model") {
         let opened = Model::from_bytes(&bytes, &Device::Cpu);
@@ -189,6 +194,11 @@ fn changed(reader: &str, read: fn(&[u8])) {
         assert!(outcome.is_ok(), "{reader}, change {n}: {:?}", String::from_utf8_lossy(&bytes));
     }
     println!("{reader}: {runs} changes, the longest took {longest:?}");
+}
+
+#[test]
+fn changed_pytorch() {
+    changed("pytorch", readers::pytorch);
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::env;
 use std::process::{Command, ExitCode};
 
 /// The targets of `fuzz/`.
-pub(crate) const READERS: [&str; 4] = ["npy", "npz", "model", "text"];
+pub(crate) const READERS: [&str; 5] = ["npy", "npz", "model", "pytorch", "text"];
 
 /// The packages that are instrumented, so that libFuzzer sees which branches a run took: those that parse files.
-const INSTRUMENTED: [&str; 11] = [
+const INSTRUMENTED: [&str; 13] = [
     "recurve_formats",
     "recurve_layers",
+    "recurve_weights",
     "recurve_fuzz_readers",
     "rawzip",
     "flate2",
@@ -19,6 +20,7 @@ const INSTRUMENTED: [&str; 11] = [
     "npy",
     "npz",
     "model",
+    "pytorch",
     "text",
 ];
 

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, or ONNX.
+    /// The model file: Recurve's own, ONNX, or a description in TOML of a network of PyTorch's weights.
     pub(crate) model: PathBuf,
     /// An input (.npy, .npz, .wav or .txt); without any, made-up input of `--batch` and `--seq`.
     #[arg(long = "input", value_name = "NAME=FILE")]

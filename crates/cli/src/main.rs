@@ -22,6 +22,7 @@ mod run;
 mod sound;
 mod summary;
 mod terminal;
+mod weights;
 
 use clap::{Parser, Subcommand};
 use std::error::Error;
@@ -48,7 +49,7 @@ enum Command {
     Run(run::Arguments),
     /// Compare every device with the f64 reference, with expected arrays or with ONNX Runtime, node by node.
     Check(check::Arguments),
-    /// Print a model's layers or nodes, shapes, parameters and states.
+    /// Print a model's layers or nodes, shapes, parameters and states, or the modules of a file of weights.
     Summary(summary::Arguments),
     /// Draw a model as a picture, SVG or PNG.
     Plot(plot::Arguments),
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         Command::Check(a) if onnx::is_onnx(&a.model) => onnx_check::run(&a),
         Command::Check(a) => check::run(&a),
         Command::Summary(a) if onnx::is_onnx(&a.model) => onnx::summarize(&a),
+        Command::Summary(a) if weights::is_weights(&a.model) => weights::summarize(&a),
         Command::Summary(a) => summary::run(&a),
         Command::Plot(a) => plot::run(&a),
         Command::Convert(a) => convert::run(&a),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, or ONNX.
+    /// The model file: Recurve's own, ONNX, or a description in TOML of a network of PyTorch's weights.
     model: PathBuf,
     /// The file to write, .svg or .png.
     #[arg(short, long, value_name = "FILE")]

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, or ONNX.
+    /// The model file: Recurve's own, ONNX, or a description in TOML of a network of PyTorch's weights.
     pub(crate) model: PathBuf,
     /// An input: .npy, .npz (NAME=FILE.npz:ARRAY where the array is not called NAME), .wav, or numbers in a .txt.
     #[arg(long = "input", value_name = "NAME=FILE")]

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, or ONNX.
+    /// The model file: Recurve's own, ONNX, a description in TOML, or a file of weights (safetensors, PyTorch's).
     pub(crate) model: PathBuf,
     /// The device to load the model on.
     #[arg(long, default_value = "cpu", value_parser = parse_device)]

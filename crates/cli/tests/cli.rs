@@ -576,3 +576,49 @@ mod unix {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }
+
+/// Weights of PyTorch: the modules of a file, and every command on a network that a description assembles.
+#[test]
+fn weights_of_pytorch() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/pytorch_files");
+    let file = fixtures.join("lightning.ckpt");
+    let file = file.to_str().unwrap();
+    let text = good(&["summary", file]);
+    assert!(text.contains("rnn        LSTM, guessed") || text.contains("2 layers, bidirectional, biases"), "{text}");
+    assert!(text.contains("the weights are those under `state_dict`") && text.contains("`model`"), "{text}");
+    let json: Value = serde_json::from_str(&good(&["summary", file, "--json"])).unwrap();
+    let kinds: Vec<_> = json["modules"].as_array().unwrap().iter().map(|m| m["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["Linear or Embedding", "Linear", "LayerNorm or GroupNorm", "LSTM"]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::copy(file, path("tagger.ckpt")).unwrap();
+    let head = "weights = \"tagger.ckpt\"\nignore = [\"norm.*\"]\n";
+    let layers = ["embedding", "rnn", "head"].map(|from| {
+        let kind = if from == "rnn" {
+            "LSTM"
+        } else if from == "head" {
+            "Linear"
+        } else {
+            "Embedding"
+        };
+        format!("[[layers]]\nkind = \"{kind}\"\nfrom = \"{from}\"\n")
+    });
+    std::fs::write(path("net.toml"), format!("{head}{}", layers.concat())).unwrap();
+    let text = good(&["summary", &path("net.toml")]);
+    assert!(text.contains("Embedding") && text.contains("Bidirectional") && text.contains("Dense"), "{text}");
+    recurve::write_array(Path::new(&path("x.npy")), "x", &[1, 3], &[0.0, 1.0, 4.0]).unwrap();
+    let e = bad(&["run", &path("net.toml"), "--input", &format!("input={}", path("x.npy")), "--device", "cpu"], 2);
+    assert!(e.contains("integers are needed"), "{e}");
+    let text = good(&["check", &path("net.toml"), "--device", "cpu"]);
+    assert!(text.contains("every device agrees"), "{text}");
+    good(&["plot", &path("net.toml"), "-o", &path("net.svg")]);
+
+    let e = bad(&["run", file, "--input", "x=x.npy"], 2);
+    assert!(e.contains("recurve summary") && e.contains("TOML"), "{e}");
+    let e = bad(&["summary", fixtures.join("bad_system.pt").to_str().unwrap()], 2);
+    assert!(e.contains("posix.system"), "{e}");
+    std::fs::write(path("net.toml"), format!("{head}{}", layers[1])).unwrap();
+    let e = bad(&["summary", &path("net.toml")], 2);
+    assert!(e.contains("no layer uses the weights embedding.weight, head.bias, head.weight"), "{e}");
+}

@@ -18,12 +18,13 @@ pub enum Error {
         /// The system's error.
         source: Arc<std::io::Error>,
     },
-    /// A safetensors file cannot be read, or one of its tensors is invalid.
+    /// A file of weights cannot be read, or one of its tensors is invalid.
     #[error(transparent)]
     Weights(#[from] recurve_weights::Error),
     /// The file contains no description of a Recurve model.
     #[error(
-        "{path}: the metadata has no `recurve` entry, so this is no Recurve model; a model of another kind must be converted first"
+        "{path}: has weights, but no description of layers: its metadata has no `recurve` entry, so this is no Recurve \
+         model; `recurve summary` lists the weights, and a TOML file can assemble a network from them (docs/pytorch.md)"
     )]
     NoDescription {
         /// The file.

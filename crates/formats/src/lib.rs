@@ -9,6 +9,7 @@ mod model;
 mod native;
 mod npy;
 mod onnx;
+mod pytorch;
 mod text;
 
 pub use arrays::{
@@ -21,4 +22,5 @@ pub use native::{FORMAT_VERSION, ModelInfo};
 pub use onnx::{
     ExportOptions, OnnxModel, OnnxSession, OnnxStreams, OnnxValue, Problem, StatePair, read_tensor, tensor_from_bytes,
 };
+pub use pytorch::{WeightModule, WeightSummary};
 pub use text::{Reading, TextSpec};

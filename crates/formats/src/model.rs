@@ -3,7 +3,7 @@
 use crate::arrays::{HostArray, HostData};
 use crate::files::short;
 use crate::native::{self, ModelInfo};
-use crate::{Error, Reading, Result};
+use crate::{Error, Reading, Result, pytorch};
 use recurve_layers::{CallArgs, Network};
 use recurve_tensor::cpu::host;
 use recurve_tensor::{DType, Device, Tensor};
@@ -90,7 +90,8 @@ impl ModelInputs {
 }
 
 impl Model {
-    /// Opens a native model file. The file is mapped: a weight is read from it when a device first needs it. The file
+    /// Opens a native model file, or a description in TOML of a network whose weights are in a file of PyTorch or a
+    /// safetensors file (`docs/pytorch.md`). The file of the weights is mapped: a weight is read from it when a device first needs it. The file
     /// must not be changed while the model exists ([`WeightFile::open`]); [`Self::save`] replaces the file by another
     /// one, which does not affect models that have the old one open.
     ///
@@ -101,7 +102,10 @@ impl Model {
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::OtherKind { path: path.into(), kind: "an ONNX file", with: "OnnxModel::open" });
         }
-        let (info, network) = native::load(&WeightFile::open(path)?, device)?;
+        let (info, network) = match pytorch::is_description(path) {
+            true => pytorch::open(path, device)?,
+            false => native::load(&WeightFile::open(path)?, device)?,
+        };
         Ok(Self { info, network, ids: OnceLock::new() })
     }
 

@@ -4,7 +4,7 @@
 use crate::{Error, Result, TextSpec, files};
 use recurve_layers::{Error as LayerError, LayerConfig, Network, NetworkConfig, RecurrentSpec, Weights};
 use recurve_tensor::{DType, Device};
-use recurve_weights::WeightFile;
+use recurve_weights::{Weight, WeightFile};
 use safetensors::tensor::{SafeTensorError, TensorView, serialize_to_file};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// The latest version of the description that this program reads. A chain of layers is written as version 1, any other
 /// network as version 2.
-/// all others as version 2.
 pub const FORMAT_VERSION: u64 = 2;
 
 /// The key of the description in the metadata of the file.
@@ -148,7 +147,7 @@ fn check_layers<'a>(layers: impl ExactSizeIterator<Item = &'a LayerConfig>, path
 }
 
 impl ModelInfo {
-    fn check(&self, path: &Path) -> Result<()> {
+    pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let NetworkConfig { inputs, layers, outputs, .. } = &self.network;
         check_text_of("bytes of name", &self.name, path)?;
         check_layers(layers.iter().map(|l| &l.layer), path)?;
@@ -164,6 +163,12 @@ impl ModelInfo {
             t.check().map_err(|message| Error::Description { path: path.into(), message })?;
         }
         Ok(())
+    }
+
+    /// Checks that the network suits the text handling, if there is some.
+    pub(crate) fn check_text(&self, network: &Network, path: &Path) -> Result<()> {
+        let checked = self.text.as_ref().map_or(Ok(()), |t| check_text(t, network));
+        checked.map_err(|message| Error::Description { path: path.into(), message })
     }
 }
 
@@ -217,11 +222,15 @@ pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Net
     if let Some(name) = file.names().find(|name| !needed.contains(*name)) {
         return Err(fits(LayerError::ExtraWeight { name: name.into() }));
     }
+    // Model files have the types that are written.
+    let narrow = |name: &&str| file.dtype(name).is_some_and(|t| ["F32", "F16", "BF16"].contains(&t));
+    if let Some(name) = file.names().find(|n| !narrow(n)) {
+        let got = file.dtype(name).unwrap_or_default().into();
+        return Err(recurve_weights::Error::DType { path: path.into(), name: name.into(), got }.into());
+    }
     let weights = Arc::new(Weights::try_from(file)?);
     let network = Network::new(&info.network, weights, device).map_err(fits)?;
-    if let Some(t) = &info.text {
-        check_text(t, &network).map_err(|message| Error::Description { path: path.into(), message })?;
-    }
+    info.check_text(&network, path)?;
     Ok((info, network))
 }
 
@@ -270,7 +279,13 @@ pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<
     info.check(path)?;
     let json = serde_json::to_string(&Description::new(info))
         .map_err(|e| Error::Description { path: path.into(), message: e.to_string() })?;
-    let weights: Vec<_> = network.weights().iter().map(|(name, w)| (name, w, w.bytes())).collect();
+    // Weights of other types, from files of PyTorch, are written as the f32 that they are used as.
+    let stored = |w: &Weight| -> Result<Weight> {
+        if w.dtype().is_narrow_float() { Ok(w.clone()) } else { Ok(Weight::new(w.shape(), w.to_vec()?)?) }
+    };
+    let weights: Vec<_> =
+        network.weights().iter().map(|(name, w)| Ok((name, stored(w)?))).collect::<Result<Vec<_>>>()?;
+    let weights: Vec<_> = weights.iter().map(|(name, w)| (*name, w, w.bytes())).collect();
     let failed = |e: SafeTensorError| match e {
         SafeTensorError::IoError(e) => io(e),
         other => io(std::io::Error::other(other)),

@@ -15,16 +15,17 @@ impl Weights {
         Self::default()
     }
 
-    /// Opens a safetensors file of F32, F16 or BF16 tensors. The file is mapped, so a tensor is read only when it is
-    /// needed. The file must not be changed while these weights or clones of them exist ([`WeightFile::open`]).
+    /// Opens a safetensors file or a file of PyTorch (`torch.save`, TorchScript, `torch.export`), which its contents
+    /// tell. The file is mapped, so a tensor is read only when it is needed. The file must not be changed while these
+    /// weights or clones of them exist ([`WeightFile::open`]).
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read, is damaged, or has a tensor of another type.
+    /// [`Error::File`] if it cannot be read, is damaged, or has a tensor of a type that weights do not have.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self::try_from(&WeightFile::open(path)?)?)
     }
 
-    /// Reads weights from the bytes of a safetensors file.
+    /// Reads weights from the bytes of such a file.
     ///
     /// # Errors
     /// As [`Self::open`]; the errors name "bytes in memory" as the file.

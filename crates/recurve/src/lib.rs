@@ -5,8 +5,9 @@ pub mod testing;
 
 pub use recurve_formats::{
     Error, ExportOptions, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, Model, ModelInfo, ModelInputs,
-    OnnxModel, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair, TextSpec, npy_from_bytes,
-    npz_from_bytes, read_array, read_named_array, read_tensor, tensor_from_bytes, write_array, write_host_array,
+    OnnxModel, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair, TextSpec, WeightModule,
+    WeightSummary, npy_from_bytes, npz_from_bytes, read_array, read_named_array, read_tensor, tensor_from_bytes,
+    write_array, write_host_array,
 };
 pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,
@@ -27,7 +28,7 @@ pub use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightSource,
     WeightStorage, Zoneout,
 };
-pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightType};
+pub use recurve_weights::{Error as WeightError, Weight, WeightFile, WeightFormat, WeightType};
 
 /// What the façade prevents: each example that must not compile stands beside one that does.
 ///

@@ -1,5 +1,6 @@
 //! What can go wrong with weights and their files.
 
+use crate::files;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,8 +45,8 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A tensor has an element type that weights do not have.
-    #[error("{path}: tensor `{name}` has element type {got}, but only F32, F16 and BF16 are read")]
+    /// A tensor has an element type that weights, or the weights of this kind of file, do not have.
+    #[error("{path}: tensor `{name}` has element type {got}, which is not read here")]
     DType {
         /// The file.
         path: PathBuf,
@@ -53,6 +54,37 @@ pub enum Error {
         name: String,
         /// Its element type.
         got: String,
+    },
+    /// A file of PyTorch cannot be read, or is damaged.
+    #[error("{path}: {message}")]
+    PyTorch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A tensor in a file of PyTorch cannot be read, or is damaged.
+    #[error("{path}: tensor `{name}` {message}")]
+    PyTorchTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// A pickle would call functions, or has objects of classes among its weights, that have no place in a file of
+    /// weights. Nothing of it was executed.
+    #[error(
+        "{path}: its pickle asks for {}, and no code from files is executed; save the weights alone, \
+         `torch.save(model.state_dict(), …)`",
+        files::some_names(names.iter().map(String::as_str))
+    )]
+    PyTorchCalls {
+        /// The file.
+        path: PathBuf,
+        /// What it would call or make.
+        names: Vec<String>,
     },
     /// The number of elements given for a weight does not match its shape.
     #[error("a weight of shape {shape:?} cannot have {got} elements")]

@@ -1,49 +1,121 @@
-//! Safetensors files.
+//! Files of weights by name: safetensors files, and those of PyTorch.
 
 use crate::map::map;
 use crate::weight::Bytes;
-use crate::{Error, Result, Weight, WeightType, files};
+use crate::{Error, Result, Weight, WeightType, files, header, torch};
 use recurve_tensor::cpu::host;
-use safetensors::Dtype;
-use serde::de::value::Error as Unknown;
-use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-/// Largest size of a header in bytes: enough for a vocabulary of a million words.
-const MAX_HEADER: u64 = 1 << 24;
-/// Limits on the numbers of tensors, of metadata entries, of bytes of a name and of dimensions.
-const MAX_TENSORS: usize = 1 << 16;
-const MAX_METADATA: usize = 1 << 10;
-const MAX_NAME: usize = 1 << 8;
-const MAX_DIMENSIONS: usize = 8;
+/// Limits on the numbers of tensors, of bytes of a name and of dimensions.
+pub(crate) const MAX_TENSORS: usize = 1 << 16;
+pub(crate) const MAX_NAME: usize = 1 << 8;
+pub(crate) const MAX_DIMENSIONS: usize = 8;
 
-/// A safetensors file of which the header has been read and checked, and no tensor yet.
+/// A file of weights of which the description has been read and checked, and no tensor yet: a safetensors file, or one
+/// that PyTorch wrote. Which of them it is is told by its contents.
 #[derive(Clone)]
 pub struct WeightFile {
     path: PathBuf,
     bytes: Bytes,
-    metadata: HashMap<String, String>,
-    tensors: BTreeMap<String, Entry>,
+    contents: Contents,
+    /// For tensors that another one before them equals, the first of those.
+    tied: HashMap<String, String>,
 }
 
+/// The kind of a [`WeightFile`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WeightFormat {
+    /// A safetensors file.
+    Safetensors,
+    /// A zip archive of `torch.save`, since PyTorch 1.6.
+    PyTorch,
+    /// The pickles one after the other that `torch.save` wrote before PyTorch 1.6.
+    PyTorchLegacy,
+    /// A TorchScript archive of `torch.jit.save`.
+    TorchScript,
+    /// An archive of `torch.export.save`, `.pt2`.
+    PyTorchExport,
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Safetensors => "safetensors",
+            Self::PyTorch => "PyTorch",
+            Self::PyTorchLegacy => "PyTorch, legacy form",
+            Self::TorchScript => "TorchScript",
+            Self::PyTorchExport => "torch.export",
+        })
+    }
+}
+
+/// What a file contains.
 #[derive(Clone)]
-struct Entry {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    /// The range of its bytes in the file.
-    at: Range<usize>,
+pub(crate) struct Contents {
+    pub(crate) format: WeightFormat,
+    pub(crate) metadata: HashMap<String, String>,
+    pub(crate) tensors: BTreeMap<String, Entry>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Where a tensor is that shares a storage: the beginning of the storage, its own range there, shape and strides.
+type Place<'a> = (usize, &'a Range<usize>, &'a [usize], Option<&'a [usize]>);
+
+/// A tensor of a file.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    /// The type, or the name of one that weights do not have.
+    pub(crate) dtype: Result<WeightType, String>,
+    pub(crate) shape: Vec<usize>,
+    /// The range of its bytes in the file or in the storage's own bytes: of all of them if it is row-major, else from
+    /// its first element to its last.
+    pub(crate) at: Range<usize>,
+    /// The distance of neighbours along each axis, in elements, unless it is row-major.
+    pub(crate) strides: Option<Vec<usize>>,
+    /// What it shares with other tensors.
+    pub(crate) storage: Option<Arc<Storage>>,
+}
+
+/// Elements that several tensors may share.
+pub(crate) struct Storage {
+    /// Its bytes in the file.
+    pub(crate) at: Range<usize>,
+    /// Its checksum, if the file has one.
+    pub(crate) crc: Option<u32>,
+    /// Whether that is right.
+    pub(crate) checked: OnceLock<bool>,
+    /// The bytes, little-endian and not compressed, where the file's are not.
+    pub(crate) own: Option<Bytes>,
+}
+
+impl Entry {
+    /// A row-major tensor that shares nothing.
+    pub(crate) fn at(dtype: Result<WeightType, String>, shape: Vec<usize>, at: Range<usize>) -> Self {
+        Self { dtype, shape, at, strides: None, storage: None }
+    }
+
+    /// Where it is, if other tensors may be there too.
+    fn place(&self) -> Option<Place<'_>> {
+        self.storage
+            .as_ref()
+            .filter(|_| !self.at.is_empty())
+            .map(|s| (s.at.start, &self.at, &self.shape[..], self.strides.as_deref()))
+    }
 }
 
 impl WeightFile {
     /// Opens a file by mapping it: a tensor is read when its elements are needed. If the system cannot map the file, it
     /// is read.
+    ///
+    /// Of a file of PyTorch only numbers are read; no pickle is executed. A checkpoint that has its weights under a key
+    /// such as `state_dict` gives these; [`Self::notes`] says which.
     ///
     /// The file must not be changed while this or a [`Weight`] from it exists: its weights would change too, and reading
     /// past the end of a file that was shortened ends the process. To replace the file, write another one in the same
@@ -51,8 +123,17 @@ impl WeightFile {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read; [`Error::Damaged`], [`Error::Tensor`], [`Error::Twice`] and
-    /// [`Error::DType`] for what is wrong with its header.
+    /// [`Error::DType`] for what is wrong with the header of a safetensors file; [`Error::PyTorch`],
+    /// [`Error::PyTorchTensor`], [`Error::PyTorchCalls`] and [`Error::Twice`] for what is wrong with a file of PyTorch.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_part(path, None)
+    }
+
+    /// [`Self::open`] for the weights under `part` of a PyTorch checkpoint: its keys, joined by dots.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`Error::PyTorch`] if there is no such part, or the file has no parts.
+    pub fn open_part(path: impl AsRef<Path>, part: Option<&str>) -> Result<Self> {
         let path = path.as_ref();
         let io = |e| Error::Io { path: path.into(), source: Arc::new(e) };
         let (file, len) = files::open(path).map_err(io)?;
@@ -60,7 +141,7 @@ impl WeightFile {
             Ok(map) => Bytes::Mapped(Arc::new(map)),
             Err(_) => Bytes::Owned(Arc::new(read(&file, len)?.map_err(io)?)),
         };
-        Self::parse(path.into(), bytes)
+        Self::parse(path.into(), bytes, part)
     }
 
     /// Reads a file from its bytes.
@@ -68,7 +149,28 @@ impl WeightFile {
     /// # Errors
     /// As [`Self::open`]; they name "bytes in memory" as their file.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self> {
-        Self::parse(files::MEMORY.into(), Bytes::Owned(Arc::new(bytes)))
+        Self::parse(files::MEMORY.into(), Bytes::Owned(Arc::new(bytes)), None)
+    }
+
+    fn parse(path: PathBuf, bytes: Bytes, part: Option<&str>) -> Result<Self> {
+        let contents = match torch::container(bytes.get()) {
+            Some(container) => torch::parse(&path, &bytes, container, part)?,
+            None if part.is_some() => {
+                let message = "a safetensors file has no parts".into();
+                return Err(Error::PyTorch { path, message });
+            }
+            None => header::parse(&path, &bytes)?,
+        };
+        let (mut first, mut tied) = (HashMap::new(), HashMap::new());
+        for (name, tensor) in &contents.tensors {
+            if let Some(place) = tensor.place() {
+                let before: &mut &String = first.entry(place).or_insert(name);
+                if *before != name {
+                    tied.insert(name.clone(), (*before).clone());
+                }
+            }
+        }
+        Ok(Self { path, bytes, contents, tied })
     }
 
     /// The file.
@@ -76,37 +178,74 @@ impl WeightFile {
         &self.path
     }
 
-    /// The metadata of the file: its `__metadata__` entries.
+    /// The kind of the file.
+    pub fn format(&self) -> WeightFormat {
+        self.contents.format
+    }
+
+    /// The metadata of a safetensors file: its `__metadata__` entries.
     pub fn metadata(&self) -> &HashMap<String, String> {
-        &self.metadata
+        &self.contents.metadata
+    }
+
+    /// What is worth knowing about a file of PyTorch: the part that its weights come from, and what was left out.
+    pub fn notes(&self) -> &[String] {
+        &self.contents.notes
     }
 
     /// The names of the tensors, sorted.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
+        self.contents.tensors.keys().map(String::as_str)
     }
 
     /// The shape of a tensor.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|t| &t.shape[..])
+        self.contents.tensors.get(name).map(|t| &t.shape[..])
     }
 
-    /// A tensor as a weight, if there is one with this name. Nothing is copied.
+    /// The name of a tensor's type, as safetensors files have it; of a type that weights do not have, that of the file.
+    pub fn dtype(&self, name: &str) -> Option<&str> {
+        self.contents.tensors.get(name).map(|t| match &t.dtype {
+            Ok(t) => t.name(),
+            Err(other) => other,
+        })
+    }
+
+    /// The first of the tensors, by name, that has the same elements in the file as this one, if that is another one:
+    /// both are one parameter.
+    pub fn tied(&self, name: &str) -> Option<&str> {
+        self.tied.get(name).map(String::as_str)
+    }
+
+    /// A tensor as a weight, if there is one with this name. Nothing is copied, but a tensor whose elements do not
+    /// follow each other in the file; where the file has a checksum, it is compared the first time.
     ///
     /// # Errors
-    /// [`Error::DType`] if its elements are not F32, F16 or BF16.
+    /// [`Error::DType`] if weights do not have its type, [`Error::PyTorchTensor`] if its checksum is wrong; lack of
+    /// memory.
     pub fn weight(&self, name: &str) -> Result<Option<Weight>> {
-        let Some(tensor) = self.tensors.get(name) else { return Ok(None) };
-        let dtype = match tensor.dtype {
-            Dtype::F32 => WeightType::F32,
-            Dtype::F16 => WeightType::F16,
-            Dtype::BF16 => WeightType::Bf16,
-            other => {
-                let got = format!("{other:?}");
-                return Err(Error::DType { path: self.path.clone(), name: name.into(), got });
-            }
+        let Some(tensor) = self.contents.tensors.get(name) else { return Ok(None) };
+        let dtype = tensor.dtype.clone().map_err(|got| Error::DType {
+            path: self.path.clone(),
+            name: name.into(),
+            got: files::short(&got),
+        })?;
+        if let Some(s) = &tensor.storage
+            && !s.is_whole(&self.bytes)
+        {
+            let message = "is damaged: its checksum is another one".into();
+            return Err(Error::PyTorchTensor { path: self.path.clone(), name: name.into(), message });
+        }
+        let bytes = tensor.storage.as_ref().and_then(|s| s.own.as_ref()).unwrap_or(&self.bytes);
+        let shape = tensor.shape.clone();
+        let Some(strides) = &tensor.strides else {
+            return Ok(Some(Weight::stored(shape, dtype, bytes.clone(), tensor.at.clone())));
         };
-        Ok(Some(Weight::stored(tensor.shape.clone(), dtype, self.bytes.clone(), tensor.at.clone())))
+        let mut out: Vec<u8> = host("WeightFile::weight", shape.iter().product::<usize>() * dtype.size())?;
+        gather(&bytes.get()[tensor.at.clone()], dtype.size(), &shape, strides, &mut out);
+        bytes.give_back(tensor.at.clone());
+        let at = 0..out.len();
+        Ok(Some(Weight::stored(shape, dtype, Bytes::Owned(Arc::new(out)), at)))
     }
 
     /// All tensors as weights, by name.
@@ -116,57 +255,40 @@ impl WeightFile {
     pub fn weights(&self) -> impl Iterator<Item = Result<(&str, Weight)>> {
         self.names().filter_map(|name| Some(self.weight(name).transpose()?.map(|w| (name, w))))
     }
+}
 
-    /// Reads the header, which must account for every byte of the file.
-    fn parse(path: PathBuf, bytes: Bytes) -> Result<Self> {
-        let damaged = |message: String| Error::Damaged { path: path.clone(), message };
-        let all = bytes.get();
-        let Some((size, rest)) = all.split_first_chunk() else { return Err(damaged("is cut short".into())) };
-        let size = u64::from_le_bytes(*size);
-        if size > MAX_HEADER || size > rest.len() as u64 {
-            return Err(damaged(format!(
-                "the header should have {size} bytes, the file has {}, at most {MAX_HEADER} are read",
-                all.len()
-            )));
-        }
-        let (text, data) = rest.split_at(size as usize);
-        let text = str::from_utf8(text).map_err(|_| damaged("the header is no text".into()))?;
-        let mut header = Header::default();
-        let mut json = serde_json::Deserializer::from_str(text);
-        if let Err(e) = header.deserialize(&mut json).and_then(|()| json.end()) {
-            let message = files::short_message(&e.to_string());
-            return Err(match header.reading {
-                Some(name) => Error::Tensor {
-                    path: path.clone(),
-                    name: files::short(&name),
-                    message: format!("reads: {message}"),
-                },
-                None => damaged(message),
-            });
-        }
-        if let Some(name) = header.twice {
-            return Err(Error::Twice { path, name: files::short(&name) });
-        }
-        let start = all.len() - data.len();
-        let mut order: Vec<_> = header.tensors.into_iter().collect();
-        order.sort_by_key(|(_, t)| t.data_offsets);
-        let (mut tensors, mut end) = (BTreeMap::new(), 0);
-        for (name, tensor) in order {
-            let known = Dtype::deserialize(IntoDeserializer::<Unknown>::into_deserializer(&*tensor.dtype));
-            let Ok(dtype) = known else {
-                return Err(Error::DType { path, name, got: files::short(&tensor.dtype) });
-            };
-            let (from, to) = tensor.data_offsets;
-            if let Err(message) = tensor.check(dtype, end, data.len()) {
-                return Err(Error::Tensor { path, name, message });
+impl Storage {
+    /// Whether the checksum is right, if there is one.
+    fn is_whole(&self, file: &Bytes) -> bool {
+        const BLOCK: usize = 1 << 22;
+        let Some(crc) = self.crc else { return true };
+        *self.checked.get_or_init(|| {
+            let mut sum = rawzip::Crc32::new();
+            for start in self.at.clone().step_by(BLOCK) {
+                let block = start..(start + BLOCK).min(self.at.end);
+                sum.update(&file.get()[block.clone()]);
+                file.give_back(block);
             }
-            end = to;
-            tensors.insert(name, Entry { dtype, shape: tensor.shape, at: start + from..start + to });
+            sum.checksum() == crc
+        })
+    }
+}
+
+/// Copies the elements of a tensor in row-major order.
+fn gather(from: &[u8], size: usize, shape: &[usize], strides: &[usize], out: &mut [u8]) {
+    let mut at = vec![0; shape.len()];
+    let mut element = 0;
+    for place in out.chunks_exact_mut(size) {
+        place.copy_from_slice(&from[element * size..][..size]);
+        for axis in (0..shape.len()).rev() {
+            at[axis] += 1;
+            element += strides[axis];
+            if at[axis] < shape[axis] {
+                break;
+            }
+            element -= strides[axis] * at[axis];
+            at[axis] = 0;
         }
-        if end != data.len() {
-            return Err(damaged(format!("the tensors take {end} bytes, but {} follow the header", data.len())));
-        }
-        Ok(Self { path, bytes, metadata: header.metadata, tensors })
     }
 }
 
@@ -174,7 +296,7 @@ impl fmt::Debug for WeightFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WeightFile")
             .field("path", &self.path)
-            .field("tensors", &self.tensors.len())
+            .field("tensors", &self.contents.tensors.len())
             .finish_non_exhaustive()
     }
 }
@@ -183,127 +305,4 @@ impl fmt::Debug for WeightFile {
 fn read(mut file: &File, len: u64) -> Result<std::io::Result<Vec<u8>>> {
     let mut out = host("WeightFile::open", usize::try_from(len).unwrap_or(usize::MAX))?;
     Ok(file.read_exact(&mut out).map(|()| out))
-}
-
-/// An entry of the header for a tensor.
-#[derive(Deserialize)]
-struct Described {
-    dtype: String,
-    shape: Vec<usize>,
-    data_offsets: (usize, usize),
-}
-
-impl Described {
-    /// Whether it begins where the one before it ends, lies within `len` bytes, and has the size of its shape.
-    fn check(&self, dtype: Dtype, begin: usize, len: usize) -> Result<(), String> {
-        let (from, to) = self.data_offsets;
-        if self.shape.len() > MAX_DIMENSIONS {
-            return Err(format!("has {} dimensions, but at most {MAX_DIMENSIONS} are read", self.shape.len()));
-        }
-        if to < from {
-            return Err(format!("ends at byte {to}, before it begins at {from}"));
-        }
-        if to > len {
-            return Err(format!("ends at byte {to}, but only {len} follow the header"));
-        }
-        if from < begin {
-            return Err(format!("begins at byte {from}, within the tensor before it, which ends at {begin}"));
-        }
-        if from > begin {
-            return Err(format!("begins at byte {from}, but the tensor before it ends at {begin}"));
-        }
-        let bits = self.shape.iter().try_fold(dtype.bitsize(), |n, &d| n.checked_mul(d));
-        match bits {
-            Some(bits) if bits.is_multiple_of(8) && bits / 8 == to - from => Ok(()),
-            Some(_) => {
-                Err(format!("takes {} bytes, which is not the size of shape {:?} of {dtype:?}", to - from, self.shape))
-            }
-            None => Err(format!("has shape {:?}, whose size overflows", self.shape)),
-        }
-    }
-}
-
-/// The contents of a header.
-#[derive(Default)]
-struct Header {
-    metadata: HashMap<String, String>,
-    tensors: BTreeMap<String, Described>,
-    /// The first name that occurs twice, among tensors or in the metadata.
-    twice: Option<String>,
-    /// The tensor that is being read.
-    reading: Option<String>,
-}
-
-impl<'de> DeserializeSeed<'de> for &mut Header {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Header {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let mut described = false;
-        while let Some(name) = map.next_key::<String>()? {
-            if name == "__metadata__" {
-                if described {
-                    self.twice.get_or_insert(name);
-                }
-                described = true;
-                map.next_value_seed(Pairs(self))?;
-                continue;
-            }
-            if self.tensors.len() == MAX_TENSORS || name.len() > MAX_NAME {
-                return Err(M::Error::custom(format_args!(
-                    "at most {MAX_TENSORS} tensors are read, with names of at most {MAX_NAME} bytes"
-                )));
-            }
-            self.reading = Some(name.clone());
-            let tensor = map.next_value()?;
-            self.reading = None;
-            if self.tensors.insert(name.clone(), tensor).is_some() {
-                self.twice.get_or_insert(name);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The metadata of a header.
-struct Pairs<'a>(&'a mut Header);
-
-impl<'de> DeserializeSeed<'de> for Pairs<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pairs<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of strings")
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let Header { metadata, twice, .. } = self.0;
-        while let Some((name, value)) = map.next_entry::<String, String>()? {
-            if metadata.len() == MAX_METADATA {
-                return Err(M::Error::custom(format_args!("at most {MAX_METADATA} entries of metadata are read")));
-            }
-            if metadata.insert(name.clone(), value).is_some() {
-                twice.get_or_insert(name);
-            }
-        }
-        Ok(())
-    }
 }

@@ -12,7 +12,8 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How the elements of a weight are stored.
+/// How the elements of a weight are stored. They are f32 where they are used: F64 and whole numbers are rounded to the
+/// nearest f32, and a truth value is 0 or 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WeightType {
@@ -22,28 +23,110 @@ pub enum WeightType {
     F16,
     /// The upper 16 bits of 32-bit floats.
     Bf16,
+    /// 64-bit floats.
+    F64,
+    /// Signed integers of 64 bits.
+    I64,
+    /// Signed integers of 32 bits.
+    I32,
+    /// Signed integers of 16 bits.
+    I16,
+    /// Signed integers of 8 bits.
+    I8,
+    /// Unsigned integers of 64 bits.
+    U64,
+    /// Unsigned integers of 32 bits.
+    U32,
+    /// Unsigned integers of 16 bits.
+    U16,
+    /// Unsigned integers of 8 bits.
+    U8,
+    /// Truth values, of a byte each.
+    Bool,
+}
+
+/// Writes elements of N bytes as f32.
+fn decode<const N: usize>(bytes: &[u8], out: &mut [f32], f: impl Fn([u8; N]) -> f32) {
+    out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = f(*b));
 }
 
 impl WeightType {
     /// Bytes of an element.
     pub const fn size(self) -> usize {
         match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::F16 | Self::Bf16 | Self::I16 | Self::U16 => 2,
+            Self::I8 | Self::U8 | Self::Bool => 1,
         }
+    }
+
+    /// The name that safetensors files have for the type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::F64 => "F64",
+            Self::I64 => "I64",
+            Self::I32 => "I32",
+            Self::I16 => "I16",
+            Self::I8 => "I8",
+            Self::U64 => "U64",
+            Self::U32 => "U32",
+            Self::U16 => "U16",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
+        }
+    }
+
+    /// Whether elements become f32 without being rounded: the types of floats of at most 32 bits.
+    pub const fn is_narrow_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
     }
 
     /// The floats that little-endian bytes stand for.
     fn decode(self, bytes: &[u8], out: &mut [f32]) {
         match self {
-            Self::F32 => out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = f32::from_le_bytes(*b)),
-            Self::F16 => {
-                out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = f16::from_le_bytes(*b).to_f32())
-            }
-            Self::Bf16 => {
-                out.iter_mut().zip(bytes.as_chunks().0).for_each(|(o, b)| *o = bf16::from_le_bytes(*b).to_f32());
-            }
+            Self::F32 => decode(bytes, out, f32::from_le_bytes),
+            Self::F16 => decode(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+            Self::Bf16 => decode(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
+            Self::F64 => decode(bytes, out, |b| f64::from_le_bytes(b) as f32),
+            Self::I64 => decode(bytes, out, |b| i64::from_le_bytes(b) as f32),
+            Self::I32 => decode(bytes, out, |b| i32::from_le_bytes(b) as f32),
+            Self::I16 => decode(bytes, out, |b| i16::from_le_bytes(b).into()),
+            Self::I8 => decode(bytes, out, |b| i8::from_le_bytes(b).into()),
+            Self::U64 => decode(bytes, out, |b| u64::from_le_bytes(b) as f32),
+            Self::U32 => decode(bytes, out, |b| u32::from_le_bytes(b) as f32),
+            Self::U16 => decode(bytes, out, |b| u16::from_le_bytes(b).into()),
+            Self::U8 => decode(bytes, out, |[b]| b.into()),
+            Self::Bool => decode(bytes, out, |[b]| f32::from(u8::from(b != 0))),
         }
+    }
+}
+
+impl TryFrom<safetensors::Dtype> for WeightType {
+    type Error = safetensors::Dtype;
+
+    /// The type, unless weights do not have it.
+    fn try_from(t: safetensors::Dtype) -> Result<Self, safetensors::Dtype> {
+        use safetensors::Dtype;
+        Ok(match t {
+            Dtype::F32 => Self::F32,
+            Dtype::F16 => Self::F16,
+            Dtype::BF16 => Self::Bf16,
+            Dtype::F64 => Self::F64,
+            Dtype::I64 => Self::I64,
+            Dtype::I32 => Self::I32,
+            Dtype::I16 => Self::I16,
+            Dtype::I8 => Self::I8,
+            Dtype::U64 => Self::U64,
+            Dtype::U32 => Self::U32,
+            Dtype::U16 => Self::U16,
+            Dtype::U8 => Self::U8,
+            Dtype::BOOL => Self::Bool,
+            other => return Err(other),
+        })
     }
 }
 
@@ -53,6 +136,16 @@ impl From<WeightType> for safetensors::Dtype {
             WeightType::F32 => Self::F32,
             WeightType::F16 => Self::F16,
             WeightType::Bf16 => Self::BF16,
+            WeightType::F64 => Self::F64,
+            WeightType::I64 => Self::I64,
+            WeightType::I32 => Self::I32,
+            WeightType::I16 => Self::I16,
+            WeightType::I8 => Self::I8,
+            WeightType::U64 => Self::U64,
+            WeightType::U32 => Self::U32,
+            WeightType::U16 => Self::U16,
+            WeightType::U8 => Self::U8,
+            WeightType::Bool => Self::BOOL,
         }
     }
 }
@@ -72,7 +165,7 @@ impl Bytes {
         }
     }
 
-    fn give_back(&self, range: Range<usize>) {
+    pub(crate) fn give_back(&self, range: Range<usize>) {
         if let Self::Mapped(m) = self {
             give_back(m, range);
         }
@@ -286,6 +379,31 @@ mod tests {
         assert_eq!(stored(WeightType::Bf16).to_vec().unwrap(), upper);
         assert_ne!(stored(WeightType::F16), stored(WeightType::Bf16));
         assert_eq!(stored(WeightType::F16), stored(WeightType::F16));
+    }
+
+    #[test]
+    fn other_types_are_rounded_to_floats() {
+        fn read<const N: usize>(dtype: WeightType, elements: &[[u8; N]]) -> Vec<f32> {
+            assert_eq!(N, dtype.size());
+            let all = elements.concat();
+            let len = all.len();
+            let w = Weight::stored(vec![elements.len()], dtype, Bytes::Owned(Arc::new(all)), 0..len);
+            let safetensors = safetensors::Dtype::from(dtype);
+            assert_eq!(WeightType::try_from(safetensors), Ok(dtype));
+            assert_eq!(format!("{safetensors:?}"), dtype.name());
+            w.to_vec().unwrap()
+        }
+        assert_eq!(read(WeightType::F64, &[0.1f64.to_le_bytes(), (-1e300f64).to_le_bytes()]), [0.1, f32::NEG_INFINITY]);
+        assert_eq!(read(WeightType::I64, &[(-5i64).to_le_bytes(), 16_777_217i64.to_le_bytes()]), [-5.0, 16_777_216.0]);
+        assert_eq!(read(WeightType::I32, &[i32::MIN.to_le_bytes()]), [-2_147_483_648.0]);
+        assert_eq!(read(WeightType::I16, &[(-7i16).to_le_bytes()]), [-7.0]);
+        assert_eq!(read(WeightType::I8, &[[0xff], [3]]), [-1.0, 3.0]);
+        assert_eq!(read(WeightType::U64, &[u64::MAX.to_le_bytes()]), [18_446_744_073_709_551_616.0]);
+        assert_eq!(read(WeightType::U32, &[u32::MAX.to_le_bytes()]), [4_294_967_296.0]);
+        assert_eq!(read(WeightType::U16, &[u16::MAX.to_le_bytes()]), [65535.0]);
+        assert_eq!(read(WeightType::U8, &[[0xff]]), [255.0]);
+        assert_eq!(read(WeightType::Bool, &[[0], [1], [2]]), [0.0, 1.0, 1.0]);
+        assert!(WeightType::try_from(safetensors::Dtype::F8_E4M3).is_err());
     }
 
     #[test]
