@@ -179,6 +179,8 @@ fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) 
         limit("proj_size", r.cell.projection.unwrap_or(0), MAX_SIZE)?;
         limit("num_layers", r.num_layers, MAX_LAYERS)
     };
+    let sizes = |all: &[(&'static str, usize)]| all.iter().try_for_each(|&(what, n)| limit(what, n, MAX_SIZE));
+    let both = |what: &'static str, [a, b]: [usize; 2]| sizes(&[(what, a), (what, b)]);
     match layer {
         LayerConfig::Recurrent(r) => recurrent(r),
         LayerConfig::StackedRnnCells(s) => {
@@ -191,6 +193,48 @@ fn check_layer(layer: &LayerConfig, limit: &impl Fn(&'static str, usize, usize) 
             limit("output_dim", e.output_dim, MAX_SIZE)
         }
         LayerConfig::Dense(d) => limit("units", d.units, MAX_SIZE),
+        LayerConfig::Conv1d(c) => {
+            sizes(&[("filters", c.filters), ("kernel_size", c.kernel_size), ("strides", c.strides)])
+        }
+        LayerConfig::Conv2d(c) => {
+            sizes(&[("filters", c.filters)])?;
+            both("kernel_size", c.kernel_size)?;
+            both("strides", c.strides)
+        }
+        LayerConfig::Conv1dTranspose(c) => {
+            sizes(&[("filters", c.filters), ("kernel_size", c.kernel_size), ("strides", c.strides)])
+        }
+        LayerConfig::Conv2dTranspose(c) => {
+            sizes(&[("filters", c.filters)])?;
+            both("kernel_size", c.kernel_size)?;
+            both("strides", c.strides)
+        }
+        LayerConfig::DepthwiseConv1d(c) => {
+            sizes(&[("depth_multiplier", c.depth_multiplier), ("kernel_size", c.kernel_size)])
+        }
+        LayerConfig::DepthwiseConv2d(c) => {
+            sizes(&[("depth_multiplier", c.depth_multiplier)])?;
+            both("kernel_size", c.kernel_size)
+        }
+        LayerConfig::SeparableConv1d(c) => {
+            sizes(&[("filters", c.filters), ("depth_multiplier", c.depth_multiplier), ("kernel_size", c.kernel_size)])
+        }
+        LayerConfig::SeparableConv2d(c) => {
+            sizes(&[("filters", c.filters), ("depth_multiplier", c.depth_multiplier)])?;
+            both("kernel_size", c.kernel_size)
+        }
+        LayerConfig::ZeroPadding1d(p) => both("padding", p.padding),
+        LayerConfig::ZeroPadding2d(p) => p.padding.iter().try_for_each(|&p| both("padding", p)),
+        LayerConfig::UpSampling1d(u) => limit("size", u.size, MAX_SIZE),
+        LayerConfig::UpSampling2d(u) => both("size", u.size),
+        LayerConfig::RepeatVector(r) => limit("n", r.n, MAX_SIZE),
+        LayerConfig::Reshape(r) => {
+            limit("sizes of target_shape", r.target_shape.len(), MAX_DIMENSIONS)?;
+            r.target_shape.iter().try_for_each(|n| limit("target_shape", n.unsigned_abs(), MAX_SIZE))
+        }
+        LayerConfig::Permute(p) => limit("dims", p.dims.len(), MAX_DIMENSIONS),
+        LayerConfig::LayerNormalization(l) => limit("axes", l.axis.len(), MAX_DIMENSIONS),
+        LayerConfig::PRelu(p) => limit("shared_axes", p.shared_axes.len(), MAX_DIMENSIONS),
         _ => Ok(()),
     }
 }

@@ -243,6 +243,7 @@ impl NetworkConfig {
         let mut known: HashMap<ValueRef, (bool, Vec<Option<usize>>)> =
             self.inputs.iter().map(|i| (ValueRef::new(i.name.as_str()), (i.ids, i.shape.clone()))).collect();
         let mut features: Vec<Option<usize>> = vec![None; self.layers.len()];
+        let mut weights: Vec<Option<Vec<(String, Vec<usize>)>>> = vec![None; self.layers.len()];
         for (index, call) in self.order()? {
             let NamedLayer { name, layer, calls } = &self.layers[index];
             let inputs = &calls[call][..];
@@ -263,6 +264,11 @@ impl NetworkConfig {
                 return Err(bad_option(name, "calls", message));
             }
             let prefix = format!("layers.{index}");
+            let own = layer.module().weights(&shapes, &prefix);
+            if *weights[index].get_or_insert_with(|| own.clone()) != own {
+                let message = "are of different shapes, for which the shared weights do not fit";
+                return Err(bad_option(name, "calls", message));
+            }
             let (prefix, shapes, outputs) = (&prefix[..], &shapes[..], &outputs[..]);
             visit(&Visit { name, prefix, layer, index, call, inputs, shapes, outputs })?;
             for (output, shape) in outputs.iter().enumerate() {
@@ -367,7 +373,8 @@ impl Visit<'_> {
     /// The names and shapes of its weights.
     pub(crate) fn weights(&self) -> Result<Vec<(String, Vec<usize>)>> {
         let module = self.layer.module();
-        Ok(module.weights(module.features(self.name, self.shapes[0])?, self.prefix))
+        module.features(self.name, self.shapes[0])?;
+        Ok(module.weights(self.shapes, self.prefix))
     }
 }
 
@@ -379,15 +386,16 @@ fn numbered(class: &str, number: usize) -> String {
     }
 }
 
-/// Converts a class name such as `SimpleRNN` to `simple_rnn`, as Keras names layers.
+/// Converts a class name such as `SimpleRNN` to `simple_rnn`, and `PReLU` to `p_re_lu`, as Keras names layers.
 fn snake_case(class: &str) -> String {
     let mut out = String::new();
-    let mut lower = false;
-    for c in class.chars() {
-        if c.is_uppercase() && lower {
+    let letters: Vec<char> = class.chars().collect();
+    for (n, c) in letters.iter().enumerate() {
+        let after_lower = n > 0 && letters[n - 1].is_lowercase();
+        let before_lower = n > 0 && letters.get(n + 1).is_some_and(|next| next.is_lowercase());
+        if c.is_uppercase() && (after_lower || before_lower) {
             out.push('_');
         }
-        lower = c.is_lowercase();
         out.extend(c.to_lowercase());
     }
     out

@@ -1,19 +1,11 @@
 //! Fully connected layers.
 
 use crate::Result;
-use crate::layer::{LayerModule, Shape, bad_input};
+use crate::layer::{LayerModule, Shape, bad_input, is_yes, last, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use recurve_graph::ops;
 use recurve_vocabulary::Activation;
 use serde::{Deserialize, Serialize};
-
-fn yes() -> bool {
-    true
-}
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_yes(b: &bool) -> bool {
-    *b
-}
 
 /// A fully connected layer over the last dimension: `f(x · Wᵀ + b)`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,8 +50,8 @@ impl LayerModule for Dense {
             _ => Err(bad_input(name, "[batch, …, features] with known features", shape)),
         }
     }
-    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-        let mut all = vec![(format!("{prefix}.weight"), vec![self.units, features])];
+    fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
+        let mut all = vec![(format!("{prefix}.weight"), vec![self.units, last(shapes)])];
         if self.use_bias {
             all.push((format!("{prefix}.bias"), vec![self.units]));
         }
@@ -72,7 +64,7 @@ impl LayerModule for Dense {
         Ok(vec![out])
     }
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
-        let weights = into.parameters(self.weights(at.features, at.prefix));
+        let weights = into.parameters(self.weights(at.shapes, at.prefix));
         let inputs: Vec<&str> = std::iter::once(&x.value).chain(&weights).map(String::as_str).collect();
         let linear = ops::Linear { transposed: true, activation: self.activation };
         Ok(Lowered::one(into.node(at.name, linear, &inputs), x.mask.clone()))

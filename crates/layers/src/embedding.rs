@@ -43,19 +43,19 @@ impl LayerModule for Embedding {
             _ => Err(bad_input(name, "ids of shape [batch, timesteps]", shape)),
         }
     }
-    fn weights(&self, _: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+    fn weights(&self, _: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
         vec![(format!("{prefix}.weight"), vec![self.input_dim, self.output_dim])]
     }
-    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+    fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         // Keras's default for embeddings: uniform in ±0.05.
-        initialize(self.weights(features, prefix), Initializer::Uniform { limit: 0.05 }, seed, into)
+        initialize(self.weights(shapes, prefix), Initializer::Uniform { limit: 0.05 }, seed, into)
     }
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.features(name, shape)?;
         Ok(vec![vec![shape[0], shape[1], Some(self.output_dim)]])
     }
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
-        let table = into.parameters(self.weights(at.features, at.prefix)).swap_remove(0);
+        let table = into.parameters(self.weights(at.shapes, at.prefix)).swap_remove(0);
         let y = into.node(at.name, ops::Gather, &[&table, &x.value]);
         if !self.mask_zero {
             return Ok(Lowered::one(y, x.mask.clone()));

@@ -35,14 +35,23 @@ impl Initializer {
     /// # Errors
     /// [`recurve_tensor::Error::OutOfMemory`], also if the number of elements overflows.
     pub(crate) fn matrix(self, fan_out: usize, fan_in: usize, hidden: usize, rng: &mut ChaCha8Rng) -> Result<Vec<f32>> {
-        let mut out = zeros(&[fan_out, fan_in])?;
+        self.kernel(&[fan_out, fan_in], hidden, rng)
+    }
+
+    /// A kernel `[out, in, …]`: a matrix for each element of the window.
+    ///
+    /// # Errors
+    /// As [`Self::matrix`].
+    pub(crate) fn kernel(self, dims: &[usize], hidden: usize, rng: &mut ChaCha8Rng) -> Result<Vec<f32>> {
+        let mut out = zeros(dims)?;
+        let window: usize = dims[2..].iter().product();
         let limit = match self {
             Self::Zeros => return Ok(out),
             Self::Orthogonal => {
-                orthogonal(fan_out, fan_in, rng, &mut out)?;
+                orthogonal(dims[0], dims[1] * window, rng, &mut out)?;
                 return Ok(out);
             }
-            Self::GlorotUniform => (6.0 / (fan_in + fan_out) as f32).sqrt(),
+            Self::GlorotUniform => (6.0 / ((dims[1] + dims[0]) * window) as f32).sqrt(),
             Self::TorchUniform => 1.0 / (hidden as f32).sqrt(),
             Self::Uniform { limit } => limit,
         };

@@ -1,20 +1,12 @@
 //! Layers that join several values.
 
-use crate::layer::{LayerModule, Shape, bad_option};
+use crate::layer::{LayerModule, Shape, axis_of, bad_option, is_last, last_axis};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::summary::show;
 use crate::{Error, Result};
 use recurve_graph::ops;
 use recurve_vocabulary::Activation;
 use serde::{Deserialize, Serialize};
-
-fn last_axis() -> isize {
-    -1
-}
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_last(axis: &isize) -> bool {
-    *axis == -1
-}
 
 /// Concatenates values along an axis, by default the last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,19 +35,6 @@ impl Concatenate {
         self.axis = axis;
         self
     }
-
-    /// The axis as a non-negative index, for values of this rank.
-    fn axis_of(&self, name: &str, rank: usize) -> Result<usize> {
-        let axis = if self.axis < 0 { self.axis.checked_add_unsigned(rank) } else { Some(self.axis) };
-        match axis.and_then(|a| usize::try_from(a).ok()) {
-            Some(axis) if axis > 0 && axis < rank => Ok(axis),
-            _ => {
-                let message =
-                    format!("must be one of {rank} axes except the first, the batch, but it is {}", self.axis);
-                Err(bad_option(name, "axis", message))
-            }
-        }
-    }
 }
 
 /// Checks that there are at least two inputs of the same rank.
@@ -81,15 +60,24 @@ fn meet(a: Option<usize>, b: Option<usize>) -> Option<Option<usize>> {
     }
 }
 
-/// The mask of the joined values. All that have a mask must have the same one.
-fn common_mask(name: &str, x: &Flow) -> Result<Option<String>> {
-    let masks = || std::iter::once(&x.mask).chain(x.others.iter().map(|o| &o.mask));
-    match masks().find(|m| **m != x.mask) {
-        None => Ok(x.mask.clone()),
-        Some(_) => {
-            Err(bad_option(name, "inputs", "must have the same mask, but Masking layers gave them different ones"))
-        }
+/// The mask of the joined values: what is valid in one of them. None if a value has no mask.
+fn common_mask(name: &str, x: &Flow, into: &mut Lowering) -> Option<String> {
+    let mut common = x.mask.clone()?;
+    for other in &x.others {
+        common = into.either(name, &common, other.mask.as_ref()?);
     }
+    Some(common)
+}
+
+/// The mask of a value as factors in the layout of the data, if it has one.
+fn factors(at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Option<String>> {
+    let Some(mask) = &x.mask else { return Ok(None) };
+    if at.shape.len() != 3 {
+        let message = "must be [batch, timesteps, features] if one of them has a mask";
+        return Err(bad_option(at.name, "inputs", message));
+    }
+    let mask = into.found(at.name, mask.clone());
+    Ok(Some(into.factors(at.name, &mask)))
 }
 
 impl LayerModule for Concatenate {
@@ -99,15 +87,12 @@ impl LayerModule for Concatenate {
     fn features(&self, _name: &str, _shape: &Shape) -> Result<usize> {
         Ok(0)
     }
-    fn weights(&self, _features: usize, _prefix: &str) -> Vec<(String, Vec<usize>)> {
-        Vec::new()
-    }
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.all_output_shapes(name, &[shape])
     }
     fn all_output_shapes(&self, name: &str, shapes: &[&Shape]) -> Result<Vec<Vec<Option<usize>>>> {
         let first = several(name, shapes)?;
-        let axis = self.axis_of(name, first.len())?;
+        let axis = axis_of(name, "axis", self.axis, first.len())?;
         let mut sum = first.to_vec();
         for other in &shapes[1..] {
             for (n, (sum, &own)) in sum.iter_mut().zip(*other).enumerate() {
@@ -122,19 +107,32 @@ impl LayerModule for Concatenate {
     }
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
         let rank = at.shape.len();
-        let axis = self.axis_of(at.name, rank)?;
-        let mask = common_mask(at.name, x)?;
-        if mask.is_some() && axis + 1 < rank {
-            return Err(bad_option(at.name, "axis", "must be the last axis if there is a mask"));
-        }
-        let values: Vec<&str> =
-            std::iter::once(&x.value).chain(x.others.iter().map(|o| &o.value)).map(String::as_str).collect();
+        let axis = axis_of(at.name, "axis", self.axis, rank)?;
+        let flows = || std::iter::once(x).chain(&x.others);
+        let masked = flows().any(|f| f.mask.is_some());
+        let mask = match axis {
+            _ if !masked => None,
+            // A value without a mask is valid everywhere.
+            _ if axis + 1 == rank => common_mask(at.name, x, into),
+            1 if rank == 3 && !into.time_major => {
+                let masks: Vec<String> =
+                    flows().map(|f| f.mask.clone().unwrap_or_else(|| into.all_valid(at.name, &f.value))).collect();
+                let masks: Vec<&str> = masks.iter().map(String::as_str).collect();
+                Some(into.node(at.name, ops::Concat { axis: 1 }, &masks))
+            }
+            _ => {
+                let message = "must be the last axis, or the timesteps of values [batch, timesteps, features], if one \
+                               of them has a mask";
+                return Err(bad_option(at.name, "axis", message));
+            }
+        };
+        let values: Vec<&str> = flows().map(|f| &f.value[..]).collect();
         Ok(Lowered::one(into.node(at.name, ops::Concat { axis: axis as isize }, &values), mask))
     }
 }
 
 macro_rules! elementwise {
-    ($($(#[$doc:meta])* $name:ident, $op:expr, $most:expr, $after:expr;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident, $op:expr, $most:expr, $after:expr, $extreme:literal;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -153,9 +151,6 @@ macro_rules! elementwise {
             }
             fn features(&self, _name: &str, _shape: &Shape) -> Result<usize> {
                 Ok(0)
-            }
-            fn weights(&self, _features: usize, _prefix: &str) -> Vec<(String, Vec<usize>)> {
-                Vec::new()
             }
             fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
                 self.all_output_shapes(name, &[shape])
@@ -178,10 +173,26 @@ macro_rules! elementwise {
                 Ok(vec![all])
             }
             fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
-                let mask = common_mask(at.name, x)?;
+                let mask = common_mask(at.name, x, into);
                 let mut value = x.value.clone();
+                let mut valid = if $extreme { factors(at, x, into)? } else { None };
                 for other in &x.others {
-                    value = into.node(at.name, $op, &[&value, &other.value]);
+                    let mut next = other.value.clone();
+                    if $extreme {
+                        // At padding of one value the other one counts.
+                        let own = factors(at, other, into)?;
+                        if let Some(own) = &own {
+                            next = into.node(at.name, ops::Where, &[own, &next, &value]);
+                        }
+                        if let Some(valid) = &valid {
+                            value = into.node(at.name, ops::Where, &[valid, &value, &next]);
+                        }
+                        valid = match (valid, own) {
+                            (Some(a), Some(b)) => Some(into.node(at.name, ops::Binary::Max, &[&a, &b])),
+                            _ => None,
+                        };
+                    }
+                    value = into.node(at.name, $op, &[&value, &next]);
                 }
                 let after: fn(usize) -> Option<Activation> = $after;
                 if let Some(f) = after(1 + x.others.len()) {
@@ -195,11 +206,17 @@ macro_rules! elementwise {
 
 elementwise! {
     /// The sum of several values of equal shape; sizes of 1 are broadcast, as in Keras.
-    Add, ops::Binary::Add, usize::MAX, |_| None;
+    Add, ops::Binary::Add, usize::MAX, |_| None, false;
     /// The first value minus the second, of equal shape; sizes of 1 are broadcast.
-    Subtract, ops::Binary::Sub, 2, |_| None;
+    Subtract, ops::Binary::Sub, 2, |_| None, false;
     /// The elementwise product of several values of equal shape; sizes of 1 are broadcast.
-    Multiply, ops::Binary::Mul, usize::MAX, |_| None;
+    Multiply, ops::Binary::Mul, usize::MAX, |_| None, false;
     /// The mean of several values of equal shape; sizes of 1 are broadcast.
-    Average, ops::Binary::Add, usize::MAX, |n| Some(Activation::Affine { alpha: 1.0 / n as f32, beta: 0.0 });
+    Average, ops::Binary::Add, usize::MAX, |n| Some(Activation::Affine { alpha: 1.0 / n as f32, beta: 0.0 }), false;
+    /// The elementwise maximum of several values of equal shape; sizes of 1 are broadcast. At padding of one value the
+    /// other ones count.
+    Maximum, ops::Binary::Max, usize::MAX, |_| None, true;
+    /// The elementwise minimum of several values of equal shape; sizes of 1 are broadcast. At padding of one value the
+    /// other ones count.
+    Minimum, ops::Binary::Min, usize::MAX, |_| None, true;
 }

@@ -4,8 +4,14 @@ use crate::config::one_input;
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::summary::show;
 use crate::{
-    Add, Average, Concatenate, Dense, Dropout, Embedding, Error, Initializer, Masking, Multiply, RecurrentSpec, Result,
-    StackedRnnCells, Subtract, TimeDistributed, Weights, init,
+    ActivationLayer, Add, AdditiveAttention, AlphaDropout, Attention, Average, AveragePooling1d, AveragePooling2d,
+    BatchNormalization, Concatenate, Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, Cropping1d, Cropping2d, Dense,
+    DepthwiseConv1d, DepthwiseConv2d, Dot, Dropout, Elu, Embedding, Error, Flatten, GaussianDropout, GaussianNoise,
+    GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d, GlobalMaxPooling2d, Initializer,
+    LayerNormalization, LeakyRelu, Masking, MaxPooling1d, MaxPooling2d, Maximum, Minimum, Multiply, PRelu, Permute,
+    RecurrentSpec, Relu, RepeatVector, Reshape, Result, SeparableConv1d, SeparableConv2d, Softmax, SpatialDropout1d,
+    SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed, UpSampling1d, UpSampling2d, Weights, ZeroPadding1d,
+    ZeroPadding2d, init,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,15 +30,17 @@ pub(crate) trait LayerModule {
     /// [`Error::Input`] if the shape does not suit the layer, [`Error::Option`] if options contradict each other.
     fn features(&self, name: &str, shape: &Shape) -> Result<usize>;
 
-    /// The names and shapes of the weights.
-    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)>;
+    /// The names and shapes of the weights for inputs of these shapes, which [`Self::features`] has checked.
+    fn weights(&self, _shapes: &[&Shape], _prefix: &str) -> Vec<(String, Vec<usize>)> {
+        Vec::new()
+    }
 
-    /// Makes initial weights. By default matrices are Glorot-uniform and vectors zero.
+    /// Makes initial weights. By default matrices and kernels are Glorot-uniform and vectors zero.
     ///
     /// # Errors
     /// Out of memory.
-    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
-        initialize(self.weights(features, prefix), Initializer::GlorotUniform, seed, into)
+    fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        initialize(self.weights(shapes, prefix), Initializer::GlorotUniform, seed, into)
     }
 
     /// The shapes of the outputs.
@@ -55,9 +63,16 @@ pub(crate) trait LayerModule {
     /// [`Error::Option`] if options contradict each other.
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered>;
 
-    /// Whether the output has a time dimension.
-    fn keeps_time(&self) -> bool {
+    /// Whether each timestep of the output depends on the same timestep of the inputs alone, and of a recurrent layer on
+    /// its state.
+    fn per_timestep(&self) -> bool {
         true
+    }
+
+    /// Whether axis 1 of the output (axis 0 in a time-major network) is the timesteps of the network's input, for these
+    /// inputs.
+    fn keeps_time(&self, x: &Flow) -> bool {
+        self.per_timestep() && x.time && x.others.iter().all(|o| o.time)
     }
 
     /// Whether its input is `[T, B, …]`.
@@ -79,8 +94,12 @@ pub(crate) trait LayerModule {
     ///
     /// # Errors
     /// [`Error::Option`] if it cannot.
-    fn check_step(&self, _name: &str) -> Result<()> {
-        Ok(())
+    fn check_step(&self, name: &str) -> Result<()> {
+        if self.per_timestep() {
+            return Ok(());
+        }
+        let message = format!("cannot run a single timestep: {} reads several at once", self.class_name());
+        Err(bad_option(name, "step", message))
     }
 
     /// Checks that rows of a batch can be separate streams whose states the caller keeps.
@@ -92,7 +111,7 @@ pub(crate) trait LayerModule {
     }
 }
 
-/// Makes initial weights: matrices by `how`, vectors zero.
+/// Makes initial weights: matrices and kernels by `how`, vectors zero.
 pub(crate) fn initialize(
     shapes: Vec<(String, Vec<usize>)>,
     how: Initializer,
@@ -102,7 +121,7 @@ pub(crate) fn initialize(
     let mut rng = recurve_tensor::random::rng(seed);
     for (name, dims) in shapes {
         let data = match dims[..] {
-            [r, c] => how.matrix(r, c, c, &mut rng)?,
+            [_, _, ..] => how.kernel(&dims, dims[1], &mut rng)?,
             _ => init::zeros(&dims)?,
         };
         into.insert(name, &dims, data)?;
@@ -116,6 +135,40 @@ pub(crate) fn bad_input(name: &str, expected: &str, shape: &Shape) -> Error {
 
 pub(crate) fn bad_option(name: &str, argument: &'static str, message: impl Into<String>) -> Error {
     Error::Option { layer: name.into(), argument, message: message.into() }
+}
+
+/// The size of the last dimension of the first input, which [`LayerModule::features`] has checked.
+pub(crate) fn last(shapes: &[&Shape]) -> usize {
+    shapes[0].last().copied().flatten().expect("checked to have known features")
+}
+
+/// The place of an axis that may count from the end and is not the batch.
+pub(crate) fn axis_of(name: &str, argument: &'static str, axis: isize, rank: usize) -> Result<usize> {
+    let place = if axis < 0 { axis.checked_add_unsigned(rank) } else { Some(axis) };
+    match place.and_then(|a| usize::try_from(a).ok()) {
+        Some(place) if place > 0 && place < rank => Ok(place),
+        _ => {
+            let message = format!("must be one of {rank} axes except the first, the batch, but it is {axis}");
+            Err(bad_option(name, argument, message))
+        }
+    }
+}
+
+/// For `#[serde(default)]` and `skip_serializing_if` of a field that is usually set.
+pub(crate) fn yes() -> bool {
+    true
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+pub(crate) fn is_yes(b: &bool) -> bool {
+    *b
+}
+/// The same for an axis that is usually the last.
+pub(crate) fn last_axis() -> isize {
+    -1
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+pub(crate) fn is_last(axis: &isize) -> bool {
+    *axis == -1
 }
 
 /// The number of features of a sequence.
@@ -147,6 +200,88 @@ pub enum LayerConfig {
     Dense(Dense),
     /// [`Dropout`]
     Dropout(Dropout),
+    /// [`SpatialDropout1d`]
+    SpatialDropout1d(SpatialDropout1d),
+    /// [`SpatialDropout2d`]
+    SpatialDropout2d(SpatialDropout2d),
+    /// [`GaussianNoise`]
+    GaussianNoise(GaussianNoise),
+    /// [`GaussianDropout`]
+    GaussianDropout(GaussianDropout),
+    /// [`AlphaDropout`]
+    AlphaDropout(AlphaDropout),
+    /// [`Conv1d`]
+    Conv1d(Conv1d),
+    /// [`Conv2d`]
+    Conv2d(Conv2d),
+    /// [`Conv1dTranspose`]
+    Conv1dTranspose(Conv1dTranspose),
+    /// [`Conv2dTranspose`]
+    Conv2dTranspose(Conv2dTranspose),
+    /// [`DepthwiseConv1d`]
+    DepthwiseConv1d(DepthwiseConv1d),
+    /// [`DepthwiseConv2d`]
+    DepthwiseConv2d(DepthwiseConv2d),
+    /// [`SeparableConv1d`]
+    SeparableConv1d(SeparableConv1d),
+    /// [`SeparableConv2d`]
+    SeparableConv2d(SeparableConv2d),
+    /// [`MaxPooling1d`]
+    MaxPooling1d(MaxPooling1d),
+    /// [`MaxPooling2d`]
+    MaxPooling2d(MaxPooling2d),
+    /// [`AveragePooling1d`]
+    AveragePooling1d(AveragePooling1d),
+    /// [`AveragePooling2d`]
+    AveragePooling2d(AveragePooling2d),
+    /// [`GlobalMaxPooling1d`]
+    GlobalMaxPooling1d(GlobalMaxPooling1d),
+    /// [`GlobalMaxPooling2d`]
+    GlobalMaxPooling2d(GlobalMaxPooling2d),
+    /// [`GlobalAveragePooling1d`]
+    GlobalAveragePooling1d(GlobalAveragePooling1d),
+    /// [`GlobalAveragePooling2d`]
+    GlobalAveragePooling2d(GlobalAveragePooling2d),
+    /// [`ZeroPadding1d`]
+    ZeroPadding1d(ZeroPadding1d),
+    /// [`ZeroPadding2d`]
+    ZeroPadding2d(ZeroPadding2d),
+    /// [`Cropping1d`]
+    Cropping1d(Cropping1d),
+    /// [`Cropping2d`]
+    Cropping2d(Cropping2d),
+    /// [`UpSampling1d`]
+    UpSampling1d(UpSampling1d),
+    /// [`UpSampling2d`]
+    UpSampling2d(UpSampling2d),
+    /// [`BatchNormalization`]
+    BatchNormalization(BatchNormalization),
+    /// [`LayerNormalization`]
+    LayerNormalization(LayerNormalization),
+    /// [`Flatten`]
+    Flatten(Flatten),
+    /// [`Reshape`]
+    Reshape(Reshape),
+    /// [`Permute`]
+    Permute(Permute),
+    /// [`RepeatVector`]
+    RepeatVector(RepeatVector),
+    /// [`ActivationLayer`]
+    Activation(ActivationLayer),
+    /// [`LeakyRelu`]
+    LeakyRelu(LeakyRelu),
+    /// [`PRelu`]
+    PRelu(PRelu),
+    /// [`Elu`]
+    Elu(Elu),
+    /// [`Relu`]
+    Relu(Relu),
+    /// [`Softmax`]
+    Softmax(Softmax),
+    /// [`Attention`]
+    Attention(Attention),
+    /// [`AdditiveAttention`]
+    AdditiveAttention(AdditiveAttention),
     /// [`Concatenate`]
     Concatenate(Concatenate),
     /// [`Add`]
@@ -157,6 +292,12 @@ pub enum LayerConfig {
     Multiply(Multiply),
     /// [`Average`]
     Average(Average),
+    /// [`Maximum`]
+    Maximum(Maximum),
+    /// [`Minimum`]
+    Minimum(Minimum),
+    /// [`Dot`]
+    Dot(Dot),
 }
 
 macro_rules! into_config {
@@ -168,8 +309,32 @@ macro_rules! into_config {
         }
     )* };
 }
-into_config!(Embedding, StackedRnnCells, TimeDistributed, Masking, Dense, Dropout);
-into_config!(Concatenate, Add, Subtract, Multiply, Average);
+into_config!(Embedding, StackedRnnCells, TimeDistributed, Masking);
+into_config!(Dense, Dropout, SpatialDropout1d, SpatialDropout2d, GaussianNoise, GaussianDropout, AlphaDropout);
+into_config!(
+    Conv1d,
+    Conv2d,
+    Conv1dTranspose,
+    Conv2dTranspose,
+    DepthwiseConv1d,
+    DepthwiseConv2d,
+    SeparableConv1d,
+    SeparableConv2d
+);
+into_config!(MaxPooling1d, MaxPooling2d, AveragePooling1d, AveragePooling2d);
+into_config!(GlobalMaxPooling1d, GlobalMaxPooling2d, GlobalAveragePooling1d, GlobalAveragePooling2d);
+into_config!(ZeroPadding1d, ZeroPadding2d, Cropping1d, Cropping2d, UpSampling1d, UpSampling2d);
+into_config!(BatchNormalization, LayerNormalization);
+into_config!(Flatten, Reshape, Permute, RepeatVector);
+into_config!(LeakyRelu, PRelu, Elu, Relu, Softmax);
+into_config!(Attention, AdditiveAttention);
+into_config!(Concatenate, Add, Subtract, Multiply, Average, Maximum, Minimum, Dot);
+
+impl From<ActivationLayer> for LayerConfig {
+    fn from(l: ActivationLayer) -> Self {
+        Self::Activation(l)
+    }
+}
 
 impl LayerConfig {
     /// The implementation of this kind of layer.
@@ -182,11 +347,55 @@ impl LayerConfig {
             Self::Masking(l) => l,
             Self::Dense(l) => l,
             Self::Dropout(l) => l,
+            Self::SpatialDropout1d(l) => l,
+            Self::SpatialDropout2d(l) => l,
+            Self::GaussianNoise(l) => l,
+            Self::GaussianDropout(l) => l,
+            Self::AlphaDropout(l) => l,
+            Self::Conv1d(l) => l,
+            Self::Conv2d(l) => l,
+            Self::Conv1dTranspose(l) => l,
+            Self::Conv2dTranspose(l) => l,
+            Self::DepthwiseConv1d(l) => l,
+            Self::DepthwiseConv2d(l) => l,
+            Self::SeparableConv1d(l) => l,
+            Self::SeparableConv2d(l) => l,
+            Self::MaxPooling1d(l) => l,
+            Self::MaxPooling2d(l) => l,
+            Self::AveragePooling1d(l) => l,
+            Self::AveragePooling2d(l) => l,
+            Self::GlobalMaxPooling1d(l) => l,
+            Self::GlobalMaxPooling2d(l) => l,
+            Self::GlobalAveragePooling1d(l) => l,
+            Self::GlobalAveragePooling2d(l) => l,
+            Self::ZeroPadding1d(l) => l,
+            Self::ZeroPadding2d(l) => l,
+            Self::Cropping1d(l) => l,
+            Self::Cropping2d(l) => l,
+            Self::UpSampling1d(l) => l,
+            Self::UpSampling2d(l) => l,
+            Self::BatchNormalization(l) => l,
+            Self::LayerNormalization(l) => l,
+            Self::Flatten(l) => l,
+            Self::Reshape(l) => l,
+            Self::Permute(l) => l,
+            Self::RepeatVector(l) => l,
+            Self::Activation(l) => l,
+            Self::LeakyRelu(l) => l,
+            Self::PRelu(l) => l,
+            Self::Elu(l) => l,
+            Self::Relu(l) => l,
+            Self::Softmax(l) => l,
+            Self::Attention(l) => l,
+            Self::AdditiveAttention(l) => l,
             Self::Concatenate(l) => l,
             Self::Add(l) => l,
             Self::Subtract(l) => l,
             Self::Multiply(l) => l,
             Self::Average(l) => l,
+            Self::Maximum(l) => l,
+            Self::Minimum(l) => l,
+            Self::Dot(l) => l,
         }
     }
 

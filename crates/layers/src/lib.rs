@@ -6,9 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod activations;
+mod attention;
+mod borders;
 mod builders;
 mod config;
+mod conv;
 mod dense;
+mod dot;
 mod dropout;
 mod embedding;
 mod error;
@@ -21,30 +26,49 @@ mod lowering;
 mod masking;
 mod module;
 mod network;
+mod normalization;
+mod pooling;
 mod recurrent;
 mod replicas;
+mod reshaping;
+mod spatial;
 mod stacked;
 mod streams;
 mod summary;
 mod time_distributed;
 mod weights;
 
+pub use activations::{ActivationFunction, ActivationLayer, Elu, LeakyRelu, PRelu, Relu, Softmax};
+pub use attention::{AdditiveAttention, Attention, ScoreMode};
+pub use borders::{Cropping1d, Cropping2d, UpSampling, UpSampling1d, UpSampling2d, ZeroPadding1d, ZeroPadding2d};
 pub use builders::{Bidirectional, Gru, IndRnn, Lstm, MinGru, MinLstm, SLstm, SimpleRnn};
 pub use config::{InputConfig, NamedLayer, NetworkConfig, OutputConfig, ValueRef};
+pub use conv::{
+    Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, DepthwiseConv1d, DepthwiseConv2d, SeparableConv1d,
+    SeparableConv2d,
+};
 pub use dense::Dense;
-pub use dropout::Dropout;
+pub use dot::Dot;
+pub use dropout::{AlphaDropout, Dropout, GaussianDropout, GaussianNoise, SpatialDropout1d, SpatialDropout2d};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use functional::{Functional, SharedLayer};
 pub use generate::{GenerateOptions, Sampling};
 pub use init::Initializer;
-pub use joins::{Add, Average, Concatenate, Multiply, Subtract};
+pub use joins::{Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract};
 pub use layer::LayerConfig;
 pub use masking::Masking;
 pub use module::{CallArgs, RecurrentLayer, State};
 pub use network::{Network, NetworkState, Sequential};
+pub use normalization::{BatchNormalization, LayerNormalization};
+pub use pooling::{
+    AveragePooling1d, AveragePooling2d, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
+    GlobalMaxPooling2d, MaxPooling1d, MaxPooling2d,
+};
 pub use recurrent::RecurrentSpec;
 pub use replicas::Replicas;
+pub use reshaping::{Flatten, Permute, RepeatVector, Reshape};
+pub use spatial::{DataFormat, Padding};
 pub use stacked::StackedRnnCells;
 pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};

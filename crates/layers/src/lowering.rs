@@ -3,8 +3,8 @@
 use crate::config::InputConfig;
 use crate::layer::{Shape, bad_option};
 use crate::{RecurrentSpec, Result, State};
-use recurve_graph::{Constant, Dim, GraphBuilder, Operator, ValueType, ops};
-use recurve_tensor::{DType, MAX_RANK, Tensor};
+use recurve_graph::{Constant, Dim, Element, GraphBuilder, Int, Operator, ValueType, ops};
+use recurve_tensor::{DType, Function, MAX_RANK, Tensor};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +15,9 @@ pub(crate) fn input_name(inputs: &[InputConfig], n: usize) -> String {
 }
 
 /// The name of the optional input with the mask, `[B, T]`.
-const MASK: &str = "mask";
+pub(crate) const MASK: &str = "mask";
 /// The name of the optional input with the lengths, `[B]`.
-const LENGTHS: &str = "lengths";
+pub(crate) const LENGTHS: &str = "lengths";
 
 /// The position of a layer in a network.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,10 @@ pub(crate) struct Place<'a> {
     pub(crate) prefix: &'a str,
     /// The result of [`crate::layer::LayerModule::features`].
     pub(crate) features: usize,
-    /// The shape of its input.
+    /// The shape of its first input.
     pub(crate) shape: &'a Shape,
+    /// The shapes of all inputs.
+    pub(crate) shapes: &'a [&'a Shape],
 }
 
 /// The input of a layer.
@@ -39,7 +41,7 @@ pub(crate) struct Flow {
     pub(crate) value: String,
     /// The name of the mask that earlier layers computed, `[B, T]`.
     pub(crate) mask: Option<String>,
-    /// Whether it has a time dimension.
+    /// Whether its timesteps are those of the network's input.
     pub(crate) time: bool,
     /// The further inputs.
     pub(crate) others: Vec<Flow>,
@@ -145,7 +147,9 @@ pub(crate) struct Lowering {
     pub(crate) graph: GraphBuilder,
     pub(crate) levels: Vec<Level>,
     /// Whether the network's layers read `[T, B, …]`.
-    time_major: bool,
+    pub(crate) time_major: bool,
+    /// The first layer that reads the caller's mask and cannot read lengths.
+    pub(crate) reads_mask: Option<String>,
     /// Whether callers may give lengths or a mask; only if the network has one input.
     counted: bool,
     /// The weights that are in the graph already; calls of a layer share them.
@@ -176,7 +180,16 @@ impl Lowering {
             graph.optional_input(MASK, ValueType::new(DType::U32, [None, None]));
             graph.optional_input(LENGTHS, ValueType::new(DType::U32, [None]));
         }
-        Self { graph, levels: Vec::new(), time_major, counted, known: HashSet::new(), depth: 0, made: 0 }
+        Self {
+            graph,
+            levels: Vec::new(),
+            time_major,
+            reads_mask: None,
+            counted,
+            known: HashSet::new(),
+            depth: 0,
+            made: 0,
+        }
     }
 
     /// A new name for a value of a layer.
@@ -225,20 +238,78 @@ impl Lowering {
         result
     }
 
-    /// The mask of a recurrent layer, and whether it always exists. A mask given by the caller takes precedence over
-    /// one computed by a layer, but does not reach layers inside others.
-    pub(crate) fn mask(&mut self, layer: &str, found: Option<&String>) -> (Option<String>, bool) {
-        match found {
-            Some(found) if self.counted => (Some(self.node(layer, ops::FirstGiven, &[MASK, found])), true),
+    /// The mask of a value `[B, T]`, and whether it always exists. A mask given by the caller takes precedence over
+    /// one computed by a layer, but only belongs to values whose timesteps are those of the input.
+    pub(crate) fn mask(&mut self, layer: &str, x: &Flow) -> (Option<String>, bool) {
+        let given = self.counted && x.time;
+        match &x.mask {
+            Some(found) if given => (Some(self.node(layer, ops::FirstGiven, &[MASK, found])), true),
             Some(found) => (Some(found.clone()), true),
-            None if self.depth == 0 && self.counted => (Some(MASK.into()), false),
+            None if given => (Some(MASK.into()), false),
             None => (None, false),
         }
     }
 
+    /// [`Self::mask`] for a layer that cannot read lengths.
+    pub(crate) fn mask_alone(&mut self, layer: &str, x: &Flow) -> (Option<String>, bool) {
+        if self.counted && x.time {
+            self.reads_mask.get_or_insert_with(|| layer.into());
+        }
+        self.mask(layer, x)
+    }
+
     /// The name of the lengths of a recurrent layer.
-    pub(crate) fn lengths(&self) -> &'static str {
-        if self.depth == 0 && self.counted { LENGTHS } else { "" }
+    pub(crate) fn lengths(&self, x: &Flow) -> &'static str {
+        if x.time && self.counted { LENGTHS } else { "" }
+    }
+
+    /// A mask `[B, T]` as floats `[B, T, 1]`, 0 at padding and 1 elsewhere.
+    pub(crate) fn factors(&mut self, layer: &str, mask: &str) -> String {
+        let factors = self.constant(layer, &[2, 1], &[0.0, 1.0]);
+        self.node(layer, ops::Gather, &[&factors, mask])
+    }
+
+    /// The mask of what is valid in one of two masks.
+    pub(crate) fn either(&mut self, layer: &str, a: &str, b: &str) -> String {
+        if a == b {
+            return a.into();
+        }
+        let (a, b) = (self.factors(layer, a), self.factors(layer, b));
+        let larger = self.node(layer, ops::Binary::Max, &[&a, &b]);
+        self.node(layer, ops::Mask::Features(0.0), &[&larger])
+    }
+
+    /// A mask in which every timestep of a value `[B, T, F]` is valid.
+    pub(crate) fn all_valid(&mut self, layer: &str, x: &str) -> String {
+        let ones = self.ones_like(layer, x);
+        self.node(layer, ops::Mask::Features(0.0), &[&ones])
+    }
+
+    /// 1 for every number of a value. NaN stays NaN, which is not 0 either.
+    pub(crate) fn ones_like(&mut self, layer: &str, x: &str) -> String {
+        self.map(layer, Function::Clip { low: 1.0, high: 1.0 }, x)
+    }
+
+    /// A value that takes the place of another where a mask was given.
+    pub(crate) fn if_masked(&mut self, layer: &str, always: bool, masked: String, plain: &str) -> String {
+        if always { masked } else { self.node(layer, ops::FirstGiven, &[&masked, plain]) }
+    }
+
+    /// Adds a function of one operand.
+    pub(crate) fn map(&mut self, layer: &str, function: Function, x: &str) -> String {
+        self.node(layer, ops::Map { function, element: Element::F32 }, &[x])
+    }
+
+    /// Adds the square root.
+    pub(crate) fn root(&mut self, layer: &str, x: &str) -> String {
+        self.map(layer, Function::Sqrt, x)
+    }
+
+    /// Adds a constant of whole numbers.
+    pub(crate) fn ints(&mut self, layer: &str, numbers: &[i64]) -> String {
+        let name = self.value(layer);
+        self.graph.constant(&name, &[numbers.len()], Constant::Int(Int::I64, numbers.into()));
+        name
     }
 
     /// Adds a recurrent layer with the names of its final h and c. Returns the names of its initial h and c; empty if

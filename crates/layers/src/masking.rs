@@ -37,18 +37,13 @@ impl LayerModule for Masking {
             _ => Err(bad_input(name, "[batch, timesteps, features] with known features", shape)),
         }
     }
-    fn weights(&self, _: usize, _: &str) -> Vec<(String, Vec<usize>)> {
-        Vec::new()
-    }
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.features(name, shape)?;
         Ok(vec![shape.to_vec()])
     }
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
         let valid = into.node(at.name, ops::Mask::Features(self.mask_value), &[&x.value]);
-        // Factors by which padding and other timesteps are multiplied.
-        let factors = into.constant(at.name, &[2, 1], &[0.0, 1.0]);
-        let factors = into.node(at.name, ops::Gather, &[&factors, &valid]);
+        let factors = into.factors(at.name, &valid);
         let y = into.node(at.name, ops::Binary::Mul, &[&x.value, &factors]);
         let mask = into.found(at.name, valid);
         Ok(Lowered::one(y, Some(mask)))

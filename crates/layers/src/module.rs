@@ -127,7 +127,7 @@ impl RecurrentLayer {
             }
         }
         spec.num_layers = top + 1;
-        let expected = spec.weights(input_size, prefix);
+        let expected = spec.weight_shapes(input_size, prefix);
         let extra = under().count() > expected.len();
         if let Some((name, _)) = under().find(|(name, _)| extra && expected.iter().all(|(e, _)| e != name)) {
             return Err(Error::ExtraWeight { name: name.into() });

@@ -2,7 +2,7 @@
 
 use crate::config::{NetworkConfig, ValueRef};
 use crate::layer::bad_option;
-use crate::lowering::{Flow, Level, Lowering, Place, input_name};
+use crate::lowering::{Flow, LENGTHS, Level, Lowering, MASK, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
 use crate::{CallArgs, Error, LayerConfig, Result, State, Weights};
@@ -75,8 +75,8 @@ pub(crate) fn initialized(config: &NetworkConfig, seed: u64, device: &Device) ->
             return Ok(());
         }
         let seed = seed.wrapping_add((v.index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let features = v.layer.module().features(v.name, v.shapes[0])?;
-        v.layer.module().initialize(features, v.prefix, seed, &mut weights)
+        v.layer.module().features(v.name, v.shapes[0])?;
+        v.layer.module().initialize(v.shapes, v.prefix, seed, &mut weights)
     })?;
     Network::new(config, Arc::new(weights), device)
 }
@@ -128,6 +128,10 @@ pub struct Network {
     firsts: Vec<ValueId>,
     /// For these outputs, the name of the layer and the name of the value in the graph.
     traced: Vec<(String, String)>,
+    /// A layer that reads the caller's mask, but cannot read lengths.
+    reads_mask: Option<String>,
+    /// The layer that keeps the caller's mask, or lengths, from every layer that could read them.
+    unreached: [Option<String>; 2],
     /// Whether the first output has a time dimension.
     keeps_time: bool,
     /// The shapes of the outputs in the description.
@@ -157,6 +161,7 @@ impl Network {
         let mut traced = Vec::new();
         let mut summaries: Vec<Option<LayerSummary>> = vec![None; config.layers.len()];
         let mut needed = HashSet::new();
+        let mut changes_time: Option<String> = None;
         let shapes = config.walk(|v| {
             let module = v.layer.module();
             let (name, prefix, shape) = (v.name, v.prefix, v.shapes[0]);
@@ -164,8 +169,17 @@ impl Network {
             let shapes = v.weights()?;
             let mut x = flows[&v.inputs[0]].clone();
             x.others = v.inputs[1..].iter().map(|i| flows[i].clone()).collect();
-            let time = x.time && x.others.iter().all(|o| o.time) && module.keeps_time();
-            let lowered = module.lower(&Place { name, prefix, features, shape }, &x, &mut into)?;
+            let time = module.keeps_time(&x);
+            if x.time && !time {
+                changes_time.get_or_insert_with(|| name.to_owned());
+            }
+            if x.time && time_major && !module.per_timestep() {
+                let message =
+                    "is false for this layer, which reads the batch first, but a layer of the network is time-major";
+                return Err(bad_option(name, "time_major", message));
+            }
+            let place = Place { name, prefix, features, shape, shapes: v.shapes };
+            let lowered = module.lower(&place, &x, &mut into)?;
             traced.push((ValueRef { call: v.call, ..ValueRef::new(name) }.to_string(), lowered.outputs[0].clone()));
             for (output, value) in lowered.outputs.into_iter().enumerate() {
                 // Final states have no time dimension.
@@ -192,7 +206,7 @@ impl Network {
         if let Some((name, _)) = weights.iter().find(|(n, _)| !needed.contains(*n)) {
             return Err(Error::ExtraWeight { name: name.into() });
         }
-        let Lowering { graph: mut builder, levels, .. } = into;
+        let Lowering { graph: mut builder, levels, reads_mask, .. } = into;
         for o in &config.outputs {
             builder.output(&format!("output.{}", o.name), &flows[&o.value].value);
         }
@@ -204,10 +218,14 @@ impl Network {
         let graph = Arc::new(builder.build()?);
         let simple = Arc::new(Graph::clone(&graph).simplified()?);
         let firsts = traced.iter().map(|(_, v)| simple.find(v).expect("a value of the graph")).collect();
-        let executor = Executor::new(simple, |name| weights.get(name).cloned(), device)?;
+        let unused = |input: &str| simple.find(input).is_some_and(|id| simple.users(id).next().is_none());
+        let unreached = [MASK, LENGTHS].map(|input| changes_time.clone().filter(|_| unused(input)));
+        let executor = Executor::new(simple.clone(), |name| weights.get(name).cloned(), device)?;
         executor.prepare()?;
         Ok(Self {
             output_shapes: config.outputs.iter().map(|o| shapes[&o.value].clone()).collect(),
+            reads_mask,
+            unreached,
             keeps_time: flows[&config.outputs[0].value].time,
             config: config.clone(),
             graph,
@@ -591,6 +609,7 @@ impl Network {
             let message = "belong to networks with one input; use Masking or mask_zero for each of several";
             return Err(bad_option("network", "mask, lengths", message));
         }
+        self.check_valid(xs[0], args)?;
         let mut given = state.map_or(&[][..], |s| &s.0).iter();
         let mut states: SmallVec<[Option<State>; 4]> = SmallVec::new();
         for level in self.levels.iter().filter(|l| l.keeps_state()) {
@@ -641,6 +660,29 @@ impl Network {
     /// Drops the kept states of all stateful layers.
     pub fn reset_states(&self) {
         self.levels.iter().for_each(|l| *l.kept() = None);
+    }
+
+    /// Checks that some layer reads the mask or the lengths that are given.
+    fn check_valid(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<()> {
+        let given = [("mask", args.mask.is_some()), ("lengths", args.lengths.is_some())];
+        for ((argument, given), layer) in given.into_iter().zip(&self.unreached) {
+            if let (true, Some(layer)) = (given, layer) {
+                let message = "would reach no layer: this one gives other timesteps than those of the input";
+                return Err(bad_option(layer, argument, message));
+            }
+        }
+        let Some(layer) = &self.reads_mask else { return Ok(()) };
+        if args.lengths.is_some() {
+            return Err(bad_option(layer, "lengths", "are not supported by this layer: give a mask in their place"));
+        }
+        match args.mask {
+            Some(mask) if Some(mask.dims()) != x.dims().get(..2) => Err(Error::Input {
+                layer: layer.clone(),
+                expected: "a mask [batch, timesteps] of the input".into(),
+                got: mask.shape().to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Checks the shape and type of an input.

@@ -1,6 +1,6 @@
 //! Recurrent layers: their description, weights and shapes.
 
-use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, sequence};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, last, sequence};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights, init};
 use recurve_graph::ops;
@@ -193,18 +193,11 @@ impl RecurrentSpec {
 
     /// Number of weight elements for an input of this many features.
     pub fn param_count(&self, input_size: usize) -> usize {
-        self.weights(input_size, "").iter().map(|(_, dims)| dims.iter().product::<usize>()).sum()
+        self.weight_shapes(input_size, "").iter().map(|(_, dims)| dims.iter().product::<usize>()).sum()
     }
-}
 
-impl LayerModule for RecurrentSpec {
-    fn class_name(&self) -> &'static str {
-        if self.bidirectional.is_some() { "Bidirectional" } else { self.cell.kind.class_name() }
-    }
-    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
-        sequence(name, self.time_major, shape)
-    }
-    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
+    /// The names and shapes of its weights for so many features.
+    pub(crate) fn weight_shapes(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
         let mut all = Vec::new();
         for l in 0..self.num_layers {
             for d in 0..self.directions() {
@@ -214,7 +207,9 @@ impl LayerModule for RecurrentSpec {
         }
         all
     }
-    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+
+    /// Makes initial weights, as the initializers say.
+    pub(crate) fn initial_weights(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         let mut rng = recurve_tensor::random::rng(seed);
         let lstm = matches!(self.cell.kind, CellKind::Lstm { .. });
         for l in 0..self.num_layers {
@@ -245,6 +240,21 @@ impl LayerModule for RecurrentSpec {
             }
         }
         Ok(())
+    }
+}
+
+impl LayerModule for RecurrentSpec {
+    fn class_name(&self) -> &'static str {
+        if self.bidirectional.is_some() { "Bidirectional" } else { self.cell.kind.class_name() }
+    }
+    fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
+        sequence(name, self.time_major, shape)
+    }
+    fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
+        self.weight_shapes(last(shapes), prefix)
+    }
+    fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        self.initial_weights(last(shapes), prefix, seed, into)
     }
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         self.features(name, shape)?;
@@ -295,8 +305,8 @@ impl LayerModule for RecurrentSpec {
         }
         Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
     }
-    fn keeps_time(&self) -> bool {
-        self.return_sequences
+    fn keeps_time(&self, x: &Flow) -> bool {
+        self.return_sequences && x.time
     }
     fn time_major(&self) -> bool {
         self.time_major
@@ -362,7 +372,7 @@ pub(crate) fn lower(
         weights: spec.weight_storage,
         ..ops::Recurrent::new(spec.cell, at.features, spec.units)
     };
-    let (mask, always_masked) = into.mask(at.name, x.mask.as_ref());
+    let (mask, always_masked) = into.mask(at.name, x);
     let y = into.value(at.name);
     let h = into.value(at.name);
     let c = spec.cell.kind.has_cell_state().then(|| into.value(at.name));
@@ -373,8 +383,8 @@ pub(crate) fn lower(
             *state = initial_state(at, &x.others, (n, parts), state, into);
         }
     }
-    into.parameters(spec.weights(at.features, at.prefix));
-    let given = [&x.value, &h0, &c0, into.lengths(), mask.as_deref().unwrap_or_default(), ""];
+    into.parameters(spec.weight_shapes(at.features, at.prefix));
+    let given = [&x.value, &h0, &c0, into.lengths(x), mask.as_deref().unwrap_or_default(), ""];
     let inputs = recurrence.inputs(given, |part, layer, direction| {
         let there = parts(spec, at.features, layer).iter().any(|(p, _)| *p == part);
         if there { name_of(at.prefix, part, layer, direction == 1) } else { String::new() }

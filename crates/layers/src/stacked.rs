@@ -1,6 +1,6 @@
 //! Several cells stacked in one layer.
 
-use crate::layer::{LayerModule, Shape, sequence};
+use crate::layer::{LayerModule, Shape, last, sequence};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::recurrent::lower;
 use crate::{Error, RecurrentSpec, Result, Weights};
@@ -108,12 +108,12 @@ impl LayerModule for StackedRnnCells {
         self.check(name)?;
         sequence(name, self.time_major, shape)
     }
-    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-        self.levels(features, prefix).iter().flat_map(|(spec, i, prefix)| spec.weights(*i, prefix)).collect()
+    fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
+        self.levels(last(shapes), prefix).iter().flat_map(|(spec, i, prefix)| spec.weight_shapes(*i, prefix)).collect()
     }
-    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
-        for (n, (spec, input, prefix)) in self.levels(features, prefix).iter().enumerate() {
-            spec.initialize(*input, prefix, seed.wrapping_add(n as u64), into)?;
+    fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        for (n, (spec, input, prefix)) in self.levels(last(shapes), prefix).iter().enumerate() {
+            spec.initial_weights(*input, prefix, seed.wrapping_add(n as u64), into)?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl LayerModule for StackedRnnCells {
             // Between cells, outputs stay at their own timesteps.
             let reading_order = self.go_backwards && n + 1 == levels.len();
             shape[2] = Some(*features);
-            let place = Place { name: &name, prefix, features: *features, shape: &shape };
+            let place = Place { name: &name, prefix, features: *features, shape: &shape, shapes: &[&shape] };
             let (value, ends) = lower(spec, &place, &flow, into, reading_order)?;
             states.extend(ends.into_iter().flatten());
             flow.value = value.into_iter().next().expect("a cell has one output");
@@ -149,8 +149,8 @@ impl LayerModule for StackedRnnCells {
         }
         Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
     }
-    fn keeps_time(&self) -> bool {
-        self.return_sequences
+    fn keeps_time(&self, x: &Flow) -> bool {
+        self.return_sequences && x.time
     }
     fn time_major(&self) -> bool {
         self.time_major

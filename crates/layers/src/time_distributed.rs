@@ -29,11 +29,11 @@ impl LayerModule for TimeDistributed {
     fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
         self.layer.module().features(name, &at_a_timestep(name, shape)?)
     }
-    fn weights(&self, features: usize, prefix: &str) -> Vec<(String, Vec<usize>)> {
-        self.layer.module().weights(features, prefix)
+    fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
+        self.layer.module().weights(&[&inner(shapes)], prefix)
     }
-    fn initialize(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
-        self.layer.module().initialize(features, prefix, seed, into)
+    fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
+        self.layer.module().initialize(&[&inner(shapes)], prefix, seed, into)
     }
     fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
         let mut inner = self.layer.module().output_shapes(name, &at_a_timestep(name, shape)?)?;
@@ -48,7 +48,7 @@ impl LayerModule for TimeDistributed {
         let value = into.node(at.name, ops::Reshape(folded), &[&x.value]);
         let shape = at_a_timestep(at.name, at.shape)?;
         let rank = self.layer.module().output_shapes(at.name, &shape)?[0].len();
-        let inside = Place { shape: &shape, ..*at };
+        let inside = Place { shape: &shape, shapes: &[&shape], ..*at };
         // The masks and lengths of the outer sequences do not apply to the inner layer.
         let flow = Flow::new(value, None, false);
         let inner = into.inside(|into| self.layer.module().lower(&inside, &flow, into))?;
@@ -68,6 +68,11 @@ impl LayerModule for TimeDistributed {
         }
         Err(bad_option(name, "stateful", "keeps the state of a row, but streams change their rows"))
     }
+}
+
+/// The shape that the inner layer reads, once `features` has checked it.
+fn inner(shapes: &[&Shape]) -> Vec<Option<usize>> {
+    [&[None], &shapes[0][2..]].concat()
 }
 
 /// The shape that the inner layer reads.
