@@ -361,12 +361,34 @@ fn keras_recurrent(into: &mut Weights, prefix: &str, spec: &RecurrentSpec, list:
     }
 }
 
-fn keras_dense(into: &mut Weights, prefix: &str, list: &mut impl Iterator<Item = Golden>) {
+fn keras_dense(into: &mut Weights, prefix: &str, bias: bool, list: &mut impl Iterator<Item = Golden>) {
     let g = list.next().expect("a kernel");
     let shape = [g.shape[1], g.shape[0]];
     into.insert(format!("{prefix}.weight"), &shape, keras_matrix(&|v| v.to_vec(), &g)).expect("the data's shape");
-    let g = list.next().expect("a bias");
-    into.insert(format!("{prefix}.bias"), &g.shape, g.data).expect("the data's shape");
+    if bias {
+        keep(into, &format!("{prefix}.bias"), list);
+    }
+}
+
+/// Reads an array that Recurve has as Keras does; a number is an array of one.
+fn keep(into: &mut Weights, name: &str, list: &mut impl Iterator<Item = Golden>) {
+    let g = list.next().expect("an array");
+    let shape = if g.shape.is_empty() { vec![1] } else { g.shape };
+    into.insert(name, &shape, g.data).expect("the data's shape");
+}
+
+/// Reads a kernel `[window…, a, b]` as `[b, a, window…]`; of a depthwise convolution as `[a · b, 1, window…]`.
+fn keras_kernel(into: &mut Weights, name: &str, depthwise: bool, list: &mut impl Iterator<Item = Golden>) {
+    let g = list.next().expect("a kernel");
+    let (window, last) = g.shape.split_at(g.shape.len() - 2);
+    let (a, b, n) = (last[0], last[1], window.iter().product::<usize>());
+    let at = |k: usize, i: usize, j: usize| g.data[(k * a + i) * b + j];
+    let (shape, data): (_, Vec<f32>) = if depthwise {
+        ([a * b, 1], (0..a * b * n).map(|m| at(m % n, m / n / b, m / n % b)).collect())
+    } else {
+        ([b, a], (0..a * b * n).map(|m| at(m % n, m / n % a, m / n / a)).collect())
+    };
+    into.insert(name, &[&shape[..], window].concat(), data).expect("the data's shape");
 }
 
 fn keras_activation(name: &str) -> Activation {
@@ -441,28 +463,72 @@ fn keras_network(name: &str) -> Vec<LayerConfig> {
     }
 }
 
-fn keras_weights(configs: &[LayerConfig], list: Vec<Golden>) -> Weights {
-    fn layer(weights: &mut Weights, prefix: &str, config: &LayerConfig, list: &mut impl Iterator<Item = Golden>) {
-        match config {
-            LayerConfig::Recurrent(r) => keras_recurrent(weights, prefix, r, list),
-            LayerConfig::StackedRnnCells(s) => {
-                for (n, cell) in s.cells.iter().enumerate() {
-                    keras_recurrent(weights, &format!("{prefix}.cells.{n}"), cell, list);
-                }
+/// Reads a layer's weights from those of Keras's layer, in its order and layout.
+///
+/// # Panics
+/// If the list is too short.
+pub fn keras_layer(weights: &mut Weights, prefix: &str, config: &LayerConfig, list: &mut impl Iterator<Item = Golden>) {
+    let name = |part: &str| format!("{prefix}.{part}");
+    macro_rules! kernel_and_bias {
+        ($layer:expr, $depthwise:expr) => {{
+            keras_kernel(weights, &name("weight"), $depthwise, list);
+            if $layer.use_bias {
+                keep(weights, &name("bias"), list);
             }
-            LayerConfig::TimeDistributed(t) => layer(weights, prefix, &t.layer, list),
-            LayerConfig::Dense(_) => keras_dense(weights, prefix, list),
-            LayerConfig::Embedding(_) => {
-                let g = list.next().expect("a table");
-                weights.insert(format!("{prefix}.weight"), &g.shape, g.data).expect("the data's shape");
-            }
-            _ => {}
-        }
+        }};
     }
+    macro_rules! separable {
+        ($layer:expr) => {{
+            keras_kernel(weights, &name("depthwise.weight"), true, list);
+            keras_kernel(weights, &name("pointwise.weight"), false, list);
+            if $layer.use_bias {
+                keep(weights, &name("pointwise.bias"), list);
+            }
+        }};
+    }
+    let mut each = |parts: &[(&str, bool)], list: &mut dyn Iterator<Item = Golden>| {
+        let mut list = list;
+        parts.iter().filter(|p| p.1).for_each(|(part, _)| keep(weights, &name(part), &mut list));
+    };
+    match config {
+        LayerConfig::Recurrent(r) => keras_recurrent(weights, prefix, r, list),
+        LayerConfig::StackedRnnCells(s) => {
+            for (n, cell) in s.cells.iter().enumerate() {
+                keras_recurrent(weights, &format!("{prefix}.cells.{n}"), cell, list);
+            }
+        }
+        LayerConfig::TimeDistributed(t) => keras_layer(weights, prefix, &t.layer, list),
+        LayerConfig::Dense(d) => keras_dense(weights, prefix, d.use_bias, list),
+        LayerConfig::Embedding(_) | LayerConfig::PRelu(_) => each(&[("weight", true)], list),
+        LayerConfig::Conv1d(c) => kernel_and_bias!(c, false),
+        LayerConfig::Conv2d(c) => kernel_and_bias!(c, false),
+        LayerConfig::Conv1dTranspose(c) => kernel_and_bias!(c, false),
+        LayerConfig::Conv2dTranspose(c) => kernel_and_bias!(c, false),
+        LayerConfig::DepthwiseConv1d(c) => kernel_and_bias!(c, true),
+        LayerConfig::DepthwiseConv2d(c) => kernel_and_bias!(c, true),
+        LayerConfig::SeparableConv1d(c) => separable!(c),
+        LayerConfig::SeparableConv2d(c) => separable!(c),
+        LayerConfig::BatchNormalization(b) => {
+            let parts = [("weight", b.scale), ("bias", b.center), ("running_mean", true), ("running_var", true)];
+            each(&parts, list);
+        }
+        LayerConfig::LayerNormalization(l) => {
+            each(&[("weight", l.scale || l.rms_scaling), ("bias", l.center && !l.rms_scaling)], list);
+        }
+        LayerConfig::Attention(a) => {
+            let concat = a.score_mode == recurve::ScoreMode::Concat;
+            each(&[("scale", a.use_scale), ("concat_score_weight", concat)], list);
+        }
+        LayerConfig::AdditiveAttention(a) => each(&[("scale", a.use_scale)], list),
+        _ => {}
+    }
+}
+
+fn keras_weights(configs: &[LayerConfig], list: Vec<Golden>) -> Weights {
     let mut weights = Weights::new();
     let mut list = list.into_iter();
     for (n, config) in configs.iter().enumerate() {
-        layer(&mut weights, &format!("layers.{n}"), config, &mut list);
+        keras_layer(&mut weights, &format!("layers.{n}"), config, &mut list);
     }
     assert!(list.next().is_none(), "Keras has more weights than the layers");
     weights

@@ -131,8 +131,53 @@ impl LayerModule for Concatenate {
     }
 }
 
+/// What counts at padding of a value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum AtPadding {
+    /// The value.
+    AsItIs,
+    /// 1; the result is 0 where all values have padding.
+    One,
+    /// The other values.
+    OtherValue,
+}
+
+/// Adds an operation on one value after the other, with masks as Keras applies them.
+fn joined(at: &Place<'_>, x: &Flow, operation: ops::Binary, padding: AtPadding, into: &mut Lowering) -> Result<String> {
+    let masked = padding != AtPadding::AsItIs;
+    let own = |flow: &Flow, into: &mut Lowering| if masked { factors(at, flow, into) } else { Ok(None) };
+    let one = |value: String, valid: Option<&String>, into: &mut Lowering| match (padding, valid) {
+        (AtPadding::One, Some(valid)) => {
+            let ones = into.constant(at.name, &[1], &[1.0]);
+            into.node(at.name, ops::Where, &[valid, &value, &ones])
+        }
+        _ => value,
+    };
+    let mut valid = own(x, into)?;
+    let mut value = one(x.value.clone(), valid.as_ref(), into);
+    for other in &x.others {
+        let next_valid = own(other, into)?;
+        let mut next = one(other.value.clone(), next_valid.as_ref(), into);
+        if padding == AtPadding::OtherValue {
+            if let Some(own) = &next_valid {
+                next = into.node(at.name, ops::Where, &[own, &next, &value]);
+            }
+            if let Some(valid) = &valid {
+                value = into.node(at.name, ops::Where, &[valid, &value, &next]);
+            }
+        }
+        valid = valid.zip(next_valid).map(|(a, b)| into.node(at.name, ops::Binary::Max, &[&a, &b]));
+        value = into.node(at.name, operation, &[&value, &next]);
+    }
+    if let (AtPadding::One, Some(valid)) = (padding, &valid) {
+        let zero = into.constant(at.name, &[1], &[0.0]);
+        value = into.node(at.name, ops::Where, &[valid, &value, &zero]);
+    }
+    Ok(value)
+}
+
 macro_rules! elementwise {
-    ($($(#[$doc:meta])* $name:ident, $op:expr, $most:expr, $after:expr, $extreme:literal;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident, $op:expr, $most:expr, $after:expr, $padding:expr;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -174,26 +219,7 @@ macro_rules! elementwise {
             }
             fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
                 let mask = common_mask(at.name, x, into);
-                let mut value = x.value.clone();
-                let mut valid = if $extreme { factors(at, x, into)? } else { None };
-                for other in &x.others {
-                    let mut next = other.value.clone();
-                    if $extreme {
-                        // At padding of one value the other one counts.
-                        let own = factors(at, other, into)?;
-                        if let Some(own) = &own {
-                            next = into.node(at.name, ops::Where, &[own, &next, &value]);
-                        }
-                        if let Some(valid) = &valid {
-                            value = into.node(at.name, ops::Where, &[valid, &value, &next]);
-                        }
-                        valid = match (valid, own) {
-                            (Some(a), Some(b)) => Some(into.node(at.name, ops::Binary::Max, &[&a, &b])),
-                            _ => None,
-                        };
-                    }
-                    value = into.node(at.name, $op, &[&value, &next]);
-                }
+                let mut value = joined(at, x, $op, $padding, into)?;
                 let after: fn(usize) -> Option<Activation> = $after;
                 if let Some(f) = after(1 + x.others.len()) {
                     value = into.node(at.name, ops::Activate(f), &[&value]);
@@ -206,17 +232,19 @@ macro_rules! elementwise {
 
 elementwise! {
     /// The sum of several values of equal shape; sizes of 1 are broadcast, as in Keras.
-    Add, ops::Binary::Add, usize::MAX, |_| None, false;
+    Add, ops::Binary::Add, usize::MAX, |_| None, AtPadding::AsItIs;
     /// The first value minus the second, of equal shape; sizes of 1 are broadcast.
-    Subtract, ops::Binary::Sub, 2, |_| None, false;
-    /// The elementwise product of several values of equal shape; sizes of 1 are broadcast.
-    Multiply, ops::Binary::Mul, usize::MAX, |_| None, false;
+    Subtract, ops::Binary::Sub, 2, |_| None, AtPadding::AsItIs;
+    /// The elementwise product of several values of equal shape; sizes of 1 are broadcast. Padding of a value counts as
+    /// 1, and where all have padding the product is 0.
+    Multiply, ops::Binary::Mul, usize::MAX, |_| None, AtPadding::One;
     /// The mean of several values of equal shape; sizes of 1 are broadcast.
-    Average, ops::Binary::Add, usize::MAX, |n| Some(Activation::Affine { alpha: 1.0 / n as f32, beta: 0.0 }), false;
+    Average, ops::Binary::Add, usize::MAX, |n| Some(Activation::Affine { alpha: 1.0 / n as f32, beta: 0.0 }),
+        AtPadding::AsItIs;
     /// The elementwise maximum of several values of equal shape; sizes of 1 are broadcast. At padding of one value the
     /// other ones count.
-    Maximum, ops::Binary::Max, usize::MAX, |_| None, true;
+    Maximum, ops::Binary::Max, usize::MAX, |_| None, AtPadding::OtherValue;
     /// The elementwise minimum of several values of equal shape; sizes of 1 are broadcast. At padding of one value the
     /// other ones count.
-    Minimum, ops::Binary::Min, usize::MAX, |_| None, true;
+    Minimum, ops::Binary::Min, usize::MAX, |_| None, AtPadding::OtherValue;
 }

@@ -188,12 +188,14 @@ impl Network {
                 let place = ValueRef { of: name.into(), call: v.call, output };
                 flows.insert(place, Flow::new(value, mask, time && like_the_first));
             }
+            let count = |(_, dims): &(String, Vec<usize>)| dims.iter().product::<usize>();
             let summary = summaries[v.index].get_or_insert_with(|| LayerSummary {
                 name: name.into(),
                 class: module.class_name(),
                 input_shape: shape.to_vec(),
                 output_shapes: v.outputs.to_vec(),
-                params: shapes.iter().map(|(_, d)| d.iter().product::<usize>()).sum(),
+                params: shapes.iter().map(count).sum(),
+                non_trainable: shapes.iter().filter(|(name, _)| name.contains(".running_")).map(count).sum(),
                 connected_to: Vec::new(),
             });
             summary.connected_to.extend_from_slice(v.inputs);

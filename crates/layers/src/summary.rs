@@ -17,6 +17,8 @@ pub struct LayerSummary {
     pub output_shapes: Vec<Vec<Option<usize>>>,
     /// Number of weight elements.
     pub params: usize,
+    /// How many of them are running statistics, which training does not change by gradients.
+    pub non_trainable: usize,
     /// Its inputs: inputs of the network and outputs of other layers.
     pub connected_to: Vec<ValueRef>,
 }
@@ -110,8 +112,9 @@ impl fmt::Display for Summary {
             writeln!(f, " {name:a$}{shape:b$}{params:c$}{from:d$}")?;
         }
         writeln!(f, "{}", line("="))?;
-        let total = thousands(self.total_params);
-        writeln!(f, "Total params: {total}\nTrainable params: {total}\nNon-trainable params: 0")?;
+        let fixed: usize = self.layers.iter().map(|l| l.non_trainable).sum();
+        let [total, trained, fixed] = [self.total_params, self.total_params - fixed, fixed].map(thousands);
+        writeln!(f, "Total params: {total}\nTrainable params: {trained}\nNon-trainable params: {fixed}")?;
         write!(f, "{}", line("_"))
     }
 }
