@@ -141,6 +141,8 @@ def ours(layer):
             kind = {"SpatialDropout1D": "spatial_dropout1d", "SpatialDropout2D": "spatial_dropout2d",
                     "GaussianDropout": "gaussian_dropout", "AlphaDropout": "alpha_dropout"}.get(name, "dropout")
             return {"type": kind, **take("rate")}
+        case "TimeDistributed":
+            return {"type": "time_distributed", "layer": ours(layer.layer)}
         case "GaussianNoise":
             return {"type": "gaussian_noise", **take("stddev")}
     raise ValueError(name)
@@ -499,6 +501,9 @@ single("cnn_bilstm", (12, 3), L.Conv1D(5, 4, padding="same", activation="relu"),
        known=False)
 single("images", (6, 8, 2), L.Conv2D(3, (3, 3), padding="same", activation="relu"), L.MaxPooling2D((2, 2)),
        L.Permute((2, 1, 3)), L.Reshape((4, 9)), L.Bidirectional(L.GRU(3)), L.Dense(2))
+
+single("time_distributed", (3, 5, 4), L.TimeDistributed(L.Conv1D(3, 2, padding="same")), L.TimeDistributed(
+    L.BatchNormalization()), L.TimeDistributed(L.MaxPooling1D(2)), L.TimeDistributed(L.Flatten()), L.LSTM(3))
 
 save_file(out, "fixtures/keras_layers.safetensors", {"cases": json.dumps(cases, separators=(",", ":"))})
 print(len(cases), "cases,", os.path.getsize("fixtures/keras_layers.safetensors"), "bytes")

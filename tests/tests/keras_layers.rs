@@ -5,9 +5,9 @@ use recurve::testing::{Tolerance, compare, cross_check, reference_outputs};
 use recurve::{
     Activation, ActivationFunction, ActivationLayer, AdditiveAttention, Attention, AveragePooling1d,
     BatchNormalization, Bidirectional, CallArgs, Conv1d, Conv2d, DataFormat, Dense, DepthwiseConv1d, Device, Dot,
-    Embedding, Functional, GlobalAveragePooling1d, Gru, HostArray, HostData, Input, LayerConfig, LayerNormalization,
-    Lstm, Masking, MaxPooling1d, Model, Network, NetworkConfig, PRelu, Padding, Permute, Relu, RepeatVector, Reshape,
-    Sequential, SimpleRnn, Softmax, Streams, Tensor, UpSampling1d, Weights, ZeroPadding1d,
+    Embedding, ExportOptions, Functional, GlobalAveragePooling1d, Gru, HostArray, HostData, Input, LayerConfig,
+    LayerNormalization, Lstm, Masking, MaxPooling1d, Model, Network, NetworkConfig, OnnxModel, PRelu, Padding, Permute,
+    Relu, RepeatVector, Reshape, Sequential, SimpleRnn, Softmax, Streams, Tensor, UpSampling1d, Weights, ZeroPadding1d,
 };
 use recurve_tests::parity::keras_layer;
 use recurve_tests::{Arrays, Golden, devices, fixtures, golden, wide};
@@ -159,6 +159,27 @@ fn files_and_summaries_know_the_layers() {
         for l in &summary.layers {
             assert!(summary.to_string().contains(l.class), "{}", case.name);
         }
+    }
+}
+
+/// Networks of these layers are written as ONNX, and read again they have the same numbers.
+/// `golden/check_keras_exports.py` runs the files by ONNX Runtime.
+#[test]
+fn they_are_written_as_onnx() {
+    let folder = std::env::var_os("RECURVE_EXPORTS").map(std::path::PathBuf::from);
+    for case in cases() {
+        let model = case.model();
+        let bytes = model.to_onnx(&ExportOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        if let Some(folder) = &folder {
+            std::fs::write(folder.join(format!("{}.onnx", case.name)), &bytes).unwrap();
+        }
+        let file = OnnxModel::from_bytes(bytes, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let inputs = case.inputs(&model);
+        let y = file.run(inputs.iter().map(|(n, a)| (&n[..], a))).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+        let (want, (_, y)) = (&case.arrays["y"], &y[0]);
+        let HostData::Float(got) = &y.data else { panic!("{}", case.name) };
+        assert_eq!(y.shape, want.shape, "{}", case.name);
+        compare(got, &wide(&want.data), TOLERANCE).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     }
 }
 

@@ -243,7 +243,7 @@ impl NetworkConfig {
         let mut known: HashMap<ValueRef, (bool, Vec<Option<usize>>)> =
             self.inputs.iter().map(|i| (ValueRef::new(i.name.as_str()), (i.ids, i.shape.clone()))).collect();
         let mut features: Vec<Option<usize>> = vec![None; self.layers.len()];
-        let mut weights: Vec<Option<Vec<(String, Vec<usize>)>>> = vec![None; self.layers.len()];
+        let mut weights = vec![None; self.layers.len()];
         for (index, call) in self.order()? {
             let NamedLayer { name, layer, calls } = &self.layers[index];
             let inputs = &calls[call][..];

@@ -1,5 +1,6 @@
 //! Writing a network as an ONNX file: each node of its graph becomes nodes of ONNX's operators.
 
+mod layers;
 mod operators;
 mod recurrent;
 mod writer;

@@ -1,5 +1,6 @@
 //! The other operators of networks.
 
+use super::layers;
 use super::recurrent::{self, turned};
 use super::unsupported;
 use super::writer::{Attr, Writer, Written, element};
@@ -58,9 +59,9 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node) -> Result<(), String> {
         let all: Vec<String> = inputs.iter().flatten().map(|v| v.name.clone()).collect();
         w.concat(&all, concat.axis as i64)
     } else if let Some(binary) = any.downcast_ref::<ops::Binary>() {
-        use ops::Binary::{Add, Div, Max, Min, Mul, Pow, Sub};
+        use ops::Binary::{Add, Div, Max, Min, Mul, PRelu, Pow, Sub};
         match binary {
-            Add | Sub | Mul | Div | Pow | Max | Min => w.op(node.operator.name(), &[x()?, second()?]),
+            Add | Sub | Mul | Div | Pow | Max | Min | PRelu => w.op(node.operator.name(), &[x()?, second()?]),
             _ => return Err(unsupported(node.operator.name())),
         }
     } else if let Some(mask) = any.downcast_ref() {
@@ -104,6 +105,9 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node) -> Result<(), String> {
     } else if let Some(arg) = any.downcast_ref::<ops::ArgMax>() {
         kind = element::INT64;
         w.node("ArgMax", &[x()?], vec![("axis", Attr::Int(arg.axis as i64))])
+    } else if let Some(written) = layers::write(w, node, &inputs)? {
+        kind = written.element;
+        written.name
     } else {
         return Err(unsupported(node.operator.name()));
     };
