@@ -1,6 +1,6 @@
 """Makes the corpora of the fuzz targets, which the tests read too: arrays by numpy, other files by hand.
 
-    python3 fuzz/make_corpus.py        # numpy 1.24 or later
+    python3 fuzz/make_corpus.py        # numpy 1.24 or later; the ONNX files also need onnx 1.15 or later
 
 Every array named after its type holds 0, 1, 2, … in row-major order (booleans: odd or not).
 """
@@ -267,7 +267,64 @@ def pytorch():
     put("pytorch", "bad_pickle.pkl", pickle.dumps({"w": [1.0, 2.0, 3.0]}, 2))
 
 
+def onnx_models():
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    weights = lambda name, *shape: numpy_helper.from_array(rng.uniform(-1, 1, shape).astype("f4"), name)
+    value = lambda name, *shape, kind=TensorProto.FLOAT: helper.make_tensor_value_info(name, kind, shape)
+    node = helper.make_node
+
+    def save(name, nodes, inputs, outputs, initializers=(), opset=17, functions=(), domains=()):
+        graph = helper.make_graph(nodes, "g", inputs, outputs, list(initializers))
+        sets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+        model = helper.make_model(graph, opset_imports=sets, ir_version=8, functions=list(functions))
+        checker.check_model(model)
+        put("onnx", name, model.SerializeToString())
+
+    for op, gates, options in [("LSTM", 4, {"clip": 0.5}), ("GRU", 3, {"linear_before_reset": 1}), ("RNN", 1, {})]:
+        names = ["x", "w", "r", "b", "lengths"]
+        save(f"{op.lower()}.onnx",
+             [node(op, names, ["y", "h"], hidden_size=2, direction="bidirectional", **options)],
+             [value("x", "time", 2, 3), value("lengths", 2, kind=TensorProto.INT32)],
+             [value("y", "time", 2, 2, 2), value("h", 2, 2, 2)],
+             [weights("w", 2, 2 * gates, 3), weights("r", 2, 2 * gates, 2), weights("b", 2, 4 * gates)], 14)
+    ints = lambda name, *v: numpy_helper.from_array(np.array(v, "i8"), name)
+    save("convolutions.onnx",
+         [node("Pad", ["x", "pads"], ["p"], mode="reflect"),
+          node("Conv", ["p", "w"], ["c"], kernel_shape=[3], strides=[2], dilations=[1]),
+          node("Relu", ["c"], ["a"]), node("MaxPool", ["a"], ["m"], kernel_shape=[2]),
+          node("Shape", ["m"], ["s"]), node("Slice", ["s", "zero", "two"], ["front"]),
+          node("Concat", ["front", "one"], ["shape"], axis=0), node("ReduceMean", ["m"], ["mean"], axes=[2]),
+          node("Reshape", ["mean", "shape"], ["y"])],
+         [value("x", 1, 2, 9)], [value("y", 1, 3, 1)],
+         [weights("w", 3, 2, 3), ints("pads", 0, 0, 1, 0, 0, 1), ints("zero", 0), ints("two", 2), ints("one", 1)])
+    body = helper.make_graph(
+        [node("Add", ["s", "v"], ["t"]), node("Identity", ["t"], ["o"])], "body",
+        [value("s", 2), value("v", 2)], [value("t", 2), value("o", 2)])
+    save("scan.onnx", [node("Scan", ["zero", "x"], ["last", "y"], body=body, num_scan_inputs=1)],
+         [value("zero", 2), value("x", "time", 2)], [value("last", 2), value("y", "time", 2)])
+    loop = helper.make_graph(
+        [node("Mul", ["a", "half"], ["b"]), node("Identity", ["c"], ["d"])], "loop",
+        [value("i", kind=TensorProto.INT64), value("c", kind=TensorProto.BOOL), value("a", 2)],
+        [value("d", kind=TensorProto.BOOL), value("b", 2)])
+    then = helper.make_graph([node("Neg", ["l"], ["n"])], "then", [], [value("n", 2)])
+    other = helper.make_graph([node("Softmax", ["l"], ["m"], axis=0)], "other", [], [value("m", 2)])
+    save("control.onnx",
+         [node("Loop", ["times", "", "x"], ["l"], body=loop),
+          node("If", ["flag"], ["y"], then_branch=then, else_branch=other)],
+         [value("x", 2), value("flag", kind=TensorProto.BOOL)], [value("y", 2)],
+         [numpy_helper.from_array(np.array(3, "i8"), "times"), weights("half", 1)])
+    function = helper.make_function(
+        "own", "Twice", ["a"], ["b"], [node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 17)])
+    save("function.onnx", [node("Twice", ["x"], ["y"], domain="own")], [value("x", 2)], [value("y", 2)],
+         functions=[function], domains=["own"])
+    save("bad_operator.onnx", [node("NonMaxSuppression", ["x", "s"], ["y"])],
+         [value("x", 1, 2, 4), value("s", 1, 1, 2)], [value("y", 1, 3, kind=TensorProto.INT64)])
+
+
 arrays()
 models()
 pytorch()
+onnx_models()
 texts()

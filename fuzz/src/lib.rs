@@ -2,7 +2,7 @@
 //! and run it on the corpora and on changed files (`tests/tests/readers.rs`).
 
 use recurve_formats::{
-    Error, HostArray, HostData, Input, Model, TextSpec, WeightSummary, npy_from_bytes, npz_from_bytes,
+    Error, HostArray, HostData, Input, Model, OnnxModel, TextSpec, WeightSummary, npy_from_bytes, npz_from_bytes,
 };
 use recurve_tensor::{DType, Device};
 use recurve_weights::WeightFile;
@@ -80,6 +80,42 @@ pub fn pytorch(data: &[u8]) {
             assert!(weight.bytes().len() <= 2 * data.len() + (16 << 20));
         }
     }
+}
+
+/// Reads an ONNX file. A model that can be opened and is small must run or return an error.
+pub fn onnx(data: &[u8]) {
+    let model = match OnnxModel::from_bytes(data.to_vec(), &Device::Cpu) {
+        // All problems of a file together may be long.
+        Err(Error::Onnx { problems, .. }) => {
+            assert!(!problems.is_empty());
+            return;
+        }
+        other => match check(other) {
+            Some(model) => model,
+            None => return,
+        },
+    };
+    let graph = model.graph();
+    let mut elements = 0usize;
+    for (_, value) in graph.values() {
+        let sizes = value.kind.dims.iter().map(|d| d.size().unwrap_or(2));
+        elements = elements.saturating_add(sizes.fold(1, usize::saturating_mul));
+    }
+    let open = graph.values().any(|(_, v)| v.kind.unranked);
+    if open || elements > 1 << 14 || graph.nodes().iter().any(|n| !n.operator.subgraphs().is_empty()) {
+        return;
+    }
+    let zeros = |kind: &recurve_graph::ValueType| {
+        let shape: Vec<usize> = kind.dims.iter().map(|d| d.size().unwrap_or(2)).collect();
+        let count = shape.iter().product();
+        let data = match kind.dtype.is_float() {
+            true => HostData::Float(vec![0.5; count]),
+            false => HostData::Int(vec![1; count]),
+        };
+        HostArray { shape, data }
+    };
+    let inputs: Vec<_> = model.inputs().iter().map(|i| (i.name.clone(), zeros(&i.kind))).collect();
+    check(model.run(inputs.iter().map(|(name, a)| (name.as_str(), a))));
 }
 
 /// Reads a description of text handling as JSON, followed by a zero byte and a text.

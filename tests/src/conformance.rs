@@ -132,7 +132,9 @@ pub fn document(runs: &[Run]) -> String {
          - `clip` does not clamp the input of an LSTM's output activation h. `clip_output` (`Cell`, `Lstm`, model \
          files) clamps it too.\n\
          - ThresholdedRelu is 0 where x equals alpha. `Activation::thresholded_relu_from(alpha)` is alpha there.\n\n\
-         `RECURVE_ONNX_CASES=DIR cargo xtask conformance` runs further ONNX cases.\n\n",
+         `RECURVE_ONNX_CASES=DIR cargo xtask conformance` runs further ONNX cases. \
+         [`onnx-operators.md`](onnx-operators.md) lists ONNX's node tests by operator, and \
+         [`onnx-engines.md`](onnx-engines.md) what other engines make of ONNX's recurrent operators.\n\n",
     );
     let header = |text: &mut String, title: &str| {
         writeln!(text, "| {title} | framework | {} |\n|---|---{}|", PATHS.join(" | "), "|---".repeat(PATHS.len()))

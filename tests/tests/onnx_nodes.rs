@@ -1,36 +1,30 @@
 //! The node tests of the `onnx` package, on every device and by the operators' truth in f64.
 
-use recurve_tests::devices;
-use recurve_tests::node_tests::NodeTest;
+use recurve_tests::node_tests::{APART, NodeTest, PATHS, document, is_apart, run_all};
 use recurve_tests::onnx::CaseError;
 use std::collections::BTreeSet;
 
-/// Cases that do not agree, and why that is right.
-const APART: [(&str, &str, &str); 2] = [
-    ("test_averagepool_2d_ceil_last_window_starts_on_pad", "", "four digits of each output are given"),
-    ("test_dynamicquantizelinear_expanded", "f64", "a number half-way between two, which f64 is just below"),
-];
-
-/// Every case passes but those that are listed as refused, and a refusal is the same everywhere.
+/// Every case passes but those that are listed as refused, and a refusal is the same everywhere. The page of operators
+/// shows just that.
 #[test]
 fn node_tests_pass_or_are_refused_as_listed() {
     let listed: BTreeSet<&str> = include_str!("../fixtures/onnx_nodes_refused.txt").lines().collect();
-    let cases = NodeTest::fixtures();
-    assert!(cases.len() > 800, "{} cases", cases.len());
+    let all = run_all();
+    assert!(all.len() > 800, "{} cases", all.len());
     let (mut refused, mut wrong) = (BTreeSet::new(), Vec::new());
     let (mut passed, mut apart) = (0, 0);
-    for (name, case) in &cases {
-        let on_devices = devices().into_iter().map(|d| (d.to_string(), case.run(&d)));
-        for (path, outcome) in on_devices.chain([("f64".into(), case.reference())]) {
+    for ran in &all {
+        let name = &ran.name[..];
+        for (path, outcome) in PATHS.iter().zip(&ran.outcomes) {
             match outcome {
                 Ok(_) => passed += 1,
                 Err(CaseError::Refused(why)) => {
-                    if !listed.contains(&name[..]) {
+                    if !listed.contains(name) {
                         println!("refused {name} on {path}: {why}");
                     }
-                    refused.insert(&name[..]);
+                    refused.insert(name);
                 }
-                Err(CaseError::Failed(_)) if APART.iter().any(|(n, p, _)| n == name && path.contains(p)) => apart += 1,
+                Err(CaseError::Failed(_)) if is_apart(name, path) => apart += 1,
                 Err(CaseError::Failed(why)) => wrong.push(format!("{name} on {path}: {why}")),
             }
         }
@@ -38,7 +32,10 @@ fn node_tests_pass_or_are_refused_as_listed() {
     println!("{passed} passed, {} cases refused, {} failed", refused.len(), wrong.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(refused, listed);
-    assert_eq!(apart, devices().len() + 2, "cases that do not agree");
+    assert_eq!(apart, APART.iter().map(|(_, paths, _)| paths.len()).sum::<usize>(), "cases that do not agree");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/onnx-operators.md");
+    let page = std::fs::read_to_string(page).unwrap_or_default();
+    assert!(page == document(&all), "docs/onnx-operators.md is not up to date: run `cargo xtask docs`");
 }
 
 /// A case whose output is another one fails.

@@ -6,8 +6,8 @@
 mod readers;
 
 use recurve::{
-    Device, Error, HostArray, HostData, Model, WeightError, Weights, npy_from_bytes, npz_from_bytes, read_array,
-    write_array,
+    Device, Error, HostArray, HostData, Model, OnnxModel, WeightError, Weights, npy_from_bytes, npz_from_bytes,
+    read_array, write_array,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -85,6 +85,10 @@ fn what_is_bad_is_refused_and_the_rest_is_not() {
     }
     for (name, bytes) in corpus("pytorch") {
         let opened = Weights::from_bytes(bytes);
+        assert_eq!(opened.is_err(), bad(&name), "{name}: {:?}", opened.map(|_| ()));
+    }
+    for (name, bytes) in corpus("onnx") {
+        let opened = OnnxModel::from_bytes(bytes, &Device::Cpu);
         assert_eq!(opened.is_err(), bad(&name), "{name}: {:?}", opened.map(|_| ()));
     }
     for (name, bytes) in corpus("model") {
@@ -214,6 +218,11 @@ fn changed_npz() {
 #[test]
 fn changed_model() {
     changed("model", readers::model);
+}
+
+#[test]
+fn changed_onnx() {
+    changed("onnx", readers::onnx);
 }
 
 #[test]

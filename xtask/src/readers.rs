@@ -5,11 +5,12 @@ use std::env;
 use std::process::{Command, ExitCode};
 
 /// The targets of `fuzz/`.
-pub(crate) const READERS: [&str; 5] = ["npy", "npz", "model", "pytorch", "text"];
+pub(crate) const READERS: [&str; 6] = ["npy", "npz", "model", "onnx", "pytorch", "text"];
 
 /// The packages that are instrumented, so that libFuzzer sees which branches a run took: those that parse files.
-const INSTRUMENTED: [&str; 13] = [
+const INSTRUMENTED: [&str; 16] = [
     "recurve_formats",
+    "recurve_graph",
     "recurve_layers",
     "recurve_weights",
     "recurve_fuzz_readers",
@@ -19,8 +20,10 @@ const INSTRUMENTED: [&str; 13] = [
     "safetensors",
     "npy",
     "npz",
+    "prost",
     "model",
     "pytorch",
+    "onnx",
     "text",
 ];
 

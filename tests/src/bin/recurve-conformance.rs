@@ -6,7 +6,7 @@
 
 use recurve::Device;
 use recurve_tests::onnx::{CaseError, OnnxCase, Reading, TOLERANCE, cases, caught};
-use recurve_tests::{conformance, fixtures, gpu, numerics, paths};
+use recurve_tests::{conformance, fixtures, gpu, node_tests, numerics, paths};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -80,6 +80,7 @@ fn write(folder: &Path, name: &str, text: String) -> Result<(), String> {
 }
 
 fn docs(folder: &Path) -> Result<(), String> {
+    write(folder, "onnx-operators.md", node_tests::document(&node_tests::run_all()))?;
     write(folder, "numerics.md", numerics::document(numerics::Row::worst_seen))
 }
 
