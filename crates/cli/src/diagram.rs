@@ -74,7 +74,16 @@ fn class_of(layer: &LayerConfig) -> (Kind, String, String) {
         }
         LayerConfig::Embedding(e) => (Kind::Embedding, "Embedding".into(), format!("{} ids", thousands(e.input_dim))),
         LayerConfig::Dense(_) => (Kind::Product, "Dense".into(), String::new()),
-        other => (Kind::Small, other.class_name().into(), String::new()),
+        other => {
+            let class = other.class_name();
+            let is = |parts: &[&str]| parts.iter().any(|p| class.contains(p));
+            let kind = match () {
+                () if is(&["Conv", "Attention", "Dot"]) => Kind::Product,
+                () if is(&["Pooling", "Normalization"]) => Kind::Other,
+                () => Kind::Small,
+            };
+            (kind, class.into(), String::new())
+        }
     }
 }
 
