@@ -163,7 +163,7 @@ fn what_was_left_out_is_said() {
     assert!(moments.names().any(|n| n == "0.exp_avg"), "{:?}", moments.names().collect::<Vec<_>>());
     assert_eq!(part("model_state_dict.rnn").unwrap_err().to_string().split(": ").nth(1).unwrap(), {
         "has no part `rnn`; there is embedding.weight, rnn.weight_ih_l0, rnn.weight_hh_l0, rnn.bias_ih_l0, \
-         rnn.bias_hh_l0, rnn.weight_ih_l0_reverse, rnn.weight_hh_l0_reverse, rnn.bias_ih_l0_reverse and 11 more"
+         rnn.bias_hh_l0, rnn.weight_ih_l0_reverse, rnn.weight_hh_l0_reverse, rnn.bias_ih_l0_reverse and 13 more"
     });
     let e = WeightFile::open_part(folder().join("expected.safetensors"), Some("a")).unwrap_err();
     assert!(matches!(e, WeightError::PyTorch { .. }), "{e}");
@@ -224,8 +224,8 @@ fn modules_are_listed() {
             "attention.out_proj | Linear | 4 → 4, bias | 20",
             "bn | BatchNorm | 3 features, running statistics, scale and offset | 6",
             "cell | GRUCell | 3 → 2, biases | 42",
-            "conv | Conv1d | 2 a group → 3, kernel 5, bias | 33",
-            "conv2 | Conv2d or ConvTranspose2d | 2 a group → 3, or transposed, kernel 1×3, no bias | 18",
+            "conv | Conv1d | 2 inputs a group → 3, kernel 5, bias | 33",
+            "conv2 | Conv2d or ConvTranspose2d | 2 inputs a group → 3, or transposed, kernel 1×3, no bias | 18",
             "first | Linear | 2 → 3, bias | 9",
             "gru | GRU | 3 → 2, 1 layer, no biases | 30",
             "plain | RNN | 3 → 2, 1 layer, biases | 14",
@@ -453,6 +453,38 @@ fn descriptions_that_do_not_fit_are_refused_with_their_place() {
     }
 }
 
+/// Descriptions with pieces moved and changed are a model or an error, and never more.
+#[test]
+fn changed_descriptions_are_models_or_errors() {
+    let (_dir, path) = described("zip.pt", TAGGER);
+    let good = std::fs::read_to_string(&path).unwrap();
+    let pieces = ["\"\"", "0", "-1", "1e40", "[]", "{}", "true", "\"a\"", "[[layers]]\n", "\n", "18446744073709551615"];
+    let words: Vec<&str> = good.split_inclusive([' ', '\n']).collect();
+    let (mut models, mut state) = (0, 1u64);
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % n
+    };
+    for _ in 0..1500 {
+        let mut own = words.clone();
+        for _ in 0..1 + below(3) {
+            let at = below(own.len());
+            match below(4) {
+                0 => drop(own.remove(at)),
+                1 => own.insert(at, pieces[below(pieces.len())]),
+                2 => own[at] = pieces[below(pieces.len())],
+                _ => own.insert(at, words[below(words.len())]),
+            }
+        }
+        std::fs::write(&path, own.concat()).unwrap();
+        match Model::open(&path, &Device::Cpu) {
+            Ok(_) => models += 1,
+            Err(e) => assert!((10..4000).contains(&e.to_string().len()), "{e}"),
+        }
+    }
+    assert!(models > 0, "none was still good");
+}
+
 /// A pickle, instruction by instruction.
 struct Pickle(Vec<u8>);
 
@@ -617,7 +649,8 @@ fn hostile_files_take_little_memory() {
     let with_storage = |pickle: Vec<u8>| saved(pickle, [vec![1.0]].iter());
     let many = |op: &[u8], count: usize| Pickle::new().op(&op.repeat(count)).op(b".").0;
     let doubled = (0..60).fold(Pickle::new().op(b"]q\x00"), |p, _| p.op(b"(h\x00h\x00lq\x00")).op(b".").0;
-    let cycle = Pickle::new().op(b"}q\x00").text("a").op(b"h\x00s.").0;
+    let cycle = |more: &[u8]| Pickle::new().op(b"}q\x00").text("a").op(b"h\x00s").op(more).op(b".").0;
+    let with_tensor = Pickle(Vec::new()).text("w").op(b"ctorch._utils\n_rebuild_tensor_v2\n)Rs").0;
     let tensor = "ctorch._utils\n_rebuild_tensor_v2\n((";
     let huge = Pickle::new().op(b"}").text("w").op(tensor.as_bytes()).text("storage").op(b"ctorch\nFloatStorage\n");
     let huge = huge.text("0").text("cpu").int(1).op(b"NtQ").int(0);
@@ -635,14 +668,15 @@ fn hostile_files_take_little_memory() {
         }
         zeros.finish().unwrap();
     }
-    let cases: [(&str, Vec<u8>, &str); 15] = [
+    let cases: [(&str, Vec<u8>, &str); 16] = [
         ("many lists", alone(many(b"]", 8 << 20)), "values"),
         ("many Nones", alone(many(b"N", 8 << 20)), "on its stack"),
         ("many marks", alone(many(b"(", 8 << 20)), "marks"),
         ("many dictionaries kept", alone(many(b"}0", 4 << 20)), "values"),
         ("many remembered", alone(many(b"Nr\x00\x00\x00\x00", 1 << 20)), "on its stack"),
         ("a list that doubles", alone(doubled), "no tensors"),
-        ("a dictionary in itself", alone(cycle), "contains itself"),
+        ("a dictionary in itself", alone(cycle(b"")), "no tensors"),
+        ("a dictionary in itself, with a tensor", alone(cycle(&with_tensor)), "contains itself"),
         ("a huge shape", with_storage(huge), "overflows"),
         ("a negative size", with_storage(negative), "not understood"),
         ("a long text", alone(Pickle::new().op(b"X\xff\xff\xff\xff").0), "too early"),

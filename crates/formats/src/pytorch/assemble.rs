@@ -75,13 +75,17 @@ pub(crate) fn is_description(path: &Path) -> bool {
 pub(crate) fn open(path: &Path, device: &Device) -> Result<(ModelInfo, Network)> {
     let bad = |message: String| Error::Description { path: path.into(), message };
     let text = read(path)?;
-    let d: Description = toml::from_str(&text).map_err(|e| bad(short_message(e.to_string().trim_end())))?;
+    let line = |at: usize| 1 + text.bytes().take(at).filter(|b| *b == b'\n').count();
+    let d: Description = toml::from_str(&text).map_err(|e| {
+        let place = e.span().map(|s| format!("line {}: ", line(s.start))).unwrap_or_default();
+        bad(format!("{place}{}", short_message(e.message())))
+    })?;
     let file = WeightFile::open_part(below(path, &d.weights)?, d.part.as_deref())?;
     let names = Names::of(&file);
     let inputs = d.inputs.iter().map(Input::config).collect::<Result<_, _>>().map_err(bad)?;
     let mut made = Assembled { file: &file, names: &names, inputs, layers: Vec::new() };
     for table in d.layers {
-        let line = 1 + text[..table.span().start].matches('\n').count();
+        let line = line(table.span().start);
         made.add(table.into_inner()).map_err(|(name, message)| {
             let name = name.map(|n| format!(", layer `{}`", short(&n))).unwrap_or_default();
             bad(format!("line {line}{name}: {message}"))
@@ -190,9 +194,11 @@ impl Assembled<'_> {
             Some(_) => Err((None, format!("`{key}` must be a text"))),
         };
         let name = text(&mut options, "name")?;
-        let Some(kind) = text(&mut options, "kind")? else { return Err((name, "`kind` is missing".into())) };
         let from = prefixes(options.remove("from")).map_err(|m| (name.clone(), m))?;
-        let name = name.or_else(|| from.first().cloned()).unwrap_or_else(|| {
+        let name = name.or_else(|| from.first().cloned());
+        let kind = text(&mut options, "kind").and_then(|k| k.ok_or((None, "`kind` is missing".into())));
+        let kind = kind.map_err(|(_, m)| (name.clone(), m))?;
+        let name = name.unwrap_or_else(|| {
             let same = self.layers.iter().filter(|(l, _)| l.layer.class_name().eq_ignore_ascii_case(&kind)).count();
             if same == 0 { kind.to_lowercase() } else { format!("{}_{same}", kind.to_lowercase()) }
         });

@@ -237,7 +237,7 @@ fn weighted(parts: &Parts<'_>) -> Option<(String, String)> {
             match bias {
                 Some(bias) if bias == *a => {
                     let also = if a == b { format!(" or ConvTranspose{n}d") } else { String::new() };
-                    (format!("Conv{n}d{also}"), format!("{b} a group → {a}, kernel {size}, {has}"))
+                    (format!("Conv{n}d{also}"), format!("{b} inputs a group → {a}, kernel {size}, {has}"))
                 }
                 // The second axis of a transposed convolution is its outputs in a group.
                 Some(bias) if bias % (*b).max(1) == 0 => {
@@ -246,7 +246,7 @@ fn weighted(parts: &Parts<'_>) -> Option<(String, String)> {
                 Some(_) => return None,
                 None => (
                     format!("Conv{n}d or ConvTranspose{n}d"),
-                    format!("{b} a group → {a}, or transposed, kernel {size}, {has}"),
+                    format!("{b} inputs a group → {a}, or transposed, kernel {size}, {has}"),
                 ),
             }
         }
