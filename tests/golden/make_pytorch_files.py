@@ -81,6 +81,10 @@ state = copy.deepcopy(tagger.state_dict())
 ids = torch.tensor([[0, 3, 1, 4, 2], [2, 2, 0, 1, 3]])
 expected["net:ids"] = ids.to(torch.float32)
 expected["net:y"] = tagger(ids).detach()
+with torch.no_grad():
+    tagger.norm.weight.copy_(torch.randn(4))
+    tagger.norm.bias.copy_(torch.randn(4))
+expected["net:norm_y"] = tagger.head(tagger.norm(tagger.rnn(tagger.embedding(ids))[0])).detach()
 
 # Forms of the same state dict.
 torch.save(state, path("zip.pt"))
@@ -212,6 +216,11 @@ others = {
 torch.save(others, path("other_types.pt"))
 
 mixed = Mixed().eval()
+with torch.no_grad():
+    for t in [mixed.bn.weight, mixed.bn.bias, mixed.bn.running_mean]:
+        t.copy_(torch.randn(3))
+    mixed.bn.running_var.copy_(torch.rand(3) + 0.5)
+    mixed.bn.num_batches_tracked += 7
 torch.save(mixed.state_dict(), path("mixed.pt"))
 expect("mixed.pt", mixed.state_dict())
 expected["net:cell_x"] = torch.randn(2, 3)
@@ -222,6 +231,14 @@ expected["net:projected_x"] = x
 expected["net:projected_y"] = mixed.projected(x.transpose(0, 1))[0].transpose(0, 1).detach()
 expected["net:plain_y"] = mixed.plain(x.transpose(0, 1))[0].transpose(0, 1).detach()
 expected["net:gru_y"] = mixed.gru(x.transpose(0, 1))[0].transpose(0, 1).detach()
+
+# Convolutions and normalizations, channels last.
+x = torch.randn(2, 9, 2)
+expected["net:conv_x"] = x
+expected["net:conv_y"] = mixed.up(mixed.bn(mixed.conv(x.transpose(1, 2)))).transpose(1, 2).detach()
+x = torch.randn(1, 2, 5, 4)
+expected["net:conv2_x"] = x
+expected["net:conv2_y"] = mixed.conv2(x).detach()
 
 # Whole modules: their parameters and buffers are read, their classes never made.
 whole = nn.Sequential(collections.OrderedDict(tagger=tagger, bn=nn.BatchNorm1d(2)))

@@ -352,6 +352,35 @@ fn other_cells_and_forms_of_networks() {
     agrees(&Model::open(&path, &Device::Cpu).unwrap(), ("x", x), "cell_y", "cell");
 }
 
+/// Convolutions and normalizations; their sizes are those of the weights too.
+#[test]
+fn convolutions_and_normalizations() {
+    let rest = r#"["attention*", "scale", "first.*", "tied.*", "gru.*", "plain.*", "projected.*", "cell.*", "#;
+    let one = format!(
+        "ignore = {rest}\"conv2.*\"]\n[[inputs]]\nname = \"x\"\nshape = [\"batch\", \"time\", 2]\n\
+         [[layers]]\nkind = \"Conv1d\"\nfrom = \"conv\"\n[[layers]]\nkind = \"BatchNorm1d\"\nfrom = \"bn\"\n\
+         [[layers]]\nkind = \"ConvTranspose1d\"\nfrom = \"up\"\n"
+    );
+    let two = format!(
+        "ignore = {rest}\"conv.*\", \"bn.*\", \"up.*\"]\n[[inputs]]\nname = \"x\"\nshape = [\"batch\", 2, 5, 4]\n\
+         [[layers]]\nkind = \"Conv2d\"\nfrom = \"conv2\"\ndata_format = \"channels_first\"\n"
+    );
+    for device in devices() {
+        for (text, input, want) in [(&one, "conv_x", "conv_y"), (&two, "conv2_x", "conv2_y")] {
+            let (_dir, path) = described("mixed.pt", text);
+            let model = Model::open(&path, &device).unwrap_or_else(|e| panic!("{want}: {e}"));
+            agrees(&model, ("x", given(input)), want, want);
+        }
+        let text = TAGGER.replace("ignore = [\"norm.*\"]", "").replace("activation = \"sigmoid\"", "");
+        let head = "[[layers]]\nkind = \"Dense\"";
+        let (_dir, path) = described(
+            "zip.pt",
+            &text.replace(head, &format!("[[layers]]\nkind = \"LayerNorm\"\nfrom = \"norm\"\n\n{head}")),
+        );
+        agrees(&Model::open(&path, &device).unwrap(), ("input", ids()), "norm_y", "LayerNorm");
+    }
+}
+
 /// Layers with several inputs and outputs, all kinds that have no weights, nested layers.
 #[test]
 fn functional_descriptions() {

@@ -318,6 +318,23 @@ impl Assembled<'_> {
                 made(overlaid(json!({ "type": "embedding", "input_dim": ids, "output_dim": size }), options))
             }
             "stackedrnncells" => self.stacked(options, from),
+            "conv1d" | "conv2d" | "conv1dtranspose" | "convtranspose1d" | "conv2dtranspose" | "convtranspose2d"
+            | "depthwiseconv1d" | "depthwiseconv2d" => made(overlaid(self.convolution(&plain, one()?)?, options)),
+            "batchnormalization" | "batchnorm" | "batchnorm1d" | "batchnorm2d" => {
+                let [_] = self.need(one()?, "running_mean")?;
+                let (scale, center) = (self.shape(one()?, "weight").is_some(), self.shape(one()?, "bias").is_some());
+                let base = json!({ "type": "batch_normalization", "epsilon": 1e-5, "scale": scale, "center": center });
+                made(overlaid(base, options))
+            }
+            "layernormalization" | "layernorm" => {
+                let Some(shape) = self.shape(one()?, "weight") else {
+                    return Err(format!("needs a weight `weight` under `{}`", short(one()?)));
+                };
+                let axes: Vec<isize> = (1..=shape.len() as isize).rev().map(|n| -n).collect();
+                let center = self.shape(one()?, "bias").is_some();
+                let base = json!({ "type": "layer_normalization", "epsilon": 1e-5, "axis": axes, "center": center });
+                made(overlaid(base, options))
+            }
             "timedistributed" => {
                 let mut options = options;
                 let Some(Value::Object(mut inner)) = options.remove("layer") else {
@@ -331,7 +348,8 @@ impl Assembled<'_> {
             }
             _ if !from.is_empty() => Err(format!(
                 "kind `{}` is not known to have weights: kinds with `from` are LSTM, GRU, RNN, IndRNN, minGRU, minLSTM, \
-                 sLSTM, StackedRNNCells, Dense (Linear), Embedding, TimeDistributed",
+                 sLSTM, StackedRNNCells, Dense (Linear), Embedding, TimeDistributed, Conv1d, Conv2d, Conv1dTranspose, \
+                 Conv2dTranspose, DepthwiseConv1d, DepthwiseConv2d, BatchNorm, LayerNorm",
                 short(kind)
             )),
             _ => made(overlaid(json!({ "type": snake(kind) }), options)),
@@ -378,6 +396,33 @@ impl Assembled<'_> {
         }
         base["cell"] = overlaid(base["cell"].take(), own);
         serde_json::from_value(overlaid(base, layer)).map_err(|e| short_message(&e.to_string()))
+    }
+
+    /// What the weights of a convolution say.
+    fn convolution(&self, plain: &str, from: &str) -> Result<Value, String> {
+        let two = plain.contains("2d");
+        let (rows, columns, kernel) = if two {
+            let [a, b, h, w] = self.need(from, "weight")?;
+            (a, b, json!([h, w]))
+        } else {
+            let [a, b, n] = self.need(from, "weight")?;
+            (a, b, json!(n))
+        };
+        let dimensions = if two { "2d" } else { "1d" };
+        let mut base = json!({ "kernel_size": kernel, "use_bias": self.shape(from, "bias").is_some() });
+        let kind = match (plain.contains("transpose"), plain.starts_with("depthwise")) {
+            (true, _) => {
+                base["filters"] = json!(columns);
+                format!("conv{dimensions}_transpose")
+            }
+            (_, true) => format!("depthwise_conv{dimensions}"),
+            _ => {
+                base["filters"] = json!(rows);
+                format!("conv{dimensions}")
+            }
+        };
+        base["type"] = json!(kind);
+        Ok(base)
     }
 
     fn stacked(&self, mut options: Map<String, Value>, from: &[String]) -> Result<LayerConfig, String> {
@@ -443,7 +488,12 @@ impl Assembled<'_> {
             Ok(())
         });
         visited.map_err(fits)?;
-        let used: BTreeSet<&str> = wanted.iter().map(|(_, found)| *found).collect();
+        let mut used: BTreeSet<&str> = wanted.iter().map(|(_, found)| *found).collect();
+        // The number of batches that training has seen changes nothing.
+        let norms: Vec<&str> = used.iter().filter_map(|n| n.strip_suffix("running_mean")).collect();
+        let counts = norms.iter().map(|norm| format!("{norm}num_batches_tracked"));
+        let counts: Vec<&str> = counts.filter_map(|n| self.file.names().find(|own| **own == n)).collect();
+        used.extend(counts);
         let left: Vec<&str> = self
             .names
             .own
