@@ -54,15 +54,20 @@ fn recurrent(layer: &Value) -> LayerConfig {
 }
 
 impl Case {
-    /// The network, or why a description is refused.
-    fn build(&self, network: &Value, change: impl FnOnce(&mut Weights)) -> Result<Network, String> {
+    /// The description in Recurve's form.
+    fn config(&self, network: &Value) -> Result<NetworkConfig, String> {
         let mut network = network.clone();
         for l in network["layers"].as_array_mut().unwrap() {
             if l["layer"].get("keras").is_some() {
                 l["layer"] = serde_json::to_value(recurrent(&l["layer"])).unwrap();
             }
         }
-        let config: NetworkConfig = serde_json::from_value(network).map_err(|e| e.to_string())?;
+        serde_json::from_value(network).map_err(|e| e.to_string())
+    }
+
+    /// The network, or why a description is refused.
+    fn build(&self, network: &Value, change: impl FnOnce(&mut Weights)) -> Result<Network, String> {
+        let config = self.config(network)?;
         let mut weights = Weights::new();
         for (n, layer) in config.layers.iter().enumerate() {
             let list = (0..).map_while(|k| self.arrays.get(&format!("{n}.{k}")).cloned());
@@ -260,6 +265,45 @@ fn a_wrong_reading_of_an_option_is_noticed() {
         let noticed = case.build(&network, |_| {}).and_then(run).is_err();
         assert!(noticed, "{name}: {option} = {value}");
     }
+}
+
+/// Whatever number an option has, a description is accepted or refused, without a panic.
+#[test]
+fn changed_numbers_in_descriptions() {
+    /// The paths of all numbers of a value.
+    fn numbers(v: &Value, path: &str, into: &mut Vec<String>) {
+        match v {
+            Value::Number(_) => into.push(path.to_owned()),
+            Value::Array(all) => all.iter().enumerate().for_each(|(n, v)| numbers(v, &format!("{path}/{n}"), into)),
+            Value::Object(all) => all.iter().for_each(|(k, v)| numbers(v, &format!("{path}/{k}"), into)),
+            _ => {}
+        }
+    }
+    let (mut accepted, mut refused) = (0, 0);
+    for case in cases() {
+        let mut paths = Vec::new();
+        let weights = case.model().network().weights().clone();
+        for (n, l) in case.network["layers"].as_array().unwrap().iter().enumerate() {
+            if l["layer"].get("keras").is_none() {
+                numbers(&l["layer"], &format!("/layers/{n}/layer"), &mut paths);
+            }
+        }
+        for path in paths {
+            for value in ["0", "1", "-1", "7", "-9223372036854775808", "4294967296", "18446744073709551615", "1e30"] {
+                let mut network = case.network.clone();
+                *network.pointer_mut(&path).unwrap() = serde_json::from_str(value).unwrap();
+                let Ok(config) = case.config(&network) else {
+                    refused += 1;
+                    continue;
+                };
+                // The weights of the case may not fit; shapes are found before that.
+                let walked = config.visit_weights(|_, _| Ok(()));
+                let built = walked.and_then(|()| Network::new(&config, weights.clone(), &Device::Cpu));
+                *if built.is_ok() { &mut accepted } else { &mut refused } += 1;
+            }
+        }
+    }
+    assert!(accepted > 500 && refused > 3000, "{accepted} accepted, {refused} refused");
 }
 
 /// Without the mask, exactly those models give other numbers whose layer passes a mask on.

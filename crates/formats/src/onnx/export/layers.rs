@@ -1,7 +1,7 @@
 //! The operators of layers around recurrent ones: convolutions, pooling, normalizations, moves of elements.
 
 use super::writer::{Attr, Writer, Written, element};
-use recurve_graph::{Node, ops};
+use recurve_graph::{Dim, Node, ops};
 use recurve_tensor::{Function, Pooling, Reduction};
 use std::any::Any;
 
@@ -14,24 +14,35 @@ struct Windows {
 }
 
 impl Windows {
-    /// Those of an operator; `sizes` are those of the weight if the operator has none.
-    fn new(w: &ops::Windows, sizes: &[usize]) -> Result<Self, String> {
-        let whole = |n: &[usize]| n.iter().map(|&n| n as i64).collect::<Vec<_>>();
-        let sizes = if w.sizes.is_empty() { whole(sizes) } else { whole(&w.sizes) };
+    /// Those of an operator over the last axes of x; `sizes` are those of the weight if the operator has none.
+    fn new(w: &ops::Windows, sizes: &[usize], x: &[Dim]) -> Result<Self, String> {
+        let sizes = if w.sizes.is_empty() { sizes } else { &w.sizes };
         let axes = sizes.len();
-        let all = |n: &[usize]| if n.is_empty() { vec![1; axes] } else { whole(n) };
+        let all = |n: &[usize]| if n.is_empty() { vec![1; axes] } else { n.to_vec() };
+        let (strides, dilations) = (all(&w.strides), all(&w.dilations));
         let pads = match &w.padding {
-            ops::Padding::Explicit(pads) if pads.is_empty() => Some(vec![0; 2 * axes]),
-            ops::Padding::Explicit(pads) => {
-                Some([0, 1].iter().flat_map(|&n| pads.iter().map(move |p| p[n] as i64)).collect())
-            }
-            ops::Padding::SameUpper => None,
+            ops::Padding::Explicit(pads) if pads.is_empty() => Some(vec![[0; 2]; axes]),
+            ops::Padding::Explicit(pads) => Some(pads.clone()),
+            // ONNX Runtime has no dilation with padding that it finds itself.
+            ops::Padding::SameUpper => (0..axes)
+                .map(|n| {
+                    let extent = (sizes[n] - 1) * dilations[n] + 1;
+                    let total = match (strides[n], x.get(n + 2).and_then(Dim::size)) {
+                        (1, _) => extent - 1,
+                        (stride, Some(len)) => ((len.div_ceil(stride) - 1) * stride + extent).saturating_sub(len),
+                        _ => return None,
+                    };
+                    Some([total / 2, total - total / 2])
+                })
+                .collect(),
             other => return Err(format!("padding {other:?} cannot be written as ONNX")),
         };
         if w.ceil {
             return Err("windows beyond the padding cannot be written as ONNX".into());
         }
-        Ok(Self { sizes, strides: all(&w.strides), dilations: all(&w.dilations), pads })
+        let whole = |n: &[usize]| n.iter().map(|&n| n as i64).collect::<Vec<_>>();
+        let pads = pads.map(|p| [0, 1].iter().flat_map(|&end| p.iter().map(move |p| p[end] as i64)).collect());
+        Ok(Self { sizes: whole(sizes), strides: whole(&strides), dilations: whole(&dilations), pads })
     }
 
     fn attributes(&self) -> Vec<(&'static str, Attr<'_>)> {
@@ -55,14 +66,15 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, inputs: &[Option<Written>])
     let weight = |w: &Writer<'_>| -> Vec<usize> {
         node.inputs.get(1).copied().flatten().map_or(Vec::new(), |id| w.kind(id).sizes().skip(2).collect())
     };
+    let dims: Vec<Dim> = node.inputs.first().copied().flatten().map_or(Vec::new(), |id| w.kind(id).dims.clone());
     let unsupported = || super::unsupported(node.operator.name());
     let name = if let Some(conv) = any.downcast_ref::<ops::Conv>() {
-        let windows = Windows::new(&conv.windows, &weight(w))?;
+        let windows = Windows::new(&conv.windows, &weight(w), &dims)?;
         let mut attributes = windows.attributes();
         attributes.extend([("dilations", Attr::Ints(&windows.dilations)), ("group", Attr::Int(conv.groups as i64))]);
         w.node("Conv", &names, attributes)
     } else if let Some(conv) = any.downcast_ref::<ops::ConvTranspose>() {
-        let windows = Windows::new(&conv.windows, &weight(w))?;
+        let windows = Windows::new(&conv.windows, &weight(w), &dims)?;
         let extra: Vec<i64> = conv.output_padding.iter().map(|&n| n as i64).collect();
         if conv.output_shape.is_some() || extra.len() != windows.sizes.len() {
             return Err(unsupported());
@@ -72,7 +84,7 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, inputs: &[Option<Written>])
         attributes.push(("output_padding", Attr::Ints(&extra)));
         w.node("ConvTranspose", &names, attributes)
     } else if let Some(pool) = any.downcast_ref::<ops::Pool>() {
-        let windows = Windows::new(&pool.windows, &[])?;
+        let windows = Windows::new(&pool.windows, &[], &dims)?;
         if windows.dilations.iter().any(|&d| d != 1) {
             return Err(unsupported());
         }
