@@ -1,6 +1,6 @@
 //! What is drawn of a model: boxes with what they do, and what depends on what.
 
-use recurve::{LayerConfig, Model, OnnxModel, RecurrentSpec, StatePair, thousands};
+use recurve::{ActivationFunction, LayerConfig, Model, OnnxModel, RecurrentSpec, StatePair, thousands};
 use recurve_graph::{Constant, Graph, Node, Source, ValueId, ops};
 use std::collections::{HashMap, HashSet};
 
@@ -74,13 +74,22 @@ fn class_of(layer: &LayerConfig) -> (Kind, String, String) {
         }
         LayerConfig::Embedding(e) => (Kind::Embedding, "Embedding".into(), format!("{} ids", thousands(e.input_dim))),
         LayerConfig::Dense(_) => (Kind::Product, "Dense".into(), String::new()),
+        LayerConfig::Activation(a) => {
+            let name = match a.activation {
+                ActivationFunction::Elementwise(f) => format!("{f:?}"),
+                f => format!("{f:?}"),
+            };
+            (Kind::Small, "Activation".into(), name.split(' ').next().unwrap_or_default().into())
+        }
         other => {
             let class = other.class_name();
-            let is = |parts: &[&str]| parts.iter().any(|p| class.contains(p));
-            let kind = match () {
-                () if is(&["Conv", "Attention", "Dot"]) => Kind::Product,
-                () if is(&["Pooling", "Normalization"]) => Kind::Other,
-                () => Kind::Small,
+            let is = |words: &[&str]| words.iter().any(|w| class.contains(w));
+            let kind = if is(&["Conv", "Attention", "Dot"]) {
+                Kind::Product
+            } else if is(&["Pooling", "Normalization", "Softmax"]) {
+                Kind::Other
+            } else {
+                Kind::Small
             };
             (kind, class.into(), String::new())
         }
