@@ -1,6 +1,6 @@
 """Makes the corpora of the fuzz targets, which the tests read too: arrays by numpy, other files by hand.
 
-    python3 fuzz/make_corpus.py        # numpy 1.24 or later; the ONNX files also need onnx 1.15 or later
+    python3 fuzz/make_corpus.py        # numpy 1.24 or later, h5py; the ONNX files also need onnx 1.15 or later
 
 Every array named after its type holds 0, 1, 2, … in row-major order (booleans: odd or not).
 """
@@ -12,6 +12,7 @@ import pickle
 import struct
 import zipfile
 
+import h5py
 import numpy as np
 from numpy.lib import format as npy
 
@@ -323,8 +324,105 @@ def onnx_models():
          [value("x", 1, 2, 4), value("s", 1, 1, 2)], [value("y", 1, 3, kind=TensorProto.INT64)])
 
 
+def keras():
+    ramp = lambda *shape: (np.arange(int(np.prod(shape))) % 7 / 10 - 0.3).astype("<f4").reshape(shape)
+    lstm = {"class_name": "LSTM", "config": {"name": "a", "units": 2, "return_sequences": True,
+                                             "recurrent_activation": "hard_sigmoid"}}
+    dense = {"class_name": "Dense", "config": {"name": "b", "units": 1, "activation": "softmax"}}
+    first = {**lstm, "config": {**lstm["config"], "batch_input_shape": [None, None, 3]}}
+    good = {"class_name": "Sequential", "config": [first, dense]}
+    weights = {"a": {"k/kernel:0": ramp(3, 8), "k/recurrent_kernel:0": ramp(2, 8), "k/bias:0": ramp(8)},
+               "b": {"b/kernel:0": ramp(2, 1), "b/bias:0": ramp(1)}}
+
+    def old(config=good, change=lambda f: None, libver="latest", **options):
+        out = io.BytesIO()
+        with h5py.File(out, "w", libver=libver) as f:
+            f.attrs["model_config"] = json.dumps(config)
+            f.attrs["keras_version"] = "2.2.4"
+            g = f.create_group("model_weights")
+            g.attrs["layer_names"] = [n.encode() for n in weights]
+            for layer, own in weights.items():
+                h = g.create_group(layer)
+                h.attrs["weight_names"] = [n.encode() for n in own]
+                for n, v in own.items():
+                    h.create_dataset(n, data=v, **options)
+            change(f)
+        return out.getvalue()
+
+    put("keras", "old.h5", old(libver="earliest"))
+    put("keras", "new.h5", old())
+    put("keras", "chunked.h5", old(chunks=True, compression="gzip", shuffle=True, fletcher32=True))
+    put("keras", "v108.h5", old(libver=("v108", "v108"), chunks=True))
+    put("keras", "bad_cut.h5", old(libver="earliest")[:-200])
+    kernel = "model_weights/a/k/kernel:0"
+
+    def instead(make):
+        def change(f):
+            del f[kernel]
+            make(f)
+        return old(change=change)
+
+    def links(f):
+        f[kernel] = h5py.ExternalLink("/etc/passwd", "/x")
+
+    def virtual(f):
+        layout = h5py.VirtualLayout((3, 8), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "x", (3, 8))
+        f.create_virtual_dataset(kernel, layout)
+
+    def cycle(f):
+        del f["model_weights/a/k"]
+        f["model_weights/a/k"] = f["model_weights"]
+
+    put("keras", "bad_external_link.h5", instead(links))
+    put("keras", "bad_external_storage.h5", instead(
+        lambda f: f.create_dataset(kernel, (3, 8), "f4", external=[("secret.bin", 0, 96)])))
+    put("keras", "bad_virtual.h5", instead(virtual))
+    put("keras", "bad_cycle.h5", old(change=cycle))
+    put("keras", "bad_huge.h5", instead(lambda f: f.create_dataset(kernel, (1 << 20, 1 << 20), "f4", chunks=(64, 64))))
+    put("keras", "bad_bomb.h5", instead(lambda f: f.create_dataset(
+        kernel, data=np.zeros((1 << 13, 1 << 10), "f4"), chunks=(1 << 11, 1 << 10), compression="gzip")))
+
+    objects = io.BytesIO()
+    with h5py.File(objects, "w", libver="latest") as f:
+        for path, arrays in [("lstm/cell", weights["a"]), ("dense", weights["b"])]:
+            for n, v in enumerate(arrays.values()):
+                f[f"layers/{path}/vars/{n}"] = v
+    module = {"module": "keras.layers", "registered_name": None}
+    entry = {**module, "class_name": "InputLayer", "config": {"batch_shape": [None, None, 3], "name": "x"}}
+    new = {**module, "class_name": "Sequential", "config": {"name": "m", "layers": [
+        entry, {**module, **lstm}, {**module, **dense}]}}
+
+    def archive(config=json.dumps(new), h5=objects.getvalue(), method=zipfile.ZIP_STORED, more=()):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as z:
+            for name, data in [("metadata.json", '{"keras_version": "3.1.0"}'), ("config.json", config),
+                               ("model.weights.h5", h5), *more]:
+                z.writestr(zipfile.ZipInfo(name), data, method)
+        return out.getvalue()
+
+    put("keras", "stored.keras", archive())
+    put("keras", "deflated.keras", archive(method=zipfile.ZIP_DEFLATED))
+    put("keras", "bad_twice.keras", archive(more=[("config.json", "{}")]))
+    put("keras", "bad_deep.keras", archive('{"class_name":"Sequential","config":' + "[" * 100_000, method=zipfile.ZIP_DEFLATED))
+    put("keras", "bad_zip_bomb.keras", archive(h5=bytes(40 << 20), method=zipfile.ZIP_DEFLATED))
+    code = {**module, "class_name": "Lambda", "config": {"name": "code", "function": ["4wEAAAA=", None, None]}}
+    put("keras", "bad_lambda.keras", archive(json.dumps({**new, "config": {"name": "m", "layers": [entry, code]}})))
+    # A model whose inner model is called twice, whose inner model is called twice, and so on.
+    inner, name = {**module, "class_name": "ReLU", "config": {"name": "r"}}, "r"
+    for n in range(14):
+        calls = [[["i", 0, 0, {}]], [[name, 0, 0, {}]]]
+        layers = [{**entry, "name": "i", "config": {"batch_shape": [None, 3], "name": "i"}, "inbound_nodes": []},
+                  {**inner, "name": name, "inbound_nodes": calls}]
+        inner = {**module, "class_name": "Functional", "config": {
+            "name": f"m{n}", "layers": layers, "input_layers": [["i", 0, 0]], "output_layers": [[name, 1, 0]]}}
+        name = f"m{n}"
+    put("keras", "bad_many_calls.keras", archive(json.dumps(inner)))
+
+
 arrays()
 models()
 pytorch()
 onnx_models()
+keras()
 texts()

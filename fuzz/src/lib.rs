@@ -48,9 +48,22 @@ pub fn npz(data: &[u8]) {
 
 /// Reads a native model file. A model that can be opened must run or return an error.
 pub fn model(data: &[u8]) {
-    let Some(model) = check(Model::from_bytes(data, &Device::Cpu)) else { return };
+    if let Some(model) = check(Model::from_bytes(data, &Device::Cpu)) {
+        run(&model);
+    }
+}
+
+/// Reads a Keras file, as [`model`].
+pub fn keras(data: &[u8]) {
+    model(data);
+}
+
+fn run(model: &Model) {
     assert!(!model.summary().to_string().is_empty());
     let network = model.network();
+    if model.info().network.inputs.len() > 1 {
+        return;
+    }
     let shape: Vec<usize> = network.input_shape().iter().map(|d| d.unwrap_or(2)).collect();
     let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).unwrap_or(usize::MAX);
     if count > 1 << 12 {

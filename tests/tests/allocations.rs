@@ -127,6 +127,31 @@ fn opening_a_file_takes_no_memory_for_its_weights() {
 }
 
 /// One large layer is packed from where its weights are; one that is called twice is packed once.
+/// Bad Keras files: bombs, cut and damaged files.
+#[test]
+fn bad_keras_files_take_little_memory() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/keras");
+    let (mut count, mut most) = (0, 0);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let whole = std::fs::read(entry.unwrap().path()).unwrap();
+        let step = whole.len() / 40;
+        for n in 0..40 {
+            let mut bytes = whole.clone();
+            match n {
+                0 => {}
+                n if n % 2 == 0 => bytes.truncate(n * step),
+                n => bytes[n * step..].iter_mut().step_by(200).for_each(|b| *b = 0xff),
+            }
+            let (peak, _, _) = bytes_of(|| Model::from_bytes(&bytes, &Device::Cpu).is_ok());
+            assert!(peak <= 4 * bytes.len() as u64 + (64 << 20), "{} bytes: {peak}", bytes.len());
+            (count, most) = (count + 1, most.max(peak));
+        }
+    }
+    assert!(count > 500);
+    println!("at most {most} bytes");
+}
+
 #[test]
 fn packing_takes_no_second_copy() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

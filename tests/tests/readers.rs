@@ -109,6 +109,36 @@ fn what_is_bad_is_refused_and_the_rest_is_not() {
     }
 }
 
+#[test]
+fn bad_keras_files_say_what_is_wrong() {
+    let expected = [
+        ("bad_bomb.h5", "but the weights may take"),
+        ("bad_cut.h5", "unexpected end of data"),
+        ("bad_cycle.h5", "is missing"),
+        ("bad_deep.keras", "the description is no JSON"),
+        ("bad_external_link.h5", "is a link to the file `/etc/passwd`, which is not followed"),
+        ("bad_external_storage.h5", "has its elements in the file `secret.bin`, which is not opened"),
+        ("bad_huge.h5", "but the weights may take"),
+        ("bad_lambda.keras", "layer `code` (Lambda): is code of its own"),
+        ("bad_many_calls.keras", "calls its layers more than 4096 times"),
+        ("bad_twice.keras", "has the file `config.json` twice"),
+        ("bad_virtual.h5", "is a virtual dataset, which is not read"),
+        ("bad_zip_bomb.keras", "but at most"),
+    ];
+    let files = corpus("keras");
+    assert_eq!(files.iter().filter(|(n, _)| bad(n)).count(), expected.len());
+    for (name, bytes) in files {
+        let opened = Model::from_bytes(&bytes, &Device::Cpu);
+        match expected.iter().find(|(n, _)| *n == name) {
+            Some((_, words)) => {
+                let e = opened.unwrap_err().to_string();
+                assert!(e.contains(words), "{name}: {e}");
+            }
+            None => assert!(opened.is_ok(), "{name}: {}", opened.unwrap_err()),
+        }
+    }
+}
+
 /// A random number generator (SplitMix64).
 struct Random(u64);
 
@@ -218,6 +248,12 @@ fn changed_npz() {
 #[test]
 fn changed_model() {
     changed("model", readers::model);
+}
+
+/// Keras files: HDF5 and zip archives, with bombs, cycles, links to other files and deep descriptions.
+#[test]
+fn changed_keras() {
+    changed("keras", readers::keras);
 }
 
 #[test]

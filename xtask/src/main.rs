@@ -1,7 +1,7 @@
 //! `cargo xtask test`: installs what the tests need, runs all of them, and prints what was skipped.
 //! `cargo xtask test --driver swiftshader`: the tests that use a GPU, on another Vulkan driver than lavapipe.
 //! `cargo xtask conformance`: ONNX cases, the project's own or those of RECURVE_ONNX_CASES=DIR.
-//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files: npy, npz, model, onnx, pytorch, text.
+//! `cargo xtask fuzz READER`: libFuzzer on one of the readers of files: npy, npz, model, keras, onnx, pytorch, text.
 //! `cargo xtask docs`: writes the generated pages of `docs/`.
 //! `cargo xtask compare`: the CPU compared with ONNX Runtime and PyTorch; a table, and CSV and SVG in
 //! `benches/results`.

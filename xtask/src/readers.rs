@@ -5,10 +5,10 @@ use std::env;
 use std::process::{Command, ExitCode};
 
 /// The targets of `fuzz/`.
-pub(crate) const READERS: [&str; 6] = ["npy", "npz", "model", "onnx", "pytorch", "text"];
+pub(crate) const READERS: [&str; 7] = ["npy", "npz", "model", "keras", "onnx", "pytorch", "text"];
 
 /// The packages that are instrumented, so that libFuzzer sees which branches a run took: those that parse files.
-const INSTRUMENTED: [&str; 16] = [
+const INSTRUMENTED: [&str; 18] = [
     "recurve_formats",
     "recurve_graph",
     "recurve_layers",
@@ -18,12 +18,14 @@ const INSTRUMENTED: [&str; 16] = [
     "flate2",
     "miniz_oxide",
     "safetensors",
+    "hdf5_reader",
     "npy",
     "npz",
     "prost",
     "model",
     "pytorch",
     "onnx",
+    "keras",
     "text",
 ];
 

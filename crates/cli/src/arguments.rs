@@ -1,7 +1,10 @@
 //! Arguments shared by several commands, and reading and writing the files that they name.
 
 use crate::sound;
-use recurve::{DeviceSelector, HostArray, HostData, InputConfig, OnnxValue, StatePair, read_array, read_named_array};
+use crate::terminal::say;
+use recurve::{
+    Device, DeviceSelector, HostArray, HostData, InputConfig, Model, OnnxValue, StatePair, read_array, read_named_array,
+};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -176,6 +179,19 @@ pub(crate) fn parse_size(s: &str) -> Result<usize, String> {
         Ok(n) if (1..=MAX_SIZE).contains(&n) => Ok(n),
         _ => Err(format!("a whole number of at least 1 and at most {MAX_SIZE} is needed")),
     }
+}
+
+/// Opens a model, a Keras description with its weights in another file included.
+pub(crate) fn open_model(path: &Path, weights: Option<&Path>, device: &Device) -> Result<Model, recurve::Error> {
+    match weights {
+        Some(weights) => Model::open_keras(path, weights, device),
+        None => Model::open(path, device),
+    }
+}
+
+/// Says what a user should know of how a file was read.
+pub(crate) fn say_notes(notes: &[String]) -> Result<(), Box<dyn Error>> {
+    notes.iter().try_for_each(|n| say(format_args!("note:   {n}")))
 }
 
 pub(crate) fn parse_device(s: &str) -> Result<DeviceSelector, String> {

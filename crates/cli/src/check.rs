@@ -1,6 +1,6 @@
 //! The command `recurve check`.
 
-use crate::arguments::{NamedFile, Wanted, names, parse_device, parse_size, read_inputs};
+use crate::arguments::{NamedFile, Wanted, names, open_model, parse_device, parse_size, read_inputs};
 use crate::terminal::{print_json, progress, say};
 use crate::{FAILED, Outcome};
 use clap::ValueEnum;
@@ -15,8 +15,12 @@ use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, ONNX, or a description in TOML of a network of PyTorch's weights.
+    /// The model file: Recurve's own, ONNX, Keras (.keras, .h5, or a JSON description), or a description in TOML of a
+    /// network of PyTorch's weights.
     pub(crate) model: PathBuf,
+    /// The file with the weights of a Keras description (JSON) that has none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
     /// An input (.npy, .npz, .wav or .txt); without any, made-up input of `--batch` and `--seq`.
     #[arg(long = "input", value_name = "NAME=FILE")]
     pub(crate) inputs: Vec<NamedFile>,
@@ -158,7 +162,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         return Err("`--against` is for ONNX files".into());
     }
     let expected = expected(a)?;
-    let model = Model::open(&a.model, &Device::Cpu)?;
+    let model = open_model(&a.model, a.weights.as_deref(), &Device::Cpu)?;
     let inputs = if a.inputs.is_empty() {
         let own = &model.info().network.inputs;
         own.iter().map(|i| Ok((i.name.clone(), made_up(&model, i, a.batch, a.seq)?))).collect::<Result<_, String>>()?

@@ -1,17 +1,20 @@
 //! The command `recurve convert`.
 
 use crate::Outcome;
-use crate::arguments::check_output;
+use crate::arguments::{check_output, open_model};
 use crate::onnx::is_onnx;
 use crate::terminal::say;
-use recurve::{Device, ExportOptions, Model};
+use recurve::{Device, ExportOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file.
+    /// The model file: Recurve's own, or Keras (.keras, .h5, or a JSON description).
     pub(crate) model: PathBuf,
+    /// The file with the weights of a Keras description (JSON) that has none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
     /// The file to write: `.onnx`, or `.safetensors` for Recurve's own format.
     #[arg(short, long)]
     pub(crate) output: PathBuf,
@@ -33,7 +36,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         return Err(format!("{}: {message}", a.model.display()).into());
     }
     check_output(&a.output)?;
-    let model = Model::open(&a.model, &Device::Cpu)?;
+    let model = open_model(&a.model, a.weights.as_deref(), &Device::Cpu)?;
     let options = ExportOptions { lengths: a.lengths, mask: a.mask, states: a.states, ..ExportOptions::default() };
     let extension = a.output.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     match extension.as_str() {

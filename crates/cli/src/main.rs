@@ -86,6 +86,10 @@ fn main() -> ExitCode {
                 terminal::complain(format_args!("error: {}: this ONNX file cannot be run:", path.display()));
                 problems.iter().for_each(|p| terminal::complain(format_args!("  {p}")));
             }
+            Some(recurve::Error::Keras { path, problems, .. }) => {
+                terminal::complain(format_args!("error: {}: this Keras file cannot be run:", path.display()));
+                problems.iter().for_each(|p| terminal::complain(format_args!("  {p}")));
+            }
             _ => terminal::complain(format_args!("error: {e}")),
         }
         ExitCode::from(BAD_INPUT)

@@ -1,9 +1,9 @@
 //! The command `recurve plot`.
 
-use crate::arguments::{check_output, parse_device, parse_state, write_output};
+use crate::arguments::{check_output, open_model, parse_device, parse_state, write_output};
 use crate::terminal::{print_json, say};
 use crate::{Outcome, diagram, onnx, picture};
-use recurve::{Device, DeviceSelector, Model, OnnxModel, OnnxSession, StatePair};
+use recurve::{Device, DeviceSelector, OnnxModel, OnnxSession, StatePair};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,8 +11,12 @@ use std::sync::Arc;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, ONNX, or a description in TOML of a network of PyTorch's weights.
+    /// The model file: Recurve's own, ONNX, Keras (.keras, .h5, or a JSON description), or a description in TOML of a
+    /// network of PyTorch's weights.
     model: PathBuf,
+    /// The file with the weights of a Keras description (JSON) that has none.
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
     /// The file to write, .svg or .png.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -46,7 +50,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     } else if a.every_node || !a.states.is_empty() {
         return Err("`--every-node` and `--state` are for ONNX files".into());
     } else {
-        diagram::of_native(&Model::open(&a.model, &device)?)
+        diagram::of_native(&open_model(&a.model, a.weights.as_deref(), &device)?)
     };
     let svg = picture::svg(&diagram);
     let bytes = if extension == "png" { picture::png(&svg)? } else { svg.into_bytes() };

@@ -1,7 +1,9 @@
 //! The command `recurve run`.
 
 use crate::Outcome;
-use crate::arguments::{NamedFile, Wanted, check_output, names, near, parse_device, parse_state, read_inputs};
+use crate::arguments::{
+    NamedFile, Wanted, check_output, names, near, open_model, parse_device, parse_state, read_inputs, say_notes,
+};
 use crate::terminal::{print_json, say};
 use recurve::{Device, DeviceSelector, Input, Model, NamedLayer, Reading, StatePair, Tensor, write_array};
 use serde_json::json;
@@ -11,8 +13,12 @@ use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, ONNX, or a description in TOML of a network of PyTorch's weights.
+    /// The model file: Recurve's own, ONNX, Keras (.keras, .h5, or a JSON description), or a description in TOML of a
+    /// network of PyTorch's weights.
     pub(crate) model: PathBuf,
+    /// The file with the weights of a Keras description (JSON) that has none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
     /// An input: .npy, .npz (NAME=FILE.npz:ARRAY where the array is not called NAME), .wav, or numbers in a .txt.
     #[arg(long = "input", value_name = "NAME=FILE")]
     pub(crate) inputs: Vec<NamedFile>,
@@ -54,7 +60,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         return Err("`--state` is for ONNX models".into());
     }
     let device = Device::open(&a.device)?;
-    let model = Model::open(&a.model, &device)?;
+    let model = open_model(&a.model, a.weights.as_deref(), &device)?;
     let own: Vec<&str> = match &a.until {
         Some(layer) => vec![layer],
         None => model.info().network.outputs.iter().map(|o| &o.name[..]).collect(),
@@ -171,6 +177,7 @@ fn arrays(a: &Arguments, model: &Model) -> Outcome {
     } else {
         say(format_args!("device: {}", model.device()))?;
         say(format_args!("model:  {}", model.info().name))?;
+        say_notes(model.notes())?;
         for (name, dims, data) in &all {
             say(format_args!("{name}: shape {dims:?}"))?;
             if a.outputs.is_empty() {

@@ -1,17 +1,21 @@
 //! The command `recurve summary`.
 
 use crate::Outcome;
-use crate::arguments::{parse_device, parse_state};
+use crate::arguments::{open_model, parse_device, parse_state, say_notes};
 use crate::terminal::{print_json, say};
-use recurve::{Device, DeviceSelector, Model, StatePair};
+use recurve::{Device, DeviceSelector, StatePair};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The model file: Recurve's own, ONNX, a description in TOML, or a file of weights (safetensors, PyTorch's).
+    /// The model file: Recurve's own, ONNX, Keras (.keras, .h5, or a JSON description), a description in TOML, or a file of
+    /// weights (safetensors, PyTorch's).
     pub(crate) model: PathBuf,
+    /// The file with the weights of a Keras description (JSON) that has none.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
     /// The device to load the model on.
     #[arg(long, default_value = "cpu", value_parser = parse_device)]
     pub(crate) device: DeviceSelector,
@@ -27,7 +31,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     if !a.states.is_empty() {
         return Err("`--state` is for ONNX models".into());
     }
-    let model = Model::open(&a.model, &Device::open(&a.device)?)?;
+    let model = open_model(&a.model, a.weights.as_deref(), &Device::open(&a.device)?)?;
     let summary = model.summary();
     if a.json {
         let layers: Vec<_> = summary
@@ -43,10 +47,11 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
             .collect();
         print_json(&json!({
             "model": summary.name, "license": model.info().license, "source": model.info().source,
-            "layers": layers, "total_params": summary.total_params,
+            "notes": model.notes(), "layers": layers, "total_params": summary.total_params,
         }))?;
     } else {
         say(summary)?;
+        say_notes(model.notes())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -348,15 +348,19 @@ fn numbers_that_make_no_sense_are_refused() {
         (
             "run",
             &[&model],
-            &[("", &["input", "output", "text", "until", "state", "wav", "wav-output", "audio", "device"])],
+            &[("", &["input", "output", "text", "until", "state", "wav", "wav-output", "audio", "weights", "device"])],
         ),
-        ("summary", &[&model], &[("", &["state", "device"])]),
-        ("convert", &[&model], &[("", &["output"])]),
-        ("plot", &[&model], &[("", &["output", "state", "device"])]),
+        ("summary", &[&model], &[("", &["state", "weights", "device"])]),
+        ("convert", &[&model], &[("", &["output", "weights"])]),
+        ("plot", &[&model], &[("", &["output", "state", "weights", "device"])]),
         (
             "check",
             &[&model, "--device", "cpu"],
-            &[("size", &["batch", "seq"]), ("number", &["tolerance"]), ("", &["input", "expect", "against", "device"])],
+            &[
+                ("size", &["batch", "seq"]),
+                ("number", &["tolerance"]),
+                ("", &["input", "expect", "against", "weights", "device"]),
+            ],
         ),
         (
             "bench",
@@ -417,6 +421,34 @@ fn what_is_given_twice_or_not_there_is_refused() {
     }
     let e = refused(&["bench", "--csv", "a", "--svg", "a"]);
     assert!(e.contains("same file"), "{e}");
+}
+
+/// A Keras file of the fuzz target's corpus.
+fn keras(name: &str) -> String {
+    format!("{}/../../fuzz/corpus/keras/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn keras_files_are_models() {
+    for name in ["old.h5", "stored.keras"] {
+        let run = |args: &[&str]| {
+            let out = Command::new(env!("CARGO_BIN_EXE_recurve")).args(args).output().unwrap();
+            assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+            String::from_utf8(out.stdout).unwrap()
+        };
+        let summary = run(&["summary", &keras(name)]);
+        for line in ["a (LSTM)", "b (Dense)", "b/activation (Activation)"] {
+            assert!(summary.contains(line), "{line}: {summary}");
+        }
+        assert!(run(&["check", &keras(name), "--device", "cpu"]).contains("agrees"));
+    }
+    let out =
+        Command::new(env!("CARGO_BIN_EXE_recurve")).args(["summary", &keras("bad_lambda.keras")]).output().unwrap();
+    let text = String::from_utf8(out.stderr).unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text.contains("this Keras file cannot be run:\n  layer `code` (Lambda): is code of its own"), "{text}");
+    let e = refused(&["summary", &keras("old.h5"), "--weights", &keras("none.h5")]);
+    assert!(e.contains("none.h5"), "{e}");
 }
 
 #[test]

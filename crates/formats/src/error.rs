@@ -105,6 +105,14 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// Parts of a Keras file that cannot be run, all of them.
+    #[error("{path}: this Keras file cannot be run: {}", list(problems))]
+    Keras {
+        /// The file.
+        path: PathBuf,
+        /// What, and why.
+        problems: Vec<crate::LayerProblem>,
+    },
     /// An array file is not what is needed.
     #[error("{path}: {message}")]
     Array {
@@ -122,7 +130,7 @@ impl From<recurve_tensor::Error> for Error {
 }
 
 /// Problems, of many of them the first.
-fn list(problems: &[crate::Problem]) -> String {
+fn list(problems: &[impl ToString]) -> String {
     const MOST: usize = 8;
     let shown: Vec<_> = problems.iter().take(MOST).map(ToString::to_string).collect();
     match problems.len().checked_sub(MOST) {

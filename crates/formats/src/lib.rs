@@ -1,10 +1,11 @@
-//! File formats: Recurve's native model file, and arrays in `.npy` and `.npz` files.
+//! File formats: Recurve's native model file, ONNX and Keras files, and arrays in `.npy` and `.npz` files.
 
 #![forbid(unsafe_code)]
 
 mod arrays;
 mod error;
 mod files;
+mod keras;
 mod model;
 mod native;
 mod npy;
@@ -17,6 +18,7 @@ pub use arrays::{
 };
 pub use error::{Error, Result};
 pub use files::{check_writable, write_file};
+pub use keras::LayerProblem;
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
 pub use onnx::{

@@ -3,14 +3,14 @@
 use crate::arrays::{HostArray, HostData};
 use crate::files::short;
 use crate::native::{self, ModelInfo};
-use crate::{Error, Reading, Result, pytorch};
+use crate::{Error, Reading, Result, keras, pytorch};
 use recurve_layers::{CallArgs, Network};
 use recurve_tensor::cpu::host;
 use recurve_tensor::{DType, Device, Tensor};
 use recurve_weights::WeightFile;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A model from a file, on a device.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub struct Model {
     network: Network,
     /// The id of each token of the vocabulary, computed when text is first read.
     ids: OnceLock<HashMap<String, u32>>,
+    /// What a user should know of how the file is read.
+    notes: Vec<String>,
 }
 
 /// An input of a model.
@@ -89,11 +91,20 @@ impl ModelInputs {
     }
 }
 
+impl From<keras::Imported> for Model {
+    fn from(keras::Imported { info, network, notes }: keras::Imported) -> Self {
+        Self { info, network, ids: OnceLock::new(), notes }
+    }
+}
+
 impl Model {
-    /// Opens a native model file, or a description in TOML of a network whose weights are in a file of PyTorch or a
-    /// safetensors file (`docs/pytorch.md`). The file of the weights is mapped: a weight is read from it when a device first needs it. The file
-    /// must not be changed while the model exists ([`WeightFile::open`]); [`Self::save`] replaces the file by another
-    /// one, which does not affect models that have the old one open.
+    /// Opens a model file: Recurve's own; one of Keras (`.keras`, HDF5, or a JSON description with its weights beside it
+    /// under the same stem), which its contents tell; or a description in TOML of a network whose weights are in a file
+    /// of PyTorch or a safetensors file (`docs/pytorch.md`).
+    ///
+    /// A native file, and the file of weights of a description in TOML, is mapped: a weight is read from it when a device first needs it. The file must not be changed
+    /// while the model exists ([`WeightFile::open`]); [`Self::save`] replaces the file by another one, which does not
+    /// affect models that have the old one open. A Keras file is read as a whole.
     ///
     /// # Errors
     /// One variant of [`Error`] for each kind of invalid file.
@@ -102,29 +113,53 @@ impl Model {
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::OtherKind { path: path.into(), kind: "an ONNX file", with: "OnnxModel::open" });
         }
+        if let Some(kind) = keras::kind_of(path) {
+            return Ok(keras::open(path, kind, None, device)?.into());
+        }
         let (info, network) = match pytorch::is_description(path) {
             true => pytorch::open(path, device)?,
             false => native::load(&WeightFile::open(path)?, device)?,
         };
-        Ok(Self { info, network, ids: OnceLock::new() })
+        Ok(Self { info, network, ids: OnceLock::new(), notes: Vec::new() })
     }
 
-    /// Reads a model from the bytes of a native model file, such as those of `include_bytes!`. The bytes are copied.
+    /// Opens a Keras model whose weights are in a file of their own: `config` is a JSON description (what
+    /// `Model.to_json` gives), or any file that has one, and `weights` what `Model.save_weights` wrote, or any file that
+    /// has weights.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_keras(config: impl AsRef<Path>, weights: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let (config, weights) = (config.as_ref(), weights.as_ref());
+        let Some(kind) = keras::kind_of(config) else {
+            // A file that cannot be opened says so.
+            crate::files::open(config).map_err(|e| Error::Io { path: config.into(), source: Arc::new(e) })?;
+            let message = "is no description of a Keras model: JSON, .keras or HDF5".into();
+            return Err(Error::Description { path: config.into(), message });
+        };
+        Ok(keras::open(config, kind, Some(weights), device)?.into())
+    }
+
+    /// Reads a model from the bytes of a native model file, or of a Keras file with weights, such as those of
+    /// `include_bytes!`. The bytes are copied.
     ///
     /// # Errors
     /// As [`Self::open`]; the errors name "bytes in memory" as the file.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
+        if let Some(kind) = keras::kind_of_bytes(bytes) {
+            return Ok(keras::from_bytes(bytes, kind, device)?.into());
+        }
         let mut own = host("Model::from_bytes", bytes.len())?;
         own.copy_from_slice(bytes);
         let (info, network) = native::load(&WeightFile::from_bytes(own)?, device)?;
-        Ok(Self { info, network, ids: OnceLock::new() })
+        Ok(Self { info, network, ids: OnceLock::new(), notes: Vec::new() })
     }
 
     /// Makes a model from a network.
     pub fn new(name: &str, network: Network) -> Self {
         let info =
             ModelInfo { name: name.into(), license: None, source: None, network: network.config().clone(), text: None };
-        Self { info, network, ids: OnceLock::new() }
+        Self { info, network, ids: OnceLock::new(), notes: Vec::new() }
     }
 
     /// Writes the native model file; weights keep their storage type. An existing file is replaced only once the new
@@ -141,12 +176,18 @@ impl Model {
     /// # Errors
     /// Errors of the device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        Ok(Self { info: self.info.clone(), network: self.network.to_device(device)?, ids: self.ids.clone() })
+        let (info, network) = (self.info.clone(), self.network.to_device(device)?);
+        Ok(Self { info, network, ids: self.ids.clone(), notes: self.notes.clone() })
     }
 
     /// The contents of the file besides its weights.
     pub fn info(&self) -> &ModelInfo {
         &self.info
+    }
+
+    /// What a user should know of how the file is read.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The network.

@@ -147,6 +147,7 @@ fn check_layers<'a>(layers: impl ExactSizeIterator<Item = &'a LayerConfig>, path
 }
 
 impl ModelInfo {
+    /// Checks names and sizes.
     pub(crate) fn check(&self, path: &Path) -> Result<()> {
         let NetworkConfig { inputs, layers, outputs, .. } = &self.network;
         check_text_of("bytes of name", &self.name, path)?;
