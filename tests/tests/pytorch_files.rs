@@ -10,13 +10,16 @@ use recurve_tests::{devices, fixtures, wide};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Shapes and elements by name.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
 fn folder() -> PathBuf {
     fixtures().join("pytorch_files")
 }
 
 /// The tensors of the good files, by file and name, as PyTorch reads them.
-fn expected() -> BTreeMap<String, BTreeMap<String, (Vec<usize>, Vec<f32>)>> {
-    let mut all: BTreeMap<String, BTreeMap<_, _>> = BTreeMap::new();
+fn expected() -> BTreeMap<String, Tensors> {
+    let mut all: BTreeMap<String, Tensors> = BTreeMap::new();
     for (name, w) in Weights::open(folder().join("expected.safetensors")).unwrap().iter() {
         let (file, name) = name.split_once(':').unwrap();
         all.entry(file.into()).or_default().insert(name.into(), (w.shape().to_vec(), w.to_vec().unwrap()));
