@@ -211,8 +211,8 @@ pub(crate) fn near<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String
     all.dedup();
     let lower = name.to_lowercase();
     let contains = |n: &str| n.to_lowercase().contains(&lower);
-    let likeness = |n: &&str| (strsim::jaro_winkler(&lower, &n.to_lowercase()) + f64::from(contains(n))) * -1.0;
-    all.sort_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let likeness = |n: &&str| strsim::jaro_winkler(&lower, &n.to_lowercase()) + f64::from(contains(n));
+    all.sort_by(|a, b| likeness(b).total_cmp(&likeness(a)));
     all.truncate(FEW);
     names(all.into_iter())
 }

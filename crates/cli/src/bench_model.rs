@@ -181,7 +181,10 @@ fn of_onnx(
         let (version, threads) = (&peer.first.version, peer.threads);
         *about = Some(format!("ONNX Runtime {version} ({}), {threads} threads", providers.join(", ")));
     }
-    let call = || Ok(drop(session.run(own.iter().copied())?));
+    let call = || {
+        session.run(own.iter().copied())?;
+        Ok(())
+    };
     let (ours, theirs) = measure(a, call, peer.as_mut())?;
     let audio = onnx::audio_of(&model, path).map(|f| f.seconds());
     Ok(Ok(vec![Measured {

@@ -13,6 +13,9 @@ pub(crate) fn is_weights(path: &Path) -> bool {
 }
 
 pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
+    if !a.states.is_empty() {
+        return Err("`--state` is for ONNX models".into());
+    }
     let found = WeightSummary::of(&WeightFile::open(&a.model)?);
     if a.json {
         let mut all = serde_json::to_value(&found)?;
