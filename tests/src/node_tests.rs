@@ -3,7 +3,7 @@
 use crate::onnx::{CaseError, caught};
 use flate2::read::GzDecoder;
 use prost::Message;
-use recurve::{Device, Error, HostArray, HostData, OnnxModel, read_tensor, tensor_from_bytes};
+use recurve::{Device, Error, HostArray, HostData, OnnxModel, OnnxOptions, read_tensor, tensor_from_bytes};
 use recurve_graph::Array;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -188,14 +188,31 @@ impl NodeTest {
     /// # Panics
     /// If the file is damaged.
     pub fn fixtures() -> Vec<(String, Self)> {
-        let packed = include_bytes!("../fixtures/onnx_nodes.bin.gz");
+        Self::from_file(include_bytes!("../fixtures/onnx_nodes.bin.gz"))
+    }
+
+    /// The cases of such a file.
+    ///
+    /// # Panics
+    /// If it is damaged.
+    pub fn from_file(packed: &[u8]) -> Vec<(String, Self)> {
         let mut bytes = Vec::new();
-        GzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("a gzip file");
+        GzDecoder::new(packed).read_to_end(&mut bytes).expect("a gzip file");
         let read = |all: Vec<Vec<u8>>| -> Vec<HostArray> {
             all.into_iter().map(|b| tensor_from_bytes(b).expect("a tensor of the fixture")).collect()
         };
         let cases = Cases::decode(&*bytes).expect("the message of the fixture").cases.into_iter();
         cases.map(|c| (c.name, Self { model: c.model, inputs: read(c.inputs), outputs: read(c.outputs) })).collect()
+    }
+
+    /// What must come out.
+    pub fn expected(&self) -> &[HostArray] {
+        &self.outputs
+    }
+
+    /// What goes in, by the names of the model's inputs.
+    pub fn inputs(&self, model: &OnnxModel) -> Vec<(String, HostArray)> {
+        model.inputs().iter().map(|i| i.name.clone()).zip(self.inputs.iter().cloned()).collect()
     }
 
     /// The case with another output, for controls: a changed element, NaN, or another shape.
@@ -219,19 +236,48 @@ impl NodeTest {
     /// [`CaseError::Refused`] if the model was refused by a typed error, [`CaseError::Failed`] if it gave other
     /// values or panicked.
     pub fn run(&self, device: &Device) -> Result<f64, CaseError> {
+        self.run_with(device, &OnnxOptions::default())
+    }
+
+    /// [`Self::run`] of the model opened with options.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with(&self, device: &Device, options: &OnnxOptions) -> Result<f64, CaseError> {
         caught(|| {
-            let model = OnnxModel::from_bytes(self.model.clone(), device).map_err(|e| match e {
-                Error::Onnx { problems, .. } => {
-                    let all: Vec<_> = problems.iter().map(|p| format!("{} {}", p.operator, p.message)).collect();
-                    CaseError::Refused(all.join("; "))
-                }
-                e => CaseError::Refused(e.to_string()),
-            })?;
-            let named: Vec<_> = model.inputs().iter().map(|i| i.name.clone()).collect();
-            let inputs = named.iter().map(String::as_str).zip(&self.inputs);
-            let got = model.run(inputs).map_err(|e| CaseError::Refused(e.to_string()))?;
+            let model = self.model(device, options)?;
+            let got = self.results(&model)?;
             self.compare(&model, got.iter().map(|(name, a)| (&name[..], &a.shape[..], a.to_f64())))
         })
+    }
+
+    /// The model, opened with options.
+    ///
+    /// # Errors
+    /// [`CaseError::Refused`].
+    pub fn model(&self, device: &Device, options: &OnnxOptions) -> Result<OnnxModel, CaseError> {
+        OnnxModel::from_bytes_with(self.model.clone(), options, device).map_err(|e| match e {
+            Error::Onnx { problems, .. } => {
+                let all: Vec<_> = problems.iter().map(|p| format!("{} {}", p.operator, p.message)).collect();
+                CaseError::Refused(all.join("; "))
+            }
+            e => CaseError::Refused(e.to_string()),
+        })
+    }
+
+    fn results(&self, model: &OnnxModel) -> Result<Vec<(String, HostArray)>, CaseError> {
+        let named: Vec<_> = model.inputs().iter().map(|i| i.name.clone()).collect();
+        let inputs = named.iter().map(String::as_str).zip(&self.inputs);
+        model.run(inputs).map_err(|e| CaseError::Refused(e.to_string()))
+    }
+
+    /// What the model gives on a device.
+    ///
+    /// # Errors
+    /// [`CaseError::Refused`].
+    pub fn outputs(&self, device: &Device, options: &OnnxOptions) -> Result<Vec<HostArray>, CaseError> {
+        let all = self.results(&self.model(device, options)?)?;
+        Ok(all.into_iter().map(|(_, a)| a).collect())
     }
 
     /// Holds the operators' own truth in f64 against what is expected.

@@ -2,9 +2,11 @@
 
 use recurve::testing::{Tolerance, check_onnx, compare};
 use recurve::{
-    Device, Error, HostArray, HostData, Model, OnnxModel, OnnxSession, OnnxStreams, StatePair, npz_from_bytes,
+    Device, Error, HostArray, HostData, Model, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, StatePair,
+    npz_from_bytes,
 };
 use recurve_tests::devices;
+use recurve_tests::node_tests::NodeTest;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -289,5 +291,59 @@ fn a_wrong_call_leaves_the_session_as_it_was() {
             assert!(e.contains(name) && e.contains(word), "{e}");
         }
         assert_eq!(other.run([("mix", &frame(n))]).unwrap(), want);
+    }
+}
+
+const PYTORCH: &[u8] = include_bytes!("../fixtures/onnx_pytorch.bin.gz");
+
+/// nn.RNN, nn.GRU and nn.LSTM by both of PyTorch's exporters (`golden/make_onnx_pytorch.py`), of another batch and time
+/// than were exported, beside PyTorch.
+#[test]
+fn layers_that_pytorch_exports_agree_with_it() {
+    let cases = NodeTest::from_file(PYTORCH);
+    assert!(cases.len() >= 20, "{} cases", cases.len());
+    for (name, case) in cases.iter().filter(|(n, _)| !n.starts_with("fault")) {
+        for device in devices() {
+            let got = case.outputs(&device, &OnnxOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(got.len(), case.expected().len(), "{name}");
+            for (n, (got, want)) in got.iter().zip(case.expected()).enumerate() {
+                assert_eq!(got.shape, want.shape, "{name}, output {n}");
+                compare(&got.to_f32(), &want.to_f64(), Tolerance::new(3e-6))
+                    .unwrap_or_else(|e| panic!("{name} on {device}, output {n}: {e}"));
+            }
+            // A GRU that lacks `linear_before_reset` would be noted.
+            let model = case.model(&device, &OnnxOptions::default()).unwrap();
+            assert!(model.notes().is_empty(), "{name}: {:?}", model.notes());
+        }
+    }
+}
+
+/// A GRU of PyTorch without the attribute is noted: its numbers are not PyTorch's.
+#[test]
+fn a_gru_of_pytorch_without_its_attribute_is_noted() {
+    let (_, case) = NodeTest::from_file(PYTORCH).into_iter().find(|(n, _)| n == "fault_gru").unwrap();
+    let model = case.model(&Device::Cpu, &OnnxOptions::default()).unwrap();
+    assert!(model.notes().len() == 1 && model.notes()[0].contains("linear_before_reset"), "{:?}", model.notes());
+    let got = case.outputs(&Device::Cpu, &OnnxOptions::default()).unwrap();
+    assert!(compare(&got[0].to_f32(), &case.expected()[0].to_f64(), Tolerance::new(1e-3)).is_err(), "told apart");
+}
+
+/// The error says which sizes a file fixes.
+#[test]
+fn a_batch_in_the_file_is_said_in_the_error() {
+    for exporter in ["dynamo", "script"] {
+        let name = format!("lstm_baked_{exporter}");
+        let (_, case) = NodeTest::from_file(PYTORCH).into_iter().find(|(n, _)| *n == name).unwrap();
+        let model = case.model(&Device::Cpu, &OnnxOptions::default()).unwrap();
+        let x = &model.inputs()[0].name;
+        for (shape, words) in [
+            ([3, 5, 3], "the file fixes axis 0 at 2"),
+            ([2, 4, 3], "the file fixes axis 1 at 5"),
+            ([3, 4, 3], "axis 1 at 5"),
+        ] {
+            let input = floats(&shape, &vec![0.0; shape.iter().product()]);
+            let e = model.run([(&x[..], &input)]).unwrap_err().to_string();
+            assert!(e.contains(words) && e.contains(&x[..]), "{e}");
+        }
     }
 }

@@ -64,6 +64,13 @@ pub(crate) fn initial_states(
     zeros.collect()
 }
 
+fn say_cells(model: &OnnxModel) -> Result<(), Box<dyn std::error::Error>> {
+    if model.explain().is_empty() {
+        say("cells:  none")?;
+    }
+    model.explain().iter().try_for_each(|line| say(format_args!("cell:   {line}")))
+}
+
 pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
     if !a.wav.is_empty() {
         return audio::run(a);
@@ -133,13 +140,16 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
         print_json(&json!({
             "model": a.model.display().to_string(), "device": model.device().to_string(),
             "outputs": outputs.collect::<Vec<_>>(), "notes": model.notes(), "until": a.until,
-            "states_from_zero": begun, "ms": ms,
+            "states_from_zero": begun, "cells": model.explain(), "ms": ms,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     say(format_args!("device: {}", model.device()))?;
     say(format_args!("model:  {} ({})", a.model.display(), model.producer()))?;
     say_notes(&model)?;
+    if a.explain {
+        say_cells(&model)?;
+    }
     if !begun.is_empty() {
         say(format_args!("states: {} begin as zeros", names(begun.iter().map(|n| &n[..]))))?;
     }
@@ -201,11 +211,15 @@ pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
                 .collect::<Vec<_>>(),
             "streams_share_a_call": batched.is_ok(),
             "nodes": nodes.collect::<Vec<_>>(), "total_params": params, "notes": model.notes(),
+            "cells": model.explain(),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
     say(format_args!("model:  {} ({})", a.model.display(), model.producer()))?;
     say_notes(&model)?;
+    if a.explain {
+        say_cells(&model)?;
+    }
     for (what, values) in [("input", model.inputs()), ("output", model.outputs())] {
         for v in values {
             say(format_args!("{what:7} {}: {}", v.name, v.kind))?;

@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12 or gl.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub(crate) device: DeviceSelector,
+    /// Say of an ONNX file which cells run as recurrent layers, and why others do not.
+    #[arg(long, conflicts_with = "wav")]
+    pub(crate) explain: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -58,6 +61,9 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     }
     if !a.states.is_empty() {
         return Err("`--state` is for ONNX models".into());
+    }
+    if a.explain {
+        return Err("`--explain` is for ONNX models".into());
     }
     let device = Device::open(&a.device)?;
     let model = open_model(&a.model, a.weights.as_deref(), &device)?;

@@ -22,12 +22,18 @@ pub(crate) struct Arguments {
     /// An output of an ONNX model that is an input of the next call, instead of those that names show.
     #[arg(long = "state", value_name = "IN=OUT", value_parser = parse_state)]
     pub(crate) states: Vec<StatePair>,
+    /// Say of an ONNX file which cells run as recurrent layers, and why others do not.
+    #[arg(long)]
+    pub(crate) explain: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 pub(crate) fn run(a: &Arguments) -> Outcome {
+    if a.explain {
+        return Err("`--explain` is for ONNX models".into());
+    }
     if !a.states.is_empty() {
         return Err("`--state` is for ONNX models".into());
     }

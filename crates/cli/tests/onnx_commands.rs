@@ -135,6 +135,16 @@ fn run_stops_at_a_node() {
     assert!(e.contains("this node makes"), "{e}");
 }
 
+/// Each recurrent layer has its line where it is asked for, and only there.
+#[test]
+fn explain_tells_of_cells() {
+    let gtcrn = model("gtcrn.onnx");
+    let text = good(&["summary", &gtcrn, "--explain"]);
+    assert_eq!(text.matches("cell:   node `").count(), 14, "{text}");
+    assert!(!good(&["summary", &gtcrn]).contains("cell:"));
+    assert_eq!(json(&["summary", &gtcrn])["cells"].as_array().unwrap().len(), 14);
+}
+
 #[test]
 fn states_are_shown_and_can_be_stated() {
     let gtcrn = model("gtcrn.onnx");

@@ -22,7 +22,8 @@ pub use keras::LayerProblem;
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo};
 pub use onnx::{
-    ExportOptions, OnnxModel, OnnxSession, OnnxStreams, OnnxValue, Problem, StatePair, read_tensor, tensor_from_bytes,
+    ExportOptions, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, StatePair, read_tensor,
+    tensor_from_bytes,
 };
 pub use pytorch::{WeightModule, WeightSummary};
 pub use text::{Reading, TextSpec};

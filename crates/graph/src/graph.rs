@@ -79,7 +79,7 @@ impl Constant {
     }
 
     /// What a type knows of the numbers.
-    fn known(&self, rank: usize) -> Option<Vec<Option<i64>>> {
+    pub(crate) fn known(&self, rank: usize) -> Option<Vec<Option<i64>>> {
         match self {
             Self::Int(_, v) | Self::Bool(v) if rank <= 1 && v.len() <= MAX_KNOWN => {
                 Some(v.iter().copied().map(Some).collect())
@@ -548,20 +548,25 @@ impl Assembly {
             return Err(Error::NoOutputs);
         }
         graph.outputs = outputs;
-        let mut used = vec![false; graph.values.len()];
-        let inputs = graph.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
-        inputs.chain(graph.outputs.iter().map(|(_, id)| id)).for_each(|id| used[id.0] = true);
-        for (value, used) in graph.values.iter_mut().zip(used) {
-            if let (Source::Constant(c), false) = (&mut value.source, used) {
-                *c = Constant::Float([].into());
-                value.kind = ValueType::new(Element::F32, [0usize]);
-            }
-        }
+        graph.forget_unused();
         Ok(graph)
     }
 }
 
 impl Graph {
+    /// Drops the numbers of constants that nothing uses.
+    pub(crate) fn forget_unused(&mut self) {
+        let mut used = vec![false; self.values.len()];
+        let inputs = self.nodes.iter().flat_map(|n| n.inputs.iter().flatten());
+        inputs.chain(self.outputs.iter().map(|(_, id)| id)).for_each(|id| used[id.0] = true);
+        for (value, used) in self.values.iter_mut().zip(used) {
+            if let (Source::Constant(c), false) = (&mut value.source, used) {
+                *c = Constant::Float([].into());
+                value.kind = ValueType::new(Element::F32, [0usize]);
+            }
+        }
+    }
+
     /// What a node's outputs are, if constants and what types know of elements say it.
     fn folded(
         &self,
@@ -637,7 +642,7 @@ impl Graph {
     }
 
     /// The types of a node's outputs, if its inputs fit.
-    fn types(
+    pub(crate) fn types(
         &self,
         name: &str,
         what: &dyn Operator,

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod array;
+mod cells;
 mod data;
 mod error;
 mod executor;

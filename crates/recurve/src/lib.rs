@@ -5,8 +5,8 @@ pub mod testing;
 
 pub use recurve_formats::{
     Error, ExportOptions, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, LayerProblem, Model, ModelInfo,
-    ModelInputs, OnnxModel, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair, TextSpec,
-    WeightModule, WeightSummary, npy_from_bytes, npz_from_bytes, read_array, read_named_array, read_tensor,
+    ModelInputs, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair,
+    TextSpec, WeightModule, WeightSummary, npy_from_bytes, npz_from_bytes, read_array, read_named_array, read_tensor,
     tensor_from_bytes, write_array, write_host_array,
 };
 pub use recurve_kernels::{

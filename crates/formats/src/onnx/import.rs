@@ -9,7 +9,8 @@ use super::proto::{
 use super::tensor::{self, DataType};
 use crate::files::short;
 use core::fmt;
-use recurve_graph::{Assembly, Constant, Dim, Graph, Int, Operator, ValueId, ValueType};
+use recurve_graph::ops::{Cast, Target};
+use recurve_graph::{Assembly, Constant, Dim, Element, Graph, Int, Operator, ValueId, ValueType};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ struct Scope {
     names: HashMap<String, ValueId>,
     /// Names whose maker was refused.
     missing: HashSet<String>,
+    /// Of values that are floats, the type that the file gives them, where it is not float32.
+    floats: HashMap<ValueId, DataType>,
     /// Values of the graph around this one that it uses, in the order of its last inputs.
     captured: Vec<ValueId>,
 }
@@ -213,6 +216,7 @@ impl<'a> Context<'a> {
             assembly: Assembly::new(true),
             names: HashMap::new(),
             missing: HashSet::new(),
+            floats: HashMap::new(),
             captured: Vec::new(),
         });
         if !g.sparse_initializer.is_empty() {
@@ -226,7 +230,12 @@ impl<'a> Context<'a> {
             };
             let id = kind.and_then(|k| self.scope().assembly.input(&info.name, k, false).map_err(|e| e.to_string()));
             match id {
-                Ok(id) => drop(self.scope().names.insert(info.name.clone(), id)),
+                Ok(id) => {
+                    self.scope().names.insert(info.name.clone(), id);
+                    if let Ok(kind) = data_type(info) {
+                        self.set_float(id, kind);
+                    }
+                }
                 Err(message) => {
                     self.scope().missing.insert(info.name.clone());
                     self.whole(format!("input `{}` {message}", short(&info.name)));
@@ -239,7 +248,12 @@ impl<'a> Context<'a> {
                 self.scope().assembly.constant(&t.name, &dims, numbers).map_err(|e| e.to_string())
             });
             match made {
-                Ok(id) => drop(self.scope().names.insert(t.name.clone(), id)),
+                Ok(id) => {
+                    self.scope().names.insert(t.name.clone(), id);
+                    if let Ok(kind) = DataType::of(t.data_type) {
+                        self.set_float(id, kind);
+                    }
+                }
                 Err(message) => {
                     self.scope().missing.insert(t.name.clone());
                     self.whole(message);
@@ -252,7 +266,10 @@ impl<'a> Context<'a> {
         let mut outputs = Vec::new();
         for o in &g.output {
             match self.lookup(&o.name) {
-                Some(id) => outputs.push((o.name.clone(), id)),
+                Some(id) => {
+                    let rounded = self.rounded(&o.name, id, data_type(o).ok());
+                    outputs.push((o.name.clone(), rounded));
+                }
                 None if self.scope().missing.contains(&o.name) => {}
                 None => self.whole(format!("nothing makes the output `{}`", short(&o.name))),
             }
@@ -267,6 +284,52 @@ impl<'a> Context<'a> {
                 self.whole(e.to_string());
                 None
             }
+        }
+    }
+
+    /// Notes which type of floats the file gives a value.
+    pub(crate) fn set_float(&mut self, id: ValueId, kind: DataType) {
+        match kind {
+            DataType::Float16 | DataType::BFloat16 | DataType::Double => drop(self.scope().floats.insert(id, kind)),
+            _ => drop(self.scope().floats.remove(&id)),
+        }
+    }
+
+    /// Which type of floats the file gives a value.
+    pub(crate) fn float_of(&self, id: ValueId) -> DataType {
+        self.scopes.last().and_then(|s| s.floats.get(&id)).copied().unwrap_or(DataType::Float)
+    }
+
+    /// The outputs of a node are floats as its first operand that is one, unless its importer has said otherwise.
+    fn pass_floats_on(&mut self, proto: &NodeProto) {
+        let ids = |cx: &Self, names: &[String]| -> Vec<ValueId> {
+            let names = names.iter().filter_map(|n| cx.scopes.last().and_then(|s| s.names.get(n)).copied());
+            names.filter(|id| cx.kind(*id).dtype.is_float()).collect()
+        };
+        let Some(first) = ids(self, &proto.input).first().copied() else { return };
+        let kind = self.float_of(first);
+        for id in ids(self, &proto.output) {
+            if kind != DataType::Float && !self.scope().floats.contains_key(&id) {
+                self.set_float(id, kind);
+            }
+        }
+    }
+
+    /// An output, rounded to its type in the file.
+    fn rounded(&mut self, name: &str, id: ValueId, kind: Option<DataType>) -> ValueId {
+        let to = match kind {
+            Some(DataType::Float16) => Target::F16,
+            Some(DataType::BFloat16) => Target::Bf16,
+            _ => return id,
+        };
+        if !self.kind(id).dtype.is_float() || self.scopes.len() > 1 {
+            return id;
+        }
+        let value = self.unused(self.scopes.len() - 1, name);
+        let cast = Arc::new(Cast { from: Element::F32, to });
+        match self.scope().assembly.node(name, cast, &[Some(id)], &[value]) {
+            Ok(made) => made[0],
+            Err(_) => id,
         }
     }
 
@@ -301,6 +364,9 @@ impl<'a> Context<'a> {
             }
         };
         scope.names.insert(name.into(), id);
+        if let Some(float) = self.scopes[level - 1].floats.get(&outer).copied() {
+            self.scopes[level].floats.insert(id, float);
+        }
         Some(id)
     }
 
@@ -346,6 +412,10 @@ impl<'a> Context<'a> {
         };
         let node = Node::new(proto, attributes, opset);
         let lowered = nodes::lower(self, &node, opsets).and_then(|()| Ok(node.finish()?));
+        let casts = set.is_empty() && matches!(&*proto.op_type, "Cast" | "CastLike" | "QuantizeLinear");
+        if lowered.is_ok() && !casts {
+            self.pass_floats_on(proto);
+        }
         if let Err(e) = lowered {
             self.forget(proto);
             match e {
@@ -499,6 +569,25 @@ impl<'a> Context<'a> {
         self.constant(&[], Constant::Float([number].into()))
     }
 
+    /// Refuses floats without elements as an operand of an operator that computes with them.
+    fn refuse_empty(&self, operator: &dyn Operator, ids: &[Option<ValueId>]) -> Lowered {
+        if matches!(operator.name(), "Shape" | "Size" | "If" | "Loop" | "Scan") {
+            return Ok(());
+        }
+        let empty = |id: &&ValueId| {
+            let kind = self.kind(**id);
+            kind.dtype.is_float() && kind.dims.contains(&Dim::Size(0))
+        };
+        match ids.iter().flatten().find(empty) {
+            None => Ok(()),
+            Some(id) => {
+                let value = self.scopes.last().expect("inside a graph").assembly.value(*id);
+                let (name, kind) = (short(&value.name), &value.kind);
+                Err(format!("needs `{name}`, {kind}: floats without elements are not supported").into())
+            }
+        }
+    }
+
     /// A new value by an operator, on the way to what the node gives.
     ///
     /// # Errors
@@ -509,6 +598,7 @@ impl<'a> Context<'a> {
         operator: impl Operator + 'static,
         inputs: &[Option<ValueId>],
     ) -> Lowered<ValueId> {
+        self.refuse_empty(&operator, inputs)?;
         let name = self.unused(self.scopes.len() - 1, node.label());
         Ok(self.scope().assembly.node(node.label(), Arc::new(operator), inputs, &[name])?[0])
     }
@@ -523,6 +613,7 @@ impl<'a> Context<'a> {
         operator: impl Operator + 'static,
         inputs: &[Option<ValueId>],
     ) -> Lowered {
+        self.refuse_empty(&operator, inputs)?;
         let level = self.scopes.len() - 1;
         let mut names = Vec::new();
         for o in node.outputs() {

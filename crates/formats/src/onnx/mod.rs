@@ -13,6 +13,6 @@ mod weigh;
 
 pub use export::ExportOptions;
 pub use import::Problem;
-pub use model::{OnnxModel, OnnxValue, read_tensor, tensor_from_bytes};
+pub use model::{OnnxModel, OnnxOptions, OnnxValue, read_tensor, tensor_from_bytes};
 pub use session::{OnnxSession, StatePair};
 pub use streams::OnnxStreams;

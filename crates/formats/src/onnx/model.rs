@@ -21,6 +21,7 @@ pub struct OnnxModel {
     inputs: Vec<OnnxValue>,
     outputs: Vec<OnnxValue>,
     notes: Vec<String>,
+    cells: Vec<String>,
     producer: String,
     metadata: Vec<(String, String)>,
     /// The types of the outputs that the file states.
@@ -39,6 +40,20 @@ pub struct OnnxValue {
     pub converted: bool,
 }
 
+/// How an ONNX file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OnnxOptions {
+    /// Whether cells that are written out operator by operator run as recurrent layers, where that computes the same.
+    pub fuse_cells: bool,
+}
+
+impl Default for OnnxOptions {
+    fn default() -> Self {
+        Self { fuse_cells: true }
+    }
+}
+
 /// Bytes of a file, at most: what a message of Protocol Buffers may have.
 const MAX_BYTES: u64 = 2 << 30;
 
@@ -51,6 +66,14 @@ impl OnnxModel {
     /// # Errors
     /// [`Error::Io`], [`Error::Onnx`] with everything that cannot be run; errors of the device.
     pub fn open(path: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        Self::open_with(path, &OnnxOptions::default(), device)
+    }
+
+    /// [`Self::open`] with options.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: &OnnxOptions, device: &Device) -> Result<Self> {
         let path = path.as_ref();
         let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
         let (file, len) = files::open(path).map_err(io)?;
@@ -65,6 +88,7 @@ impl OnnxModel {
             bytes.into(),
             path,
             path.parent().map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p }),
+            options,
             device,
         )
     }
@@ -74,10 +98,24 @@ impl OnnxModel {
     /// # Errors
     /// As [`Self::open`].
     pub fn from_bytes(bytes: Vec<u8>, device: &Device) -> Result<Self> {
-        Self::decode(bytes.into(), Path::new(files::MEMORY), None, device)
+        Self::from_bytes_with(bytes, &OnnxOptions::default(), device)
     }
 
-    fn decode(bytes: Bytes, path: &Path, folder: Option<&Path>, device: &Device) -> Result<Self> {
+    /// [`Self::from_bytes`] with options.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn from_bytes_with(bytes: Vec<u8>, options: &OnnxOptions, device: &Device) -> Result<Self> {
+        Self::decode(bytes.into(), Path::new(files::MEMORY), None, options, device)
+    }
+
+    fn decode(
+        bytes: Bytes,
+        path: &Path,
+        folder: Option<&Path>,
+        options: &OnnxOptions,
+        device: &Device,
+    ) -> Result<Self> {
         let refuse = |problems: Vec<Problem>| Error::Onnx { path: path.into(), problems };
         let most = bytes.len().saturating_mul(2).saturating_add(SLACK);
         if weigh(&bytes, most).is_none() {
@@ -91,7 +129,8 @@ impl OnnxModel {
         let imported = import::import(&model, folder).map_err(refuse)?;
         let producer = format!("{} {}", short(&model.producer_name), short(&model.producer_version));
         let metadata = model.metadata_props.iter().map(|e| (e.key.clone(), e.value.clone())).collect();
-        let graph = imported.graph;
+        let (graph, cells) =
+            if options.fuse_cells { imported.graph.with_cells() } else { (imported.graph, Vec::new()) };
         let stated = model.graph.as_ref().map_or(&[][..], |g| &g.output);
         let declared = graph.outputs().iter().map(|(name, _)| {
             let info = stated.iter().find(|o| o.name == *name)?;
@@ -111,7 +150,7 @@ impl OnnxModel {
         let executor = Executor::new(Arc::new(graph), |_| None, device).map_err(failed)?;
         executor.prepare().map_err(failed)?;
         let producer = producer.trim().to_owned();
-        Ok(Self { executor, inputs, outputs, notes: imported.notes, producer, metadata, declared })
+        Ok(Self { executor, inputs, outputs, notes: imported.notes, cells, producer, metadata, declared })
     }
 
     /// The same model on another device.
@@ -126,6 +165,7 @@ impl OnnxModel {
             inputs: self.inputs.clone(),
             outputs: self.outputs.clone(),
             notes: self.notes.clone(),
+            cells: self.cells.clone(),
             producer: self.producer.clone(),
             metadata: self.metadata.clone(),
             declared: self.declared.clone(),
@@ -145,6 +185,12 @@ impl OnnxModel {
     /// What a user should know of how the file is read.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// A line about each recurrent layer of the file and each cell that it has written out operator by operator: what
+    /// it runs as, or why it runs operator by operator.
+    pub fn explain(&self) -> &[String] {
+        &self.cells
     }
 
     /// The program that wrote the file.
@@ -218,8 +264,8 @@ impl OnnxModel {
         let OnnxValue { name, kind, .. } = &self.inputs[n];
         let bad = |message: String| Error::Input { name: short(name), message };
         if !kind.has_dims(&array.shape) {
-            let fixed = if kind.shape().is_some() { " (the file fixes every size)" } else { "" };
-            return Err(bad(format!("must be {kind}{fixed}, but it has shape {:?}", array.shape)));
+            let fixed = baked(kind, &array.shape);
+            return Err(bad(format!("must be {kind}, but it has shape {:?}{fixed}", array.shape)));
         }
         Ok(match (&array.data, kind.dtype) {
             (HostData::Float(v), Element::F32) => Tensor::from_f32(v, &array.shape, self.device())?.into(),
@@ -258,6 +304,21 @@ impl OnnxModel {
         });
         arrays.collect()
     }
+}
+
+/// Which sizes the file fixes that an array does not have.
+fn baked(kind: &ValueType, shape: &[usize]) -> String {
+    if kind.unranked || kind.rank() != shape.len() {
+        return String::new();
+    }
+    let axes: Vec<String> = kind
+        .dims
+        .iter()
+        .zip(shape)
+        .enumerate()
+        .filter_map(|(axis, (d, n))| d.size().filter(|size| size != n).map(|size| format!("axis {axis} at {size}")))
+        .collect();
+    format!(": the file fixes {}; export it with this axis open to give another size", axes.join(" and "))
 }
 
 impl OnnxModel {

@@ -146,6 +146,9 @@ impl Operator for Rnn {
     fn takes_any_weights(&self) -> bool {
         true
     }
+    fn packs_like(&self, other: &dyn Operator) -> bool {
+        other.as_any().downcast_ref::<Self>() == Some(self)
+    }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
         if self.hidden_size == 0 {
             return Err(Fault::Attribute("hidden_size", "must be at least 1".into()));
@@ -236,6 +239,16 @@ impl Operator for Rnn {
             call.get(n).map(|d| self.state(d.to_f32(call.device)?.into_owned())).transpose()
         };
         let (h0, c0) = (state(H0)?, state(C0)?);
+        for (state, argument) in [(&h0, "initial_h"), (&c0, "initial_c")] {
+            if let Some(&[_, rows, _]) = state.as_ref().map(Tensor::dims)
+                && rows != batch
+            {
+                let message = format!(
+                    "is of a batch of {rows}, but X is of {batch}; if it stands in the file, the file fixes the batch at {rows}"
+                );
+                return Err(Error::Argument { operation: self.name(), argument, message });
+            }
+        }
         let lengths = call.get(LENGTHS).map(|d| d.to_ints()?.to_ids(call.device)).transpose()?;
         if call.options.tune {
             layer.tune(batch, time)?;

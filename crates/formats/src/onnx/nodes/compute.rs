@@ -1,7 +1,9 @@
 //! Products, convolutions, pooling, normalisation, reductions, spectra.
 
+use super::elementwise::as_float;
 use super::prelude::*;
-use recurve_graph::{Element, ops::Padding, ops::Windows};
+use recurve_graph::ops::{Extent, Padding, Windows};
+use recurve_graph::{Element, Int};
 use recurve_tensor::{Pooling, Reduction};
 
 /// Brings a node into the graph, if it is one of these.
@@ -33,6 +35,7 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
             let conv = ops::Conv { windows: windows(node)?, groups: groups(node)? };
             cx.outputs(node, conv, &inputs)?;
         }
+        "ConvInteger" => conv_integer(cx, node)?,
         "ConvTranspose" => {
             let conv = ops::ConvTranspose {
                 windows: windows(node)?,
@@ -110,6 +113,33 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         },
     }
     Ok(true)
+}
+
+/// In f32, where sums are exact as long as they are below 2^24. What is padded is the zero point, 0 once that is
+/// subtracted.
+fn conv_integer(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered {
+    let conv = ops::Conv { windows: windows(node)?, groups: groups(node)? };
+    let mut operands = [cx.input(node, 0)?, cx.input(node, 1)?];
+    for (n, x) in operands.iter_mut().enumerate() {
+        let rank = cx.kind(*x).rank();
+        *x = as_float(cx, node, *x)?;
+        let Some(zero) = cx.optional(node, n + 2)? else { continue };
+        let mut zero = as_float(cx, node, zero)?;
+        let kind = cx.kind(zero);
+        if kind.unranked || kind.rank() > 1 {
+            return Err("a zero point must be one number, or one for each channel of `w`".into());
+        }
+        if kind.rank() == 1 && kind.shape().as_deref() != Some(&[1]) {
+            if n == 0 || rank < 3 {
+                return Err("`x_zero_point` must be one number".into());
+            }
+            let dims = core::iter::once(Extent::Axes(0, 1)).chain(vec![Extent::Size(1); rank - 1]).collect();
+            zero = cx.emit(node, ops::Reshape(dims), &[Some(zero)])?;
+        }
+        *x = cx.emit(node, ops::Binary::Sub, &[Some(*x), Some(zero)])?;
+    }
+    let y = cx.emit(node, conv, &operands.map(Some))?;
+    cx.outputs(node, ops::Cast { from: Element::F32, to: ops::Target::Int(Int::I32) }, &[Some(y)])
 }
 
 fn reduction(operator: &str) -> Option<Reduction> {

@@ -4,7 +4,7 @@ use super::prelude::*;
 use crate::onnx::import::{Inner, Opsets};
 use crate::onnx::tensor;
 use recurve_graph::ops::ScanAxis;
-use recurve_graph::{Constant, Dim, Element, Int, ValueId, ValueType};
+use recurve_graph::{Assembly, Constant, Dim, Element, Int, ValueId, ValueType};
 use std::sync::Arc;
 
 /// Brings a node into the graph, if it is one of these.
@@ -115,7 +115,7 @@ fn repeat(cx: &mut Context<'_>, node: &Node<'_>, opsets: &Opsets) -> Lowered {
 
 fn scan(cx: &mut Context<'_>, node: &Node<'_>, opsets: &Opsets) -> Lowered {
     if node.opset < 9 {
-        return Err("is Scan of operator set 8, which is not supported; convert the file to 9 or later".into());
+        return scan_of_batch(cx, node, opsets);
     }
     let all = all_inputs(cx, node, 0)?;
     let body = node.graph("body")?;
@@ -159,4 +159,66 @@ fn scan(cx: &mut Context<'_>, node: &Node<'_>, opsets: &Opsets) -> Lowered {
     })?;
     let operands: Vec<_> = all.into_iter().chain(inner.1).map(Some).collect();
     cx.outputs(node, ops::Scan { body: [Arc::new(inner.0)], carried: count, inputs, outputs }, &operands)
+}
+
+/// Scan of operator set 8, which runs over the second axis of each row of a batch by itself: one scan in another.
+fn scan_of_batch(cx: &mut Context<'_>, node: &Node<'_>, opsets: &Opsets) -> Lowered {
+    if node.has_input(0) {
+        return Err("`sequence_lens` is not supported: leave it out, or convert the file to operator set 9".into());
+    }
+    let all = all_inputs(cx, node, 1)?;
+    let body = node.graph("body")?;
+    let elements =
+        node.int("num_scan_inputs")?.and_then(|n| usize::try_from(n).ok()).filter(|n| (1..=all.len()).contains(n));
+    let elements = elements.ok_or("attribute `num_scan_inputs` must be from 1 to the number of inputs")?;
+    let count = all.len() - elements;
+    let given = body.output.len().checked_sub(count).ok_or("carries more values than its body gives")?;
+    let directions = node.ints("directions");
+    if directions.is_some_and(|d| d.len() != elements) {
+        return Err(format!("attribute `directions` must have {elements} numbers").into());
+    }
+    // Rows of the batch, and elements of a row.
+    let mut rows = Vec::new();
+    for id in &all {
+        let t = cx.kind(*id);
+        if t.unranked || t.rank() <= usize::from(rows.len() >= count) {
+            return Err("its inputs must have a batch, and those it runs over timesteps".into());
+        }
+        rows.push(t.with_dims(t.dims[1..].to_vec()));
+    }
+    let element = |t: &ValueType| t.with_dims(t.dims[1..].to_vec());
+    let steps: Vec<ValueType> = rows[count..].iter().map(element).collect();
+    let mut types = rows[..count].to_vec();
+    let inner = settle(&mut types, |t| {
+        let formal: Vec<ValueType> = t.iter().chain(&steps).cloned().collect();
+        let inner = cx.inner(body, opsets, &formal)?;
+        let outputs = inner.0.outputs()[..count].iter().map(|(_, id)| inner.0.value(*id).kind.clone()).collect();
+        Ok((outputs, inner))
+    })?;
+    let (inner, captured) = inner;
+    let mut row = Assembly::new(true);
+    let around: Vec<ValueType> = captured.iter().map(|id| cx.kind(*id).clone()).collect();
+    let mut formal = Vec::new();
+    for (n, t) in rows.iter().chain(&around).enumerate() {
+        formal.push(Some(row.input(&format!("input {n}"), t.clone().with_known(None::<Vec<_>>), false)?));
+    }
+    let reverse = |n: usize| directions.is_some_and(|d| d[n] != 0);
+    let first = ScanAxis { axis: 0, reverse: false };
+    let over = ops::Scan {
+        body: [Arc::new(inner)],
+        carried: count,
+        inputs: (0..elements).map(|n| ScanAxis { axis: 0, reverse: reverse(n) }).collect(),
+        outputs: vec![first; given],
+    };
+    let names: Vec<String> = (0..count + given).map(|n| format!("output {n}")).collect();
+    let made = row.node(node.label(), Arc::new(over), &formal, &names)?;
+    let row = row.finish(names.into_iter().zip(made).collect())?;
+    let rows = ops::Scan {
+        body: [Arc::new(row)],
+        carried: 0,
+        inputs: vec![first; all.len()],
+        outputs: vec![first; count + given],
+    };
+    let operands: Vec<_> = all.into_iter().chain(captured).map(Some).collect();
+    cx.outputs(node, rows, &operands)
 }

@@ -78,15 +78,15 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
             // They say how floats of 8 bits are rounded, which are refused.
             let _ = (node.int("saturate")?, node.text("round_mode")?);
             let to = node.int("to")?.ok_or("attribute `to` is missing")?;
-            cast(cx, node, target(data_type(to)?))?;
+            cast(cx, node, data_type(to)?)?;
         }
         "CastLike" => {
             let _ = (node.int("saturate")?, node.text("round_mode")?);
             let like = cx.input(node, 1)?;
             let to = match cx.kind(like).dtype {
-                Element::Int(int) => Target::Int(int),
-                Element::Bool => Target::Bool,
-                _ => Target::F32,
+                Element::Int(int) => DataType::Int(int),
+                Element::Bool => DataType::Bool,
+                _ => cx.float_of(like),
             };
             cast(cx, node, to)?;
         }
@@ -252,7 +252,7 @@ fn power(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered {
 }
 
 /// The value as floats.
-fn as_float(cx: &mut Context<'_>, node: &Node<'_>, id: ValueId) -> Lowered<ValueId> {
+pub(super) fn as_float(cx: &mut Context<'_>, node: &Node<'_>, id: ValueId) -> Lowered<ValueId> {
     match cx.kind(id).dtype {
         from if from.is_whole() => cx.emit(node, Cast { from, to: Target::F32 }, &[Some(id)]),
         _ => Ok(id),
@@ -321,10 +321,12 @@ const fn target(to: DataType) -> Target {
     }
 }
 
-fn cast(cx: &mut Context<'_>, node: &Node<'_>, to: Target) -> Lowered {
+fn cast(cx: &mut Context<'_>, node: &Node<'_>, to: DataType) -> Lowered {
     let x = cx.input(node, 0)?;
     let from = cx.kind(x).dtype;
-    cx.outputs(node, Cast { from, to }, &[Some(x)])
+    let y = cx.emit(node, Cast { from, to: target(to) }, &[Some(x)])?;
+    cx.set_float(y, to);
+    cx.bind(node, 0, y)
 }
 
 fn dropout(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered {

@@ -1,6 +1,7 @@
 //! RNN, GRU and LSTM.
 
 use super::prelude::*;
+use recurve_graph::{Constant, ValueId};
 use recurve_vocabulary::{Activation, Cell, CellKind, Direction};
 
 /// Brings a node into the graph, if it is one of these.
@@ -11,7 +12,9 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
     let kind = match (node.domain(), node.operator()) {
         ("", "RNN") => CellKind::Rnn,
         ("", "GRU") => CellKind::Gru { reset_after: node.flag("linear_before_reset", false)? },
-        ("", "LSTM") => CellKind::Lstm { coupled: node.flag("input_forget", false)? },
+        ("", "LSTM") | ("com.microsoft", "DynamicQuantizeLSTM") => {
+            CellKind::Lstm { coupled: node.flag("input_forget", false)? }
+        }
         _ => return Ok(false),
     };
     let unsaid = kind == CellKind::Gru { reset_after: false } && node.int("linear_before_reset")?.is_none();
@@ -31,7 +34,9 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
             return Err(format!("attribute `direction` is {other:?}, not forward, reverse or bidirectional").into());
         }
     };
-    let batch_first = node.flag("layout", false)?;
+    let quantized = !node.domain().is_empty();
+    // The quantized operator has no layout.
+    let batch_first = !quantized && node.flag("layout", false)?;
     let clip = node.float("clip")?;
     if clip.is_some_and(|c| c.is_nan() || c <= 0.0) {
         return Err("attribute `clip` must be above 0".into());
@@ -39,7 +44,10 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
     let cell = Cell { clip, ..Cell::with_kind(kind) };
     let cells = activations(node, cell, directions.len())?;
 
-    let inputs = cx.inputs(node)?;
+    let mut inputs = cx.inputs(node)?;
+    if quantized {
+        inputs = dequantized(cx, node, directions.len(), &inputs)?;
+    }
     let get = |n: usize| inputs.get(n).copied().flatten();
     let hidden = match node.int("hidden_size")? {
         Some(h) => usize::try_from(h).ok().filter(|h| *h > 0),
@@ -56,6 +64,80 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
     }
     cx.outputs(node, rnn, &order)?;
     Ok(true)
+}
+
+/// The inputs of an LSTM, of those of one with quantized weights.
+fn dequantized(
+    cx: &mut Context<'_>,
+    node: &Node<'_>,
+    directions: usize,
+    inputs: &[Option<ValueId>],
+) -> Lowered<Vec<Option<ValueId>>> {
+    if inputs.len() > 12 {
+        return Err(format!("has {} inputs, but at most 12 have a meaning", inputs.len()).into());
+    }
+    let mut all: Vec<Option<ValueId>> = inputs.iter().copied().take(8).collect();
+    for (weight, scale) in [(1, 8), (2, 10)] {
+        all[weight] = Some(dequantized_weight(cx, node, directions, [weight, scale, scale + 1])?);
+    }
+    cx.notes.push(format!(
+        "node `{}` (DynamicQuantizeLSTM): its weights are read as floats, and what is multiplied by them is not \
+         quantized; ONNX Runtime rounds X and the states to 8 bits before each product, so its numbers differ by as \
+         much",
+        node.label()
+    ));
+    Ok(all)
+}
+
+/// A weight `[directions, in, gates · hidden]` of 8 bits as floats `[directions, gates · hidden, in]`.
+fn dequantized_weight(
+    cx: &mut Context<'_>,
+    node: &Node<'_>,
+    directions: usize,
+    [weight, scale, zero]: [usize; 3],
+) -> Lowered<ValueId> {
+    let name = if weight == 1 { "W" } else { "R" };
+    let (w, s) = (cx.input(node, weight)?, cx.input(node, scale)?);
+    let dims = cx.kind(w).shape();
+    let (Some(dims), Some(Constant::Int(_, q)), Some(Constant::Float(scales))) =
+        (dims, cx.constant_of(w).cloned(), cx.constant_of(s).cloned())
+    else {
+        return Err(format!("`{name}` and its scale must be constants, of whole numbers and of floats").into());
+    };
+    let zeros = match cx.optional(node, zero)?.map(|z| cx.constant_of(z).cloned()) {
+        None => None,
+        Some(Some(Constant::Int(_, z))) => Some(z),
+        Some(_) => return Err(format!("the zero point of `{name}` must be a constant of whole numbers").into()),
+    };
+    let &[d, rows, columns] = &dims[..] else {
+        return Err(format!("`{name}` must have three dimensions, but it is {dims:?}").into());
+    };
+    let fits = |n: usize| n == d || n == d * columns || n == 1;
+    if d != directions || !fits(scales.len()) || zeros.as_ref().is_some_and(|z| !fits(z.len())) {
+        return Err(format!(
+            "`{name}` is {dims:?} with {} scales and {} zero points; expected {directions} directions, and one of both \
+             for each direction or each column",
+            scales.len(),
+            zeros.map_or(0, |z| z.len())
+        )
+        .into());
+    }
+    // One for all, one a direction, or one a column.
+    let place = |n: usize, direction: usize, column: usize| match n {
+        1 => 0,
+        n if n == d => direction,
+        _ => direction * columns + column,
+    };
+    let mut floats = Vec::with_capacity(q.len());
+    for direction in 0..d {
+        for column in 0..columns {
+            let scale = scales[place(scales.len(), direction, column)];
+            let zero = zeros.as_ref().map_or(0, |z| z[place(z.len(), direction, column)]);
+            let at = |row: usize| q[(direction * rows + row) * columns + column];
+            floats.extend((0..rows).map(|row| (at(row) - zero) as f32 * scale));
+        }
+    }
+    cx.constant(&[d, columns, rows], Constant::Float(floats.into()))
 }
 
 /// The cell of each direction with the functions that the node names.

@@ -35,7 +35,23 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
         "Concat" => {
             let axis = node.int("axis")?.ok_or("attribute `axis` is missing")?;
             let axis = isize::try_from(axis).map_err(|_| format!("attribute `axis` is {axis}"))?;
-            plain(cx, node, ops::Concat { axis }, 1..=usize::MAX)
+            let mut inputs = cx.inputs(node)?;
+            // Floats without elements along the axis add nothing.
+            let adds = |id: &Option<ValueId>| {
+                let kind = id.map(|id| cx.kind(id)).filter(|t| t.dtype.is_float() && !t.unranked);
+                let at = kind.map(|t| if axis < 0 { axis.saturating_add(t.rank() as isize) } else { axis });
+                let dim = kind.zip(at).and_then(|(t, at)| t.dims.get(usize::try_from(at).ok()?));
+                dim != Some(&recurve_graph::Dim::Size(0))
+            };
+            let kept: Vec<_> = inputs.iter().copied().filter(adds).collect();
+            if !kept.is_empty() {
+                inputs = kept;
+            }
+            if inputs.is_empty() {
+                return Err("has no inputs".into());
+            }
+            cx.outputs(node, ops::Concat { axis }, &inputs)?;
+            Ok(true)
         }
         "Split" => {
             let parts = match node.int("num_outputs")? {
