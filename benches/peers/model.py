@@ -38,7 +38,9 @@ def peer(model, threads, sizes=(1,)):
         left = iter(sizes)
         return [d if isinstance(d, int) else next(left, 1) for d in i.shape]
 
-    feed = {i.name: np.full(shape(i), 0.1 if "float" in i.type else 16000, TYPES[i.type]) for i in s.get_inputs()}
+    # Whole numbers are a sample rate, or ids.
+    number = lambda i: 0.1 if "float" in i.type else 1 if shape(i) else 16000
+    feed = {i.name: np.full(shape(i), number(i), TYPES[i.type]) for i in s.get_inputs()}
     outputs = [o.name for o in s.get_outputs()]
     follows = lambda i, o: o in (i + "N", i + "n", i + "_out") or i.endswith("_in") and o == i[:-3] + "_out"
     states = [(i.name, n) for i in s.get_inputs() for n, o in enumerate(outputs) if follows(i.name, o)]

@@ -8,6 +8,8 @@
 //! cargo run --release -p recurve-benches -- model FILE.onnx [DEVICE [SIZES]]
 //!                                                       calls of an ONNX model with its states fed back, as CSV;
 //!                                                       SIZES of the open dimensions of each input, such as 1,576
+//! cargo run --release -p recurve-benches -- nodes FILE.onnx [DEVICE [SIZES]]
+//!                                                       time and allocations of each node of such a call, as CSV
 //! cargo run --release -p recurve-benches -- functions [STRIDE]
 //!                                                       worst errors of activations by every float, as CSV
 //! ```
@@ -17,6 +19,7 @@ mod functions;
 use recurve::testing::Tolerance;
 use recurve::{Cell, Device, Direction, ForwardArgs, HostArray, HostData, OnnxModel, OnnxSession, Strategy, Tensor};
 use recurve_benches::quantile;
+use recurve_graph::RunOptions;
 use recurve_tests::{Case, paths};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
@@ -65,13 +68,13 @@ fn main() -> ExitCode {
         Some("steady") => steady(),
         Some("step") => step(),
         Some("encode") => encode(),
-        Some("model") => {
+        Some(what @ ("model" | "nodes")) => {
             let (Some(path), device) = (std::env::args().nth(2), std::env::args().nth(3)) else {
-                eprintln!("usage: recurve-benches model FILE.onnx [DEVICE [SIZES]]");
+                eprintln!("usage: recurve-benches {what} FILE.onnx [DEVICE [SIZES]]");
                 return ExitCode::from(2);
             };
             let sizes = std::env::args().nth(4).unwrap_or_else(|| "1".into());
-            if let Err(e) = model(&path, device.as_deref().unwrap_or("cpu"), &sizes) {
+            if let Err(e) = model(&path, device.as_deref().unwrap_or("cpu"), &sizes, what == "nodes") {
                 eprintln!("error: {e}");
                 return ExitCode::from(2);
             }
@@ -85,7 +88,7 @@ fn main() -> ExitCode {
         },
         _ => {
             eprintln!(
-                "usage: recurve-benches accuracy | steady | step | encode | model FILE.onnx | functions [STRIDE]"
+                "usage: recurve-benches accuracy | steady | step | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
             );
             return ExitCode::from(2);
         }
@@ -93,9 +96,9 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Times calls of an ONNX model whose other inputs are made of one number. The open dimensions of each input have
-/// these sizes, in order; those that are not named are 1.
-fn model(path: &str, device: &str, sizes: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// Times calls of an ONNX model, or with `nodes` the nodes of a call, whose inputs are made of one number but for the
+/// states. The open dimensions of each input have these sizes, in order; those that are not named are 1.
+fn model(path: &str, device: &str, sizes: &str, nodes: bool) -> Result<(), Box<dyn std::error::Error>> {
     let sizes: Vec<usize> = sizes.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let device = Device::open(&device.parse()?)?;
     let model = Arc::new(OnnxModel::open(path, &device)?);
@@ -104,7 +107,7 @@ fn model(path: &str, device: &str, sizes: &str) -> Result<(), Box<dyn std::error
     let inputs: Vec<(String, HostArray)> = model
         .inputs()
         .iter()
-        .filter(|i| !states.contains(&i.name))
+        .filter(|i| nodes || !states.contains(&i.name))
         .map(|i| {
             let mut open = sizes.iter();
             let size = |d: &recurve_graph::Dim| d.size().unwrap_or_else(|| open.next().copied().unwrap_or(1));
@@ -113,12 +116,17 @@ fn model(path: &str, device: &str, sizes: &str) -> Result<(), Box<dyn std::error
             let data = if i.kind.dtype.is_float() {
                 HostData::Float(vec![0.1; count])
             } else {
-                HostData::Int(vec![16000; count])
+                // A sample rate, or ids.
+                HostData::Int(vec![if shape.is_empty() { 16000 } else { 1 }; count])
             };
             (i.name.clone(), HostArray { shape, data })
         })
         .collect();
-    let mut call = || session.run(inputs.iter().map(|(n, a)| (n.as_str(), a))).map(drop);
+    if nodes {
+        return times(&model, &inputs);
+    }
+    let mut outputs = Vec::new();
+    let mut call = || session.run_into(inputs.iter().map(|(n, a)| (n.as_str(), a)), &mut outputs);
     for _ in 0..20 {
         call()?;
     }
@@ -136,6 +144,40 @@ fn model(path: &str, device: &str, sizes: &str) -> Result<(), Box<dyn std::error
     println!("model,device,nodes,calls,median_us,min_us,allocations");
     let (nodes, count) = (model.graph().nodes().len(), rounds.len());
     println!("{path},{device},{nodes},{count},{:.1},{:.1},{allocations}", quantile(&rounds, 0.5), rounds[0]);
+    Ok(())
+}
+
+/// The median and the minimum of each node's time over many calls, and its allocations in the last one.
+fn times(model: &OnnxModel, inputs: &[(String, HostArray)]) -> Result<(), Box<dyn std::error::Error>> {
+    let executor = model.executor();
+    let data = model.data(inputs.iter().map(|(n, a)| (n.as_str(), a)))?;
+    let nodes = executor.graph().nodes();
+    let mut rounds = vec![Vec::new(); nodes.len()];
+    let mut allocations = vec![0; nodes.len()];
+    let started = Instant::now();
+    for round in 0.. {
+        let mut frame = executor.begin_data(&data, false)?;
+        for (n, times) in rounds.iter_mut().enumerate() {
+            let before = counting::CALLS.load(Ordering::Relaxed);
+            let first = Instant::now();
+            executor.advance(&mut frame, n + 1, &RunOptions::default())?;
+            let took = first.elapsed().as_secs_f64() * 1e6;
+            allocations[n] = counting::CALLS.load(Ordering::Relaxed) - before;
+            if round >= 20 {
+                times.push(took);
+            }
+        }
+        executor.recycle(frame);
+        if round >= 40 && started.elapsed().as_secs_f64() > 2.0 {
+            break;
+        }
+    }
+    println!("node,operator,median_us,min_us,allocations");
+    for ((node, times), allocations) in nodes.iter().zip(&mut rounds).zip(allocations) {
+        times.sort_by(f64::total_cmp);
+        let (name, median) = (node.operator.name(), quantile(times, 0.5));
+        println!("{},{name},{median:.2},{:.2},{allocations}", node.name, times[0]);
+    }
     Ok(())
 }
 

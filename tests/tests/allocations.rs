@@ -1,15 +1,17 @@
-//! A step of a stream on the CPU allocates nothing once it has run a few times. Opening a file allocates little, and a
-//! model no more than its packed weights.
+//! A step of a stream on the CPU allocates nothing once it has run a few times, nor does a call of a session of an ONNX
+//! model. Opening a file allocates little, and a model no more than its packed weights.
 
 #![expect(unsafe_code, reason = "an allocator is unsafe to implement")]
 
 use recurve::{
-    CallArgs, Dense, Device, Embedding, Functional, Gru, IndRnn, Lstm, Masking, MinLstm, Model, Network,
-    RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn, StackedRnnCells, Streams, Tensor, TimeDistributed, Weights,
+    CallArgs, Dense, Device, Embedding, ExportOptions, Functional, Gru, HostArray, HostData, IndRnn, Lstm, Masking,
+    MinLstm, Model, Network, OnnxModel, OnnxSession, RecurrentLayer, RecurrentSpec, Sequential, SimpleRnn,
+    StackedRnnCells, Streams, Tensor, TimeDistributed, Weights,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The system's allocator, with counters.
 struct Counting;
@@ -240,4 +242,46 @@ fn a_steady_step_allocates_nothing() {
         let count = of_ten(|| state = Some(ids.step_with(&x, &args, state.as_ref()).unwrap().1));
         assert_eq!(count, 0, "Embedding, mask_zero {zero}");
     }
+}
+
+/// Frames of streaming models of hundreds of nodes, with shape arithmetic, `If`, updates by indices and convolutions.
+#[test]
+fn a_frame_of_a_session_allocates_nothing() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let floats =
+        |shape: &[usize]| HostArray { shape: shape.to_vec(), data: HostData::Float(vec![0.1; shape.iter().product()]) };
+    let rate = HostArray { shape: Vec::new(), data: HostData::Int(vec![16000]) };
+    let (mix, samples) = (floats(&[1, 257, 1, 2]), floats(&[1, 576]));
+    for (name, inputs) in
+        [("gtcrn.onnx", &[("mix", &mix)][..]), ("silero_vad.onnx", &[("input", &samples), ("sr", &rate)])]
+    {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models").join(name);
+        let model = Arc::new(OnnxModel::open(path, &Device::Cpu).unwrap());
+        let mut session = OnnxSession::new(model, 1).unwrap();
+        let mut outputs = Vec::new();
+        let count = of_ten(|| session.run_into(inputs.iter().copied(), &mut outputs).unwrap());
+        assert_eq!(count, 0, "{name}");
+        // The arrays are those of a call that makes them.
+        session.reset().unwrap();
+        let named = session.run(inputs.iter().copied()).unwrap();
+        session.reset().unwrap();
+        session.run_into(inputs.iter().copied(), &mut outputs).unwrap();
+        assert_eq!(named.into_iter().map(|(_, a)| a).collect::<Vec<_>>(), outputs, "{name}");
+    }
+}
+
+/// The numbers of an ONNX file are in memory once as the graph has them and once packed.
+#[test]
+fn opening_an_onnx_file_takes_twice_its_size() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.onnx");
+    let network = Sequential::new().add(Lstm::new(768)).build(&[None, None, Some(768)], &Device::Cpu).unwrap();
+    Model::new("large", network).save_onnx(&path, &ExportOptions::default()).unwrap();
+    let file = std::fs::metadata(&path).unwrap().len();
+    assert!(file > 16_000_000);
+    let (most, kept, model) = bytes_of(|| OnnxModel::open(&path, &Device::Cpu).unwrap());
+    assert!(most as f64 <= 2.1 * file as f64, "{most} bytes for a file of {file}");
+    assert!(kept as f64 <= 2.1 * file as f64, "{kept} bytes kept for a file of {file}");
+    drop(model);
 }

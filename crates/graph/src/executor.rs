@@ -2,12 +2,17 @@
 
 use crate::graph::complete;
 use crate::operator::Outputs;
-use crate::{Call, Constant, Data, Error, Graph, HostInputs, Packed, Result, RunOptions, Source, Value, ValueId};
+use crate::{
+    Call, Constant, Data, Error, Graph, HostInputs, IntArray, Kept, Node, Packed, Result, RunOptions, Source, Value,
+    ValueId,
+};
 use core::ops::Range;
 use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Device, Shape, Tensor};
 use recurve_weights::Weight;
 use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -26,6 +31,9 @@ pub struct Executor {
     fixed: Vec<OnceLock<Data>>,
     /// What each node made of its parameters, unless another made the same of them.
     packed: Vec<OnceLock<Option<Packed>>>,
+    kept: Vec<Kept>,
+    /// The last result of each node that computes with shapes and whole numbers.
+    results: Vec<Mutex<Option<Remembered>>>,
     /// Of each node its subgraphs.
     subgraphs: Vec<Vec<Executor>>,
     plan: Vec<Step>,
@@ -38,11 +46,59 @@ pub struct Executor {
 struct Step {
     /// Whether an output of the graph depends on it.
     needed: bool,
-    wanted: SmallVec<[bool; 3]>,
+    wanted: SmallVec<[bool; 4]>,
     /// The first node that makes of the same parameters what this one does.
     packs_as: usize,
+    /// The first input that is packed.
+    host: usize,
+    /// Inputs that come to a run.
+    count: usize,
+    /// Whether its results are remembered, and whether they depend on nothing but dimensions.
+    remembers: bool,
+    sees_dims_only: bool,
+    /// Whether the node may write into the memory of its first input.
+    reuses_first: bool,
     /// Values that nothing needs after it.
     last: Vec<ValueId>,
+}
+
+/// The results of a node for inputs that are mostly the same in every run.
+#[derive(Debug)]
+struct Remembered {
+    inputs: SmallVec<[Known; 4]>,
+    outputs: Outputs,
+}
+
+/// An input of a node whose results are remembered.
+#[derive(Clone, Debug)]
+enum Known {
+    None,
+    Dims(SmallVec<[usize; 6]>),
+    Ints(IntArray),
+}
+
+/// Elements of inputs and results that are remembered, at most.
+const MAX_REMEMBERED: usize = 1 << 16;
+
+impl Known {
+    fn of(input: Option<&Data>, dims_only: bool) -> Option<Self> {
+        match input {
+            None => Some(Self::None),
+            Some(data) if dims_only => Some(Self::Dims(data.dims().into())),
+            Some(Data::Ints(i)) if i.data().len() <= MAX_REMEMBERED => Some(Self::Ints(i.clone())),
+            Some(_) => None,
+        }
+    }
+
+    /// Whether an input is this one: the same numbers in memory, not equal ones.
+    fn is(&self, input: Option<&Data>) -> bool {
+        match (self, input) {
+            (Self::None, None) => true,
+            (Self::Dims(dims), Some(data)) => dims[..] == *data.dims(),
+            (Self::Ints(a), Some(Data::Ints(b))) => a.is_same(b),
+            _ => false,
+        }
+    }
 }
 
 /// A run that is paused between two nodes, with the values that exist at that point.
@@ -102,7 +158,7 @@ impl Executor {
 
     fn with_weights(graph: Arc<Graph>, weight: &dyn Fn(&str) -> Option<Weight>, device: &Device) -> Result<Self> {
         let subgraphs = graph.nodes.iter().map(|node| {
-            let one = |g: &Arc<Graph>| Self::with_weights(g.clone(), weight, device);
+            let one = |g: &Arc<Graph>| Self::with_weights(Arc::new(Graph::clone(g).simplified()?), weight, device);
             node.operator.subgraphs().iter().map(one).collect()
         });
         let subgraphs = subgraphs.collect::<Result<_>>()?;
@@ -125,11 +181,15 @@ impl Executor {
         }
         outputs.iter().for_each(|v| last[v.0] = None);
         let packs_as = packs_as(&graph);
-        let plan = graph
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(n, node)| Step {
+        let step = |(n, node): (usize, &Node)| {
+            let operator = &*node.operator;
+            let host = operator.host_inputs().filter(|_| operator.packs_on(device)).unwrap_or(usize::MAX);
+            let last: Vec<ValueId> = (0..last.len()).filter(|&v| last[v] == Some(n)).map(ValueId).collect();
+            let sees_dims_only = operator.sees_dims_only();
+            let whole = |id: &ValueId| graph.values[id.0].kind.dtype.is_whole();
+            let simple = operator.is_pure() && operator.host_inputs().is_none() && operator.subgraphs().is_empty();
+            let first = node.inputs.first().copied().flatten();
+            Step {
                 needed: needed[n],
                 wanted: node
                     .outputs
@@ -137,10 +197,21 @@ impl Executor {
                     .map(|o| outputs.contains(o) || graph.users(*o).any(|user| needed[user]))
                     .collect(),
                 packs_as: packs_as[n],
-                last: (0..last.len()).filter(|&v| last[v] == Some(n)).map(ValueId).collect(),
-            })
-            .collect();
+                host,
+                count: if operator.takes_any_weights() { node.inputs.len() } else { host.min(node.inputs.len()) },
+                remembers: simple && (sees_dims_only || node.inputs.iter().flatten().all(whole)),
+                sees_dims_only,
+                reuses_first: operator.reuses_first()
+                    && first.is_some_and(|v| last.contains(&v))
+                    && node.inputs.iter().filter(|i| **i == first).count() == 1,
+                last,
+            }
+        };
+        let plan = graph.nodes.iter().enumerate().map(step).collect();
+        let nodes = graph.nodes.len();
         Ok(Self {
+            kept: (0..nodes).map(|_| Kept::default()).collect(),
+            results: (0..nodes).map(|_| Mutex::default()).collect(),
             fixed: (0..graph.values.len()).map(|_| OnceLock::new()).collect(),
             packed: (0..graph.nodes.len()).map(|_| OnceLock::new()).collect(),
             subgraphs,
@@ -196,8 +267,8 @@ impl Executor {
     /// [`Error::Input`] if a required input is missing or does not fit, [`Error::Run`] with the node where an
     /// operation refuses its operands.
     pub fn run(&self, inputs: &[Option<&Tensor>], options: &RunOptions) -> Result<Outputs> {
-        let inputs: SmallVec<[Option<Data>; 8]> = inputs.iter().map(|i| i.cloned().map(Data::from)).collect();
-        self.run_data(&inputs, options)
+        let frame = self.checked(inputs.len(), inputs.iter().map(|i| i.cloned().map(Data::from)))?;
+        self.finish(frame, options)
     }
 
     /// [`Self::run`] with inputs of which some are whole numbers in host memory.
@@ -205,9 +276,31 @@ impl Executor {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_data(&self, inputs: &[Option<Data>], options: &RunOptions) -> Result<Outputs> {
-        let mut frame = self.begin_data(inputs, false)?;
+        let frame = self.checked(inputs.len(), inputs.iter().cloned())?;
+        self.finish(frame, options)
+    }
+
+    fn finish(&self, mut frame: Frame, options: &RunOptions) -> Result<Outputs> {
         self.advance(&mut frame, self.graph.nodes.len(), options)?;
         Ok(self.end(frame))
+    }
+
+    /// [`Self::run_data`] that takes the inputs and leaves the outputs in `outputs`, whose memory it reuses.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; `outputs` is then empty.
+    pub fn run_into(
+        &self,
+        inputs: &mut [Option<Data>],
+        options: &RunOptions,
+        outputs: &mut Vec<Option<Data>>,
+    ) -> Result<()> {
+        outputs.clear();
+        let mut frame = self.checked(inputs.len(), inputs.iter_mut().map(Option::take))?;
+        self.advance(&mut frame, self.graph.nodes.len(), options)?;
+        outputs.extend(self.graph.outputs.iter().map(|(_, id)| self.output(&frame, *id)));
+        self.recycle(frame);
+        Ok(())
     }
 
     /// Starts a run, before its first node. With `traced`, every node runs, also those that no output needs, and every
@@ -216,8 +309,7 @@ impl Executor {
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit.
     pub fn begin(&self, inputs: &[Option<&Tensor>], traced: bool) -> Result<Frame> {
-        let inputs: SmallVec<[Option<Data>; 8]> = inputs.iter().map(|i| i.cloned().map(Data::from)).collect();
-        self.begin_data(&inputs, traced)
+        Ok(self.traced(self.checked(inputs.len(), inputs.iter().map(|i| i.cloned().map(Data::from)))?, traced))
     }
 
     /// [`Self::begin`] with inputs of which some are whole numbers in host memory.
@@ -225,13 +317,27 @@ impl Executor {
     /// # Errors
     /// As [`Self::begin`].
     pub fn begin_data(&self, inputs: &[Option<Data>], traced: bool) -> Result<Frame> {
-        self.check(inputs)?;
-        let mut frame = self.frame(inputs.iter().cloned(), &[]);
+        Ok(self.traced(self.checked(inputs.len(), inputs.iter().cloned())?, traced))
+    }
+
+    fn traced(&self, mut frame: Frame, traced: bool) -> Frame {
         if traced {
             let (nodes, values) = (self.graph.nodes.len(), self.graph.values.len());
             frame.trace = Some(Box::new(Trace { runs: vec![true; nodes], wanted: vec![true; values] }));
         }
-        Ok(frame)
+        frame
+    }
+
+    /// A run with inputs that fit.
+    fn checked(&self, count: usize, inputs: impl Iterator<Item = Option<Data>>) -> Result<Frame> {
+        let frame = self.frame(inputs, &[]);
+        match self.check(count, &frame) {
+            Ok(()) => Ok(frame),
+            Err(e) => {
+                self.recycle(frame);
+                Err(e)
+            }
+        }
     }
 
     /// Starts a run without checking the inputs: the node that uses an input checks it, so the error is the one of that
@@ -260,18 +366,18 @@ impl Executor {
         Frame { values, next: 0, trace }
     }
 
-    /// Whether inputs fit.
-    fn check(&self, inputs: &[Option<Data>]) -> Result<()> {
-        if inputs.len() > self.graph.inputs.len() {
+    /// Whether the inputs of a run fit, so many of which were given.
+    fn check(&self, count: usize, frame: &Frame) -> Result<()> {
+        if count > self.graph.inputs.len() {
             let expected = format!("one of {}", self.graph.inputs.len());
-            return Err(Error::Input { name: "inputs".into(), expected, got: format!("{} in all", inputs.len()) });
+            return Err(Error::Input { name: "inputs".into(), expected, got: format!("{count} in all") });
         }
-        for (n, &id) in self.graph.inputs.iter().enumerate() {
+        for &id in &self.graph.inputs {
             let value = &self.graph.values[id.0];
             let bad =
                 |got: String| Err(Error::Input { name: value.name.clone(), expected: value.kind.to_string(), got });
             let whole = value.kind.dtype.is_whole();
-            match inputs.get(n).and_then(Option::as_ref) {
+            match frame.data(id) {
                 Some(Data::Ints(i)) if !whole || !value.kind.has_dims(i.dims()) => {
                     return bad(format!("whole numbers {:?}", i.dims()));
                 }
@@ -297,8 +403,7 @@ impl Executor {
     /// [`Error::Run`] with the node that rejects its weights; errors of the device.
     pub fn prepare(&self) -> Result<()> {
         for (n, node) in self.graph.nodes.iter().enumerate().filter(|(n, _)| self.plan[*n].needed) {
-            let host = node.operator.host_inputs().unwrap_or(usize::MAX);
-            for id in node.inputs.iter().take(host).flatten() {
+            for id in node.inputs.iter().take(self.plan[n].host).flatten() {
                 self.fixed(*id)?;
             }
             self.packed(n)?;
@@ -324,14 +429,15 @@ impl Executor {
 
     /// The outputs of a finished run. Of an unfinished one, those computed so far.
     pub fn end(&self, frame: Frame) -> Outputs {
-        let outputs = self.graph.outputs.iter().map(|(_, id)| {
-            // An output may be a constant.
-            let fixed = || self.fixed(*id).ok().flatten().cloned();
-            frame.values[id.0].clone().or_else(fixed)
-        });
-        let outputs = outputs.collect();
+        let outputs = self.graph.outputs.iter().map(|(_, id)| self.output(&frame, *id)).collect();
         self.recycle(frame);
         outputs
+    }
+
+    fn output(&self, frame: &Frame, id: ValueId) -> Option<Data> {
+        // An output may be a constant.
+        let fixed = || self.fixed(id).ok().flatten().cloned();
+        frame.values[id.0].clone().or_else(fixed)
     }
 
     /// Ends a run whose values are no longer needed, so that later runs reuse its memory.
@@ -356,38 +462,78 @@ impl Executor {
     }
 
     /// Runs a node. Returns `None` if a required input was left out.
-    fn outputs(&self, n: usize, frame: &Frame, options: &RunOptions) -> Result<Option<Outputs>> {
-        let node = &self.graph.nodes[n];
-        let host = node.operator.host_inputs().unwrap_or(usize::MAX);
+    fn outputs(&self, n: usize, frame: &mut Frame, options: &RunOptions) -> Result<Option<Outputs>> {
+        let (node, step) = (&self.graph.nodes[n], &self.plan[n]);
+        let given = |i: usize| node.inputs[i].is_some_and(|id| frame.values[id.0].is_some() || self.is_fixed(id));
+        if !complete(node, given) {
+            return Ok(None);
+        }
+        // What nothing needs any more goes to a node that uses its memory.
+        let first = if step.reuses_first && frame.trace.is_none() {
+            node.inputs[0].and_then(|id| frame.values[id.0].take())
+        } else {
+            None
+        };
         let mut inputs: SmallVec<[Option<&Data>; 8]> = SmallVec::new();
         // What is packed is not among them, unless it may also come from a run.
-        let count = if node.operator.takes_any_weights() { node.inputs.len() } else { host };
-        for (i, id) in node.inputs.iter().take(count).enumerate() {
+        for (i, id) in node.inputs.iter().take(step.count).enumerate() {
             inputs.push(match id {
-                Some(id) if i >= host => frame.values[id.0].as_ref(),
-                Some(id) => self.fixed(*id)?.or(frame.values[id.0].as_ref()),
+                Some(id) => match frame.values[id.0].as_ref() {
+                    None if i < step.host => self.fixed(*id)?,
+                    other => other,
+                },
                 None => None,
             });
         }
-        if !complete(node, |i| {
-            inputs.get(i).is_some_and(Option::is_some)
-                || i >= host && node.inputs[i].is_some_and(|id| self.is_fixed(id))
-        }) {
-            return Ok(None);
+        if step.remembers
+            && frame.trace.is_none()
+            && let Some(outputs) = self.remembered(n, &inputs)
+        {
+            return Ok(Some(outputs));
         }
         let packed = self.packed(n)?;
-        let mut wanted = self.plan[n].wanted.clone();
+        let mut wanted = step.wanted.clone();
         if let Some(trace) = &frame.trace {
             wanted.iter_mut().zip(&node.outputs).for_each(|(w, o)| *w |= trace.wanted[o.0]);
         }
-        let (subgraphs, device) = (&self.subgraphs[n][..], &self.device);
-        let call = Call { inputs: &inputs, wanted: &wanted, packed: packed.as_ref(), subgraphs, device, options };
+        let call = Call {
+            inputs: &inputs,
+            first: Cell::new(first),
+            wanted: &wanted,
+            packed: packed.as_ref(),
+            subgraphs: &self.subgraphs[n],
+            device: &self.device,
+            options,
+            kept: &self.kept[n],
+        };
         let outputs = node.operator.run(&call).map_err(|source| Error::Run {
             node: node.name.clone(),
             operator: node.operator.name(),
             source,
         })?;
+        if step.remembers && frame.trace.is_none() {
+            self.remember(n, &inputs, &outputs);
+        }
         Ok(Some(outputs))
+    }
+
+    /// The results of a node that computes with whole numbers, if its inputs are those of the last run.
+    fn remembered(&self, n: usize, inputs: &[Option<&Data>]) -> Option<Outputs> {
+        let last = self.results[n].lock().unwrap_or_else(PoisonError::into_inner);
+        let last = last.as_ref()?;
+        let same = last.inputs.len() == inputs.len() && last.inputs.iter().zip(inputs).all(|(k, i)| k.is(*i));
+        same.then(|| last.outputs.clone())
+    }
+
+    fn remember(&self, n: usize, inputs: &[Option<&Data>], outputs: &Outputs) {
+        let count = |o: &Data| o.dims().iter().product::<usize>();
+        if outputs.iter().flatten().any(|o| count(o) > MAX_REMEMBERED) {
+            return;
+        }
+        let dims_only = self.plan[n].sees_dims_only;
+        let Some(inputs) = inputs.iter().map(|i| Known::of(*i, dims_only)).collect() else { return };
+        let mut last = self.results[n].lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(Remembered { inputs, outputs: outputs.clone() });
     }
 
     fn is_fixed(&self, id: ValueId) -> bool {
@@ -400,7 +546,9 @@ impl Executor {
         if let Some(there) = self.packed[n].get() {
             return Ok(there);
         }
-        let made = self.graph.nodes[n].operator.pack(&HostInputs { executor: self, node: n }, &self.device)?;
+        let host = HostInputs { executor: self, node: n };
+        let operator = &self.graph.nodes[n].operator;
+        let made = if operator.packs_on(&self.device) { operator.pack(&host, &self.device)? } else { None };
         Ok(self.packed[n].get_or_init(|| made))
     }
 
@@ -470,6 +618,31 @@ impl HostInputs<'_> {
     /// Whether an input was not left out.
     pub fn is_given(&self, index: usize) -> bool {
         self.id(index).is_some()
+    }
+
+    /// The dimensions of an input that is there before a run.
+    pub fn dims(&self, index: usize) -> SmallVec<[usize; 6]> {
+        self.id(index).map(|id| self.executor.graph.values[id.0].kind.sizes().collect()).unwrap_or_default()
+    }
+
+    /// The elements of a parameter, or of a constant of floats, from where they are if they stand there as f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingParameter`]; errors of memory.
+    pub fn floats(&self, index: usize) -> Result<Option<Cow<'_, [f32]>>> {
+        let Some(id) = self.id(index) else { return Ok(None) };
+        match &self.executor.graph.values[id.0].source {
+            Source::Constant(Constant::Float(v)) => Ok(Some(Cow::Borrowed(v))),
+            Source::Constant(_) => Ok(self.weight(index)?.map(|w| w.to_vec()).transpose()?.map(Cow::Owned)),
+            _ => Ok(Some(self.executor.weight(id)?.values()?)),
+        }
+    }
+
+    /// Lets the system have the memory of a parameter again that was read from a mapped file.
+    pub fn give_back(&self, index: usize) {
+        if let Some(weight) = self.id(index).and_then(|id| self.executor.parameters[id.0].as_ref()) {
+            weight.give_back();
+        }
     }
 
     /// Whether an input is there before a run.

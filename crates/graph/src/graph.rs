@@ -2,9 +2,10 @@
 
 use crate::operator::Slot;
 use crate::{
-    Array, Call, Data, Element, Error, Fault, Int, IntArray, Operator, Outputs, Result, RunOptions, ValueType,
+    Array, Call, Data, Element, Error, Fault, Int, IntArray, Kept, Operator, Outputs, Result, RunOptions, ValueType,
 };
 use recurve_tensor::{DType, Device, Tensor};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -609,7 +610,8 @@ impl Graph {
         outputs: usize,
     ) -> Result<Option<Outputs>> {
         let constant = |id: &ValueId| matches!(self.values[id.0].source, Source::Constant(_));
-        let folds = operator.host_inputs().is_none() && operator.subgraphs().is_empty() && operator.is_pure();
+        let packs = operator.host_inputs().is_some() && !operator.takes_any_weights();
+        let folds = !packs && operator.subgraphs().is_empty() && operator.is_pure();
         if !folds || !inputs.iter().flatten().all(constant) {
             return Ok(None);
         }
@@ -628,6 +630,8 @@ impl Graph {
             subgraphs: &[],
             device: &Device::Cpu,
             options: &options,
+            first: Cell::default(),
+            kept: &Kept::default(),
         };
         let run = |source| Error::Run { node: name.into(), operator: operator.name(), source };
         operator.run(&call).map(Some).map_err(run)

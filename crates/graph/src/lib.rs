@@ -26,5 +26,5 @@ pub use data::{Data, IntArray};
 pub use error::{Error, Result};
 pub use executor::{Executor, Frame};
 pub use graph::{Assembly, Constant, Graph, GraphBuilder, Node, Source, Value, ValueId};
-pub use operator::{Call, Fault, HostInputs, Operator, Outputs, Packed, RunOptions, Slot};
+pub use operator::{Call, Fault, HostInputs, Kept, Operator, Outputs, Packed, RunOptions, Slot};
 pub use value::{Dim, Element, Int, ValueType};

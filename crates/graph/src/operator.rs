@@ -7,7 +7,8 @@ use recurve_tensor::{DType, Device, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The declaration of an operator's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub enum Fault {
 }
 
 /// What a node gives, one value an output; `None` for outputs that nobody wants.
-pub type Outputs = SmallVec<[Option<Data>; 3]>;
+pub type Outputs = SmallVec<[Option<Data>; 4]>;
 
 /// An operator's parameters in the form that it computes with on a device.
 pub type Packed = Box<dyn Any + Send + Sync>;
@@ -64,10 +65,18 @@ pub struct RunOptions {
     pub tune: bool,
 }
 
+/// What a node keeps from run to run on a device: tables that it makes of whole numbers and shapes, which are mostly the
+/// same in every run.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+
 /// The arguments of one run of a node.
 pub struct Call<'a> {
-    /// The inputs; `None` where one was left out, and where it is packed ([`Operator::host_inputs`]).
+    /// The inputs; `None` where one was left out, and where it is packed ([`Operator::host_inputs`]) or given away
+    /// ([`Self::take_first`]).
     pub inputs: &'a [Option<&'a Data>],
+    /// The first input, if the operator [reuses](Operator::reuses_first) it and nothing needs it after this node.
+    pub first: Cell<Option<Data>>,
     /// Which outputs are used.
     pub wanted: &'a [bool],
     /// The result of [`Operator::pack`].
@@ -78,6 +87,8 @@ pub struct Call<'a> {
     pub device: &'a Device,
     /// The caller's choices.
     pub options: &'a RunOptions,
+    /// What the node keeps from run to run.
+    pub kept: &'a Kept,
 }
 
 impl<'a> Call<'a> {
@@ -126,6 +137,31 @@ impl<'a> Call<'a> {
         self.data(index).to_ints()
     }
 
+    /// The first input, if nothing needs it after this node and the operator [reuses](Operator::reuses_first) it.
+    pub fn take_first(&self) -> Option<Data> {
+        self.first.take()
+    }
+
+    /// What an earlier run of the node has kept, if it fits this one; else what `make` makes, which is kept in its
+    /// place.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn kept<T: Any + Send + Sync>(
+        &self,
+        fits: impl FnOnce(&T) -> bool,
+        make: impl FnOnce() -> recurve_tensor::Result<T>,
+    ) -> recurve_tensor::Result<Arc<T>> {
+        let lock = || self.kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = lock().clone().and_then(|k| k.downcast::<T>().ok());
+        if let Some(there) = there.filter(|t| fits(t)) {
+            return Ok(there);
+        }
+        let made = Arc::new(make()?);
+        *lock() = Some(made.clone());
+        Ok(made)
+    }
+
     /// The inputs that were not left out, if they all are whole numbers in host memory.
     pub fn all_ints(&self) -> Option<SmallVec<[&'a IntArray; 4]>> {
         let ints = self.inputs.iter().flatten().map(|d| match d {
@@ -168,6 +204,23 @@ pub trait Operator: fmt::Debug + Send + Sync {
     /// Whether the inputs from [`Self::host_inputs`] on may also be values of a run. Those that are come with the
     /// others to [`Self::run`], those that are not are packed.
     fn takes_any_weights(&self) -> bool {
+        false
+    }
+
+    /// Whether it packs inputs on this device; otherwise they come to [`Self::run`] as tensors, if it
+    /// [takes](Self::takes_any_weights) such.
+    fn packs_on(&self, _: &Device) -> bool {
+        true
+    }
+
+    /// Whether it writes its result into the memory of its first input where nothing else needs it
+    /// ([`Call::take_first`]).
+    fn reuses_first(&self) -> bool {
+        false
+    }
+
+    /// Whether the outputs depend on nothing but the dimensions of the inputs.
+    fn sees_dims_only(&self) -> bool {
         false
     }
 

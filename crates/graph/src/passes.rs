@@ -1,7 +1,7 @@
 //! Passes that make a graph cheaper to run.
 
-use crate::ops::{Activate, Binary, Gather, Linear, MatMul, Recurrent};
-use crate::{Constant, Dim, Graph, Operator, Result, Source, ValueId};
+use crate::ops::{Activate, Binary, Gather, Gemm, Linear, MatMul, Recurrent};
+use crate::{Constant, Dim, Graph, Operator, Result, Source, ValueId, ValueType};
 use recurve_vocabulary::Activation;
 use std::sync::Arc;
 
@@ -77,17 +77,28 @@ impl Graph {
     /// Merges a product with the bias and the activation that follow it into one node.
     fn fuse_products(&mut self) {
         for n in 0..self.nodes.len() {
-            let mut linear = match (self.operator::<MatMul>(n), self.operator::<Linear>(n)) {
-                (_, Some(linear)) => *linear,
-                (Some(_), _) => Linear { transposed: false, activation: Activation::Linear },
+            let plain = |transposed| Linear { transposed, activation: Activation::Linear };
+            let mut linear = match (self.operator::<MatMul>(n), self.operator::<Gemm>(n), self.operator::<Linear>(n)) {
+                (_, _, Some(linear)) => *linear,
+                (_, Some(g), _) if !g.transpose_a && g.alpha == 1.0 && g.beta == 1.0 => plain(g.transpose_b),
+                (Some(_), ..) => plain(false),
                 _ => continue,
             };
             let inputs = &self.nodes[n].inputs;
-            let rank = |id: Option<ValueId>| id.map_or(0, |id| self.values[id.0].kind.rank());
-            if rank(inputs[1]) != 2 || linear.activation != Activation::Linear {
+            let kind = |i: usize| inputs.get(i).copied().flatten().map(|id| &self.values[id.0].kind);
+            let rank = |i: usize| kind(i).map_or(0, ValueType::rank);
+            let floats = [0, 1].iter().all(|&i| kind(i).is_some_and(|t| t.dtype.is_float()));
+            let units = kind(1).and_then(|w| w.dims.get(usize::from(!linear.transposed)));
+            let fits = kind(2).is_none_or(|b| b.rank() == 1 && b.dims.first() == units);
+            if rank(0) < 2 || rank(1) != 2 || !floats || !fits || linear.activation != Activation::Linear {
                 continue;
             }
             let (mut inputs, mut last) = (inputs.clone(), n);
+            let fixed = |id: ValueId| matches!(self.values[id.0].source, Source::Parameter | Source::Constant(_));
+            if self.operator::<Linear>(n).is_none() && inputs[1].is_some_and(fixed) {
+                // A product with a weight that is there before a run, which is packed.
+                self.nodes[n].operator = Arc::new(linear);
+            }
             let follower = |g: &Self, last: usize| g.only_user(g.nodes[last].outputs[0]);
             if inputs.get(2).copied().flatten().is_none()
                 && let Some(user) = follower(self, last)

@@ -22,6 +22,7 @@ mod strategy;
 
 pub use call::{ForwardArgs, Outputs, RecurrentOutput};
 pub use config::RecurrentConfig;
+pub use cpu::dense::{Dense, DenseCall, DenseConv};
 pub use recurrent::{Recurrent, TokenTable};
 pub use recurve_vocabulary::{
     Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, WeightSource, WeightStorage, Zoneout,

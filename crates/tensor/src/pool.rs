@@ -29,6 +29,13 @@ impl<K: Copy + Eq + Hash, B> Pool<K, B> {
         Some(list.swap_remove(free))
     }
 
+    /// Gives up the reference to a buffer that only one other has, until [`Self::put_back`]. Returns whether there was one.
+    pub(crate) fn take_back(&mut self, class: K, buffer: &Arc<B>) -> bool {
+        let Some(list) = self.classes.get_mut(&class).filter(|_| Arc::strong_count(buffer) == 2) else { return false };
+        let place = list.iter().position(|b| Arc::ptr_eq(b, buffer));
+        place.inspect(|&n| drop(list.swap_remove(n))).is_some()
+    }
+
     /// Returns a buffer that [`Self::take`] gave.
     pub(crate) fn put_back(&mut self, class: K, buffer: Arc<B>) {
         self.classes.entry(class).or_default().push(buffer);

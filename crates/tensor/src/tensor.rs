@@ -401,6 +401,17 @@ impl Tensor {
         }
     }
 
+    /// [`Self::reshape`] of a tensor that is not needed otherwise: no other one of the same elements is left.
+    ///
+    /// # Errors
+    /// As [`Self::reshape`].
+    pub fn into_shape(self, dims: &[usize]) -> Result<Self> {
+        match Shape::new(dims) {
+            Some(shape) if shape.count() == self.shape.count() => Ok(Self { shape, ..self }),
+            _ => Err(Error::shape("reshape", "self", format!("as many elements as {dims:?}"), &self.shape)),
+        }
+    }
+
     pub(crate) fn check_dtype(
         &self,
         operation: &'static str,
@@ -471,6 +482,29 @@ impl Tensor {
         })?;
         result?;
         Ok(Self { shape, dtype: DType::F32, storage: Storage::Cpu(b), bound: 0 })
+    }
+
+    /// An f32 tensor on the CPU with elements changed: this one, if no other tensor has the same memory, else a copy.
+    pub(crate) fn cpu_update(self, change: impl FnOnce(&mut [f32])) -> Result<Self> {
+        let Storage::Cpu(buffer) = self.storage else { unreachable!("checked to be on the CPU") };
+        let floats = |b: &mut CpuBuffer, change: &mut dyn FnMut(&mut [f32])| match b {
+            CpuBuffer::F32(v) => change(v),
+            _ => unreachable!("checked to be f32"),
+        };
+        let mut change = Some(change);
+        let mut once = |v: &mut [f32]| change.take().expect("called once")(v);
+        let buffer = match cpu::update(buffer, (DType::F32, self.shape.count()), |b| floats(b, &mut once)) {
+            Ok(changed) => changed,
+            Err(shared) => {
+                let CpuBuffer::F32(old) = &*shared else { unreachable!("checked to be f32") };
+                return Self::cpu_write(self.shape, |out| {
+                    out.copy_from_slice(old);
+                    once(out);
+                    Ok(())
+                });
+            }
+        };
+        Ok(Self { storage: Storage::Cpu(buffer), ..self })
     }
 
     pub(crate) fn cpu_f16_write(shape: Shape, write: impl FnOnce(&mut [f16])) -> Result<Self> {

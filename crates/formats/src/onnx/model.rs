@@ -147,6 +147,7 @@ impl OnnxModel {
         let inputs = ids.map(|(id, d)| value(&graph.value(*id).name, &graph.value(*id).kind, d)).collect();
         let ids = graph.outputs().iter().zip(&imported.outputs);
         let outputs = ids.map(|((name, id), d)| value(name, &graph.value(*id).kind, d)).collect();
+        let graph = graph.simplified().map_err(failed)?;
         let executor = Executor::new(Arc::new(graph), |_| None, device).map_err(failed)?;
         executor.prepare().map_err(failed)?;
         let producer = producer.trim().to_owned();
@@ -238,6 +239,18 @@ impl OnnxModel {
         there: impl Fn(usize) -> Option<Data>,
     ) -> Result<Vec<Option<Data>>> {
         let mut all: Vec<Option<Data>> = (0..self.inputs.len()).map(there).collect();
+        self.fill(inputs, &mut all, &[])?;
+        Ok(all)
+    }
+
+    /// Puts arrays, by name, among the inputs, of which some are there already. Whole numbers that equal those of the
+    /// call before are the same in memory, so that what was computed of them serves again.
+    pub(super) fn fill<'a>(
+        &self,
+        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+        all: &mut [Option<Data>],
+        before: &[Option<IntArray>],
+    ) -> Result<()> {
         for (name, array) in inputs {
             let bad = |message: String| Error::Input { name: short(name), message };
             let Some(n) = self.inputs.iter().position(|i| i.name == name) else {
@@ -247,20 +260,21 @@ impl OnnxModel {
             if all[n].is_some() {
                 return Err(bad("is given twice, or is a state".into()));
             }
-            all[n] = Some(self.datum(n, array)?);
+            all[n] = Some(self.datum(n, array, before.get(n).and_then(Option::as_ref))?);
         }
         if let Some(n) = all.iter().position(Option::is_none) {
             let message = format!("is missing; it is {}", self.inputs[n].kind);
             return Err(Error::Input { name: short(&self.inputs[n].name), message });
         }
-        Ok(all)
+        Ok(())
     }
 
-    /// An array as input `n`.
+    /// An array as input `n`; whole numbers that equal those `before` are the same in memory.
     ///
     /// # Errors
     /// [`Error::Input`] if it does not fit; errors of the device.
-    pub(super) fn datum(&self, n: usize, array: &HostArray) -> Result<Data> {
+    pub(super) fn datum(&self, n: usize, array: &HostArray, before: Option<&IntArray>) -> Result<Data> {
+        let before = before.filter(|b| b.dims() == array.shape);
         let OnnxValue { name, kind, .. } = &self.inputs[n];
         let bad = |message: String| Error::Input { name: short(name), message };
         if !kind.has_dims(&array.shape) {
@@ -278,10 +292,17 @@ impl OnnxModel {
                 if let Some(v) = v.iter().find(|v| !(least..=most).contains(*v)) {
                     return Err(bad(format!("holds {v}, which {} does not", kind.dtype)));
                 }
-                IntArray::new(&array.shape, v.as_slice()).into()
+                match before.filter(|b| b.data() == v.as_slice()) {
+                    Some(before) => before.clone().into(),
+                    None => IntArray::new(&array.shape, v.as_slice()).into(),
+                }
             }
             (HostData::Int(v), _) => {
-                IntArray::new(&array.shape, v.iter().map(|&v| (v != 0).into()).collect::<Vec<i64>>()).into()
+                let truth = |&v: &i64| i64::from(v != 0);
+                match before.filter(|b| b.data().iter().copied().eq(v.iter().map(truth))) {
+                    Some(before) => before.clone().into(),
+                    None => IntArray::new(&array.shape, v.iter().map(truth).collect::<Vec<_>>()).into(),
+                }
             }
             (HostData::Float(_), _) => return Err(bad(format!("holds floats, but {kind} is needed"))),
         })
@@ -362,12 +383,35 @@ pub(super) fn failed(e: recurve_graph::Error) -> Error {
 
 /// What a graph gives as an array.
 pub(super) fn array(data: &Data, element: Element) -> Result<HostArray> {
-    let shape = data.dims().to_vec();
-    let data = match element.is_whole() || element == Element::U32 {
-        true => HostData::Int(data.to_ints()?.data().to_vec()),
-        false => HostData::Float(data.to_f32(&Device::Cpu)?.to_vec()?),
-    };
-    Ok(HostArray { shape, data })
+    let mut array = HostArray { shape: Vec::new(), data: HostData::Float(Vec::new()) };
+    array_into(data, element, &mut array)?;
+    Ok(array)
+}
+
+/// [`array`] into one that is there, whose memory is used again.
+pub(super) fn array_into(data: &Data, element: Element, array: &mut HostArray) -> Result<()> {
+    array.shape.clear();
+    array.shape.extend_from_slice(data.dims());
+    if element.is_whole() || element == Element::U32 {
+        let ints = data.to_ints()?;
+        match &mut array.data {
+            HostData::Int(v) => {
+                v.clear();
+                v.extend_from_slice(ints.data());
+            }
+            HostData::Float(_) => array.data = HostData::Int(ints.data().to_vec()),
+        }
+        return Ok(());
+    }
+    let floats = data.to_f32(&Device::Cpu)?;
+    match &mut array.data {
+        HostData::Float(v) => {
+            v.resize(floats.shape().count(), 0.0);
+            floats.read_into(v)?;
+        }
+        HostData::Int(_) => array.data = HostData::Float(floats.to_vec()?),
+    }
+    Ok(())
 }
 
 /// Reads a tensor that stands alone in a file, as ONNX's test data does.

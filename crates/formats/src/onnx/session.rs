@@ -1,8 +1,8 @@
 //! Streams through a model that takes its states in and gives them out.
 
-use super::model::{OnnxModel, OnnxValue, array, failed};
+use super::model::{OnnxModel, OnnxValue, array, array_into, failed};
 use crate::files::{short, some_names};
-use crate::{Error, HostArray, Result};
+use crate::{Error, HostArray, HostData, Result};
 use recurve_graph::{Data, Element, IntArray, RunOptions};
 use recurve_tensor::{DType, Tensor};
 use std::sync::Arc;
@@ -26,6 +26,11 @@ pub struct OnnxSession {
     states: Vec<(usize, usize)>,
     batch: usize,
     current: Vec<Option<Data>>,
+    /// The whole numbers that the last call had as inputs.
+    ints: Vec<Option<IntArray>>,
+    /// Memory for the values of calls.
+    inputs: Vec<Option<Data>>,
+    outputs: Vec<Option<Data>>,
 }
 
 /// What the name of a state's output adds to that of its input, or puts in its place.
@@ -166,7 +171,15 @@ impl OnnxSession {
     /// shape to begin with.
     pub fn with_states(model: Arc<OnnxModel>, states: &[StatePair], batch: usize) -> Result<Self> {
         let places = model.places(states)?;
-        let mut session = Self { current: vec![None; places.len()], model, states: places, batch };
+        let mut session = Self {
+            current: vec![None; places.len()],
+            ints: vec![None; model.inputs().len()],
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            model,
+            states: places,
+            batch,
+        };
         session.reset()?;
         Ok(session)
     }
@@ -226,7 +239,7 @@ impl OnnxSession {
     /// [`Error::Input`] if there is no such state, or the array does not fit; errors of the device.
     pub fn set_state(&mut self, name: &str, array: &HostArray) -> Result<()> {
         let place = self.place(name)?;
-        self.current[place] = Some(self.model.datum(self.states[place].0, array)?);
+        self.current[place] = Some(self.model.datum(self.states[place].0, array, None)?);
         Ok(())
     }
 
@@ -238,28 +251,59 @@ impl OnnxSession {
         &mut self,
         inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
     ) -> Result<Vec<(String, HostArray)>> {
-        let outputs = self.run_data(inputs)?;
-        let mut arrays = Vec::new();
-        for (o, (v, data)) in self.model.outputs().iter().zip(outputs).enumerate() {
-            if self.states.iter().all(|(_, state)| *state != o) {
-                let data = data.expect("only states are taken out");
-                arrays.push((v.name.clone(), array(&data, v.kind.dtype)?));
-            }
-        }
-        Ok(arrays)
+        self.call(inputs)?;
+        let outputs = self.model.outputs().iter().zip(&self.outputs);
+        let arrays = outputs.filter_map(|(v, data)| {
+            let data = data.as_ref()?;
+            Some(array(data, v.kind.dtype).map(|a| (v.name.clone(), a)))
+        });
+        arrays.collect()
     }
 
-    fn run_data<'a>(
+    /// [`Self::run`] into arrays that are there, one for each output that is no state, in the model's order. Their
+    /// memory is used again, so that a call of the shapes of the call before allocates nothing on the CPU.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_into<'a>(
         &mut self,
         inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
-    ) -> Result<recurve_graph::Outputs> {
-        let given = |n: usize| self.states.iter().position(|(i, _)| *i == n).and_then(|s| self.current[s].clone());
-        let data = self.model.data_with(inputs, given)?;
-        let mut outputs = self.model.executor().run_data(&data, &RunOptions::default()).map_err(failed)?;
-        for (s, (_, o)) in self.states.iter().enumerate() {
-            self.current[s] = outputs[*o].take();
+        outputs: &mut Vec<HostArray>,
+    ) -> Result<()> {
+        self.call(inputs)?;
+        let all = self.model.outputs().iter().zip(&self.outputs);
+        let mut count = 0;
+        for (v, data) in all.filter_map(|(v, data)| Some((v, data.as_ref()?))) {
+            if count == outputs.len() {
+                outputs.push(HostArray { shape: Vec::new(), data: HostData::Float(Vec::new()) });
+            }
+            array_into(data, v.kind.dtype, &mut outputs[count])?;
+            count += 1;
         }
-        Ok(outputs)
+        outputs.truncate(count);
+        Ok(())
+    }
+
+    /// One call, whose outputs that are no states are then in `self.outputs`.
+    fn call<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>) -> Result<()> {
+        self.inputs.clear();
+        self.inputs.resize(self.model.inputs().len(), None);
+        for ((i, _), current) in self.states.iter().zip(&self.current) {
+            self.inputs[*i].clone_from(current);
+        }
+        self.model.fill(inputs, &mut self.inputs, &self.ints)?;
+        for (last, input) in self.ints.iter_mut().zip(&self.inputs) {
+            *last = match input {
+                Some(Data::Ints(i)) => Some(i.clone()),
+                _ => None,
+            };
+        }
+        let run = self.model.executor().run_into(&mut self.inputs, &RunOptions::default(), &mut self.outputs);
+        run.map_err(failed)?;
+        for (current, (_, o)) in self.current.iter_mut().zip(&self.states) {
+            *current = self.outputs[*o].take();
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use half::{bf16, f16};
 use recurve_graph::{Constant, Element, Int};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// An element type of ONNX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,10 +117,11 @@ pub(crate) fn constant(t: &TensorProto, folder: Option<&Path>) -> Result<(Vec<us
 
 /// Elements from their bytes, little-endian, a whole number of them.
 fn from_raw(kind: DataType, raw: &[u8]) -> Constant {
-    fn each<const N: usize, T>(raw: &[u8], f: impl Fn([u8; N]) -> T) -> Vec<T> {
+    // The length is known, so the numbers are written where they stay.
+    fn each<const N: usize, T>(raw: &[u8], f: impl Fn([u8; N]) -> T) -> Arc<[T]> {
         raw.as_chunks::<N>().0.iter().map(|b| f(*b)).collect()
     }
-    let ints = |int: Int| -> Vec<i64> {
+    let ints = |int: Int| -> Arc<[i64]> {
         match int {
             Int::I8 => each(raw, |b| i8::from_le_bytes(b).into()),
             Int::U8 => each(raw, |b| u8::from_le_bytes(b).into()),
@@ -131,12 +133,12 @@ fn from_raw(kind: DataType, raw: &[u8]) -> Constant {
         }
     };
     match kind {
-        DataType::Float => Constant::Float(each(raw, f32::from_le_bytes).into()),
-        DataType::Double => Constant::Float(each(raw, |b| f64::from_le_bytes(b) as f32).into()),
-        DataType::Float16 => Constant::Float(each(raw, |b| f16::from_le_bytes(b).to_f32()).into()),
-        DataType::BFloat16 => Constant::Float(each(raw, |b| bf16::from_le_bytes(b).to_f32()).into()),
-        DataType::Int(int) => Constant::Int(int, ints(int).into()),
-        DataType::Bool => Constant::Bool(each(raw, |[b]: [u8; 1]| (b != 0).into()).into()),
+        DataType::Float => Constant::Float(each(raw, f32::from_le_bytes)),
+        DataType::Double => Constant::Float(each(raw, |b| f64::from_le_bytes(b) as f32)),
+        DataType::Float16 => Constant::Float(each(raw, |b| f16::from_le_bytes(b).to_f32())),
+        DataType::BFloat16 => Constant::Float(each(raw, |b| bf16::from_le_bytes(b).to_f32())),
+        DataType::Int(int) => Constant::Int(int, ints(int)),
+        DataType::Bool => Constant::Bool(each(raw, |[b]: [u8; 1]| (b != 0).into())),
     }
 }
 

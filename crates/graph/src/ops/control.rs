@@ -67,8 +67,8 @@ fn run_inner(
     outputs
         .into_iter()
         .map(|o| {
-            let message = "has an output that depends on an input that was left out".into();
-            o.ok_or(Error::Argument { operation, argument: "body", message })
+            let message = || "has an output that depends on an input that was left out".into();
+            o.ok_or_else(|| Error::Argument { operation, argument: "body", message: message() })
         })
         .collect()
 }

@@ -1,9 +1,13 @@
 //! Convolution and its transpose.
 
 use super::prelude::*;
+use super::weights::Filters;
 use super::window::{Windows, each, tap_place};
 use crate::operator::given;
+use crate::{HostInputs, Packed};
+use recurve_tensor::Device;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Convolution over one to three axes: `[N, C, …]` with a weight `[M, C / groups, …]` gives `[N, M, …]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,12 +121,41 @@ impl Operator for Conv {
         y.dims.extend(self.windows.types(&axes, &sizes, |n, size, len| self.windows.along(n, size, len))?);
         Ok(vec![y])
     }
+    fn host_inputs(&self) -> Option<usize> {
+        Some(1)
+    }
+    fn takes_any_weights(&self) -> bool {
+        true
+    }
+    fn packs_on(&self, device: &Device) -> bool {
+        *device == Device::Cpu
+    }
+    fn pack(&self, host: &HostInputs<'_>, _: &Device) -> crate::Result<Option<Packed>> {
+        Ok(Some(Box::new(Filters::new(host)?)))
+    }
+    fn packs_like(&self, other: &dyn Operator) -> bool {
+        other.as_any().downcast_ref::<Self>().is_some_and(|o| o.groups == self.groups)
+    }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        let (x, w) = (call.floats(0)?, call.floats(1)?);
-        let bias = call.get(2).map(|_| call.floats(2)).transpose()?;
+        let filters = call.packed.and_then(|p| p.downcast_ref::<Filters>());
+        let x = call.floats(0)?;
+        let w = match filters.and_then(|f| f.weight.as_ref()) {
+            Some(w) => Cow::Borrowed(w),
+            None => call.floats(1)?,
+        };
+        let bias = match (filters.and_then(|f| f.bias.as_ref()), call.get(2)) {
+            (Some(b), _) => Some(Cow::Borrowed(b)),
+            (None, Some(_)) => Some(call.floats(2)?),
+            (None, None) => None,
+        };
         let sizes = sizes(&self.windows, w.dims());
         let along = |n, size, len| self.windows.along(n, size, len);
-        let (windows, _) = self.windows.place("Conv", &sizes, x.dims(), along)?;
+        let (windows, counts) = self.windows.place("Conv", &sizes, x.dims(), along)?;
+        if let Some(filters) = filters
+            && let Some(y) = filters.run(&x, bias.as_deref(), &windows, &counts, self.groups)?
+        {
+            return Ok(one(y));
+        }
         Ok(one(x.conv(&w, bias.as_deref(), &windows, self.groups)?))
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {

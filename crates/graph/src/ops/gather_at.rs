@@ -1,10 +1,10 @@
 //! Elements by indices: `Gather`, `GatherElements`, `GatherND`.
 
-use super::moves::{Elements, Fill, Sizes, Sketch, along, axis_of, bad, fault, known, product, shape};
+use super::moves::{Elements, Fill, Sizes, Sketch, along, are_even, axis_of, bad, fault, known, product, shape};
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, IntArray};
-use recurve_tensor::{Indices, Take};
+use recurve_tensor::{Device, Indices, Take};
 
 /// Indices in host memory as places, the negative ones from the end. `sizes` gives the size of the axis of an index
 /// by its place among the indices.
@@ -18,6 +18,22 @@ pub(super) fn places(operation: &'static str, indices: &IntArray, sizes: impl Fn
         Err(bad(operation, "indices", message))
     };
     indices.data().iter().enumerate().map(place).collect()
+}
+
+/// Places on a device that is a GPU, where tables are kept too.
+pub(super) fn on_gpu(places: &[i64], device: &Device) -> Result<Option<Tensor>> {
+    match device {
+        Device::Cpu => Ok(None),
+        Device::Gpu(_) => Tensor::from_i64(places, &[places.len()], device).map(Some),
+    }
+}
+
+/// The places of indices, as a node keeps them from run to run.
+struct Table {
+    indices: IntArray,
+    size: usize,
+    places: Vec<i64>,
+    on_device: Option<Tensor>,
 }
 
 /// The result of a look-up whose indices are on the device; those that are outside give NaN.
@@ -59,6 +75,27 @@ impl GatherAt {
         let size = x.dims()[axis];
         along(GATHER, x, axis, (&places(GATHER, indices, |_| size)?, indices.dims()), Fill::ZERO)
     }
+
+    /// The same of a tensor, by places that are kept.
+    fn from_tensor(self, call: &Call<'_>, x: &Tensor, indices: &IntArray) -> Result<Data> {
+        let axis = axis_of(GATHER, self.axis, x.dims().len())?;
+        let size = x.dims()[axis];
+        let table = call.kept(
+            |t: &Table| t.size == size && t.indices.is_same(indices),
+            || {
+                let places = places(GATHER, indices, |_| size)?;
+                let on_device = if are_even(&places) { None } else { on_gpu(&places, call.device)? };
+                Ok(Table { indices: indices.clone(), size, places, on_device })
+            },
+        )?;
+        match &table.on_device {
+            None => along(GATHER, call.data(0), axis, (&table.places, indices.dims()), Fill::ZERO),
+            Some(places) => {
+                let take = Take::along(x.shape(), axis, &shape(GATHER, indices.dims())?)?;
+                Ok(x.take(&take, Indices::Device(places), 0.0)?.into())
+            }
+        }
+    }
 }
 
 impl Operator for GatherAt {
@@ -81,9 +118,10 @@ impl Operator for GatherAt {
         Ok(vec![x.with_dims(dims)])
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        match call.data(1) {
-            Data::Ints(i) => Ok(one(self.gather(call.data(0), i)?)),
-            Data::Tensor(_) => on_device(call, |x, i| Take::along(x, axis_of(GATHER, self.axis, x.rank())?, i)),
+        match (call.data(0), call.data(1)) {
+            (Data::Tensor(x), Data::Ints(i)) if product(i.dims()) > 0 => Ok(one(self.from_tensor(call, x, i)?)),
+            (x, Data::Ints(i)) => Ok(one(self.gather(x, i)?)),
+            (_, Data::Tensor(_)) => on_device(call, |x, i| Take::along(x, axis_of(GATHER, self.axis, x.rank())?, i)),
         }
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {

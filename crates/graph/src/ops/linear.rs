@@ -1,7 +1,9 @@
 //! A fully connected layer.
 
 use super::prelude::*;
-use recurve_tensor::MatmulOptions;
+use super::weights::Product;
+use crate::{HostInputs, Packed};
+use recurve_tensor::{Device, MatmulOptions};
 use recurve_vocabulary::Activation;
 
 /// `y = f(x · W + b)` over the last dimension.
@@ -40,8 +42,27 @@ impl Operator for Linear {
         }
         Ok(vec![x.with_dims(dims)])
     }
+    fn host_inputs(&self) -> Option<usize> {
+        Some(1)
+    }
+    fn takes_any_weights(&self) -> bool {
+        true
+    }
+    fn packs_on(&self, device: &Device) -> bool {
+        *device == Device::Cpu
+    }
+    fn pack(&self, host: &HostInputs<'_>, _: &Device) -> crate::Result<Option<Packed>> {
+        Ok(Some(Box::new(Product::new(host, self.transposed)?)))
+    }
+    fn packs_like(&self, other: &dyn Operator) -> bool {
+        other.as_any().downcast_ref::<Self>().is_some_and(|o| o.transposed == self.transposed)
+    }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let bias = call.optional(2);
+        if let Some(product) = call.packed.and_then(|p| p.downcast_ref::<Product>()) {
+            let y = product.run(call.input(0), call.optional(1), bias, self.transposed, self.activation)?;
+            return Ok(one(y));
+        }
         let options = MatmulOptions {
             transpose_rhs: self.transposed,
             bias,

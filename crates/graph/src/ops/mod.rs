@@ -47,6 +47,7 @@ mod spectrum;
 mod top_k;
 mod transpose;
 mod trilu;
+mod weights;
 mod window;
 
 pub use activate::Activate;

@@ -317,6 +317,12 @@ pub(super) fn permuted<E: Elements>(operation: &'static str, x: &E, axes: &[usiz
     x.strided(operation, &dims, 0, &strides)
 }
 
+/// Whether places, of which none is fill, are one after another in even steps.
+pub(super) fn are_even(places: &[i64]) -> bool {
+    let step = if places.len() > 1 { places[1] - places[0] } else { 1 };
+    places.windows(2).all(|w| w[1] - w[0] == step) && places.iter().all(|&p| p >= 0)
+}
+
 /// Whole slices along an axis by places, which are below its size, or below zero for `fill`; the axis becomes the
 /// dimensions of the places.
 pub(super) fn along<E: Elements>(
@@ -333,9 +339,8 @@ pub(super) fn along<E: Elements>(
     }
     let (outer, inner) = (product(&own[..axis]), product(&own[axis + 1..]));
     // One after another in even steps they are a slice.
-    let step = if places.len() > 1 { places[1] - places[0] } else { 1 };
-    let even = places.windows(2).all(|w| w[1] - w[0] == step) && places.iter().all(|&p| p >= 0);
-    if even {
+    if are_even(places) {
+        let step = if places.len() > 1 { places[1] - places[0] } else { 1 };
         let (inner_step, size) = (inner as isize, own[axis] as isize);
         let offset = (places[0] as usize).saturating_mul(inner);
         let strides = [size.saturating_mul(inner_step), (step as isize).saturating_mul(inner_step), 1];

@@ -44,6 +44,17 @@ impl Pad {
         Ok(all)
     }
 
+    /// What stands before and behind an axis of `n` elements, if each is one slice of it.
+    fn sides(self, n: i64, before: i64, behind: i64) -> Option<[Side; 2]> {
+        let side = |first, step, len| Side { first, step, len };
+        match self.0 {
+            PadMode::Edge => Some([side(0, 0, before), side(n - 1, 0, behind)]),
+            PadMode::Wrap if before.max(behind) <= n => Some([side(n - before, 1, before), side(0, 1, behind)]),
+            PadMode::Reflect if before.max(behind) < n => Some([side(before, -1, before), side(n - 2, -1, behind)]),
+            _ => None,
+        }
+    }
+
     fn padded<E: Elements>(self, x: &E, numbers: &Numbers, fill: Fill) -> Result<E> {
         let get = |n: usize| numbers.get(n - 1).and_then(Option::as_ref).map(IntArray::data);
         let rank = x.dims().len();
@@ -80,12 +91,17 @@ impl Pad {
             let at: Sizes = amounts.iter().map(|&(b, _)| add(b)).collect();
             return x.padded(PAD, &dims, &at, fill);
         }
-        for (axis, &(b, _)) in
-            amounts.iter().enumerate().filter(|&(axis, _)| dims[axis] != x.dims()[axis]).collect::<Vec<_>>()
-        {
+        for (axis, &(b, e)) in amounts.iter().enumerate() {
+            if dims[axis] == x.dims()[axis] {
+                continue;
+            }
             let n = x.dims()[axis] as i64;
             if n == 0 {
                 return Err(bad(PAD, "data", format!("has no elements along axis {axis} to pad with")));
+            }
+            if let Some(sides) = self.sides(n, b.max(0), e.max(0)) {
+                x = beside(&x, axis, sides)?;
+                continue;
             }
             let place = |i: i64| match self.0 {
                 PadMode::Edge => i.clamp(0, n - 1),
@@ -102,6 +118,35 @@ impl Pad {
         }
         Ok(x)
     }
+}
+
+/// A slice of an axis: its first element, from one to the next, and how many there are.
+#[derive(Clone, Copy)]
+struct Side {
+    first: i64,
+    step: isize,
+    len: i64,
+}
+
+/// x with slices of an axis before and behind it.
+fn beside<E: Elements>(x: &E, axis: usize, sides: [Side; 2]) -> Result<E> {
+    let own = super::moves::strides(x.dims());
+    let slice = |side: Side| {
+        let (mut dims, mut steps): (Sizes, _) = (x.dims().into(), own.clone());
+        dims[axis] = side.len as usize;
+        steps[axis] *= side.step;
+        x.strided(PAD, &dims, side.first as usize * own[axis] as usize, &steps)
+    };
+    let mut parts: SmallVec<[E; 3]> = SmallVec::new();
+    let [before, behind] = sides;
+    if before.len > 0 {
+        parts.push(slice(before)?);
+    }
+    parts.push(x.clone());
+    if behind.len > 0 {
+        parts.push(slice(behind)?);
+    }
+    E::joined(&parts, axis)
 }
 
 impl Moves for Pad {

@@ -41,7 +41,7 @@ impl ReduceOver {
         Ok(all)
     }
 
-    fn dims<D: Clone>(&self, dims: &[D], axes: &[usize], one: &D) -> Vec<D> {
+    fn dims<D: Clone>(&self, dims: &[D], axes: &[usize], one: &D) -> SmallVec<[D; 6]> {
         let kept = dims.iter().enumerate().filter(|(n, _)| self.keep_dims || !axes.contains(n));
         kept.map(|(n, d)| if axes.contains(&n) { one.clone() } else { d.clone() }).collect()
     }
@@ -188,7 +188,7 @@ impl Operator for ReduceOver {
             Some(_) => Fault::Input(1, format!("axes of {x}; they {message}")),
             None => Fault::Attribute("axes", message),
         })?;
-        let y = x.with_dims(self.dims(&x.dims, &axes, &Dim::Size(1)));
+        let y = x.with_dims(self.dims(&x.dims, &axes, &Dim::Size(1)).into_vec());
         let known = x.content().filter(|_| x.rank() <= 1).and_then(|content| {
             let x = IntArray::new(&x.shape()?, content);
             self.whole(&x, &axes).ok()

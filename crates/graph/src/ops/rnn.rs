@@ -3,10 +3,11 @@
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, HostInputs, Packed};
-use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig};
+use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, WeightSource};
 use recurve_tensor::{Device, Error};
 use recurve_vocabulary::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput};
 use smallvec::{SmallVec, smallvec};
+use std::borrow::Cow;
 
 const X: usize = 0;
 const LENGTHS: usize = 1;
@@ -47,31 +48,28 @@ impl Rnn {
         self.kind().gates().saturating_mul(self.hidden_size)
     }
 
-    /// The weights of each direction in Recurve's order.
-    fn weights<T: Copy>(&self, [w, r, b, p]: [&[T]; 4]) -> Vec<DirectionWeights<T>> {
+    /// The weights of each direction in Recurve's order; `matrix` makes a matrix of one whose gates are in ONNX's.
+    fn weights<'a, T: Copy, M>(
+        &self,
+        [w, r, b, p]: [&'a [T]; 4],
+        matrix: impl Fn(&'a [T]) -> M,
+    ) -> Vec<DirectionWeights<T, M>> {
         let (count, h, kind) = (self.directions.len(), self.hidden_size, self.kind());
-        let part = |all: &[T], n: usize| all[all.len() / count * n..all.len() / count * (n + 1)].to_vec();
+        let part = |all: &'a [T], n: usize| &all[all.len() / count * n..all.len() / count * (n + 1)];
         let native = |v: &[T]| GateOrder::Onnx.to_native(kind, v);
         let one = |n: usize| {
             let bias = part(b, n);
             let (b_ih, b_hh) = bias.split_at(bias.len() / 2);
             // P is i o f; ours is i f o.
-            let peepholes = part(p, n);
-            let peepholes = match peepholes.len() {
-                0 => peepholes,
-                _ => [0, 2, 1].iter().flat_map(|&g| peepholes[g * h..(g + 1) * h].to_vec()).collect(),
+            let peepholes = match part(p, n) {
+                [] => Vec::new(),
+                p => [0, 2, 1].iter().flat_map(|&g| p[g * h..(g + 1) * h].to_vec()).collect(),
             };
             DirectionWeights {
-                w_ih: native(&part(w, n)),
-                w_hh: native(&part(r, n)),
                 b_ih: native(b_ih),
                 b_hh: native(b_hh),
                 peepholes,
-                w_hr: Vec::new(),
-                norm_ih: Vec::new(),
-                norm_hh: Vec::new(),
-                norm_c: Vec::new(),
-                rest: recurve_vocabulary::Rest::default(),
+                ..DirectionWeights::of(matrix(part(w, n)), matrix(part(r, n)), matrix(&[]))
             }
         };
         (0..count).map(one).collect()
@@ -98,7 +96,8 @@ impl Rnn {
                 return Err(Error::Argument { operation: self.name(), argument, message });
             }
         }
-        let weights = self.weights(parts);
+        let order = GateOrder::Onnx.to_native(self.kind(), &[0, 1, 2, 3][..self.kind().gates()]);
+        let weights = self.weights(parts, |data| Gates { data, order: &order });
         let pairs: Vec<_> = self.directions.iter().map(|(d, _)| *d).zip(&weights).collect();
         let peepholes = !parts[3].is_empty();
         let cell = |n: usize| Cell { peepholes, ..self.directions[n].1 };
@@ -200,7 +199,7 @@ impl Operator for Rnn {
         Ok([f32(&y), f32(&states)].into_iter().chain(lstm.then(|| f32(&states))).collect())
     }
     fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
-        let mut parts = [const { Vec::new() }; 4];
+        let mut parts = [const { Cow::Borrowed(&[] as &[f32]) }; 4];
         for (n, part) in (W..).zip(&mut parts) {
             if !host.is_given(n) {
                 continue;
@@ -208,7 +207,7 @@ impl Operator for Rnn {
             if !host.is_fixed(n) {
                 return Ok(None);
             }
-            *part = host.weight(n)?.map(|w| w.to_vec()).transpose()?.unwrap_or_default();
+            *part = host.floats(n)?.unwrap_or_default();
         }
         let ready = self.ready(parts.each_ref().map(|v| &v[..]), device).map_err(|e| host.error(e))?;
         Ok(Some(Box::new(ready)))
@@ -285,7 +284,8 @@ impl Operator for Rnn {
         let &[batch, time, features] = &x.dims[..] else { unreachable!("checked to have three dimensions") };
         let (d, h) = (self.directions.len(), self.hidden_size);
         let data = |n: usize| get(n).map_or(&[][..], |a| &a.data[..]);
-        let weights = self.weights([data(W), data(R), data(B), data(P)]);
+        let native = |m: &[f64]| GateOrder::Onnx.to_native(self.kind(), m);
+        let weights = self.weights([data(W), data(R), data(B), data(P)], native);
         let lengths: Option<Vec<usize>> = get(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let (h0, c0) = (get(H0).map(turned), get(C0).map(turned));
         let outs: Vec<_> = (0..d)
@@ -320,6 +320,30 @@ impl Operator for Rnn {
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A matrix whose gates are in ONNX's order, read in Recurve's from where it is.
+struct Gates<'a> {
+    data: &'a [f32],
+    /// Where Recurve's gates stand.
+    order: &'a [usize],
+}
+
+impl WeightSource for Gates<'_> {
+    fn count(&self) -> usize {
+        self.data.len()
+    }
+    fn read(&self, start: usize, mut out: &mut [f32]) {
+        let size = self.data.len() / self.order.len();
+        let mut at = start;
+        while !out.is_empty() {
+            let (gate, within) = (self.order[at / size], at % size);
+            let (part, rest) = out.split_at_mut(out.len().min(size - within));
+            part.copy_from_slice(&self.data[gate * size + within..][..part.len()]);
+            at += part.len();
+            out = rest;
+        }
     }
 }
 

@@ -1,13 +1,11 @@
 //! Updates at indices: `ScatterElements` and `ScatterND`.
 
-use super::gather_at::places;
-use super::moves::{axis_of, bad, fault, product, shape, whole};
+use super::gather_at::{on_gpu, places};
+use super::moves::{Sizes, axis_of, bad, fault, product, shape, whole};
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, Int, IntArray};
-use recurve_tensor::{Indices, Scatter, Shape, Update};
-use smallvec::SmallVec;
-use std::sync::{Arc, Mutex, PoisonError};
+use recurve_tensor::{Device, Indices, Scatter, Shape, Update};
 
 /// `data` with updates, each at the place of its index but along an axis, where the index says. Negative indices
 /// count from the end; updates that meet are made one after the other.
@@ -23,29 +21,16 @@ pub struct ScatterElements {
 
 /// `data` with slices of updates, one for each tuple of indices, the last dimension of the indices, into the first
 /// axes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScatterTuples {
     update: Update,
     int: Option<Int>,
-    /// Where the last indices are, for they are mostly the same in every run.
-    last: Arc<Mutex<Option<Arc<Rows>>>>,
 }
 
 impl ScatterTuples {
     /// Updates that make something of the elements that they meet; of whole numbers their type, by which they wrap.
     pub fn new(update: Update, int: Option<Int>) -> Self {
-        Self { update, int, last: Arc::default() }
-    }
-
-    /// The rows of data of these dimensions that indices name.
-    fn rows(&self, dims: &[usize], indices: &IntArray) -> Result<Arc<Rows>> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rows) = last.as_ref().filter(|r| r.indices.is_same(indices) && r.dims[..] == *dims) {
-            return Ok(rows.clone());
-        }
-        let rows = Arc::new(Rows::of(dims, indices)?);
-        *last = Some(rows.clone());
-        Ok(rows)
+        Self { update, int }
     }
 }
 
@@ -53,15 +38,17 @@ impl ScatterTuples {
 #[derive(Debug)]
 struct Rows {
     indices: IntArray,
-    dims: SmallVec<[usize; 6]>,
+    dims: Sizes,
     /// Rows of the data, and elements of one.
     count: usize,
     width: usize,
     places: Vec<i64>,
+    /// The places on a device that is a GPU.
+    on_device: Option<Tensor>,
 }
 
 impl Rows {
-    fn of(dims: &[usize], indices: &IntArray) -> Result<Self> {
+    fn of(dims: &[usize], indices: &IntArray, device: &Device) -> Result<Self> {
         let k = indices.dims().last().copied().unwrap_or(0);
         let places = places(TUPLES, indices, |at| dims[at % k])?;
         let inner: usize = dims[k..].iter().product();
@@ -78,9 +65,10 @@ impl Rows {
             }
         }
         let joined = joined.max(1);
-        let places = rows.iter().step_by(joined).map(|&r| (r / joined) as i64).collect();
+        let places: Vec<i64> = rows.iter().step_by(joined).map(|&r| (r / joined) as i64).collect();
         let (count, width) = (all / joined, inner * joined);
-        Ok(Self { indices: indices.clone(), dims: dims.into(), count, width, places })
+        let on_device = on_gpu(&places, device)?;
+        Ok(Self { indices: indices.clone(), dims: dims.into(), count, width, places, on_device })
     }
 
     /// Whether every row is named once, in order.
@@ -110,13 +98,14 @@ fn types<'a>(inputs: &[Option<&'a ValueType>]) -> Result<&'a ValueType, Fault> {
 }
 
 fn run(
+    data: &Data,
     call: &Call<'_>,
     operation: &'static str,
     (update, int): (Update, Option<Int>),
     geometry: impl Fn(&Shape, &Shape) -> Result<Scatter>,
     sizes: impl Fn(&[usize], usize) -> usize,
 ) -> Result<Outputs> {
-    let (data, indices) = (call.data(0), call.data(1));
+    let indices = call.data(1);
     let host = match indices {
         Data::Ints(i) => Some(places(operation, i, |at| sizes(data.dims(), at))?),
         Data::Tensor(_) => None,
@@ -142,13 +131,18 @@ fn run(
         });
         return Ok(one(IntArray::new(x.dims(), out)));
     }
-    let (x, u) = (call.floats(0)?, call.floats(2)?);
+    let (x, u) = (data.to_f32(call.device)?, call.floats(2)?);
     let indices = match (&host, indices) {
         (Some(places), _) => Indices::Host(places),
         (None, Data::Tensor(t)) => Indices::Device(t),
         _ => unreachable!("whole numbers have their places"),
     };
     Ok(one(x.scatter(&s, indices, &u, update)?))
+}
+
+/// A tensor as f32.
+fn into_f32(t: Tensor) -> Result<Tensor> {
+    if t.dtype() == DType::F32 { Ok(t) } else { Ok(Data::from(t.clone()).to_f32(&t.device())?.into_owned()) }
 }
 
 /// What an update makes of an element in f64.
@@ -183,7 +177,14 @@ impl Operator for ScatterElements {
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let axis = axis_of(ELEMENTS, self.axis, call.data(0).dims().len())?;
-        run(call, ELEMENTS, (self.update, self.int), |x, i| Scatter::elements(x, axis, i), |dims, _| dims[axis])
+        run(
+            call.data(0),
+            call,
+            ELEMENTS,
+            (self.update, self.int),
+            |x, i| Scatter::elements(x, axis, i),
+            |dims, _| dims[axis],
+        )
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (x, indices, updates) = (array(inputs, 0), array(inputs, 1), array(inputs, 2));
@@ -222,31 +223,39 @@ impl Operator for ScatterTuples {
         }
         Ok(vec![if x.unranked { x.clone() } else { x.with_dims(x.dims.clone()) }])
     }
+    fn reuses_first(&self) -> bool {
+        true
+    }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        let (rank, k) = (call.data(0).dims().len(), call.data(1).dims().last().copied().unwrap_or(0));
+        let data = call.take_first().unwrap_or_else(|| call.data(0).clone());
+        let dims: Sizes = data.dims().into();
+        let (rank, k) = (dims.len(), call.data(1).dims().last().copied().unwrap_or(0));
         if k == 0 || k > rank {
             let message = format!("must be tuples of 1 to {rank} indices, but they are {:?}", call.data(1).dims());
             return Err(bad(TUPLES, "indices", message));
         }
-        let dims = call.data(0).dims();
-        match (call.data(0), call.data(1)) {
-            (Data::Tensor(_), Data::Ints(indices)) if product(indices.dims()) > 0 => {
-                let s = Scatter::tuples(&shape(TUPLES, dims)?, &shape(TUPLES, indices.dims())?)?;
+        match (data, call.data(1)) {
+            (Data::Tensor(data), Data::Ints(indices)) if product(indices.dims()) > 0 => {
+                let s = Scatter::tuples(&shape(TUPLES, &dims)?, &shape(TUPLES, indices.dims())?)?;
                 if call.data(2).dims() != s.updates().dims() {
                     let message = format!("must be {}, but they are {:?}", s.updates(), call.data(2).dims());
                     return Err(bad(TUPLES, "updates", message));
                 }
-                let rows = self.rows(dims, indices)?;
+                let rows = call.kept(
+                    |r: &Rows| r.indices.is_same(indices) && r.dims == dims,
+                    || Rows::of(&dims, indices, call.device),
+                )?;
                 let u = call.floats(2)?;
                 if self.update == Update::Replace && rows.are_all() {
-                    return Ok(one(u.reshape(dims)?));
+                    return Ok(one(u.reshape(&dims)?));
                 }
-                let x = call.floats(0)?.reshape(&[rows.count, rows.width])?;
+                let x = into_f32(data)?.into_shape(&[rows.count, rows.width])?;
                 let u = u.reshape(&[rows.places.len(), rows.width])?;
                 let s = Scatter::tuples(x.shape(), &shape(TUPLES, &[rows.places.len(), 1])?)?;
-                Ok(one(x.scatter(&s, Indices::Host(&rows.places), &u, self.update)?.reshape(dims)?))
+                let indices = rows.on_device.as_ref().map_or(Indices::Host(&rows.places), Indices::Device);
+                Ok(one(x.scatter_into(&s, indices, &u, self.update)?.into_shape(&dims)?))
             }
-            _ => run(call, TUPLES, (self.update, self.int), Scatter::tuples, |dims, at| dims[at % k]),
+            (data, _) => run(&data, call, TUPLES, (self.update, self.int), Scatter::tuples, |dims, at| dims[at % k]),
         }
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {

@@ -33,6 +33,9 @@ impl Operator for ShapeOf {
     fn slots(&self) -> &[Slot] {
         &[Slot::Required("data")]
     }
+    fn sees_dims_only(&self) -> bool {
+        true
+    }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
         let x = given(inputs, 0)?;
         let dtype = Element::Int(Int::I64);
@@ -72,6 +75,9 @@ impl Operator for Size {
     }
     fn slots(&self) -> &[Slot] {
         &[Slot::Required("data")]
+    }
+    fn sees_dims_only(&self) -> bool {
+        true
     }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
         let size = given(inputs, 0)?.shape().map(|dims| product(&dims) as i64);

@@ -1,6 +1,7 @@
 //! Recurrent layers on the CPU: packed weights, the input projection, and threads.
 
 mod cores;
+pub(crate) mod dense;
 mod pack;
 mod product;
 mod rows;

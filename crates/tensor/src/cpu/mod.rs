@@ -90,6 +90,26 @@ pub(crate) fn make<R>(
     Ok((buffer, result))
 }
 
+/// Changes a buffer that only the caller and the pool have; gives it back unchanged if others have it too.
+pub(crate) fn update(
+    mut buffer: Arc<CpuBuffer>,
+    class: (DType, usize),
+    change: impl FnOnce(&mut CpuBuffer),
+) -> Result<Arc<CpuBuffer>, Arc<CpuBuffer>> {
+    let pooled = pool().take_back(class, &buffer);
+    let Some(own) = Arc::get_mut(&mut buffer) else {
+        if pooled {
+            pool().put_back(class, buffer.clone());
+        }
+        return Err(buffer);
+    };
+    change(own);
+    if pooled {
+        pool().put_back(class, buffer.clone());
+    }
+    Ok(buffer)
+}
+
 /// The result of a future that never has to wait.
 pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {

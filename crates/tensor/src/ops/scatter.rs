@@ -188,26 +188,32 @@ impl Tensor {
     /// [`Error::DType`] unless tensor and updates are f32 and indices f32 or U32, [`Error::Device`] if they are on
     /// different devices; errors of the device.
     pub fn scatter(&self, s: &Scatter, indices: Indices<'_>, updates: &Self, update: Update) -> Result<Self> {
-        for (argument, t, shape) in [("self", self, &s.data), ("updates", updates, &s.updates)] {
+        self.clone().scatter_into(s, indices, updates, update)
+    }
+
+    /// [`Self::scatter`] into the memory of this tensor, if it is on the CPU and no other tensor has the same memory.
+    ///
+    /// # Errors
+    /// As [`Self::scatter`].
+    pub fn scatter_into(self, s: &Scatter, indices: Indices<'_>, updates: &Self, update: Update) -> Result<Self> {
+        for (argument, t, shape) in [("self", &self, &s.data), ("updates", updates, &s.updates)] {
             t.check_dtype(SCATTER, argument, "f32", t.dtype() == DType::F32)?;
             if t.shape() != shape {
                 return Err(Error::shape(SCATTER, argument, shape.to_string(), t.shape()));
             }
         }
         self.check_same_device(updates, SCATTER, "updates")?;
-        indices.check(SCATTER, self, &s.indices)?;
+        indices.check(SCATTER, &self, &s.indices)?;
         match self.device() {
-            Device::Cpu => Self::cpu_write(*self.shape(), |out| {
-                out.copy_from_slice(self.cpu_f32().expect("f32 on the CPU"));
+            Device::Cpu => self.cpu_update(|out| {
                 let updates = updates.cpu_f32().expect("f32 on the CPU");
                 indices.on_cpu(|place| match update {
                     Update::Replace => s.update(place, updates, out, |_, u| u),
                     _ => s.update(place, updates, out, |old, u| update.apply(old, u)),
                 });
-                Ok(())
             }),
             Device::Gpu(gpu) => {
-                let out = gpu.assemble(s.data, &[self], [Span::whole(s.data)].into_iter(), SCATTER)?;
+                let out = gpu.assemble(s.data, &[&self], [Span::whole(s.data)].into_iter(), SCATTER)?;
                 gpu.scatter(&out, &indices.to_tensor(&self.device())?, updates, s, update)?;
                 Ok(out)
             }

@@ -201,6 +201,22 @@ impl Take {
     /// # Panics
     /// If a slice has another length than the shapes say.
     pub fn look_up<T: Copy>(&self, data: &[T], place: impl Fn(usize, usize) -> Option<usize>, fill: T, out: &mut [T]) {
+        if self.index_strides == [0, 1, 0, 0, 0, 0] && self.components == 1 {
+            // Slices along one axis.
+            let [count, inner] = [self.view[1], self.view[2]];
+            let (size, stride) = self.axes[0];
+            for (n, out) in out.chunks_exact_mut(count * inner).enumerate() {
+                let data = &data[n * self.data_strides[0]..];
+                for (at, out) in out.chunks_exact_mut(inner).enumerate() {
+                    match place(at, size).map(|i| i * stride) {
+                        Some(from) if inner == 1 => out[0] = data[from],
+                        Some(from) => out.copy_from_slice(&data[from..][..inner]),
+                        None => out.fill(fill),
+                    }
+                }
+            }
+            return;
+        }
         let last = self.view.rank().saturating_sub(1);
         let rows = self.view.rank() > 0 && self.data_strides[last] == 1 && self.index_strides[last] == 0;
         let (run, outer) = if rows { (self.view[last], self.view.with(last, 1)) } else { (1, self.view) };
