@@ -95,7 +95,8 @@ fn windows(strides: &[usize], dilations: &[usize], pads: &[[usize; 2]]) -> ops::
 #[test]
 fn convolutions_with_weights_that_are_there_before() {
     let mut r = Random(5);
-    let cases: [(&[usize], usize, ops::Windows, &[&[usize]]); 9] = [
+    type Shape<'a> = &'a [usize];
+    let cases: [(Shape<'_>, usize, ops::Windows, &[Shape<'_>]); 9] = [
         // Frames of samples, which are windows as they are.
         (&[18, 1, 16], 1, windows(&[8], &[], &[]), &[&[1, 1, 40], &[2, 1, 16], &[1, 1, 400]]),
         (&[9, 1, 16], 1, windows(&[8], &[], &[[3, 5]]), &[&[1, 1, 40], &[1, 1, 16]]),

@@ -407,7 +407,7 @@ fn updates() {
         ] {
             for indices in index_forms(dims, v) {
                 let op = ScatterTuples::new(update, int);
-                check_many(op.clone(), &[Floats(vec![4, 3, 2]), indices.clone(), Floats(slice.to_vec())], 1, 1e-6);
+                check_many(op, &[Floats(vec![4, 3, 2]), indices.clone(), Floats(slice.to_vec())], 1, 1e-6);
                 let n = slice.iter().product::<usize>() as i64;
                 let x = Ints(vec![4, 3, 2], (0..24).collect());
                 check(op, &[x, indices, Ints(slice.to_vec(), (0..n).map(|i| 20 - 3 * i).collect())]);
@@ -415,9 +415,9 @@ fn updates() {
         }
     }
     let op = ScatterTuples::new(Update::Replace, None);
-    refused(op.clone(), &[Floats(vec![3]), Ints(vec![1, 1], vec![3]), Floats(vec![1])], 1, "indices");
-    refused(op.clone(), &[Floats(vec![3]), Ints(vec![1, 1], vec![0]), Floats(vec![2])], 1, "updates");
-    refused(op.clone(), &[Floats(vec![3]), Ints(vec![1, 2], vec![0, 0]), Floats(vec![1])], 1, "");
+    refused(op, &[Floats(vec![3]), Ints(vec![1, 1], vec![3]), Floats(vec![1])], 1, "indices");
+    refused(op, &[Floats(vec![3]), Ints(vec![1, 1], vec![0]), Floats(vec![2])], 1, "updates");
+    refused(op, &[Floats(vec![3]), Ints(vec![1, 2], vec![0, 0]), Floats(vec![1])], 1, "");
     // Neighbours that become rows: all of the data in order, a part of it, twice the same, in another order.
     for v in [vec![0, 1, 2, 3, 4, 5], vec![2, 3], vec![2, 3, 2, 3], vec![4, 5, 0, 1], vec![1, 2, 3, 4], vec![5, 4]] {
         for update in [Update::Replace, Update::Add] {

@@ -77,7 +77,7 @@ impl GatherAt {
     }
 
     /// The same of a tensor, by places that are kept.
-    fn from_tensor(self, call: &Call<'_>, x: &Tensor, indices: &IntArray) -> Result<Data> {
+    fn of_tensor(self, call: &Call<'_>, x: &Tensor, indices: &IntArray) -> Result<Data> {
         let axis = axis_of(GATHER, self.axis, x.dims().len())?;
         let size = x.dims()[axis];
         let table = call.kept(
@@ -119,7 +119,7 @@ impl Operator for GatherAt {
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         match (call.data(0), call.data(1)) {
-            (Data::Tensor(x), Data::Ints(i)) if product(i.dims()) > 0 => Ok(one(self.from_tensor(call, x, i)?)),
+            (Data::Tensor(x), Data::Ints(i)) if product(i.dims()) > 0 => Ok(one(self.of_tensor(call, x, i)?)),
             (x, Data::Ints(i)) => Ok(one(self.gather(x, i)?)),
             (_, Data::Tensor(_)) => on_device(call, |x, i| Take::along(x, axis_of(GATHER, self.axis, x.rank())?, i)),
         }
