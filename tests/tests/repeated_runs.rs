@@ -249,7 +249,8 @@ fn what_nodes_keep_belongs_to_its_inputs() {
     g.node("size", ops::Size, &["x"], &["n"]);
     g.node("more", ops::Concat { axis: 0 }, &["one", "s"], &["t"]);
     g.node("reshape", ops::ReshapeTo::default(), &["x", "t"], &["y"]);
-    g.node("sum", ops::Binary::Add, &["i", "one"], &["j"]);
+    let add = ops::Whole { operation: ops::Binary::Add, element: INT };
+    g.node("sum", add, &["i", "one"], &["j"]);
     g.node("float", ops::Cast { from: INT, to: ops::Target::F32 }, &["j"], &["k"]);
     g.node("gather", ops::GatherAt { axis: 1 }, &["x", "i"], &["z"]);
     g.node("ends", ops::GatherAt { axis: 0 }, &["x", "fixed"], &["e"]);
