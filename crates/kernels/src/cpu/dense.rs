@@ -161,7 +161,7 @@ impl Dense {
             return block(0, out);
         }
         let part = call.count.div_ceil(threads);
-        out.par_chunks_mut(part * self.units).enumerate().map(|(n, out)| block(n * part, out)).collect()
+        out.par_chunks_mut(part * self.units).enumerate().try_for_each(|(n, out)| block(n * part, out))
     }
 
     /// The same as [`Self::rows`] with a row of the result for each unit: `out[unit, row]`.
@@ -201,7 +201,7 @@ impl Dense {
             return block(0, out);
         }
         let size = part * lanes * call.count;
-        out.par_chunks_mut(size).enumerate().map(|(n, out)| block(n, out)).collect()
+        out.par_chunks_mut(size).enumerate().try_for_each(|(n, out)| block(n, out))
     }
 }
 
