@@ -128,7 +128,6 @@ fn opening_a_file_takes_no_memory_for_its_weights() {
     assert!(most < file / 4, "{most} bytes to replace a bias in a file of {file}");
 }
 
-/// One large layer is packed from where its weights are; one that is called twice is packed once.
 /// Bad Keras files: bombs, cut and damaged files.
 #[test]
 fn bad_keras_files_take_little_memory() {
@@ -154,6 +153,7 @@ fn bad_keras_files_take_little_memory() {
     println!("at most {most} bytes");
 }
 
+/// One large layer is packed from where its weights are; one that is called twice is packed once.
 #[test]
 fn packing_takes_no_second_copy() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -102,9 +102,10 @@ impl Model {
     /// under the same stem), which its contents tell; or a description in TOML of a network whose weights are in a file
     /// of PyTorch or a safetensors file (`docs/pytorch.md`).
     ///
-    /// A native file, and the file of weights of a description in TOML, is mapped: a weight is read from it when a device first needs it. The file must not be changed
-    /// while the model exists ([`WeightFile::open`]); [`Self::save`] replaces the file by another one, which does not
-    /// affect models that have the old one open. A Keras file is read as a whole.
+    /// A native file, and the file of weights of a description in TOML, is mapped: a weight is read from it when a
+    /// device first needs it. The file must not be changed while the model exists ([`WeightFile::open`]);
+    /// [`Self::save`] replaces the file by another one, which does not affect models that have the old one open. A Keras
+    /// file is read as a whole.
     ///
     /// # Errors
     /// One variant of [`Error`] for each kind of invalid file.
