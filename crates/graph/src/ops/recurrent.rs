@@ -2,6 +2,7 @@
 
 use super::prelude::*;
 use crate::{Data, HostInputs, Packed};
+use core::convert::Infallible;
 use half::f16;
 use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, TokenTable};
 use recurve_tensor::Device;
@@ -157,10 +158,15 @@ impl Recurrent {
 
     /// The weights of each direction of a layer, with matrices rounded to their storage type. `get` returns the elements
     /// of the node's input with this index, none if it is left out.
-    pub fn stored_weights(&self, layer: usize, get: impl Fn(usize) -> Vec<f64>) -> Vec<DirectionWeights<f64>> {
-        let get = |n| Ok::<_, core::convert::Infallible>(get(n));
-        let Ok(all) = self.gather(layer, get, get);
-        all.iter().map(|w| self.stored(w)).collect()
+    ///
+    /// # Errors
+    /// Those of `get`.
+    pub fn stored_weights<E>(
+        &self,
+        layer: usize,
+        get: impl Fn(usize) -> Result<Vec<f64>, E>,
+    ) -> Result<Vec<DirectionWeights<f64>>, E> {
+        Ok(self.gather(layer, &get, &get)?.iter().map(|w| self.stored(w)).collect())
     }
 
     fn ready(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Ready> {
@@ -325,8 +331,9 @@ impl Operator for Recurrent {
         let c_size = self.cell.state_sizes(h).1.unwrap_or(h);
         let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
-        let get = |n: usize| given(n).map(|a| a.data.clone()).unwrap_or_default();
-        let weights: Vec<_> = (0..self.num_layers).map(|l| self.stored_weights(l, get)).collect();
+        let get = |n: usize| Ok(given(n).map(|a| a.data.clone()).unwrap_or_default());
+        let weights = (0..self.num_layers).map(|l| self.stored_weights(l, get)).collect::<Result<Vec<_>, Infallible>>();
+        let Ok(weights) = weights;
         let (mut hs, mut cs) = (Vec::new(), Vec::new());
         let mut value = x;
         for (l, layer) in weights.iter().enumerate() {

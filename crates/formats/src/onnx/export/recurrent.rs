@@ -40,7 +40,6 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, r: &ops::Recurrent) -> Resu
     let name = |n: usize| inputs.get(n).and_then(Option::as_ref).map(|v| v.name.as_str());
     let x = name(0).ok_or("has no input")?;
     let directions = r.directions.len();
-    let (h_size, c_size) = r.cell.state_sizes(r.hidden_size);
     let native = r.cell.is_native() && name(4).is_none();
 
     let mut seq = if r.time_major { x.to_owned() } else { w.transpose(x, &[1, 0, 2]) };
@@ -86,7 +85,6 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, r: &ops::Recurrent) -> Resu
     let y = if r.time_major { seq } else { w.transpose(&seq, &[1, 0, 2]) };
     let h = w.concat(&hs, 0);
     let c = if cs.is_empty() { None } else { Some(w.concat(&cs, 0)) };
-    debug_assert_eq!(c.is_some(), c_size.is_some(), "{h_size}");
     for (id, name) in node.outputs.iter().zip([Some(y), Some(h), c].into_iter().flatten()) {
         w.define(*id, Written { name, element: element::FLOAT });
     }
@@ -95,21 +93,10 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, r: &ops::Recurrent) -> Resu
 
 /// The weights of each direction of a layer, rounded to their storage type.
 fn weights(w: &Writer<'_>, node: &Node, r: &ops::Recurrent, layer: usize) -> Result<Vec<Weights>, String> {
-    let mut failed = None;
-    let all = {
-        let failed = std::cell::RefCell::new(&mut failed);
-        r.stored_weights(layer, |place| match node.inputs.get(place).copied().flatten().map(|id| w.host(id)) {
-            Some(Ok((_, data))) => data.into_iter().map(f64::from).collect(),
-            Some(Err(e)) => {
-                **failed.borrow_mut() = Some(e);
-                Vec::new()
-            }
-            None => Vec::new(),
-        })
-    };
-    if let Some(e) = failed {
-        return Err(e);
-    }
+    let all = r.stored_weights(layer, |place| match node.inputs.get(place).copied().flatten() {
+        Some(id) => Ok::<_, String>(w.host(id)?.1.into_iter().map(f64::from).collect()),
+        None => Ok(Vec::new()),
+    })?;
     let narrow = |v: &Vec<f64>| v.iter().map(|&v| v as f32).collect::<Vec<_>>();
     let each = all.iter().map(|d| Weights {
         w_ih: narrow(&d.w_ih),
