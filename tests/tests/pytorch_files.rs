@@ -441,6 +441,35 @@ value = "states"
     cross_check(&model, &[("words", ids())], &devices(), Tolerance::F32).unwrap();
 }
 
+/// A layer `Activation` takes functions of its own and those that other layers have too.
+#[test]
+fn functions_of_activation_layers() {
+    let text = |function: &str| {
+        format!(
+            "ignore = [\"*\"]\n[[inputs]]\nname = \"x\"\nshape = [\"batch\", 1]\n\
+             [[layers]]\nkind = \"Activation\"\nname = \"f\"\nactivation = {function}\n"
+        )
+    };
+    for (function, x, want) in [
+        ("\"relu\"", -2.0, 0.0),
+        ("\"sqrt\"", 2.25, 1.5),
+        ("\"relu6\"", 7.0, 6.0),
+        ("{ celu = { alpha = 2.0 } }", 3.0, 3.0),
+        ("{ name = \"leaky_relu\", alpha = 0.5 }", -2.0, -1.0),
+    ] {
+        let (_dir, path) = described("zip.pt", &text(function));
+        for device in devices() {
+            let model = Model::open(&path, &device).unwrap_or_else(|e| panic!("{function}: {e}"));
+            let x = HostArray { shape: vec![1, 1], data: HostData::Float(vec![x]) };
+            let y = model.run([("x", Input::Host(x))]).unwrap().to_vec().unwrap();
+            compare(&y, &[want], Tolerance::new(1e-6)).unwrap_or_else(|e| panic!("{function} on {device}: {e}"));
+        }
+    }
+    let (_dir, path) = described("zip.pt", &text("\"sqrtt\""));
+    let e = Model::open(&path, &Device::Cpu).unwrap_err().to_string();
+    assert!(e.contains("sqrtt"), "{e}");
+}
+
 #[test]
 fn descriptions_that_do_not_fit_are_refused_with_their_place() {
     let head = "[[layers]]\nkind = \"Dense\"\nfrom = \"head\"";

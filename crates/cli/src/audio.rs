@@ -1,7 +1,7 @@
-//! Recordings through a model, frame by frame: `recurve run MODEL --wav IN.wav`.
+//! Recordings through models, frame by frame: `recurve run MODEL --wav IN.wav`.
 
 use crate::arguments::check_output;
-use crate::front_end::{FrontEnd, Gives, Spec, Track};
+use crate::front_end::{FrontEnd, Spec, Track};
 use crate::run::Arguments;
 use crate::terminal::{complain, print_json, progress, say};
 use crate::{BAD_INPUT, Outcome, sound};
@@ -56,12 +56,21 @@ struct Heard {
     output: Option<PathBuf>,
 }
 
-/// Recordings that go through a model.
+/// Recordings that go through models.
 struct Recordings<'a> {
     front: &'a FrontEnd,
     files: &'a [PathBuf],
     outputs: &'a [Option<PathBuf>],
     bar: &'a ProgressBar,
+}
+
+/// A recording among others.
+struct Active {
+    /// Its stream in each model.
+    ids: Vec<StreamId>,
+    /// Which file it is.
+    n: usize,
+    track: Track,
 }
 
 /// Recordings that share a call, at most.
@@ -76,7 +85,7 @@ impl Recordings<'_> {
             let message = format!("{path}: has {has} samples a second, but the model takes {rate}; convert it first");
             return Err(message.into());
         }
-        self.front.begin(sound.mono()).map_err(|e| self.about(n, &*e))
+        self.front.begin(&sound.mono()).map_err(|e| self.about(n, &*e))
     }
 
     /// An error that names the recording.
@@ -92,26 +101,31 @@ impl Recordings<'_> {
         if let Some(path) = &output {
             sound::write(path, spec.sample_rate, &y)?;
         }
-        let speech = (spec.gives == Gives::Probability).then(|| segments(&y, self.front.seconds(), spec.threshold));
+        let speech = spec.gives_probability().then(|| segments(&y, spec.seconds(), spec.threshold));
         Ok(Heard { seconds, speech, output })
     }
 
-    /// The numbers of the output that is wanted.
-    fn wanted(&self, outputs: Vec<(String, HostArray)>) -> Result<Vec<f32>, Box<dyn Error>> {
-        let name = &self.front.spec.output;
+    /// Takes what a stage gave.
+    fn take(&self, stage: usize, track: &mut Track, outputs: Vec<(String, HostArray)>) -> Result<(), Box<dyn Error>> {
+        let name = &self.front.spec.stages[stage].output;
         let y = outputs.into_iter().find(|(n, _)| n == name);
-        Ok(y.ok_or_else(|| format!("`{name}` is a state, so it does not come out"))?.1.to_f32())
+        let y = y.ok_or_else(|| format!("`{name}` is a state, so it does not come out"))?.1;
+        self.front.take(stage, track, &y.to_f32())
     }
 
     /// One recording by itself.
-    fn alone(&self, session: &mut OnnxSession, n: usize, mut each: impl FnMut()) -> Result<Heard, Box<dyn Error>> {
+    fn alone(&self, sessions: &mut [OnnxSession], n: usize, mut each: impl FnMut()) -> Result<Heard, Box<dyn Error>> {
         let mut track = self.open(n)?;
-        session.reset()?;
+        sessions.iter_mut().try_for_each(OnnxSession::reset)?;
         let mut through = || -> Result<(), Box<dyn Error>> {
-            while let Some(x) = self.front.next(&mut track)? {
-                let constants = self.front.constants.iter().map(|(n, a)| (n.as_str(), a));
-                let outputs = session.run(constants.chain([(self.front.spec.input.as_str(), &x)]))?;
-                self.front.take(&mut track, &self.wanted(outputs)?)?;
+            while self.front.next(&mut track) {
+                for (stage, session) in sessions.iter_mut().enumerate() {
+                    let x = self.front.input(stage, &track)?;
+                    let constants = self.front.constants(stage).iter().map(|(n, a)| (n.as_str(), a));
+                    let name = self.front.spec.stages[stage].input.as_str();
+                    let outputs = session.run(constants.chain([(name, &x)]))?;
+                    self.take(stage, &mut track, outputs)?;
+                }
                 each();
             }
             Ok(())
@@ -121,65 +135,76 @@ impl Recordings<'_> {
     }
 
     /// All recordings, several in a call; `done` is told what came of each.
-    fn together(&self, mut streams: OnnxStreams, mut done: impl FnMut(usize, Result<Heard, Box<dyn Error>>)) {
+    fn together(&self, mut streams: Vec<OnnxStreams>, mut done: impl FnMut(usize, Result<Heard, Box<dyn Error>>)) {
         let mut waiting = 0..self.files.len();
-        let mut active: Vec<(StreamId, usize, Track)> = Vec::new();
+        let mut active: Vec<Active> = Vec::new();
+        let leave = |streams: &mut Vec<OnnxStreams>, ids: &[StreamId]| {
+            for (streams, id) in streams.iter_mut().zip(ids) {
+                streams.leave(*id).expect("it joined below");
+            }
+        };
         loop {
             while active.len() < TOGETHER
                 && let Some(n) = waiting.next()
             {
                 match self.open(n) {
-                    Ok(track) => active.push((streams.join(), n, track)),
+                    Ok(track) => {
+                        active.push(Active { ids: streams.iter_mut().map(OnnxStreams::join).collect(), n, track });
+                    }
                     Err(e) => done(n, Err(e)),
                 }
             }
-            let mut calls = Vec::new();
             let mut going = Vec::new();
-            for (id, n, mut track) in active {
-                match self.front.next(&mut track) {
-                    Ok(Some(x)) => {
-                        calls.push((id, x));
-                        going.push((id, n, track));
-                        continue;
-                    }
-                    Ok(None) => done(n, self.close(n, track)),
-                    Err(e) => done(n, Err(self.about(n, &*e))),
+            for mut a in active {
+                if self.front.next(&mut a.track) {
+                    going.push(a);
+                } else {
+                    leave(&mut streams, &a.ids);
+                    done(a.n, self.close(a.n, a.track));
                 }
-                streams.leave(id).expect("it joined above");
             }
-            active = going;
-            if active.is_empty() {
-                if waiting.is_empty() {
-                    return;
-                }
-                continue;
-            }
-            let name = self.front.spec.input.as_str();
-            let inputs: Vec<_> = calls.iter().map(|(id, x)| (*id, [(name, x)])).collect();
-            let frames: Vec<_> = inputs.iter().map(|(id, x)| (*id, &x[..])).collect();
-            let shared: Vec<_> = self.front.constants.iter().map(|(n, a)| (n.as_str(), a)).collect();
-            match streams.step(&frames, &shared) {
-                Ok(all) => {
-                    let mut going = Vec::new();
-                    for ((id, n, mut track), outputs) in active.into_iter().zip(all) {
-                        match self.wanted(outputs).and_then(|y| self.front.take(&mut track, &y)) {
-                            Ok(()) => going.push((id, n, track)),
-                            Err(e) => {
-                                done(n, Err(self.about(n, &*e)));
-                                streams.leave(id).expect("it joined above");
-                            }
+            for stage in 0..streams.len() {
+                let results = self.step(&mut streams[stage], stage, &mut going);
+                let mut on = Vec::new();
+                for (a, result) in going.into_iter().zip(results) {
+                    match result {
+                        Ok(()) => on.push(a),
+                        Err(e) => {
+                            leave(&mut streams, &a.ids);
+                            done(a.n, Err(self.about(a.n, &*e)));
                         }
                     }
-                    active = going;
                 }
-                // The call was that of all of them.
-                Err(e) => {
-                    for (id, n, _) in active.drain(..) {
-                        done(n, Err(self.about(n, &e)));
-                        streams.leave(id).expect("it joined above");
-                    }
-                }
+                going = on;
             }
+            active = going;
+            if active.is_empty() && waiting.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// One stage of all recordings in one call, and what came of it for each.
+    fn step(&self, streams: &mut OnnxStreams, stage: usize, all: &mut [Active]) -> Vec<Result<(), Box<dyn Error>>> {
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let name = self.front.spec.stages[stage].input.as_str();
+        let call =
+            |all: &[Active], streams: &mut OnnxStreams| -> Result<Vec<Vec<(String, HostArray)>>, Box<dyn Error>> {
+                let inputs = all.iter().map(|a| Ok((a.ids[stage], self.front.input(stage, &a.track)?)));
+                let inputs = inputs.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+                let named: Vec<_> = inputs.iter().map(|(id, x)| (*id, [(name, x)])).collect();
+                let frames: Vec<_> = named.iter().map(|(id, x)| (*id, &x[..])).collect();
+                let shared: Vec<_> = self.front.constants(stage).iter().map(|(n, a)| (n.as_str(), a)).collect();
+                Ok(streams.step(&frames, &shared)?)
+            };
+        match call(all, streams) {
+            Ok(outputs) => {
+                all.iter_mut().zip(outputs).map(|(a, outputs)| self.take(stage, &mut a.track, outputs)).collect()
+            }
+            // The call was that of all of them.
+            Err(e) => all.iter().map(|_| Err(e.to_string().into())).collect(),
         }
     }
 }
@@ -229,11 +254,21 @@ fn places(files: &[PathBuf], folder: &Path) -> Result<Vec<Option<PathBuf>>, Box<
     Ok(files.iter().map(place).collect::<Result<_, _>>()?)
 }
 
-/// Runs a model over recordings.
+/// Runs models over recordings.
 pub(crate) fn run(a: &Arguments) -> Outcome {
-    let spec = Spec::read(&a.model, a.audio.as_deref())?;
-    if a.wav_output.is_some() && spec.gives == Gives::Probability {
+    let whole = Spec::is_one(&a.model);
+    if whole && a.audio.is_some() {
+        return Err("`--audio` goes with an ONNX file, not with a file that names its models".into());
+    }
+    let beside = || a.model.with_extension("toml");
+    let path = if whole { a.model.clone() } else { a.audio.clone().unwrap_or_else(beside) };
+    let spec = Spec::read(&path)?;
+    if a.wav_output.is_some() && spec.gives_probability() {
         return Err("`-o` is for models that give audio; this one gives probabilities".into());
+    }
+    let paths = spec.models(&a.model)?;
+    if paths.len() > 1 && !a.states.is_empty() {
+        return Err(format!("`--state` is for one model; {} has the states of each", path.display()).into());
     }
     let files = files(&a.wav)?;
     let many = files.len() > 1 || a.wav.iter().any(|p| p.is_dir());
@@ -244,19 +279,27 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     };
     outputs.iter().flatten().try_for_each(|p| check_output(p))?;
     let device = Device::open(&a.device)?;
-    let model = Arc::new(OnnxModel::open(&a.model, &device)?);
-    let front = FrontEnd::new(spec, &model)?;
-    let stated = if a.states.is_empty() { front.states() } else { a.states.clone() };
-    let states = if stated.is_empty() { model.states() } else { stated };
+    let open = |path: &PathBuf| OnnxModel::open(path, &device).map(Arc::new);
+    let models = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let front = FrontEnd::new(spec, models.iter().map(|m| &**m))?;
+    let states = front.spec.stages.iter().zip(&models).map(|(stage, model)| {
+        let stated = if a.states.is_empty() { stage.states() } else { a.states.clone() };
+        if stated.is_empty() { model.states() } else { stated }
+    });
+    let models: Vec<_> = models.iter().cloned().zip(states).collect();
+    let sessions = || -> Result<Vec<OnnxSession>, Box<dyn Error>> {
+        let session = |(m, states): &(Arc<OnnxModel>, Vec<_>)| OnnxSession::with_states(m.clone(), states, 1);
+        Ok(models.iter().map(session).collect::<Result<_, _>>()?)
+    };
     let started = Instant::now();
     if !many {
-        let mut session = OnnxSession::with_states(model, &states, 1)?;
-        let frames = |bytes: u64| (bytes / 2).div_ceil(front.hop() as u64) as usize;
+        let mut sessions = sessions()?;
+        let frames = |bytes: u64| (bytes / 2).div_ceil(front.spec.hop() as u64) as usize;
         let bar = progress(std::fs::metadata(&files[0]).map_or(0, |m| frames(m.len())));
         let all = Recordings { front: &front, files: &files, outputs: &outputs, bar: &bar };
-        let heard = all.alone(&mut session, 0, || all.bar.inc(1));
+        let heard = all.alone(&mut sessions, 0, || all.bar.inc(1));
         bar.finish_and_clear();
-        return one(a, &device, &session, &files[0], &heard?, started.elapsed().as_secs_f64());
+        return one(a, &device, &sessions, &files[0], &heard?, started.elapsed().as_secs_f64());
     }
     let bar = progress(files.len());
     let all = Recordings { front: &front, files: &files, outputs: &outputs, bar: &bar };
@@ -272,14 +315,15 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         }
         bar.inc(1);
     };
-    // Where the file fixes the batch, one after the other.
-    let streams = OnnxStreams::with_states(model.clone(), &states).ok();
+    // Where a file fixes the batch, one after the other.
+    let streams = |(m, states): &(Arc<OnnxModel>, Vec<_>)| OnnxStreams::with_states(m.clone(), states).ok();
+    let streams: Option<Vec<_>> = models.iter().map(streams).collect();
     let batched = streams.is_some();
     match streams {
         Some(streams) => all.together(streams, &mut done),
         None => {
-            let mut session = OnnxSession::with_states(model, &states, 1)?;
-            (0..files.len()).for_each(|n| done(n, all.alone(&mut session, n, || {})));
+            let mut sessions = sessions()?;
+            (0..files.len()).for_each(|n| done(n, all.alone(&mut sessions, n, || {})));
         }
     }
     bar.finish_and_clear();
@@ -340,7 +384,7 @@ fn say_heard(h: &Heard, before: &str) -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints what came of one recording.
-fn one(a: &Arguments, device: &Device, session: &OnnxSession, wav: &Path, h: &Heard, took: f64) -> Outcome {
+fn one(a: &Arguments, device: &Device, sessions: &[OnnxSession], wav: &Path, h: &Heard, took: f64) -> Outcome {
     if a.json {
         print_json(&json!({
             "model": a.model.display().to_string(), "device": device.to_string(), "wav": wav.display().to_string(),
@@ -350,7 +394,7 @@ fn one(a: &Arguments, device: &Device, session: &OnnxSession, wav: &Path, h: &He
     }
     say(format_args!("device: {device}"))?;
     say(format_args!("model:  {}", a.model.display()))?;
-    for s in session.states() {
+    for s in sessions.iter().flat_map(OnnxSession::states) {
         say(format_args!("state:  {} <- {}", s.input, s.output))?;
     }
     say_heard(h, "")?;

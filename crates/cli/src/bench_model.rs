@@ -186,7 +186,7 @@ fn of_onnx(
         Ok(())
     };
     let (ours, theirs) = measure(a, call, peer.as_mut())?;
-    let audio = onnx::audio_of(&model, path).map(|f| f.seconds());
+    let audio = onnx::audio_of(&model, path).map(|f| f.spec.seconds());
     Ok(Ok(vec![Measured {
         device: device.to_string(),
         what: if states.is_empty() { "call" } else { "frame" },

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
     let outcome = recurve::Device::Cpu.check().map_err(Into::into).and_then(|()| match arguments.command {
         Command::Devices(a) => devices::run(&a),
         Command::Run(a) if onnx::is_onnx(&a.model) => onnx::run_model(&a),
+        Command::Run(a) if !a.wav.is_empty() && front_end::Spec::is_one(&a.model) => audio::run(&a),
         Command::Run(a) => run::run(&a),
         Command::Check(a) if onnx::is_onnx(&a.model) => onnx_check::run(&a),
         Command::Check(a) => check::run(&a),

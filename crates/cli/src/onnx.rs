@@ -273,12 +273,12 @@ pub(crate) fn example(
     let mut sizes: HashMap<Dim, usize> = HashMap::new();
     let mut all = Vec::new();
     for (n, v) in model.inputs().iter().enumerate() {
-        if let Some((_, constant)) = front.iter().flat_map(|f| &f.constants).find(|(name, _)| *name == v.name) {
+        if let Some((_, constant)) = front.iter().flat_map(|f| f.constants(0)).find(|(name, _)| *name == v.name) {
             all.push((v.name.clone(), constant.clone()));
             continue;
         }
         let shape = match &front {
-            Some(f) if f.spec.input == v.name => f.shape().to_vec(),
+            Some(f) if f.spec.stages[0].input == v.name => f.shape(0).to_vec(),
             _ if v.kind.unranked => {
                 let name = &v.name;
                 return Err(format!("input `{name}` has no shape in the file: give it by `--input {name}=FILE`"));
@@ -292,8 +292,10 @@ pub(crate) fn example(
 
 /// What the file beside a model of audio says, if there is one that fits.
 pub(crate) fn audio_of(model: &OnnxModel, path: &Path) -> Option<FrontEnd> {
-    let spec = path.with_extension("toml").is_file().then(|| Spec::read(path, None).ok())??;
-    FrontEnd::new(spec, model).ok()
+    let spec = path.with_extension("toml");
+    let spec = spec.is_file().then(|| Spec::read(&spec).ok())??;
+    spec.models(path).ok()?;
+    FrontEnd::new(spec, [model]).ok()
 }
 
 /// The shape of an input whose open dimensions are a batch and a length.

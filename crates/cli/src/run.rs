@@ -14,7 +14,7 @@ use std::time::Instant;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// The model file: Recurve's own, ONNX, Keras (.keras, .h5, or a JSON description), or a description in TOML of a
-    /// network of PyTorch's weights.
+    /// network of PyTorch's weights; with --wav also the TOML file that names models of audio.
     pub(crate) model: PathBuf,
     /// The file with the weights of a Keras description (JSON) that has none.
     #[arg(long, value_name = "FILE")]
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(a: &Arguments) -> Outcome {
     a.outputs.iter().try_for_each(|f| check_output(&f.path))?;
     if !a.wav.is_empty() {
-        return Err("`--wav` is for ONNX models".into());
+        return Err("`--wav` is for ONNX models, and for TOML files that name them (see docs/audio.md)".into());
     }
     if !a.states.is_empty() {
         return Err("`--state` is for ONNX models".into());

@@ -1,6 +1,6 @@
 //! Tests of the `recurve` command on ONNX files and recordings, run as a program.
 
-use recurve::{HostArray, HostData, read_array, write_host_array};
+use recurve::{Device, HostArray, HostData, Lstm, Model, Sequential, read_array, read_named_array, write_host_array};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -26,6 +26,13 @@ fn refused(args: &[&str]) -> String {
     let text = String::from_utf8(out.stderr).unwrap();
     assert_eq!((out.status.code(), text.lines().count()), (Some(2), 1), "{args:?}: {text}");
     text
+}
+
+/// A selector for the GPU that the tests use.
+fn gpu() -> String {
+    let list = json(&["devices"]);
+    let first = list["adapters"].get(0).expect("the tests need a GPU adapter: run `cargo xtask test`");
+    format!("{}:{}", first["backend"].as_str().unwrap(), first["name"].as_str().unwrap())
 }
 
 fn model(name: &str) -> String {
@@ -258,6 +265,133 @@ fn a_folder_of_recordings_gives_what_each_gives_alone() {
     assert!(e.contains("0.wav") && e.contains("replace the recording itself"), "{e}");
     std::fs::create_dir(dir.path("empty")).unwrap();
     assert!(refused(&["run", &gtcrn, "--wav", &dir.at("empty")]).contains("no .wav file"));
+}
+
+/// The first sample that is more than 1e-3 from the expected one.
+fn departs(got: &[i16], want: &[i16]) -> Option<usize> {
+    got.iter().zip(want).position(|(a, b)| (i32::from(*a) - i32::from(*b)).abs() > 32)
+}
+
+/// What ONNX Runtime makes of DTLN over `noisy_speech.wav` (`tests/golden/make_audio.py`).
+fn dtln_wave() -> Vec<i16> {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/audio.npz");
+    let HostData::Int(v) = read_named_array(&fixture, "dtln_wave").unwrap().data else { panic!("whole numbers") };
+    v.into_iter().map(|v| v as i16).collect()
+}
+
+/// A folder with DTLN and its description, changed.
+fn dtln(change: impl Fn(&str) -> String) -> (Folder, String) {
+    let dir = Folder::new();
+    for name in ["dtln_1.onnx", "dtln_2.onnx"] {
+        std::fs::copy(model(name), dir.path(name)).unwrap();
+    }
+    std::fs::write(dir.path("own.toml"), change(&std::fs::read_to_string(model("dtln.toml")).unwrap())).unwrap();
+    let at = dir.at("own.toml");
+    (dir, at)
+}
+
+#[test]
+fn two_models_in_a_row_clean_a_recording() {
+    let dir = Folder::new();
+    let (wav, description, want) = (model("noisy_speech.wav"), model("dtln.toml"), dtln_wave());
+    let noisy = samples(Path::new(&wav));
+    assert_eq!((noisy.len(), want.len()), (80_000, 80_000));
+    assert!(departs(&noisy[..79_616], &want[384..]).is_some(), "the models change something");
+    for device in ["cpu", &gpu()] {
+        let output = dir.at("clean.wav");
+        let text = good(&["run", &description, "--device", device, "--wav", &wav, "-o", &output]);
+        assert!(text.contains("input_3 <- tf_op_layer_stack_2") && text.contains("input_5 <-"), "{text}");
+        let got = samples(Path::new(&output));
+        assert_eq!((got.len(), departs(&got, &want)), (80_000, None), "{device}");
+        let worst = got.iter().zip(&want).map(|(a, b)| (i32::from(*a) - i32::from(*b)).abs()).max().unwrap();
+        println!("DTLN, wave on {device}: worst error {:.2e}", f64::from(worst) / 32768.0);
+    }
+    // Moved back to its place.
+    let (dir, at) = dtln(|text| text.replace("ends = \"live\"", "ends = \"zeros\""));
+    let output = dir.at("clean.wav");
+    good(&["run", &at, "--device", "cpu", "--wav", &wav, "-o", &output]);
+    let got = samples(Path::new(&output));
+    assert_eq!((got.len(), departs(&got, &want[384..])), (80_000, None));
+    let (_dir, at) = dtln(|text| text.replace("states = { input_5 = \"tf_op_layer_stack_5\" }", ""));
+    let e = refused(&["run", &at, "--device", "cpu", "--wav", &wav]);
+    assert!(e.contains("input_5"), "{e}");
+}
+
+#[test]
+fn a_folder_goes_through_models_in_a_row() {
+    let dir = Folder::new();
+    let names = recordings(&dir);
+    let description = model("dtln.toml");
+    let out = recurve(&["run", &description, "--device", "cpu", "--wav", &dir.at("in"), "-o", &dir.at("out")]);
+    let errors = String::from_utf8(out.stderr).unwrap();
+    assert!(out.status.code() == Some(2) && errors.contains("damaged.wav"), "{errors}");
+    // The first recording begins as the whole one does, up to its last hop, behind which there are zeros.
+    let first = samples(&dir.path("out").join(&names[0]));
+    let whole = 24_000 / 128 * 128;
+    assert_eq!((first.len(), departs(&first[..whole], &dtln_wave())), (24_000, None));
+    for name in &names[1..] {
+        let (wav, alone) = (dir.path("in").join(name), dir.at("alone.wav"));
+        good(&["run", &description, "--device", "cpu", "--wav", wav.to_str().unwrap(), "-o", &alone]);
+        assert_eq!(samples(&dir.path("out").join(name)), samples(Path::new(&alone)), "{name}");
+    }
+}
+
+/// Models with an open batch run several recordings in a call, each model its own streams.
+#[test]
+fn models_in_a_row_share_calls() {
+    let dir = Folder::new();
+    for (name, seed) in [("a", 1), ("b", 2)] {
+        let lstm = Sequential::new().add(Lstm::new(32).return_sequences(true)).seed(seed);
+        let network = lstm.build(&[None, None, Some(32)], &Device::Cpu).unwrap();
+        Model::new(name, network).save(dir.path("m.safetensors")).unwrap();
+        good(&["convert", &dir.at("m.safetensors"), "--states", "-o", &dir.at(&format!("{name}.onnx"))]);
+    }
+    let summary = json(&["summary", &dir.at("a.onnx")]);
+    let name = |what: &str| summary[what][0]["name"].as_str().unwrap().to_owned();
+    let stage = |file: &str| {
+        let (input, output) = (name("inputs"), name("outputs"));
+        format!("[[stage]]\nmodel = \"{file}\"\ninput = \"{input}\"\noutput = \"{output}\"\ngives = \"samples\"\n")
+    };
+    let text = format!("sample_rate = 16000\nframe = 32\n{}{}", stage("a.onnx"), stage("b.onnx"));
+    std::fs::write(dir.path("both.toml"), text).unwrap();
+    let names = recordings(&dir);
+    std::fs::remove_file(dir.path("in").join("damaged.wav")).unwrap();
+    let (both, folder, output, alone) = (dir.at("both.toml"), dir.at("in"), dir.at("out"), dir.at("alone.wav"));
+    let all = json(&["run", &both, "--device", "cpu", "--wav", &folder, "-o", &output]);
+    assert_eq!(all["batched"], true);
+    for name in names {
+        let wav = dir.path("in").join(&name);
+        good(&["run", &both, "--device", "cpu", "--wav", wav.to_str().unwrap(), "-o", &alone]);
+        let (together, alone) = (samples(&dir.path("out").join(&name)), samples(Path::new(&alone)));
+        assert!(together.iter().any(|s| s.abs() > 100), "{name}");
+        let near = together.iter().zip(&alone).all(|(a, b)| (i32::from(*a) - i32::from(*b)).abs() <= 1);
+        assert!(together.len() == alone.len() && near, "{name}");
+    }
+}
+
+#[test]
+fn descriptions_of_audio_are_refused_by_name() {
+    let wav = model("noisy_speech.wav");
+    let whole = model("dtln.toml");
+    let e = refused(&["run", &model("dtln_1.onnx"), "--audio", &whole, "--wav", &wav]);
+    assert!(e.contains("names its models itself"), "{e}");
+    assert!(refused(&["run", &whole, "--audio", &whole, "--wav", &wav]).contains("`--audio`"));
+    let e = refused(&["run", &model("gtcrn.toml"), "--wav", &wav]);
+    assert!(e.contains("names no `model`"), "{e}");
+    let e = refused(&["run", &whole, "--wav", &wav, "--state", "input_3=tf_op_layer_stack_2"]);
+    assert!(e.contains("`--state`"), "{e}");
+    for (right, wrong, words) in [
+        ("conv1d_3", "conv1d_4", ["stage 2", "`conv1d_4`"]),
+        ("input_2", "input_9", ["stage 1", "`input_9`"]),
+        ("\"magnitude\"", "\"spectrum\"", ["stage 1", "514 numbers"]),
+        ("gives = \"mask\"", "gives = \"spectrum\"", ["noisy_speech.wav", "257 numbers"]),
+        ("frame = 512", "frame = 256", ["stage 1", "129 numbers"]),
+        ("dtln_2.onnx", "dtln_3.onnx", ["dtln_3.onnx", ""]),
+    ] {
+        let (_dir, at) = dtln(|text| text.replace(right, wrong));
+        let e = refused(&["run", &at, "--device", "cpu", "--wav", &wav]);
+        assert!(words.iter().all(|w| e.contains(w)), "{e}");
+    }
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub enum ActivationFunction {
         /// How round it is.
         b: f32,
     },
+    /// `√x`, for magnitudes of spectra; NaN below 0.
+    Sqrt,
 }
 
 impl From<Activation> for ActivationFunction {
@@ -138,6 +140,7 @@ impl LayerModule for ActivationLayer {
                 let near = into.map(at.name, Function::Clip { low: -threshold, high: threshold }, v);
                 into.node(at.name, ops::Binary::Sub, &[v, &near])
             }
+            F::Sqrt => into.root(at.name, v),
             F::SquarePlus { b } => {
                 let square = into.node(at.name, ops::Binary::Mul, &[v, v]);
                 let sum = into.node(at.name, ops::Activate(Activation::Affine { alpha: 1.0, beta: b }), &[&square]);

@@ -5,8 +5,8 @@ use crate::files::{self, short, short_message, some_names};
 use crate::native::ModelInfo;
 use crate::{Error, Result, TextSpec};
 use recurve_layers::{
-    Error as LayerError, InputConfig, LayerConfig, NamedLayer, Network, NetworkConfig, OutputConfig, RecurrentSpec,
-    ValueRef, Weights,
+    ActivationFunction, Error as LayerError, InputConfig, LayerConfig, NamedLayer, Network, NetworkConfig,
+    OutputConfig, RecurrentSpec, ValueRef, Weights,
 };
 use recurve_tensor::Device;
 use recurve_vocabulary::{Bias, Cell, CellKind, Merge};
@@ -346,6 +346,7 @@ impl Assembled<'_> {
                 let inner = self.layer(&kind, inner, from).map_err(|m| format!("`layer`: {m}"))?;
                 made(overlaid(json!({ "type": "time_distributed", "layer": inner }), options))
             }
+            "activation" if from.is_empty() => made(activation(options)),
             _ if !from.is_empty() => Err(format!(
                 "kind `{}` is not known to have weights: kinds with `from` are LSTM, GRU, RNN, IndRNN, minGRU, minLSTM, \
                  sLSTM, StackedRNNCells, Dense (Linear), Embedding, TimeDistributed, Conv1d, Conv2d, Conv1dTranspose, \
@@ -583,6 +584,21 @@ fn overlaid(mut base: Value, options: Map<String, Value>) -> Value {
         }
     }
     base
+}
+
+/// A layer `Activation`: its function is one of its own, or one that other layers have too, by its name or as a table.
+fn activation(mut options: Map<String, Value>) -> Value {
+    if let Some(function) = options.get_mut("activation") {
+        let own = serde_json::from_value::<ActivationFunction>(function.clone()).is_ok();
+        if function.is_string() && !own {
+            *function = json!({ "name": function });
+        }
+        if function.get("name").is_some() {
+            *function = json!({ "elementwise": function });
+        }
+    }
+    options.insert("type".into(), "activation".into());
+    options.into()
 }
 
 /// A name such as `TimeDistributed` as files have it, `time_distributed`.
