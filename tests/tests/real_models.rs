@@ -296,7 +296,7 @@ fn g2pm_from_a_state_dict_and_from_an_export() {
             got.rotate_left(classes);
             assert!(!agrees("of another word", &device, got, &want, tolerance));
         }
-        // All sentences in a call, of which the forward direction agrees up to the padding.
+        // Batch and time are open in the export.
         let ids = HostArray { shape: vec![5, time], data: HostData::Int(words.clone()) };
         assert_eq!(exported.run([("ids", &ids)]).unwrap()[0].1.shape, [5, time, classes]);
     }
