@@ -64,6 +64,9 @@ struct Recordings<'a> {
     bar: &'a ProgressBar,
 }
 
+/// What a model gives, by name.
+type Outputs = Vec<(String, HostArray)>;
+
 /// A recording among others.
 struct Active {
     /// Its stream in each model.
@@ -106,7 +109,7 @@ impl Recordings<'_> {
     }
 
     /// Takes what a stage gave.
-    fn take(&self, stage: usize, track: &mut Track, outputs: Vec<(String, HostArray)>) -> Result<(), Box<dyn Error>> {
+    fn take(&self, stage: usize, track: &mut Track, outputs: Outputs) -> Result<(), Box<dyn Error>> {
         let name = &self.front.spec.stages[stage].output;
         let y = outputs.into_iter().find(|(n, _)| n == name);
         let y = y.ok_or_else(|| format!("`{name}` is a state, so it does not come out"))?.1;
@@ -190,15 +193,14 @@ impl Recordings<'_> {
             return Vec::new();
         }
         let name = self.front.spec.stages[stage].input.as_str();
-        let call =
-            |all: &[Active], streams: &mut OnnxStreams| -> Result<Vec<Vec<(String, HostArray)>>, Box<dyn Error>> {
-                let inputs = all.iter().map(|a| Ok((a.ids[stage], self.front.input(stage, &a.track)?)));
-                let inputs = inputs.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
-                let named: Vec<_> = inputs.iter().map(|(id, x)| (*id, [(name, x)])).collect();
-                let frames: Vec<_> = named.iter().map(|(id, x)| (*id, &x[..])).collect();
-                let shared: Vec<_> = self.front.constants(stage).iter().map(|(n, a)| (n.as_str(), a)).collect();
-                Ok(streams.step(&frames, &shared)?)
-            };
+        let call = |all: &[Active], streams: &mut OnnxStreams| -> Result<Vec<Outputs>, Box<dyn Error>> {
+            let inputs = all.iter().map(|a| Ok((a.ids[stage], self.front.input(stage, &a.track)?)));
+            let inputs = inputs.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+            let named: Vec<_> = inputs.iter().map(|(id, x)| (*id, [(name, x)])).collect();
+            let frames: Vec<_> = named.iter().map(|(id, x)| (*id, &x[..])).collect();
+            let shared: Vec<_> = self.front.constants(stage).iter().map(|(n, a)| (n.as_str(), a)).collect();
+            Ok(streams.step(&frames, &shared)?)
+        };
         match call(all, streams) {
             Ok(outputs) => {
                 all.iter_mut().zip(outputs).map(|(a, outputs)| self.take(stage, &mut a.track, outputs)).collect()
