@@ -3,19 +3,23 @@
 
     cargo build --release -p recurve-cli
     cargo build --release --manifest-path benches/peers/onnx/Cargo.toml
-    python3 benches/peers/attributes.py --out docs/onnx-engines.md --csv benches/results/onnx_attributes.csv
+    python3 benches/peers/attributes.py --burn --out docs/onnx-engines.md --csv benches/results/onnx_attributes.csv
 
 Needs onnx, onnxruntime and numpy. Each case is a model of one node with random weights. What must come out is computed
 here in float64 from the text of the operators. Where the text leaves two readings (what `clip` clamps), either counts
-as exact. The engines of the second command are left out of the table if it has not run. Burn is not among them: it
-turns a file into Rust code when a program is built.
+as exact. The engines of the second command are left out of the table if it has not run. `--burn` builds the program of
+`benches/peers/burn` for these models: Burn makes Rust code of each, and code that does not compile is left out, with
+the compiler's error as the outcome.
 """
 
 import argparse
 import collections
 import csv
 import json
+import os
+import re
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -181,6 +185,7 @@ def build(case, folder):
     want = [truth(op, attributes, given, reading) for reading in ([False, True] if op == "LSTM" else [False])]
     if "last" in case.parts:
         outputs, want = ["", "Y_h"], [[w[1]] for w in want]
+    folder.mkdir()
     node = helper.make_node(op, names, outputs, hidden_size=H, **attributes)
     fed = {n: v for n, v in given.items() if n in ("X", "sequence_lens", "initial_h", "initial_c")}
     kinds = {"X": TensorProto.FLOAT, "sequence_lens": TensorProto.INT32}
@@ -241,6 +246,36 @@ def child(program, *first):
     return run
 
 
+def burn(folder):
+    """A program with the code that Burn makes of every case in the folder, less the code that does not compile."""
+    manifest = str(ROOT / "benches/peers/burn/Cargo.toml")
+
+    def built(name):
+        command = ["cargo", "build", "--release", "--locked", "--manifest-path", manifest, "--message-format", "json"]
+        environment = os.environ | {"BURN_CASES": str(folder)}
+        done = subprocess.run([*command, "--bin", name], env=environment, capture_output=True, text=True)
+        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        errors = [m["message"] for m in said if m["reason"] == "compiler-message" and m["message"]["level"] == "error"]
+        return next((m["executable"] for m in said if m.get("executable")), None), errors, done.stderr
+
+    make, errors, log = built("import")
+    while make:
+        subprocess.run([make, folder], check=True, capture_output=True)
+        program, errors, log = built("run")
+        if program:
+            return program
+        refused = {}
+        for error in errors:
+            for span in error["spans"]:
+                if (path := Path(span["file_name"])).name == "model.rs":
+                    refused.setdefault(path.parent, error["message"])
+        if not refused:
+            break
+        for case, why in refused.items():
+            (case / "refused.txt").write_text(f"the code does not compile: {why}")
+    sys.exit("\n".join([log, *(e["rendered"] for e in errors)]))
+
+
 def judge(got, want):
     """A word for the table, and what lies behind it."""
     if isinstance(got, str):
@@ -255,31 +290,41 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--burn", action="store_true")
     parser.add_argument("--peers", type=Path, default=ROOT / "benches/peers/onnx/target/release/recurve-onnx-peers")
     a = parser.parse_args()
     engines = {"Recurve": recurve, f"ONNX Runtime {ort.__version__}": onnxruntime}
     if a.peers.exists():
         engines |= {"tract 0.23": child(a.peers, "tract"), "rten 0.27": child(a.peers, "rten")}
     table, rows = collections.OrderedDict(), []
-    for case in cases():
-        with tempfile.TemporaryDirectory() as folder:
-            fed, outputs, want = build(case, Path(folder))
+    with tempfile.TemporaryDirectory() as root:
+        made = [(case, Path(root, str(n))) for n, case in enumerate(cases())]
+        built = [build(case, folder) for case, folder in made]
+        if a.burn:
+            engines["Burn 0.22"] = child(burn(Path(root)))
+        for (case, folder), (fed, outputs, want) in zip(made, built):
             for engine, run in engines.items():
                 for file in Path(folder, "out").iterdir():
                     file.unlink()
                 try:
-                    word, why = judge(run(Path(folder), fed, outputs), want)
+                    word, why = judge(run(folder, fed, outputs), want)
                 except (ChildProcessError, subprocess.TimeoutExpired, FileNotFoundError) as e:
                     word, why = "crashes", str(e)[:300]
                 table.setdefault(case.row, {}).setdefault(engine, {})[case.op] = word
-                rows.append([case.row, case.op, engine, word.strip("*"), why.replace(folder, "")])
+                rows.append([case.row, case.op, engine, word.strip("*"), why.replace(str(folder), "")])
                 print(f"{case.row:36} {case.op:5} {engine:20} {word:10} {why[:120]}", flush=True)
     lines = [
         "# ONNX's recurrent operators in several engines",
         "Made by `benches/peers/attributes.py`, which runs each engine on models of one node and compares with float64 "
         "numbers computed from the text of the operators (largest error allowed: 1e-4). **wrong** is a result of other "
         "numbers without an error, refused is any error. The messages and errors behind each word are in "
-        "`benches/results/onnx_attributes.csv`. All on the CPU.",
+        "`benches/results/onnx_attributes.csv`. All on the CPU."
+        + (
+            " Burn makes Rust code of a file when a program is built: there, refused is an error of its import or of "
+            "the compiler, or a panic of the import, as the message says."
+            if a.burn
+            else ""
+        ),
         "",
         "| | " + " | ".join(engines) + " |",
         "|---" * (len(engines) + 1) + "|",

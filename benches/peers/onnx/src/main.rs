@@ -6,40 +6,16 @@
 
 #![forbid(unsafe_code)]
 
-use std::fmt::Write as _;
+mod text;
+
 use std::path::Path;
 use std::process::ExitCode;
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
-
-struct Input {
-    whole: bool,
-    shape: Vec<usize>,
-    numbers: Vec<f64>,
-}
-
-fn read(path: &Path) -> Outcome<Input> {
-    let text = std::fs::read_to_string(path)?;
-    let mut lines = text.lines();
-    let kind = lines.next().ok_or("no type")?;
-    let shape = lines.next().ok_or("no shape")?.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let numbers = lines.next().unwrap_or("").split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    Ok(Input { whole: kind == "int32", shape, numbers })
-}
-
-fn write(folder: &Path, n: usize, shape: &[usize], data: &[f32]) -> Outcome<()> {
-    let mut text = String::from("float32\n");
-    shape.iter().for_each(|d| write!(text, "{d} ").expect("memory"));
-    text.push('\n');
-    data.iter().for_each(|v| write!(text, "{v:e} ").expect("memory"));
-    Ok(std::fs::write(folder.join(format!("{n}.txt")), text)?)
-}
+use text::{Outcome, read, write};
 
 fn tract(model: &str, inputs: &Path, outputs: &Path) -> Outcome<()> {
     use tract_onnx::prelude::*;
     let mut plan = tract_onnx::onnx().model_for_path(model)?;
-    let names: Vec<String> =
-        plan.input_outlets()?.iter().map(|o| plan.node(o.node).name.clone()).collect();
+    let names: Vec<String> = plan.input_outlets()?.iter().map(|o| plan.node(o.node).name.clone()).collect();
     let mut values = TVec::new();
     for (n, name) in names.iter().enumerate() {
         let x = read(&inputs.join(format!("{name}.txt")))?;
