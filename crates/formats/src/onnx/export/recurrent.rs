@@ -170,17 +170,6 @@ fn name(f: Activation) -> Option<&'static str> {
     })
 }
 
-/// Blocks of `width` elements, one a gate, in ONNX's order.
-fn ordered(kind: CellKind, rows: &[f32]) -> Vec<f32> {
-    let places = GateOrder::Onnx.places(kind);
-    let block = rows.len() / places.len();
-    let mut all = vec![0.0; rows.len()];
-    for (gate, &place) in places.iter().enumerate() {
-        all[place * block..][..block].copy_from_slice(&rows[gate * block..][..block]);
-    }
-    all
-}
-
 /// One layer as ONNX's operator.
 fn operator(
     w: &mut Writer<'_>,
@@ -193,12 +182,13 @@ fn operator(
     let (cell, hidden, count) = (r.cell, r.hidden_size, weights.len());
     let kind = cell.kind;
     let rows = kind.gates() * hidden;
+    let ordered = |rows: &[f32]| GateOrder::Onnx.from_native(kind, rows);
     let joined = |part: &dyn Fn(&Weights) -> Vec<f32>| weights.iter().flat_map(part).collect::<Vec<f32>>();
-    let w_ih = w.floats("W", &[count, rows, features], &joined(&|d| ordered(kind, &d.w_ih)));
-    let w_hh = w.floats("R", &[count, rows, hidden], &joined(&|d| ordered(kind, &d.w_hh)));
+    let w_ih = w.floats("W", &[count, rows, features], &joined(&|d| ordered(&d.w_ih)));
+    let w_hh = w.floats("R", &[count, rows, hidden], &joined(&|d| ordered(&d.w_hh)));
     let bias = weights.iter().any(|d| !(d.b_ih.is_empty() && d.b_hh.is_empty()));
     let bias = if bias {
-        let or_zero = |b: &[f32]| if b.is_empty() { vec![0.0; rows] } else { ordered(kind, b) };
+        let or_zero = |b: &[f32]| if b.is_empty() { vec![0.0; rows] } else { ordered(b) };
         w.floats("B", &[count, 2 * rows], &joined(&|d| [or_zero(&d.b_ih), or_zero(&d.b_hh)].concat()))
     } else {
         String::new()
