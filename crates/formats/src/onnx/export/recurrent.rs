@@ -361,8 +361,9 @@ impl Scan<'_> {
                 };
             }
             // An output of a graph is named once.
-            let (y, new_h) = (w.op("Identity", &[&y]), w.op("Identity", &[&new_h]));
-            let new_c = new_c.map(|c| w.op("Identity", &[&c]));
+            if y == new_h {
+                y = w.op("Identity", &[&y]);
+            }
             [Some(new_h), new_c, Some(y)].iter().flatten().map(|n| float(n)).collect()
         });
         let scanned = 1 + i64::from(valid.is_some());
