@@ -2,11 +2,12 @@
 
 Some graphs are made by hand with onnx.helper, some by PyTorch's two exporters from loops over cells. Inputs are random,
 expected outputs are ONNX Runtime's. Names that begin with `not_` are of graphs that only look like cells. The file is
-that of make_onnx_nodes.py. Run with torch 2.15, onnx 1.23, onnxscript 0.7 and onnxruntime 1.32."""
-import gzip, io, sys, warnings
+that of onnx_cases.py. Run with torch 2.15, onnx 1.23, onnxscript 0.7 and onnxruntime 1.32."""
+import io, sys, warnings
 
 warnings.filterwarnings("ignore")
 import numpy as np
+import onnx_cases
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, load_from_string, numpy_helper
@@ -18,18 +19,6 @@ torch.manual_seed(11)
 cases = []
 
 
-def varint(n):
-    out = bytearray()
-    while n >= 0x80:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    return bytes(out + bytes([n]))
-
-
-def field(tag, data):
-    return varint(tag << 3 | 2) + varint(len(data)) + data
-
-
 def draw(*shape):
     return random.standard_normal(shape).astype(np.float32)
 
@@ -39,10 +28,7 @@ def add(name, model, feeds):
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
     outputs = session.run(None, dict(zip(names, feeds)))
-    parts = [field(1, name.encode()), field(2, data)]
-    parts += [field(3, numpy_helper.from_array(np.asarray(a)).SerializeToString()) for a in feeds]
-    parts += [field(4, numpy_helper.from_array(np.asarray(a)).SerializeToString()) for a in outputs]
-    cases.append(field(1, b"".join(parts)))
+    cases.append(onnx_cases.case(name, model, feeds, outputs))
     print(name, len(data))
 
 
@@ -492,7 +478,4 @@ scans()
 unrolled()
 turned()
 pytorch()
-with open(sys.argv[1], "wb") as f:
-    with gzip.GzipFile(filename="", mode="wb", fileobj=f, mtime=0) as z:
-        z.write(b"".join(cases))
-print(len(cases), "cases")
+onnx_cases.write(sys.argv[1], cases)

@@ -1,14 +1,13 @@
 """make_onnx_nodes.py OUT: the node tests of the `onnx` package (1.23, Apache-2.0) that Recurve may run, in one file.
 
 The cases are those that the package makes by itself, with inputs and outputs computed by NumPy. Left out are those of
-operators that are not supported at all, of element types and containers that are not, and large ones. The file is a
-gzip of a Protocol Buffers message: repeated case = 1 { name = 1, model = 2, repeated input = 3, repeated output = 4 }.
-Run with onnx 1.23 and numpy."""
-import gzip, sys, warnings
+operators that are not supported at all, of element types and containers that are not, and large ones. The file is
+that of onnx_cases.py. Run with onnx 1.23 and numpy."""
+import sys, warnings
 
 warnings.filterwarnings("ignore")
-import numpy as np
-from onnx import TensorProto, numpy_helper
+import onnx_cases
+from onnx import TensorProto
 from onnx.backend.test.case.node import collect_testcases
 
 OPERATORS = set("""Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization BitShift BitwiseAnd
@@ -30,18 +29,6 @@ TYPES = {
 MOST = 6000
 
 
-def varint(n):
-    out = bytearray()
-    while n >= 0x80:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    return bytes(out + bytes([n]))
-
-
-def field(tag, data):
-    return varint(tag << 3 | 2) + varint(len(data)) + data
-
-
 def operators(graph):
     for node in graph.node:
         yield node.op_type
@@ -51,11 +38,9 @@ def operators(graph):
 
 
 def tensor(value):
-    if isinstance(value, TensorProto):
-        return value
     if isinstance(value, list) or value is None:
         raise ValueError("no tensor")
-    return numpy_helper.from_array(np.asarray(value))
+    return onnx_cases.tensor(value)
 
 
 def main():
@@ -73,17 +58,13 @@ def main():
         if not own:
             left_out += 1
             continue
-        parts = [field(1, case.name.encode()), field(2, model.SerializeToString())]
-        parts += [field(3, t.SerializeToString()) for t in inputs] + [field(4, t.SerializeToString()) for t in outputs]
-        data = b"".join(parts)
+        data = onnx_cases.case(case.name, model, inputs, outputs)
         if len(data) > MOST:
             left_out += 1
             continue
-        cases.append(field(1, data))
-    with open(sys.argv[1], "wb") as f:
-        with gzip.GzipFile(filename="", mode="wb", fileobj=f, mtime=0) as z:
-            z.write(b"".join(cases))
-    print(len(cases), "cases", left_out, "left out")
+        cases.append(data)
+    onnx_cases.write(sys.argv[1], cases)
+    print(left_out, "left out")
 
 
 main()

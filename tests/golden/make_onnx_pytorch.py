@@ -3,29 +3,18 @@
 Batch and time are open where the name does not say `baked`, and others are run than were exported, but where the new
 exporter fixes the time all the same. Expected outputs are
 PyTorch's own. What an exporter cannot do is left out and printed: projections in the old one, packed sequences in the
-new one. The file is that of make_onnx_nodes.py. Run with torch 2.15, onnx 1.23 and onnxscript 0.7."""
-import gzip, io, sys, warnings
+new one. The file is that of onnx_cases.py. Run with torch 2.15, onnx 1.23 and onnxscript 0.7."""
+import io, sys, warnings
 
 warnings.filterwarnings("ignore")
+import onnx_cases
 import torch
-from onnx import load_from_string, numpy_helper
+from onnx import load_from_string
 from torch import nn
 
 I, H, B, T = 3, 4, 2, 5
 torch.manual_seed(12)
 cases = []
-
-
-def varint(n):
-    out = bytearray()
-    while n >= 0x80:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    return bytes(out + bytes([n]))
-
-
-def field(tag, data):
-    return varint(tag << 3 | 2) + varint(len(data)) + data
 
 
 class Layer(nn.Module):
@@ -118,10 +107,7 @@ def export(name, kind, options, dynamo):
 
 
 def add(name, model, fed, outputs):
-    tensor = lambda a: numpy_helper.from_array(a.numpy()).SerializeToString()
-    parts = [field(1, name.encode()), field(2, model.SerializeToString())]
-    parts += [field(3, tensor(a)) for a in fed] + [field(4, tensor(a)) for a in outputs]
-    cases.append(field(1, b"".join(parts)))
+    cases.append(onnx_cases.case(name, model, fed, outputs))
     print(name, model.ByteSize())
 
 
@@ -131,7 +117,4 @@ for exporter in ("dynamo", "script"):
             export(f"{name}_{exporter}", kind, options, exporter == "dynamo")
         except Exception as e:
             print("left out", f"{name}_{exporter}", str(e).strip().split("\n")[0][:200])
-with open(sys.argv[1], "wb") as f:
-    with gzip.GzipFile(filename="", mode="wb", fileobj=f, mtime=0) as z:
-        z.write(b"".join(cases))
-print(len(cases), "cases")
+onnx_cases.write(sys.argv[1], cases)

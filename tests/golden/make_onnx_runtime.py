@@ -1,27 +1,16 @@
 """make_onnx_runtime.py OUT: operators of which the `onnx` package has no node tests, or not enough, in one file.
 
-Expected outputs are ONNX Runtime's. The file is that of make_onnx_nodes.py. Run with onnx 1.23 and onnxruntime 1.32."""
-import gzip, sys
+Expected outputs are ONNX Runtime's. The file is that of onnx_cases.py. Run with onnx 1.23 and onnxruntime 1.32."""
+import sys
 
 import numpy as np
+import onnx_cases
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 random = np.random.default_rng(13)
 cases = []
 F, F16, BF16, I64, U8, I8 = (getattr(TensorProto, n) for n in "FLOAT FLOAT16 BFLOAT16 INT64 UINT8 INT8".split())
-
-
-def varint(n):
-    out = bytearray()
-    while n >= 0x80:
-        out.append(n & 0x7F | 0x80)
-        n >>= 7
-    return bytes(out + bytes([n]))
-
-
-def field(tag, data):
-    return varint(tag << 3 | 2) + varint(len(data)) + data
 
 
 def draw(*shape):
@@ -40,11 +29,8 @@ def add(name, nodes, feeds, outputs, constants=(), opset=18, kinds=None, typed=N
     model = helper.make_model(graph, opset_imports=sets, ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     got = session.run(None, feeds)
-    tensor = lambda a: numpy_helper.from_array(np.asarray(a)).SerializeToString()
-    parts = [field(1, name.encode()), field(2, model.SerializeToString())]
-    parts += [field(3, tensor(a)) for a in feeds.values()] + [field(4, tensor(a)) for a in got]
-    cases.append(field(1, b"".join(parts)))
-    print(name, len(parts[1]))
+    cases.append(onnx_cases.case(name, model, feeds.values(), got))
+    print(name, model.ByteSize())
 
 
 def quantized(w, axis, dtype):
@@ -112,7 +98,4 @@ add("output_f16", nodes, {"x": (x[:20] / 4).astype(np.float16)}, ["y"], typed={"
 nodes = [helper.make_node("Concat", ["none", "x"], ["y"], axis=1)]
 add("concat_empty", nodes, {"x": draw(2, 3)}, ["y"], [("none", np.zeros((2, 0), np.float32))])
 
-with open(sys.argv[1], "wb") as f:
-    with gzip.GzipFile(filename="", mode="wb", fileobj=f, mtime=0) as z:
-        z.write(b"".join(cases))
-print(len(cases), "cases")
+onnx_cases.write(sys.argv[1], cases)

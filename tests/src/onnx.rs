@@ -1,86 +1,14 @@
 //! ONNX node tests: folders with `model.onnx` and `test_data_set_0/{input,output}_N.pb`, each with one RNN, GRU or LSTM
-//! node, which is run directly by the kernels.
+//! node. [`OnnxModel`] reads the node, and the kernels run it by each strategy, as it is or changed.
 
 use crate::{How, SENTINEL, poison};
-use prost::Message;
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Cell, CellKind, Device, Direction, DirectionWeights, ForwardArgs, GateOrder, Recurrent,
-    RecurrentConfig, Tensor,
+    Activation, Cell, CellKind, Device, Direction, DirectionWeights, Error, ForwardArgs, GateOrder, HostArray,
+    HostData, OnnxModel, Recurrent, RecurrentConfig, Tensor, read_tensor,
 };
+use recurve_graph::{Constant, Source, ValueId, ops};
 use std::path::{Path, PathBuf};
-
-// The parts of onnx.proto3 that these files use, with its field numbers.
-
-#[derive(Clone, PartialEq, Message)]
-struct ModelProto {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphProto {
-    #[prost(message, repeated, tag = "1")]
-    node: Vec<NodeProto>,
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<TensorProto>,
-    #[prost(message, repeated, tag = "11")]
-    input: Vec<ValueInfoProto>,
-    #[prost(message, repeated, tag = "12")]
-    output: Vec<ValueInfoProto>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ValueInfoProto {
-    #[prost(string, tag = "1")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct NodeProto {
-    #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
-    #[prost(string, tag = "4")]
-    op_type: String,
-    #[prost(message, repeated, tag = "5")]
-    attribute: Vec<AttributeProto>,
-    #[prost(string, tag = "7")]
-    domain: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct AttributeProto {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(float, tag = "2")]
-    f: f32,
-    #[prost(int64, tag = "3")]
-    i: i64,
-    #[prost(bytes = "vec", tag = "4")]
-    s: Vec<u8>,
-    #[prost(float, repeated, tag = "7")]
-    floats: Vec<f32>,
-    #[prost(bytes = "vec", repeated, tag = "9")]
-    strings: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorProto {
-    #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(float, repeated, tag = "4")]
-    float_data: Vec<f32>,
-    #[prost(int32, repeated, tag = "5")]
-    int32_data: Vec<i32>,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(bytes = "vec", tag = "9")]
-    raw_data: Vec<u8>,
-}
 
 /// A tensor of a case. Integers are converted to f32, which represents the lengths exactly.
 #[derive(Clone, Debug)]
@@ -125,33 +53,19 @@ pub fn caught<T>(run: impl FnOnce() -> Result<T, CaseError>) -> Result<T, CaseEr
 
 impl Array {
     fn read(path: &Path) -> Result<Self, CaseError> {
-        let at = |e: &dyn std::fmt::Display| failed(format!("{}: {e}", path.display()));
-        let bytes = std::fs::read(path).map_err(|e| at(&e))?;
-        Self::of(TensorProto::decode(&*bytes).map_err(|e| at(&e))?)
-    }
-
-    fn of(t: TensorProto) -> Result<Self, CaseError> {
-        let words = || t.raw_data.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
-        let data: Vec<f32> = match (t.data_type, t.raw_data.is_empty()) {
-            (1, false) => words().map(f32::from_le_bytes).collect(),
-            (1, true) => t.float_data,
-            (6, false) => words().map(|b| i32::from_le_bytes(b) as f32).collect(),
-            (6, true) => t.int32_data.iter().map(|&v| v as f32).collect(),
-            (other, _) => return refused(format!("element type {other} is neither float nor int32")),
-        };
-        if t.dims.contains(&0) {
+        let HostArray { shape: dims, data } = read_tensor(path).map_err(|e| failed(e.to_string()))?;
+        if dims.contains(&0) {
             return refused(format!(
-                "`{}` has shape {:?}: a dimension of 0, and there are no tensors without elements",
-                t.name, t.dims
+                "{} has shape {dims:?}: a dimension of 0, and there are no tensors without elements",
+                path.display()
             ));
         }
-        let dims = t.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
-        match dims {
-            Ok(dims) if dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)) == Some(data.len()) => {
-                Ok(Self { dims, data })
-            }
-            _ => Err(failed(format!("`{}` of shape {:?} has {} elements", t.name, t.dims, data.len()))),
-        }
+        let data = match data {
+            HostData::Float(v) => v,
+            HostData::Int(v) => v.iter().map(|&v| v as f32).collect(),
+            other => return Err(failed(format!("{} holds {other:?}", path.display()))),
+        };
+        Ok(Self { dims, data })
     }
 }
 
@@ -169,47 +83,13 @@ pub enum Reading {
 #[derive(Clone, Debug)]
 pub struct OnnxCase {
     cells: [Cell; 2],
-    layout: i64,
+    batch_first: bool,
     hidden: usize,
     directions: Vec<Direction>,
     /// The inputs X, W, R, B, sequence_lens, initial_h, initial_c, P.
     inputs: [Option<Array>; 8],
     /// The expected outputs Y, Y_h, Y_c.
     outputs: [Option<Array>; 3],
-}
-
-/// The values of `activation_alpha` or `activation_beta`. Only the functions that have the parameter consume a value,
-/// in order, as ONNX Runtime reads the specification.
-struct Consumed<'a>(&'a [f32]);
-
-impl Consumed<'_> {
-    fn next(&mut self, default: f32) -> f32 {
-        match self.0.split_first() {
-            Some((&v, rest)) => {
-                self.0 = rest;
-                v
-            }
-            None => default,
-        }
-    }
-}
-
-fn activation(name: &str, alpha: &mut Consumed<'_>, beta: &mut Consumed<'_>) -> Result<Activation, CaseError> {
-    // Names are compared without case, and the defaults are those of the ONNX operators.
-    Ok(match name.to_ascii_lowercase().as_str() {
-        "sigmoid" => Activation::Sigmoid,
-        "tanh" => Activation::Tanh,
-        "relu" => Activation::Relu,
-        "softsign" => Activation::Softsign,
-        "softplus" => Activation::Softplus,
-        "hardsigmoid" => Activation::HardSigmoid { alpha: alpha.next(0.2), beta: beta.next(0.5) },
-        "affine" => Activation::Affine { alpha: alpha.next(1.0), beta: beta.next(0.0) },
-        "leakyrelu" => Activation::LeakyRelu { alpha: alpha.next(0.01) },
-        "thresholdedrelu" => Activation::ThresholdedRelu { alpha: alpha.next(1.0) },
-        "scaledtanh" => Activation::ScaledTanh { alpha: alpha.next(1.0), beta: beta.next(1.0) },
-        "elu" => Activation::Elu { alpha: alpha.next(1.0) },
-        other => return refused(format!("attribute `activations`: {other} is not supported")),
-    })
 }
 
 /// The folders `test_data_set_N` of the cases below `folder`, in order.
@@ -240,136 +120,69 @@ impl OnnxCase {
     /// Something is missing, damaged or not supported.
     pub fn read(data: &Path) -> Result<Self, CaseError> {
         let path = data.parent().ok_or_else(|| failed("a case is a folder"))?.join("model.onnx");
-        let at = |e: &dyn std::fmt::Display| failed(format!("{}: {e}", path.display()));
-        let bytes = std::fs::read(&path).map_err(|e| at(&e))?;
-        let graph = ModelProto::decode(&*bytes).map_err(|e| at(&e))?.graph.ok_or_else(|| failed("no graph"))?;
-        let [node] = &graph.node[..] else {
-            return refused(format!("the graph has {} nodes; a case is one RNN, GRU or LSTM", graph.node.len()));
+        let model = OnnxModel::open(path, &Device::Cpu).map_err(|e| match e {
+            Error::Onnx { .. } => CaseError::Refused(e.to_string()),
+            e => failed(e.to_string()),
+        })?;
+        let graph = model.graph();
+        let [node] = graph.nodes() else {
+            return refused(format!("the graph has {} nodes; a case is one RNN, GRU or LSTM", graph.nodes().len()));
         };
-        if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-            return refused(format!("operator {}.{} is not supported", node.domain, node.op_type));
-        }
-        let mut kind = match node.op_type.as_str() {
-            "RNN" => CellKind::Rnn,
-            "LSTM" => CellKind::Lstm { coupled: false },
-            "GRU" => CellKind::Gru { reset_after: false },
-            other => return refused(format!("operator {other} is not supported")),
+        let Some(rnn) = node.operator.as_any().downcast_ref::<ops::Rnn>() else {
+            return refused(format!("operator {} is not RNN, GRU or LSTM", node.operator.name()));
         };
-        let (mut clip, mut layout, mut hidden) = (None, 0, 0);
-        let (mut names, mut alphas, mut betas) = (Vec::new(), Vec::new(), Vec::new());
-        let mut directions = vec![Direction::Forward];
-        for a in &node.attribute {
-            match (a.name.as_str(), &mut kind) {
-                ("hidden_size", _) => {
-                    hidden = match usize::try_from(a.i) {
-                        Ok(h) if h > 0 => h,
-                        _ => return refused(format!("attribute `hidden_size` is {}", a.i)),
-                    };
-                }
-                ("layout", _) if matches!(a.i, 0 | 1) => layout = a.i,
-                ("clip", _) => clip = Some(a.f),
-                ("direction", _) => {
-                    directions = match &a.s[..] {
-                        b"forward" => vec![Direction::Forward],
-                        b"reverse" => vec![Direction::Reverse],
-                        b"bidirectional" => vec![Direction::Forward, Direction::Reverse],
-                        other => return refused(format!("attribute `direction`: {}", String::from_utf8_lossy(other))),
-                    };
-                }
-                ("input_forget", CellKind::Lstm { coupled }) => *coupled = a.i != 0,
-                ("linear_before_reset", CellKind::Gru { reset_after }) => *reset_after = a.i != 0,
-                ("activations", _) => {
-                    names = a.strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect();
-                }
-                ("activation_alpha", _) => alphas.clone_from(&a.floats),
-                ("activation_beta", _) => betas.clone_from(&a.floats),
-                (other, _) => return refused(format!("attribute `{other}` is not supported")),
+        let value = |id: ValueId| match &graph.value(id).source {
+            Source::Input(n) => Array::read(&data.join(format!("input_{n}.pb"))),
+            Source::Constant(c) => {
+                let data = match c {
+                    Constant::Float(v) => v.to_vec(),
+                    Constant::Int(_, v) => v.iter().map(|&v| v as f32).collect(),
+                    other => return refused(format!("a constant of {}", other.dtype())),
+                };
+                Ok(Array { dims: graph.value(id).kind.sizes().collect(), data })
             }
-        }
-        let per = match kind {
-            CellKind::Rnn => 1,
-            CellKind::Lstm { .. } => 3,
-            _ => 2,
+            other => Err(failed(format!("`{}` has no value: {other:?}", graph.value(id).name))),
         };
-        let mut cells = [Cell { clip, ..Cell::with_kind(kind) }; 2];
-        if names.is_empty() && !(alphas.is_empty() && betas.is_empty()) {
-            return refused("attribute `activation_alpha` or `activation_beta` without `activations`");
-        }
-        if !names.is_empty() {
-            if names.len() != per * directions.len() {
-                let wanted = per * directions.len();
-                return refused(format!("attribute `activations` has {} functions, not {wanted}", names.len()));
-            }
-            let (mut alpha, mut beta) = (Consumed(&alphas), Consumed(&betas));
-            for (cell, names) in cells.iter_mut().zip(names.chunks(per)) {
-                let all = names.iter().map(|n| activation(n, &mut alpha, &mut beta)).collect::<Result<Vec<_>, _>>()?;
-                match all[..] {
-                    [f] => cell.candidate = f,
-                    [f, g] => (cell.gates, cell.candidate) = ([f; 3], g),
-                    [f, g, h, ..] => (cell.gates, cell.candidate, cell.output) = ([f; 3], g, h),
-                    [] => {}
-                }
-            }
-            if !(alpha.0.is_empty() && beta.0.is_empty()) {
-                return refused("attribute `activation_alpha` or `activation_beta` has more values than are used");
-            }
-        }
-        if directions.len() == 1 {
-            cells[1] = cells[0];
-        }
-
-        // A value comes from a file, or from the model if it is a constant there.
-        let constants = &graph.initializer;
-        let fed: Vec<&str> =
-            graph.input.iter().map(|i| i.name.as_str()).filter(|n| constants.iter().all(|c| c.name != *n)).collect();
         let mut inputs = [const { None }; 8];
-        for (n, name) in node.input.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
-            let slot = inputs.get_mut(n).ok_or_else(|| failed("the node has too many inputs"))?;
-            *slot = Some(match fed.iter().position(|i| i == name) {
-                Some(at) => Array::read(&data.join(format!("input_{at}.pb")))?,
-                None => {
-                    // Several inputs may be the same constant.
-                    let constant = constants.iter().find(|c| c.name == *name);
-                    Array::of(constant.ok_or_else(|| failed(format!("`{name}` has no value")))?.clone())?
-                }
-            });
+        for (id, place) in node.inputs.iter().zip([0, 4, 5, 6, 1, 2, 3, 7]) {
+            inputs[place] = id.map(value).transpose()?;
         }
         let mut outputs = [const { None }; 3];
-        for (n, name) in node.output.iter().enumerate().filter(|(_, n)| !n.is_empty()) {
-            let slot = outputs.get_mut(n).ok_or_else(|| failed("the node has too many outputs"))?;
-            if let Some(at) = graph.output.iter().position(|o| o.name == *name) {
+        for (id, slot) in node.outputs.iter().zip(&mut outputs) {
+            if let Some(at) = graph.outputs().iter().position(|(_, o)| o == id) {
                 *slot = Some(Array::read(&data.join(format!("output_{at}.pb")))?);
             }
         }
-        let case = Self { cells, layout, hidden, directions, inputs, outputs };
-        case.check_shapes()
+        let cell = |n: usize| rnn.directions[n].1;
+        let case = Self {
+            cells: [cell(0), cell(rnn.directions.len() - 1)],
+            batch_first: rnn.batch_first,
+            hidden: rnn.hidden_size,
+            directions: rnn.directions.iter().map(|d| d.0).collect(),
+            inputs,
+            outputs,
+        };
+        case.check_shapes()?;
+        Ok(case)
     }
 
-    /// Checks every shape against the operator's definition, so that no later index can be out of range, and determines
-    /// the hidden size if the node does not state it.
-    fn check_shapes(mut self) -> Result<Self, CaseError> {
+    /// Checks every shape against the operator's definition, so that no later index can be out of range.
+    fn check_shapes(&self) -> Result<(), CaseError> {
         let [x, w, r, b, lengths, h0, c0, p] = &self.inputs;
-        let (Some(x), Some(w), Some(r)) = (x, w, r) else { return refused("inputs X, W and R are required") };
-        let (&[x0, x1, input], &[_, _, hidden]) = (&x.dims[..], &r.dims[..]) else {
-            return refused("inputs X and R must have three dimensions");
+        let Some(&[x0, x1, input]) = x.as_ref().map(|x| &x.dims[..]) else {
+            return refused("input X must have three dimensions");
         };
-        if self.hidden == 0 {
-            self.hidden = hidden;
-        }
-        if self.hidden != hidden {
-            return refused(format!("attribute `hidden_size` is {}, but R has shape {:?}", self.hidden, r.dims));
-        }
-        let (d, h, kind) = (self.directions.len(), self.hidden, self.cells[0].kind);
-        let (rows, batch) = (kind.gates() * h, if self.layout == 1 { x0 } else { x1 });
-        let state = if self.layout == 1 { vec![batch, d, h] } else { vec![d, batch, h] };
+        let (d, h) = (self.directions.len(), self.hidden);
+        let (rows, batch) = (self.cells[0].kind.gates() * h, if self.batch_first { x0 } else { x1 });
+        let state = if self.batch_first { vec![batch, d, h] } else { vec![d, batch, h] };
         let wanted = [
-            ("W", Some(w), vec![d, rows, input]),
-            ("R", Some(r), vec![d, rows, h]),
-            ("B", b.as_ref(), vec![d, 2 * rows]),
-            ("sequence_lens", lengths.as_ref(), vec![batch]),
-            ("initial_h", h0.as_ref(), state.clone()),
-            ("initial_c", c0.as_ref(), state),
-            ("P", p.as_ref(), vec![d, 3 * h]),
+            ("W", w, vec![d, rows, input]),
+            ("R", r, vec![d, rows, h]),
+            ("B", b, vec![d, 2 * rows]),
+            ("sequence_lens", lengths, vec![batch]),
+            ("initial_h", h0, state.clone()),
+            ("initial_c", c0, state),
+            ("P", p, vec![d, 3 * h]),
         ];
         for (name, array, dims) in wanted {
             if let Some(a) = array
@@ -383,7 +196,7 @@ impl OnnxCase {
         {
             return refused("input sequence_lens has a negative length");
         }
-        Ok(self)
+        Ok(())
     }
 
     /// The same case with another reading of the operators; `None` if the reading makes no difference.
@@ -450,8 +263,8 @@ impl OnnxCase {
             (cell.kind == CellKind::Lstm { coupled: true }, "input_forget"),
             (cell.kind == CellKind::Gru { reset_after: true }, "reset after the product"),
             (cell.kind == CellKind::Gru { reset_after: false }, "reset before the product"),
-            (self.layout == 1, "batch first"),
-            (self.layout == 0, "time major"),
+            (self.batch_first, "batch first"),
+            (!self.batch_first, "time major"),
         ];
         all.extend(listed.into_iter().filter(|(on, _)| *on).map(|(_, name)| name));
         all
@@ -463,7 +276,7 @@ impl OnnxCase {
     pub fn lstm_by_hand(&self, clamp_state: bool) -> Option<f64> {
         let [Some(x), Some(w), Some(r), Some(b), None, None, None, None] = &self.inputs else { return None };
         let plain = Cell { clip: self.cells[0].clip, ..Cell::LSTM };
-        if self.cells[0] != plain || self.directions != [Direction::Forward] || self.layout != 0 {
+        if self.cells[0] != plain || self.directions != [Direction::Forward] || self.batch_first {
             return None;
         }
         let limit = f64::from(plain.clip?);
@@ -566,7 +379,7 @@ impl OnnxCase {
         let [first, second] = self.cells.map(|cell| Cell { peepholes: p.is_some(), ..cell });
         let config = RecurrentConfig { second_cell: Some(second), ..RecurrentConfig::new(first, x.dims[2], h, &pairs) };
 
-        let batch_first = self.layout == 1;
+        let batch_first = self.batch_first;
         let (batch, steps) = if batch_first { (x.dims[0], x.dims[1]) } else { (x.dims[1], x.dims[0]) };
         // Recurve refuses what it does not support with a typed error.
         let fail = |e: recurve::TensorError| CaseError::Refused(e.to_string());

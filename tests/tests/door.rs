@@ -625,6 +625,7 @@ fn gate_orders_keep_what_is_left_over() {
     let rows: Vec<u32> = (0..9).collect();
     assert_eq!(GateOrder::Onnx.to_native(Cell::LSTM.kind, &rows), [0, 1, 4, 5, 6, 7, 2, 3, 8]);
     assert_eq!(GateOrder::PyTorch.to_native(Cell::LSTM.kind, &rows[..3]), [0, 1, 2]);
+    assert_eq!(GateOrder::Onnx.from_native(Cell::LSTM.kind, &rows), [0, 1, 6, 7, 2, 3, 4, 5, 8]);
 }
 
 /// Weights stored as f16 and int8 are checked too.

@@ -1,6 +1,6 @@
 //! Layers that apply a function to each element, and softmax.
 
-use crate::layer::{LayerModule, Shape, axis_of, bad_input, bad_option, is_default, is_last, last_axis};
+use crate::layer::{LayerModule, Shape, axis_of, bad_input, bad_option, is_default, is_last, last_axis, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights};
 use recurve_graph::ops::{self, Shares};
@@ -323,17 +323,11 @@ impl Relu {
         self.max_value = Some(value);
         self
     }
-    /// The slope below the threshold, 0 by default.
-    #[must_use]
-    pub fn negative_slope(mut self, slope: f32) -> Self {
-        self.negative_slope = slope;
-        self
-    }
-    /// The largest element that does not stay as it is, 0 by default.
-    #[must_use]
-    pub fn threshold(mut self, threshold: f32) -> Self {
-        self.threshold = threshold;
-        self
+    setters! {
+        /// The slope below the threshold, 0 by default.
+        negative_slope: f32;
+        /// The largest element that does not stay as it is, 0 by default.
+        threshold: f32;
     }
 }
 
@@ -390,11 +384,9 @@ impl Softmax {
     pub fn new() -> Self {
         Self { axis: -1 }
     }
-    /// The axis; a negative one counts from the end.
-    #[must_use]
-    pub fn axis(mut self, axis: isize) -> Self {
-        self.axis = axis;
-        self
+    setters! {
+        /// The axis; a negative one counts from the end.
+        axis: isize;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Attention of queries to the timesteps of a value.
 
-use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, is_yes, last, yes};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, is_yes, last, setters, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights};
 use recurve_graph::ops::{self, Extent, Shares};
@@ -67,23 +67,13 @@ impl Default for AdditiveAttention {
 
 macro_rules! options {
     () => {
-        /// Whether there is a weight `scale`.
-        #[must_use]
-        pub fn use_scale(mut self, on: bool) -> Self {
-            self.use_scale = on;
-            self
-        }
-        /// Whether a query sees no timestep of the value behind its own.
-        #[must_use]
-        pub fn use_causal_mask(mut self, on: bool) -> Self {
-            self.use_causal_mask = on;
-            self
-        }
-        /// The share of the scores that training drops. No effect at inference.
-        #[must_use]
-        pub fn dropout(mut self, rate: f32) -> Self {
-            self.dropout = rate;
-            self
+        setters! {
+            /// Whether there is a weight `scale`.
+            use_scale: bool;
+            /// Whether a query sees no timestep of the value behind its own.
+            use_causal_mask: bool;
+            /// The share of the scores that training drops. No effect at inference.
+            dropout: f32;
         }
     };
 }
@@ -93,11 +83,9 @@ impl Attention {
     pub fn new() -> Self {
         Self::default()
     }
-    /// How a query is compared with a key.
-    #[must_use]
-    pub fn score_mode(mut self, mode: ScoreMode) -> Self {
-        self.score_mode = mode;
-        self
+    setters! {
+        /// How a query is compared with a key.
+        score_mode: ScoreMode;
     }
     options!();
 }

@@ -1,6 +1,6 @@
 //! Layers that change the size of a value along its timesteps, or its height and width: padding, cropping, repetition.
 
-use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::spatial::PerAxis;
 use crate::{DataFormat, Result};
@@ -38,11 +38,9 @@ fn check(name: &str, argument: &'static str, borders: &[[usize; 2]]) -> Result<(
 /// What all layers of this file have, whose axes begin at `$format.first_axis()`.
 macro_rules! data_format {
     () => {
-        /// Where the channels stand.
-        #[must_use]
-        pub fn data_format(mut self, format: DataFormat) -> Self {
-            self.data_format = format;
-            self
+        setters! {
+            /// Where the channels stand.
+            data_format: DataFormat;
         }
     };
 }
@@ -319,11 +317,9 @@ impl UpSampling2d {
     pub fn new(size: [usize; 2]) -> Self {
         Self { size, interpolation: UpSampling::Nearest, data_format: DataFormat::ChannelsLast }
     }
-    /// How elements in between are made.
-    #[must_use]
-    pub fn interpolation(mut self, how: UpSampling) -> Self {
-        self.interpolation = how;
-        self
+    setters! {
+        /// How elements in between are made.
+        interpolation: UpSampling;
     }
     data_format!();
 }

@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use crate::layer::{LayerModule, Shape, bad_option, is_default, is_yes, yes};
+use crate::layer::{LayerModule, Shape, bad_option, is_default, is_yes, setters, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::spatial::{Moving, PerAxis, is_ones, ones, timesteps};
 use crate::{DataFormat, Padding, Result};
@@ -11,41 +11,19 @@ use serde::{Deserialize, Serialize};
 /// Options that all convolutions have.
 macro_rules! options {
     ($size:ty) => {
-        /// Elements from one window to the next, 1 by default.
-        #[must_use]
-        pub fn strides(mut self, strides: $size) -> Self {
-            self.strides = strides;
-            self
-        }
-        /// What stands around the input.
-        #[must_use]
-        pub fn padding(mut self, padding: Padding) -> Self {
-            self.padding = padding;
-            self
-        }
-        /// Elements from one element of a window to the next, 1 by default.
-        #[must_use]
-        pub fn dilation_rate(mut self, rate: $size) -> Self {
-            self.dilation_rate = rate;
-            self
-        }
-        /// Where the channels stand.
-        #[must_use]
-        pub fn data_format(mut self, format: DataFormat) -> Self {
-            self.data_format = format;
-            self
-        }
-        /// The activation.
-        #[must_use]
-        pub fn activation(mut self, f: Activation) -> Self {
-            self.activation = f;
-            self
-        }
-        /// Whether there is a bias.
-        #[must_use]
-        pub fn use_bias(mut self, on: bool) -> Self {
-            self.use_bias = on;
-            self
+        setters! {
+            /// Elements from one window to the next, 1 by default.
+            strides: $size;
+            /// What stands around the input.
+            padding: Padding;
+            /// Elements from one element of a window to the next, 1 by default.
+            dilation_rate: $size;
+            /// Where the channels stand.
+            data_format: DataFormat;
+            /// The activation.
+            activation: Activation;
+            /// Whether there is a bias.
+            use_bias: bool;
         }
         /// The windows.
         fn moving(&self) -> Moving<'_> {
@@ -156,11 +134,9 @@ macro_rules! conv {
                     use_bias: true,
                 }
             }
-            /// Groups of channels that do not see each other, 1 by default.
-            #[must_use]
-            pub fn groups(mut self, groups: usize) -> Self {
-                self.groups = groups;
-                self
+            setters! {
+                /// Groups of channels that do not see each other, 1 by default.
+                groups: usize;
             }
             options!($size);
         }
@@ -258,11 +234,9 @@ macro_rules! depthwise {
                     use_bias: true,
                 }
             }
-            /// Output channels for each input channel, 1 by default.
-            #[must_use]
-            pub fn depth_multiplier(mut self, multiplier: usize) -> Self {
-                self.depth_multiplier = multiplier;
-                self
+            setters! {
+                /// Output channels for each input channel, 1 by default.
+                depth_multiplier: usize;
             }
             options!($size);
         }
@@ -357,11 +331,9 @@ macro_rules! separable {
                     use_bias: true,
                 }
             }
-            /// Channels that the first convolution makes of each input channel, 1 by default.
-            #[must_use]
-            pub fn depth_multiplier(mut self, multiplier: usize) -> Self {
-                self.depth_multiplier = multiplier;
-                self
+            setters! {
+                /// Channels that the first convolution makes of each input channel, 1 by default.
+                depth_multiplier: usize;
             }
             options!($size);
         }

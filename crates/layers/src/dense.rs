@@ -1,7 +1,7 @@
 //! Fully connected layers.
 
 use crate::Result;
-use crate::layer::{LayerModule, Shape, bad_input, is_yes, last, yes};
+use crate::layer::{LayerModule, Shape, bad_input, is_yes, last, setters, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use recurve_graph::ops;
 use recurve_vocabulary::Activation;
@@ -26,17 +26,11 @@ impl Dense {
     pub fn new(units: usize) -> Self {
         Self { units, activation: Activation::Linear, use_bias: true }
     }
-    /// The activation.
-    #[must_use]
-    pub fn activation(mut self, f: Activation) -> Self {
-        self.activation = f;
-        self
-    }
-    /// Whether there is a bias.
-    #[must_use]
-    pub fn use_bias(mut self, on: bool) -> Self {
-        self.use_bias = on;
-        self
+    setters! {
+        /// The activation.
+        activation: Activation;
+        /// Whether there is a bias.
+        use_bias: bool;
     }
 }
 

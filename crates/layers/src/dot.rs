@@ -1,7 +1,7 @@
 //! Products of two values along an axis of each.
 
 use crate::Result;
-use crate::layer::{LayerModule, Shape, axis_of, bad_input, bad_option, is_default};
+use crate::layer::{LayerModule, Shape, axis_of, bad_input, bad_option, is_default, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use recurve_graph::ops::{self, Extent};
 use recurve_tensor::Reduction;
@@ -25,11 +25,9 @@ impl Dot {
     pub fn new(axes: [isize; 2]) -> Self {
         Self { axes, normalize: false }
     }
-    /// Whether the values are divided by their norm along the axis before.
-    #[must_use]
-    pub fn normalize(mut self, on: bool) -> Self {
-        self.normalize = on;
-        self
+    setters! {
+        /// Whether the values are divided by their norm along the axis before.
+        normalize: bool;
     }
 
     /// The axes of two inputs that fit.

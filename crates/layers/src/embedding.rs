@@ -1,6 +1,6 @@
 //! Embeddings.
 
-use crate::layer::{LayerModule, Shape, bad_input, bad_option, initialize, is_default};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, initialize, is_default, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights};
 use recurve_graph::ops;
@@ -25,11 +25,9 @@ impl Embedding {
     pub fn new(input_dim: usize, output_dim: usize) -> Self {
         Self { input_dim, output_dim, mask_zero: false }
     }
-    /// Whether id 0 is padding that later layers skip.
-    #[must_use]
-    pub fn mask_zero(mut self, on: bool) -> Self {
-        self.mask_zero = on;
-        self
+    setters! {
+        /// Whether id 0 is padding that later layers skip.
+        mask_zero: bool;
     }
 }
 

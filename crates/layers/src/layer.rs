@@ -300,6 +300,19 @@ pub enum LayerConfig {
     Dot(Dot),
 }
 
+/// Methods of a builder, each of which sets the field of its name.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $field:ident: $type:ty;)*) => { $(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $field(mut self, $field: $type) -> Self {
+            self.$field = $field;
+            self
+        }
+    )* };
+}
+pub(crate) use setters;
+
 macro_rules! into_config {
     ($($name:ident),*) => { $(
         impl From<$name> for LayerConfig {

@@ -1,6 +1,8 @@
 //! Normalization of batches and of layers.
 
-use crate::layer::{LayerModule, Shape, axis_of, bad_input, bad_option, is_default, is_last, is_yes, last_axis, yes};
+use crate::layer::{
+    LayerModule, Shape, axis_of, bad_input, bad_option, is_default, is_last, is_yes, last_axis, setters, yes,
+};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Result, Weights, init};
 use recurve_graph::ops::{self, Extent, Together};
@@ -86,29 +88,15 @@ impl BatchNormalization {
     pub fn new() -> Self {
         Self { axis: -1, epsilon: EPSILON, center: true, scale: true }
     }
-    /// The axis whose indices have their own numbers.
-    #[must_use]
-    pub fn axis(mut self, axis: isize) -> Self {
-        self.axis = axis;
-        self
-    }
-    /// Added to the variance, 1e-3 by default.
-    #[must_use]
-    pub fn epsilon(mut self, epsilon: f32) -> Self {
-        self.epsilon = epsilon;
-        self
-    }
-    /// Whether there is a `bias`.
-    #[must_use]
-    pub fn center(mut self, on: bool) -> Self {
-        self.center = on;
-        self
-    }
-    /// Whether there is a `weight`.
-    #[must_use]
-    pub fn scale(mut self, on: bool) -> Self {
-        self.scale = on;
-        self
+    setters! {
+        /// The axis whose indices have their own numbers.
+        axis: isize;
+        /// Added to the variance, 1e-3 by default.
+        epsilon: f32;
+        /// Whether there is a `bias`.
+        center: bool;
+        /// Whether there is a `weight`.
+        scale: bool;
     }
 
     fn size(&self, name: &str, shape: &Shape) -> Result<(usize, usize)> {
@@ -211,29 +199,15 @@ impl LayerNormalization {
         self.axis = axes.to_vec();
         self
     }
-    /// Added to the variance, 1e-3 by default.
-    #[must_use]
-    pub fn epsilon(mut self, epsilon: f32) -> Self {
-        self.epsilon = epsilon;
-        self
-    }
-    /// Whether there is a `bias`.
-    #[must_use]
-    pub fn center(mut self, on: bool) -> Self {
-        self.center = on;
-        self
-    }
-    /// Whether there is a `weight`.
-    #[must_use]
-    pub fn scale(mut self, on: bool) -> Self {
-        self.scale = on;
-        self
-    }
-    /// Whether the mean is not subtracted, but the variance is about the mean.
-    #[must_use]
-    pub fn rms_scaling(mut self, on: bool) -> Self {
-        self.rms_scaling = on;
-        self
+    setters! {
+        /// Added to the variance, 1e-3 by default.
+        epsilon: f32;
+        /// Whether there is a `bias`.
+        center: bool;
+        /// Whether there is a `weight`.
+        scale: bool;
+        /// Whether the mean is not subtracted, but the variance is about the mean.
+        rms_scaling: bool;
     }
 
     /// The axes in order, and their sizes.

@@ -1,6 +1,6 @@
 //! Pooling: maxima and means of windows, or of all timesteps.
 
-use crate::layer::{LayerModule, Shape, bad_option, is_default};
+use crate::layer::{LayerModule, Shape, bad_option, is_default, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::spatial::{Moving, PerAxis, timesteps};
 use crate::{DataFormat, Padding, Result};
@@ -39,17 +39,11 @@ macro_rules! pooling {
                 self.strides = Some(strides);
                 self
             }
-            /// What stands around the input.
-            #[must_use]
-            pub fn padding(mut self, padding: Padding) -> Self {
-                self.padding = padding;
-                self
-            }
-            /// Where the channels stand.
-            #[must_use]
-            pub fn data_format(mut self, format: DataFormat) -> Self {
-                self.data_format = format;
-                self
+            setters! {
+                /// What stands around the input.
+                padding: Padding;
+                /// Where the channels stand.
+                data_format: DataFormat;
             }
             /// The windows.
             fn moving(&self) -> Moving<'_> {
@@ -125,17 +119,11 @@ macro_rules! global {
             pub fn new() -> Self {
                 Self::default()
             }
-            /// Where the channels stand.
-            #[must_use]
-            pub fn data_format(mut self, format: DataFormat) -> Self {
-                self.data_format = format;
-                self
-            }
-            /// Whether the axes that are pooled stay, with size 1.
-            #[must_use]
-            pub fn keepdims(mut self, on: bool) -> Self {
-                self.keepdims = on;
-                self
+            setters! {
+                /// Where the channels stand.
+                data_format: DataFormat;
+                /// Whether the axes that are pooled stay, with size 1.
+                keepdims: bool;
             }
         }
 

@@ -1,6 +1,6 @@
 //! Layers that give their input another shape.
 
-use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{DataFormat, Result};
 use recurve_graph::ops::{self, Extent};
@@ -27,11 +27,9 @@ impl Flatten {
     pub fn new() -> Self {
         Self::default()
     }
-    /// With channels first, the channels are moved behind the other axes before.
-    #[must_use]
-    pub fn data_format(mut self, format: DataFormat) -> Self {
-        self.data_format = format;
-        self
+    setters! {
+        /// With channels first, the channels are moved behind the other axes before.
+        data_format: DataFormat;
     }
 }
 

@@ -165,6 +165,16 @@ impl GateOrder {
         let gates = self.places(kind).iter().flat_map(|&g| &blocks[g * block..(g + 1) * block]);
         gates.chain(rest).copied().collect()
     }
+
+    /// The inverse of [`Self::to_native`]: from Recurve's order to this one.
+    pub fn from_native<T: Copy>(self, kind: CellKind, rows: &[T]) -> Vec<T> {
+        let block = rows.len() / kind.gates();
+        let mut all = rows.to_vec();
+        for (gate, &place) in self.places(kind).iter().enumerate() {
+            all[place * block..][..block].copy_from_slice(&rows[gate * block..][..block]);
+        }
+        all
+    }
 }
 
 /// Zoneout at inference (Krueger et al. 2016): the new state is a mean of old and new state, weighted by the share of

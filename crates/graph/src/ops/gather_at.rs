@@ -1,6 +1,8 @@
 //! Elements by indices: `Gather`, `GatherElements`, `GatherND`.
 
-use super::moves::{Elements, Fill, Sizes, Sketch, along, are_even, axis_of, bad, fault, known, product, shape};
+use super::moves::{
+    Elements, Fill, Sizes, Sketch, along, are_even, axis_of, bad, fault, from_start, known, product, shape,
+};
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, IntArray};
@@ -126,12 +128,12 @@ impl Operator for GatherAt {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (x, indices) = (array(inputs, 0), array(inputs, 1));
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         let dims = [&x.dims[..axis], &indices.dims, &x.dims[axis + 1..]].concat();
         let q = indices.dims.len();
         vec![Some(Array::from_fn(&dims, |i| {
             let index = indices.at(&i[axis..axis + q]);
-            let index = if index < 0.0 { index + x.dims[axis] as f64 } else { index } as usize;
+            let index = from_start(index as i64, x.dims[axis]);
             x.at(&[&i[..axis], &[index], &i[axis + q..]].concat())
         }))]
     }
@@ -190,10 +192,10 @@ impl Operator for GatherElements {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (x, indices) = (array(inputs, 0), array(inputs, 1));
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         vec![Some(Array::from_fn(&indices.dims, |i| {
             let (mut at, index) = (i.to_vec(), indices.at(i));
-            at[axis] = if index < 0.0 { index + x.dims[axis] as f64 } else { index } as usize;
+            at[axis] = from_start(index as i64, x.dims[axis]);
             x.at(&at)
         }))]
     }
@@ -269,7 +271,7 @@ impl Operator for GatherTuples {
             let mut at = i[..b].to_vec();
             for n in 0..k {
                 let index = indices.at(&[&i[..q - 1], &[n]].concat());
-                at.push(if index < 0.0 { index + x.dims[b + n] as f64 } else { index } as usize);
+                at.push(from_start(index as i64, x.dims[b + n]));
             }
             at.extend(&i[q - 1..]);
             x.at(&at)

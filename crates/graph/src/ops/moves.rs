@@ -74,6 +74,12 @@ pub(super) fn axis_of(operation: &'static str, axis: i64, rank: usize) -> Result
     }
 }
 
+/// An index of an axis or of an element, from the end if it is negative. It has been checked.
+pub(super) fn from_start(index: i64, size: usize) -> usize {
+    let from = if index < 0 { index + size as i64 } else { index };
+    from as usize
+}
+
 /// The shape of elements that there are.
 pub(super) fn shape(operation: &'static str, dims: &[usize]) -> Result<Shape> {
     Shape::new(dims)
@@ -363,10 +369,23 @@ pub(super) trait Moves: Operator {
     /// The type of the result where dimensions or numbers are not all known.
     fn open(&self, x: &ValueType, inputs: &[Option<&ValueType>]) -> Result<ValueType, Fault>;
 
+    /// Whether types follow elements that are known. If not, dimensions are the same as those of the first input.
+    fn follows(&self) -> bool {
+        true
+    }
+
     /// Whether an input says how elements are moved.
     fn is_number(&self, input: usize) -> bool {
         input > 0
     }
+}
+
+/// The type of a result like `x`, two dimensions or more, whose elements are not known.
+pub(super) fn like_matrices(x: &ValueType) -> Result<ValueType, Fault> {
+    if !x.unranked && x.rank() < 2 {
+        return Err(Fault::Input(0, "of two dimensions or more".into()));
+    }
+    Ok(ValueType { known: None, ..x.clone() })
 }
 
 /// What a type knows to be whole numbers.
@@ -399,6 +418,9 @@ pub(super) fn types<M: Moves>(m: &M, inputs: &[Option<&ValueType>]) -> Result<Ve
         if t.is_some_and(|t| m.is_number(i) && !t.dtype.is_whole()) {
             return Err(Fault::Input(i, "whole numbers".into()));
         }
+    }
+    if !m.follows() {
+        return Ok(vec![m.open(x, inputs)?]);
     }
     let numbers: Option<Numbers> = inputs[1..]
         .iter()

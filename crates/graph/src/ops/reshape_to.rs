@@ -1,7 +1,7 @@
 //! The same elements in dimensions that are computed: `Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`.
 
 use super::moves::{
-    Elements, Moves, Numbers, Sizes, axis_of, bad, content, fault, moves, number, partly, product, whole,
+    Elements, Moves, Numbers, Sizes, axis_of, bad, content, fault, from_start, moves, number, partly, product, whole,
 };
 use super::prelude::*;
 
@@ -157,7 +157,7 @@ impl Operator for Flatten {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let x = array(inputs, 0);
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         vec![Some(x.reshaped(&[x.dims[..axis].iter().product(), x.dims[axis..].iter().product()]))]
     }
     moves!();

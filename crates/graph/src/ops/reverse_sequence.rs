@@ -1,8 +1,7 @@
 //! Sequences backwards, each of its own length.
 
-use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, number, product, whole};
+use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, like_matrices, moves, number, product, whole};
 use super::prelude::*;
-use crate::operator::given;
 
 /// The first timesteps of each sequence, as many as the second input says, backwards, and the rest as it was. Batch
 /// and time are the first two axes, in either order.
@@ -39,10 +38,10 @@ impl Moves for ReverseSequence {
         along(REVERSE, &flat, 0, (&places, &[batch * time]), Fill::ZERO)?.reshaped(REVERSE, &dims)
     }
     fn open(&self, x: &ValueType, _: &[Option<&ValueType>]) -> Result<ValueType, Fault> {
-        if !x.unranked && x.rank() < 2 {
-            return Err(Fault::Input(0, "of two dimensions or more".into()));
-        }
-        Ok(ValueType { known: None, ..x.clone() })
+        like_matrices(x)
+    }
+    fn follows(&self) -> bool {
+        false
     }
 }
 
@@ -66,16 +65,5 @@ impl Operator for ReverseSequence {
             x.at(&at)
         }))]
     }
-    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
-        if inputs.get(1).copied().flatten().is_some_and(|t| !t.dtype.is_whole()) {
-            return Err(Fault::Input(1, "whole numbers".into()));
-        }
-        Ok(vec![self.open(given(inputs, 0)?, inputs)?])
-    }
-    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        super::moves::run(self, call)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
+    moves!();
 }

@@ -1,7 +1,7 @@
 //! Updates at indices: `ScatterElements` and `ScatterND`.
 
 use super::gather_at::{on_gpu, places};
-use super::moves::{Sizes, axis_of, bad, fault, product, shape, whole};
+use super::moves::{Sizes, axis_of, bad, fault, from_start, product, shape, whole};
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, Int, IntArray};
@@ -97,6 +97,14 @@ fn types<'a>(inputs: &[Option<&'a ValueType>]) -> Result<&'a ValueType, Fault> {
     Ok(x)
 }
 
+fn check_updates(operation: &'static str, s: &Scatter, call: &Call<'_>) -> Result<()> {
+    let (wanted, got) = (s.updates(), call.data(2).dims());
+    if got == wanted.dims() {
+        return Ok(());
+    }
+    Err(bad(operation, "updates", format!("must be {wanted}, but they are {got:?}")))
+}
+
 fn run(
     data: &Data,
     call: &Call<'_>,
@@ -114,10 +122,7 @@ fn run(
         return Ok(one(data.clone()));
     }
     let s = geometry(&shape(operation, data.dims())?, &shape(operation, indices.dims())?)?;
-    if call.data(2).dims() != s.updates().dims() {
-        let message = format!("must be {}, but they are {:?}", s.updates(), call.data(2).dims());
-        return Err(bad(operation, "updates", message));
-    }
+    check_updates(operation, &s, call)?;
     if let (Data::Ints(x), Some(places), Data::Ints(u)) = (data, &host, call.data(2)) {
         let mut out = x.data().to_vec();
         let place = |at: usize, _: usize| Some(places[at] as usize);
@@ -188,12 +193,12 @@ impl Operator for ScatterElements {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (x, indices, updates) = (array(inputs, 0), array(inputs, 1), array(inputs, 2));
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         let mut y = x.clone();
         let flat = |dims: &[usize], at: &[usize]| dims.iter().zip(at).fold(0, |n, (&d, &i)| n * d + i);
         Array::from_fn(&indices.dims, |i| {
             let (mut at, index) = (i.to_vec(), indices.data[flat(&indices.dims, i)]);
-            at[axis] = if index < 0.0 { index + x.dims[axis] as f64 } else { index } as usize;
+            at[axis] = from_start(index as i64, x.dims[axis]);
             let goal = flat(&x.dims, &at);
             y.data[goal] = updated(self.update, y.data[goal], updates.data[flat(&updates.dims, i)]);
             0.0
@@ -237,10 +242,7 @@ impl Operator for ScatterTuples {
         match (data, call.data(1)) {
             (Data::Tensor(data), Data::Ints(indices)) if product(indices.dims()) > 0 => {
                 let s = Scatter::tuples(&shape(TUPLES, &dims)?, &shape(TUPLES, indices.dims())?)?;
-                if call.data(2).dims() != s.updates().dims() {
-                    let message = format!("must be {}, but they are {:?}", s.updates(), call.data(2).dims());
-                    return Err(bad(TUPLES, "updates", message));
-                }
+                check_updates(TUPLES, &s, call)?;
                 let rows = call.kept(
                     |r: &Rows| r.indices.is_same(indices) && r.dims == dims,
                     || Rows::of(&dims, indices, call.device),
@@ -264,8 +266,7 @@ impl Operator for ScatterTuples {
         let run: usize = x.dims[k..].iter().product();
         let mut y = x.clone();
         for (tuple, slice) in whole(indices).chunks_exact(k).zip(updates.data.chunks_exact(run)) {
-            let row =
-                tuple.iter().zip(&x.dims).fold(0, |n, (&i, &d)| n * d + if i < 0 { i + d as i64 } else { i } as usize);
+            let row = tuple.iter().zip(&x.dims).fold(0, |n, (&i, &d)| n * d + from_start(i, d));
             for (old, &new) in y.data[row * run..][..run].iter_mut().zip(slice) {
                 *old = updated(self.update, *old, new);
             }

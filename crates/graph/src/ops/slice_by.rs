@@ -1,8 +1,8 @@
 //! Parts of a value by numbers that are computed: `Slice` and `Split`.
 
 use super::moves::{
-    Elements, Moves, Numbers, Sizes, Sketch, axis_of, bad, content, fault, known, moves, numbers, partly, product,
-    strides, whole,
+    Elements, Moves, Numbers, Sizes, Sketch, axis_of, bad, content, fault, from_start, known, moves, numbers, partly,
+    product, strides, whole,
 };
 use super::prelude::*;
 use crate::IntArray;
@@ -253,7 +253,7 @@ impl Operator for Split {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let x = array(inputs, 0);
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         let size = x.dims[axis];
         let sizes: Vec<usize> = match inputs.get(1).copied().flatten() {
             Some(sizes) => whole(sizes).iter().map(|&n| n as usize).collect(),

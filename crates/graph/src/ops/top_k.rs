@@ -1,6 +1,6 @@
 //! The largest elements and their places: `TopK`, `ArgMax`, `ArgMin`.
 
-use super::moves::{Elements, axis_of, bad, fault, permuted, product, whole};
+use super::moves::{Elements, axis_of, bad, fault, from_start, permuted, product, whole};
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, Element, Int, IntArray};
@@ -98,7 +98,7 @@ impl Operator for TopK {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let (x, k) = (array(inputs, 0), whole(array(inputs, 1))[0] as usize);
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         let mut dims = x.dims.clone();
         dims[axis] = k;
         let best = |i: &[usize]| {
@@ -188,7 +188,7 @@ impl Operator for ArgExtreme {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let x = array(inputs, 0);
-        let axis = if self.axis < 0 { self.axis + x.dims.len() as i64 } else { self.axis } as usize;
+        let axis = from_start(self.axis, x.dims.len());
         let mut dims = x.dims.clone();
         dims[axis] = 1;
         let places = Array::from_fn(&dims, |i| {

@@ -1,8 +1,7 @@
 //! Triangles of matrices.
 
-use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, product, whole};
+use super::moves::{Elements, Fill, Moves, Numbers, Sizes, along, bad, like_matrices, moves, product, whole};
 use super::prelude::*;
-use crate::operator::given;
 
 /// The upper or the lower triangle of the matrices in the last two dimensions, zero elsewhere. The second input says
 /// which diagonal it reaches to: above the main one, or below it if it is negative.
@@ -39,10 +38,10 @@ impl Moves for Trilu {
         along(TRILU, &flat, 1, (&places, &[rows * columns]), Fill::ZERO)?.reshaped(TRILU, &dims)
     }
     fn open(&self, x: &ValueType, _: &[Option<&ValueType>]) -> Result<ValueType, Fault> {
-        if !x.unranked && x.rank() < 2 {
-            return Err(Fault::Input(0, "of two dimensions or more".into()));
-        }
-        Ok(ValueType { known: None, ..x.clone() })
+        like_matrices(x)
+    }
+    fn follows(&self) -> bool {
+        false
     }
 }
 
@@ -62,16 +61,5 @@ impl Operator for Trilu {
             if (self.upper && diagonal >= k) || (!self.upper && diagonal <= k) { x.at(i) } else { 0.0 }
         }))]
     }
-    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
-        if inputs.get(1).copied().flatten().is_some_and(|t| !t.dtype.is_whole()) {
-            return Err(Fault::Input(1, "whole numbers".into()));
-        }
-        Ok(vec![self.open(given(inputs, 0)?, inputs)?])
-    }
-    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
-        super::moves::run(self, call)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
+    moves!();
 }

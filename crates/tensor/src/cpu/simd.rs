@@ -27,6 +27,10 @@ fn choice(text: Option<&OsStr>) -> Result<Arch> {
 
 /// The vector instructions of this processor, by their names in `RECURVE_SIMD`.
 fn choices() -> Vec<(&'static str, Arch)> {
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        expect(unused_mut, reason = "other processors have nothing else")
+    )]
     let mut all = vec![("scalar", Arch::Scalar)];
     #[cfg(target_arch = "x86_64")]
     {

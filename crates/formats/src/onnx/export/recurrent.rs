@@ -19,8 +19,13 @@ struct Ran {
     c: Option<String>,
 }
 
-/// Where a layer begins and which timesteps count.
-struct Start<'s> {
+/// One layer, with where it begins and which timesteps count.
+struct Layer<'s> {
+    r: &'s ops::Recurrent,
+    /// Of each direction.
+    weights: &'s [Weights],
+    /// `[T, B, I]`
+    x: &'s str,
     /// `[D, B, W]`
     h: Option<&'s str>,
     /// `[D, B, C]`
@@ -62,7 +67,10 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, r: &ops::Recurrent) -> Resu
             })
         };
         let (h0, c0) = (own(name(1)), own(name(2)));
-        let start = Start {
+        let layer = Layer {
+            r,
+            weights: &weights,
+            x: &seq,
             h: h0.as_deref(),
             c: c0.as_deref(),
             lengths: name(3).filter(|_| native),
@@ -70,11 +78,7 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node, r: &ops::Recurrent) -> Resu
             // Outputs past the length are zero whatever the option says.
             masked_output: if name(4).is_some() { r.masked_output } else { MaskedOutput::Zero },
         };
-        let features = weights[0].w_ih.len() / (r.cell.kind.gates() * r.hidden_size);
-        let ran = match native {
-            true => operator(w, r, &weights, features, &seq, &start),
-            false => scans(w, r, &weights, features, &seq, &start),
-        };
+        let ran = if native { layer.operator(w) } else { layer.scans(w) };
         seq = ran.y;
         hs.push(ran.h);
         cs.extend(ran.c);
@@ -170,96 +174,6 @@ fn name(f: Activation) -> Option<&'static str> {
     })
 }
 
-/// Blocks of `width` elements, one a gate, in ONNX's order.
-fn ordered(kind: CellKind, rows: &[f32]) -> Vec<f32> {
-    let places = GateOrder::Onnx.places(kind);
-    let block = rows.len() / places.len();
-    let mut all = vec![0.0; rows.len()];
-    for (gate, &place) in places.iter().enumerate() {
-        all[place * block..][..block].copy_from_slice(&rows[gate * block..][..block]);
-    }
-    all
-}
-
-/// One layer as ONNX's operator.
-fn operator(
-    w: &mut Writer<'_>,
-    r: &ops::Recurrent,
-    weights: &[Weights],
-    features: usize,
-    x: &str,
-    start: &Start<'_>,
-) -> Ran {
-    let (cell, hidden, count) = (r.cell, r.hidden_size, weights.len());
-    let kind = cell.kind;
-    let rows = kind.gates() * hidden;
-    let joined = |part: &dyn Fn(&Weights) -> Vec<f32>| weights.iter().flat_map(part).collect::<Vec<f32>>();
-    let w_ih = w.floats("W", &[count, rows, features], &joined(&|d| ordered(kind, &d.w_ih)));
-    let w_hh = w.floats("R", &[count, rows, hidden], &joined(&|d| ordered(kind, &d.w_hh)));
-    let bias = weights.iter().any(|d| !(d.b_ih.is_empty() && d.b_hh.is_empty()));
-    let bias = if bias {
-        let or_zero = |b: &[f32]| if b.is_empty() { vec![0.0; rows] } else { ordered(kind, b) };
-        w.floats("B", &[count, 2 * rows], &joined(&|d| [or_zero(&d.b_ih), or_zero(&d.b_hh)].concat()))
-    } else {
-        String::new()
-    };
-    let peepholes = if cell.peepholes {
-        // i f o here, i o f there.
-        let swap = |d: &Weights| [0, 2, 1].iter().flat_map(|g| d.peepholes[g * hidden..][..hidden].to_vec()).collect();
-        w.floats("P", &[count, 3 * hidden], &joined(&swap))
-    } else {
-        String::new()
-    };
-    let (op, functions) = match kind {
-        CellKind::Rnn => ("RNN", vec![cell.candidate]),
-        CellKind::Lstm { .. } => ("LSTM", vec![cell.gates[0], cell.candidate, cell.output]),
-        _ => ("GRU", vec![cell.gates[0], cell.candidate]),
-    };
-    let all: Vec<Activation> = (0..count).flat_map(|_| functions.iter().copied()).collect();
-    let names: Vec<&str> = all.iter().filter_map(|f| name(*f)).collect();
-    let alpha: Vec<f32> = all.iter().filter_map(|f| parameters(*f).0).collect();
-    let beta: Vec<f32> = all.iter().filter_map(|f| parameters(*f).1).collect();
-    let direction = match (count, r.directions[0]) {
-        (2, _) => "bidirectional",
-        (_, Direction::Reverse) => "reverse",
-        _ => "forward",
-    };
-    let mut attributes = vec![
-        ("hidden_size", Attr::Int(hidden as i64)),
-        ("direction", Attr::Text(direction)),
-        ("activations", Attr::Texts(&names)),
-    ];
-    if !alpha.is_empty() {
-        attributes.push(("activation_alpha", Attr::Floats(&alpha)));
-    }
-    if !beta.is_empty() {
-        attributes.push(("activation_beta", Attr::Floats(&beta)));
-    }
-    if let Some(clip) = cell.clip {
-        attributes.push(("clip", Attr::Float(clip)));
-    }
-    match kind {
-        CellKind::Gru { reset_after: true } => attributes.push(("linear_before_reset", Attr::Int(1))),
-        CellKind::Lstm { coupled: true } => attributes.push(("input_forget", Attr::Int(1))),
-        _ => {}
-    }
-    let (h0, lengths) = (start.h.unwrap_or_default(), start.lengths.unwrap_or_default());
-    let lstm = kind.has_cell_state();
-    let c0 = if lstm { start.c.unwrap_or_default() } else { "" };
-    let outputs =
-        w.nodes(op, &[x, &w_ih, &w_hh, &bias, lengths, h0, c0, &peepholes], attributes, if lstm { 3 } else { 2 });
-    // [T, D, B, H]
-    let y = match count {
-        1 => w.squeeze(&outputs[0], &[1]),
-        _ => {
-            let y = w.transpose(&outputs[0], &[0, 2, 1, 3]);
-            let shape = w.ints(&[0, 0, -1]);
-            w.op("Reshape", &[&y, &shape])
-        }
-    };
-    Ran { y, h: outputs[1].clone(), c: outputs.get(2).cloned() }
-}
-
 /// Alpha and beta of a function, where ONNX's has them.
 fn parameters(f: Activation) -> (Option<f32>, Option<f32>) {
     match f {
@@ -274,43 +188,118 @@ fn parameters(f: Activation) -> (Option<f32>, Option<f32>) {
     }
 }
 
-/// One layer as a `Scan` for each direction.
-fn scans(
-    w: &mut Writer<'_>,
-    r: &ops::Recurrent,
-    weights: &[Weights],
-    features: usize,
-    x: &str,
-    start: &Start<'_>,
-) -> Ran {
-    let (h_size, c_size) = r.cell.state_sizes(r.hidden_size);
-    let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
-    for (n, (direction, weights)) in r.directions.iter().zip(weights).enumerate() {
-        let mut state = |given: Option<&str>, size: usize| match given {
-            Some(s) => {
-                let own = if r.directions.len() == 1 { s.into() } else { w.slice(s, 0, n as i64, n as i64 + 1, 1) };
-                w.squeeze(&own, &[0])
-            }
-            None => {
-                let shape = w.op("Shape", &[x]);
-                let batch = w.slice(&shape, 0, 1, 2, 1);
-                let size = w.ints(&[size as i64]);
-                let shape = w.concat(&[batch, size], 0);
-                let zero = super::writer::float_tensor("", &[1], &[0.0]);
-                w.node("ConstantOfShape", &[&shape], vec![("value", Attr::Tensor(zero))])
+impl Layer<'_> {
+    fn features(&self) -> usize {
+        self.weights[0].w_ih.len() / (self.r.cell.kind.gates() * self.r.hidden_size)
+    }
+
+    /// As ONNX's operator.
+    fn operator(&self, w: &mut Writer<'_>) -> Ran {
+        let Self { r, weights, x, .. } = *self;
+        let (cell, hidden, count) = (r.cell, r.hidden_size, weights.len());
+        let kind = cell.kind;
+        let rows = kind.gates() * hidden;
+        let ordered = |rows: &[f32]| GateOrder::Onnx.from_native(kind, rows);
+        let joined = |part: &dyn Fn(&Weights) -> Vec<f32>| weights.iter().flat_map(part).collect::<Vec<f32>>();
+        let w_ih = w.floats("W", &[count, rows, self.features()], &joined(&|d| ordered(&d.w_ih)));
+        let w_hh = w.floats("R", &[count, rows, hidden], &joined(&|d| ordered(&d.w_hh)));
+        let bias = weights.iter().any(|d| !(d.b_ih.is_empty() && d.b_hh.is_empty()));
+        let bias = if bias {
+            let or_zero = |b: &[f32]| if b.is_empty() { vec![0.0; rows] } else { ordered(b) };
+            w.floats("B", &[count, 2 * rows], &joined(&|d| [or_zero(&d.b_ih), or_zero(&d.b_hh)].concat()))
+        } else {
+            String::new()
+        };
+        let peepholes = if cell.peepholes {
+            // i f o here, i o f there.
+            let swap =
+                |d: &Weights| [0, 2, 1].iter().flat_map(|g| d.peepholes[g * hidden..][..hidden].to_vec()).collect();
+            w.floats("P", &[count, 3 * hidden], &joined(&swap))
+        } else {
+            String::new()
+        };
+        let (op, functions) = match kind {
+            CellKind::Rnn => ("RNN", vec![cell.candidate]),
+            CellKind::Lstm { .. } => ("LSTM", vec![cell.gates[0], cell.candidate, cell.output]),
+            _ => ("GRU", vec![cell.gates[0], cell.candidate]),
+        };
+        let all: Vec<Activation> = (0..count).flat_map(|_| functions.iter().copied()).collect();
+        let names: Vec<&str> = all.iter().filter_map(|f| name(*f)).collect();
+        let alpha: Vec<f32> = all.iter().filter_map(|f| parameters(*f).0).collect();
+        let beta: Vec<f32> = all.iter().filter_map(|f| parameters(*f).1).collect();
+        let direction = match (count, r.directions[0]) {
+            (2, _) => "bidirectional",
+            (_, Direction::Reverse) => "reverse",
+            _ => "forward",
+        };
+        let mut attributes = vec![
+            ("hidden_size", Attr::Int(hidden as i64)),
+            ("direction", Attr::Text(direction)),
+            ("activations", Attr::Texts(&names)),
+        ];
+        if !alpha.is_empty() {
+            attributes.push(("activation_alpha", Attr::Floats(&alpha)));
+        }
+        if !beta.is_empty() {
+            attributes.push(("activation_beta", Attr::Floats(&beta)));
+        }
+        if let Some(clip) = cell.clip {
+            attributes.push(("clip", Attr::Float(clip)));
+        }
+        match kind {
+            CellKind::Gru { reset_after: true } => attributes.push(("linear_before_reset", Attr::Int(1))),
+            CellKind::Lstm { coupled: true } => attributes.push(("input_forget", Attr::Int(1))),
+            _ => {}
+        }
+        let (h0, lengths) = (self.h.unwrap_or_default(), self.lengths.unwrap_or_default());
+        let lstm = kind.has_cell_state();
+        let c0 = if lstm { self.c.unwrap_or_default() } else { "" };
+        let outputs =
+            w.nodes(op, &[x, &w_ih, &w_hh, &bias, lengths, h0, c0, &peepholes], attributes, if lstm { 3 } else { 2 });
+        // [T, D, B, H]
+        let y = match count {
+            1 => w.squeeze(&outputs[0], &[1]),
+            _ => {
+                let y = w.transpose(&outputs[0], &[0, 2, 1, 3]);
+                let shape = w.ints(&[0, 0, -1]);
+                w.op("Reshape", &[&y, &shape])
             }
         };
-        let h0 = state(start.h, h_size);
-        let c0 = c_size.map(|size| state(start.c, size));
-        let masked_output = start.masked_output;
-        let scan = Scan { cell: r.cell, hidden: r.hidden_size, features, weights, masked_output };
-        let (y, h, c) = scan.write(w, x, *direction, (&h0, c0.as_deref()), start.valid);
-        ys.push(y);
-        hs.push(w.unsqueeze(&h, &[0]));
-        cs.extend(c.map(|c| w.unsqueeze(&c, &[0])));
+        Ran { y, h: outputs[1].clone(), c: outputs.get(2).cloned() }
     }
-    let c = if cs.is_empty() { None } else { Some(w.concat(&cs, 0)) };
-    Ran { y: w.concat(&ys, 2), h: w.concat(&hs, 0), c }
+
+    /// As a `Scan` for each direction.
+    fn scans(&self, w: &mut Writer<'_>) -> Ran {
+        let Self { r, x, .. } = *self;
+        let (h_size, c_size) = r.cell.state_sizes(r.hidden_size);
+        let (mut ys, mut hs, mut cs) = (Vec::new(), Vec::new(), Vec::new());
+        for (n, (direction, weights)) in r.directions.iter().zip(self.weights).enumerate() {
+            let mut state = |given: Option<&str>, size: usize| match given {
+                Some(s) => {
+                    let own = if r.directions.len() == 1 { s.into() } else { w.slice(s, 0, n as i64, n as i64 + 1, 1) };
+                    w.squeeze(&own, &[0])
+                }
+                None => {
+                    let shape = w.op("Shape", &[x]);
+                    let batch = w.slice(&shape, 0, 1, 2, 1);
+                    let size = w.ints(&[size as i64]);
+                    let shape = w.concat(&[batch, size], 0);
+                    let zero = super::writer::float_tensor("", &[1], &[0.0]);
+                    w.node("ConstantOfShape", &[&shape], vec![("value", Attr::Tensor(zero))])
+                }
+            };
+            let h0 = state(self.h, h_size);
+            let c0 = c_size.map(|size| state(self.c, size));
+            let (features, masked_output) = (self.features(), self.masked_output);
+            let scan = Scan { cell: r.cell, hidden: r.hidden_size, features, weights, masked_output };
+            let (y, h, c) = scan.write(w, x, *direction, (&h0, c0.as_deref()), self.valid);
+            ys.push(y);
+            hs.push(w.unsqueeze(&h, &[0]));
+            cs.extend(c.map(|c| w.unsqueeze(&c, &[0])));
+        }
+        let c = if cs.is_empty() { None } else { Some(w.concat(&cs, 0)) };
+        Ran { y: w.concat(&ys, 2), h: w.concat(&hs, 0), c }
+    }
 }
 
 /// One direction of a layer.
@@ -372,8 +361,9 @@ impl Scan<'_> {
                 };
             }
             // An output of a graph is named once.
-            let (y, new_h) = (w.op("Identity", &[&y]), w.op("Identity", &[&new_h]));
-            let new_c = new_c.map(|c| w.op("Identity", &[&c]));
+            if y == new_h {
+                y = w.op("Identity", &[&y]);
+            }
             [Some(new_h), new_c, Some(y)].iter().flatten().map(|n| float(n)).collect()
         });
         let scanned = 1 + i64::from(valid.is_some());

@@ -175,19 +175,26 @@ impl<'a> Writer<'a> {
         self.values.insert(id, Written { name: name.into(), element: kind });
     }
 
-    /// Declares an output of the model.
+    /// Declares an output of the model: the value itself under this name if a node computes it and it is no other output
+    /// already, else an `Identity` of it.
     pub(super) fn output(&mut self, id: ValueId, name: &str) -> Result<(), String> {
         let Some(value) = self.value(id)? else {
             return Err("does not exist without an input that is left out".into());
         };
         self.names.insert(name.into());
-        self.nodes.push(NodeProto {
-            name: name.into(),
-            op_type: "Identity".into(),
-            input: vec![value.name],
-            output: vec![name.into()],
-            ..NodeProto::default()
-        });
+        let computed = self.nodes.iter().any(|n| n.output.contains(&value.name));
+        if computed && self.outputs.iter().all(|o| o.name != value.name) {
+            self.nodes.iter_mut().for_each(|n| rename(n, &value.name, name));
+            self.values.values_mut().filter(|v| v.name == value.name).for_each(|v| v.name = name.into());
+        } else {
+            self.nodes.push(NodeProto {
+                name: name.into(),
+                op_type: "Identity".into(),
+                input: vec![value.name],
+                output: vec![name.into()],
+                ..NodeProto::default()
+            });
+        }
         self.outputs.push(declaration(name, value.element, Some(&self.kind(id).dims)));
         Ok(())
     }
@@ -395,6 +402,15 @@ impl<'a> Writer<'a> {
             output: self.outputs,
             sparse_initializer: Vec::new(),
         }
+    }
+}
+
+/// Gives a value another name in a node and its graphs.
+fn rename(node: &mut NodeProto, from: &str, to: &str) {
+    node.input.iter_mut().chain(&mut node.output).filter(|n| *n == from).for_each(|n| *n = to.to_owned());
+    for graph in node.attribute.iter_mut().filter_map(|a| a.g.as_mut()) {
+        graph.output.iter_mut().filter(|o| o.name == from).for_each(|o| o.name = to.to_owned());
+        graph.node.iter_mut().for_each(|n| rename(n, from, to));
     }
 }
 
