@@ -5,8 +5,9 @@
     python3 benches/peers/model.py models/gtcrn.onnx models/silero_vad.onnx --open 1,576 \
         --out benches/results/onnx_models_avx2.csv
 
-Every input but the states holds one number; the open dimensions of each have the sizes of `--open`, in order. ONNX Runtime is called from Python with NumPy
-arrays, which costs it some microseconds a call (the column `identity_us` is a model of one Identity, called so).
+Floats but for the states are one number, ids are each of those below their count, out of order; the open dimensions of
+each input have the sizes of `--open`, in order. ONNX Runtime is called from Python with NumPy arrays, which costs it
+some microseconds a call (the column `identity_us` is a model of one Identity, called so).
 """
 
 import argparse
@@ -38,9 +39,13 @@ def peer(model, threads, sizes=(1,)):
         left = iter(sizes)
         return [d if isinstance(d, int) else next(left, 1) for d in i.shape]
 
-    # Whole numbers are a sample rate, or ids.
-    number = lambda i: 0.1 if "float" in i.type else 1 if shape(i) else 16000
-    feed = {i.name: np.full(shape(i), number(i), TYPES[i.type]) for i in s.get_inputs()}
+    def values(i):
+        n = int(np.prod(shape(i)))
+        # Whole numbers are a sample rate, or ids.
+        data = np.full(n, 0.1) if "float" in i.type else np.arange(n) * 101 % n if shape(i) else np.full(n, 16000)
+        return data.astype(TYPES[i.type]).reshape(shape(i))
+
+    feed = {i.name: values(i) for i in s.get_inputs()}
     outputs = [o.name for o in s.get_outputs()]
     follows = lambda i, o: o in (i + "N", i + "n", i + "_out") or i.endswith("_in") and o == i[:-3] + "_out"
     states = [(i.name, n) for i in s.get_inputs() for n, o in enumerate(outputs) if follows(i.name, o)]

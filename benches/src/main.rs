@@ -96,8 +96,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Times calls of an ONNX model, or with `nodes` the nodes of a call, whose inputs are made of one number but for the
-/// states. The open dimensions of each input have these sizes, in order; those that are not named are 1.
+/// Times calls of an ONNX model, or with `nodes` the nodes of a call. Floats but for the states are one number, ids are
+/// each of those below their count, out of order. The open dimensions of each input have these sizes, in order; those that are not named are 1.
 fn model(path: &str, device: &str, sizes: &str, nodes: bool) -> Result<(), Box<dyn std::error::Error>> {
     let sizes: Vec<usize> = sizes.split(',').map(str::parse).collect::<Result<_, _>>()?;
     let device = Device::open(&device.parse()?)?;
@@ -117,7 +117,8 @@ fn model(path: &str, device: &str, sizes: &str, nodes: bool) -> Result<(), Box<d
                 HostData::Float(vec![0.1; count])
             } else {
                 // A sample rate, or ids.
-                HostData::Int(vec![if shape.is_empty() { 16000 } else { 1 }; count])
+                let id = |n: usize| if shape.is_empty() { 16000 } else { (n * 101 % count) as i64 };
+                HostData::Int((0..count).map(id).collect())
             };
             (i.name.clone(), HostArray { shape, data })
         })

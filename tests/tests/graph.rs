@@ -240,6 +240,38 @@ fn passes_change_nothing_but_the_work() {
     assert!(lstm.operator.as_any().downcast_ref::<ops::Recurrent>().unwrap().tokens);
 }
 
+/// A layer of ONNX as PyTorch exports it takes the embedding before it and the transposition behind it.
+#[test]
+fn layers_of_onnx_take_what_stands_around_them() {
+    let graph = |outputs: &[&str]| {
+        let mut g = GraphBuilder::new();
+        g.input("ids", ValueType::new(DType::U32, [None, None]));
+        [("table", &[9, 3][..]), ("w", &[2, 16, 3]), ("r", &[2, 16, 4]), ("b", &[2, 32])]
+            .iter()
+            .for_each(|(name, dims)| g.parameter(name, dims));
+        g.node("embedding", ops::GatherAt { axis: 0 }, &["table", "ids"], &["e"]);
+        g.node("turned", ops::Transpose(vec![1, 0, 2]), &["e"], &["x"]);
+        let directions = vec![(Direction::Forward, Cell::LSTM), (Direction::Reverse, Cell::LSTM)];
+        let rnn = ops::Rnn { directions, hidden_size: 4, batch_first: false, merged: false, tokens: None };
+        g.node("lstm", rnn, &["x", "", "", "", "w", "r", "b"], &["y", "h", "c"]);
+        g.node("back", ops::Transpose(vec![0, 2, 1, 3]), &["y"], &["z"]);
+        outputs.iter().for_each(|o| g.output(o, o));
+        g.build().unwrap()
+    };
+    let layer = |g: &Graph, name: &str| {
+        let node = g.nodes().iter().find(|n| n.name == name).unwrap();
+        node.operator.as_any().downcast_ref::<ops::Rnn>().map(|r| (r.merged, r.tokens))
+    };
+    let tokens = Some(ops::Tokens { turned: true });
+    for (outputs, back) in [(&["z"][..], Some((true, tokens))), (&["z", "h"], None), (&["z", "y"], None)] {
+        let graph = graph(outputs);
+        let simple = graph.clone().simplified().unwrap();
+        assert_eq!(layer(&simple, "lstm"), Some((false, tokens)), "{outputs:?}");
+        assert_eq!(layer(&simple, "back"), back, "{outputs:?}");
+        check(graph, &[(DType::U32, &[2, 5], 9)], 1e-5);
+    }
+}
+
 /// The error messages of invalid graphs.
 #[test]
 fn a_wrong_graph_is_refused_with_the_name_of_its_node() {

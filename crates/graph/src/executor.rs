@@ -474,7 +474,7 @@ impl Executor {
         } else {
             None
         };
-        let mut inputs: SmallVec<[Option<&Data>; 8]> = SmallVec::new();
+        let mut inputs: SmallVec<[Option<&Data>; 12]> = SmallVec::new();
         // What is packed is not among them, unless it may also come from a run.
         for (i, id) in node.inputs.iter().take(step.count).enumerate() {
             inputs.push(match id {

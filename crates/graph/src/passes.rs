@@ -1,7 +1,8 @@
 //! Passes that make a graph cheaper to run.
 
-use crate::ops::{Activate, Binary, Gather, Gemm, Linear, MatMul, Recurrent};
+use crate::ops::{Activate, Binary, Gather, GatherAt, Gemm, Linear, MatMul, Recurrent, Rnn, Tokens, Transpose};
 use crate::{Constant, Dim, Graph, Operator, Result, Source, ValueId, ValueType};
+use recurve_tensor::DType;
 use recurve_vocabulary::Activation;
 use std::sync::Arc;
 
@@ -10,8 +11,9 @@ const MAX_TABLE: usize = 32 << 20;
 
 impl Graph {
     /// An equivalent graph that is cheaper to run: values that depend only on constants are computed; a product
-    /// followed by its bias and activation becomes one node; a recurrent layer behind an embedding looks up the product
-    /// of each id's features and the input weights. The replaced nodes stay in the graph, because a traced run computes
+    /// followed by its bias and activation becomes one node, and so does a recurrent layer of ONNX followed by a
+    /// transposition to the order in which it is computed; a recurrent layer behind an embedding looks up the product of
+    /// each id's features and the input weights. The replaced nodes stay in the graph, because a traced run computes
     /// their values too; other runs skip them.
     ///
     /// # Errors
@@ -19,7 +21,9 @@ impl Graph {
     pub fn simplified(mut self) -> Result<Self> {
         self.fold_constants()?;
         self.fuse_products();
+        self.merge_transpositions();
         self.look_up_tokens();
+        self.look_up_ids();
         Ok(self)
     }
 
@@ -125,6 +129,72 @@ impl Graph {
                 node.operator = Arc::new(linear);
                 node.inputs = inputs;
             }
+        }
+    }
+
+    /// Merges the transposition of all outputs to `[time, batch, directions, hidden]` into a recurrent layer of ONNX
+    /// whose last states nothing uses.
+    fn merge_transpositions(&mut self) {
+        for n in 0..self.nodes.len() {
+            let Some(rnn) = self.operator::<Rnn>(n).filter(|r| !r.batch_first && !r.merged) else { continue };
+            let (y, states) = (self.nodes[n].outputs[0], &self.nodes[n].outputs[1..]);
+            let used = |id: ValueId| self.users(id).next().is_some() || self.outputs.iter().any(|(_, o)| *o == id);
+            if states.iter().any(|id| used(*id)) {
+                continue;
+            }
+            let Some(user) = self.only_user(y) else { continue };
+            if self.operator::<Transpose>(user).is_some_and(|t| t.0 == [0, 2, 1, 3]) {
+                let rnn = Rnn { merged: true, ..rnn.clone() };
+                let inputs = self.nodes[n].inputs.clone();
+                let node = &mut self.nodes[user];
+                node.operator = Arc::new(rnn);
+                node.inputs = inputs;
+            }
+        }
+    }
+
+    /// Whether a value is there before a run.
+    fn is_fixed(&self, id: ValueId) -> bool {
+        matches!(self.values[id.0].source, Source::Parameter | Source::Constant(_))
+    }
+
+    /// Merges an embedding of an input, and the exchange of its dimensions, into the recurrent layer of ONNX behind it.
+    fn look_up_ids(&mut self) {
+        for n in 0..self.nodes.len() {
+            let Some(rnn) = self.operator::<Rnn>(n).filter(|r| r.tokens.is_none()) else { continue };
+            let inputs = &self.nodes[n].inputs;
+            if !inputs[Rnn::WEIGHTS..].iter().flatten().all(|id| self.is_fixed(*id)) {
+                continue;
+            }
+            let Some(mut maker) = inputs[0].and_then(|x| self.maker(x)) else { continue };
+            let turned = self.operator::<Transpose>(maker).is_some_and(|t| t.0 == [1, 0, 2]);
+            if turned {
+                let Some(before) = self.nodes[maker].inputs[0].and_then(|x| self.maker(x)) else { continue };
+                maker = before;
+            }
+            if self.operator::<GatherAt>(maker).is_none_or(|g| !matches!(g.axis, 0 | -2)) {
+                continue;
+            }
+            let &[Some(table), Some(ids)] = &self.nodes[maker].inputs[..] else { continue };
+            let (rows, index) = (&self.values[table.0].kind, &self.values[ids.0]);
+            let [Dim::Size(count), Dim::Size(_)] = rows.dims[..] else { continue };
+            let columns = rnn.directions[0].1.kind.gates() * rnn.directions.len();
+            let floats = columns.saturating_mul(rnn.hidden_size).saturating_mul(count);
+            let fits = rows.dtype == DType::F32
+                && self.is_fixed(table)
+                && matches!(index.source, Source::Input(_))
+                && index.kind.rank() == 2
+                && !index.kind.unranked
+                && (index.kind.dtype.is_whole() || index.kind.dtype == DType::U32);
+            if !fits || floats.saturating_mul(size_of::<f32>()) > MAX_TABLE {
+                continue;
+            }
+            let rnn = Rnn { tokens: Some(Tokens { turned }), ..rnn.clone() };
+            let node = &mut self.nodes[n];
+            node.inputs[0] = Some(ids);
+            node.inputs.resize(Rnn::TABLE, None);
+            node.inputs.push(Some(table));
+            node.operator = Arc::new(rnn);
         }
     }
 

@@ -407,6 +407,8 @@ impl Pass {
             directions: vec![(seq.direction, step.cell)],
             hidden_size: step.hidden,
             batch_first: seq.batch_first,
+            merged: false,
+            tokens: None,
         };
         let [w, r, b] = weights.map(Some);
         let lstm = step.c_out.is_some();

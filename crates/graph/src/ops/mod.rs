@@ -84,7 +84,7 @@ pub use reshape::{Extent, Reshape};
 pub use reshape_to::{Flatten, ReshapeTo, Squeeze, Unsqueeze};
 pub use resize::{Coordinates, Interpolation, Nearest, Policy, Resize};
 pub use reverse_sequence::ReverseSequence;
-pub use rnn::Rnn;
+pub use rnn::{Rnn, Tokens};
 pub use scatter::{ScatterElements, ScatterTuples};
 pub use shape_of::{ShapeOf, Size};
 pub use slice::Slice;

@@ -1,9 +1,10 @@
 //! One recurrent layer as ONNX's RNN, GRU and LSTM have it.
 
+use super::gather_at::places;
 use super::prelude::*;
 use crate::operator::given;
-use crate::{Data, HostInputs, Packed};
-use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, WeightSource};
+use crate::{Data, HostInputs, IntArray, Packed};
+use recurve_kernels::{ForwardArgs, Outputs as Wanted, RecurrentConfig, TokenTable, WeightSource};
 use recurve_tensor::{Device, Error};
 use recurve_vocabulary::{Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput};
 use smallvec::{SmallVec, smallvec};
@@ -26,7 +27,7 @@ const P: usize = 7;
 /// `[directions, 3 · hidden]`, with ONNX's order of gates (LSTM i o f c, GRU z r h). Outputs: `Y`
 /// `[time, directions, batch, hidden]`, `Y_h` and `Y_c` `[directions, batch, hidden]`. With `batch_first`
 /// (`layout` 1) the first two dimensions of `X` are exchanged, the states are `[batch, directions, hidden]` and `Y` is
-/// `[batch, time, directions, hidden]`.
+/// `[batch, time, directions, hidden]`. A further input `table` is that of `tokens`.
 ///
 /// Source: <https://onnx.ai/onnx/operators/onnx__LSTM.html> and its neighbours.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,9 +38,42 @@ pub struct Rnn {
     pub hidden_size: usize,
     /// ONNX's `layout` 1.
     pub batch_first: bool,
+    /// Whether `Y` is `[time, batch, directions, hidden]`: a transposition is merged into the layer. Not with
+    /// `batch_first`.
+    pub merged: bool,
+    /// Whether an embedding is merged into the layer.
+    pub tokens: Option<Tokens>,
+}
+
+/// An embedding that is merged into a layer: `X` is then ids of two dimensions, and the input `table`
+/// `[ids, features]` holds the features of each id. The table is multiplied by the input weights once, so that a run
+/// looks up products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Whether the two dimensions of the ids are exchanged in the layer's input.
+    pub turned: bool,
+}
+
+/// The packed layer on a device.
+struct Ready {
+    layer: recurve_kernels::Recurrent,
+    /// The products of all ids, and their number.
+    table: Option<(TokenTable, usize)>,
+}
+
+/// Ids as a node keeps them from run to run.
+struct Ids {
+    indices: IntArray,
+    ids: Tensor,
 }
 
 impl Rnn {
+    /// The index of the input `table`.
+    pub(crate) const TABLE: usize = 8;
+
+    /// The index of the first weight.
+    pub(crate) const WEIGHTS: usize = W;
+
     fn kind(&self) -> CellKind {
         self.directions[0].1.kind
     }
@@ -137,6 +171,7 @@ impl Operator for Rnn {
             Slot::Required("R"),
             Slot::Optional("B"),
             Slot::Optional("P"),
+            Slot::Optional("table"),
         ]
     }
     fn host_inputs(&self) -> Option<usize> {
@@ -146,7 +181,8 @@ impl Operator for Rnn {
         true
     }
     fn packs_like(&self, other: &dyn Operator) -> bool {
-        other.as_any().downcast_ref::<Self>() == Some(self)
+        // The order of the outputs does not matter to the weights.
+        other.as_any().downcast_ref::<Self>().is_some_and(|o| Self { merged: self.merged, ..o.clone() } == *self)
     }
     fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
         if self.hidden_size == 0 {
@@ -158,16 +194,27 @@ impl Operator for Rnn {
                 return Err(Fault::Input(n, words.into()));
             }
         }
-        for n in [X, H0, C0, W, R, B, P] {
+        let floats =
+            if self.tokens.is_some() { &[H0, C0, W, R, B, P, Self::TABLE][..] } else { &[X, H0, C0, W, R, B, P] };
+        for &n in floats {
             if inputs.get(n).copied().flatten().is_some_and(|t| t.dtype != DType::F32) {
                 return Err(Fault::Input(n, "of a float type".into()));
             }
         }
         let (d, h, rows) = (self.directions.len(), self.hidden_size, self.rows());
         let x = given(inputs, X)?;
-        let (first, second, features) = match &x.dims[..] {
+        let (first, second, features) = match (&x.dims[..], self.tokens) {
+            ([a, b], Some(tokens)) => {
+                let (_, features) = match &given(inputs, Self::TABLE)?.dims[..] {
+                    [ids, features] => (ids, features.clone()),
+                    _ => return Err(Fault::Input(Self::TABLE, "[ids, features]".into())),
+                };
+                let (a, b) = if tokens.turned { (b, a) } else { (a, b) };
+                (a.clone(), b.clone(), features)
+            }
+            (_, Some(_)) => return Err(Fault::Input(X, "ids of two dimensions".into())),
             _ if x.unranked => (Dim::Any, Dim::Any, Dim::Any),
-            [a, b, f] => (a.clone(), b.clone(), f.clone()),
+            ([a, b, f], None) => (a.clone(), b.clone(), f.clone()),
             _ => {
                 return Err(Fault::Input(
                     X,
@@ -194,13 +241,17 @@ impl Operator for Rnn {
         fits(R, &[size(d), size(rows), size(h)])?;
         fits(B, &[size(d), size(rows.saturating_mul(2))])?;
         fits(P, &[size(d), size(h.saturating_mul(3))])?;
-        let y = if self.batch_first { [batch, time, size(d), size(h)] } else { [time, size(d), batch, size(h)] };
+        let y = match self.batch_first {
+            true => [batch, time, size(d), size(h)],
+            false if self.merged => [time, batch, size(d), size(h)],
+            false => [time, size(d), batch, size(h)],
+        };
         let f32 = |dims: &[Dim]| ValueType::new(DType::F32, dims.iter().cloned());
         Ok([f32(&y), f32(&states)].into_iter().chain(lstm.then(|| f32(&states))).collect())
     }
     fn pack(&self, host: &HostInputs<'_>, device: &Device) -> crate::Result<Option<Packed>> {
         let mut parts = [const { Cow::Borrowed(&[] as &[f32]) }; 4];
-        for (n, part) in (W..).zip(&mut parts) {
+        for (n, part) in (W..Self::TABLE).zip(&mut parts) {
             if !host.is_given(n) {
                 continue;
             }
@@ -209,13 +260,21 @@ impl Operator for Rnn {
             }
             *part = host.floats(n)?.unwrap_or_default();
         }
-        let ready = self.ready(parts.each_ref().map(|v| &v[..]), device).map_err(|e| host.error(e))?;
-        Ok(Some(Box::new(ready)))
+        let layer = self.ready(parts.each_ref().map(|v| &v[..]), device).map_err(|e| host.error(e))?;
+        let table = match (self.tokens, host.tensor(Self::TABLE)?) {
+            (Some(_), Some(rows)) => {
+                let table = layer.token_table(&rows).map_err(|e| host.error(e))?;
+                Some((table, rows.dims()[0]))
+            }
+            _ => None,
+        };
+        Ok(Some(Box::new(Ready { layer, table })))
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let made;
-        let layer = match call.packed.and_then(|p| p.downcast_ref::<recurve_kernels::Recurrent>()) {
-            Some(layer) => layer,
+        let packed = call.packed.and_then(|p| p.downcast_ref::<Ready>());
+        let layer = match packed {
+            Some(packed) => &packed.layer,
             None => {
                 // Weights that a run computes; those that stand in the graph come with them.
                 let part = |n: usize| match call.get(n) {
@@ -227,11 +286,19 @@ impl Operator for Rnn {
                 &made
             }
         };
-        let x = call.floats(X)?;
-        let &[first, second, _] = x.dims() else {
-            let (operation, argument) = (self.name(), "X");
-            let message = format!("must have three dimensions, but it is {}", x.shape());
-            return Err(Error::Argument { operation, argument, message });
+        let table = packed.and_then(|p| p.table.as_ref());
+        let x = match (table, self.tokens) {
+            (Some((_, count)), Some(tokens)) => Cow::Owned(tokens.ids(call, *count)?),
+            _ => call.floats(X)?,
+        };
+        let (first, second) = match *x.dims() {
+            [first, second] if table.is_some() => (first, second),
+            [first, second, _] => (first, second),
+            _ => {
+                let (operation, argument) = (self.name(), "X");
+                let message = format!("must have three dimensions, but it is {}", x.shape());
+                return Err(Error::Argument { operation, argument, message });
+            }
         };
         let (batch, time) = if self.batch_first { (first, second) } else { (second, first) };
         let state = |n: usize| -> Result<Option<Tensor>> {
@@ -261,10 +328,14 @@ impl Operator for Rnn {
             strategy: call.options.strategy,
             ..ForwardArgs::default()
         };
-        let out = layer.forward(&x, &args)?;
+        let out = match table {
+            Some((table, _)) => layer.forward_tokens(&x, table, &args)?,
+            None => layer.forward(&x, &args)?,
+        };
         let (d, h) = (self.directions.len(), self.hidden_size);
         let y = out.y.map(|y| match self.batch_first {
             true => y.reshape(&[batch, time, d, h]),
+            false if self.merged => y.reshape(&[time, batch, d, h]),
             false if d == 1 => y.reshape(&[time, 1, batch, h]),
             false => y.reshape(&[time, batch, d, h])?.transpose(&[0, 2, 1, 3]),
         });
@@ -279,8 +350,19 @@ impl Operator for Rnn {
             false => a.clone(),
         };
         // The truth about a recurrence has its input with the batch first.
-        let x = array(inputs, X);
-        let x = if self.batch_first { x.clone() } else { swapped(x) };
+        let x = match self.tokens {
+            Some(tokens) => {
+                let (ids, table) = (array(inputs, X), array(inputs, Self::TABLE));
+                let count = table.dims[0] as f64;
+                let places: Vec<f64> = ids.data.iter().map(|&i| if i < 0.0 { i + count } else { i }).collect();
+                let places = Array::new(&ids.dims, places);
+                let rows = recurve_reference::embedding(&table.data, table.last(), &places.ids());
+                let rows = Array::new(&[ids.dims[0], ids.dims[1], table.last()], rows);
+                if tokens.turned { swapped(&rows) } else { rows }
+            }
+            None => array(inputs, X).clone(),
+        };
+        let x = if self.batch_first { x } else { swapped(&x) };
         let &[batch, time, features] = &x.dims[..] else { unreachable!("checked to have three dimensions") };
         let (d, h) = (self.directions.len(), self.hidden_size);
         let data = |n: usize| get(n).map_or(&[][..], |a| &a.data[..]);
@@ -312,6 +394,7 @@ impl Operator for Rnn {
         let y = |n: usize, row: usize, t: usize, j: usize| outs[n].y[(row * time + t) * h + j];
         let all = match self.batch_first {
             true => Array::from_fn(&[batch, time, d, h], |i| y(i[2], i[0], i[1], i[3])),
+            false if self.merged => Array::from_fn(&[time, batch, d, h], |i| y(i[2], i[1], i[0], i[3])),
             false => Array::from_fn(&[time, d, batch, h], |i| y(i[1], i[2], i[0], i[3])),
         };
         let ends = |parts: SmallVec<[&[f64]; 2]>| turned(&Array::new(&[d, batch, h], parts.concat()));
@@ -320,6 +403,27 @@ impl Operator for Rnn {
     }
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+impl Tokens {
+    /// The ids of a call as the layer reads them, the negative ones counted from the end of `count` rows.
+    fn ids(self, call: &Call<'_>, count: usize) -> Result<Tensor> {
+        let turned = |ids: Tensor| if self.turned { ids.transpose(&[1, 0]) } else { Ok(ids) };
+        let indices = match call.data(X) {
+            Data::Ints(i) => Cow::Borrowed(i),
+            Data::Tensor(t) if t.dtype() == recurve_tensor::DType::U32 => return turned(t.clone()),
+            other => Cow::Owned(other.to_ints()?),
+        };
+        let kept = call.kept(
+            |k: &Ids| k.indices.is_same(&indices),
+            || {
+                let places = places("Gather", &indices, |_| count)?;
+                let ids = turned(Tensor::from_i64(&places, indices.dims(), call.device)?)?;
+                Ok(Ids { indices: (*indices).clone(), ids })
+            },
+        )?;
+        Ok(kept.ids.clone())
     }
 }
 

@@ -71,6 +71,9 @@ const PROJECTION_ROWS: usize = 128;
 /// Largest size of a projection, in bytes, whatever its number of rows.
 const PROJECTION_LIMIT: usize = 4 << 20;
 
+/// Target size of the outputs that a task keeps until they are copied, in bytes.
+const OUTPUT_BYTES: usize = 1 << 20;
+
 /// A call of fewer multiply-adds runs on one thread, because a second one costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 19;
 
@@ -168,11 +171,23 @@ impl CpuLayer {
         // Forming a team costs time for every chunk, so chunks are as large as possible.
         let chunk = if members > 1 { most } else { few.min(most) }.clamp(1, t);
         let wants_y = call.outputs == Outputs::All;
-        // Whether the outputs of each task are one range of the output tensor, so that the task can write there
-        // directly.
-        let direct = d == 1 && (!call.time_major || b == 1);
+        // Whether tasks run at the same time.
+        let shared = d * parts > 1 && threads > 1;
+        // Whether a task writes to the output tensor directly: no other task runs at the same time, or the outputs of
+        // each task are one range of the tensor.
+        let direct = !shared || (d == 1 && !call.time_major);
+        // Tasks that share nothing run the whole sequence at once. The others synchronize after every group of
+        // timesteps: a team after every chunk, tasks whose outputs are then copied as seldom as their memory allows.
+        let group = if members > 1 {
+            chunk
+        } else if direct || !wants_y {
+            t
+        } else {
+            let together = OUTPUT_BYTES / (chunk * rows * w * size_of::<f32>());
+            chunk.saturating_mul(together.max(1)).min(t)
+        };
         let extent = Extent::new(rows, layout);
-        let task_floats = extent.floats(layout, if wants_y && (!direct || members > 1) { chunk } else { 0 });
+        let task_floats = extent.floats(layout, if wants_y && (!direct || members > 1) { group } else { 0 });
         let stride = task_floats.div_ceil(Line::FLOATS);
         let p_stride = (chunk * rows * np).div_ceil(Line::FLOATS);
         grow(&mut scratch.projection, d * parts * p_stride)?;
@@ -229,7 +244,8 @@ impl CpuLayer {
 
         // Whether the outputs of a direction are stored from the last timestep to the first.
         let reversed = |dir: usize| directions[dir] == Direction::Reverse && !call.reading_order;
-        // Runs the recurrence of a task's rows, or of a team member's share of their units, from step `first` on.
+        // Runs the recurrence of a task's rows, or of a team member's share of their units, from step `first` on. The
+        // outputs are written to `own`, or to the task's memory, which has those of a group.
         let recur = |n: usize,
                      task: &mut [Line],
                      p: &[f32],
@@ -240,13 +256,16 @@ impl CpuLayer {
             let steps = p.len() / (count * np);
             let mut memory = Rows::split(bytemuck::cast_slice_mut(task), extent, layout);
             let y = match own {
-                Some(y) if reversed(dir) => {
-                    Some(Output { y, row_stride: t * w, first: (t - 1 - first) * w, step_stride: -(w as isize) })
+                Some(y) => {
+                    let start = if shared { 0 } else { first_row * y_batch + dir * w };
+                    let (time, sign) = if reversed(dir) { (t - 1 - first, -1) } else { (first, 1) };
+                    let (first, step_stride) = (start + time * y_time, sign * y_time as isize);
+                    Some(Output { y, row_stride: y_batch, first, step_stride })
                 }
-                Some(y) => Some(Output { y, row_stride: t * w, first: first * w, step_stride: w as isize }),
                 None if wants_y => {
                     let y = core::mem::take(&mut memory.y);
-                    Some(Output { y, row_stride: w, first: 0, step_stride: (rows * w) as isize })
+                    let first = first % group * rows * w;
+                    Some(Output { y, row_stride: w, first, step_stride: (rows * w) as isize })
                 }
                 None => None,
             };
@@ -271,10 +290,8 @@ impl CpuLayer {
             };
             simd_arch().dispatch(job);
         };
-        // If tasks share nothing, each runs the whole sequence at once; otherwise they synchronize after every chunk.
-        let group = if members == 1 && (direct || !wants_y) { t } else { chunk };
 
-        let mut run = |mut y: Option<&mut [f32]>| {
+        let mut groups = |mut y: Option<&mut [f32]>| {
             for start in (0..t).step_by(group) {
                 let end = (start + group).min(t);
                 let mut whole = if direct { y.as_deref_mut() } else { None };
@@ -316,7 +333,7 @@ impl CpuLayer {
                             y[time * w..][columns.clone()].copy_from_slice(&theirs.y[s * w..][columns.clone()]);
                         }
                     }
-                } else if d * parts > 1 && threads > 1 {
+                } else if shared {
                     let tasks = tasks.par_chunks_exact_mut(stride);
                     let all = tasks.zip(projections.par_chunks_exact_mut(p_stride)).enumerate();
                     match whole {
@@ -331,22 +348,36 @@ impl CpuLayer {
                         each(n, task, p, whole.as_deref_mut());
                     }
                 }
-                if let Some(y) = y.as_deref_mut().filter(|_| !direct) {
-                    for (n, task) in tasks.chunks_exact_mut(stride).enumerate() {
+                let Some(y) = y.as_deref_mut().filter(|_| !direct) else { continue };
+                // Copies the outputs of one timestep or, where the batch comes first, of one row.
+                let tasks = &*tasks;
+                let copy = |(index, y): (usize, &mut [f32])| {
+                    for n in 0..d * parts {
                         let (dir, first_row, count) = place(n);
-                        let r = Rows::split(bytemuck::cast_slice_mut(task), extent, layout);
-                        for row in 0..count {
-                            for s in 0..end - start {
-                                let time = if reversed(dir) { t - 1 - start - s } else { start + s };
-                                let to = (first_row + row) * y_batch + time * y_time + dir * w;
-                                y[to..to + w].copy_from_slice(&r.y[(s * rows + row) * w..][..w]);
+                        let task: &[f32] = bytemuck::cast_slice(&tasks[n * stride..][..stride]);
+                        let outputs = &task[extent.floats(layout, 0)..];
+                        let step = |time: usize| if reversed(dir) { t - 1 - time } else { time };
+                        let own = first_row..first_row + count;
+                        let (rows_here, steps_here) = match call.time_major {
+                            true => (own, step(index)..step(index) + 1),
+                            false if own.contains(&index) => (index..index + 1, start..end),
+                            false => continue,
+                        };
+                        for row in rows_here {
+                            for s in steps_here.clone().filter(|s| (start..end).contains(s)) {
+                                let to = if call.time_major { row * y_batch } else { step(s) * y_time } + dir * w;
+                                let from = ((s - start) * rows + row - first_row) * w;
+                                y[to..to + w].copy_from_slice(&outputs[from..][..w]);
                             }
                         }
                     }
-                }
+                };
+                y.par_chunks_mut(if call.time_major { y_time } else { y_batch }).enumerate().for_each(copy);
             }
             Ok::<_, Error>(())
         };
+        // On a thread of the pool, where parallel work can be started without waiting for it to wake up.
+        let mut run = |y: Option<&mut [f32]>| if shared { join(|| groups(y), || ()).0 } else { groups(y) };
         let y = if wants_y {
             Some(Tensor::cpu_write(shape, |y| run(Some(y)))?)
         } else {

@@ -1,7 +1,7 @@
 //! Products with packed weights, used by the recurrence and by the input projection.
 
 use super::pack::{Affine, Packed};
-use super::weights::{Elements, F16, F32, Int8, Matrix, Stored};
+use super::weights::{Elements, F16, F32, GROUP, Int8, Matrix, Stored};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 use recurve_tensor::cpu::threads::prelude::*;
@@ -53,19 +53,9 @@ fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize
     let w: [W::Panel<S, N>; P] = core::array::from_fn(|p| w.panel::<S, N>(panel + p, k));
     let x: [&[f32]; R] = core::array::from_fn(|r| &x.data[x.offset(row + r)..][..k]);
     let mut acc = [[[s.splat_f32s(0.0); R]; N]; P];
-    for i in 0..k {
-        if P == 1 {
-            // All weights are held in registers and one value of a row is loaded at a time. Holding eight rows' values
-            // instead would leave no registers for the weights.
-            let ws = W::load::<S, N>(s, w[0], i);
-            for r in 0..R {
-                let x = s.splat_f32s(x[r][i]);
-                for n in 0..N {
-                    acc[0][n][r] = s.mul_add_e_f32s(ws[n], x, acc[0][n][r]);
-                }
-            }
-        } else {
-            // Fewer rows than weights, so the rows' values are held and one weight is loaded at a time.
+    if P > 1 {
+        // Fewer rows than weights, so the rows' values are held and one weight is loaded at a time.
+        for i in 0..k {
             let mut xs = [s.splat_f32s(0.0); R];
             for r in 0..R {
                 xs[r] = s.splat_f32s(x[r][i]);
@@ -77,6 +67,30 @@ fn accumulate<S: Simd, W: Stored, const N: usize, const P: usize, const R: usize
                         acc[p][n][r] = s.mul_add_e_f32s(ws[n], xs[r], acc[p][n][r]);
                     }
                 }
+            }
+        }
+        return acc;
+    }
+    // All weights are held in registers and one value of a row is loaded at a time. Holding eight rows' values instead
+    // would leave no registers for the weights.
+    let groups: [&[[f32; GROUP]]; R] = core::array::from_fn(|r| &x[r].as_chunks().0[..k / GROUP]);
+    for i in 0..k / GROUP {
+        for u in 0..GROUP {
+            let ws = W::load_of::<S, N>(s, w[0], i, u);
+            for r in 0..R {
+                let x = s.splat_f32s(groups[r][i][u]);
+                for n in 0..N {
+                    acc[0][n][r] = s.mul_add_e_f32s(ws[n], x, acc[0][n][r]);
+                }
+            }
+        }
+    }
+    for i in k / GROUP * GROUP..k {
+        let ws = W::load::<S, N>(s, w[0], i);
+        for r in 0..R {
+            let x = s.splat_f32s(x[r][i]);
+            for n in 0..N {
+                acc[0][n][r] = s.mul_add_e_f32s(ws[n], x, acc[0][n][r]);
             }
         }
     }
@@ -232,19 +246,37 @@ impl Sums<'_> {
     ) {
         let acc = accumulate::<S, W, N, P, R>(s, w, self.matrix.k, panel, self.x, self.first_row + row);
         let out = S::as_mut_simd_f32s(self.out).0;
+        let (start, count) = (self.vectors.start, self.vectors.len());
         for p in 0..P {
+            let first = (panel + p) * N;
+            let mut sums = acc[p];
             for n in 0..N {
-                let vector = (panel + p) * N + n;
-                // The last panel may contain vectors that are not wanted.
-                if !self.vectors.contains(&vector) {
-                    continue;
-                }
                 for r in 0..R {
-                    let sum = w.finish(s, vector, acc[p][n][r]);
-                    out[(row + r) * self.vectors.len() + vector - self.vectors.start] = match self.bias {
-                        Some(b) => s.add_f32s(sum, S::as_simd_f32s(b).0[vector]),
-                        None => sum,
-                    };
+                    sums[n][r] = w.finish(s, first + n, sums[n][r]);
+                }
+            }
+            if let Some(b) = self.bias {
+                // A bias has no elements for vectors that only fill the last panel.
+                let b = &S::as_simd_f32s(b).0[first..];
+                for (sums, b) in sums.iter_mut().zip(b) {
+                    for r in 0..R {
+                        sums[r] = s.add_f32s(sums[r], *b);
+                    }
+                }
+            }
+            if start <= first && first + N <= self.vectors.end {
+                for r in 0..R {
+                    let out = &mut out[(row + r) * count + first - start..][..N];
+                    for n in 0..N {
+                        out[n] = sums[n][r];
+                    }
+                }
+            } else {
+                // The first or the last panel contains vectors that are not wanted.
+                for n in (0..N).filter(|n| self.vectors.contains(&(first + n))) {
+                    for r in 0..R {
+                        out[(row + r) * count + first + n - start] = sums[n][r];
+                    }
                 }
             }
         }

@@ -149,6 +149,9 @@ impl Rows<'_> {
     }
 }
 
+/// Inputs of a row that a product's inner loop takes in one turn.
+pub(super) const GROUP: usize = 4;
+
 /// Elements of a matrix whose panels are `N` vectors wide.
 pub(super) trait Stored: Copy {
     /// A panel's elements.
@@ -158,6 +161,12 @@ pub(super) trait Stored: Copy {
 
     /// The weights of input `i`.
     fn load<S: Simd, const N: usize>(s: S, panel: Self::Panel<S, N>, i: usize) -> [S::f32s; N];
+
+    /// The weights of input `u` of group `i`, of [`GROUP`] inputs each.
+    #[inline(always)]
+    fn load_of<S: Simd, const N: usize>(s: S, panel: Self::Panel<S, N>, i: usize, u: usize) -> [S::f32s; N] {
+        Self::load(s, panel, i * GROUP + u)
+    }
 
     /// Turns sums of loaded values into sums of weights (int8 multiplies by the scale).
     fn finish<S: Simd>(self, _s: S, _vector: usize, sum: S::f32s) -> S::f32s {
@@ -180,6 +189,11 @@ impl<'a> Stored for F32<'a> {
     #[inline(always)]
     fn load<S: Simd, const N: usize>(_: S, panel: &'a [[S::f32s; N]], i: usize) -> [S::f32s; N] {
         panel[i]
+    }
+
+    #[inline(always)]
+    fn load_of<S: Simd, const N: usize>(_: S, panel: &'a [[S::f32s; N]], i: usize, u: usize) -> [S::f32s; N] {
+        panel.as_chunks::<GROUP>().0[i][u]
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn lower(cx: &mut Context<'_>, node: &Node<'_>) -> Lowered<bool> {
     };
     let hidden_size = hidden.ok_or("attribute `hidden_size` must be at least 1")?;
     let directions = directions.into_iter().zip(cells).collect();
-    let rnn = ops::Rnn { directions, hidden_size, batch_first };
+    let rnn = ops::Rnn { directions, hidden_size, batch_first, merged: false, tokens: None };
     // X, W, R, B, sequence_lens, initial_h, initial_c, P
     let order = [get(0), get(4), get(5), get(6), get(1), get(2), get(3), get(7)];
     if inputs.len() > 8 {

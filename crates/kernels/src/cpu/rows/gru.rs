@@ -19,16 +19,17 @@ impl Run for PlainAfter {
                 continue;
             }
             let Row { sums, input, h, next, .. } = job.row::<S, 3>(at, row, &band);
-            for ((((sums, input), b_hn), old), next) in sums.iter().zip(input).zip(&b_hn[band.clone()]).zip(h).zip(next)
-            {
+            // Two loops, because the chain of operations from the sums to h is longer than a processor looks ahead.
+            for (((sums, input), b_hn), next) in sums.iter().zip(input).zip(&b_hn[band.clone()]).zip(next.iter_mut()) {
                 let r = s.add_f32s(sums[0], input[0]);
-                let z = s.add_f32s(sums[1], input[1]);
-                let n = s.add_f32s(sums[2], *b_hn);
                 let (pr, qr) = tanh_ratio(s, s.mul_f32s(half, r));
-                let (pz, qz) = tanh_ratio(s, s.mul_f32s(half, z));
                 let r = s.div_f32s(s.mul_f32s(half, s.add_f32s(qr, pr)), qr);
-                let n = s.mul_add_f32s(r, n, input[2]);
-                let (pn, qn) = tanh_ratio(s, n);
+                *next = s.mul_add_f32s(r, s.add_f32s(sums[2], *b_hn), input[2]);
+            }
+            for (((sums, input), old), next) in sums.iter().zip(input).zip(h).zip(next) {
+                let z = s.add_f32s(sums[1], input[1]);
+                let (pz, qz) = tanh_ratio(s, s.mul_f32s(half, z));
+                let (pn, qn) = tanh_ratio(s, *next);
                 // z is computed by itself, so that z = 1 keeps h exactly; (1 - sigmoid(z)) tanh(n) shares one
                 // denominator.
                 let z = s.div_f32s(s.mul_f32s(half, s.add_f32s(qz, pz)), qz);

@@ -21,19 +21,21 @@ impl Run for Plain {
                 continue;
             }
             let Row { sums, input, c, next, .. } = job.row::<S, 4>(at, row, &band);
-            for (((sums, input), c), next) in sums.iter().zip(input).zip(c).zip(next) {
+            // Two loops, because the chain of operations from the sums to h is longer than a processor looks ahead.
+            for ((sums, input), c) in sums.iter().zip(input).zip(c.iter_mut()) {
                 let i = s.add_f32s(sums[0], input[0]);
                 let f = s.add_f32s(sums[1], input[1]);
                 let g = s.add_f32s(sums[2], input[2]);
-                let o = s.add_f32s(sums[3], input[3]);
                 let (pi, qi) = tanh_ratio(s, s.mul_f32s(half, i));
                 let (pf, qf) = tanh_ratio(s, s.mul_f32s(half, f));
                 let (pg, qg) = tanh_ratio(s, g);
-                let (po, qo) = tanh_ratio(s, s.mul_f32s(half, o));
                 // f is computed by itself, so that f = 1 keeps c exactly; sigmoid(i) tanh(g) shares one denominator.
                 let f = s.div_f32s(s.mul_f32s(half, s.add_f32s(qf, pf)), qf);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qi, pi)), pg), s.mul_f32s(qi, qg));
                 *c = s.mul_add_f32s(f, *c, new);
+            }
+            for (((sums, input), c), next) in sums.iter().zip(input).zip(c.iter()).zip(next) {
+                let (po, qo) = tanh_ratio(s, s.mul_f32s(half, s.add_f32s(sums[3], input[3])));
                 let (pc, qc) = tanh_ratio(s, *c);
                 *next = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qo, po)), pc), s.mul_f32s(qo, qc));
             }
