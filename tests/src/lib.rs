@@ -9,6 +9,7 @@ pub mod numerics;
 pub mod onnx;
 pub mod parity;
 pub mod skips;
+pub mod training;
 
 use recurve::testing::{Agreement, Mismatch, Tolerance, compare};
 use recurve::{

@@ -118,7 +118,7 @@ pub(crate) fn check_config<M: WeightSource>(config: &RecurrentConfig<'_, M>) -> 
     Ok(())
 }
 
-fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
+pub(crate) fn check_cell(cell: &Cell, hidden: usize) -> Result<()> {
     let name = cell.kind.name();
     let known = matches!(cell.kind, CellKind::Rnn | CellKind::Lstm { .. } | CellKind::Gru { .. });
     let known = known || matches!(cell.kind, CellKind::SLstm { .. });

@@ -4,6 +4,8 @@
 //! their options) in one or two directions. Weights are packed once for the device. A call multiplies all timesteps by
 //! `W_ih` in one product (in chunks of time, to limit its memory), then runs the recurrence with fused gates.
 //!
+//! [`TrainingLayer`] is such a layer whose weights are arguments, with its gradient.
+//!
 //! The arguments of a call are checked and resolved once (`call.rs`), then its layout is chosen (`gpu/mod.rs`,
 //! `cpu/mod.rs`); running it makes no further choices.
 
@@ -19,6 +21,7 @@ mod gpu;
 mod gpu;
 mod recurrent;
 mod strategy;
+mod training;
 
 pub use call::{ForwardArgs, Outputs, RecurrentOutput};
 pub use config::RecurrentConfig;
@@ -28,3 +31,7 @@ pub use recurve_vocabulary::{
     Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, WeightSource, WeightStorage, Zoneout,
 };
 pub use strategy::{Candidate, Strategy};
+pub use training::{
+    Gradients, OutputGradients, Reserve, ReserveShapes, Trained, TrainingArgs, TrainingLayer, TrainingWeights, Wanted,
+    keeps_sums, slope_from_value,
+};

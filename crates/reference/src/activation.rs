@@ -14,7 +14,7 @@ pub fn activate<R: Real>(f: Activation, x: R) -> R {
         Activation::Sigmoid => R::ONE / (R::ONE + (-x).exp()),
         Activation::Tanh => x.tanh(),
         Activation::Relu => {
-            if x < R::ZERO {
+            if x <= R::ZERO {
                 R::ZERO
             } else {
                 x
@@ -22,9 +22,9 @@ pub fn activate<R: Real>(f: Activation, x: R) -> R {
         }
         Activation::HardSigmoid { alpha, beta } => {
             let v = r(alpha) * x + r(beta);
-            if v < R::ZERO {
+            if v <= R::ZERO {
                 R::ZERO
-            } else if v > R::ONE {
+            } else if v >= R::ONE {
                 R::ONE
             } else {
                 v
@@ -32,7 +32,7 @@ pub fn activate<R: Real>(f: Activation, x: R) -> R {
         }
         Activation::Affine { alpha, beta } => r(alpha) * x + r(beta),
         Activation::LeakyRelu { alpha } => {
-            if x < R::ZERO {
+            if x <= R::ZERO {
                 r(alpha) * x
             } else {
                 x
@@ -47,7 +47,7 @@ pub fn activate<R: Real>(f: Activation, x: R) -> R {
         }
         Activation::ScaledTanh { alpha, beta } => r(alpha) * (r(beta) * x).tanh(),
         Activation::Elu { alpha } => {
-            if x < R::ZERO {
+            if x <= R::ZERO {
                 r(alpha) * x.exp_m1()
             } else {
                 x

@@ -10,9 +10,11 @@ mod dense;
 mod layer;
 mod real;
 mod recurrence;
+mod tape;
 
 pub use activation::activate;
 pub use dense::{embedding, matmul, softmax};
 pub use layer::{Layer, layer, masking};
 pub use real::Real;
-pub use recurrence::{Recurrence, RecurrenceOutput, layer_norm, recurrence};
+pub use recurrence::{Drawn, Recurrence, RecurrenceOutput, layer_norm, recurrence, recurrence_with};
+pub use tape::{RecurrenceGradient, Var, gradient, recurrence_gradient};

@@ -1,8 +1,8 @@
-//! The trait of the two floating-point types that the definitions are generic over.
+//! The trait of the numbers that the definitions are generic over.
 
 use core::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A real number: [`f32`] or [`f64`].
+/// A real number: [`f32`], [`f64`], or [`crate::Var`], which gives gradients.
 pub trait Real:
     Copy
     + PartialOrd

@@ -35,6 +35,25 @@ pub struct Recurrence<'a, R> {
     pub masked_output: MaskedOutput,
 }
 
+/// What training draws at random for a call of [`recurrence_with`]; nothing by default.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn<'a, R> {
+    /// Factors on the h that the recurrent product of each gate reads, `[G, B, W]`, or `[1, B, W]` for all gates: the
+    /// same at every timestep. Whatever else reads h has the whole of it.
+    pub recurrent_dropout: Option<&'a [R]>,
+    /// For each timestep the share of the old h in the new one, `[T, B, W]`, instead of the cell's zoneout: 1 keeps the
+    /// old value, 0 takes the new one.
+    pub zoneout_h: Option<&'a [R]>,
+    /// The same for c, `[T, B, H]`.
+    pub zoneout_c: Option<&'a [R]>,
+}
+
+impl<R> Default for Drawn<'_, R> {
+    fn default() -> Self {
+        Self { recurrent_dropout: None, zoneout_h: None, zoneout_c: None }
+    }
+}
+
 /// The results of [`recurrence`]. W is the number of elements of h: H, or P with a projection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecurrenceOutput<R> {
@@ -96,6 +115,11 @@ pub struct RecurrenceOutput<R> {
 /// 2024 (minGRU, minLSTM), Beck et al. 2024, equations 8 to 17 (sLSTM), and the order of its gates and its
 /// first step from NX-AI/xlstm.
 pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
+    recurrence_with(a, &Drawn::default())
+}
+
+/// [`recurrence`] with what training has drawn.
+pub fn recurrence_with<R: Real>(a: &Recurrence<'_, R>, drawn: &Drawn<'_, R>) -> RecurrenceOutput<R> {
     let (nb, nt, ni, nh) = (a.batch, a.timesteps, a.input_size, a.hidden_size);
     let nw = a.cell.state_size(nh);
     let w = a.weights;
@@ -131,14 +155,25 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
             }
             let x = &a.x[(b * nt + t) * ni..][..ni];
             let prev = h.to_vec();
+            // The h that the recurrent product of a gate reads.
+            let seen: Vec<Vec<R>> = (0..kind.gates())
+                .map(|gate| match drawn.recurrent_dropout {
+                    None => prev.clone(),
+                    Some(f) => {
+                        let gate = if f.len() == nb * nw { 0 } else { gate };
+                        prev.iter().zip(&f[(gate * nb + b) * nw..]).map(|(&h, &f)| h * f).collect()
+                    }
+                })
+                .collect();
             let mut input: Vec<R> = (0..rows).map(|r| dot(&w.w_ih[r * ni..][..ni], x)).collect();
             let mut hidden: Vec<R> = match kind {
-                CellKind::IndRnn => w.w_hh.iter().zip(&prev).map(|(&u, &h)| u * h).collect(),
+                CellKind::IndRnn => w.w_hh.iter().zip(&seen[0]).map(|(&u, &h)| u * h).collect(),
                 CellKind::MinGru | CellKind::MinLstm => vec![R::ZERO; rows],
                 CellKind::SLstm { .. } => {
-                    (0..rows).map(|r| dot(&w.w_hh[r * columns..][..columns], &prev[first(r)..][..columns])).collect()
+                    let seen = |r: usize| &seen[r / nh][first(r)..][..columns];
+                    (0..rows).map(|r| dot(&w.w_hh[r * columns..][..columns], seen(r))).collect()
                 }
-                _ => (0..rows).map(|r| dot(&w.w_hh[r * nw..][..nw], &prev)).collect(),
+                _ => (0..rows).map(|r| dot(&w.w_hh[r * nw..][..nw], &seen[r / nh])).collect(),
             };
             if let Some(epsilon) = a.cell.layer_norm {
                 layer_norm(&mut input, &w.norm_ih, epsilon);
@@ -161,20 +196,22 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                         c[j] = f * old[j] + i * g;
                         o.push(act(gate2, pre(3, j) + peep(2, j, c[j])));
                     }
-                    let mut seen = c.to_vec();
+                    let mut shown = c.to_vec();
                     if let Some(epsilon) = a.cell.layer_norm {
-                        layer_norm(&mut seen, &w.norm_c, epsilon);
+                        layer_norm(&mut shown, &w.norm_c, epsilon);
                     }
                     let m: Vec<R> = o
                         .iter()
-                        .zip(&seen)
+                        .zip(&shown)
                         .map(|(&o, &c)| {
-                            let seen = if a.cell.clip_output { clip(a.cell.clip, c) } else { c };
-                            o * activate(a.cell.output, seen)
+                            let c = if a.cell.clip_output { clip(a.cell.clip, c) } else { c };
+                            o * activate(a.cell.output, c)
                         })
                         .collect();
-                    if let Some(z) = a.cell.zoneout {
-                        mix(z.c, &old, c);
+                    match (drawn.zoneout_c, a.cell.zoneout) {
+                        (Some(shares), _) => mix(&shares[(t * nb + b) * nh..][..nh], &old, c),
+                        (None, Some(z)) => mix(&vec![R::from_f32(z.c); nh], &old, c),
+                        (None, None) => {}
                     }
                     match a.cell.projection {
                         Some(_) => (0..nw).map(|j| dot(&w.w_hr[j * nh..][..nh], &m)).collect(),
@@ -183,7 +220,7 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                 }
                 CellKind::Gru { reset_after } => {
                     let r: Vec<R> = (0..nh).map(|j| act(gate0, pre(0, j))).collect();
-                    let reset: Vec<R> = r.iter().zip(&prev).map(|(&r, &h)| r * h).collect();
+                    let reset: Vec<R> = r.iter().zip(&seen[2]).map(|(&r, &h)| r * h).collect();
                     (0..nh)
                         .map(|j| {
                             let z = act(gate1, pre(1, j));
@@ -229,8 +266,10 @@ pub fn recurrence<R: Real>(a: &Recurrence<'_, R>) -> RecurrenceOutput<R> {
                 }
                 other => panic!("{other:?} has no definition"),
             };
-            if let Some(z) = a.cell.zoneout {
-                mix(z.h, &prev, &mut new);
+            match (drawn.zoneout_h, a.cell.zoneout) {
+                (Some(shares), _) => mix(&shares[(t * nb + b) * nw..][..nw], &prev, &mut new),
+                (None, Some(z)) => mix(&vec![R::from_f32(z.h); nw], &prev, &mut new),
+                (None, None) => {}
             }
             h.copy_from_slice(&new);
             out.copy_from_slice(h);
@@ -243,10 +282,9 @@ fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     a.iter().zip(b).fold(R::ZERO, |s, (&a, &b)| s + a * b)
 }
 
-/// `new = share ∘ old + (1 - share) ∘ new`
-fn mix<R: Real>(share: f32, old: &[R], new: &mut [R]) {
-    let share = R::from_f32(share);
-    new.iter_mut().zip(old).for_each(|(n, &o)| *n = share * o + (R::ONE - share) * *n);
+/// `new = shares ∘ old + (1 - shares) ∘ new`
+fn mix<R: Real>(shares: &[R], old: &[R], new: &mut [R]) {
+    new.iter_mut().zip(old).zip(shares).for_each(|((n, &o), &share)| *n = share * o + (R::ONE - share) * *n);
 }
 
 /// `(v - mean) / √(variance + epsilon) ∘ gain + offset`. The variance is that of these n elements (divisor n); `affine`
@@ -264,7 +302,7 @@ pub fn layer_norm<R: Real>(v: &mut [R], affine: &[R], epsilon: f32) {
 
 /// `ln(1 / (1 + e^-v))`
 fn ln_sigmoid<R: Real>(v: R) -> R {
-    smaller(v, R::ZERO) - (-v.abs()).exp().ln_1p()
+    smaller(R::ZERO, v) - (-v.abs()).exp().ln_1p()
 }
 
 /// The larger of two values; NaN if either is NaN.
@@ -279,8 +317,8 @@ fn smaller<R: Real>(a: R, b: R) -> R {
 
 fn clip<R: Real>(limit: Option<f32>, v: R) -> R {
     match limit.map(R::from_f32) {
-        Some(l) if v > l => l,
-        Some(l) if v < -l => -l,
+        Some(l) if v >= l => l,
+        Some(l) if v <= -l => -l,
         _ => v,
     }
 }

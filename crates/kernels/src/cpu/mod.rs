@@ -10,6 +10,7 @@ mod sync;
 mod team;
 #[cfg(test)]
 mod team_tests;
+pub(crate) mod training;
 mod weights;
 
 use crate::call::{Call, Input, Outputs, RecurrentOutput, Sizes, ValidSteps};

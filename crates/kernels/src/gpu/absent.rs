@@ -8,6 +8,9 @@ use core::convert::Infallible;
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::{Error, Result, Tensor};
 
+#[path = "training.rs"]
+pub(crate) mod training;
+
 #[derive(Debug)]
 pub(crate) struct GpuLayer(Infallible);
 

@@ -7,6 +7,7 @@ mod pointwise;
 mod scan;
 mod stack;
 mod step;
+pub(crate) mod training;
 mod tuning;
 
 pub(crate) use layout::Layout;
