@@ -3,7 +3,7 @@
 use super::grow;
 use super::pack::Line;
 use super::product::{Operand, Sums, panel_width, sums};
-use super::weights::Matrix;
+use super::weights::{Matrix, Plain};
 use crate::{WeightSource, WeightStorage};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
@@ -27,9 +27,9 @@ thread_local! {
 const BLOCK: usize = 48;
 
 /// A matrix `[units, k]` packed for products on the CPU.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Dense {
-    matrix: Matrix,
+    pub(super) matrix: Matrix,
     units: usize,
 }
 
@@ -55,6 +55,12 @@ impl Dense {
     /// [`recurve_tensor::Error::OutOfMemory`].
     pub fn new(rows: &dyn WeightSource, units: usize, k: usize) -> Result<Self> {
         Ok(Self { matrix: Matrix::new(rows, 0, [1, units, k], simd_lanes(), WeightStorage::F32)?, units })
+    }
+
+    /// Packs another matrix in the memory of this one.
+    pub(super) fn set(&mut self, matrix: Plain<'_>) -> Result<()> {
+        self.units = matrix.units;
+        self.matrix.set(matrix)
     }
 
     /// Packs the rows of a matrix `[units, k]` in memory.

@@ -210,7 +210,7 @@ fn unusual<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f3
 
 /// Plain sigmoid and tanh inline; other functions through [`unusual`].
 #[inline(always)]
-fn act<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
+pub(super) fn act<S: Simd>(s: S, f: Activation, clip: Option<f32>, x: S::f32s) -> S::f32s {
     match (f, clip) {
         (Activation::Sigmoid, None) => sigmoid(s, x),
         (Activation::Tanh, None) => tanh(s, x),

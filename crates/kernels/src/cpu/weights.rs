@@ -8,10 +8,11 @@ use crate::{WeightSource, WeightStorage};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use core::any::Any;
 use half::f16;
-use pulp::Simd;
-use recurve_tensor::cpu::host;
+use pulp::{Simd, WithSimd};
 #[cfg(target_arch = "aarch64")]
 use recurve_tensor::cpu::simd;
+use recurve_tensor::cpu::threads::prelude::*;
+use recurve_tensor::cpu::{host, simd_arch, simd_lanes, threads_for};
 use recurve_tensor::{Device, Error, Result};
 use recurve_vocabulary::{int8, int8_scale};
 
@@ -78,6 +79,99 @@ impl Matrix {
             }
         };
         Ok(Self { k, width: panel_width(gates), elements })
+    }
+}
+
+/// A matrix `[units, k]` in memory, as rows or, with `transposed`, as the columns of `[k, units]`.
+#[derive(Clone, Copy)]
+pub(super) struct Plain<'a> {
+    pub(super) data: &'a [f32],
+    /// From row to row in memory.
+    pub(super) stride: usize,
+    pub(super) units: usize,
+    pub(super) k: usize,
+    pub(super) transposed: bool,
+}
+
+impl Matrix {
+    /// Packs another matrix, in the same memory if it is large enough.
+    pub(super) fn set(&mut self, m: Plain<'_>) -> Result<()> {
+        let (lanes, width) = (simd_lanes(), panel_width(1));
+        let panel = m.k * width * lanes;
+        let panels = m.units.div_ceil(width * lanes);
+        let lines = (panels * panel).div_ceil(Line::FLOATS);
+        let Elements::F32(memory) = &mut self.elements else { unreachable!("always f32") };
+        if memory.len() < lines {
+            *memory = Vec::new();
+            *memory = host(NEW, lines)?;
+        }
+        (self.k, self.width) = (m.k, width);
+        let packed: &mut [f32] = &mut bytemuck::cast_slice_mut(memory)[..panels * panel];
+        let one = |(n, out): (usize, &mut [f32])| simd_arch().dispatch(Panel { m, first: n * width * lanes, out });
+        if threads_for(m.units * m.k) > 1 {
+            packed.par_chunks_mut(panel).enumerate().for_each(one);
+        } else {
+            packed.chunks_mut(panel).enumerate().for_each(one);
+        }
+        Ok(())
+    }
+}
+
+/// One panel of a matrix, `[k, units of a panel]`, from unit `first` on.
+struct Panel<'a> {
+    m: Plain<'a>,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Panel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        /// Rows and columns that are moved at once, in registers.
+        const SIDE: usize = 8;
+        let Self { m, first, out } = self;
+        let width = out.len() / m.k;
+        let count = width.min(m.units - first);
+        if count < width {
+            out.fill(0.0);
+        }
+        if m.transposed {
+            for (out, row) in out.chunks_exact_mut(width).zip(m.data.chunks(m.stride)) {
+                out[..count].copy_from_slice(&row[first..first + count]);
+            }
+            return;
+        }
+        let row = |unit: usize| &m.data[(first + unit) * m.stride..][..m.k];
+        for unit in (0..count).step_by(SIDE) {
+            let mut k = 0;
+            if unit + SIDE <= count {
+                let mut rows = [row(unit); SIDE];
+                for (n, r) in rows.iter_mut().enumerate() {
+                    *r = row(unit + n);
+                }
+                while k + SIDE <= m.k {
+                    let mut block = [[0.0; SIDE]; SIDE];
+                    for n in 0..SIDE {
+                        block[n].copy_from_slice(&rows[n][k..k + SIDE]);
+                    }
+                    for i in 0..SIDE {
+                        let out = &mut out[(k + i) * width + unit..][..SIDE];
+                        for n in 0..SIDE {
+                            out[n] = block[n][i];
+                        }
+                    }
+                    k += SIDE;
+                }
+            }
+            for unit in unit..count.min(unit + SIDE) {
+                let row = row(unit);
+                for k in k..m.k {
+                    out[k * width + unit] = row[k];
+                }
+            }
+        }
     }
 }
 
@@ -328,7 +422,7 @@ fn int8s<S: Simd>(s: S, v: &[i8]) -> S::f32s {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pulp::{Arch, WithSimd};
+    use pulp::Arch;
 
     fn archs() -> Vec<Arch> {
         #[cfg(target_arch = "x86_64")]

@@ -1,0 +1,393 @@
+//! Recurrent layers for training against the exact gradients of the f64 reference.
+
+use recurve::{Cell, CellKind, DType, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
+use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
+use recurve_tests::training::{DIRECTIONS, Named, TrainingCase, cells, named};
+
+/// The error that an element may have, as a share of the largest element of its gradient or 1: some ten roundings of
+/// f32 (6e-8) for each of the timesteps and terms of the sums of these sizes.
+const BOUND: f64 = 2e-5;
+
+/// What is wrong with results, by name.
+fn differences(got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
+    let names = |v: &mut dyn Iterator<Item = &String>| v.cloned().collect::<Vec<_>>();
+    let mut wrong = Vec::new();
+    let (had, wanted) = (names(&mut got.iter().map(|g| &g.0)), names(&mut want.iter().map(|g| &g.0)));
+    if had != wanted {
+        wrong.push(format!("came {had:?}, expected {wanted:?}"));
+        return wrong;
+    }
+    for ((name, got), (_, want)) in got.iter().zip(want) {
+        if got.len() != want.len() {
+            wrong.push(format!("{name} has {} elements, expected {}", got.len(), want.len()));
+            continue;
+        }
+        let scale = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+        let far = |(_, (g, w)): &(usize, (&f32, &f64))| {
+            let error = (f64::from(**g) - **w).abs();
+            error.is_nan() || error > BOUND * scale
+        };
+        let want_len = want.len();
+        let all = got.iter().zip(want).enumerate();
+        let bad: Vec<_> = all.filter(far).collect();
+        if let Some((n, (got, want))) = bad.first() {
+            wrong.push(format!("{name}: {} of {}, the first [{n}]: {got}, expected {want}", bad.len(), want_len));
+        }
+    }
+    wrong
+}
+
+fn right(case: &TrainingCase) {
+    let got = case.run(&Device::Cpu).expect("a valid call");
+    let wrong = differences(&got, &case.reference());
+    let c = &case.case;
+    let directions: Vec<_> = c.directions.iter().map(|d| d.0).collect();
+    assert!(
+        wrong.is_empty(),
+        "{:?} {directions:?} B,T,I,H {:?} lengths {:?} mask {:?} states {}: {wrong:#?}",
+        c.cell,
+        c.sizes,
+        c.lengths,
+        c.mask,
+        c.h0.is_some(),
+    );
+}
+
+const SIZES: [usize; 4] = [3, 5, 4, 10];
+
+fn has_zoneout(cell: &Cell) -> bool {
+    matches!(cell.kind, CellKind::Rnn | CellKind::Lstm { .. } | CellKind::Gru { .. })
+}
+
+#[test]
+fn every_cell_and_option() {
+    for (n, cell) in cells().into_iter().enumerate() {
+        let case = TrainingCase::random(500 + n as u64, cell, DIRECTIONS[n % 4], SIZES);
+        right(&case);
+        let mut states = case.clone();
+        states.case = states.case.with_states(3);
+        right(&states);
+        let mut lengths = states.clone();
+        lengths.case = lengths.case.with_lengths();
+        right(&lengths);
+        for output in [MaskedOutput::Zero, MaskedOutput::Repeat] {
+            let mut masked = states.clone();
+            masked.case = masked.case.with_mask(5, output);
+            right(&masked);
+        }
+    }
+}
+
+/// The sizes at which vectors, panels and blocks of rows end, with the cells that have code of their own.
+#[test]
+fn sizes_at_edges() {
+    for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::SLSTM, Cell::MINGRU] {
+        for (n, sizes) in
+            [[1, 1, 1, 1], [1, 9, 3, 16], [2, 3, 1, 17], [7, 2, 16, 32], [13, 2, 5, 33], [1, 40, 8, 64], [33, 3, 7, 48]]
+                .into_iter()
+                .enumerate()
+        {
+            right(&TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], sizes));
+        }
+    }
+}
+
+#[test]
+fn directions_layouts_and_missing_gradients() {
+    for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::SLSTM, Cell::INDRNN] {
+        for directions in DIRECTIONS {
+            let mut case = TrainingCase::random(1, cell, directions, SIZES);
+            case.case = case.case.with_states(2).with_lengths();
+            right(&case);
+            right(&TrainingCase { time_major: true, ..case.clone() });
+            right(&TrainingCase { reading_order: true, ..case.clone() });
+            right(&TrainingCase { reading_order: true, time_major: true, ..case.clone() });
+            right(&TrainingCase { dy: None, ..case.clone() });
+            right(&TrainingCase { dh: None, ..case.clone() });
+            right(&TrainingCase { dc: None, ..case.clone() });
+            right(&TrainingCase { dy: None, dh: None, dc: None, ..case });
+        }
+    }
+}
+
+#[test]
+fn weights_without_biases() {
+    for cell in cells() {
+        for keep in [(false, false), (true, false), (false, true)] {
+            let mut case = TrainingCase::random(1, cell, &[Direction::Forward], SIZES);
+            let w = &mut case.case.directions[0].1;
+            if !keep.0 {
+                w.b_ih.clear();
+            }
+            if !keep.1 {
+                w.b_hh.clear();
+            }
+            right(&case);
+        }
+    }
+}
+
+#[test]
+fn what_training_draws() {
+    for (n, cell) in cells().into_iter().enumerate() {
+        let mut case = TrainingCase::random(300 + n as u64, cell, DIRECTIONS[n % 4], SIZES);
+        case.case = case.case.with_states(1).with_mask(2, MaskedOutput::Repeat);
+        if !matches!(cell.kind, CellKind::MinGru | CellKind::MinLstm) {
+            right(&case.clone().with_recurrent_dropout(3, 1));
+            right(&case.clone().with_recurrent_dropout(4, cell.kind.gates()));
+        }
+        if has_zoneout(&cell) {
+            right(&case.clone().with_zoneout(5));
+            right(&case.with_zoneout(6).with_recurrent_dropout(7, cell.kind.gates()));
+        }
+    }
+}
+
+/// Dropping everything stops what comes back through products, and zoneout of everything keeps the state.
+#[test]
+fn dropping_everything_gives_zeros() {
+    for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE] {
+        let mut case = TrainingCase::random(1, cell, &[Direction::Forward], SIZES).with_recurrent_dropout(1, 1);
+        case.draws.recurrent_dropout.as_mut().unwrap().1.fill(0.0);
+        right(&case);
+        let got = case.run(&Device::Cpu).unwrap();
+        let of = |name: &str| &got.iter().find(|g| g.0 == name).unwrap().1;
+        assert!(of("w_hh 0").iter().all(|&v| v == 0.0));
+        let mut case = TrainingCase::random(1, cell, &[Direction::Forward], SIZES).with_zoneout(1);
+        case.draws.zoneout_h.as_mut().unwrap().fill(1.0);
+        if let Some(c) = &mut case.draws.zoneout_c {
+            c.fill(1.0);
+        }
+        right(&case);
+        let got = case.run(&Device::Cpu).unwrap();
+        assert!(got.iter().find(|g| g.0 == "w_ih 0").unwrap().1.iter().all(|&v| v == 0.0));
+    }
+}
+
+/// Nothing that stands where a timestep is not valid reaches a gradient, and its own gradient is exactly zero.
+#[test]
+fn padding_has_no_part() {
+    for (n, cell) in cells().into_iter().enumerate() {
+        for mask in [false, true] {
+            let mut case = TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], SIZES);
+            case.case = if mask { case.case.with_mask(4, MaskedOutput::Zero) } else { case.case.with_lengths() };
+            let [b, t, i, _] = SIZES;
+            let valid = |row: usize, time: usize| match (&case.case.lengths, &case.case.mask) {
+                (Some(l), _) => time < l[row] as usize,
+                (_, Some(m)) => m[row * t + time] != 0,
+                _ => true,
+            };
+            let clean = case.run(&Device::Cpu).unwrap();
+            let mut dirty = case.clone();
+            let mut padded = 0;
+            for (place, x) in dirty.case.x.chunks_exact_mut(i).enumerate() {
+                if !valid(place / t, place % t) {
+                    x.fill(f32::NAN);
+                    padded += 1;
+                }
+            }
+            assert!(padded > 0 && padded < b * t);
+            assert_eq!(dirty.run(&Device::Cpu).unwrap(), clean, "{cell:?}");
+            let dx = &clean.iter().find(|g| g.0 == "x").unwrap().1;
+            for (place, dx) in dx.chunks_exact(i).enumerate() {
+                assert!(valid(place / t, place % t) || dx.iter().all(|&v| v == 0.0), "{cell:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_without_a_valid_timestep_has_no_gradient() {
+    for (n, cell) in cells().into_iter().enumerate() {
+        let mut case = TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], SIZES);
+        case.case.mask = Some(vec![0; SIZES[0] * SIZES[1]]);
+        case.case.x.fill(f32::NAN);
+        for (name, v) in case.run(&Device::Cpu).unwrap() {
+            // What comes back to the final states goes to the initial ones.
+            if !matches!(&name[..], "h0" | "c0") {
+                assert!(v.iter().all(|&v| v == 0.0), "{cell:?}: {name} is {v:?}");
+            } else {
+                assert!(v.iter().all(|v| v.is_finite()));
+            }
+        }
+    }
+}
+
+/// Sizes that are shared among threads.
+fn shared_cases() -> Vec<TrainingCase> {
+    let mut all = Vec::new();
+    let peepholes = Cell { peepholes: true, layer_norm: Some(0.01), ..Cell::LSTM };
+    for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, peepholes, Cell::SLSTM, Cell::INDRNN] {
+        for directions in [DIRECTIONS[0], DIRECTIONS[2]] {
+            all.push(TrainingCase::random(1, cell, directions, [9, 24, 40, 72]));
+        }
+    }
+    all
+}
+
+#[test]
+fn bits_are_the_same_with_any_number_of_threads() {
+    let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+    for case in shared_cases() {
+        let first = pool(1).install(|| case.run(&Device::Cpu).unwrap());
+        for n in [1, 2, 4] {
+            let again = pool(n).install(|| case.run(&Device::Cpu).unwrap());
+            for ((name, a), (_, b)) in first.iter().zip(&again) {
+                assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}: {name}", case.case.cell);
+            }
+        }
+    }
+}
+
+/// A layer whose memory was used by a call of another size, and gradients that are not asked for.
+#[test]
+fn calls_of_one_layer_do_not_touch_each_other() {
+    for cell in cells() {
+        let small = TrainingCase::random(1, cell, DIRECTIONS[2], [2, 3, 4, 10]);
+        let mut large = TrainingCase::random(2, cell, DIRECTIONS[2], [5, 6, 4, 10]);
+        large.case = large.case.with_mask(3, MaskedOutput::Repeat);
+        let layer = small.layer();
+        let run = |case: &TrainingCase| {
+            let (out, g) = case.tensors(&layer, &Device::Cpu).unwrap().run(&layer).unwrap();
+            named(&out, &g).unwrap()
+        };
+        let first = run(&small);
+        run(&large);
+        assert_eq!(run(&small), first, "{cell:?}");
+        let tensors = small.tensors(&layer, &Device::Cpu).unwrap();
+        let out = layer.forward(&tensors.x, &tensors.weights(), &tensors.args()).unwrap();
+        for (x, states, weights) in [(true, false, false), (false, true, false), (false, false, true)] {
+            let wanted = Wanted { x, states, weights, ..Wanted::default() };
+            let weight_list = tensors.weights();
+            let g =
+                layer.backward(&tensors.x, &weight_list, &tensors.args(), &out.reserve, &tensors.by(), wanted).unwrap();
+            assert_eq!((g.x.is_some(), g.h0.is_some(), g.weights.len()), (x, states, 2 * usize::from(weights)));
+            for (name, v) in named(&out, &g).unwrap() {
+                assert_eq!(first.iter().find(|f| f.0 == name).unwrap().1, v, "{cell:?}: {name}");
+            }
+        }
+    }
+}
+
+/// The comparison finds a changed element of every gradient, and what another reading of the equations would give.
+#[test]
+fn wrong_gradients_are_found() {
+    let mut case = TrainingCase::random(1, Cell::LSTM, DIRECTIONS[2], SIZES);
+    case.case = case.case.with_states(1);
+    let (got, want) = (case.run(&Device::Cpu).unwrap(), case.reference());
+    assert!(differences(&got, &want).is_empty());
+    for n in 0..got.len() {
+        let mut changed = got.clone();
+        let scale = want[n].1.iter().fold(1.0f64, |m, v| m.max(v.abs())) as f32;
+        changed[n].1[1] += 1e-4 * scale;
+        assert_eq!(differences(&changed, &want).len(), 1, "{}", got[n].0);
+        changed[n].1[1] = f32::NAN;
+        assert_eq!(differences(&changed, &want).len(), 1, "{}", got[n].0);
+    }
+    let other = |cell: Cell, change: &dyn Fn(&mut TrainingCase)| {
+        let case = TrainingCase::random(2, cell, DIRECTIONS[2], SIZES).with_recurrent_dropout(1, cell.kind.gates());
+        let mut changed = case.clone();
+        change(&mut changed);
+        assert!(!differences(&case.run(&Device::Cpu).unwrap(), &changed.reference()).is_empty(), "{cell:?}");
+    };
+    other(Cell::LSTM, &|c| c.dc = None);
+    other(Cell::LSTM, &|c| c.dh = None);
+    other(Cell::GRU, &|c| c.dy = None);
+    other(Cell::GRU, &|c| c.reading_order = true);
+    other(Cell::GRU, &|c| c.draws.recurrent_dropout = None);
+    other(Cell::GRU, &|c| c.case.cell.kind = CellKind::Gru { reset_after: false });
+    other(Cell { zoneout: Some(Zoneout { h: 0.5, c: 0.25 }), ..Cell::LSTM }, &|c| c.case.cell.zoneout = None);
+    other(Cell { clip: Some(0.1), ..Cell::RNN }, &|c| c.case.cell.clip = None);
+}
+
+#[test]
+fn bad_arguments_are_errors() {
+    let refused = |result: Result<TrainingLayer, TensorError>, part: &str| {
+        let text = result.err().expect("refused").to_string();
+        assert!(text.contains(part), "{text}");
+    };
+    let forward = &[Direction::Forward][..];
+    refused(TrainingLayer::new(Cell::LSTM, 0, 4, forward), "input_size, hidden_size");
+    refused(TrainingLayer::new(Cell::LSTM, 4, usize::MAX, forward), "too large");
+    refused(TrainingLayer::new(Cell::LSTM, 4, 4, &[]), "directions");
+    refused(TrainingLayer::new(Cell { clip: Some(-1.0), ..Cell::LSTM }, 4, 4, forward), "TrainingLayer::new: `clip`");
+    refused(TrainingLayer::new(Cell { projection: Some(4), ..Cell::LSTM }, 4, 4, forward), "projection");
+    refused(TrainingLayer::new(Cell { peepholes: true, ..Cell::GRU }, 4, 4, forward), "peepholes");
+
+    let case = TrainingCase::random(1, Cell::LSTM, forward, SIZES);
+    let layer = case.layer();
+    let all = case.tensors(&layer, &Device::Cpu).unwrap();
+    let zeros = |dims: &[usize]| Tensor::zeros(dims, DType::F32, &Device::Cpu).unwrap();
+    let whole = |dims: &[usize], v: f32| Tensor::full(dims, v, DType::U32, &Device::Cpu).unwrap();
+    let call = |x: &Tensor, weights: &[TrainingWeights<&Tensor>], args: &TrainingArgs<'_>| {
+        layer.forward(x, weights, args).err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    let with = |args: TrainingArgs<'_>| call(&all.x, &all.weights(), &args);
+    let [b, t, i, h] = SIZES;
+    let contains = |text: String, parts: &[&str]| {
+        assert!(parts.iter().all(|p| text.contains(p)), "{text:?} does not contain {parts:?}");
+    };
+    contains(call(&zeros(&[b, t, i + 1]), &all.weights(), &all.args()), &["`x`", "4 features"]);
+    contains(call(&whole(&[b, t, i], 0.0), &all.weights(), &all.args()), &["`x`", "f32"]);
+    contains(call(&all.x, &[], &all.args()), &["`weights`", "1 directions"]);
+    let square = zeros(&[4 * h, h]);
+    let mut w = all.weights();
+    w[0].w_ih = &square;
+    contains(call(&all.x, &w, &all.args()), &["`w_ih`", "[G·H, I] = [40, 4]"]);
+    let mut w = all.weights();
+    w[0].w_hh = None;
+    contains(call(&all.x, &w, &all.args()), &["`w_hh`", "needed"]);
+    let mut w = all.weights();
+    w[0].peepholes = Some(&square);
+    contains(call(&all.x, &w, &all.args()), &["`peepholes`", "belongs to no option"]);
+    let state = zeros(&[1, b, h + 1]);
+    contains(with(TrainingArgs { h0: Some(&state), ..all.args() }), &["`h0`", "[1, 3, 10]"]);
+    contains(with(TrainingArgs { c0: Some(&state), ..all.args() }), &["`c0`", "[1, 3, 10]"]);
+    let lengths = whole(&[b], t as f32 + 1.0);
+    contains(with(TrainingArgs { lengths: Some(&lengths), ..all.args() }), &["`lengths`", "contains 6"]);
+    let lengths = whole(&[b + 1], 1.0);
+    contains(with(TrainingArgs { lengths: Some(&lengths), ..all.args() }), &["`lengths`", "[batch] = [3]"]);
+    let (mask, lengths) = (whole(&[b, t], 1.0), whole(&[b], 1.0));
+    let both = TrainingArgs { lengths: Some(&lengths), mask: Some(&mask), ..all.args() };
+    contains(with(both), &["`mask`", "together with lengths"]);
+    let factors = zeros(&[1, 2, b, h]);
+    contains(
+        with(TrainingArgs { recurrent_dropout: Some(&factors), ..all.args() }),
+        &["recurrent_dropout", "[1, 4, 3, 10]"],
+    );
+    let shares = zeros(&[1, t, b, h + 1]);
+    contains(with(TrainingArgs { zoneout_c: Some(&shares), ..all.args() }), &["`zoneout_c`", "[1, 5, 3, 10]"]);
+
+    // Options that a cell does not have.
+    for (cell, change, part) in [
+        (Cell::GRU, (|a, s| a.c0 = Some(s)) as for<'a> fn(&mut TrainingArgs<'a>, &'a Tensor), "`c0`"),
+        (Cell::MINGRU, |a, s| a.recurrent_dropout = Some(s), "`recurrent_dropout`"),
+        (Cell::INDRNN, |a, s| a.zoneout_h = Some(s), "`zoneout_h`"),
+        (Cell::GRU, |a, s| a.zoneout_c = Some(s), "`zoneout_c`"),
+    ] {
+        let case = TrainingCase::random(1, cell, forward, SIZES);
+        let layer = case.layer();
+        let own = case.tensors(&layer, &Device::Cpu).unwrap();
+        let mut args = own.args();
+        change(&mut args, &state);
+        let text = layer.forward(&own.x, &own.weights(), &args).err().map(|e| e.to_string()).unwrap_or_default();
+        contains(text, &[part, "cell"].map(|p| if p == "cell" && cell == Cell::MINGRU { "mingru" } else { p }));
+    }
+
+    let out = layer.forward(&all.x, &all.weights(), &all.args()).unwrap();
+    let back = |reserve: &Reserve, by: OutputGradients<'_>| {
+        let all_weights = all.weights();
+        let g = layer.backward(&all.x, &all_weights, &all.args(), reserve, &by, Wanted::default());
+        g.err().map(|e| e.to_string()).unwrap_or_default()
+    };
+    let kept = &out.reserve;
+    let less = Reserve::new(kept.h.clone(), kept.h.clone(), kept.c.clone(), None);
+    contains(back(&less, all.by()), &["TrainingLayer::backward", "`reserve.gates`"]);
+    let less = Reserve::new(kept.gates.clone(), kept.h.clone(), None, None);
+    contains(back(&less, all.by()), &["`reserve.c`", "missing"]);
+    let more = Reserve::new(kept.gates.clone(), kept.h.clone(), kept.c.clone(), Some(kept.h.clone()));
+    contains(back(&more, all.by()), &["`reserve.norms`", "not kept"]);
+    contains(back(kept, OutputGradients { y: Some(&state), ..all.by() }), &["`dy`"]);
+    contains(back(kept, OutputGradients { h: Some(&state), ..all.by() }), &["`dh`"]);
+    contains(back(kept, OutputGradients { c: Some(&state), ..all.by() }), &["`dc`"]);
+}
