@@ -26,6 +26,9 @@ thread_local! {
 /// Rows whose sums are computed at a time where they cannot stand in the result at once.
 const BLOCK: usize = 48;
 
+/// Floats of rows that are multiplied with all panels before the next rows are, about.
+const ROWS_FLOATS: usize = 1 << 15;
+
 /// A matrix `[units, k]` packed for products on the CPU.
 #[derive(Debug, Default)]
 pub struct Dense {
@@ -139,7 +142,12 @@ impl Dense {
         let block = |first: usize, out: &mut [f32]| {
             let rows = first..first + out.len() / self.units;
             if whole {
-                self.sums(0..vectors, call, rows, true, out);
+                // As many rows as stay in a core's own cache while all panels pass by.
+                let together = (ROWS_FLOATS / self.k()).max(1).next_multiple_of(BLOCK);
+                for (n, out) in out.chunks_mut(together * self.units).enumerate() {
+                    let first = rows.start + n * together;
+                    self.sums(0..vectors, call, first..first + out.len() / self.units, true, out);
+                }
             } else {
                 SUMS.with_borrow_mut(|all| {
                     let size = BLOCK.min(rows.len()) * vectors * lanes;

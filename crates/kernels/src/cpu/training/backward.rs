@@ -191,7 +191,7 @@ fn weight_gradients(
     let of_rows = |which: usize, out: &mut [f32]| {
         let sizes = sum_sizes(plan);
         let first = sizes[..which].iter().sum();
-        column_sums(Table::dense(sums, row_sums).columns(first, sizes[which]), None, out);
+        column_sums(Table::dense(sums, row_sums).columns(first, sizes[which]), out);
     };
     let w_hh = match given.w_hh {
         None => None,
@@ -243,13 +243,13 @@ fn weight_gradients(
                 let sizes = sum_sizes(plan);
                 let which = if recurrent { 3 } else { 2 };
                 let first = sizes[..which].iter().sum::<usize>() + gh;
-                column_sums(Table::dense(sums, row_sums).columns(first, gh), None, out);
+                column_sums(Table::dense(sums, row_sums).columns(first, gh), out);
             } else if recurrent && plan.reset_after() {
                 let (two, one) = out.split_at_mut(2 * h);
-                column_sums(hidden(0, 2), None, two);
-                column_sums(hidden(2, 1), None, one);
+                column_sums(hidden(0, 2), two);
+                column_sums(hidden(2, 1), one);
             } else {
-                column_sums(input, None, out);
+                column_sums(input, out);
             }
         })
         .map(Some)

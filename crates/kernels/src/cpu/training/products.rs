@@ -5,10 +5,10 @@ use super::super::pack::Line;
 use super::super::product::{Operand, Sums, sums};
 use super::{Valid, elements, floats, padded};
 use crate::training::TrainingCall;
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 use recurve_tensor::Result;
 use recurve_tensor::cpu::threads::prelude::*;
-use recurve_tensor::cpu::{Gemm, gemm, threads_for};
+use recurve_tensor::cpu::{Gemm, gemm, simd_arch, simd_lanes, threads_for};
 
 /// `x · Mᵀ` for some rows of x at a stride, into rows padded to whole vectors.
 #[inline(always)]
@@ -104,36 +104,61 @@ pub(super) fn outer(a: Table<'_>, b: Table<'_>, out: &mut [f32], stride: usize) 
     gemm(g, out);
 }
 
-/// Columns that are added up at a time: a few vectors, so that other threads can have others.
-const COLUMNS: usize = 64;
+/// Vectors of columns that are added up at a time, so that other threads can have others.
+const VECTORS: usize = 8;
 
 /// Rows whose sum is one term of the whole sum, so that rounding grows with the root of the number of rows.
 const ROWS: usize = 64;
 
-/// `out[j] = Σ a[row, j]`, or with `b` `Σ a[row, j] · b[row, j]`, always in the same order.
-pub(super) fn column_sums(a: Table<'_>, b: Option<Table<'_>>, out: &mut [f32]) {
-    let each = |n: usize, out: &mut [f32]| {
-        let first = n * COLUMNS;
-        out.fill(0.0);
+/// `out[j] = Σ a[row, j]`, always in the same order.
+pub(super) fn column_sums(a: Table<'_>, out: &mut [f32]) {
+    let width = VECTORS * simd_lanes();
+    let each = |(n, out): (usize, &mut [f32])| simd_arch().dispatch(ColumnSums { a, first: n * width, out });
+    if threads_for(a.rows * a.width) > 1 {
+        out.par_chunks_mut(width).enumerate().for_each(each);
+    } else {
+        out.chunks_mut(width).enumerate().for_each(each);
+    }
+}
+
+/// The sums of a few columns.
+struct ColumnSums<'a> {
+    a: Table<'a>,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+impl WithSimd for ColumnSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { a, first, out } = self;
+        let (zero, lanes, width) = (s.splat_f32s(0.0), S::F32_LANES, out.len());
+        let full = width == VECTORS * lanes;
+        let mut total = [zero; VECTORS];
         for start in (0..a.rows).step_by(ROWS) {
-            let mut part = [0.0f32; COLUMNS];
-            let part = &mut part[..out.len()];
+            let mut sum = [zero; VECTORS];
             for row in start..a.rows.min(start + ROWS) {
-                let x = &a.data[row * a.stride + first..][..part.len()];
-                match b {
-                    None => part.iter_mut().zip(x).for_each(|(s, x)| *s += x),
-                    Some(b) => {
-                        let y = &b.data[row * b.stride + first..][..part.len()];
-                        part.iter_mut().zip(x).zip(y).for_each(|((s, x), y)| *s += x * y);
+                let row = &a.data[row * a.stride + first..][..width];
+                if full {
+                    let row = &S::as_simd_f32s(row).0[..VECTORS];
+                    for n in 0..VECTORS {
+                        sum[n] = s.add_f32s(sum[n], row[n]);
+                    }
+                } else {
+                    for n in 0..width.div_ceil(lanes) {
+                        let v = s.partial_load_f32s(&row[n * lanes..width.min((n + 1) * lanes)]);
+                        sum[n] = s.add_f32s(sum[n], v);
                     }
                 }
             }
-            out.iter_mut().zip(part).for_each(|(o, s)| *o += *s);
+            for n in 0..VECTORS {
+                total[n] = s.add_f32s(total[n], sum[n]);
+            }
         }
-    };
-    if a.rows * a.width > 1 << 16 {
-        out.par_chunks_mut(COLUMNS).enumerate().for_each(|(n, out)| each(n, out));
-    } else {
-        out.chunks_mut(COLUMNS).enumerate().for_each(|(n, out)| each(n, out));
+        for n in 0..width.div_ceil(lanes) {
+            s.partial_store_f32s(&mut out[n * lanes..width.min((n + 1) * lanes)], total[n]);
+        }
     }
 }
