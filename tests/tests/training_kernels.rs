@@ -1,8 +1,9 @@
 //! Recurrent layers for training against the exact gradients of the f64 reference.
 
-use recurve::{Cell, CellKind, DType, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
+use recurve::{Activation, Cell, CellKind, DType, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
 use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
 use recurve_tests::training::{DIRECTIONS, Named, TrainingCase, cells, named};
+use recurve_tests::{Arrays, golden};
 
 /// The error that an element may have, as a share of the largest element of its gradient or 1: some ten roundings of
 /// f32 (6e-8) for each of the timesteps and terms of the sums of these sizes.
@@ -390,4 +391,61 @@ fn bad_arguments_are_errors() {
     contains(back(kept, OutputGradients { y: Some(&state), ..all.by() }), &["`dy`"]);
     contains(back(kept, OutputGradients { h: Some(&state), ..all.by() }), &["`dh`"]);
     contains(back(kept, OutputGradients { c: Some(&state), ..all.by() }), &["`dc`"]);
+}
+
+/// A case of the fixture, and PyTorch's results by name. A state that is not given has no gradient there.
+fn pytorch(name: &str, arrays: &Arrays) -> (TrainingCase, Named<f64>) {
+    let [b, t, i, h, d, w] = arrays["in.size"].data[..] else { panic!("six sizes") };
+    let cell = match name {
+        _ if name.starts_with("lstm_projection") => Cell { projection: Some(w as usize), ..Cell::LSTM },
+        _ if name.starts_with("lstm") => Cell::LSTM,
+        _ if name.starts_with("gru") => Cell::GRU,
+        _ if name.starts_with("rnn_tanh") => Cell::RNN,
+        _ => Cell { candidate: Activation::Relu, ..Cell::RNN },
+    };
+    let given = |array: &str| arrays.get(&format!("in.{array}")).map(|a| a.data.clone());
+    let directions = if d == 2.0 { DIRECTIONS[2] } else { DIRECTIONS[0] };
+    let mut case = TrainingCase::random(1, cell, directions, [b, t, i, h].map(|n| n as usize));
+    case.case.x = given("x").unwrap();
+    (case.case.h0, case.case.c0) = (given("h0"), given("c0"));
+    case.case.lengths = given("lengths").map(|l| l.into_iter().map(|v| v as u32).collect());
+    (case.dy, case.dh, case.dc) = (given("dy"), given("dh"), given("dc"));
+    for (n, (_, weights)) in case.case.directions.iter_mut().enumerate() {
+        let own = |array: &str| given(&format!("{array} {n}")).unwrap_or_default();
+        (weights.w_ih, weights.w_hh, weights.w_hr) = (own("w_ih"), own("w_hh"), own("w_hr"));
+        (weights.b_ih, weights.b_hh) = (own("b_ih"), own("b_hh"));
+    }
+    let results = arrays.iter().filter_map(|(name, a)| Some((name.strip_prefix("out.")?, a)));
+    (case, results.map(|(name, a)| (name.to_owned(), a.data.iter().map(|&v| v.into()).collect())).collect())
+}
+
+#[test]
+fn pytorch_has_the_same_gradients() {
+    let cases = golden("gradients.safetensors");
+    assert_eq!(cases.len(), 25);
+    for (name, arrays) in &cases {
+        let (case, want) = pytorch(name, arrays);
+        // The results that PyTorch gives, in its order.
+        let got = |case: &TrainingCase| {
+            let all = case.run(&Device::Cpu).unwrap();
+            let missing = all.iter().filter(|g| !want.iter().any(|w| w.0 == g.0)).map(|g| &g.0[..]);
+            assert!(missing.into_iter().all(|n| matches!(n, "h0" | "c0")), "{name}");
+            want.iter().map(|w| all.iter().find(|g| g.0 == w.0).unwrap().clone()).collect::<Named<f32>>()
+        };
+        let wrong = differences(&got(&case), &want);
+        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+        // Wrong readings that the fixture must tell apart.
+        let mut other = case.clone();
+        other.dh = None;
+        assert!(!differences(&got(&other), &want).is_empty(), "{name}");
+        if case.case.lengths.is_some() {
+            let other = TrainingCase { case: case.case.clone().without_lengths(), ..case.clone() };
+            assert!(!differences(&got(&other), &want).is_empty(), "{name}");
+        }
+        if case.case.cell == Cell::GRU {
+            let mut other = case.clone();
+            other.case.cell = Cell::GRU_RESET_BEFORE;
+            assert!(!differences(&got(&other), &want).is_empty(), "{name}");
+        }
+    }
 }

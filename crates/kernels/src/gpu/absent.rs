@@ -8,8 +8,25 @@ use core::convert::Infallible;
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::{Error, Result, Tensor};
 
-#[path = "training.rs"]
-pub(crate) mod training;
+/// Refuses every call of a layer for training, as [`GpuLayer::new`] does every layer.
+pub(crate) mod training {
+    use crate::training::{BackwardCall, Gradients, Trained, TrainingCall};
+    use recurve_tensor::gpu::Gpu;
+    use recurve_tensor::{Error, Result};
+
+    fn refused<T>(gpu: &Gpu, operation: &'static str) -> Result<T> {
+        let feature = "recurrent layers, because recurve-kernels was built without its feature `gpu`";
+        Err(Error::Unsupported { operation, feature, device: gpu.summary().name.clone() })
+    }
+
+    pub(crate) fn forward(gpu: &Gpu, _: &TrainingCall<'_>) -> Result<Trained> {
+        refused(gpu, "TrainingLayer::forward")
+    }
+
+    pub(crate) fn backward(gpu: &Gpu, _: &BackwardCall<'_>) -> Result<Gradients> {
+        refused(gpu, "TrainingLayer::backward")
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct GpuLayer(Infallible);

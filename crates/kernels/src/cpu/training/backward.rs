@@ -4,8 +4,8 @@ use super::general::{self, Back};
 use super::pointwise::{CandidateBackward, GruBackward, LstmBackward, ResetBackward, RnnBackward, each};
 use super::products::{self, Table, column_sums, outer, time_first};
 use super::{
-    CpuTraining, Drawn, Fast, Packed, Params, Plan, Scratch, Valid, blocks, blocks_mut, by_rows, carve, constants,
-    elements, floats, padded,
+    CpuTraining, Drawn, Fast, Packed, Params, Plan, Scratch, Valid, at_time, blocks, blocks_mut, by_rows, carve,
+    constants, elements, floats, padded,
 };
 use crate::cpu::dense::DenseCall;
 use crate::cpu::weights::Plain;
@@ -294,7 +294,6 @@ fn run(
     let mut memory = memory.chunks_exact_mut(each);
     let constants = constants(forward);
     let constants = [&constants[0][..], &constants[1][..]];
-    let sums = traces.sums.len() / (d * b);
     traces.sums.fill(0.0);
     let kinds = [&mut *traces.d, traces.hidden, traces.dh, traces.second];
     // For each direction, task and time the rows of what the tasks leave.
@@ -321,11 +320,10 @@ fn run(
     let mut dh0 = rows_of(traces.dh0, d, b, rows);
     let mut dc0 = rows_of(traces.dc0, d, b, rows);
     let mut tasks = Vec::new();
-    let dy = elements(call.dy);
     for (dir, params) in params.iter().enumerate() {
         for first in (0..b).step_by(rows) {
             let [traces, hidden, dh, second] = lists.each_mut().map(|l| l.next().expect("of each task"));
-            let task = Task {
+            let source = Source {
                 plan,
                 params,
                 packed: &packed[dir],
@@ -339,25 +337,26 @@ fn run(
                 h: of_direction(elements(Some(&call.reserve.h)), dir, d),
                 c: of_direction(elements(call.reserve.c.as_ref()), dir, d),
                 norms: of_direction(elements(call.reserve.norms.as_ref()), dir, d),
-                dy,
+                dy: elements(call.dy),
                 y: match forward.time_major {
                     true => [d * plan.w, b * d * plan.w, dir * plan.w],
                     false => [t * d * plan.w, d * plan.w, dir * plan.w],
                 },
                 dh: of_direction(elements(call.dh), dir, d),
                 dc: of_direction(elements(call.dc), dir, d),
+            };
+            tasks.push(Task {
+                source,
                 d: traces,
                 hidden,
-                kept_dh: dh,
+                dh,
                 second,
                 sums: row_sums.next().expect("of each task"),
-                sum_width: sums,
                 dh0: dh0.next().expect("of each task"),
                 dc0: dc0.next().expect("of each task"),
                 sizes,
                 memory: memory.next().expect("of each task"),
-            };
-            tasks.push(task);
+            });
         }
     }
     if tasks.len() > 1 {
@@ -387,8 +386,9 @@ fn sizes(plan: &Plan, rows: usize) -> [usize; 8] {
     ]
 }
 
-/// A range of batch rows of one direction.
-struct Task<'a> {
+/// What the rows of a task are computed from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
     plan: &'a Plan,
     params: &'a Params<'a>,
     packed: &'a Packed,
@@ -396,6 +396,7 @@ struct Task<'a> {
     valid: Valid<'a>,
     reverse: bool,
     reading_order: bool,
+    /// The first batch row, and the number of rows.
     first: usize,
     rows: usize,
     /// What was kept for this direction.
@@ -409,12 +410,17 @@ struct Task<'a> {
     /// What comes back to the final states; empty for nothing.
     dh: &'a [f32],
     dc: &'a [f32],
+}
+
+/// A range of batch rows of one direction.
+struct Task<'a> {
+    source: Source<'a>,
+    /// For each timestep, the rows of [`Traces`].
     d: Vec<&'a mut [f32]>,
     hidden: Vec<&'a mut [f32]>,
-    kept_dh: Vec<&'a mut [f32]>,
+    dh: Vec<&'a mut [f32]>,
     second: Vec<&'a mut [f32]>,
     sums: &'a mut [f32],
-    sum_width: usize,
     /// What comes back to h and to c; at the end to the initial ones.
     dh0: &'a mut [f32],
     dc0: &'a mut [f32],
@@ -422,266 +428,341 @@ struct Task<'a> {
     memory: &'a mut [f32],
 }
 
+/// One timestep of a task.
+struct Step<'a> {
+    time: usize,
+    /// Whether products go from the last unit to the first; every other timestep does.
+    backwards: bool,
+    d: &'a mut [f32],
+    hidden: &'a mut [f32],
+    dh: &'a mut [f32],
+    second: &'a mut [f32],
+    sums: &'a mut [f32],
+    /// What comes back to c.
+    dc: &'a mut [f32],
+    /// What comes back to h by products, in rows of whole vectors.
+    raw: &'a mut [f32],
+    /// The same of one gate.
+    more: &'a mut [f32],
+    /// What comes back to h without a product.
+    direct: &'a mut [f32],
+    /// Both and what comes back to the outputs.
+    total: &'a mut [f32],
+    /// What comes back through the projection or to `r ∘ h`, in rows of whole vectors.
+    second_sums: &'a mut [f32],
+    /// The gradients of the recurrent sums of a GRU.
+    recurrent: &'a mut [f32],
+    row_memory: &'a mut [f32],
+    zeros: &'a [f32],
+}
+
 impl WithSimd for Task<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, s: S) {
-        let (w, c) = (self.plan.w, self.plan.c);
-        let wide = padded(w);
-        {
-            let [raw, _, direct, .., zeros] = carve(self.memory, self.sizes);
-            raw.fill(0.0);
-            direct.fill(0.0);
-            zeros.fill(0.0);
-            self.dc0.fill(0.0);
-            for row in 0..self.rows {
-                let place = self.first + row;
-                if !self.dh.is_empty() {
-                    raw[row * wide..][..w].copy_from_slice(&self.dh[place * w..][..w]);
-                }
-                if !self.dc.is_empty() {
-                    self.dc0[row * c..][..c].copy_from_slice(&self.dc[place * c..][..c]);
-                }
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { source, mut d, mut hidden, mut dh, mut second, sums, dh0, dc0, sizes, memory } = self;
+        let plan = source.plan;
+        let (w, c, wide) = (plan.w, plan.c, padded(plan.w));
+        let [raw, _, direct, .., zeros] = carve(memory, sizes);
+        raw.fill(0.0);
+        direct.fill(0.0);
+        zeros.fill(0.0);
+        dc0.fill(0.0);
+        if !source.dh.is_empty() {
+            let given = source.dh[source.first * w..].chunks_exact(w);
+            raw.chunks_exact_mut(wide).zip(given).for_each(|(row, given)| row[..w].copy_from_slice(given));
+        }
+        if !source.dc.is_empty() {
+            dc0.copy_from_slice(&source.dc[source.first * c..][..source.rows * c]);
+        }
+        for step in (0..plan.timesteps).rev() {
+            let time = if source.reverse { plan.timesteps - 1 - step } else { step };
+            let [raw, more, direct, total, second_sums, recurrent, row_memory, zeros] = carve(memory, sizes);
+            let mut at = Step {
+                time,
+                backwards: step % 2 == 1,
+                d: at_time(&mut d, time),
+                hidden: at_time(&mut hidden, time),
+                dh: at_time(&mut dh, time),
+                second: at_time(&mut second, time),
+                sums,
+                dc: dc0,
+                raw,
+                more,
+                direct,
+                total,
+                second_sums,
+                recurrent,
+                row_memory,
+                zeros,
+            };
+            let any = source.valid.all() || (0..source.rows).any(|row| source.alive(row, time));
+            match plan.fast {
+                Some(fast) => source.fast(s, fast, any, &mut at),
+                None => source.general(s, any, &mut at),
+            }
+            if any {
+                source.products(s, &mut at);
+            } else {
+                raw.fill(0.0);
             }
         }
-        for step in (0..self.plan.timesteps).rev() {
-            self.step(s, step);
-        }
-        let [raw, _, direct, ..] = carve(self.memory, self.sizes);
-        for row in 0..self.rows {
-            let out = &mut self.dh0[row * w..][..w];
-            out.copy_from_slice(&raw[row * wide..][..w]);
-            general::add(&direct[row * w..][..w], out);
+        let [raw, _, direct, ..] = carve(memory, sizes);
+        let parts = raw.chunks_exact(wide).zip(direct.chunks_exact(w));
+        for (out, (raw, direct)) in dh0.chunks_exact_mut(w).zip(parts) {
+            out.copy_from_slice(&raw[..w]);
+            general::add(direct, out);
         }
     }
 }
 
-impl Task<'_> {
-    fn step<S: Simd>(&mut self, s: S, step: usize) {
-        let plan = self.plan;
-        let (rows, hn, w, cw) = (self.rows, plan.h, plan.w, plan.c);
-        let (kh, gh) = (plan.k * hn, plan.g * hn);
-        let time = if self.reverse { plan.timesteps - 1 - step } else { step };
-        let (before, after) = if self.reverse { (time + 1, time) } else { (time, time + 1) };
-        let backwards = step % 2 == 1;
-        let wide = padded(w);
-        let [raw, more, direct, total, second_sums, recurrent, row_memory, zeros] = carve(self.memory, self.sizes);
-        let zeros = &*zeros;
-        let (valid, first, batch) = (self.valid, self.first, plan.batch);
-        let alive = |row: usize| valid.at(first + row, time);
-        let any = valid.all() || (0..rows).any(alive);
-        let y_time = if self.reverse && self.reading_order { plan.timesteps - 1 - time } else { time };
-        let [y_row, y_step, y_first] = self.y;
-        let dy = |row: usize| match self.dy {
-            [] => &zeros[..w],
-            dy => &dy[(first + row) * y_row + y_time * y_step + y_first..][..w],
-        };
-        let kept = |row: usize| &self.gates[(time * batch + first + row) * kh..][..kh];
-        let h = |row: usize| &self.h[(before * batch + first + row) * w..][..w];
-        let c = |at: usize, row: usize| self.c.get((at * batch + first + row) * cw..).map_or(&[][..], |c| &c[..cw]);
-        let d = &mut *self.d[time];
-        let dk = d.len() / rows;
+impl<'a> Source<'a> {
+    fn alive(&self, row: usize, time: usize) -> bool {
+        self.valid.at(self.first + row, time)
+    }
 
-        // What a row that is not valid passes on.
-        let pass = |row: usize, raw: &[f32], direct: &mut [f32], d: &mut [f32]| {
-            general::add(&raw[row * wide..][..w], direct);
-            if valid.repeats {
-                general::add(dy(row), direct);
+    /// The place of a row.
+    fn place(row: usize, width: usize) -> core::ops::Range<usize> {
+        row * width..(row + 1) * width
+    }
+
+    /// A row of what was kept of each timestep.
+    fn row(&self, all: &'a [f32], time: usize, row: usize, width: usize) -> &'a [f32] {
+        all.get(Self::place(time * self.plan.batch + self.first + row, width)).unwrap_or(&[])
+    }
+
+    /// h and c before a timestep, and c after it.
+    fn states(&self, time: usize, row: usize) -> [&'a [f32]; 3] {
+        let (before, after) = if self.reverse { (time + 1, time) } else { (time, time + 1) };
+        let (w, c) = (self.plan.w, self.plan.c);
+        [self.row(self.h, before, row, w), self.row(self.c, before, row, c), self.row(self.c, after, row, c)]
+    }
+
+    /// What comes back to the output of a row.
+    fn dy<'s>(&self, time: usize, row: usize, zeros: &'s [f32]) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        if self.dy.is_empty() {
+            return &zeros[..self.plan.w];
+        }
+        let place = if self.reverse && self.reading_order { self.plan.timesteps - 1 - time } else { time };
+        let [row_stride, step_stride, first] = self.y;
+        &self.dy[(self.first + row) * row_stride + place * step_stride + first..][..self.plan.w]
+    }
+
+    /// A row whose timestep is not valid: what comes back to h passes on.
+    fn pass(&self, at: &mut Step<'_>, row: usize) {
+        let plan = self.plan;
+        let direct = &mut at.direct[Self::place(row, plan.w)];
+        general::add(&at.raw[row * padded(plan.w)..][..plan.w], direct);
+        if self.valid.repeats {
+            general::add(self.dy(at.time, row, at.zeros), direct);
+        }
+        for all in [&mut *at.d, at.hidden, at.dh, at.second] {
+            let width = all.len() / self.rows;
+            all[Self::place(row, width)].fill(0.0);
+        }
+        at.total[Self::place(row, plan.w)].fill(0.0);
+        if plan.reset_after() {
+            at.recurrent[Self::place(row, plan.g * plan.h)].fill(0.0);
+        }
+    }
+
+    /// The gates of a cell without options.
+    fn fast<S: Simd>(&self, s: S, fast: Fast, any: bool, at: &mut Step<'_>) {
+        let (plan, time) = (self.plan, at.time);
+        let (hn, kh, gh) = (plan.h, plan.k * plan.h, plan.g * plan.h);
+        for row in 0..self.rows {
+            if !self.alive(row, time) {
+                self.pass(at, row);
+                continue;
             }
-            d.fill(0.0);
-        };
-        if let Some(fast) = plan.fast {
-            for row in 0..rows {
-                let own = &mut d[row * dk..][..dk];
-                let direct_row = &mut direct[row * w..][..w];
-                if !alive(row) {
-                    pass(row, raw, direct_row, own);
-                    if plan.reset_after() {
-                        recurrent[row * gh..][..gh].fill(0.0);
-                    }
-                    if fast == Fast::GruBefore {
-                        self.second[time][row * hn..][..hn].fill(0.0);
-                    }
-                    continue;
+            let place = Self::place(row, hn);
+            let own = &mut at.d[Self::place(row, kh)];
+            let direct = &mut at.direct[place.clone()];
+            let product = &at.raw[row * padded(hn)..][..hn];
+            let (kept, dy) = (self.row(self.gates, time, row, kh), self.dy(time, row, at.zeros));
+            let [h, c, new_c] = self.states(time, row);
+            match fast {
+                Fast::Rnn => each(s, &RnnBackward, [kept, product, direct, dy], [own]),
+                Fast::Lstm => {
+                    let [i, f, g, o] = blocks(kept, hn);
+                    let x = [i, f, g, o, c, new_c, product, direct, dy];
+                    let [i, f, g, o] = blocks_mut(own, hn);
+                    each(s, &LstmBackward, x, [i, f, g, o, &mut at.dc[place]]);
                 }
-                let product = &raw[row * wide..][..w];
-                match fast {
-                    Fast::Rnn => each(s, &RnnBackward, [kept(row), product, direct_row, dy(row)], [own]),
-                    Fast::Lstm => {
-                        let [i, f, g, o] = blocks(kept(row), hn);
-                        let x = [i, f, g, o, c(before, row), c(after, row), product, direct_row, dy(row)];
-                        let [i, f, g, o] = blocks_mut(own, hn);
-                        each(s, &LstmBackward, x, [i, f, g, o, &mut self.dc0[row * hn..][..hn]]);
-                    }
-                    Fast::Gru => {
-                        let [r, z, n, q] = blocks(kept(row), hn);
-                        let x = [r, z, n, q, h(row), product, dy(row)];
-                        let [r, z, n, q] = blocks_mut(own, hn);
-                        let [hr, hz, hq] = blocks_mut(&mut recurrent[row * gh..][..gh], hn);
-                        each(s, &GruBackward, x, [r, z, n, q, hr, hz, hq, direct_row]);
-                        continue;
-                    }
-                    Fast::GruBefore => {
-                        let [_, z, n] = blocks(kept(row), hn);
-                        let [_, dz, dn] = blocks_mut(own, hn);
-                        let x = [z, n, h(row), product, dy(row)];
-                        each(s, &CandidateBackward, x, [dz, dn, direct_row]);
-                        continue;
-                    }
+                Fast::Gru => {
+                    let [r, z, n, q] = blocks(kept, hn);
+                    let x = [r, z, n, q, h, product, dy];
+                    let [r, z, n, q] = blocks_mut(own, hn);
+                    let [hr, hz, hq] = blocks_mut(&mut at.recurrent[Self::place(row, gh)], hn);
+                    each(s, &GruBackward, x, [r, z, n, q, hr, hz, hq, direct]);
                 }
-                if !valid.all() {
-                    direct_row.fill(0.0);
-                }
-            }
-            if fast == Fast::GruBefore && any {
-                let x = (&d[2 * hn..], dk);
-                products::recurrent(s, &self.packed.parts[1], x, rows, second_sums, backwards);
-                for row in (0..rows).filter(|&row| alive(row)) {
-                    let [r] = blocks(&kept(row)[..hn], hn);
-                    let x = [r, h(row), &second_sums[row * padded(hn)..][..hn]];
-                    let out = &mut self.second[time][row * hn..][..hn];
-                    each(s, &ResetBackward, x, [&mut d[row * dk..][..hn], out, &mut direct[row * w..][..w]]);
-                }
-            }
-        } else {
-            for row in 0..rows {
-                let own = &mut d[row * dk..][..dk];
-                let (total, direct) = (&mut total[row * w..][..w], &mut direct[row * w..][..w]);
-                if !alive(row) {
-                    pass(row, raw, direct, own);
-                    total.fill(0.0);
-                } else {
-                    total.copy_from_slice(&raw[row * wide..][..w]);
-                    general::add(direct, total);
-                    general::add(dy(row), total);
-                    direct.fill(0.0);
-                    if let Some(shares) = self.drawn.zoneout_h {
-                        general::unmix(shares.at(time, first + row), total, direct);
-                    }
-                }
-                if let Some(kept) = self.kept_dh.get_mut(time) {
-                    kept[row * w..][..w].copy_from_slice(total);
-                }
-            }
-            if plan.cell.projection.is_some() && any {
-                products::recurrent(s, &self.packed.w_hr, (total, w), rows, second_sums, backwards);
-            }
-            let sum_sizes = sum_sizes(plan);
-            for row in 0..rows {
-                let hidden = match self.hidden.get_mut(time) {
-                    Some(all) => &mut all[row * gh..][..gh],
-                    None => &mut [],
-                };
-                let output = match self.second.get_mut(time) {
-                    Some(all) => &mut all[row * hn..][..hn],
-                    None => &mut [],
-                };
-                if !alive(row) {
-                    hidden.fill(0.0);
-                    output.fill(0.0);
-                    if plan.reset_after() {
-                        recurrent[row * gh..][..gh].fill(0.0);
-                    }
-                    continue;
-                }
-                let own = &mut d[row * dk..][..dk];
-                let sums = &mut self.sums[row * self.sum_width..][..self.sum_width];
-                let [sum_peepholes, sum_norm_c, sum_ih, sum_hh, sum_u] = carve(sums, sum_sizes);
-                let (work, norm_work) = row_memory.split_at_mut(12 * hn);
-                let dh = match plan.cell.projection {
-                    Some(_) => &second_sums[row * padded(hn)..][..hn],
-                    None => &total[row * w..][..w],
-                };
-                // With layer normalization the gradients of what it returns come first.
-                let sums_of = if plan.norm() { &mut norm_work[..kh] } else { &mut *own };
-                let back = Back {
-                    kept: kept(row),
-                    h: h(row),
-                    c: c(before, row),
-                    dh,
-                    dc: self.dc0.get_mut(row * cw..(row + 1) * cw).unwrap_or(&mut []),
-                    direct: &mut direct[row * w..][..w],
-                    output: if plan.cell.projection.is_some() { output } else { &mut [] },
-                    d: sums_of,
-                    zoneout_c: self.drawn.zoneout_c.map(|shares| shares.at(time, first + row)),
-                    sum_peepholes,
-                    sum_norm_c,
-                    memory: work,
-                };
-                if plan.reset_before() {
-                    general::by_candidate(plan, back);
-                    continue;
-                }
-                general::backward(plan, self.params, back);
-                if plan.norm() {
-                    own.copy_from_slice(&norm_work[..gh]);
-                    hidden.copy_from_slice(&norm_work[..gh]);
-                    if plan.reset_after() {
-                        hidden[2 * hn..].copy_from_slice(&norm_work[3 * hn..kh]);
-                    }
-                    let norms = &self.norms[(time * batch + first + row) * plan.norms()..][..plan.norms()];
-                    general::by_sides(self.params, own, hidden, norms, [sum_ih, sum_hh]);
-                } else if plan.reset_after() {
-                    let to = &mut recurrent[row * gh..][..gh];
-                    to[..2 * hn].copy_from_slice(&own[..2 * hn]);
-                    to[2 * hn..].copy_from_slice(&own[3 * hn..]);
-                } else if plan.cell.kind == CellKind::IndRnn {
-                    let direct = &mut direct[row * w..][..w];
-                    let u = self.params.w_hh;
-                    let factors = self.drawn.factors(plan, 0, first + row);
-                    for (j, h) in h(row).iter().enumerate() {
-                        let d = own[j] * factors.map_or(1.0, |f| f[j]);
-                        sum_u[j] += d * h;
-                        direct[j] += d * u[j];
-                    }
+                Fast::GruBefore => {
+                    let [_, z, n] = blocks(kept, hn);
+                    let x = [z, n, h, product, dy];
+                    let [_, dz, dn] = blocks_mut(own, hn);
+                    each(s, &CandidateBackward, x, [dz, dn, direct]);
                 }
             }
-            if plan.reset_before() && any {
-                let dense = self.packed.parts.last().expect("of the candidate");
-                products::recurrent(s, dense, (&d[2 * hn..], dk), rows, second_sums, backwards);
-                for row in (0..rows).filter(|&row| alive(row)) {
-                    let back = Back {
-                        kept: kept(row),
-                        h: h(row),
-                        c: &[],
-                        dh: &second_sums[row * padded(hn)..][..hn],
-                        dc: &mut [],
-                        direct: &mut direct[row * w..][..w],
-                        output: &mut self.second[time][row * hn..][..hn],
-                        d: &mut d[row * dk..][..dk],
-                        zoneout_c: None,
-                        sum_peepholes: &mut [],
-                        sum_norm_c: &mut [],
-                        memory: row_memory,
-                    };
-                    general::by_reset(plan, back, self.drawn.factors(plan, 2, first + row).unwrap_or(&[]));
-                }
+            // Without a mask nothing ever comes back to these cells' h without a product.
+            if matches!(fast, Fast::Rnn | Fast::Lstm) && !self.valid.all() {
+                at.direct[Self::place(row, hn)].fill(0.0);
             }
         }
+        if fast == Fast::GruBefore && any {
+            self.candidate_product(s, at);
+            for row in (0..self.rows).filter(|&row| self.alive(row, time)) {
+                let (place, [h, ..]) = (Self::place(row, hn), self.states(time, row));
+                let r = &self.row(self.gates, time, row, kh)[..hn];
+                let x = [r, h, &at.second_sums[row * padded(hn)..][..hn]];
+                let out = [&mut at.d[row * kh..][..hn], &mut at.second[place.clone()], &mut at.direct[place]];
+                each(s, &ResetBackward, x, out);
+            }
+        }
+    }
 
-        // What comes back to h through the recurrent products.
-        let count = self.packed.parts.len() - usize::from(plan.reset_before());
-        if !any || count == 0 {
-            raw.fill(0.0);
+    /// What comes back to `r ∘ h` of a GRU that multiplies it.
+    fn candidate_product<S: Simd>(&self, s: S, at: &mut Step<'_>) {
+        let dense = self.packed.parts.last().expect("of the candidate");
+        let (h, width) = (self.plan.h, at.d.len() / self.rows);
+        products::recurrent(s, dense, (&at.d[2 * h..], width), self.rows, at.second_sums, at.backwards);
+    }
+
+    /// The gates of any cell.
+    fn general<S: Simd>(&self, s: S, any: bool, at: &mut Step<'_>) {
+        let (plan, time) = (self.plan, at.time);
+        let (hn, w) = (plan.h, plan.w);
+        for row in 0..self.rows {
+            if !self.alive(row, time) {
+                self.pass(at, row);
+                continue;
+            }
+            let (total, direct) = (&mut at.total[Self::place(row, w)], &mut at.direct[Self::place(row, w)]);
+            total.copy_from_slice(&at.raw[row * padded(w)..][..w]);
+            general::add(direct, total);
+            general::add(self.dy(time, row, at.zeros), total);
+            direct.fill(0.0);
+            if let Some(shares) = self.drawn.zoneout_h {
+                general::unmix(shares.at(time, self.first + row), total, direct);
+            }
+            if plan.cell.projection.is_some() {
+                at.dh[Self::place(row, w)].copy_from_slice(total);
+            }
+        }
+        if !any {
             return;
         }
-        let (x, stride): (&[f32], usize) = match self.hidden.get(time) {
-            Some(hidden) => (hidden, gh),
-            None if plan.reset_after() => (recurrent, gh),
-            None => (d, dk),
+        if plan.cell.projection.is_some() {
+            products::recurrent(s, &self.packed.w_hr, (at.total, w), self.rows, at.second_sums, at.backwards);
+        }
+        for row in (0..self.rows).filter(|&row| self.alive(row, time)) {
+            self.general_row(at, row);
+        }
+        if plan.reset_before() {
+            self.candidate_product(s, at);
+            for row in (0..self.rows).filter(|&row| self.alive(row, time)) {
+                let [h, ..] = self.states(time, row);
+                let width = at.d.len() / self.rows;
+                let back = Back {
+                    kept: self.row(self.gates, time, row, plan.k * hn),
+                    h,
+                    c: &[],
+                    dh: &at.second_sums[row * padded(hn)..][..hn],
+                    dc: &mut [],
+                    direct: &mut at.direct[Self::place(row, w)],
+                    output: &mut at.second[Self::place(row, hn)],
+                    d: &mut at.d[Self::place(row, width)],
+                    zoneout_c: None,
+                    sum_peepholes: &mut [],
+                    sum_norm_c: &mut [],
+                    memory: at.row_memory,
+                };
+                general::by_reset(plan, back, self.drawn.factors(plan, 2, self.first + row).unwrap_or(&[]));
+            }
+        }
+    }
+
+    /// The gates of a row, up to a second product if the cell has one.
+    fn general_row(&self, at: &mut Step<'_>, row: usize) {
+        let (plan, time) = (self.plan, at.time);
+        let (hn, w, cw, kh, gh) = (plan.h, plan.w, plan.c, plan.k * plan.h, plan.g * plan.h);
+        let [h, c, _] = self.states(time, row);
+        let (d_width, sum_width) = (at.d.len() / self.rows, at.sums.len() / self.rows);
+        let own = &mut at.d[Self::place(row, d_width)];
+        let sums = &mut at.sums[Self::place(row, sum_width)];
+        let [sum_peepholes, sum_norm_c, sum_ih, sum_hh, sum_u] = carve(sums, sum_sizes(plan));
+        let (work, norm_work) = at.row_memory.split_at_mut(12 * hn);
+        let projection = plan.cell.projection.is_some();
+        let back = Back {
+            kept: self.row(self.gates, time, row, kh),
+            h,
+            c,
+            dh: if projection { &at.second_sums[row * padded(hn)..][..hn] } else { &at.total[Self::place(row, w)] },
+            dc: &mut at.dc[Self::place(row, cw)],
+            direct: &mut at.direct[Self::place(row, w)],
+            output: if projection { &mut at.second[Self::place(row, hn)] } else { &mut [] },
+            // With layer normalization the gradients of what it returns come first.
+            d: if plan.norm() { &mut norm_work[..kh] } else { &mut *own },
+            zoneout_c: self.drawn.zoneout_c.map(|shares| shares.at(time, self.first + row)),
+            sum_peepholes,
+            sum_norm_c,
+            memory: work,
         };
-        for (n, dense) in self.packed.parts[..count].iter().enumerate() {
-            let gate = self.packed.gates[n].0;
-            let out = if n == 0 { &mut *raw } else { &mut *more };
-            products::recurrent(s, dense, (&x[gate * hn..], stride), rows, out, backwards);
-            for row in 0..rows {
-                if let Some(factors) = self.drawn.factors(plan, gate, first + row) {
-                    out[row * wide..][..w].iter_mut().zip(factors).for_each(|(v, f)| *v *= f);
+        if plan.reset_before() {
+            return general::by_candidate(plan, back);
+        }
+        general::backward(plan, self.params, back);
+        if plan.norm() {
+            let hidden = &mut at.hidden[Self::place(row, gh)];
+            own.copy_from_slice(&norm_work[..gh]);
+            hidden.copy_from_slice(&norm_work[..gh]);
+            if plan.reset_after() {
+                hidden[2 * hn..].copy_from_slice(&norm_work[3 * hn..kh]);
+            }
+            let norms = self.row(self.norms, time, row, plan.norms());
+            general::by_sides(self.params, own, hidden, norms, [sum_ih, sum_hh]);
+        } else if plan.reset_after() {
+            let to = &mut at.recurrent[Self::place(row, gh)];
+            to[..2 * hn].copy_from_slice(&own[..2 * hn]);
+            to[2 * hn..].copy_from_slice(&own[3 * hn..]);
+        } else if plan.cell.kind == CellKind::IndRnn {
+            let direct = &mut at.direct[Self::place(row, w)];
+            let factors = self.drawn.factors(plan, 0, self.first + row);
+            for j in 0..hn {
+                let d = own[j] * factors.map_or(1.0, |f| f[j]);
+                sum_u[j] += d * h[j];
+                direct[j] += d * self.params.w_hh[j];
+            }
+        }
+    }
+
+    /// What comes back to h through the recurrent products.
+    fn products<S: Simd>(&self, s: S, at: &mut Step<'_>) {
+        let (plan, w) = (self.plan, self.plan.w);
+        let count = self.packed.parts.len() - usize::from(plan.reset_before());
+        if count == 0 {
+            return at.raw.fill(0.0);
+        }
+        let (x, stride): (&[f32], usize) = if plan.norm() {
+            (at.hidden, plan.g * plan.h)
+        } else if plan.reset_after() {
+            (at.recurrent, plan.g * plan.h)
+        } else {
+            (at.d, plan.k * plan.h)
+        };
+        for (n, (dense, &(gate, _))) in self.packed.parts[..count].iter().zip(&self.packed.gates).enumerate() {
+            let out = if n == 0 { &mut *at.raw } else { &mut *at.more };
+            products::recurrent(s, dense, (&x[gate * plan.h..], stride), self.rows, out, at.backwards);
+            for (row, out) in out.chunks_exact_mut(padded(w)).take(self.rows).enumerate() {
+                if let Some(factors) = self.drawn.factors(plan, gate, self.first + row) {
+                    out[..w].iter_mut().zip(factors).for_each(|(v, f)| *v *= f);
                 }
             }
             if n > 0 {
-                general::add(more, raw);
+                general::add(at.more, at.raw);
             }
         }
     }

@@ -4,13 +4,13 @@ use super::general::{self, Sides};
 use super::pointwise::{CandidateForward, GruForward, LstmForward, ResetForward, RnnForward, each};
 use super::products::{self, time_first};
 use super::{
-    CpuTraining, Drawn, Fast, Packed, Params, Plan, Scratch, Valid, around, blocks, blocks_mut, by_rows, carve,
-    constants, elements, floats, padded,
+    CpuTraining, Drawn, Fast, Packed, Params, Plan, Scratch, Valid, around, at_time, blocks, blocks_mut, by_rows,
+    carve, constants, elements, floats, padded,
 };
-use crate::Direction;
-use crate::cpu::dense::DenseCall;
+use crate::cpu::dense::{Dense, DenseCall};
 use crate::cpu::weights::Plain;
 use crate::training::{Reserve, Trained, TrainingCall};
+use crate::{CellKind, Direction};
 use pulp::{Simd, WithSimd};
 use recurve_tensor::cpu::simd_arch;
 use recurve_tensor::cpu::threads::prelude::*;
@@ -111,6 +111,20 @@ fn outputs(call: &TrainingCall<'_>, plan: &Plan, h: &[f32]) -> Result<Tensor> {
     })
 }
 
+/// The projected inputs of one direction with the biases that are added to them, `[T, B, G·H]`. With layer normalization
+/// the biases are added after it.
+fn project(plan: &Plan, p: &Params<'_>, input: &mut Dense, x: &[f32], bias: &mut [f32], out: &mut [f32]) -> Result<()> {
+    let (units, k) = (plan.g * plan.h, plan.input);
+    input.set(Plain { data: p.w_ih, stride: k, units, k, transposed: false })?;
+    for (n, bias) in bias.iter_mut().enumerate() {
+        let separate = plan.reset_after() && n / plan.h == 2;
+        let at = |b: &[f32]| b.get(n).copied().unwrap_or(0.0);
+        *bias = if plan.norm() { 0.0 } else { at(p.b_ih) + if separate { 0.0 } else { at(p.b_hh) } };
+    }
+    let count = plan.timesteps * plan.batch;
+    input.rows(&DenseCall { x, stride: k, count, bias: Some(bias), activation: Activation::Linear }, out)
+}
+
 /// Computes what is kept of a call.
 fn fill(call: &TrainingCall<'_>, plan: &Plan, scratch: &mut Scratch, kept: [&mut [f32]; 4]) -> Result<()> {
     let [gates, h, c, norms] = kept;
@@ -123,18 +137,10 @@ fn fill(call: &TrainingCall<'_>, plan: &Plan, scratch: &mut Scratch, kept: [&mut
     let apart = plan.k != plan.g || plan.norm();
     let projected = floats(projected, if apart { d * t * b * gh } else { 0 })?;
     let params: Vec<Params<'_>> = call.weights.iter().map(Params::new).collect();
-    for (dir, p) in params.iter().enumerate() {
-        directions[dir].set(plan, p, false, whole)?;
-        input.set(Plain { data: p.w_ih, stride: plan.input, units: gh, k: plan.input, transposed: false })?;
-        let bias = floats(bias, gh)?;
-        for (n, bias) in bias.iter_mut().enumerate() {
-            let separate = plan.reset_after() && n / plan.h == 2;
-            let at = |b: &[f32]| b.get(n).copied().unwrap_or(0.0);
-            *bias = if plan.norm() { 0.0 } else { at(p.b_ih) + if separate { 0.0 } else { at(p.b_hh) } };
-        }
-        let out = if apart { &mut projected[dir * t * b * gh..] } else { &mut gates[dir * t * b * kh..] };
-        let call = DenseCall { x, stride: plan.input, count: t * b, bias: Some(bias), activation: Activation::Linear };
-        input.rows(&call, &mut out[..t * b * gh])?;
+    let sums = if apart { &mut *projected } else { &mut *gates };
+    for ((p, packed), sums) in params.iter().zip(&mut *directions).zip(sums.chunks_exact_mut(t * b * gh)) {
+        packed.set(plan, p, false, whole)?;
+        project(plan, p, input, x, floats(bias, gh)?, sums)?;
     }
     let rows = plan.rows(d);
     let sizes = sizes(plan, &directions[0], rows);
@@ -170,7 +176,7 @@ fn fill(call: &TrainingCall<'_>, plan: &Plan, scratch: &mut Scratch, kept: [&mut
                     (None, _) => {}
                 }
             }
-            tasks.push(Task {
+            let source = Source {
                 plan,
                 params,
                 packed: &directions[dir],
@@ -180,13 +186,8 @@ fn fill(call: &TrainingCall<'_>, plan: &Plan, scratch: &mut Scratch, kept: [&mut
                 first,
                 rows: rows.min(b - first),
                 projected: if apart { &projected[dir * t * b * gh..][..t * b * gh] } else { &[] },
-                gates,
-                h,
-                c,
-                norms,
-                sizes,
-                memory: memory.next().expect("of each task"),
-            });
+            };
+            tasks.push(Task { source, gates, h, c, norms, sizes, memory: memory.next().expect("of each task") });
         }
     }
     if tasks.len() > 1 {
@@ -214,20 +215,28 @@ fn sizes(plan: &Plan, packed: &Packed, rows: usize) -> [usize; 7] {
     ]
 }
 
-/// A range of batch rows of one direction.
-struct Task<'a> {
+/// What the rows of a task are computed from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
     plan: &'a Plan,
     params: &'a Params<'a>,
     packed: &'a Packed,
     drawn: Drawn<'a>,
     valid: Valid<'a>,
     reverse: bool,
+    /// The first batch row, and the number of rows.
     first: usize,
     rows: usize,
     /// The projected inputs `[T, B, G·H]` of the direction, if they do not stand where the gates will.
     projected: &'a [f32],
+}
+
+/// A range of batch rows of one direction.
+struct Task<'a> {
+    source: Source<'a>,
     /// For each timestep, `[rows, K·H]`.
     gates: Vec<&'a mut [f32]>,
+    /// States in order of time, `[rows, W]` and `[rows, C·H]`.
     h: Vec<&'a mut [f32]>,
     c: Vec<&'a mut [f32]>,
     norms: Vec<&'a mut [f32]>,
@@ -235,198 +244,255 @@ struct Task<'a> {
     memory: &'a mut [f32],
 }
 
+/// One timestep of a task.
+struct Step<'a> {
+    time: usize,
+    /// Whether products go from the last unit to the first; every other timestep does.
+    backwards: bool,
+    h: &'a [f32],
+    c: &'a [f32],
+    next_h: &'a mut [f32],
+    next_c: &'a mut [f32],
+    gates: &'a mut [f32],
+    norms: &'a mut [f32],
+    /// The recurrent sums of each part of the product.
+    raw: &'a mut [f32],
+    /// h with factors.
+    seen: &'a mut [f32],
+    /// What a second product reads: `r ∘ h`, or what is projected to h.
+    second: &'a mut [f32],
+    second_sums: &'a mut [f32],
+    z: &'a mut [f32],
+    row_memory: &'a mut [f32],
+    zeros: &'a [f32],
+}
+
 impl WithSimd for Task<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, s: S) {
-        let [.., zeros] = carve(self.memory, self.sizes);
+    fn with_simd<S: Simd>(self, s: S) {
+        let Self { source, mut gates, mut h, mut c, mut norms, sizes, memory } = self;
+        let [.., zeros] = carve(memory, sizes);
         zeros.fill(0.0);
-        for step in 0..self.plan.timesteps {
-            self.step(s, step);
+        for step in 0..source.plan.timesteps {
+            let time = if source.reverse { source.plan.timesteps - 1 - step } else { step };
+            let [raw, seen, second, second_sums, z, row_memory, zeros] = carve(memory, sizes);
+            let (h, next_h) = around(&mut h, time, source.reverse);
+            let (c, next_c) = around(&mut c, time, source.reverse);
+            let gates = &mut *gates[time];
+            let norms = at_time(&mut norms, time);
+            let backwards = step % 2 == 1;
+            let mut at = Step {
+                time,
+                backwards,
+                h,
+                c,
+                next_h,
+                next_c,
+                gates,
+                norms,
+                raw,
+                seen,
+                second,
+                second_sums,
+                z,
+                row_memory,
+                zeros,
+            };
+            source.products(s, &mut at);
+            match source.plan.fast {
+                Some(fast) => source.fast(s, fast, &mut at),
+                None => source.general(s, &mut at),
+            }
         }
     }
 }
 
-/// Where the recurrent sums of a gate stand.
-fn sum_of<'a>(plan: &Plan, packed: &Packed, raw: &'a [f32], rows: usize, gate: usize, row: usize) -> &'a [f32] {
-    let mut before = 0;
-    for (dense, (first, count)) in packed.parts.iter().zip(packed.gates.iter().copied()) {
-        let wide = padded(dense.units());
-        if (first..first + count).contains(&gate) {
-            return &raw[before + row * wide + (gate - first) * plan.h..][..plan.h];
-        }
-        before += rows * wide;
+impl Source<'_> {
+    fn alive(&self, row: usize, time: usize) -> bool {
+        self.valid.at(self.first + row, time)
     }
-    unreachable!("every gate of such a cell has a product")
-}
 
-impl Task<'_> {
-    fn step<S: Simd>(&mut self, s: S, step: usize) {
+    /// The places of a row of h or c.
+    fn place(row: usize, width: usize) -> core::ops::Range<usize> {
+        row * width..(row + 1) * width
+    }
+
+    /// Where the recurrent sums of a gate stand.
+    fn sum<'r>(&self, raw: &'r [f32], gate: usize, row: usize) -> &'r [f32] {
+        let mut before = 0;
+        for (dense, &(first, count)) in self.packed.parts.iter().zip(&self.packed.gates) {
+            let wide = padded(dense.units());
+            if (first..first + count).contains(&gate) {
+                return &raw[before + row * wide + (gate - first) * self.plan.h..][..self.plan.h];
+            }
+            before += self.rows * wide;
+        }
+        unreachable!("every gate of such a cell has a product")
+    }
+
+    /// The recurrent products, but that of a candidate that reads `r ∘ h`.
+    fn products<S: Simd>(&self, s: S, at: &mut Step<'_>) {
+        let (plan, w) = (self.plan, self.plan.w);
+        let count = self.packed.parts.len() - usize::from(plan.reset_before());
+        let mut raw = &mut *at.raw;
+        for (dense, &(gate, _)) in self.packed.parts[..count].iter().zip(&self.packed.gates) {
+            let (out, rest) = raw.split_at_mut(self.rows * padded(dense.units()));
+            raw = rest;
+            let mut x = at.h;
+            if plan.dropout > 0 {
+                for row in 0..self.rows {
+                    let factors = self.drawn.factors(plan, gate, self.first + row).expect("there is dropout");
+                    general::product(&at.h[Self::place(row, w)], factors, &mut at.seen[Self::place(row, w)]);
+                }
+                x = &*at.seen;
+            }
+            products::recurrent(s, dense, (x, w), self.rows, out, at.backwards);
+        }
+    }
+
+    /// The product of the candidate that reads `r ∘ h`.
+    fn candidate_product<S: Simd>(&self, s: S, at: &mut Step<'_>) {
+        let (dense, before) = self.packed.parts.split_last().expect("of the candidate");
+        let first = self.rows * before.iter().map(|p| padded(p.units())).sum::<usize>();
+        products::recurrent(s, dense, (at.second, self.plan.h), self.rows, &mut at.raw[first..], at.backwards);
+    }
+
+    /// The states of a row whose timestep is not valid.
+    fn keep(&self, at: &mut Step<'_>, row: usize) {
+        let (h, c) = (Self::place(row, self.plan.w), Self::place(row, self.plan.c));
+        at.next_h[h.clone()].copy_from_slice(&at.h[h]);
+        if self.plan.c > 0 {
+            at.next_c[c.clone()].copy_from_slice(&at.c[c]);
+        }
+    }
+
+    /// The gates of a cell without options.
+    fn fast<S: Simd>(&self, s: S, fast: Fast, at: &mut Step<'_>) {
         let plan = self.plan;
-        let (rows, hn, w, c_width) = (self.rows, plan.h, plan.w, plan.c);
-        let time = if self.reverse { plan.timesteps - 1 - step } else { step };
-        let backwards = step % 2 == 1;
-        let [raw, seen, second, second_sums, zs, row_memory, zeros] = carve(self.memory, self.sizes);
-        let zeros = &*zeros;
-        let (h, next_h) = around(&mut self.h, time, self.reverse);
-        let (c, next_c) = around(&mut self.c, time, self.reverse);
-        let gates = &mut *self.gates[time];
-        let (kh, gh) = (plan.k * hn, plan.g * hn);
-        let packed = self.packed;
-        let alive = |row: usize| self.valid.at(self.first + row, time);
-
-        // The recurrent products, but that of a candidate that reads `r ∘ h`.
-        let mut at = 0;
-        let mut candidate = 0;
-        for (n, (dense, (gate, _))) in packed.parts.iter().zip(packed.gates.iter().copied()).enumerate() {
-            let wide = rows * padded(dense.units());
-            if plan.reset_before() && n + 1 == packed.parts.len() {
-                candidate = at;
+        let (hn, kh, gh) = (plan.h, plan.k * plan.h, plan.g * plan.h);
+        for row in 0..self.rows {
+            if !self.alive(row, at.time) {
+                self.keep(at, row);
                 continue;
             }
-            let x = match plan.dropout {
-                0 => h,
-                _ => {
-                    for row in 0..rows {
-                        let factors = self.drawn.factors(plan, gate, self.first + row).expect("there is dropout");
-                        general::product(&h[row * w..][..w], factors, &mut seen[row * w..][..w]);
-                    }
-                    &*seen
+            let place = Self::place(row, hn);
+            let own = &mut at.gates[row * kh..][..kh];
+            let (h, next_h) = (&at.h[place.clone()], &mut at.next_h[place.clone()]);
+            let raw = &*at.raw;
+            match fast {
+                Fast::Rnn => each(s, &RnnForward, [self.sum(raw, 0, row)], [own, next_h]),
+                Fast::Lstm => {
+                    let [i, f, g, o] = [0, 1, 2, 3].map(|gate| self.sum(raw, gate, row));
+                    let x = [i, f, g, o, &at.c[place.clone()]];
+                    let [i, f, g, o] = blocks_mut(own, hn);
+                    each(s, &LstmForward, x, [i, f, g, o, &mut at.next_c[place], next_h]);
                 }
-            };
-            products::recurrent(s, dense, (x, w), rows, &mut raw[at..at + wide], backwards);
-            at += wide;
-        }
-        match plan.fast {
-            None => {}
-            Some(fast) => {
-                for row in 0..rows {
-                    let place = row * w..(row + 1) * w;
-                    if !alive(row) {
-                        next_h[place.clone()].copy_from_slice(&h[place]);
-                        if c_width > 0 {
-                            let place = row * c_width..(row + 1) * c_width;
-                            next_c[place.clone()].copy_from_slice(&c[place]);
-                        }
-                        continue;
-                    }
-                    let own = &mut gates[row * kh..][..kh];
-                    let sum = |gate: usize| sum_of(plan, packed, raw, rows, gate, row);
-                    match fast {
-                        Fast::Rnn => each(s, &RnnForward, [sum(0)], [own, &mut next_h[place]]),
-                        Fast::Lstm => {
-                            let [i, f, g, o] = blocks_mut(own, hn);
-                            let out = [i, f, g, o, &mut next_c[place.clone()], &mut next_h[place.clone()]];
-                            each(s, &LstmForward, [sum(0), sum(1), sum(2), sum(3), &c[place]], out);
-                        }
-                        Fast::Gru => {
-                            let input = &self.projected[(time * plan.batch + self.first + row) * gh..][..gh];
-                            let [r, z, n] = blocks(input, hn);
-                            let bias = self.params.b_hh.get(2 * hn..).unwrap_or(zeros);
-                            let x = [r, z, n, sum(0), sum(1), sum(2), bias, &h[place.clone()]];
-                            let [r, z, n, q] = blocks_mut(own, hn);
-                            each(s, &GruForward, x, [r, z, n, q, &mut next_h[place]]);
-                        }
-                        Fast::GruBefore => {
-                            let x = [sum(0), sum(1), &h[place]];
-                            let [r, z] = blocks_mut(&mut own[..2 * hn], hn);
-                            each(s, &ResetForward, x, [r, z, &mut second[row * hn..][..hn]]);
-                        }
-                    }
+                Fast::Gru => {
+                    let input = &self.projected[(at.time * plan.batch + self.first + row) * gh..][..gh];
+                    let ([r, z, n], [hr, hz, hn_]) =
+                        (blocks(input, hn), [0, 1, 2].map(|gate| self.sum(raw, gate, row)));
+                    let bias = self.params.b_hh.get(2 * hn..).unwrap_or(at.zeros);
+                    let x = [r, z, n, hr, hz, hn_, bias, h];
+                    let [r, z, n, q] = blocks_mut(own, hn);
+                    each(s, &GruForward, x, [r, z, n, q, next_h]);
                 }
-                if fast == Fast::GruBefore {
-                    let (dense, wide) = (&packed.parts[1], padded(hn));
-                    products::recurrent(s, dense, (second, hn), rows, &mut raw[candidate..], backwards);
-                    for row in (0..rows).filter(|&row| alive(row)) {
-                        let place = row * w..(row + 1) * w;
-                        let (rz, n) = gates[row * kh..][..kh].split_at_mut(2 * hn);
-                        let x = [&raw[candidate + row * wide..][..hn], &rz[hn..], &h[place.clone()]];
-                        each(s, &CandidateForward, x, [n, &mut next_h[place]]);
-                    }
+                Fast::GruBefore => {
+                    let x = [self.sum(raw, 0, row), self.sum(raw, 1, row), h];
+                    let [r, z] = blocks_mut(&mut own[..2 * hn], hn);
+                    each(s, &ResetForward, x, [r, z, &mut at.second[place]]);
                 }
-                return;
             }
         }
+        if fast == Fast::GruBefore {
+            self.candidate_product(s, at);
+            for row in (0..self.rows).filter(|&row| self.alive(row, at.time)) {
+                let place = Self::place(row, hn);
+                let (rz, n) = at.gates[row * kh..][..kh].split_at_mut(2 * hn);
+                let x = [self.sum(at.raw, 2, row), &rz[hn..], &at.h[place.clone()]];
+                each(s, &CandidateForward, x, [n, &mut at.next_h[place]]);
+            }
+        }
+    }
 
-        for row in (0..rows).filter(|&row| alive(row)) {
-            let batch_row = self.first + row;
-            let [input, hidden, shown] = carve(row_memory, [gh, gh, hn]);
-            let own = &mut gates[row * kh..][..kh];
-            let h = &h[row * w..][..w];
-            if self.projected.is_empty() {
-                input.copy_from_slice(own);
-            } else {
-                input.copy_from_slice(&self.projected[(time * plan.batch + batch_row) * gh..][..gh]);
-            }
-            let products = if plan.reset_before() { plan.g - 1 } else { plan.g };
-            if plan.cell.kind.is_pointwise() {
-                hidden.fill(0.0);
-                if plan.cell.kind == crate::CellKind::IndRnn {
-                    general::product(self.params.w_hh, h, hidden);
-                    if let Some(f) = self.drawn.factors(plan, 0, batch_row) {
-                        hidden.iter_mut().zip(f).for_each(|(v, f)| *v *= f);
-                    }
-                }
-            } else {
-                for gate in 0..products {
-                    let sum = sum_of(plan, packed, raw, rows, gate, row);
-                    hidden[gate * hn..][..hn].copy_from_slice(sum);
-                }
-            }
-            let norms: &mut [f32] = match self.norms.get_mut(time) {
-                Some(all) => &mut all[row * plan.norms()..][..plan.norms()],
-                None => &mut [],
-            };
-            general::normalize_sides(plan, self.params, input, hidden, norms);
-            let c = c.get(row * c_width..(row + 1) * c_width).unwrap_or(&[]);
-            let next_c = next_c.get_mut(row * c_width..(row + 1) * c_width).unwrap_or(&mut []);
-            if plan.reset_before() {
-                let factors = self.drawn.factors(plan, 2, batch_row);
-                let (r, z) = (&mut second[row * hn..][..hn], &mut zs[row * hn..][..hn]);
-                general::reset(plan, Sides { input, hidden }, own, [h, factors.unwrap_or(&[])], [r, z]);
-                continue;
-            }
-            let out = match plan.cell.projection {
-                Some(_) => &mut second[row * hn..][..hn],
-                None => &mut next_h[row * w..][..w],
-            };
-            general::forward(plan, self.params, Sides { input, hidden }, own, [h, c], [out, next_c, shown]);
-            if let Some(shares) = self.drawn.zoneout_c {
-                general::mix(shares.at(time, batch_row), c, next_c);
-            }
+    /// The gates of any cell.
+    fn general<S: Simd>(&self, s: S, at: &mut Step<'_>) {
+        let (plan, time) = (self.plan, at.time);
+        let (hn, w, kh) = (plan.h, plan.w, plan.k * plan.h);
+        for row in (0..self.rows).filter(|&row| self.alive(row, time)) {
+            self.general_row(at, row);
         }
         if plan.reset_before() {
-            let dense = packed.parts.last().expect("of the candidate");
-            let wide = padded(hn);
-            products::recurrent(s, dense, (second, hn), rows, &mut raw[candidate..], backwards);
-            for row in (0..rows).filter(|&row| alive(row)) {
-                let n = &mut gates[row * kh..][2 * hn..3 * hn];
-                let sum = &raw[candidate + row * wide..][..hn];
-                let (z, h) = (&zs[row * hn..][..hn], &h[row * w..][..w]);
-                general::candidate(plan, sum, n, [z, h], &mut next_h[row * w..][..w], &mut row_memory[..hn]);
+            self.candidate_product(s, at);
+            for row in (0..self.rows).filter(|&row| self.alive(row, time)) {
+                let (z, h) = (&at.z[Self::place(row, hn)], &at.h[Self::place(row, hn)]);
+                let n = &mut at.gates[row * kh..][2 * hn..kh];
+                let (sum, out) = (self.sum(at.raw, 2, row), &mut at.next_h[Self::place(row, hn)]);
+                general::candidate(plan, sum, n, [z, h], out, &mut at.row_memory[..hn]);
             }
         }
         if plan.cell.projection.is_some() {
-            products::recurrent(s, &packed.w_hr, (second, hn), rows, second_sums, backwards);
+            let (x, out) = ((&*at.second, hn), &mut *at.second_sums);
+            products::recurrent(s, &self.packed.w_hr, x, self.rows, out, at.backwards);
         }
-        for row in 0..rows {
-            let place = row * w..(row + 1) * w;
-            let (h, next) = (&h[place.clone()], &mut next_h[place]);
-            if !alive(row) {
-                next.copy_from_slice(h);
-                let place = row * c_width..(row + 1) * c_width;
-                if c_width > 0 {
-                    next_c[place.clone()].copy_from_slice(&c[place]);
-                }
+        for row in 0..self.rows {
+            if !self.alive(row, time) {
+                self.keep(at, row);
                 continue;
             }
+            let (h, next) = (&at.h[Self::place(row, w)], &mut at.next_h[Self::place(row, w)]);
             if plan.cell.projection.is_some() {
-                next.copy_from_slice(&second_sums[row * padded(w)..][..w]);
+                next.copy_from_slice(&at.second_sums[row * padded(w)..][..w]);
             }
             if let Some(shares) = self.drawn.zoneout_h {
                 general::mix(shares.at(time, self.first + row), h, next);
             }
+        }
+    }
+
+    /// The gates of a row, up to a second product if the cell has one.
+    fn general_row(&self, at: &mut Step<'_>, row: usize) {
+        let (plan, time, batch_row) = (self.plan, at.time, self.first + row);
+        let (hn, w, cw, kh, gh) = (plan.h, plan.w, plan.c, plan.k * plan.h, plan.g * plan.h);
+        let [input, hidden, shown] = carve(at.row_memory, [gh, gh, hn]);
+        let own = &mut at.gates[row * kh..][..kh];
+        let h = &at.h[Self::place(row, w)];
+        match self.projected {
+            [] => input.copy_from_slice(own),
+            all => input.copy_from_slice(&all[(time * plan.batch + batch_row) * gh..][..gh]),
+        }
+        if plan.cell.kind == CellKind::IndRnn {
+            general::product(self.params.w_hh, h, hidden);
+            if let Some(f) = self.drawn.factors(plan, 0, batch_row) {
+                hidden.iter_mut().zip(f).for_each(|(v, f)| *v *= f);
+            }
+        } else if plan.cell.kind.is_pointwise() {
+            hidden.fill(0.0);
+        } else {
+            let products = plan.g - usize::from(plan.reset_before());
+            for (gate, hidden) in hidden.chunks_exact_mut(hn).take(products).enumerate() {
+                hidden.copy_from_slice(self.sum(at.raw, gate, row));
+            }
+        }
+        let norms = &mut at.norms[..];
+        let norms = norms.get_mut(Self::place(row, plan.norms())).unwrap_or(&mut []);
+        general::normalize_sides(plan, self.params, input, hidden, norms);
+        let sides = Sides { input, hidden };
+        if plan.reset_before() {
+            let factors = self.drawn.factors(plan, 2, batch_row).unwrap_or(&[]);
+            let out = [&mut at.second[Self::place(row, hn)], &mut at.z[Self::place(row, hn)]];
+            return general::reset(plan, sides, own, [h, factors], out);
+        }
+        let c = at.c.get(Self::place(row, cw)).unwrap_or(&[]);
+        let next_c = at.next_c.get_mut(Self::place(row, cw)).unwrap_or(&mut []);
+        let out = match plan.cell.projection {
+            Some(_) => &mut at.second[Self::place(row, hn)],
+            None => &mut at.next_h[Self::place(row, w)],
+        };
+        general::forward(plan, self.params, sides, own, [h, c], [out, next_c, shown]);
+        if let Some(shares) = self.drawn.zoneout_c {
+            general::mix(shares.at(time, batch_row), c, next_c);
         }
     }
 }

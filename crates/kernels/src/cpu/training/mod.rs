@@ -369,3 +369,11 @@ fn around<'s, 'a>(states: &'s mut [&'a mut [f32]], time: usize, reverse: bool) -
     let (first, second) = states.split_at_mut(time + 1);
     if reverse { (&*second[0], &mut *first[time]) } else { (&*first[time], &mut *second[0]) }
 }
+
+/// The part of a timestep, which is empty where nothing is kept.
+fn at_time<'s>(all: &'s mut [&mut [f32]], time: usize) -> &'s mut [f32] {
+    match all.get_mut(time) {
+        Some(part) => part,
+        None => &mut [],
+    }
+}
