@@ -304,7 +304,7 @@ fn wrong_gradients_are_found() {
 #[test]
 fn bad_arguments_are_errors() {
     let refused = |result: Result<TrainingLayer, TensorError>, part: &str| {
-        let text = result.err().expect("refused").to_string();
+        let text = result.expect_err("refused").to_string();
         assert!(text.contains(part), "{text}");
     };
     let forward = &[Direction::Forward][..];

@@ -246,6 +246,7 @@ impl TrainingLayer {
         })
     }
 
+    #[expect(clippy::too_many_arguments, reason = "those of `TrainingLayer::backward`")]
     pub(super) fn resolve_backward<'a>(
         &'a self,
         x: &'a Tensor,

@@ -408,6 +408,7 @@ impl TrainingLayer {
     ///
     /// # Errors
     /// As [`Self::forward`].
+    #[expect(clippy::too_many_arguments, reason = "what forward took, what it kept, and what is asked for")]
     pub fn backward(
         &self,
         x: &Tensor,

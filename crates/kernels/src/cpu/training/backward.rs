@@ -24,7 +24,7 @@ impl CpuTraining {
 }
 
 /// The part of a direction.
-fn of_direction<'a>(all: &'a [f32], direction: usize, directions: usize) -> &'a [f32] {
+fn of_direction(all: &[f32], direction: usize, directions: usize) -> &[f32] {
     let n = all.len() / directions;
     &all[direction * n..(direction + 1) * n]
 }

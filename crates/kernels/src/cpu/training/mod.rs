@@ -58,7 +58,7 @@ fn floats(buffer: &mut Vec<Line>, count: usize) -> Result<&mut [f32]> {
 }
 
 /// The elements of a tensor that was checked to be f32 on the CPU; none where there is no tensor.
-fn elements<'a>(t: Option<&'a Tensor>) -> &'a [f32] {
+fn elements(t: Option<&Tensor>) -> &[f32] {
     t.map_or(&[], |t| t.cpu_f32().expect("checked to be f32 on the CPU"))
 }
 
@@ -353,7 +353,7 @@ fn blocks_mut<const N: usize>(row: &mut [f32], h: usize) -> [&mut [f32]; N] {
 }
 
 /// Splits memory into parts of these lengths.
-fn carve<'a, const N: usize>(mut memory: &'a mut [f32], lengths: [usize; N]) -> [&'a mut [f32]; N] {
+fn carve<const N: usize>(mut memory: &mut [f32], lengths: [usize; N]) -> [&mut [f32]; N] {
     lengths.map(|n| {
         let (part, rest) = core::mem::take(&mut memory).split_at_mut(n);
         memory = rest;
@@ -362,7 +362,7 @@ fn carve<'a, const N: usize>(mut memory: &'a mut [f32], lengths: [usize; N]) -> 
 }
 
 /// The state before and after a timestep, of states in order of time.
-fn around<'s, 'a>(states: &'s mut [&'a mut [f32]], time: usize, reverse: bool) -> (&'s [f32], &'s mut [f32]) {
+fn around<'s>(states: &'s mut [&mut [f32]], time: usize, reverse: bool) -> (&'s [f32], &'s mut [f32]) {
     if states.is_empty() {
         return (&[], &mut []);
     }
