@@ -4,6 +4,8 @@
 //! cargo run --release -p recurve-benches -- accuracy    worst error per cell, device and T, as CSV
 //! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
 //! cargo run --release -p recurve-benches -- step        one step of a small LSTM beside a loop written by hand, as CSV
+//! cargo run --release -p recurve-benches -- training [CELL,T,B,I,H [SECONDS]]
+//!                                                       forward and backward passes on the CPU, as CSV
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
 //! cargo run --release -p recurve-benches -- model FILE.onnx [DEVICE [SIZES]]
 //!                                                       calls of an ONNX model with its states fed back, as CSV;
@@ -15,6 +17,7 @@
 //! ```
 
 mod functions;
+mod training;
 
 use recurve::testing::Tolerance;
 use recurve::{Cell, Device, Direction, ForwardArgs, HostArray, HostData, OnnxModel, OnnxSession, Strategy, Tensor};
@@ -68,6 +71,14 @@ fn main() -> ExitCode {
         Some("steady") => steady(),
         Some("step") => step(),
         Some("encode") => encode(),
+        Some("training") => {
+            let seconds = std::env::args().nth(3).unwrap_or_else(|| "1".into());
+            let Ok(seconds) = seconds.parse() else {
+                eprintln!("usage: recurve-benches training [ROW [SECONDS]], but the seconds are `{seconds}`");
+                return ExitCode::from(2);
+            };
+            training::run(&std::env::args().nth(2).unwrap_or_default(), seconds);
+        }
         Some(what @ ("model" | "nodes")) => {
             let (Some(path), device) = (std::env::args().nth(2), std::env::args().nth(3)) else {
                 eprintln!("usage: recurve-benches {what} FILE.onnx [DEVICE [SIZES]]");
@@ -88,7 +99,7 @@ fn main() -> ExitCode {
         },
         _ => {
             eprintln!(
-                "usage: recurve-benches accuracy | steady | step | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
+                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS]] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
             );
             return ExitCode::from(2);
         }
