@@ -118,11 +118,22 @@ params! {
         rows: u32, width: u32, groups_x: u32, top_k: u32, inverse_temperature: f32, seed: u32,
         position: u32, round: u32,
     }
+    /// Parameters of `train_norm.wgsl`.
+    TrainNorm {
+        rows: u32, groups_x: u32, width: u32, batch: u32, timesteps: u32, first_time: u32, source: u32,
+        goal: u32, stride: u32, standard: u32, scale: u32, norm_stride: u32, epsilon: f32, unused0: u32,
+        unused1: u32, unused2: u32,
+    }
+    /// Parameters of `train_input.wgsl`.
+    TrainInput {
+        count: u32, groups_x: u32, width: u32, batch: u32, timesteps: u32, row_stride: u32,
+        time_stride: u32, unused: u32,
+    }
     /// Parameters of the recurrent kernels (`shared/recurrent.wgsl`).
     Recurrent {
         steps: u32, first_step: u32, timesteps: u32, batch: u32, chunk_first: u32,
         chunk_steps: u32, y_batch: u32, y_time: u32, flags: u32, directions: u32, patience: u32,
-        first_row: u32, unused0: u32, unused1: u32, unused2: u32, unused3: u32,
+        first_row: u32, zoneout_h: u32, zoneout_c: u32, dropout: u32, spread: u32,
     }
 }
 

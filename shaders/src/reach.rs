@@ -6,7 +6,7 @@
 
 use crate::params::{
     Binary, Conv, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Normalize, Peak, Pool, Recurrent,
-    Reduce, Sample, Scatter, Select, Softmax, Take, TopK, Unary,
+    Reduce, Sample, Scatter, Select, Softmax, Take, TopK, TrainInput, TrainNorm, Unary,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
@@ -49,6 +49,21 @@ pub struct Bounds {
     placed: bool,
     whole: bool,
     count: bool,
+    training: TrainingBounds,
+}
+
+/// The constants of `train_forward` and `train_backward` that determine their reach, and BACKWARD of `train_norm`.
+#[derive(Clone, Copy, Debug)]
+struct TrainingBounds {
+    kept: u64,
+    products: u64,
+    back: u64,
+    trace: u64,
+    carry: u64,
+    dropout: u64,
+    drawn_h: bool,
+    drawn_c: bool,
+    backward: bool,
 }
 
 /// The error for a size of zero.
@@ -138,7 +153,7 @@ impl Variant {
         let gates = number("GATES");
         let hidden = number("H");
         let extra = match self.shader {
-            Shader::GeneralScan | Shader::GeneralStep => number("EXTRA"),
+            Shader::GeneralScan | Shader::GeneralStep | Shader::TrainForward | Shader::TrainBackward => number("EXTRA"),
             Shader::PointwiseScan if number("KIND") == 0 => hidden,
             _ if flag("HAS_EXTRA") => number("EXTRA_PARTS") * hidden,
             _ => 0,
@@ -172,6 +187,17 @@ impl Variant {
             placed: flag("PLACED"),
             whole: flag("WHOLE"),
             count: flag("COUNT"),
+            training: TrainingBounds {
+                kept: number("KEPT"),
+                products: number("PRODUCT"),
+                back: number("BACK"),
+                trace: number("TRACE"),
+                carry: number("CARRY"),
+                dropout: number("DROPOUT"),
+                drawn_h: flag("DRAWN_H"),
+                drawn_c: flag("DRAWN_C"),
+                backward: flag("BACKWARD"),
+            },
         }
     }
 }
@@ -450,8 +476,59 @@ impl Bounds {
                 positive([p.count])?;
                 reach([if self.switch { u64::from(p.count) * 16 } else { 16 }, times([gx, 256, 4])])
             }
+            Shader::TrainInput => {
+                let p: TrainInput = read(params)?;
+                positive([p.count, p.width, p.batch, p.timesteps])?;
+                let (batch, timesteps) = (u64::from(p.batch), u64::from(p.timesteps));
+                let rows = u64::from(p.count - 1) / u64::from(p.width) + 1;
+                if rows > times([batch, timesteps]) {
+                    return Err("rows beyond the timesteps");
+                }
+                let last = [times([batch - 1, p.row_stride.into()]), times([timesteps - 1, p.time_stride.into()])];
+                let x = plus([last[0], last[1], p.width.into()]);
+                reach([times([x, 4]), self.valid(batch, timesteps), u64::from(p.count) * 4])
+            }
+            Shader::TrainNorm => {
+                let p: TrainNorm = read(params)?;
+                positive([p.rows, p.width, p.batch, p.timesteps])?;
+                let (rows, width) = (u64::from(p.rows), u64::from(p.width));
+                let (batch, timesteps) = (u64::from(p.batch), u64::from(p.timesteps));
+                if plus([p.first_time.into(), rows.div_ceil(batch)]) > timesteps {
+                    return Err(TIMELINE);
+                }
+                let end = |first: u32, stride: u32, width: u64| {
+                    times([plus([first.into(), times([rows - 1, stride.into()]), width]), 4])
+                };
+                let goal = if self.training.backward { end(p.goal, p.stride, width) } else { 0 };
+                let x = end(p.source, p.stride, width).max(goal);
+                let norms = end(p.standard, p.norm_stride, width).max(end(p.scale, p.norm_stride, 1));
+                reach([2 * width * 4, self.valid(batch, timesteps), x, norms])
+            }
             _ => self.recurrent(&read(params)?, groups),
         }
+    }
+
+    /// The bytes of lengths or of a mask.
+    fn valid(&self, batch: u64, timesteps: u64) -> u64 {
+        match (self.lengths, self.mask) {
+            (true, _) => batch * 4,
+            (_, true) => times([batch, timesteps, 4]),
+            _ => 0,
+        }
+    }
+
+    /// The bytes of `extra` in the kernels of training.
+    fn drawn(&self, p: &Recurrent, d: u64) -> u64 {
+        let &Self { hidden: h, width: w, training: t, .. } = self;
+        let (batch, timesteps) = (u64::from(p.batch), u64::from(p.timesteps));
+        let there = |there: bool, first: u32, count: u64| if there { plus([first.into(), count]) } else { 0 };
+        let all = [
+            d * self.extra,
+            there(t.drawn_h, p.zoneout_h, times([d, timesteps, batch, w])),
+            there(t.drawn_c, p.zoneout_c, times([d, timesteps, batch, h])),
+            there(t.dropout > 0, p.dropout, times([d, t.dropout, batch, w])),
+        ];
+        times([all.into_iter().fold(0, u64::max), 4])
     }
 
     fn recurrent(&self, p: &Recurrent, groups: [u32; 3]) -> Result<Reach, &'static str> {
@@ -466,18 +543,16 @@ impl Bounds {
         // The number of directions, and the number of rows in kernels that have one workgroup per row.
         let (d, rows) = match self.shader {
             Shader::Scan => (gy, 0),
-            Shader::GeneralScan | Shader::GeneralStep => (gy, u64::from(p.first_row) + gx),
+            Shader::GeneralScan | Shader::GeneralStep | Shader::TrainForward | Shader::TrainBackward => {
+                (gy, u64::from(p.first_row) + gx)
+            }
             Shader::PointwiseScan => (gz, u64::from(p.first_row) + gy),
             _ => (gz, 0),
         };
         if d > p.directions.into() || rows > batch {
             return Err(GROUPS);
         }
-        let valid = match (self.lengths, self.mask) {
-            (true, _) => batch * 4,
-            (_, true) => times([batch, timesteps, 4]),
-            _ => 0,
-        };
+        let valid = self.valid(batch, timesteps);
         let y = match p.flags & 1 {
             0 => 0,
             _ => {
@@ -502,7 +577,7 @@ impl Bounds {
             Shader::LinearCarry if !self.switch => {}
             // Dispatches after the end of the first layer read no projection.
             Shader::StackWave => on_time(first < timesteps)?,
-            Shader::Step | Shader::GeneralStep if p.steps != 1 => {
+            Shader::Step | Shader::GeneralStep | Shader::TrainForward | Shader::TrainBackward if p.steps != 1 => {
                 return Err(TIMELINE);
             }
             _ => on_time(true)?,
@@ -529,6 +604,22 @@ impl Bounds {
                 let product = if self.phase == 2 { state(w) } else { state(g * h) };
                 let m = if self.phase == 1 { state(h) } else { 0 };
                 reach([projection, product, extra, valid, state(w), state(h), m, y])
+            }
+            Shader::TrainForward | Shader::TrainBackward => {
+                let t = self.training;
+                let states = |width: u64| times([d, timesteps + 1, batch, width, 4]);
+                let all = |width: u64| times([d, timesteps, batch, width, 4]);
+                let (gates, extra) = (all(t.kept * h), self.drawn(p, d));
+                let c = self.carried * h;
+                if self.shader == Shader::TrainForward {
+                    let product = if self.phase == 2 { state(w) } else { state(t.products * h) };
+                    let seen = if self.phase == 1 { state(h) } else { state(t.dropout * w) };
+                    reach([product, extra, valid, states(w), states(c), gates, seen, y])
+                } else {
+                    let states = states(if self.carried > 0 { c } else { w });
+                    let product = if self.phase == 2 { state(h) } else { state(t.back * w) };
+                    reach([gates, states, valid, extra, y, product, all(t.trace), state(t.carry)])
+                }
             }
             Shader::PointwiseScan => reach([projection, extra, valid, state(h), y]),
             Shader::LinearScan | Shader::LinearCarry => {

@@ -92,6 +92,14 @@ registry! {
     Take = "take",
     /// The largest elements of each row.
     TopK = "top_k",
+    /// One timestep of the gradient of a recurrent layer.
+    TrainBackward = "train_backward",
+    /// One timestep of a recurrent layer that keeps what its gradient needs.
+    TrainForward = "train_forward",
+    /// The input of a recurrent layer with time first, without what stands at timesteps that are not valid.
+    TrainInput = "train_input",
+    /// Layer normalization of sums of gates, and its gradient.
+    TrainNorm = "train_norm",
     /// Activation functions and conversion between element types.
     Unary = "unary",
 }
@@ -128,5 +136,7 @@ snippets!(
     "product",
     "recurrent",
     "scan_begin",
+    "slopes",
+    "training",
     "workgroup_sum";
 );

@@ -527,6 +527,235 @@ impl Pointwise {
     }
 }
 
+/// The kernels `train_*` of a recurrent layer: of what it keeps and of the gradients of its sums.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Training {
+    /// The cell and how valid timesteps are given. `extra` says that a GRU has a separate recurrent bias that is not
+    /// part of an offset of a layer normalization.
+    pub code: CellCode,
+    /// Number of hidden units, `H`.
+    pub hidden: u32,
+    /// Number of lanes of a workgroup; a power of two.
+    pub workgroup: u32,
+    /// Whether sums of gates are kept instead of their values.
+    pub sums: bool,
+    /// Number of gates with factors on h of their own: 0, 1 for all gates, or all gates.
+    pub dropout: u32,
+    /// Whether shares of the old h in the new one were drawn.
+    pub drawn_h: bool,
+    /// The same for c.
+    pub drawn_c: bool,
+}
+
+impl Training {
+    const fn gates(&self) -> u32 {
+        self.code.gates()
+    }
+
+    const fn norm(&self) -> bool {
+        self.code.cell.layer_norm.is_some()
+    }
+
+    const fn reset_after(&self) -> bool {
+        matches!(self.code.cell.kind, CellKind::Gru { reset_after: true })
+    }
+
+    /// Whether a second product stands within a timestep: that of a projection, or that of a candidate.
+    pub const fn in_phases(&self) -> bool {
+        self.code.cell.projection.is_some() || matches!(self.code.cell.kind, CellKind::Gru { reset_after: false })
+    }
+
+    /// Number of elements of h.
+    pub const fn width(&self) -> u32 {
+        self.code.cell.state_size(self.hidden as usize) as u32
+    }
+
+    /// Number of states of H elements besides h.
+    pub const fn carried(&self) -> u32 {
+        self.code.cell.kind.carried() as u32
+    }
+
+    /// Number of gates whose sums are kept, and of recurrent sums that are kept apart.
+    pub const fn kept(&self) -> u32 {
+        self.gates() + self.reset_after() as u32
+    }
+
+    /// Number of gates whose products are of h.
+    pub const fn products(&self) -> u32 {
+        match self.code.cell.kind {
+            kind if kind.is_pointwise() => 0,
+            CellKind::Gru { reset_after: false } => 2,
+            _ => self.gates(),
+        }
+    }
+
+    /// Number of products of the gradients of sums that come back to h with factors of their own.
+    pub const fn back(&self) -> u32 {
+        if self.dropout > 1 || self.products() == 0 { self.products() } else { 1 }
+    }
+
+    /// Number of floats of one direction of weights that are vectors: peepholes, and gain and offset of c; a separate
+    /// recurrent bias; u of an IndRNN.
+    pub const fn extra(&self) -> u32 {
+        match self.code.cell.kind {
+            CellKind::Lstm { .. } if self.code.cell.peepholes || self.norm() => 5 * self.hidden,
+            CellKind::Gru { reset_after: true } if self.code.extra && !self.norm() => self.hidden,
+            CellKind::IndRnn => self.hidden,
+            _ => 0,
+        }
+    }
+
+    /// The floats of those whose gradients rows add up over time.
+    pub const fn vectors(&self) -> u32 {
+        if matches!(self.code.cell.kind, CellKind::Gru { .. }) { 0 } else { self.extra() }
+    }
+
+    /// Where the gradients of the recurrent sums begin in a row, if they differ from those of the sums or will be
+    /// changed; else 0.
+    pub const fn hidden_at(&self) -> u32 {
+        if self.norm() || self.reset_after() { self.gates() * self.hidden } else { 0 }
+    }
+
+    /// With layer normalization: where the gradients of `W_hh h` begin in a row, and those of `W_ih x`.
+    pub const fn normed_at(&self) -> [u32; 2] {
+        [2 * self.gates() * self.hidden, 3 * self.gates() * self.hidden]
+    }
+
+    /// Where what a second product reads in the forward pass begins in a row; 0 if there is none.
+    pub const fn second_at(&self) -> u32 {
+        if !self.in_phases() {
+            return 0;
+        }
+        match (self.norm(), self.reset_after()) {
+            (true, _) => 4 * self.gates() * self.hidden,
+            (false, true) => 2 * self.gates() * self.hidden,
+            (false, false) => self.gates() * self.hidden,
+        }
+    }
+
+    /// Where what comes back to a projected h begins in a row; 0 if there is no projection.
+    pub const fn by_h_at(&self) -> u32 {
+        if self.code.cell.projection.is_some() { self.second_at() + self.hidden } else { 0 }
+    }
+
+    /// Number of floats of a row of the gradients.
+    pub const fn trace(&self) -> u32 {
+        let blocks = match (self.norm(), self.reset_after()) {
+            (true, _) => 4 * self.gates() * self.hidden,
+            (false, true) => 2 * self.gates() * self.hidden,
+            (false, false) => self.gates() * self.hidden,
+        };
+        let second = if self.in_phases() { self.hidden } else { 0 };
+        let by_h = if self.code.cell.projection.is_some() { self.width() } else { 0 };
+        blocks + second + by_h
+    }
+
+    /// Number of floats of a batch row that the gradient carries from timestep to timestep.
+    pub const fn carry(&self) -> u32 {
+        self.width() + self.carried() * self.hidden + self.vectors()
+    }
+
+    const fn cell_norm(&self) -> bool {
+        self.norm() && matches!(self.code.cell.kind, CellKind::Lstm { .. })
+    }
+
+    /// Size of workgroup memory of `train_forward` and `train_backward`, in bytes.
+    const fn workgroup_bytes(&self) -> u32 {
+        if self.cell_norm() { counted(4 * self.workgroup) } else { 0 }
+    }
+
+    /// Whether one workgroup has all units of a row, because it adds something up over them.
+    pub const fn is_whole(&self) -> bool {
+        self.cell_norm()
+    }
+
+    /// Largest number of loop iterations of an invocation of `train_forward` and `train_backward`.
+    pub const fn iterations(&self) -> u32 {
+        let units = if self.cell_norm() { self.hidden.div_ceil(self.workgroup) } else { 1 };
+        (4 + self.gates()) * units + self.width().div_ceil(self.workgroup) + 4 * 32
+    }
+
+    fn defines(&self, phase: u32) -> Defines {
+        assert!(self.hidden > 0 && self.workgroup.is_power_of_two() && self.width() <= self.hidden, "{self:?}");
+        let kind = self.code.cell.kind;
+        let d = self.code.defines(self.hidden, 0, 1);
+        let d = if matches!(kind, CellKind::Lstm { .. }) { d } else { d.with("COUPLED", false) };
+        let code = match kind {
+            CellKind::Rnn => 0,
+            CellKind::Lstm { .. } => 1,
+            CellKind::Gru { reset_after: true } => 2,
+            CellKind::Gru { reset_after: false } => 3,
+            CellKind::IndRnn => 4,
+            CellKind::MinGru => 5,
+            CellKind::MinLstm => 6,
+            CellKind::SLstm { .. } => 7,
+            other => panic!("{other:?} has no kernel of training"),
+        };
+        d.with("KIND", code)
+            .with("SLSTM", matches!(kind, CellKind::SLstm { .. }))
+            .with("GATES", self.gates())
+            .with("KEPT", self.kept())
+            .with("W", self.width())
+            .with("CARRIED", self.carried())
+            .with("EXTRA", self.extra())
+            .with("PHASE", phase)
+            .with("SUMS", self.sums)
+            .with("PEEPHOLES", self.code.cell.peepholes)
+            .with("CELL_NORM", self.cell_norm())
+            .with("EPSILON", self.code.cell.layer_norm.unwrap_or(0.0))
+            .with("DROPOUT", self.dropout)
+            .with("DRAWN_H", self.drawn_h)
+            .with("DRAWN_C", self.drawn_c)
+            .with("WORKGROUP", self.workgroup)
+    }
+
+    /// The variant of `train_forward.wgsl`. `phase` is 0, or 1 and 2 before and after a second product; 3 applies
+    /// factors to the initial h.
+    ///
+    /// # Panics
+    /// If the fields violate their documentation.
+    pub fn forward(&self, phase: u32) -> Variant {
+        let defines = self.defines(phase).with("PRODUCT", self.products());
+        Variant { defines, ..Variant::stated(Shader::TrainForward, self.workgroup_bytes()) }
+    }
+
+    /// The variant of `train_backward.wgsl`. `phase` is 0, or 1 and 2 before and after a second product; 3 ends the
+    /// pass.
+    ///
+    /// # Panics
+    /// If the fields violate their documentation.
+    pub fn backward(&self, phase: u32) -> Variant {
+        let defines = self
+            .defines(phase)
+            .with("BACK", self.back())
+            .with("HIDDEN", self.hidden_at())
+            .with("SECOND", self.second_at())
+            .with("BY_H", self.by_h_at())
+            .with("TRACE", self.trace())
+            .with("CARRY", self.carry());
+        Variant { defines, ..Variant::stated(Shader::TrainBackward, self.workgroup_bytes()) }
+    }
+
+    fn valid(&self) -> Defines {
+        let valid = self.code.valid;
+        Defines::new().with("HAS_LENGTHS", valid == Valid::Lengths).with("HAS_MASK", valid == Valid::Mask)
+    }
+
+    /// Number of lanes of a workgroup of `train_norm.wgsl`.
+    pub const NORM_LANES: u32 = 64;
+
+    /// The variant of `train_norm.wgsl`.
+    pub fn layer_norm(&self, backward: bool) -> Variant {
+        let defines = self.valid().with("WORKGROUP", Self::NORM_LANES).with("BACKWARD", backward);
+        Variant::fixed(Shader::TrainNorm, defines)
+    }
+
+    /// The variant of `train_input.wgsl`.
+    pub fn input(&self) -> Variant {
+        Variant::fixed(Shader::TrainInput, self.valid().with("WORKGROUP", LANES))
+    }
+}
+
 /// How the lanes of a workgroup of `matmul.wgsl` share a tile of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MatmulTile {
@@ -1017,6 +1246,69 @@ pub fn samples() -> Vec<Variant> {
                 out.push(general.scan(&cell));
                 out.extend((if projection { 1..3 } else { 0..1 }).map(|phase| general.step(&cell, phase)));
             }
+        }
+    }
+    out.extend(training_samples());
+    out
+}
+
+/// Variants that take every branch of the kernels `train_*`.
+fn training_samples() -> Vec<Variant> {
+    let all = [
+        Cell::RNN,
+        Cell::LSTM,
+        Cell::with_kind(CellKind::Lstm { coupled: true }),
+        Cell::GRU,
+        Cell::GRU_RESET_BEFORE,
+        Cell::INDRNN,
+        Cell::MINGRU,
+        Cell::MINLSTM,
+        Cell::SLSTM,
+        Cell::with_kind(CellKind::SLstm { heads: 1, exponential_forget: true }),
+    ];
+    let mut out = Vec::new();
+    for cell in all {
+        let lstm = matches!(cell.kind, CellKind::Lstm { .. });
+        let zoned = lstm || matches!(cell.kind, CellKind::Rnn | CellKind::Gru { .. });
+        let norm = lstm || cell.kind == CellKind::Gru { reset_after: true };
+        let minimal = matches!(cell.kind, CellKind::MinGru | CellKind::MinLstm);
+        for (n, valid) in [Valid::All, Valid::Lengths, Valid::Mask].into_iter().enumerate() {
+            let options = n > 0;
+            let cell = Cell {
+                gates: [
+                    if options { Activation::HARD_SIGMOID_KERAS2 } else { cell.gates[0] },
+                    cell.gates[1],
+                    cell.gates[2],
+                ],
+                clip: options.then_some(3.0),
+                clip_output: options && lstm,
+                zoneout: (options && zoned).then_some(Zoneout { h: 0.1, c: if lstm { 0.2 } else { 0.0 } }),
+                peepholes: options && lstm,
+                projection: (options && lstm).then_some(7),
+                layer_norm: (n == 2 && norm).then_some(1e-3),
+                ..cell
+            };
+            let code = CellCode { cell, extra: options, valid, weights: Element::F32 };
+            let gates = cell.kind.gates() as u32;
+            let training = Training {
+                code,
+                hidden: 33,
+                workgroup: 64,
+                sums: options,
+                dropout: if minimal { 0 } else { [0, 1, gates][n] },
+                drawn_h: n == 2 && zoned,
+                drawn_c: n == 2 && lstm,
+            };
+            for phase in if training.in_phases() { 1..4 } else { 0..1 } {
+                out.extend([training.forward(phase), training.backward(phase)]);
+            }
+            if !training.in_phases() {
+                out.extend([training.forward(3), training.backward(3)]);
+            }
+            if norm {
+                out.extend([training.layer_norm(false), training.layer_norm(true)]);
+            }
+            out.push(training.input());
         }
     }
     out

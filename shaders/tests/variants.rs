@@ -170,7 +170,11 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             | Shader::PointwiseScan
             | Shader::Scan
             | Shader::StackWave
-            | Shader::Step => params::Recurrent::FIELDS,
+            | Shader::Step
+            | Shader::TrainBackward
+            | Shader::TrainForward => params::Recurrent::FIELDS,
+            Shader::TrainInput => params::TrainInput::FIELDS,
+            Shader::TrainNorm => params::TrainNorm::FIELDS,
         };
         let (_, ty) = c.module.types.iter().find(|(_, t)| t.name.as_deref() == Some("Params")).unwrap();
         let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("Params is a struct") };

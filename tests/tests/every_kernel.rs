@@ -12,6 +12,7 @@ use recurve_tensor::Function;
 use recurve_tensor::{Indices, Scatter, Take, Update};
 use recurve_tensor::{Normalization, Pooling, Window};
 use recurve_tests::fuzz::{Choice, Plan};
+use recurve_tests::training::TrainingCase;
 use recurve_tests::{Case, Random, gpu, wide};
 
 /// The result of a call: it ran and was right, or the reason why this adapter never runs the kernel.
@@ -178,6 +179,17 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             // Without subgroups of eight lanes the probe does not run.
             false => Err("lanes are not known to be neighbours"),
         },
+        Shader::TrainBackward | Shader::TrainForward | Shader::TrainInput | Shader::TrainNorm => {
+            let both = [Direction::Forward, Direction::Reverse];
+            let mut case = TrainingCase::random(5, norm(Cell::LSTM), &both, [3, 5, 4, 33]);
+            case.case = case.case.with_states(6).with_lengths();
+            for ((name, got), (_, want)) in case.run(device).unwrap().iter().zip(case.reference()) {
+                let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
+                let far = got.iter().zip(&want).map(|(g, w)| (f64::from(*g) - w).abs()).fold(0.0, f64::max);
+                assert!(far < 1e-4 * largest, "{name}: {far}");
+            }
+            Ok(())
+        }
         Shader::Unary => near(
             a.activation(Activation::Sigmoid).unwrap(),
             &wide(&x).iter().map(|&v| reference::activate(Activation::Sigmoid, v)).collect::<Vec<_>>(),

@@ -207,6 +207,11 @@ fn every_kernel_has_its_host_file_and_its_twin() {
                 let twin = if cell == "general" { "lstm" } else { cell };
                 vec![kernels(&format!("gpu/{cell}.rs")), kernels(&format!("cpu/rows/{twin}.rs"))]
             }
+            Some(("train", pass)) => {
+                let host = if ["forward", "backward"].contains(&pass) { pass } else { "mod" };
+                let twin = if pass == "norm" { "general" } else { host };
+                vec![kernels(&format!("gpu/training/{host}.rs")), kernels(&format!("cpu/training/{twin}.rs"))]
+            }
             Some(("stack", _)) => vec![kernels("gpu/stack.rs")],
             // The strategies.
             None if ["scan", "step", "grid"].contains(&stem) => vec![kernels(&format!("gpu/{stem}.rs"))],

@@ -3,14 +3,27 @@
 use recurve::{Activation, Cell, CellKind, DType, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
 use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
 use recurve_tests::training::{DIRECTIONS, Named, TrainingCase, cells, named};
-use recurve_tests::{Arrays, golden};
+use recurve_tests::{Arrays, golden, wanted_gpu};
 
 /// The error that an element may have, as a share of the largest element of its gradient or 1: some ten roundings of
 /// f32 (6e-8) for each of the timesteps and terms of the sums of these sizes.
 const BOUND: f64 = 2e-5;
 
-/// What is wrong with results, by name.
+/// The same on a GPU, whose functions may have ten times the error of the CPU's, and which standardizes in f32.
+const GPU_BOUND: f64 = 1e-4;
+
+/// The CPU and, unless tests are for the CPU alone, the GPU, with their bounds.
+fn devices() -> impl Iterator<Item = (Device, f64)> {
+    [(Some(Device::Cpu), BOUND), (wanted_gpu(), GPU_BOUND)].into_iter().filter_map(|(d, bound)| Some((d?, bound)))
+}
+
+/// What is wrong with results of the CPU, by name.
 fn differences(got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
+    beyond(BOUND, got, want)
+}
+
+/// What is beyond a bound, by name.
+fn beyond(bound: f64, got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
     let names = |v: &mut dyn Iterator<Item = &String>| v.cloned().collect::<Vec<_>>();
     let mut wrong = Vec::new();
     let (had, wanted) = (names(&mut got.iter().map(|g| &g.0)), names(&mut want.iter().map(|g| &g.0)));
@@ -26,7 +39,7 @@ fn differences(got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
         let scale = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));
         let far = |(_, (g, w)): &(usize, (&f32, &f64))| {
             let error = (f64::from(**g) - **w).abs();
-            error.is_nan() || error > BOUND * scale
+            error.is_nan() || error > bound * scale
         };
         let want_len = want.len();
         let all = got.iter().zip(want).enumerate();
@@ -39,19 +52,22 @@ fn differences(got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
 }
 
 fn right(case: &TrainingCase) {
-    let got = case.run(&Device::Cpu).expect("a valid call");
-    let wrong = differences(&got, &case.reference());
-    let c = &case.case;
-    let directions: Vec<_> = c.directions.iter().map(|d| d.0).collect();
-    assert!(
-        wrong.is_empty(),
-        "{:?} {directions:?} B,T,I,H {:?} lengths {:?} mask {:?} states {}: {wrong:#?}",
-        c.cell,
-        c.sizes,
-        c.lengths,
-        c.mask,
-        c.h0.is_some(),
-    );
+    let want = case.reference();
+    for (device, bound) in devices() {
+        let got = case.run(&device).expect("a valid call");
+        let wrong = beyond(bound, &got, &want);
+        let c = &case.case;
+        let directions: Vec<_> = c.directions.iter().map(|d| d.0).collect();
+        assert!(
+            wrong.is_empty(),
+            "{device} {:?} {directions:?} B,T,I,H {:?} lengths {:?} mask {:?} states {}: {wrong:#?}",
+            c.cell,
+            c.sizes,
+            c.lengths,
+            c.mask,
+            c.h0.is_some(),
+        );
+    }
 }
 
 const SIZES: [usize; 4] = [3, 5, 4, 10];
@@ -236,6 +252,31 @@ fn bits_are_the_same_with_any_number_of_threads() {
             for ((name, a), (_, b)) in first.iter().zip(&again) {
                 assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{:?}: {name}", case.case.cell);
             }
+        }
+    }
+}
+
+/// Two runs on a GPU give the same bits, and padding there reaches nothing.
+#[test]
+fn a_gpu_repeats_its_bits_and_reads_no_padding() {
+    let Some(gpu) = wanted_gpu() else { return };
+    for (n, cell) in cells().into_iter().enumerate() {
+        let mut case = TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], SIZES);
+        case.case = case.case.with_mask(4, MaskedOutput::Zero);
+        let first = case.run(&gpu).unwrap();
+        let mut dirty = case.clone();
+        let i = SIZES[2];
+        for (valid, x) in case.case.mask.as_ref().unwrap().iter().zip(dirty.case.x.chunks_exact_mut(i)) {
+            if *valid == 0 {
+                x.fill(f32::NAN);
+            }
+        }
+        for ((name, a), (_, b)) in first.iter().zip(&dirty.run(&gpu).unwrap()) {
+            assert!(a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits()), "{cell:?}: {name}");
+        }
+        let dx = &first.iter().find(|g| g.0 == "x").unwrap().1;
+        for (valid, dx) in case.case.mask.as_ref().unwrap().iter().zip(dx.chunks_exact(i)) {
+            assert!(*valid != 0 || dx.iter().all(|&v| v == 0.0), "{cell:?}");
         }
     }
 }
@@ -426,14 +467,17 @@ fn pytorch_has_the_same_gradients() {
     for (name, arrays) in &cases {
         let (case, want) = pytorch(name, arrays);
         // The results that PyTorch gives, in its order.
-        let got = |case: &TrainingCase| {
-            let all = case.run(&Device::Cpu).unwrap();
+        let on = |device: &Device, case: &TrainingCase| {
+            let all = case.run(device).unwrap();
             let missing = all.iter().filter(|g| !want.iter().any(|w| w.0 == g.0)).map(|g| &g.0[..]);
             assert!(missing.into_iter().all(|n| matches!(n, "h0" | "c0")), "{name}");
             want.iter().map(|w| all.iter().find(|g| g.0 == w.0).unwrap().clone()).collect::<Named<f32>>()
         };
-        let wrong = differences(&got(&case), &want);
-        assert!(wrong.is_empty(), "{name}: {wrong:#?}");
+        let got = |case: &TrainingCase| on(&Device::Cpu, case);
+        for (device, bound) in devices() {
+            let wrong = beyond(bound, &on(&device, &case), &want);
+            assert!(wrong.is_empty(), "{name} on {device}: {wrong:#?}");
+        }
         // Wrong readings that the fixture must tell apart.
         let mut other = case.clone();
         other.dh = None;

@@ -9,6 +9,7 @@ pub use crate::gpu::GpuBuffer;
 #[cfg(feature = "gpu")]
 pub use crate::gpu::{
     Dispatch, GpuKernels, Pipeline, Rows, StridedMatmul, gather_rows, layer_norm_rows, strided_copy, strided_matmul,
+    strided_matmul_within,
 };
 pub use crate::ops::{Span, check_activation};
 

@@ -23,10 +23,12 @@ struct Params {
     patience: u32,
     // The row of the first workgroup, in kernels with one workgroup per row.
     first_row: u32,
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-    unused3: u32,
+    // In the kernels of training: where shares of the old h and c, and factors on h, begin in `extra`; the number of
+    // workgroups that share the units of a row.
+    zoneout_h: u32,
+    zoneout_c: u32,
+    dropout: u32,
+    spread: u32,
 }
 
 // Outputs are written. The next bit: those of a reverse direction are in the order in which they are computed.

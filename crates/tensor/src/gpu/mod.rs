@@ -17,7 +17,7 @@ mod wait;
 pub use engine::Profile;
 pub use kernel::GpuKernels;
 pub use memory::GpuBuffer;
-pub use ops::{Rows, StridedMatmul, gather_rows, layer_norm_rows, strided_copy, strided_matmul};
+pub use ops::{Rows, StridedMatmul, gather_rows, layer_norm_rows, strided_copy, strided_matmul, strided_matmul_within};
 pub use pipeline::Pipeline;
 pub(crate) use pollster::block_on;
 pub use recording::Dispatch;

@@ -209,6 +209,14 @@ pub struct StridedMatmul<'a> {
 /// # Errors
 /// Those of [`crate::kernel::GpuKernels::record`].
 pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
+    strided_matmul_within(gpu, s, [s.k, s.n])
+}
+
+/// A [`StridedMatmul`] in which rows of `w` and of the result are this far apart.
+///
+/// # Errors
+/// Those of [`crate::kernel::GpuKernels::record`].
+pub fn strided_matmul_within(gpu: &Gpu, s: &StridedMatmul<'_>, [w_stride, out_stride]: [usize; 2]) -> Result<()> {
     let p = params::Matmul {
         m: s.m as u32,
         n: s.n as u32,
@@ -220,8 +228,8 @@ pub fn strided_matmul(gpu: &Gpu, s: &StridedMatmul<'_>) -> Result<()> {
         b_offset: s.w_offset as u32,
         bias_offset: s.bias_offset as u32,
         c_offset: s.out_offset as u32,
-        columns: s.n as u32,
-        depth: s.k as u32,
+        columns: out_stride as u32,
+        depth: w_stride as u32,
         ..Default::default()
     };
     let act = Activation::Linear;

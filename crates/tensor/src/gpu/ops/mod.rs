@@ -26,7 +26,7 @@ mod unary;
 pub use copy::strided_copy;
 pub use gather::gather_rows;
 pub use layer_norm::{Rows, layer_norm_rows};
-pub use matmul::{StridedMatmul, strided_matmul};
+pub use matmul::{StridedMatmul, strided_matmul, strided_matmul_within};
 
 use super::Gpu;
 use crate::{DType, MAX_RANK, Shape};
