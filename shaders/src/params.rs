@@ -56,12 +56,18 @@ params! {
         count: u32, groups_x: u32, planes: u32, options: u32, power: f32, lowest: f32, unused0: u32, unused1: u32,
         sizes: [[u32; 4]; 3], steps: [[u32; 4]; 3],
     }
+    /// Parameters of `noise.wgsl`.
+    Noise {
+        count: u32, groups_x: u32, stream: u32, limit: u32, value: f32, unused0: u32, unused1: u32, unused2: u32,
+    }
     /// Parameters of `normalize.wgsl`.
     Normalize {
         rows: u32, width: u32, groups_x: u32, channels: u32, inner: u32, epsilon: f32, unused0: u32, unused1: u32,
     }
-    /// Parameters of `unary.wgsl` and `function.wgsl`.
+    /// Parameters of `unary.wgsl`, `function.wgsl` and `slope.wgsl`.
     Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
+    /// Parameters of `update.wgsl`.
+    Update { count: u32, groups_x: u32, unused0: u32, unused1: u32 }
     /// Parameters of `softmax.wgsl`.
     Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }
     /// Parameters of `reduce.wgsl`.
@@ -85,6 +91,11 @@ params! {
     Scatter {
         count: u32, groups_x: u32, components: u32, component_stride: u32, first: u32, steps: u32,
         index_step: u32, update_step: u32, dims: [[u32; 4]; 6], axes: [[u32; 4]; 6],
+    }
+    /// Parameters of `sum_rows.wgsl`.
+    SumRows {
+        count: u32, rows: u32, width: u32, groups_x: u32, block: u32, columns: u32, row_blocks: u32,
+        column_blocks: u32, slice: u32, run: u32, first: u32, steps: u32,
     }
     /// Parameters of `cumulate.wgsl`.
     Cumulate {

@@ -5,11 +5,12 @@
 //! change to the kernel's arm here.
 
 use crate::params::{
-    Binary, Conv, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Normalize, Peak, Pool, Recurrent,
-    Reduce, Sample, Scatter, Select, Softmax, Take, TopK, TrainInput, TrainNorm, Unary,
+    Binary, Conv, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Noise, Normalize, Peak, Pool,
+    Recurrent, Reduce, Sample, Scatter, Select, Softmax, SumRows, Take, TopK, TrainInput, TrainNorm, Unary, Update,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
 use arrayvec::ArrayVec;
+use recurve_vocabulary::Descent;
 
 /// For each storage buffer, in order of binding, the bytes from its start that a dispatch may access.
 pub type Reach = ArrayVec<u64, 8>;
@@ -44,6 +45,8 @@ pub struct Bounds {
     argmax: bool,
     /// CHANNELS of a lane of `conv`.
     channels: u64,
+    /// STATES of `update`.
+    states: u64,
     /// HAS_SCALE
     scale: bool,
     placed: bool,
@@ -183,6 +186,7 @@ impl Variant {
             transposed: self.shader == Shader::Matvec || flag("TRANSPOSED"),
             argmax: flag("ARGMAX"),
             channels: number("CHANNELS").max(1),
+            states: number("STATES").min(Descent::MOST_STATES as u64),
             scale: flag("HAS_SCALE"),
             placed: flag("PLACED"),
             whole: flag("WHOLE"),
@@ -336,9 +340,20 @@ impl Bounds {
                 let count = u64::from(read::<Unary>(params)?.count);
                 reach([count * e, count * 4])
             }
+            Shader::Noise => reach([8, u64::from(read::<Noise>(params)?.count) * 4]),
+            Shader::Slope => {
+                let count = u64::from(read::<Unary>(params)?.count) * 4;
+                reach([count; 3])
+            }
             Shader::Unary => {
                 let count = u64::from(read::<Unary>(params)?.count);
                 reach([count * e, count * self.result])
+            }
+            Shader::Update => {
+                let count = u64::from(read::<Update>(params)?.count) * 4;
+                let mut bytes = Reach::from_iter([4 * Descent::RATES as u64, count, count]);
+                bytes.extend((0..self.states).map(|_| count));
+                Ok(bytes)
             }
             Shader::Gather => {
                 let p: Gather = read(params)?;
@@ -443,6 +458,19 @@ impl Bounds {
                 let indices = plus([strided(&p.dims, 2, 0), times([last, p.index_step.into()]), component]);
                 let updates = plus([strided(&p.dims, 3, 0), times([last, p.update_step.into()])]);
                 reach([indices, updates, out].map(|n| times([n, 4])))
+            }
+            Shader::SumRows => {
+                let p: SumRows = read(params)?;
+                positive([p.count, p.rows, p.width, p.block, p.columns, p.row_blocks, p.column_blocks, p.slice])?;
+                if p.columns > Variant::SUM_ROWS_LANES {
+                    return Err("more columns than lanes");
+                }
+                if p.run.saturating_mul(Variant::SUM_ROWS_LANES) > Variant::SUM_ROWS_LIST {
+                    return Err("more ids in a step than the list has");
+                }
+                let (count, width) = (u64::from(p.count), u64::from(p.width));
+                let slices = count.div_ceil(p.slice.into());
+                reach([count * 4, times([count, width, 4]), times([slices, p.rows.into(), width, 4])])
             }
             Shader::Take => {
                 let p: Take = read(params)?;

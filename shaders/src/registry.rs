@@ -62,6 +62,8 @@ registry! {
     Matmul = "matmul",
     /// Matrix product for few rows.
     Matvec = "matvec",
+    /// Random numbers.
+    Noise = "noise",
     /// Normalization of rows.
     Normalize = "normalize",
     /// Measures the peak rate of multiply-adds or of reads.
@@ -80,6 +82,8 @@ registry! {
     Scatter = "scatter",
     /// A choice between two operands with broadcasting.
     Select = "select",
+    /// Gradients of activation functions.
+    Slope = "slope",
     /// Softmax over the last axis.
     Softmax = "softmax",
     /// One wave of a wavefront through stacked layers.
@@ -88,6 +92,8 @@ registry! {
     Step = "step",
     /// Finds out whether adjacent lanes are adjacent in their subgroup.
     SubgroupProbe = "subgroup_probe",
+    /// Rows added by their ids.
+    SumRows = "sum_rows",
     /// Elements at indices.
     Take = "take",
     /// The largest elements of each row.
@@ -102,6 +108,8 @@ registry! {
     TrainNorm = "train_norm",
     /// Activation functions and conversion between element types.
     Unary = "unary",
+    /// One step of an optimiser.
+    Update = "update",
 }
 
 macro_rules! snippets {

@@ -1,7 +1,7 @@
 //! The variants of each kernel: the constants it takes, and samples of all variants for tests.
 
 use crate::{ComposeError, Composed, Defines, Fused, Shader, Value, compose, snippet};
-use recurve_vocabulary::{Activation, Cell, CellKind, Zoneout};
+use recurve_vocabulary::{Activation, Cell, CellKind, Decay, Descent, Zoneout};
 
 /// A kernel with its constants, from which one pipeline is compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -892,6 +892,35 @@ impl Variant {
         Self::elementwise(Shader::Unary, element).and("RESULT", result.alias()).and("ACTIVATION", activation.code())
     }
 
+    /// Variant of `noise.wgsl`; kind 0 dropout, 1 zeros and ones, 2 uniform, 3 normal.
+    pub fn noise(kind: u32) -> Self {
+        Self::elementwise(Shader::Noise, Element::F32).and("KIND", kind)
+    }
+
+    /// Variant of `slope.wgsl`; alpha and beta are parameters of a dispatch.
+    pub fn slope(activation: Activation) -> Self {
+        Self::elementwise(Shader::Slope, Element::F32)
+            .and("ACTIVATION", activation.code())
+            .and("FROM_INPUT", activation.slope_needs_input())
+    }
+
+    /// Variant of `update.wgsl`; the rates are an operand.
+    pub fn update(rule: Descent, decay: Decay) -> Self {
+        let [momentum, centered, amsgrad] = rule.options();
+        let states = rule.states();
+        Self::elementwise(Shader::Update, Element::F32)
+            .and("RULE", rule.code())
+            .and("DECAY", decay.code())
+            .and("MOMENTUM", momentum)
+            .and("CENTERED", centered)
+            .and("AMSGRAD", amsgrad)
+            .and("AVERAGE", if momentum { 2 } else { 1 })
+            .and("STATES", states as u32)
+            .and("HAS_FIRST", states > 0)
+            .and("HAS_SECOND", states > 1)
+            .and("HAS_THIRD", states > 2)
+    }
+
     /// Largest number of elements that a lane of `reduce.wgsl` reduces, and so of its loop iterations.
     pub const REDUCE_BLOCK: u32 = 128;
 
@@ -933,6 +962,17 @@ impl Variant {
     /// Variant of `cumulate.wgsl`.
     pub fn cumulate() -> Self {
         Self::fixed(Shader::Cumulate, Defines::new().with("WORKGROUP", LANES))
+    }
+
+    /// Lanes of a workgroup of `sum_rows.wgsl`, and so the most columns that it adds.
+    pub const SUM_ROWS_LANES: u32 = 64;
+    /// Ids that a workgroup of `sum_rows.wgsl` looks at in a step, at most.
+    pub const SUM_ROWS_LIST: u32 = 1024;
+
+    /// Variant of `sum_rows.wgsl`.
+    pub fn sum_rows() -> Self {
+        let defines = Defines::new().with("WORKGROUP", Self::SUM_ROWS_LANES).with("LIST", Self::SUM_ROWS_LIST);
+        Self::fixed(Shader::SumRows, defines)
     }
 
     /// Variant of `top_k.wgsl`.
@@ -1129,6 +1169,11 @@ pub fn samples() -> Vec<Variant> {
     ];
     out.extend((0..Variant::FUNCTIONS).map(|f| Variant::function(F32, f)));
     out.extend((0..4).map(Variant::pool));
+    out.extend((0..4).map(Variant::noise));
+    let below = [Activation::LeakyRelu { alpha: -1.0 }, Activation::Elu { alpha: -1.0 }];
+    let below = below.into_iter().chain([Activation::ThresholdedRelu { alpha: -1.0 }]);
+    out.extend(Activation::ALL.into_iter().chain(below).map(Variant::slope));
+    out.extend(Descent::ALL.into_iter().flat_map(|rule| Decay::ALL.map(|decay| Variant::update(rule, decay))));
     for transposed in [false, true] {
         out.extend([(false, false), (true, true)].map(|(bias, many)| Variant::conv(transposed, bias, many)));
     }
@@ -1160,7 +1205,7 @@ pub fn samples() -> Vec<Variant> {
     for index in [F32, U32] {
         out.extend((0..5).map(|operation| Variant::scatter(index, operation)));
     }
-    out.extend([Variant::cumulate(), Variant::top_k()]);
+    out.extend([Variant::cumulate(), Variant::sum_rows(), Variant::top_k()]);
 
     let cell = |kind, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, Activation)| CellCode {
         cell: Cell {

@@ -145,6 +145,7 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Cumulate => params::Cumulate::FIELDS,
             Shader::Fill => params::Fill::FIELDS,
             Shader::Gather => params::Gather::FIELDS,
+            Shader::Noise => params::Noise::FIELDS,
             Shader::Normalize => params::Normalize::FIELDS,
             Shader::Peak => params::Peak::FIELDS,
             Shader::Pool => params::Pool::FIELDS,
@@ -158,10 +159,12 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Sample => params::Sample::FIELDS,
             Shader::Scatter => params::Scatter::FIELDS,
             Shader::Softmax => params::Softmax::FIELDS,
+            Shader::SumRows => params::SumRows::FIELDS,
             Shader::Take => params::Take::FIELDS,
             Shader::TopK => params::TopK::FIELDS,
             Shader::Select => params::Select::FIELDS,
-            Shader::Function | Shader::Unary => params::Unary::FIELDS,
+            Shader::Function | Shader::Slope | Shader::Unary => params::Unary::FIELDS,
+            Shader::Update => params::Update::FIELDS,
             Shader::GeneralScan
             | Shader::GeneralStep
             | Shader::Grid

@@ -4,6 +4,7 @@
 
 pub mod conformance;
 pub mod fuzz;
+pub mod gradients;
 pub mod node_tests;
 pub mod numerics;
 pub mod onnx;

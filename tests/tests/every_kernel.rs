@@ -8,9 +8,9 @@ use recurve::{
 };
 use recurve_reference as reference;
 use recurve_shaders::{Fused, SHADERS, Shader};
-use recurve_tensor::Function;
+use recurve_tensor::{Decay, Descent, Function};
 use recurve_tensor::{Indices, Scatter, Take, Update};
-use recurve_tensor::{Normalization, Pooling, Window};
+use recurve_tensor::{Noise, Normalization, Pooling, Window};
 use recurve_tests::fuzz::{Choice, Plan};
 use recurve_tests::training::TrainingCase;
 use recurve_tests::{Case, Random, gpu, wide};
@@ -110,6 +110,16 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             let options = MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() };
             near(t(&x[..rows * 70], &[rows, 70]).matmul_with(&t(&w, &[33, 70]), &options).unwrap(), &want)
         }
+        Shader::Noise => {
+            let draw = |device: &Device, noise| {
+                let seed = Tensor::from_u32(&[11, 5], &[2], device).unwrap();
+                Tensor::noise(&[7, 43], noise, &seed, 3).unwrap()
+            };
+            for noise in [Noise::Dropout { rate: 0.3 }, Noise::Bernoulli { rate: 0.3 }, Noise::Uniform] {
+                assert_eq!(draw(device, noise).to_vec().unwrap(), draw(&Device::Cpu, noise).to_vec().unwrap());
+            }
+            near(draw(device, Noise::Normal), &wide(&draw(&Device::Cpu, Noise::Normal).to_vec().unwrap()))
+        }
         Shader::Normalize => {
             let how = Normalization { width: 70, centered: true, epsilon: 1e-3, scale: None, offset: None, inner: 1 };
             let affine = [vec![1.0; 70], vec![0.0; 70]].concat();
@@ -165,6 +175,40 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
                 .flat_map(|(row, c)| row.iter().map(move |v| v * c))
                 .collect();
             near(condition.select(&a, &zero).unwrap(), &want)
+        }
+        Shader::Slope => {
+            let f = Activation::Elu { alpha: 0.5 };
+            let y = a.activation(f).unwrap();
+            near(
+                a.activation_gradient(&y, f).unwrap(),
+                &wide(&x).iter().map(|&v| v * reference::slope(f, v)).collect::<Vec<_>>(),
+            )
+        }
+        Shader::SumRows => {
+            let ids = Tensor::from_u32(&[4, 0, 2, 0, 9], &[5], device).unwrap();
+            let mut want = vec![0.0; 350];
+            for (row, id) in wide(&x).chunks_exact(70).zip([4, 0, 2, 0, 4]) {
+                want[id * 70..][..70].iter_mut().zip(row).for_each(|(o, v)| *o += v);
+            }
+            near(a.sum_rows(&ids, 5).unwrap(), &want)
+        }
+        Shader::Update => {
+            let (rule, g) = (Descent::Moments { amsgrad: true }, r.floats(350, 1.0));
+            let rates = [0.1, 0.1, 0.01, 0.02, 1.5, 1e-3, 0.0, 0.0];
+            let states = [&x, &x, &x].map(|s| s.iter().map(|v| v.abs()).collect::<Vec<_>>());
+            let tensors = states.iter().map(|s| t(s, &[5, 70])).collect();
+            let new = t(&x, &[5, 70]).descend(&t(&g, &[5, 70]), tensors, &t(&rates, &[8]), rule, Decay::Gradient);
+            let new = new.unwrap();
+            let want = (0..350).map(|n| {
+                let mut s = [0, 1, 2].map(|k| f64::from(states[k][n]));
+                let w =
+                    reference::descend(rule, Decay::Gradient, &rates.map(f64::from), x[n].into(), g[n].into(), &mut s);
+                [w, s[0], s[1], s[2]]
+            });
+            let want: Vec<[f64; 4]> = want.collect();
+            new.into_iter()
+                .enumerate()
+                .try_for_each(|(k, new)| near(new, &want.iter().map(|all| all[k]).collect::<Vec<_>>()))
         }
         Shader::Softmax => near(a.softmax().unwrap(), &reference::softmax(&wide(&x), 70)),
         Shader::StackWave => {

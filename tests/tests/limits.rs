@@ -123,6 +123,12 @@ fn operations_obey(device: &Device, limit: usize) {
         let odd = |n: usize, row: &[f64]| row.iter().skip(n).step_by(2).sum::<f64>();
         let want: Vec<f64> = wide(&whole).chunks_exact(width).flat_map(|row| [odd(0, row), odd(1, row)]).collect();
         close(&got, &want, 0.0, &what("scatter"));
+        let ids: Vec<u32> = (0..rows * width).map(|i| (i * 7 % 5) as u32).collect();
+        let tall = tensor.reshape(&[rows * width, 1]).unwrap();
+        let got = tall.sum_rows(&Tensor::from_u32(&ids, &[rows * width], device).unwrap(), 4).unwrap();
+        let mut want = [0.0; 4];
+        whole.iter().zip(&ids).for_each(|(&v, &id)| want[id.min(3) as usize] += f64::from(v));
+        close(&got, &want, 0.0, &what("sum_rows"));
         if width <= 3 * limit {
             let [here, cpu] = [device, &Device::Cpu].map(|d| {
                 let (values, places) = t(&x, &[rows, width], d).top_k(7, true).unwrap();

@@ -72,6 +72,10 @@ fn every_kernel_says_how_far_it_reaches() {
             let p = params::TopK { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
+        if v.shader() == Shader::TrainNorm {
+            let p = params::TrainNorm { first_time: 0, ..bytemuck::pod_read_unaligned(&ones) };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
         let reach = v.bounds().reach(&ones, [1, 1, 1]).unwrap_or_else(|e| panic!("{}#{n}: {e}", v.name()));
         assert_eq!(reach.len(), buffers.len(), "{}#{n}", v.name());
         for (b, reach) in buffers.iter().zip(&reach) {

@@ -103,6 +103,16 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// The gradient of a node is needed, but cannot be computed.
+    #[error("node `{node}` ({operator}) has no gradient: {reason}")]
+    NoGradient {
+        /// The node.
+        node: String,
+        /// Its operator.
+        operator: &'static str,
+        /// Why there is none.
+        reason: String,
+    },
     /// The parameter to replace does not exist in the graph.
     #[error("the graph has no parameter `{name}`")]
     UnknownParameter {

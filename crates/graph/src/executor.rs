@@ -12,7 +12,7 @@ use recurve_tensor::{Device, Shape, Tensor};
 use recurve_weights::Weight;
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -56,8 +56,8 @@ struct Step {
     /// Whether its results are remembered, and whether they depend on nothing but dimensions.
     remembers: bool,
     sees_dims_only: bool,
-    /// Whether the node may write into the memory of its first input.
-    reuses_first: bool,
+    /// The inputs into whose memory the node may write.
+    reuses: SmallVec<[usize; 4]>,
     /// Values that nothing needs after it.
     last: Vec<ValueId>,
 }
@@ -188,7 +188,12 @@ impl Executor {
             let sees_dims_only = operator.sees_dims_only();
             let whole = |id: &ValueId| graph.values[id.0].kind.dtype.is_whole();
             let simple = operator.is_pure() && operator.host_inputs().is_none() && operator.subgraphs().is_empty();
-            let first = node.inputs.first().copied().flatten();
+            let own = |i: &usize| {
+                operator.reuses(*i)
+                    && node.inputs[*i].is_some_and(|v| last.contains(&v))
+                    && node.inputs.iter().filter(|other| **other == node.inputs[*i]).count() == 1
+            };
+            let reuses = (0..node.inputs.len()).filter(own).collect();
             Step {
                 needed: needed[n],
                 wanted: node
@@ -201,9 +206,7 @@ impl Executor {
                 count: if operator.takes_any_weights() { node.inputs.len() } else { host.min(node.inputs.len()) },
                 remembers: simple && (sees_dims_only || node.inputs.iter().flatten().all(whole)),
                 sees_dims_only,
-                reuses_first: operator.reuses_first()
-                    && first.is_some_and(|v| last.contains(&v))
-                    && node.inputs.iter().filter(|i| **i == first).count() == 1,
+                reuses,
                 last,
             }
         };
@@ -469,11 +472,11 @@ impl Executor {
             return Ok(None);
         }
         // What nothing needs any more goes to a node that uses its memory.
-        let first = if step.reuses_first && frame.trace.is_none() {
-            node.inputs[0].and_then(|id| frame.values[id.0].take())
-        } else {
-            None
-        };
+        let mut own = SmallVec::new();
+        if frame.trace.is_none() {
+            let given = |&i: &usize| Some((i, frame.values[node.inputs[i]?.0].take()?));
+            own.extend(step.reuses.iter().filter_map(given));
+        }
         let mut inputs: SmallVec<[Option<&Data>; 12]> = SmallVec::new();
         // What is packed is not among them, unless it may also come from a run.
         for (i, id) in node.inputs.iter().take(step.count).enumerate() {
@@ -498,7 +501,7 @@ impl Executor {
         }
         let call = Call {
             inputs: &inputs,
-            first: Cell::new(first),
+            own: RefCell::new(own),
             wanted: &wanted,
             packed: packed.as_ref(),
             subgraphs: &self.subgraphs[n],

@@ -5,7 +5,7 @@ use crate::{
     Array, Call, Data, Element, Error, Fault, Int, IntArray, Kept, Operator, Outputs, Result, RunOptions, ValueType,
 };
 use recurve_tensor::{DType, Device, Tensor};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -432,6 +432,16 @@ impl Assembly {
         Self { graph, names: HashMap::new(), fold }
     }
 
+    /// The nodes so far.
+    pub fn nodes(&self) -> &[Node] {
+        &self.graph.nodes
+    }
+
+    /// How many values there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.graph.values.len()
+    }
+
     /// The value with this name.
     pub fn find(&self, name: &str) -> Option<ValueId> {
         self.names.get(name).copied()
@@ -630,7 +640,7 @@ impl Graph {
             subgraphs: &[],
             device: &Device::Cpu,
             options: &options,
-            first: Cell::default(),
+            own: RefCell::default(),
             kept: &Kept::default(),
         };
         let run = |source| Error::Run { node: name.into(), operator: operator.name(), source };

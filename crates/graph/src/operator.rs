@@ -1,13 +1,13 @@
 //! The interface of operators.
 
-use crate::{Array, Data, Executor, Graph, IntArray, ValueType};
+use crate::{Array, Data, Executor, Gradients, Graph, IntArray, ValueType};
 use core::fmt;
 use recurve_kernels::Strategy;
 use recurve_tensor::{DType, Device, Tensor};
 use smallvec::SmallVec;
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The declaration of an operator's input.
@@ -73,10 +73,10 @@ pub struct Kept(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
 /// The arguments of one run of a node.
 pub struct Call<'a> {
     /// The inputs; `None` where one was left out, and where it is packed ([`Operator::host_inputs`]) or given away
-    /// ([`Self::take_first`]).
+    /// ([`Self::take`]).
     pub inputs: &'a [Option<&'a Data>],
-    /// The first input, if the operator [reuses](Operator::reuses_first) it and nothing needs it after this node.
-    pub first: Cell<Option<Data>>,
+    /// Inputs that the operator [reuses](Operator::reuses) and that nothing needs after this node, by their index.
+    pub own: RefCell<SmallVec<[(usize, Data); 4]>>,
     /// Which outputs are used.
     pub wanted: &'a [bool],
     /// The result of [`Operator::pack`].
@@ -139,7 +139,14 @@ impl<'a> Call<'a> {
 
     /// The first input, if nothing needs it after this node and the operator [reuses](Operator::reuses_first) it.
     pub fn take_first(&self) -> Option<Data> {
-        self.first.take()
+        self.take(0)
+    }
+
+    /// An input, if nothing needs it after this node and the operator [reuses](Operator::reuses) it.
+    pub fn take(&self, index: usize) -> Option<Data> {
+        let mut own = self.own.borrow_mut();
+        let place = own.iter().position(|(n, _)| *n == index)?;
+        Some(own.swap_remove(place).1)
     }
 
     /// What an earlier run of the node has kept, if it fits this one; else what `make` makes, which is kept in its
@@ -219,6 +226,11 @@ pub trait Operator: fmt::Debug + Send + Sync {
         false
     }
 
+    /// Whether it writes a result into the memory of this input where nothing else needs it ([`Call::take`]).
+    fn reuses(&self, index: usize) -> bool {
+        index == 0 && self.reuses_first()
+    }
+
     /// Whether the outputs depend on nothing but the dimensions of the inputs.
     fn sees_dims_only(&self) -> bool {
         false
@@ -256,6 +268,16 @@ pub trait Operator: fmt::Debug + Send + Sync {
     /// Computes the outputs in f64 from inputs of valid types. An input that was left out is `None`, and so is an
     /// output that does not exist for these inputs.
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>>;
+
+    /// Adds nodes that compute the gradients of the inputs that [`Gradients::wants`] from those of the outputs, and
+    /// [gives](Gradients::give) them. An input that is given none does not change the outputs smoothly: its gradient is
+    /// zero.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoGradient`] if the operator has none; errors of adding nodes.
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        Err(g.missing("the operator has none"))
+    }
 
     /// `self`, so that a pass can look for a certain operator.
     fn as_any(&self) -> &dyn Any;

@@ -1,12 +1,54 @@
-//! Layers that only training uses.
+//! Layers that draw random numbers in training and do nothing at inference.
 
 use crate::Result;
 use crate::layer::{LayerModule, Shape, bad_input, bad_option};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
+use recurve_graph::ops::{self, Extent};
+use recurve_tensor::Noise;
+use recurve_vocabulary::Activation;
 use serde::{Deserialize, Serialize};
 
+/// What a layer makes of a value `x` of so many dimensions in training.
+type InTraining = fn(f32, &str, &str, usize, &mut Lowering) -> String;
+
+/// Normal numbers in the shape of x.
+fn normal(name: &str, x: &str, rank: usize, into: &mut Lowering) -> String {
+    into.draw(name, Noise::Normal, (0..rank).map(|n| Extent::Axes(n, 1)).collect(), x)
+}
+
+fn affine(name: &str, x: &str, alpha: f32, beta: f32, into: &mut Lowering) -> String {
+    into.node(name, ops::Activate(Activation::Affine { alpha, beta }), &[x])
+}
+
+/// `x + stddev · noise`
+fn with_noise(stddev: f32, name: &str, x: &str, rank: usize, into: &mut Lowering) -> String {
+    let noise = normal(name, x, rank, into);
+    let noise = affine(name, &noise, stddev, 0.0, into);
+    into.node(name, ops::Binary::Add, &[x, &noise])
+}
+
+/// `x · (1 + √(rate / (1 - rate)) noise)`
+fn times_noise(rate: f32, name: &str, x: &str, rank: usize, into: &mut Lowering) -> String {
+    let noise = normal(name, x, rank, into);
+    let factors = affine(name, &noise, (rate / (1.0 - rate)).sqrt(), 1.0, into);
+    into.node(name, ops::Binary::Mul, &[x, &factors])
+}
+
+/// Where kept `a x + b`, else `a α + b`, with which SELU's mean and variance stay (Klambauer et al. 2017).
+fn alpha_dropped(rate: f32, name: &str, x: &str, rank: usize, into: &mut Lowering) -> String {
+    // -alpha · scale of SELU.
+    const ALPHA: f32 = -1.673_263_2 * 1.050_701;
+    let a = 1.0 / ((1.0 - rate) * (1.0 + rate * ALPHA * ALPHA)).sqrt();
+    let b = -a * rate * ALPHA;
+    let dims = (0..rank).map(|n| Extent::Axes(n, 1)).collect();
+    let dropped = into.draw(name, Noise::Bernoulli { rate }, dims, x);
+    let alpha = into.constant(name, &[1], &[ALPHA]);
+    let y = into.node(name, ops::Where, &[&dropped, &alpha, x]);
+    affine(name, &y, a, b, into)
+}
+
 macro_rules! of_training {
-    ($($(#[$doc:meta])* $name:ident, $class:literal, $argument:ident, $(#[$what:meta])*, $fits:expr, $range:literal, $rank:expr;)*) => { $(
+    ($($(#[$doc:meta])* $name:ident, $class:literal, $argument:ident, $(#[$what:meta])*, $fits:expr, $range:literal, $rank:expr, $training:expr;)*) => { $(
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -43,36 +85,44 @@ macro_rules! of_training {
                 self.features(name, shape)?;
                 Ok(vec![shape.to_vec()])
             }
-            fn lower(&self, _: &Place<'_>, x: &Flow, _: &mut Lowering) -> Result<Lowered> {
-                Ok(Lowered::one(x.value.clone(), x.mask.clone()))
+            fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+                if into.training.is_none() || self.$argument == 0.0 {
+                    return Ok(Lowered::one(x.value.clone(), x.mask.clone()));
+                }
+                let training: InTraining = $training;
+                let y = training(self.$argument, at.name, &x.value, at.shape.len(), into);
+                Ok(Lowered::one(y, x.mask.clone()))
             }
         }
     )* };
 }
 
 of_training! {
-    /// Dropout. It does nothing, because Recurve only runs inference.
+    /// Dropout: training sets elements to 0 and divides the others by the share that is kept. It does nothing at inference.
     Dropout, "Dropout", rate,
         /// The share of elements that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None;
+        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None,
+        |rate, name, x, rank, into| into.dropped(name, rate, x, rank, &[]);
     /// Dropout of whole channels of `[batch, timesteps, channels]`. It does nothing at inference.
     SpatialDropout1d, "SpatialDropout1D", rate,
         /// The share of channels that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", Some(3);
+        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", Some(3),
+        |rate, name, x, rank, into| into.dropped(name, rate, x, rank, &[1]);
     /// Dropout of whole channels of values of four dimensions. It does nothing at inference.
     SpatialDropout2d, "SpatialDropout2D", rate,
         /// The share of channels that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", Some(4);
+        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", Some(4),
+        |rate, name, x, rank, into| into.dropped(name, rate, x, rank, &[1, 2]);
     /// Adds noise in training. It does nothing at inference.
     GaussianNoise, "GaussianNoise", stddev,
         /// The standard deviation of the noise, in `[0, 1]`.
-        , |stddev| (0.0..=1.0).contains(&stddev), "in [0, 1]", None;
+        , |stddev| (0.0..=1.0).contains(&stddev), "in [0, 1]", None, with_noise;
     /// Multiplies by noise in training. It does nothing at inference.
     GaussianDropout, "GaussianDropout", rate,
         /// The share of dropout with the same effect, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None;
+        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None, times_noise;
     /// Dropout that keeps mean and variance. It does nothing at inference.
     AlphaDropout, "AlphaDropout", rate,
         /// The share of elements that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None;
+        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None, alpha_dropped;
 }

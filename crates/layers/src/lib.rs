@@ -59,7 +59,7 @@ pub use joins::{Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract}
 pub use layer::LayerConfig;
 pub use masking::Masking;
 pub use module::{CallArgs, RecurrentLayer, State};
-pub use network::{Network, NetworkState, Sequential};
+pub use network::{Network, NetworkState, Sequential, TrainingGraph};
 pub use normalization::{BatchNormalization, LayerNormalization};
 pub use pooling::{
     AveragePooling1d, AveragePooling2d, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,

@@ -3,8 +3,9 @@
 use crate::config::InputConfig;
 use crate::layer::{Shape, bad_option};
 use crate::{RecurrentSpec, Result, State};
+use recurve_graph::ops::Extent;
 use recurve_graph::{Constant, Dim, Element, GraphBuilder, Int, Operator, ValueType, ops};
-use recurve_tensor::{DType, Function, MAX_RANK, Tensor};
+use recurve_tensor::{DType, Function, MAX_RANK, Noise, Tensor};
 use smallvec::SmallVec;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -158,11 +159,25 @@ pub(crate) struct Lowering {
     depth: usize,
     /// The number of values made so far.
     made: usize,
+    /// What only training has; `None` for inference.
+    pub(crate) training: Option<Training>,
 }
 
+/// What a graph for training has besides that for inference.
+#[derive(Debug, Default)]
+pub(crate) struct Training {
+    /// The number of draws so far.
+    draws: u32,
+    /// Weights that a run changes by themselves, each with the value that it becomes.
+    pub(crate) updates: Vec<(String, String)>,
+}
+
+/// The name of the seed of a training graph's draws, u32 `[2]`.
+pub(crate) const SEED: &str = "seed";
+
 impl Lowering {
-    /// A graph with the inputs of a network.
-    pub(crate) fn new(inputs: &[InputConfig], time_major: bool) -> Self {
+    /// A graph with the inputs of a network, for training or for inference.
+    pub(crate) fn new(inputs: &[InputConfig], time_major: bool, training: bool) -> Self {
         let mut graph = GraphBuilder::new();
         let counted = inputs.len() == 1;
         for (k, input) in inputs.iter().enumerate() {
@@ -180,6 +195,9 @@ impl Lowering {
             graph.optional_input(MASK, ValueType::new(DType::U32, [None, None]));
             graph.optional_input(LENGTHS, ValueType::new(DType::U32, [None]));
         }
+        if training {
+            graph.input(SEED, ValueType::new(DType::U32, [2usize]));
+        }
         Self {
             graph,
             levels: Vec::new(),
@@ -189,7 +207,26 @@ impl Lowering {
             known: HashSet::new(),
             depth: 0,
             made: 0,
+            training: training.then(Training::default),
         }
+    }
+
+    /// Random numbers in dimensions that may be those of a value. Each call draws other numbers.
+    pub(crate) fn draw(&mut self, layer: &str, noise: Noise, dims: Vec<Extent>, like: &str) -> String {
+        let training = self.training.get_or_insert_default();
+        let stream = training.draws;
+        training.draws += 1;
+        self.node(layer, ops::Draw { noise, dims, stream }, &[SEED, like])
+    }
+
+    /// A value times the factors of a dropout, which are the same along some axes.
+    pub(crate) fn dropped(&mut self, layer: &str, rate: f32, x: &str, rank: usize, shared: &[usize]) -> String {
+        if rate == 0.0 {
+            return x.into();
+        }
+        let extent = |n: usize| if shared.contains(&n) { Extent::Size(1) } else { Extent::Axes(n, 1) };
+        let factors = self.draw(layer, Noise::Dropout { rate }, (0..rank).map(extent).collect(), x);
+        self.node(layer, ops::Binary::Mul, &[x, &factors])
     }
 
     /// A new name for a value of a layer.

@@ -108,6 +108,143 @@ impl FromIterator<State> for NetworkState {
     }
 }
 
+/// A network in training, for [`Network::training_graph`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TrainingGraph {
+    /// The graph. Its inputs are those of the network, its optional `mask` and `lengths`, the `seed` of what is drawn (u32
+    /// `[2]`), and the initial states. Its first outputs are those of the network, `output.NAME` each.
+    pub graph: Graph,
+    /// The weights that training changes.
+    pub trainable: Vec<String>,
+    /// For each output of the network the name of the output with its mask, `[B, T]`, if layers have computed one.
+    pub masks: Vec<Option<String>>,
+    /// Whether the first output has the timesteps of the input.
+    pub keeps_time: bool,
+    /// Weights that a run changes by itself, such as running means: the weight, and the name of the output with what it
+    /// becomes.
+    pub updates: Vec<(String, String)>,
+}
+
+/// The layers of a network as a graph.
+struct Lowered {
+    graph: Graph,
+    levels: Vec<Level>,
+    reads_mask: Option<String>,
+    summaries: Vec<LayerSummary>,
+    traced: Vec<(String, String)>,
+    changes_time: Option<String>,
+    /// The shapes of the outputs.
+    shapes: Vec<Vec<Option<usize>>>,
+    keeps_time: bool,
+    /// The weights that the layers have.
+    needed: HashSet<String>,
+    masks: Vec<Option<String>>,
+    updates: Vec<(String, String)>,
+}
+
+/// Converts the layers of a network to a graph. The shapes of `weights` are checked if they are given.
+fn lower(config: &NetworkConfig, weights: Option<&Weights>, training: bool) -> Result<Lowered> {
+    // A contradiction in the description is reported before a missing weight.
+    config.walk(|_| Ok(()))?;
+    let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
+    let mut into = Lowering::new(&config.inputs, time_major, training);
+    let mut flows: HashMap<ValueRef, Flow> = (0..config.inputs.len())
+        .map(|n| {
+            let name = ValueRef::new(config.inputs[n].name.as_str());
+            (name, Flow::new(input_name(&config.inputs, n), None, true))
+        })
+        .collect();
+    let mut traced = Vec::new();
+    let mut summaries: Vec<Option<LayerSummary>> = vec![None; config.layers.len()];
+    let mut needed = HashSet::new();
+    let mut changes_time: Option<String> = None;
+    let shapes = config.walk(|v| {
+        let module = v.layer.module();
+        let (name, prefix, shape) = (v.name, v.prefix, v.shapes[0]);
+        let features = module.features(name, shape)?;
+        let shapes = v.weights()?;
+        let mut x = flows[&v.inputs[0]].clone();
+        x.others = v.inputs[1..].iter().map(|i| flows[i].clone()).collect();
+        let time = module.keeps_time(&x);
+        if x.time && !time {
+            changes_time.get_or_insert_with(|| name.to_owned());
+        }
+        if x.time && time_major && !module.per_timestep() {
+            let message =
+                "is false for this layer, which reads the batch first, but a layer of the network is time-major";
+            return Err(bad_option(name, "time_major", message));
+        }
+        let place = Place { name, prefix, features, shape, shapes: v.shapes };
+        let lowered = module.lower(&place, &x, &mut into)?;
+        traced.push((ValueRef { call: v.call, ..ValueRef::new(name) }.to_string(), lowered.outputs[0].clone()));
+        for (output, value) in lowered.outputs.into_iter().enumerate() {
+            // Final states have no time dimension.
+            let like_the_first = v.outputs[output].len() == v.outputs[0].len();
+            let mask = lowered.mask.clone().filter(|_| like_the_first);
+            let place = ValueRef { of: name.into(), call: v.call, output };
+            flows.insert(place, Flow::new(value, mask, time && like_the_first));
+        }
+        let count = |(_, dims): &(String, Vec<usize>)| dims.iter().product::<usize>();
+        let summary = summaries[v.index].get_or_insert_with(|| LayerSummary {
+            name: name.into(),
+            class: module.class_name(),
+            input_shape: shape.to_vec(),
+            output_shapes: v.outputs.to_vec(),
+            params: shapes.iter().map(count).sum(),
+            non_trainable: shapes.iter().filter(|(name, _)| name.contains(".running_")).map(count).sum(),
+            connected_to: Vec::new(),
+        });
+        summary.connected_to.extend_from_slice(v.inputs);
+        for (name, dims) in shapes {
+            if let Some(weights) = weights {
+                weights.expect(&name, &dims)?;
+            }
+            needed.insert(name);
+        }
+        Ok(())
+    })?;
+    let Lowering { graph: mut builder, levels, reads_mask, training, .. } = into;
+    let mut masks = Vec::new();
+    let is_training = training.is_some();
+    let updates = training.map(|t| t.updates).unwrap_or_default();
+    for o in &config.outputs {
+        builder.output(&format!("output.{}", o.name), &flows[&o.value].value);
+        masks.push(flows[&o.value].mask.clone().filter(|_| is_training));
+    }
+    for (n, level) in levels.iter().enumerate().filter(|(_, l)| l.keeps_state()) {
+        for (part, end) in ["h", "c"].into_iter().zip(&level.ends) {
+            end.iter().for_each(|end| builder.output(&format!("end.{n}.{part}"), end));
+        }
+    }
+    for (n, mask) in masks.iter_mut().enumerate() {
+        if let Some(value) = mask {
+            let name = format!("mask.{}", config.outputs[n].name);
+            builder.output(&name, value);
+            *mask = Some(name);
+        }
+    }
+    let updates = updates.into_iter().map(|(weight, value)| {
+        let name = format!("update.{weight}");
+        builder.output(&name, &value);
+        (weight, name)
+    });
+    let updates = updates.collect();
+    Ok(Lowered {
+        graph: builder.build()?,
+        levels,
+        reads_mask,
+        summaries: summaries.into_iter().flatten().collect(),
+        traced,
+        changes_time,
+        shapes: config.outputs.iter().map(|o| shapes[&o.value].clone()).collect(),
+        keeps_time: flows[&config.outputs[0].value].time,
+        needed,
+        masks,
+        updates,
+    })
+}
+
 /// Dimensions, stored inline.
 type Dims = SmallVec<[usize; MAX_RANK]>;
 
@@ -148,76 +285,12 @@ impl Network {
     /// [`Error::Input`], [`Error::Option`], [`Error::MissingWeight`], [`Error::ExtraWeight`],
     /// [`Error::WeightShape`]; errors of the device.
     pub fn new(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
-        // A contradiction in the description is reported before a missing weight.
-        config.walk(|_| Ok(()))?;
-        let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
-        let mut into = Lowering::new(&config.inputs, time_major);
-        let mut flows: HashMap<ValueRef, Flow> = (0..config.inputs.len())
-            .map(|n| {
-                let name = ValueRef::new(config.inputs[n].name.as_str());
-                (name, Flow::new(input_name(&config.inputs, n), None, true))
-            })
-            .collect();
-        let mut traced = Vec::new();
-        let mut summaries: Vec<Option<LayerSummary>> = vec![None; config.layers.len()];
-        let mut needed = HashSet::new();
-        let mut changes_time: Option<String> = None;
-        let shapes = config.walk(|v| {
-            let module = v.layer.module();
-            let (name, prefix, shape) = (v.name, v.prefix, v.shapes[0]);
-            let features = module.features(name, shape)?;
-            let shapes = v.weights()?;
-            let mut x = flows[&v.inputs[0]].clone();
-            x.others = v.inputs[1..].iter().map(|i| flows[i].clone()).collect();
-            let time = module.keeps_time(&x);
-            if x.time && !time {
-                changes_time.get_or_insert_with(|| name.to_owned());
-            }
-            if x.time && time_major && !module.per_timestep() {
-                let message =
-                    "is false for this layer, which reads the batch first, but a layer of the network is time-major";
-                return Err(bad_option(name, "time_major", message));
-            }
-            let place = Place { name, prefix, features, shape, shapes: v.shapes };
-            let lowered = module.lower(&place, &x, &mut into)?;
-            traced.push((ValueRef { call: v.call, ..ValueRef::new(name) }.to_string(), lowered.outputs[0].clone()));
-            for (output, value) in lowered.outputs.into_iter().enumerate() {
-                // Final states have no time dimension.
-                let like_the_first = v.outputs[output].len() == v.outputs[0].len();
-                let mask = lowered.mask.clone().filter(|_| like_the_first);
-                let place = ValueRef { of: name.into(), call: v.call, output };
-                flows.insert(place, Flow::new(value, mask, time && like_the_first));
-            }
-            let count = |(_, dims): &(String, Vec<usize>)| dims.iter().product::<usize>();
-            let summary = summaries[v.index].get_or_insert_with(|| LayerSummary {
-                name: name.into(),
-                class: module.class_name(),
-                input_shape: shape.to_vec(),
-                output_shapes: v.outputs.to_vec(),
-                params: shapes.iter().map(count).sum(),
-                non_trainable: shapes.iter().filter(|(name, _)| name.contains(".running_")).map(count).sum(),
-                connected_to: Vec::new(),
-            });
-            summary.connected_to.extend_from_slice(v.inputs);
-            for (name, dims) in shapes {
-                weights.expect(&name, &dims)?;
-                needed.insert(name);
-            }
-            Ok(())
-        })?;
+        let Lowered { graph, levels, reads_mask, summaries, traced, changes_time, shapes, keeps_time, needed, .. } =
+            lower(config, Some(&weights), false)?;
         if let Some((name, _)) = weights.iter().find(|(n, _)| !needed.contains(*n)) {
             return Err(Error::ExtraWeight { name: name.into() });
         }
-        let Lowering { graph: mut builder, levels, reads_mask, .. } = into;
-        for o in &config.outputs {
-            builder.output(&format!("output.{}", o.name), &flows[&o.value].value);
-        }
-        for (n, level) in levels.iter().enumerate().filter(|(_, l)| l.keeps_state()) {
-            for (part, end) in ["h", "c"].into_iter().zip(&level.ends) {
-                end.iter().for_each(|end| builder.output(&format!("end.{n}.{part}"), end));
-            }
-        }
-        let graph = Arc::new(builder.build()?);
+        let graph = Arc::new(graph);
         let simple = Arc::new(Graph::clone(&graph).simplified()?);
         let firsts = traced.iter().map(|(_, v)| simple.find(v).expect("a value of the graph")).collect();
         let unused = |input: &str| simple.find(input).is_some_and(|id| simple.users(id).next().is_none());
@@ -225,20 +298,32 @@ impl Network {
         let executor = Executor::new(simple.clone(), |name| weights.get(name).cloned(), device)?;
         executor.prepare()?;
         Ok(Self {
-            output_shapes: config.outputs.iter().map(|o| shapes[&o.value].clone()).collect(),
+            output_shapes: shapes,
             reads_mask,
             unreached,
-            keeps_time: flows[&config.outputs[0].value].time,
+            keeps_time,
             config: config.clone(),
             graph,
             executor,
             levels,
             firsts,
             traced,
-            summaries: summaries.into_iter().flatten().collect(),
+            summaries,
             weights,
             device: device.clone(),
         })
+    }
+
+    /// The graph of the network in training: with dropout and noise, and recurrent layers in the form that has a
+    /// gradient.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a layer that cannot be trained.
+    pub fn training_graph(&self) -> Result<TrainingGraph> {
+        let Lowered { graph, masks, keeps_time, updates, .. } = lower(&self.config, Some(&self.weights), true)?;
+        let parameters = graph.parameters().map(|v| v.name.clone());
+        let trainable = parameters.filter(|name| !name.contains(".running_")).collect();
+        Ok(TrainingGraph { graph, trainable, masks, keeps_time, updates })
     }
 
     /// The same network on another device.

@@ -20,6 +20,14 @@ fn is_usual(epsilon: &f32) -> bool {
     *epsilon == EPSILON
 }
 
+fn momentum() -> f32 {
+    0.99
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_usual_momentum(share: &f32) -> bool {
+    *share == momentum()
+}
+
 fn check_epsilon(name: &str, epsilon: f32) -> Result<()> {
     if epsilon.is_finite() && epsilon >= 0.0 {
         return Ok(());
@@ -57,8 +65,9 @@ fn or_constant(
     Ok(into.constant(at.name, dims, &numbers))
 }
 
-/// Batch normalization at inference: `(x - running_mean) / √(running_var + epsilon) · weight + bias`, with a number of
-/// each for every index of one axis.
+/// Batch normalization: `(x - running_mean) / √(running_var + epsilon) · weight + bias`, with a number of
+/// each for every index of one axis. In training mean and variance are those of the batch, and the running ones move
+/// towards them, as in Keras.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -75,6 +84,9 @@ pub struct BatchNormalization {
     /// Whether there is a `weight`, Keras's gamma.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub scale: bool,
+    /// In training, the share of the old running mean and variance in the new ones.
+    #[serde(default = "momentum", skip_serializing_if = "is_usual_momentum")]
+    pub momentum: f32,
 }
 
 impl Default for BatchNormalization {
@@ -86,7 +98,13 @@ impl Default for BatchNormalization {
 impl BatchNormalization {
     /// Normalization of the last axis, with Keras's defaults.
     pub fn new() -> Self {
-        Self { axis: -1, epsilon: EPSILON, center: true, scale: true }
+        Self { axis: -1, epsilon: EPSILON, center: true, scale: true, momentum: momentum() }
+    }
+    /// The share of the old running mean and variance in the new ones, 0.99 by default.
+    #[must_use]
+    pub fn momentum(mut self, momentum: f32) -> Self {
+        self.momentum = momentum;
+        self
     }
     setters! {
         /// The axis whose indices have their own numbers.
@@ -97,6 +115,39 @@ impl BatchNormalization {
         center: bool;
         /// Whether there is a `weight`.
         scale: bool;
+    }
+
+    /// Mean and variance of a batch `[N, C, …]` for each channel, with which the running ones move on.
+    fn of_batch(
+        &self,
+        at: &Place<'_>,
+        y: &str,
+        rank: usize,
+        running: [String; 2],
+        into: &mut Lowering,
+    ) -> (String, String) {
+        let axes: Vec<i64> = (0..rank as i64).filter(|&a| a != 1).collect();
+        let mean_of = |x: &str, into: &mut Lowering| {
+            let reduction = Reduction::Mean;
+            let over = ops::ReduceOver { reduction, axes: axes.clone(), keep_dims: true, noop: false, int: None };
+            into.node(at.name, over, &[x])
+        };
+        let mean = mean_of(y, into);
+        let centered = into.node(at.name, ops::Binary::Sub, &[y, &mean]);
+        let squared = into.node(at.name, ops::Binary::Mul, &[&centered, &centered]);
+        let variance = mean_of(&squared, into);
+        let flat = ops::Reshape(vec![Extent::Axes(1, 1)]);
+        let both = [mean, variance].map(|v| into.node(at.name, flat.clone(), &[&v]));
+        for (running, new) in running.into_iter().zip(&both) {
+            let share = |v: &str, alpha: f32, into: &mut Lowering| {
+                into.node(at.name, ops::Activate(Activation::Affine { alpha, beta: 0.0 }), &[v])
+            };
+            let (old, new) = (share(&running, self.momentum, into), share(new, 1.0 - self.momentum, into));
+            let moved = into.node(at.name, ops::Binary::Add, &[&old, &new]);
+            into.training.get_or_insert_default().updates.push((running, moved));
+        }
+        let [mean, variance] = both;
+        (mean, variance)
     }
 
     fn size(&self, name: &str, shape: &Shape) -> Result<(usize, usize)> {
@@ -139,6 +190,10 @@ impl LayerModule for BatchNormalization {
             second.push(Extent::Axes(axis + 1, rank - axis - 1));
         }
         let y = into.node(at.name, ops::Reshape(second), &[&x.value]);
+        let (mean, variance) = match into.training {
+            Some(_) => self.of_batch(at, &y, if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into),
+            None => (mean, variance),
+        };
         let inputs: [&str; 5] = [&y, &scale, &offset, &mean, &variance];
         let y = into.node(at.name, ops::BatchNorm { epsilon: self.epsilon }, &inputs);
         let back = (0..rank).map(Extent::Like).collect();

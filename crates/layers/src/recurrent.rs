@@ -4,6 +4,7 @@ use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, last, 
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::{Initializer, Result, Weights, init};
 use recurve_graph::ops;
+use recurve_tensor::Noise;
 use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, MaskedOutput, Merge, WeightStorage,
 };
@@ -384,14 +385,20 @@ pub(crate) fn lower(
         }
     }
     into.parameters(spec.weight_shapes(at.features, at.prefix));
-    let given = [&x.value, &h0, &c0, into.lengths(x), mask.as_deref().unwrap_or_default(), ""];
-    let inputs = recurrence.inputs(given, |part, layer, direction| {
-        let there = parts(spec, at.features, layer).iter().any(|(p, _)| *p == part);
-        if there { name_of(at.prefix, part, layer, direction == 1) } else { String::new() }
-    });
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let outputs: Vec<&str> = [Some(&y), Some(&h), c.as_ref()].into_iter().flatten().map(String::as_str).collect();
-    into.graph.node(at.name, recurrence, &inputs, &outputs);
+    let ends = [Some(&h), c.as_ref()];
+    if into.training.is_some() {
+        let mask = mask.as_deref().unwrap_or_default();
+        train(spec, at, &[&x.value, &h0, &c0, into.lengths(x), mask], (&y, ends), into, reading_order);
+    } else {
+        let given = [&x.value, &h0, &c0, into.lengths(x), mask.as_deref().unwrap_or_default(), ""];
+        let inputs = recurrence.inputs(given, |part, layer, direction| {
+            let there = parts(spec, at.features, layer).iter().any(|(p, _)| *p == part);
+            if there { name_of(at.prefix, part, layer, direction == 1) } else { String::new() }
+        });
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let outputs: Vec<&str> = [Some(&y), Some(&h), c.as_ref()].into_iter().flatten().map(String::as_str).collect();
+        into.graph.node(at.name, recurrence, &inputs, &outputs);
+    }
 
     let (d, w) = (spec.directions(), spec.state_size());
     let output = |n: usize, into: &mut Lowering| {
@@ -443,6 +450,97 @@ pub(crate) fn lower(
         }
     };
     Ok((outputs, [Some(h), c]))
+}
+
+/// Adds the stacked layers one by one in their form for training: `x`, `h0`, `c0`, `lengths` and `mask` become `y` and
+/// the final states, whose names are given.
+///
+/// A single layer has one set of dropped features for all timesteps, as in Keras; between stacked layers every element is
+/// drawn by itself, as in PyTorch. Dropped units of h are the same at all timesteps.
+fn train(
+    spec: &RecurrentSpec,
+    at: &Place<'_>,
+    &[x, h0, c0, lengths, mask]: &[&str; 5],
+    (y, ends): (&str, [Option<&String>; 2]),
+    into: &mut Lowering,
+    reading_order: bool,
+) {
+    let (d, layers) = (spec.directions(), spec.num_layers);
+    let (width, _) = spec.cell.state_sizes(spec.units);
+    let batch = usize::from(spec.time_major);
+    let mut value = x.to_owned();
+    let mut finals = [Vec::new(), Vec::new()];
+    for layer in 0..layers {
+        let top = layer + 1 == layers;
+        if layer > 0 || layers == 1 {
+            let shared: &[usize] = if layers == 1 { &[1 - batch] } else { &[] };
+            value = into.dropped(at.name, spec.dropout, &value, 3, shared);
+        }
+        let own = |state: &str, into: &mut Lowering| match (state, layers) {
+            ("", _) | (_, 1) => state.to_owned(),
+            _ => into.node(at.name, ops::Slice { axis: 0, start: (layer * d) as isize, len: d }, &[state]),
+        };
+        let (h, c) = (own(h0, into), own(c0, into));
+        let size = ops::Extent::Size;
+        let rows = ops::Extent::Axes(batch, 1);
+        let dropout = match spec.recurrent_dropout {
+            rate if rate > 0.0 && !matches!(spec.cell.kind, CellKind::MinGru | CellKind::MinLstm) => {
+                into.draw(at.name, Noise::Dropout { rate }, vec![size(d), size(1), rows, size(width)], &value)
+            }
+            _ => String::new(),
+        };
+        let kept = |rate: f32, n: usize, into: &mut Lowering| {
+            let dims = vec![size(d), ops::Extent::Axes(1 - batch, 1), rows, size(n)];
+            into.draw(at.name, Noise::Bernoulli { rate }, dims, &value)
+        };
+        let zoneout = spec.cell.zoneout;
+        let zoneout_h = zoneout.map(|z| kept(z.h, width, into)).unwrap_or_default();
+        let has_c = spec.cell.kind.has_cell_state();
+        let zoneout_c = zoneout.filter(|_| has_c).map(|z| kept(z.c, spec.units, into)).unwrap_or_default();
+        let features = layer_input(spec, at.features, layer);
+        let operator = ops::RecurrentTraining {
+            cell: spec.cell,
+            input_size: features,
+            hidden_size: spec.units,
+            directions: spec.reading().to_vec(),
+            masked_output: spec.masked_output(),
+            time_major: spec.time_major,
+            reading_order: reading_order && top,
+        };
+        let there = parts(spec, at.features, layer);
+        let weights = (0..d).flat_map(|direction| {
+            let there = &there;
+            ops::PARTS.iter().map(move |part| match there.iter().any(|(p, _)| p == part) {
+                true => name_of(at.prefix, part, layer, direction == 1),
+                false => String::new(),
+            })
+        });
+        let inputs: Vec<String> = [&value, &h, &c, lengths, mask, &dropout, &zoneout_h, &zoneout_c]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(weights)
+            .collect();
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let next = if top { y.to_owned() } else { into.value(at.name) };
+        let mut outputs = vec![next.clone()];
+        for (end, finals) in ends.iter().zip(&mut finals).filter_map(|(e, f)| Some((e.as_ref()?, f))) {
+            let own = if layers == 1 { (*end).clone() } else { into.value(at.name) };
+            finals.push(own.clone());
+            outputs.push(own);
+        }
+        for _ in 0..2 + usize::from(has_c) + usize::from(spec.cell.layer_norm.is_some()) {
+            outputs.push(into.value(at.name));
+        }
+        let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        into.graph.node(at.name, operator, &inputs, &outputs);
+        value = next;
+    }
+    if layers > 1 {
+        for (end, finals) in ends.iter().zip(&finals).filter_map(|(e, f)| Some((e.as_ref()?, f))) {
+            let finals: Vec<&str> = finals.iter().map(String::as_str).collect();
+            into.graph.node(at.name, ops::Concat { axis: 0 }, &finals, &[end]);
+        }
+    }
 }
 
 /// The name of one direction's weight, as PyTorch's modules have it.

@@ -3,6 +3,11 @@
 
 pub mod testing;
 
+/// Training: losses, optimisers, learning rates, metrics, and steps.
+pub mod train {
+    pub use recurve_train::*;
+}
+
 pub use recurve_formats::{
     Error, ExportOptions, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, LayerProblem, Model, ModelInfo,
     ModelInputs, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair,

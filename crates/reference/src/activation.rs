@@ -70,10 +70,62 @@ pub fn activate<R: Real>(f: Activation, x: R) -> R {
     }
 }
 
+/// The derivative of the function at `x`. At a corner it is what PyTorch has: 0 for ReLU at 0 and for a hard sigmoid at
+/// its ends, alpha for leaky ReLU and ELU at 0.
+///
+/// # Panics
+/// If the function has no definition here.
+pub fn slope<R: Real>(f: Activation, x: R) -> R {
+    let r = R::from_f32;
+    let holds = |yes: bool, then: R, or: R| if yes { then } else { or };
+    match f {
+        _ if x.to_f64().is_nan() => x,
+        Activation::Linear => R::ONE,
+        Activation::Sigmoid => {
+            let y = activate(f, x);
+            y * (R::ONE - y)
+        }
+        Activation::Tanh => R::ONE - x.tanh() * x.tanh(),
+        Activation::Relu => holds(x > R::ZERO, R::ONE, R::ZERO),
+        Activation::HardSigmoid { alpha, beta } => {
+            let v = r(alpha) * x + r(beta);
+            holds(v > R::ZERO && v < R::ONE, r(alpha), R::ZERO)
+        }
+        Activation::Affine { alpha, .. } => r(alpha),
+        Activation::LeakyRelu { alpha } => holds(x > R::ZERO, R::ONE, r(alpha)),
+        Activation::ThresholdedRelu { alpha } => holds(x > r(alpha), R::ONE, R::ZERO),
+        Activation::ScaledTanh { alpha, beta } => {
+            let t = (r(beta) * x).tanh();
+            r(alpha) * r(beta) * (R::ONE - t * t)
+        }
+        Activation::Elu { alpha } => holds(x > R::ZERO, R::ONE, r(alpha) * x.exp()),
+        Activation::Softsign => {
+            let d = R::ONE + x.abs();
+            R::ONE / (d * d)
+        }
+        Activation::Softplus => activate(Activation::Sigmoid, x),
+        Activation::Positive => holds(x < R::ZERO, slope(Activation::Sigmoid, x), R::ONE),
+        other => panic!("{other:?} has no definition"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use Activation::*;
+
+    #[test]
+    fn slopes_are_those_of_differences() {
+        let more = [LeakyRelu { alpha: -0.5 }, Elu { alpha: -2.0 }, ThresholdedRelu { alpha: -1.0 }];
+        for f in Activation::ALL.into_iter().chain(more) {
+            for x in [-3.1, -0.7, 0.2, 0.9, 1.3, 4.0] {
+                let (h, s) = (1e-6, slope(f, x));
+                let difference = (activate(f, x + h) - activate(f, x - h)) / (2.0 * h);
+                assert!((s - difference).abs() < 1e-8, "{f:?} at {x}: {s}, {difference}");
+            }
+            assert!(slope(f, f64::NAN).is_nan(), "{f:?}");
+        }
+    }
 
     #[test]
     fn values_by_hand() {

@@ -7,13 +7,15 @@
 
 mod activation;
 mod dense;
+mod descent;
 mod layer;
 mod real;
 mod recurrence;
 mod tape;
 
-pub use activation::activate;
+pub use activation::{activate, slope};
 pub use dense::{embedding, matmul, softmax};
+pub use descent::descend;
 pub use layer::{Layer, layer, masking};
 pub use real::Real;
 pub use recurrence::{Drawn, Recurrence, RecurrenceOutput, layer_norm, recurrence, recurrence_with};

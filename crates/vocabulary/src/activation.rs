@@ -96,6 +96,14 @@ impl Activation {
         Self::Positive,
     ];
 
+    /// Whether the derivative can only be told from the input of the function, not from its result.
+    pub const fn slope_needs_input(self) -> bool {
+        match self {
+            Self::LeakyRelu { alpha } | Self::ThresholdedRelu { alpha } | Self::Elu { alpha } => alpha < 0.0,
+            _ => false,
+        }
+    }
+
     /// The number that shaders use for this function: its case in `shared/activations.wgsl`.
     pub const fn code(self) -> u32 {
         match self {

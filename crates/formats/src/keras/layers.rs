@@ -862,6 +862,7 @@ pub(super) fn layer(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
             let mut layer = BatchNormalization::new();
             layer.axis = o.axis(&["axis"], -1);
             layer.epsilon = o.number(&["epsilon"], 1e-3);
+            layer.momentum = o.number(&["momentum"], 0.99);
             (layer.scale, layer.center) = (scale, center);
             // Options of TensorFlow's own version that change what is computed or stored.
             if o.flag(&["renorm"], false) {

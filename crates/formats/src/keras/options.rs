@@ -16,7 +16,7 @@ pub(super) struct Context {
 }
 
 /// Options that change nothing at inference.
-const IDLE: [&str; 24] = [
+const IDLE: [&str; 23] = [
     "name",
     "trainable",
     "batch_input_shape",
@@ -36,7 +36,6 @@ const IDLE: [&str; 24] = [
     "inner_init",
     "forget_bias_init",
     "unit_forget_bias",
-    "momentum",
     "renorm_momentum",
     "renorm_clipping",
     "supports_masking",

@@ -27,6 +27,12 @@ impl Operator for Activate {
         let y = x.data.iter().map(|&v| recurve_reference::activate(self.0, v)).collect();
         vec![Some(Array::new(&x.dims, y))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, y) = (g.of_only_output(), g.input(0), g.output(0));
+        let dx = g.activation(self.0, dy, Some(x), y)?;
+        g.give(0, dx);
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -270,6 +270,110 @@ impl Operator for Binary {
         let (a, b) = (array(inputs, 0), array(inputs, 1));
         vec![Some(broadcast_arrays(&[a, b], |at| self.real(at(0), at(1))))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, a, b) = (g.of_only_output(), g.input(0), g.input(1));
+        let (left, right) = (g.wants(0), g.wants(1));
+        match self {
+            Self::Add | Self::Sub => {
+                if left {
+                    g.give_sum(0, dy)?;
+                }
+                if right {
+                    let db = if *self == Self::Sub { g.map(Function::Neg, dy)? } else { dy };
+                    g.give_sum(1, db)?;
+                }
+            }
+            Self::Mul => {
+                for (own, other, wanted) in [(0, b, left), (1, a, right)] {
+                    if wanted {
+                        let d = g.times(dy, other)?;
+                        g.give_sum(own, d)?;
+                    }
+                }
+            }
+            Self::Div => {
+                let da = g.node(Self::Div, &[dy, b])?;
+                if left {
+                    g.give_sum(0, da)?;
+                }
+                if right {
+                    // -a / b^2 = -y / b
+                    let y = g.output(0);
+                    let d = g.times(da, y)?;
+                    let db = g.map(Function::Neg, d)?;
+                    g.give_sum(1, db)?;
+                }
+            }
+            Self::Pow => {
+                if left {
+                    // b a^(b - 1)
+                    let one = g.number(1.0)?;
+                    let less = g.node(Self::Sub, &[b, one])?;
+                    let power = g.node(Self::Pow, &[a, less])?;
+                    let slope = g.times(b, power)?;
+                    let da = g.times(dy, slope)?;
+                    g.give_sum(0, da)?;
+                }
+                if right {
+                    // y ln a, but 0 where a is 0, as PyTorch has it
+                    let y = g.output(0);
+                    let log = g.map(Function::Log, a)?;
+                    let slope = g.times(y, log)?;
+                    let zero = g.number(0.0)?;
+                    let empty = g.node(Self::Equal, &[a, zero])?;
+                    let slope = g.node(super::Where, &[empty, zero, slope])?;
+                    let db = g.times(dy, slope)?;
+                    g.give_sum(1, db)?;
+                }
+            }
+            Self::Max | Self::Min => {
+                // Equal operands share the gradient.
+                let half = g.number(0.5)?;
+                let equal = g.node(Self::Equal, &[a, b])?;
+                let shared = g.times(dy, half)?;
+                let zero = g.number(0.0)?;
+                let wins = if *self == Self::Max { Self::Greater } else { Self::Less };
+                for (own, first, second, wanted) in [(0, a, b, left), (1, b, a, right)] {
+                    if wanted {
+                        let wins = g.node(wins, &[first, second])?;
+                        let d = g.node(super::Where, &[wins, dy, zero])?;
+                        let d = g.node(super::Where, &[equal, shared, d])?;
+                        g.give_sum(own, d)?;
+                    }
+                }
+            }
+            Self::Modulo | Self::Remainder => {
+                if left {
+                    g.give_sum(0, dy)?;
+                }
+                if right {
+                    // The quotient without its fraction, which is (a - y) / b.
+                    let y = g.output(0);
+                    let whole = g.node(Self::Sub, &[y, a])?;
+                    let slope = g.node(Self::Div, &[whole, b])?;
+                    let db = g.times(dy, slope)?;
+                    g.give_sum(1, db)?;
+                }
+            }
+            Self::PRelu => {
+                let zero = g.number(0.0)?;
+                let below = g.node(Self::Less, &[a, zero])?;
+                if left {
+                    let scaled = g.times(dy, b)?;
+                    let da = g.node(super::Where, &[below, scaled, dy])?;
+                    g.give_sum(0, da)?;
+                }
+                if right {
+                    let d = g.times(dy, a)?;
+                    let db = g.node(super::Where, &[below, d, zero])?;
+                    g.give_sum(1, db)?;
+                }
+            }
+            // What is true does not change smoothly.
+            _ => {}
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -141,6 +141,17 @@ impl Operator for Cast {
         };
         vec![Some(Array::new(&x.dims, x.data.iter().map(f).collect()))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        // Rounding is taken for the identity; whole numbers and truth values change in jumps.
+        if self.to.element().is_float() {
+            let dy = g.of_only_output();
+            if g.kind(g.input(0)).dtype != Element::F32 {
+                return Err(g.missing("its input is not f32"));
+            }
+            g.give(0, dy);
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

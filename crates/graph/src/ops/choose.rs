@@ -50,6 +50,19 @@ impl Operator for Where {
         let all = [0, 1, 2].map(|n| array(inputs, n));
         vec![Some(broadcast_arrays(&all, |at| if at(0) != 0.0 { at(1) } else { at(2) }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, condition) = (g.of_only_output(), g.input(0));
+        let zero = g.number(0.0)?;
+        if g.wants(1) {
+            let dx = g.node(Self, &[condition, dy, zero])?;
+            g.give_sum(1, dx)?;
+        }
+        if g.wants(2) {
+            let d = g.node(Self, &[condition, zero, dy])?;
+            g.give_sum(2, d)?;
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -2,6 +2,7 @@
 
 use super::moves::{Elements, Fill, Moves, Numbers, along, axis_of, bad, fault, moves, number, product, whole};
 use super::prelude::*;
+use super::{ReshapeTo, SumAlong};
 use crate::operator::given;
 use crate::{Data, Element, Int, IntArray};
 
@@ -61,6 +62,20 @@ impl Operator for Compress {
             at[axis] = chosen[at[axis]];
             x.at(&at)
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, condition) = (g.of_only_output(), g.input(0), g.input(1));
+        let all = g.whole(&[-1])?;
+        let places = g.node(NonZero, &[condition])?;
+        let places = g.node(ReshapeTo::default(), &[places, all])?;
+        let Some(axis) = self.axis else {
+            let flat = g.node(ReshapeTo::default(), &[x, all])?;
+            let dx = g.node(SumAlong { axis: 0 }, &[dy, places, flat])?;
+            return g.give_reshaped(0, dx);
+        };
+        let dx = g.node(SumAlong { axis }, &[dy, places, x])?;
+        g.give(0, dx);
+        Ok(())
     }
     moves!();
 }

@@ -2,6 +2,7 @@
 
 use super::moves::{Elements, Sketch, axis_of, fault};
 use super::prelude::*;
+use super::{ShapeOf, Split};
 use crate::Data;
 use crate::operator::given;
 use recurve_tensor::Error;
@@ -100,6 +101,30 @@ impl Operator for Concat {
             }
             unreachable!("an index below the sum of the sizes")
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        let axis = axis_of(CONCAT, self.axis as i64, g.kind(dy).rank())?;
+        let parts: Vec<_> = (0..g.inputs()).map(|i| g.input(i)).collect();
+        let sizes: Option<Vec<_>> = parts.iter().map(|&p| g.kind(p).dims.get(axis).and_then(Dim::size)).collect();
+        let Some(sizes) = sizes else {
+            let place = ShapeOf { start: axis as i64, end: Some(axis as i64 + 1) };
+            let sizes = parts.iter().map(|&p| g.node(place, &[p])).collect::<crate::Result<Vec<_>>>()?;
+            let sizes = g.node(Self { axis: 0 }, &sizes)?;
+            let split = Split { axis: axis as i64, parts: parts.len() };
+            let all = g.nodes(split, &[Some(dy), Some(sizes)], parts.len())?;
+            all.into_iter().enumerate().for_each(|(i, d)| g.give(i, d));
+            return Ok(());
+        };
+        let mut start = 0;
+        for (i, len) in sizes.into_iter().enumerate() {
+            if g.wants(i) {
+                let d = g.node(super::Slice { axis, start, len }, &[dy])?;
+                g.give(i, d);
+            }
+            start += len as isize;
+        }
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -1,5 +1,6 @@
 //! Convolution and its transpose.
 
+use super::Convolution;
 use super::prelude::*;
 use super::weights::Filters;
 use super::window::{Windows, each, tap_place};
@@ -180,13 +181,16 @@ impl Operator for Conv {
             sum
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        Convolution::Plain(self.clone()).gradient(g)
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
 }
 
 impl ConvTranspose {
-    fn along(&self, n: usize, size: usize, len: usize) -> Option<(recurve_tensor::Window, usize)> {
+    pub(super) fn along(&self, n: usize, size: usize, len: usize) -> Option<(recurve_tensor::Window, usize)> {
         let extra = self.output_padding.get(n).copied().unwrap_or(0);
         let wanted = self.output_shape.as_ref().and_then(|s| s.get(n).copied());
         self.windows.transposed(n, size, len, extra, wanted)
@@ -249,6 +253,9 @@ impl Operator for ConvTranspose {
             y.data[place] += x.at(i) * w.at(&[&[i[1]], rest].concat());
         });
         vec![Some(y)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        Convolution::Transposed(self.clone()).gradient(g)
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -76,6 +76,12 @@ impl Operator for CumSum {
             (0..x.dims[axis]).filter(|&n| counts(n)).map(value).sum()
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, axis) = (g.of_only_output(), g.input(1));
+        let dx = g.node(Self { reverse: !self.reverse, ..*self }, &[dy, axis])?;
+        g.give(0, dx);
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

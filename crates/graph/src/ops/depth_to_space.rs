@@ -98,6 +98,12 @@ impl Operator for DepthToSpace {
             x.at(&[i[0], channel, i[2] / b, i[3] / b])
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        let dx = g.node(SpaceToDepth { block: self.block, order: self.order }, &[dy])?;
+        g.give(0, dx);
+        Ok(())
+    }
     moves!();
 }
 
@@ -140,6 +146,12 @@ impl Operator for SpaceToDepth {
             };
             x.at(&[i[0], channel, i[2] * b + block / b, i[3] * b + block % b])
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        let dx = g.node(DepthToSpace { block: self.block, order: self.order }, &[dy])?;
+        g.give(0, dx);
+        Ok(())
     }
     moves!();
 }

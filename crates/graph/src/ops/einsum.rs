@@ -2,6 +2,7 @@
 
 use super::on_host;
 use super::prelude::*;
+use super::{ExpandLike, Extent, Reshape};
 use crate::operator::given;
 use recurve_tensor::{Equation, Label};
 
@@ -82,6 +83,61 @@ impl Operator for Einsum {
             });
             sum
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, count) = (g.of_only_output(), g.inputs());
+        let all: Vec<_> = (0..count).map(|i| g.input(i)).collect();
+        if all.iter().any(|&v| g.kind(v).unranked) {
+            return Err(g.missing("the number of dimensions of an input is not known before a run"));
+        }
+        let ranks: Vec<usize> = all.iter().map(|&v| g.kind(v).rank()).collect();
+        let Equation { inputs, output } =
+            Equation::new(&self.equation, &ranks).map_err(|e| g.missing(&e.to_string()))?;
+        let mut known: Vec<Label> = Vec::new();
+        for label in inputs.iter().flatten() {
+            if !known.contains(label) {
+                known.push(*label);
+            }
+        }
+        let letters: Vec<char> = ('a'..='z').chain('A'..='Z').collect();
+        if known.len() > letters.len() {
+            return Err(g.missing("it has more indices than there are letters"));
+        }
+        let letter = |label: &Label| letters[known.iter().position(|k| k == label).expect("seen above")];
+        for i in (0..count).filter(|&i| g.wants(i)).collect::<Vec<_>>() {
+            let own = &inputs[i];
+            if (0..own.len()).any(|n| own[..n].contains(&own[n])) {
+                return Err(g.missing("an input has the same index twice"));
+            }
+            // The product of the gradient and the other inputs, which has the input's indices as far as they have.
+            let others: Vec<usize> = (0..count).filter(|&o| o != i).collect();
+            let has = |label: &&Label| output.contains(label) || others.iter().any(|&o| inputs[o].contains(label));
+            let target: Vec<&Label> = own.iter().filter(has).collect();
+            let terms = core::iter::once(&output).chain(others.iter().map(|&o| &inputs[o]));
+            let terms: Vec<String> = terms.map(|labels| labels.iter().map(letter).collect()).collect();
+            let result: String = target.iter().map(|label| letter(label)).collect();
+            let mut d = dy;
+            if !others.is_empty() || terms[0] != result {
+                let operands: Vec<_> = core::iter::once(dy).chain(others.iter().map(|&o| all[o])).collect();
+                d = g.node(Self { equation: format!("{}->{result}", terms.join(",")) }, &operands)?;
+            }
+            if target.len() < own.len() {
+                let extent = |label: &Label| match target.iter().position(|t| *t == label) {
+                    Some(n) => Extent::Axes(n, 1),
+                    None => Extent::Size(1),
+                };
+                d = g.node(Reshape(own.iter().map(extent).collect()), &[d])?;
+            }
+            // An index that is summed over alone, or with inputs of size 1, repeats it.
+            let (one, x) = (g.number(1.0)?, all[i]);
+            let smaller = |(a, b): (&Dim, &Dim)| a.size() == Some(1) && b.size() != Some(1);
+            if g.kind(d).dims.iter().zip(&g.kind(x).dims).any(smaller) {
+                let ones = g.node(ExpandLike, &[one, x])?;
+                d = g.times(d, ones)?;
+            }
+            g.give_sum(i, d)?;
+        }
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

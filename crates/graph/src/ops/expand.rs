@@ -4,6 +4,7 @@ use super::moves::{
     Elements, Moves, Numbers, Sizes, bad, content, count, moves, number, partly, product, strides, whole,
 };
 use super::prelude::*;
+use recurve_tensor::Reduction;
 use smallvec::SmallVec;
 
 /// `x` broadcast with the dimensions of the second input, as NumPy does.
@@ -79,6 +80,10 @@ impl Operator for Expand {
         shape.iter().rev().zip(dims.iter_mut().rev()).filter(|(d, _)| **d != 1).for_each(|(&d, o)| *o = d as usize);
         vec![Some(Array::from_fn(&dims, |i| x.at(i)))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give_sum(0, dy)
+    }
     moves!();
 }
 
@@ -141,5 +146,60 @@ impl Operator for Tile {
             x.at(&at)
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x) = (g.of_only_output(), g.input(0));
+        let dx = g.node(SumTiles, &[dy, x])?;
+        g.give(0, dx);
+        Ok(())
+    }
     moves!();
+}
+
+/// The gradient of the input of a [`Tile`]: the sum of the repetitions of the second input's shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumTiles;
+
+impl Operator for SumTiles {
+    fn name(&self) -> &'static str {
+        "SumTiles"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("dy"), Slot::Required("like")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        super::like::like(inputs, 1)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (mut x, like) = (call.input(0).clone(), call.data(1).dims());
+        let whole = |(&many, &few): (&usize, &usize)| many.is_multiple_of(few.max(1));
+        if x.dims().len() != like.len() || !x.dims().iter().zip(like).all(whole) {
+            return Err(bad(
+                "SumTiles",
+                "dy",
+                format!("must be repetitions of {like:?}, but its shape is {}", x.shape()),
+            ));
+        }
+        for axis in 0..like.len() {
+            let times = x.dims()[axis] / like[axis];
+            if times > 1 {
+                let mut dims: Sizes = x.dims().into();
+                dims[axis] = like[axis];
+                let parts = [product(&dims[..axis]), times, product(&dims[axis..])];
+                x = x.reshape(&parts)?.reduce(Reduction::Sum, 1)?.reshape(&dims)?;
+            }
+        }
+        Ok(one(x))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (dy, like) = (array(inputs, 0), array(inputs, 1));
+        let mut out = Array::from_fn(&like.dims, |_| 0.0);
+        super::window::each(&dy.dims, |i| {
+            let place = i.iter().zip(&like.dims).fold(0, |n, (&i, &d)| n * d + i % d);
+            out.data[place] += dy.at(i);
+        });
+        vec![Some(out)]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }

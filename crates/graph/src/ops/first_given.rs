@@ -33,6 +33,10 @@ impl Operator for FirstGiven {
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         vec![inputs.iter().flatten().next().map(|&a| a.clone())]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        // [`crate::Graph::open`] decides what is given.
+        Err(g.missing("optional values are only decided when the graph is opened"))
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -6,6 +6,45 @@ use super::prelude::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gather;
 
+/// The gradient of the table of a [`Gather`]: for each row the sum of the rows of `dy` that were read from it, in order,
+/// so that the same ids give the same bits. Inputs: `dy` with the shape of the ids, followed by W, the ids, and the
+/// table, of which only the shape matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumRows;
+
+impl Operator for SumRows {
+    fn name(&self) -> &'static str {
+        "SumRows"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("dy"), Slot::Required("ids"), Slot::Required("table")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let (dy, ids, table) = (float(inputs, 0)?, ids(inputs, 1)?, float(inputs, 2)?);
+        if dy.rank() != ids.rank() + 1 || table.rank() != 2 {
+            return Err(Fault::Input(0, format!("of the shape of the ids, {ids}, followed by the width of {table}")));
+        }
+        Ok(vec![table.clone()])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (dy, ids, table) = (call.input(0), call.input(1), call.input(2));
+        Ok(one(dy.sum_rows(ids, table.dims()[0])?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let [dy, ids, table] = [0, 1, 2].map(|n| array(inputs, n));
+        let mut out = Array::new(&table.dims, vec![0.0; table.data.len()]);
+        let width = table.last();
+        for (row, id) in dy.data.chunks_exact(width).zip(ids.ids()) {
+            let id = (id as usize).min(table.dims[0] - 1);
+            out.data[id * width..][..width].iter_mut().zip(row).for_each(|(o, v)| *o += v);
+        }
+        vec![Some(out)]
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
 impl Operator for Gather {
     fn name(&self) -> &'static str {
         "Gather"
@@ -28,6 +67,14 @@ impl Operator for Gather {
         let (table, ids) = (array(inputs, 0), array(inputs, 1));
         let dims = [&ids.dims[..], &[table.last()]].concat();
         vec![Some(Array::new(&dims, recurve_reference::embedding(&table.data, table.last(), &ids.ids())))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        if g.wants(0) {
+            let (dy, table, ids) = (g.of_only_output(), g.input(0), g.input(1));
+            let d = g.node(super::SumRows, &[dy, ids, table])?;
+            g.give(0, d);
+        }
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -1,12 +1,13 @@
 //! Elements by indices: `Gather`, `GatherElements`, `GatherND`.
 
+use super::ScatterElements;
 use super::moves::{
     Elements, Fill, Sizes, Sketch, along, are_even, axis_of, bad, fault, from_start, known, product, shape,
 };
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, IntArray};
-use recurve_tensor::{Device, Indices, Take};
+use recurve_tensor::{Device, Indices, Take, Update};
 
 /// Indices in host memory as places, the negative ones from the end. `sizes` gives the size of the axis of an index
 /// by its place among the indices.
@@ -137,6 +138,12 @@ impl Operator for GatherAt {
             x.at(&[&i[..axis], &[index], &i[axis + q..]].concat())
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, indices) = (g.of_only_output(), g.input(0), g.input(1));
+        let dx = g.node(SumAlong { axis: self.axis }, &[dy, indices, x])?;
+        g.give(0, dx);
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -198,6 +205,14 @@ impl Operator for GatherElements {
             at[axis] = from_start(index as i64, x.dims[axis]);
             x.at(&at)
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, indices) = (g.of_only_output(), g.input(0), g.input(1));
+        let zeros = g.zeros_like(x)?;
+        let add = ScatterElements { axis: self.axis, update: Update::Add, int: None };
+        let dx = g.node(add, &[zeros, indices, dy])?;
+        g.give(0, dx);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -276,6 +291,144 @@ impl Operator for GatherTuples {
             at.extend(&i[q - 1..]);
             x.at(&at)
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, indices) = (g.of_only_output(), g.input(0), g.input(1));
+        let dx = g.node(SumTuples { batch_dims: self.batch_dims }, &[dy, indices, x])?;
+        g.give(0, dx);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The gradient of the data of a [`GatherAt`]: slices of `dy` added where they were taken from, in order, so that the
+/// same indices give the same bits. Inputs: `dy`, the indices, and the data, of which only the shape matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumAlong {
+    /// The axis of the data, from the end if it is negative.
+    pub axis: i64,
+}
+
+/// The gradient of the data of a [`GatherTuples`], as [`SumAlong`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SumTuples {
+    /// Axes in common.
+    pub batch_dims: usize,
+}
+
+const SUM_SLOTS: [Slot; 3] = [Slot::Required("dy"), Slot::Required("indices"), Slot::Required("like")];
+
+impl Operator for SumAlong {
+    fn name(&self) -> &'static str {
+        "SumAlong"
+    }
+    fn slots(&self) -> &[Slot] {
+        &SUM_SLOTS
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        super::like::like(inputs, 2)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (dy, like) = (call.input(0), call.data(2).dims());
+        let axis = axis_of("SumAlong", self.axis, like.len())?;
+        let size = like[axis];
+        let table;
+        let ids = match call.data(1) {
+            Data::Tensor(t) if t.dtype() == DType::U32 => t,
+            _ => {
+                let indices = call.ints(1)?;
+                table = call.kept(
+                    |t: &Table| t.size == size && t.indices.is_same(&indices),
+                    || {
+                        let places = places("SumAlong", &indices, |_| size)?;
+                        let ids = Tensor::from_i64(&places, &[places.len()], call.device)?;
+                        Ok(Table { indices: indices.clone(), size, places: Vec::new(), on_device: Some(ids) })
+                    },
+                )?;
+                table.on_device.as_ref().expect("made above")
+            }
+        };
+        let [outer, inner] = [product(&like[..axis]), product(&like[axis + 1..])];
+        let rows = dy.reshape(&[outer, ids.shape().count(), inner])?;
+        Ok(one(super::moves::sum_along(&rows, ids, size)?.reshape(like)?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let [dy, indices, like] = [0, 1, 2].map(|n| array(inputs, n));
+        let axis = if self.axis < 0 { self.axis + like.dims.len() as i64 } else { self.axis } as usize;
+        let (size, inner) = (like.dims[axis], product(&like.dims[axis + 1..]));
+        let mut out = Array::from_fn(&like.dims, |_| 0.0);
+        for (n, row) in dy.data.chunks_exact(inner).enumerate() {
+            let (outer, index) = (n / indices.data.len(), indices.data[n % indices.data.len()]);
+            let index = if index < 0.0 { index + size as f64 } else { index } as usize;
+            let place = (outer * size + index) * inner;
+            out.data[place..place + inner].iter_mut().zip(row).for_each(|(o, v)| *o += v);
+        }
+        vec![Some(out)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, indices) = (g.of_only_output(), g.input(1));
+        let d = g.node(GatherAt { axis: self.axis }, &[dy, indices])?;
+        g.give(0, d);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Operator for SumTuples {
+    fn name(&self) -> &'static str {
+        "SumTuples"
+    }
+    fn slots(&self) -> &[Slot] {
+        &SUM_SLOTS
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        super::like::like(inputs, 2)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (dy, dims, b) = (call.input(0), call.data(2).dims(), self.batch_dims);
+        let indices = call.ints(1)?;
+        let k = indices.dims().last().copied().unwrap_or(0);
+        if k == 0 || b + k > dims.len() || b >= indices.dims().len() || dims[..b] != indices.dims()[..b] {
+            let message = format!("of {:?} do not fit data of {dims:?} with {b} axes in common", indices.dims());
+            return Err(bad("SumTuples", "indices", message));
+        }
+        let sizes = &dims[b..b + k];
+        let places = places("SumTuples", &indices, |at| sizes[at % k])?;
+        let of_batch = places.len() / k / product(&dims[..b]).max(1);
+        let row = |(n, tuple): (usize, &[i64])| {
+            let batch = (n / of_batch.max(1)) as i64;
+            tuple.iter().zip(sizes).fold(batch, |row, (&i, &d)| row * d as i64 + i)
+        };
+        let rows: Vec<i64> = places.chunks_exact(k).enumerate().map(row).collect();
+        let ids = Tensor::from_i64(&rows, &[rows.len()], call.device)?;
+        let dy = dy.reshape(&[1, rows.len(), product(&dims[b + k..])])?;
+        Ok(one(super::moves::sum_along(&dy, &ids, product(&dims[..b + k]))?.reshape(dims)?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let [dy, indices, like] = [0, 1, 2].map(|n| array(inputs, n));
+        let (b, q, k) = (self.batch_dims, indices.dims.len(), indices.last());
+        let mut out = Array::from_fn(&like.dims, |_| 0.0);
+        super::window::each(&dy.dims, |i| {
+            let mut at = i[..b].to_vec();
+            for n in 0..k {
+                let index = indices.at(&[&i[..q - 1], &[n]].concat());
+                at.push(if index < 0.0 { index + like.dims[b + n] as f64 } else { index } as usize);
+            }
+            at.extend(&i[q - 1..]);
+            let place = at.iter().zip(&like.dims).fold(0, |n, (&i, &d)| n * d + i);
+            out.data[place] += dy.at(i);
+        });
+        vec![Some(out)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, indices) = (g.of_only_output(), g.input(1));
+        let d = g.node(GatherTuples { batch_dims: self.batch_dims }, &[dy, indices])?;
+        g.give(0, d);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -24,6 +24,11 @@ impl Operator for Identity {
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         vec![Some(array(inputs, 0).clone())]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give(0, dy);
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

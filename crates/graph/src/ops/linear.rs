@@ -81,6 +81,39 @@ impl Operator for Linear {
         *dims.last_mut().expect("checked to have dimensions") = n;
         vec![Some(Array::new(&dims, y))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, w) = (g.of_only_output(), g.input(0), g.input(1));
+        let dy = if self.activation == Activation::Linear {
+            dy
+        } else if !self.activation.slope_needs_input() {
+            let y = g.output(0);
+            g.activation(self.activation, dy, None, y)?
+        } else {
+            let inputs: Vec<_> = (0..g.inputs()).map(|n| g.get(n)).collect();
+            let sums = g.nodes(Self { activation: Activation::Linear, ..*self }, &inputs, 1)?[0];
+            let y = g.output(0);
+            g.activation(self.activation, dy, Some(sums), y)?
+        };
+        if g.wants(0) {
+            let dx = g.node(Self { transposed: !self.transposed, activation: Activation::Linear }, &[dy, w])?;
+            g.give(0, dx);
+        }
+        // The rows of all leading dimensions together.
+        let rows = |g: &mut Gradients<'_>, v: crate::ValueId| {
+            let rank = g.kind(v).rank();
+            g.node(super::Reshape(vec![super::Extent::Axes(0, rank - 1), super::Extent::Axes(rank - 1, 1)]), &[v])
+        };
+        if g.wants(1) {
+            let (d, x) = (rows(g, dy)?, rows(g, x)?);
+            let (left, right) = if self.transposed { (d, x) } else { (x, d) };
+            let dw = g.node(super::Gemm::of_columns(), &[left, right])?;
+            g.give(1, dw);
+        }
+        if g.wants(2) {
+            g.give_sum(2, dy)?;
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

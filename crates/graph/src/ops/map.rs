@@ -69,6 +69,10 @@ impl Operator for Map {
         };
         vec![Some(Array::new(&x.dims, x.data.iter().map(f).collect()))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x) = (g.of_only_output(), g.input(0));
+        super::slope::of_function(g, self.function, dy, x)
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -109,9 +109,62 @@ impl Operator for MatMul {
         }
         vec![Some(product)]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, a, b) = (g.of_only_output(), g.input(0), g.input(1));
+        if g.kind(a).unranked || g.kind(b).unranked {
+            return Err(g.missing("the number of dimensions of a side is not known before a run"));
+        }
+        let (left, right) = (g.kind(a).rank(), g.kind(b).rank());
+        if left < 2 || right < 2 {
+            return of_vectors(g, dy, a, b);
+        }
+        let turned = |g: &mut Gradients<'_>, v: crate::ValueId, rank: usize| {
+            let mut axes: Vec<usize> = (0..rank).collect();
+            axes.swap(rank - 2, rank - 1);
+            g.node(super::Transpose(axes), &[v])
+        };
+        if g.wants(0) {
+            let bt = turned(g, b, right)?;
+            let da = g.node(Self, &[dy, bt])?;
+            g.give_sum(0, da)?;
+        }
+        if g.wants(1) {
+            let at = turned(g, a, left)?;
+            let db = g.node(Self, &[at, dy])?;
+            g.give_sum(1, db)?;
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// Adds the gradient of a [`MatMul`] with a vector on one side or both: as a product of matrices.
+fn of_vectors(g: &mut Gradients<'_>, dy: crate::ValueId, a: crate::ValueId, b: crate::ValueId) -> crate::Result<()> {
+    use super::{Extent, Reshape, SumTo, Transpose};
+    let (left, right) = (g.kind(a).rank(), g.kind(b).rank());
+    let (row, column) = (left == 1, right == 1);
+    let whole = Extent::Axes(0, 1);
+    let x = if row { g.node(Reshape(vec![Extent::Size(1), whole]), &[a])? } else { a };
+    let y = if column { g.node(Reshape(vec![whole, Extent::Size(1)]), &[b])? } else { b };
+    let batch = left.max(right).max(2) - 2;
+    let mut extents: Vec<_> = (0..batch).map(|n| Extent::Axes(n, 1)).collect();
+    extents.push(if row { Extent::Size(1) } else { Extent::Axes(batch, 1) });
+    extents.push(if column { Extent::Size(1) } else { Extent::Axes(batch + usize::from(!row), 1) });
+    let dy = g.node(Reshape(extents), &[dy])?;
+    for (index, own, other) in [(0, x, y), (1, y, x)] {
+        if g.wants(index) {
+            let rank = g.kind(other).rank();
+            let mut axes: Vec<usize> = (0..rank).collect();
+            axes.swap(rank - 2, rank - 1);
+            let turned = g.node(Transpose(axes), &[other])?;
+            let d = g.node(MatMul, &if index == 0 { [dy, turned] } else { [turned, dy] })?;
+            let d = g.node(SumTo, &[d, own])?;
+            g.give_reshaped(index, d)?;
+        }
+    }
+    Ok(())
 }
 
 /// `alpha · a · b + beta · c` of matrices, each of the first two transposed or not; c is broadcast.
@@ -125,6 +178,13 @@ pub struct Gemm {
     pub transpose_a: bool,
     /// b is `[n, k]`.
     pub transpose_b: bool,
+}
+
+impl Gemm {
+    /// `aᵀ · b`
+    pub(super) const fn of_columns() -> Self {
+        Self { alpha: 1.0, beta: 0.0, transpose_a: true, transpose_b: false }
+    }
 }
 
 impl Operator for Gemm {
@@ -205,6 +265,33 @@ impl Operator for Gemm {
             let terms = (0..k).map(|p| side(a, self.transpose_a, i[0], p) * side(b, self.transpose_b, p, i[1]));
             f64::from(self.alpha) * terms.sum::<f64>() + c.map_or(0.0, |c| f64::from(self.beta) * c.at(i))
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, a, b) = (g.of_only_output(), g.input(0), g.input(1));
+        let plain =
+            |transpose_a: bool, transpose_b: bool| Self { alpha: self.alpha, beta: 0.0, transpose_a, transpose_b };
+        if g.wants(0) {
+            let da = if self.transpose_a {
+                g.node(plain(self.transpose_b, true), &[b, dy])?
+            } else {
+                g.node(plain(false, !self.transpose_b), &[dy, b])?
+            };
+            g.give(0, da);
+        }
+        if g.wants(1) {
+            let db = if self.transpose_b {
+                g.node(plain(true, self.transpose_a), &[dy, a])?
+            } else {
+                g.node(plain(!self.transpose_a, false), &[a, dy])?
+            };
+            g.give(1, db);
+        }
+        if g.wants(2) {
+            let scale = g.number(self.beta)?;
+            let dc = if self.beta == 1.0 { dy } else { g.times(dy, scale)? };
+            g.give_sum(2, dc)?;
+        }
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -361,6 +361,34 @@ pub(super) fn along<E: Elements>(
     flat.taken(operation, &take, places, fill)?.reshaped(operation, &result)
 }
 
+/// Rows of `[outer, rows, inner]` added by their ids, in order: `[outer, size, inner]`, zero where there are none.
+pub(super) fn sum_along(x: &Tensor, ids: &Tensor, size: usize) -> Result<Tensor> {
+    let &[outer, rows, inner] = x.dims() else {
+        return Err(bad("sum_along", "x", format!("must be [outer, rows, inner], but its shape is {}", x.shape())));
+    };
+    let ids = ids.reshape(&[rows])?;
+    if outer == 1 {
+        return x.reshape(&[rows, inner])?.sum_rows(&ids, size)?.reshape(&[1, size, inner]);
+    }
+    let turned = x.transpose(&[1, 0, 2])?.reshape(&[rows, outer * inner])?;
+    turned.sum_rows(&ids, size)?.reshape(&[size, outer, inner])?.transpose(&[1, 0, 2])
+}
+
+/// Slices along an axis added at their places, in order; the axis becomes that long. What is below zero is left out:
+/// the transpose of [`along`].
+pub(super) fn added(x: &Tensor, axis: usize, places: &[i64], size: usize) -> Result<Tensor> {
+    let mut dims: Sizes = x.dims().into();
+    let parts = [product(&dims[..axis]), places.len(), product(&dims[axis + 1..])];
+    dims[axis] = size;
+    // A row more takes what is left out.
+    let rows = size + usize::from(places.iter().any(|&p| p < 0));
+    let ids: Vec<i64> = places.iter().map(|&p| if p < 0 { size as i64 } else { p }).collect();
+    let ids = Tensor::from_i64(&ids, &[ids.len()], &x.device())?;
+    let sums = sum_along(&x.reshape(&parts)?, &ids, rows)?;
+    let sums = if rows > size { sums.slice(1, 0..size)? } else { sums };
+    sums.reshape(&dims)
+}
+
 /// An operator that moves the elements of its first input by whole numbers in the others.
 pub(super) trait Moves: Operator {
     /// The elements moved. `numbers` are the other inputs.

@@ -1,10 +1,10 @@
 //! Normalizations: by layers, groups, instances, batches and norms.
 
 use super::prelude::*;
-use super::{operation_error, place_of};
-use crate::Data;
+use super::{Binary, ExpandLike, Extent, ReduceOver, Reshape, ReshapeTo, SumTo, Where, operation_error, place_of};
 use crate::operator::given;
-use recurve_tensor::{Error, Normalization, Reduction};
+use crate::{Data, ValueId};
+use recurve_tensor::{Error, Function, Normalization, Reduction};
 use recurve_vocabulary::Activation;
 use smallvec::{SmallVec, smallvec};
 
@@ -48,6 +48,66 @@ impl Normalize {
         let bad = || Fault::Attribute("axis", format!("is {axis}, but there are {rank} dimensions"));
         place_of(axis, rank).ok_or_else(bad)
     }
+}
+
+/// What is normalised over some axes, as nodes of a gradient.
+pub(super) struct Normal {
+    /// `(x - mean) / √(variance + epsilon)`
+    pub(super) y: ValueId,
+    /// `1 / √(variance + epsilon)`
+    pub(super) inverse: ValueId,
+    axes: Vec<usize>,
+    centered: bool,
+}
+
+impl Normal {
+    pub(super) fn new(
+        g: &mut Gradients<'_>,
+        x: ValueId,
+        axes: Vec<usize>,
+        centered: bool,
+        epsilon: f32,
+    ) -> crate::Result<Self> {
+        let mean = |g: &mut Gradients<'_>, v| g.node(ReduceOver::kept(Reduction::Mean, &axes), &[v]);
+        let mut around = x;
+        if centered {
+            let mean = mean(g, x)?;
+            around = g.node(Binary::Sub, &[x, mean])?;
+        }
+        let squared = g.times(around, around)?;
+        let variance = mean(g, squared)?;
+        let inverse = inverse_root(g, variance, epsilon)?;
+        let y = g.times(around, inverse)?;
+        Ok(Self { y, inverse, axes, centered })
+    }
+
+    /// The gradient of x from that of y: `(dy - mean dy - y mean(y dy)) · inverse`.
+    pub(super) fn back(&self, g: &mut Gradients<'_>, dy: ValueId) -> crate::Result<ValueId> {
+        let mean = |g: &mut Gradients<'_>, v| g.node(ReduceOver::kept(Reduction::Mean, &self.axes), &[v]);
+        let weighted = g.times(dy, self.y)?;
+        let share = mean(g, weighted)?;
+        let taken = g.times(self.y, share)?;
+        let mut d = g.node(Binary::Sub, &[dy, taken])?;
+        if self.centered {
+            let mean = mean(g, dy)?;
+            d = g.node(Binary::Sub, &[d, mean])?;
+        }
+        g.times(d, self.inverse)
+    }
+}
+
+/// `1 / √(variance + epsilon)`
+fn inverse_root(g: &mut Gradients<'_>, variance: ValueId, epsilon: f32) -> crate::Result<ValueId> {
+    let epsilon = g.number(epsilon)?;
+    let sum = g.node(Binary::Add, &[variance, epsilon])?;
+    let root = g.map(Function::Sqrt, sum)?;
+    g.map(Function::Reciprocal, root)
+}
+
+/// Numbers for each channel `[C]`, as they are broadcast to `[N, C, …]` of so many dimensions.
+fn column(g: &mut Gradients<'_>, v: ValueId, rank: usize) -> crate::Result<ValueId> {
+    let ones = core::iter::repeat_n(Extent::Size(1), rank - 2);
+    g.node(Reshape(core::iter::once(Extent::Axes(0, 1)).chain(ones).collect()), &[v])
 }
 
 /// Whether one shape can be broadcast to another.
@@ -204,6 +264,85 @@ impl Operator for Normalize {
         let (mean, inverse) = stats.into_iter().unzip();
         vec![Some(y), Some(Array::new(&dims, mean)), Some(Array::new(&dims, inverse))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (x, scale) = (g.input(0), g.input(1));
+        if g.kind(x).unranked {
+            return Err(g.missing("the number of dimensions of its input is not known before a run"));
+        }
+        let rank = g.kind(x).rank();
+        let axis = self.axis(rank).map_err(|_| g.missing("it has no such axis"))?;
+        let (groups, by_group) = match self.together {
+            Together::Group { groups, by_group } => (Some(groups), by_group),
+            _ => (None, false),
+        };
+        // Groups are normalised as [N, groups, …].
+        let grouped = |g: &mut Gradients<'_>, v| match groups {
+            Some(n) => {
+                let shape = g.whole(&[0, n as i64, -1])?;
+                g.node(ReshapeTo::default(), &[v, shape])
+            }
+            None => Ok(v),
+        };
+        let like_x = |g: &mut Gradients<'_>, v| match groups {
+            Some(_) => g.node(Reshape((0..rank).map(Extent::Like).collect()), &[v, x]),
+            None => Ok(v),
+        };
+        let axes: Vec<usize> = if groups.is_some() { vec![2] } else { (axis..rank).collect() };
+        let centered = !matches!(self.together, Together::RootMeanSquare(_));
+        let rows = grouped(g, x)?;
+        let normal = Normal::new(g, rows, axes.clone(), centered, self.epsilon)?;
+        let mut dx = None;
+        if let Some(dy) = g.of_output(0) {
+            let (dy, y, wide) = match by_group {
+                true => (grouped(g, dy)?, normal.y, 3),
+                false => (dy, like_x(g, normal.y)?, rank),
+            };
+            let broadcast = |g: &mut Gradients<'_>, v| if self.is_layer() { Ok(v) } else { column(g, v, wide) };
+            let scale = broadcast(g, scale)?;
+            for (index, weighted) in [(1, true), (2, false)] {
+                if g.wants(index) {
+                    let own = g.input(index);
+                    let own = broadcast(g, own)?;
+                    let d = if weighted { g.times(dy, y)? } else { dy };
+                    let d = g.node(SumTo, &[d, own])?;
+                    if self.is_layer() {
+                        g.give(index, d);
+                    } else {
+                        g.give_reshaped(index, d)?;
+                    }
+                }
+            }
+            if g.wants(0) {
+                let d = g.times(dy, scale)?;
+                let d = if by_group { d } else { grouped(g, d)? };
+                let d = normal.back(g, d)?;
+                dx = Some(like_x(g, d)?);
+            }
+        }
+        if g.wants(0) {
+            let count = super::reduce_over::count(g, x, &axes)?;
+            // The mean's is 1 / n, that of 1 / deviation -y / (n · deviation²).
+            for index in [1, 2] {
+                let Some(d) = g.of_output(index) else { continue };
+                let mut d = g.node(Binary::Div, &[d, count])?;
+                if index == 2 {
+                    let squared = g.times(normal.inverse, normal.inverse)?;
+                    let d2 = g.times(d, squared)?;
+                    let d2 = g.times(d2, normal.y)?;
+                    d = g.map(Function::Neg, d2)?;
+                }
+                let d = g.node(ExpandLike, &[d, x])?;
+                dx = Some(match dx {
+                    Some(other) => g.node(Binary::Add, &[other, d])?,
+                    None => d,
+                });
+            }
+        }
+        if let Some(dx) = dx {
+            g.give(0, dx);
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -263,6 +402,48 @@ impl Operator for BatchNorm {
             (x.at(at) - mean) / (variance + f64::from(self.epsilon)).sqrt() * scale + offset
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x) = (g.of_only_output(), g.input(0));
+        if g.kind(x).unranked {
+            return Err(g.missing("the number of dimensions of its input is not known before a run"));
+        }
+        let rank = g.kind(x).rank();
+        let [scale, mean, variance] = [1, 3, 4].map(|i| g.input(i));
+        let inverse = inverse_root(g, variance, self.epsilon)?;
+        let slope = g.times(scale, inverse)?;
+        if g.wants(0) {
+            let slope = column(g, slope, rank)?;
+            let dx = g.times(dy, slope)?;
+            g.give(0, dx);
+        }
+        let of_channels = |g: &mut Gradients<'_>, d| {
+            let one = column(g, scale, rank)?;
+            let sum = g.node(SumTo, &[d, one])?;
+            g.node(Reshape(vec![Extent::Axes(0, rank - 1)]), &[sum])
+        };
+        if g.wants(2) || g.wants(3) {
+            let sum = of_channels(g, dy)?;
+            g.give(2, sum);
+            let d = g.times(sum, slope)?;
+            let d = g.map(Function::Neg, d)?;
+            g.give(3, d);
+        }
+        if g.wants(1) || g.wants(4) {
+            let mean = column(g, mean, rank)?;
+            let around = g.node(Binary::Sub, &[x, mean])?;
+            let weighted = g.times(dy, around)?;
+            let sum = of_channels(g, weighted)?;
+            let dscale = g.times(sum, inverse)?;
+            g.give(1, dscale);
+            // -scale / (2 · deviation²) of that of the scale
+            let half = g.number(-0.5)?;
+            let d = g.times(dscale, slope)?;
+            let d = g.times(d, inverse)?;
+            let d = g.times(d, half)?;
+            g.give(4, d);
+        }
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -312,6 +493,27 @@ impl Operator for LpNorm {
         let reduction = if self.absolute { Reduction::L1 } else { Reduction::L2 };
         let norm = super::reduce_over::reduced(x, reduction, &[axis]);
         vec![Some(Array::from_fn(&x.dims, |at| if norm.at(at) == 0.0 { 0.0 } else { x.at(at) / norm.at(at) }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, y) = (g.of_only_output(), g.input(0), g.output(0));
+        if g.kind(x).unranked {
+            return Err(g.missing("the number of dimensions of its input is not known before a run"));
+        }
+        let axis = place_of(self.axis, g.kind(x).rank()).ok_or_else(|| g.missing("it has no such axis"))?;
+        let over = |reduction| ReduceOver::kept(reduction, &[axis]);
+        let norm = g.node(over(if self.absolute { Reduction::L1 } else { Reduction::L2 }), &[x])?;
+        let slope = if self.absolute { g.map(Function::Sign, x)? } else { y };
+        // (dy - slope · Σ y dy) / norm, but 0 where all are 0
+        let weighted = g.times(y, dy)?;
+        let sum = g.node(over(Reduction::Sum), &[weighted])?;
+        let taken = g.times(slope, sum)?;
+        let d = g.node(Binary::Sub, &[dy, taken])?;
+        let d = g.node(Binary::Div, &[d, norm])?;
+        let zero = g.number(0.0)?;
+        let empty = g.node(Binary::Equal, &[norm, zero])?;
+        let dx = g.node(Where, &[empty, zero, d])?;
+        g.give(0, dx);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

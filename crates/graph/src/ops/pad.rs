@@ -55,6 +55,21 @@ impl Pad {
         }
     }
 
+    /// The element of an axis of so many that stands at a place beside it, of [`PadMode::Constant`] none.
+    fn place(self, i: i64, n: i64) -> i64 {
+        match self.0 {
+            PadMode::Constant(_) if (0..n).contains(&i) => i,
+            PadMode::Constant(_) => -1,
+            PadMode::Edge => i.clamp(0, n - 1),
+            PadMode::Wrap => i.rem_euclid(n),
+            PadMode::Reflect if n == 1 => 0,
+            PadMode::Reflect => match i.rem_euclid(2 * (n - 1)) {
+                i if i < n => i,
+                i => 2 * (n - 1) - i,
+            },
+        }
+    }
+
     fn padded<E: Elements>(self, x: &E, numbers: &Numbers, fill: Fill) -> Result<E> {
         let get = |n: usize| numbers.get(n - 1).and_then(Option::as_ref).map(IntArray::data);
         let rank = x.dims().len();
@@ -103,17 +118,8 @@ impl Pad {
                 x = beside(&x, axis, sides)?;
                 continue;
             }
-            let place = |i: i64| match self.0 {
-                PadMode::Edge => i.clamp(0, n - 1),
-                PadMode::Wrap => i.rem_euclid(n),
-                _ if n == 1 => 0,
-                _ => match i.rem_euclid(2 * (n - 1)) {
-                    i if i < n => i,
-                    i => 2 * (n - 1) - i,
-                },
-            };
             let mut places = super::moves::room(PAD, dims[axis])?;
-            places.iter_mut().zip(0..).for_each(|(p, i)| *p = place(i - b.max(0)));
+            places.iter_mut().zip(0..).for_each(|(p, i)| *p = self.place(i - b.max(0), n));
             x = along(PAD, &x, axis, (&places, &[dims[axis]]), Fill::ZERO)?;
         }
         Ok(x)
@@ -257,6 +263,91 @@ impl Operator for Pad {
             }
             x.at(&at)
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x, pads, axes) = (g.of_only_output(), g.input(0), g.input(1), g.get(3));
+        let PadMode::Constant(_) = self.0 else {
+            let dx = g.nodes(PadBack(self.0), &[Some(dy), Some(x), Some(pads), axes], 1)?[0];
+            g.give(0, dx);
+            return Ok(());
+        };
+        if g.wants(0) {
+            // What was added is cut off, and what was cut off is zero.
+            let back = g.negative(pads)?;
+            let dx = g.nodes(Self(PadMode::Constant(0.0)), &[Some(dy), Some(back), None, axes], 1)?[0];
+            g.give(0, dx);
+        }
+        if g.wants(2) {
+            let (zeros, value) = (g.zeros_like(x)?, g.input(2));
+            let beside = g.nodes(Self(PadMode::Constant(1.0)), &[Some(zeros), Some(pads), None, axes], 1)?[0];
+            let d = g.times(dy, beside)?;
+            let d = g.node(super::SumTo, &[d, value])?;
+            g.give(2, d);
+        }
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The gradient of the data of a [`Pad`] that repeats elements: of each the sum of what stands where it went. Inputs:
+/// `dy`, the data, of which only the shape matters, the pads and their axes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PadBack(pub PadMode);
+
+const BACK: &str = "PadBack";
+
+impl Operator for PadBack {
+    fn name(&self) -> &'static str {
+        BACK
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("dy"), Slot::Required("like"), Slot::Required("pads"), Slot::Optional("axes")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        super::like::like(inputs, 1)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (mut x, like) = (call.input(0).clone(), call.data(1).dims());
+        let numbers = numbers(call, |i| i > 1)?;
+        let get = |n: usize| numbers.get(n - 1).and_then(Option::as_ref).map(IntArray::data);
+        if x.dims().len() != like.len() {
+            return Err(bad(BACK, "dy", format!("must be {like:?} with padding, but its shape is {}", x.shape())));
+        }
+        let amounts = Pad::amounts(get(2).unwrap_or_default(), get(3), like.len())?;
+        for (axis, &(before, behind)) in amounts.iter().enumerate() {
+            if (before, behind) == (0, 0) {
+                continue;
+            }
+            // Of what is left after cutting.
+            let n = like[axis] as i64 + before.min(0) + behind.min(0);
+            let count = n + before.max(0) + behind.max(0);
+            if n <= 0 || count != x.dims()[axis] as i64 {
+                let message = format!("must have {count} elements along axis {axis}, but has {}", x.dims()[axis]);
+                return Err(bad(BACK, "dy", message));
+            }
+            let place = |i: i64| Pad(self.0).place(i - before.max(0), n) - before.min(0);
+            let places: Vec<i64> = (0..count).map(place).collect();
+            x = super::moves::added(&x, axis, &places, like[axis])?;
+        }
+        Ok(one(x))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (dy, like) = (array(inputs, 0), array(inputs, 1));
+        // Where each element came from: the padding of the elements' own places.
+        let own = Array::new(&like.dims, (0..like.data.len()).map(|i| i as f64).collect());
+        let from = Pad(self.0).reference(&[Some(&own), inputs[2], None, inputs.get(3).copied().flatten()]);
+        let mut out = Array::from_fn(&like.dims, |_| 0.0);
+        let from = from[0].as_ref().expect("an output");
+        from.data.iter().zip(&dy.data).for_each(|(&p, v)| out.data[p as usize] += v);
+        vec![Some(out)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let inputs = [Some(g.of_only_output()), g.get(2), None, g.get(3)];
+        let d = g.nodes(Pad(self.0), &inputs, 1)?[0];
+        g.give(0, d);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

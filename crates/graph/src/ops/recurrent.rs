@@ -408,6 +408,6 @@ impl Recurrent {
 }
 
 /// The array with its first two axes exchanged.
-fn swapped(a: &Array) -> Array {
+pub(super) fn swapped(a: &Array) -> Array {
     Array::from_fn(&[a.dims[1], a.dims[0], a.dims[2]], |i| a.at(&[i[1], i[0], i[2]]))
 }

@@ -33,6 +33,9 @@ impl Operator for Reduce {
         let x = array(inputs, 0);
         vec![Some(super::reduce_over::reduced(x, self.reduction, &[self.axis]))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        super::reduce_over::gradient(g, self.reduction, &[self.axis])
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -3,7 +3,7 @@
 use super::prelude::*;
 use crate::operator::given;
 use crate::{Data, Element, Int, IntArray};
-use recurve_tensor::{Error, Reduction};
+use recurve_tensor::{Error, Function, Reduction};
 use smallvec::SmallVec;
 
 /// Reduces axes, each by its place, from the end if it is negative: those of the second input if there is one. Without
@@ -23,6 +23,12 @@ pub struct ReduceOver {
 }
 
 impl ReduceOver {
+    /// Over these axes, which stay with size 1.
+    pub(super) fn kept(reduction: Reduction, axes: &[usize]) -> Self {
+        let axes = axes.iter().map(|&a| a as i64).collect();
+        Self { reduction, axes, keep_dims: true, noop: true, int: None }
+    }
+
     /// Which of so many axes are reduced.
     fn resolved(&self, axes: &[i64], rank: usize) -> Result<SmallVec<[usize; 6]>, String> {
         if axes.is_empty() {
@@ -133,6 +139,95 @@ pub(super) fn reduced(x: &Array, reduction: Reduction, axes: &[usize]) -> Array 
     Array::new(&dims, groups.iter().map(one).collect())
 }
 
+/// How many elements there are along axes together.
+pub(super) fn count(g: &mut Gradients<'_>, x: crate::ValueId, axes: &[usize]) -> crate::Result<crate::ValueId> {
+    let known = axes.iter().map(|&a| g.kind(x).dims[a].size()).try_fold(1, |n, d| Some(n * d?));
+    if let Some(n) = known {
+        return g.number(n as f32);
+    }
+    // The sum of ones.
+    let one = g.number(1.0)?;
+    let ones = g.node(super::ExpandLike, &[one, x])?;
+    g.node(ReduceOver::kept(Reduction::Sum, axes), &[ones])
+}
+
+/// Adds the gradient of a reduction over axes, whether or not they are kept.
+pub(super) fn gradient(g: &mut Gradients<'_>, reduction: Reduction, axes: &[usize]) -> crate::Result<()> {
+    use super::{Binary, Extent, Reshape};
+    let (dy, x) = (g.of_only_output(), g.input(0));
+    if g.kind(x).unranked {
+        return Err(g.missing("the number of dimensions of its input is not known before a run"));
+    }
+    let rank = g.kind(x).rank();
+    let extents = |n: usize| if axes.contains(&n) { Extent::Size(1) } else { Extent::Like(n) };
+    // Both with the reduced axes, of size 1.
+    let kept = |g: &mut Gradients<'_>, v| g.node(Reshape((0..rank).map(extents).collect()), &[v, x]);
+    let dy = kept(g, dy)?;
+    let output = g.output(0);
+    let y = kept(g, output)?;
+    let dx = match reduction {
+        Reduction::Sum => return g.give_repeated(0, dy),
+        Reduction::Mean => {
+            let count = count(g, x, axes)?;
+            let share = g.node(Binary::Div, &[dy, count])?;
+            return g.give_repeated(0, share);
+        }
+        Reduction::SumSquare => {
+            let two = g.number(2.0)?;
+            let twice = g.times(x, two)?;
+            g.times(twice, dy)?
+        }
+        Reduction::L1 => {
+            let sign = g.map(Function::Sign, x)?;
+            g.times(sign, dy)?
+        }
+        Reduction::L2 => {
+            // x / y, but 0 where all are 0
+            let zero = g.number(0.0)?;
+            let empty = g.node(Binary::Equal, &[y, zero])?;
+            let share = g.node(Binary::Div, &[x, y])?;
+            let share = g.node(super::Where, &[empty, zero, share])?;
+            g.times(share, dy)?
+        }
+        Reduction::LogSum => {
+            let sum = g.map(Function::Exp, y)?;
+            let d = g.node(Binary::Div, &[dy, sum])?;
+            return g.give_repeated(0, d);
+        }
+        Reduction::LogSumExp => {
+            let below = g.node(Binary::Sub, &[x, y])?;
+            let share = g.map(Function::Exp, below)?;
+            g.times(share, dy)?
+        }
+        Reduction::Max | Reduction::Min => {
+            // Equal elements share the gradient.
+            let zero = g.number(0.0)?;
+            let one = g.number(1.0)?;
+            let extreme = g.node(Binary::Equal, &[x, y])?;
+            let ones = g.node(super::Where, &[extreme, one, zero])?;
+            let count = g.node(super::ReduceOver::kept(Reduction::Sum, axes), &[ones])?;
+            let share = g.node(Binary::Div, &[dy, count])?;
+            g.times(ones, share)?
+        }
+        Reduction::Product => {
+            // The product of the others: 0 where one of them is 0, else that of all that are not 0, but for x itself.
+            let (zero, one) = (g.number(0.0)?, g.number(1.0)?);
+            let empty = g.node(Binary::Equal, &[x, zero])?;
+            let factors = g.node(super::Where, &[empty, one, x])?;
+            let product = g.node(super::ReduceOver::kept(Reduction::Product, axes), &[factors])?;
+            let others = g.node(Binary::Div, &[product, factors])?;
+            let own = g.node(super::Where, &[empty, one, zero])?;
+            let zeros = g.node(super::ReduceOver::kept(Reduction::Sum, axes), &[own])?;
+            let none = g.node(Binary::Equal, &[zeros, own])?;
+            let slope = g.node(super::Where, &[none, others, zero])?;
+            g.times(slope, dy)?
+        }
+        other => return Err(g.missing(&format!("{other:?} has none"))),
+    };
+    g.give(0, dx);
+    Ok(())
+}
+
 /// ONNX's name of a reduction.
 pub(super) const fn name(reduction: Reduction) -> &'static str {
     match reduction {
@@ -229,6 +324,16 @@ impl Operator for ReduceOver {
             y.data.iter_mut().for_each(|v| *v = v.clamp(least as f64, most as f64));
         }
         vec![Some(y)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let x = g.input(0);
+        let axes = match g.get(1) {
+            Some(stated) => g.kind(stated).content(),
+            None => Some(self.axes.clone()),
+        };
+        let axes = axes.ok_or_else(|| g.missing("its axes are not known before a run"))?;
+        let axes = self.resolved(&axes, g.kind(x).rank()).map_err(|m| g.missing(&m))?;
+        gradient(g, self.reduction, &axes)
     }
     fn as_any(&self) -> &dyn Any {
         self

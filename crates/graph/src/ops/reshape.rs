@@ -68,13 +68,17 @@ impl Operator for Reshape {
         let dims: Vec<usize> = self.0.iter().map(|e| e.size(&x.dims, || &array(inputs, 1).dims)).collect();
         vec![Some(x.reshaped(&dims))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give_reshaped(0, dy)
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
 }
 
 impl Extent {
-    fn size<'a>(self, x: &[usize], like: impl Fn() -> &'a [usize]) -> usize {
+    pub(super) fn size<'a>(self, x: &[usize], like: impl Fn() -> &'a [usize]) -> usize {
         match self {
             Self::Size(n) => n,
             Self::Axes(first, count) => x[first..first + count].iter().product(),

@@ -109,6 +109,10 @@ impl Operator for ReshapeTo {
             sizes.iter().map(|&d| if d == -1 { x.data.len() / rest as usize } else { d as usize }).collect();
         vec![Some(x.reshaped(&dims))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give_reshaped(0, dy)
+    }
     moves!();
 }
 
@@ -159,6 +163,10 @@ impl Operator for Flatten {
         let x = array(inputs, 0);
         let axis = from_start(self.axis, x.dims.len());
         vec![Some(x.reshaped(&[x.dims[..axis].iter().product(), x.dims[axis..].iter().product()]))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give_reshaped(0, dy)
     }
     moves!();
 }
@@ -233,6 +241,10 @@ impl Operator for Squeeze {
         let dims: Vec<usize> = (0..x.dims.len()).filter(|&n| !gone(n)).map(|n| x.dims[n]).collect();
         vec![Some(x.reshaped(&dims))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give_reshaped(0, dy)
+    }
     moves!();
 }
 
@@ -282,6 +294,10 @@ impl Operator for Unsqueeze {
         sorted.sort_unstable();
         sorted.into_iter().for_each(|a| dims.insert(a, 1));
         vec![Some(x.reshaped(&dims))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        g.give_reshaped(0, dy)
     }
     moves!();
 }

@@ -2,8 +2,9 @@
 
 use super::moves::{Fill, along, axis_of, bad, content, fault, permuted, product, whole};
 use super::prelude::*;
+use crate::Data;
 use crate::operator::given;
-use recurve_tensor::MatmulOptions;
+use recurve_tensor::{Device, MatmulOptions};
 
 /// What an element of the result is made of.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,6 +99,47 @@ struct Line {
     to: usize,
     scale: f64,
     region: [f64; 2],
+}
+
+impl Line {
+    /// The place of the only element that has a weight; below zero outside.
+    fn nearest(&self, weights: &Weights) -> i64 {
+        let Some((first, w)) = weights else { return -1 };
+        (first + i64::from(w[1] > w[0])).clamp(0, self.from as i64 - 1)
+    }
+
+    /// All weights of an axis, `[to, from]`.
+    fn matrix(&self, weights: &[Weights], device: &Device) -> Result<Tensor> {
+        let count = super::moves::count(RESIZE, &[self.to, self.from])?;
+        if count > MAX_WEIGHTS {
+            let message = format!("make {} elements of {}, which takes more weights than are held", self.to, self.from);
+            return Err(bad(RESIZE, "scales", message));
+        }
+        let last = self.from as i64 - 1;
+        let mut matrix = recurve_tensor::cpu::host::<f32>(RESIZE, count)?;
+        for (row, weights) in matrix.chunks_exact_mut(self.from).zip(weights) {
+            let Some((first, weights)) = weights else { continue };
+            for (n, w) in weights.iter().enumerate() {
+                row[(first + n as i64).clamp(0, last) as usize] += *w as f32;
+            }
+        }
+        Tensor::from_f32(&matrix, &[self.to, self.from], device)
+    }
+
+    /// The product of an axis with the weights, or from the result's axis back.
+    fn times(&self, x: &Data, matrix: &Tensor, forward: bool, device: &Device) -> Result<Data> {
+        let rank = x.dims().len();
+        let mut axes: Vec<usize> = (0..rank).collect();
+        axes.swap(self.axis, rank - 1);
+        let turned = permuted(RESIZE, x, &axes)?;
+        let mut dims = turned.dims().to_vec();
+        let rows = product(&dims[..rank - 1]);
+        let (from, to) = if forward { (self.from, self.to) } else { (self.to, self.from) };
+        let options = MatmulOptions { transpose_rhs: forward, ..MatmulOptions::default() };
+        let flat = turned.to_f32(device)?.reshape(&[rows, from])?.matmul_with(matrix, &options)?;
+        dims[rank - 1] = to;
+        permuted(RESIZE, &flat.reshape(&dims)?.into(), &axes)
+    }
 }
 
 /// What the inputs say.
@@ -311,44 +353,16 @@ impl Operator for Resize {
             if Self::is_same(&l) {
                 continue;
             }
-            let last = l.from as i64 - 1;
             let weights: Vec<Weights> = (0..l.to).map(|i| self.weights(&l, i)).collect();
             let fill = Fill { int: self.extrapolation as i64, float: self.extrapolation };
             if let Interpolation::Nearest(_) = self.interpolation {
-                let place = |w: &Weights| {
-                    let Some((first, w)) = w else { return -1 };
-                    (first + i64::from(w[1] > w[0])).clamp(0, last)
-                };
-                let places: Vec<i64> = weights.iter().map(place).collect();
+                let places: Vec<i64> = weights.iter().map(|w| l.nearest(w)).collect();
                 x = along(RESIZE, &x, l.axis, (&places, &[l.to]), fill)?;
                 continue;
             }
             // A product with the weights of every element.
-            let count = super::moves::count(RESIZE, &[l.to, l.from])?;
-            if count > MAX_WEIGHTS {
-                let message = format!("make {} elements of {}, which takes more weights than are held", l.to, l.from);
-                return Err(bad(RESIZE, "scales", message));
-            }
-            let mut matrix = recurve_tensor::cpu::host::<f32>(RESIZE, count)?;
-            for (row, (first, w)) in matrix
-                .chunks_exact_mut(l.from)
-                .zip(weights.iter().map(|w| w.as_ref().map_or((0, &[][..]), |(first, w)| (*first, &w[..]))))
-            {
-                for (n, w) in w.iter().enumerate() {
-                    row[(first + n as i64).clamp(0, last) as usize] += *w as f32;
-                }
-            }
-            let matrix = Tensor::from_f32(&matrix, &[l.to, l.from], call.device)?;
-            let rank = x.dims().len();
-            let mut axes: Vec<usize> = (0..rank).collect();
-            axes.swap(l.axis, rank - 1);
-            let turned = permuted(RESIZE, &x, &axes)?;
-            let mut dims = turned.dims().to_vec();
-            let rows = product(&dims[..rank - 1]);
-            let options = MatmulOptions { transpose_rhs: true, ..MatmulOptions::default() };
-            let flat = turned.to_f32(call.device)?.reshape(&[rows, l.from])?.matmul_with(&matrix, &options)?;
-            dims[rank - 1] = l.to;
-            x = permuted(RESIZE, &flat.reshape(&dims)?.into(), &axes)?;
+            let matrix = l.matrix(&weights, call.device)?;
+            x = l.times(&x, &matrix, true, call.device)?;
             if weights.iter().any(Option::is_none) {
                 let places: Vec<i64> =
                     weights.iter().enumerate().map(|(i, w)| if w.is_some() { i as i64 } else { -1 }).collect();
@@ -378,6 +392,92 @@ impl Operator for Resize {
                 };
                 weights.iter().enumerate().map(part).sum()
             });
+        }
+        vec![Some(x)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let mut inputs = vec![Some(g.of_only_output()), g.get(0)];
+        inputs.extend((1..g.inputs()).map(|i| g.get(i)));
+        let dx = g.nodes(ResizeBack(self.clone()), &inputs, 1)?[0];
+        g.give(0, dx);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The gradient of x of a [`Resize`]: what each element was weighted with, times `dy`. Inputs: `dy`, then those of the
+/// resizing, of whose first only the shape matters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResizeBack(pub Resize);
+
+const BACK: &str = "ResizeBack";
+
+impl Operator for ResizeBack {
+    fn name(&self) -> &'static str {
+        BACK
+    }
+    fn slots(&self) -> &[Slot] {
+        &[
+            Slot::Required("dy"),
+            Slot::Required("like"),
+            Slot::Optional("sizes"),
+            Slot::Optional("scales"),
+            Slot::Optional("roi"),
+        ]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        super::like::like(inputs, 1)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (mut x, like) = (call.data(0).clone(), call.data(1).dims());
+        let sizes = if call.get(2).is_some() { Some(call.ints(2)?) } else { None };
+        let floats = |i: usize| if call.get(i).is_some() { call.floats(i)?.to_vec().map(Some) } else { Ok(None) };
+        let (scales, region) = (floats(3)?, floats(4)?);
+        let sizes = sizes.as_ref().map(crate::IntArray::data);
+        let given = Given { sizes, scales: scales.as_deref(), region: region.as_deref() };
+        let lines = self.0.lines(like, given)?;
+        let mut dims = like.to_vec();
+        lines.iter().for_each(|l| dims[l.axis] = l.to);
+        if x.dims() != dims {
+            return Err(bad(BACK, "dy", format!("must be {dims:?}, but its shape is {:?}", x.dims())));
+        }
+        for l in lines.iter().filter(|l| !Resize::is_same(l)) {
+            let weights: Vec<Weights> = (0..l.to).map(|i| self.0.weights(l, i)).collect();
+            x = match self.0.interpolation {
+                Interpolation::Nearest(_) => {
+                    let places: Vec<i64> = weights.iter().map(|w| l.nearest(w)).collect();
+                    super::moves::added(&*x.to_f32(call.device)?, l.axis, &places, l.from)?.into()
+                }
+                _ => l.times(&x, &l.matrix(&weights, call.device)?, false, call.device)?,
+            };
+        }
+        Ok(one(x))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (mut x, like) = (array(inputs, 0).clone(), array(inputs, 1));
+        let get = |i: usize| inputs.get(i).copied().flatten();
+        let narrow = |a: &Array| a.data.iter().map(|&v| v as f32).collect::<Vec<_>>();
+        let (sizes, scales, region) = (get(2).map(whole), get(3).map(narrow), get(4).map(narrow));
+        let given = Given { sizes: sizes.as_deref(), scales: scales.as_deref(), region: region.as_deref() };
+        for l in self.0.lines(&like.dims, given).expect("sizes that fit") {
+            if Resize::is_same(&l) {
+                continue;
+            }
+            let mut dims = x.dims.clone();
+            dims[l.axis] = l.from;
+            let inner: usize = dims[l.axis + 1..].iter().product();
+            let mut out = Array::from_fn(&dims, |_| 0.0);
+            for (n, row) in x.data.chunks_exact(inner).enumerate() {
+                let Some((first, weights)) = self.0.weights(&l, n % l.to) else { continue };
+                for (i, w) in weights.iter().enumerate() {
+                    let place = (first + i as i64).clamp(0, l.from as i64 - 1) as usize;
+                    let at = (n / l.to * l.from + place) * inner;
+                    out.data[at..at + inner].iter_mut().zip(row).for_each(|(o, v)| *o += w * v);
+                }
+            }
+            x = out;
         }
         vec![Some(x)]
     }

@@ -65,5 +65,11 @@ impl Operator for ReverseSequence {
             x.at(&at)
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, lengths) = (g.of_only_output(), g.input(1));
+        let dx = g.node(*self, &[dy, lengths])?;
+        g.give(0, dx);
+        Ok(())
+    }
     moves!();
 }

@@ -3,6 +3,7 @@
 use super::gather_at::{on_gpu, places};
 use super::moves::{Sizes, axis_of, bad, fault, from_start, product, shape, whole};
 use super::prelude::*;
+use super::{Binary, CumSum, ExpandLike, Extent, GatherElements, GatherTuples, Reshape, ReshapeTo, Where};
 use crate::operator::given;
 use crate::{Data, Int, IntArray};
 use recurve_tensor::{Device, Indices, Scatter, Shape, Update};
@@ -161,6 +162,50 @@ fn updated(update: Update, old: f64, new: f64) -> f64 {
     }
 }
 
+/// Adds the gradients of data and updates, by the same scatter that replaces, and its look-up.
+fn gradient<S, T>(g: &mut Gradients<'_>, update: Update, replace: S, gather: T) -> crate::Result<()>
+where
+    S: Operator + Copy + 'static,
+    T: Operator + Copy + 'static,
+{
+    let (dy, data, indices, updates) = (g.of_only_output(), g.input(0), g.input(1), g.input(2));
+    if !matches!(update, Update::Add | Update::Replace) {
+        return Err(g.missing(&format!("{update:?} of what meets has none")));
+    }
+    if g.wants(0) {
+        let d = if update == Update::Add {
+            dy
+        } else {
+            let zeros = g.zeros_like(updates)?;
+            g.node(replace, &[dy, indices, zeros])?
+        };
+        g.give(0, d);
+    }
+    if !g.wants(2) {
+        return Ok(());
+    }
+    let mut d = g.node(gather, &[dy, indices])?;
+    if update == Update::Replace {
+        // Of updates that meet the last one stays: numbers that were scattered in the same way tell which.
+        if g.kind(updates).unranked {
+            return Err(g.missing("the number of dimensions of the updates is not known before a run"));
+        }
+        let (zero, one, all, first) = (g.number(0.0)?, g.number(1.0)?, g.whole(&[-1])?, g.whole(&[0])?);
+        let ones = g.node(ExpandLike, &[one, updates])?;
+        let ones = g.node(ReshapeTo::default(), &[ones, all])?;
+        let numbers = g.node(CumSum { exclusive: false, reverse: false, int: None }, &[ones, first])?;
+        let like = Reshape((0..g.kind(updates).rank()).map(Extent::Like).collect());
+        let numbers = g.node(like, &[numbers, updates])?;
+        let zeros = g.zeros_like(data)?;
+        let last = g.node(replace, &[zeros, indices, numbers])?;
+        let last = g.node(gather, &[last, indices])?;
+        let stays = g.node(Binary::Equal, &[last, numbers])?;
+        d = g.node(Where, &[stays, d, zero])?;
+    }
+    g.give(2, d);
+    Ok(())
+}
+
 impl Operator for ScatterElements {
     fn name(&self) -> &'static str {
         ELEMENTS
@@ -204,6 +249,10 @@ impl Operator for ScatterElements {
             0.0
         });
         vec![Some(y)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let replace = Self { axis: self.axis, update: Update::Replace, int: None };
+        gradient(g, self.update, replace, GatherElements { axis: self.axis })
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -272,6 +321,9 @@ impl Operator for ScatterTuples {
             }
         }
         vec![Some(y)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        gradient(g, self.update, Self::new(Update::Replace, None), GatherTuples { batch_dims: 0 })
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -26,6 +26,69 @@ impl Slice {
     }
 }
 
+/// The gradient of the input of a [`Slice`]: zeros in the shape of the second input, with the first in the place from
+/// which it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PadLike {
+    /// The axis.
+    pub axis: usize,
+    /// The index of the first element; negative from the end.
+    pub start: isize,
+}
+
+impl PadLike {
+    fn first(&self, size: usize) -> usize {
+        Slice { axis: self.axis, start: self.start, len: 1 }.first(size)
+    }
+}
+
+impl Operator for PadLike {
+    fn name(&self) -> &'static str {
+        "PadLike"
+    }
+    fn slots(&self) -> &[Slot] {
+        &[Slot::Required("x"), Slot::Required("like")]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        let (x, like) = (float(inputs, 0)?, required(inputs, 1)?);
+        check_axis(like, self.axis)?;
+        if x.rank() != like.rank() {
+            return Err(Fault::Input(0, format!("a part of {like}")));
+        }
+        Ok(vec![x.with_dims(like.dims.clone())])
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (x, like) = (call.input(0), call.data(1).dims());
+        if x.dims() == like {
+            return Ok(one(x.clone()));
+        }
+        let mut at: smallvec::SmallVec<[usize; 6]> = smallvec::smallvec![0; like.len()];
+        at[self.axis] = self.first(like[self.axis]);
+        Ok(one(x.padded(like, &at, 0.0)?))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (x, like) = (array(inputs, 0), array(inputs, 1));
+        let first = self.first(like.dims[self.axis]);
+        vec![Some(Array::from_fn(&like.dims, |i| {
+            let inside = i[self.axis] >= first && i[self.axis] < first + x.dims[self.axis];
+            let mut at = i.to_vec();
+            at[self.axis] = at[self.axis].wrapping_sub(first);
+            if inside { x.at(&at) } else { 0.0 }
+        }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x) = (g.of_only_output(), g.input(0));
+        let len = g.kind(x).dims[self.axis].size();
+        let len = len.ok_or_else(|| g.missing("the size of the part is not known before a run"))?;
+        let dx = g.node(Slice { axis: self.axis, start: self.start, len }, &[dy])?;
+        g.give(0, dx);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
 impl Operator for Slice {
     fn name(&self) -> &'static str {
         "Slice"
@@ -65,6 +128,12 @@ impl Operator for Slice {
             at[self.axis] += first;
             x.at(&at)
         }))]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x) = (g.of_only_output(), g.input(0));
+        let dx = g.node(PadLike { axis: self.axis, start: self.start }, &[dy, x])?;
+        g.give(0, dx);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

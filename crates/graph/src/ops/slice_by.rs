@@ -130,32 +130,133 @@ impl Operator for SliceBy {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let x = array(inputs, 0);
-        let get = |n: usize| inputs.get(n).copied().flatten().map(whole);
-        let (starts, ends) = (get(1).unwrap_or_default(), get(2).unwrap_or_default());
-        let axes = get(3).unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = get(4).unwrap_or_else(|| vec![1; starts.len()]);
-        // The places that stay, axis by axis.
-        let mut places: Vec<Vec<usize>> = x.dims.iter().map(|&d| (0..d).collect()).collect();
-        for n in 0..starts.len() {
-            let axis = if axes[n] < 0 { axes[n] + x.dims.len() as i64 } else { axes[n] } as usize;
-            let size = x.dims[axis] as i64;
-            let place = |i: i64| if i < 0 { i.saturating_add(size) } else { i };
-            let (mut at, end) = (place(starts[n]), place(ends[n]));
-            at = if steps[n] > 0 { at.max(0) } else { at.min(size - 1) };
-            let mut chosen = Vec::new();
-            while (0..size).contains(&at) && (if steps[n] > 0 { at < end } else { at > end }) {
-                chosen.push(at as usize);
-                at = at.saturating_add(steps[n]);
-            }
-            places[axis] = chosen;
-        }
+        let places = chosen(&x.dims, &inputs[1..]);
         let dims: Vec<usize> = places.iter().map(Vec::len).collect();
         vec![Some(Array::from_fn(&dims, |i| {
             let at: Vec<usize> = i.iter().zip(&places).map(|(&i, p)| p[i]).collect();
             x.at(&at)
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, x) = (g.of_only_output(), g.input(0));
+        let mut inputs = vec![Some(dy), Some(x)];
+        inputs.extend((1..g.inputs()).map(|i| g.get(i)));
+        let dx = g.nodes(SliceBack, &inputs, 1)?[0];
+        g.give(0, dx);
+        Ok(())
+    }
     moves!();
+}
+
+/// The places of x that slices choose, axis by axis, in f64's definition; the inputs are those behind x.
+fn chosen(dims: &[usize], inputs: &[Option<&Array>]) -> Vec<Vec<usize>> {
+    let get = |n: usize| inputs.get(n).copied().flatten().map(whole);
+    let (starts, ends) = (get(0).unwrap_or_default(), get(1).unwrap_or_default());
+    let axes = get(2).unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = get(3).unwrap_or_else(|| vec![1; starts.len()]);
+    let mut places: Vec<Vec<usize>> = dims.iter().map(|&d| (0..d).collect()).collect();
+    for n in 0..starts.len() {
+        let axis = if axes[n] < 0 { axes[n] + dims.len() as i64 } else { axes[n] } as usize;
+        let size = dims[axis] as i64;
+        let place = |i: i64| if i < 0 { i.saturating_add(size) } else { i };
+        let (mut at, end) = (place(starts[n]), place(ends[n]));
+        at = if steps[n] > 0 { at.max(0) } else { at.min(size - 1) };
+        let mut chosen = Vec::new();
+        while (0..size).contains(&at) && (if steps[n] > 0 { at < end } else { at > end }) {
+            chosen.push(at as usize);
+            at = at.saturating_add(steps[n]);
+        }
+        places[axis] = chosen;
+    }
+    places
+}
+
+/// The gradient of the data of a [`SliceBy`]: zeros in the shape of the second input, with the first where the slices
+/// were taken. The other inputs are those of the slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SliceBack;
+
+const BACK: &str = "SliceBack";
+
+impl Operator for SliceBack {
+    fn name(&self) -> &'static str {
+        BACK
+    }
+    fn slots(&self) -> &[Slot] {
+        &[
+            Slot::Required("dy"),
+            Slot::Required("like"),
+            Slot::Required("starts"),
+            Slot::Required("ends"),
+            Slot::Optional("axes"),
+            Slot::Optional("steps"),
+        ]
+    }
+    fn output_types(&self, inputs: &[Option<&ValueType>]) -> Result<Vec<ValueType>, Fault> {
+        super::like::like(inputs, 1)
+    }
+    fn run(&self, call: &Call<'_>) -> Result<Outputs> {
+        let (mut x, like) = (call.input(0).clone(), call.data(1).dims());
+        let numbers = numbers(call, |i| i > 1)?;
+        let get = |n: usize| numbers.get(n - 1).and_then(Option::as_ref).map(IntArray::data);
+        if x.dims().len() != like.len() {
+            return Err(bad(BACK, "dy", format!("must be slices of {like:?}, but its shape is {}", x.shape())));
+        }
+        for (axis, start, end, step) in slices(like.len(), [2, 3, 4, 5].map(get))? {
+            let (size, mut dims) = (like[axis], Sizes::from(x.dims()));
+            let (first, len) = part(size, start, end, step);
+            if dims[axis] != len {
+                return Err(bad(
+                    BACK,
+                    "dy",
+                    format!("must have {len} elements along axis {axis}, but has {}", dims[axis]),
+                ));
+            }
+            if len == size && step > 0 {
+                continue;
+            }
+            let (outer, inner) = (product(&dims[..axis]), product(&dims[axis + 1..]));
+            let mut rows = x.reshape(&[outer, len, inner])?;
+            let mut lowest = first;
+            if len > 1 {
+                let gap = step.unsigned_abs() as usize;
+                if step < 0 {
+                    lowest -= (len - 1) * gap;
+                    let strides = [(len * inner) as isize, -(inner as isize), 1];
+                    rows = rows.strided(&[outer, len, inner], (len - 1) * inner, &strides)?;
+                }
+                if gap > 1 {
+                    // Zeros behind each, but for the last.
+                    let wide =
+                        rows.reshape(&[outer, len, 1, inner])?.padded(&[outer, len, gap, inner], &[0; 4], 0.0)?;
+                    rows = wide.reshape(&[outer, len * gap, inner])?.slice(1, 0..(len - 1) * gap + 1)?;
+                }
+            }
+            dims[axis] = size;
+            x = rows.padded(&[outer, size, inner], &[0, lowest, 0], 0.0)?.reshape(&dims)?;
+        }
+        Ok(one(x))
+    }
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
+        let (dy, like) = (array(inputs, 0), array(inputs, 1));
+        let places = chosen(&like.dims, &inputs[2..]);
+        let mut out = Array::from_fn(&like.dims, |_| 0.0);
+        super::window::each(&dy.dims, |i| {
+            let place = i.iter().zip(&places).zip(&like.dims).fold(0, |n, ((&i, p), &d)| n * d + p[i]);
+            out.data[place] += dy.at(i);
+        });
+        vec![Some(out)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let mut inputs = vec![Some(g.of_only_output())];
+        inputs.extend((2..g.inputs()).map(|i| g.get(i)));
+        let d = g.nodes(SliceBy, &inputs, 1)?[0];
+        g.give(0, d);
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
 /// Parts along an axis one after another, of the sizes that the second input has. Without it they are equal but for
@@ -275,6 +376,19 @@ impl Operator for Split {
             }))
         };
         sizes.iter().map(part).collect()
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let mut parts = Vec::new();
+        for i in 0..g.outputs() {
+            let y = g.output(i);
+            parts.push(match g.of_output(i) {
+                Some(d) => d,
+                None => g.zeros_like(y)?,
+            });
+        }
+        let dx = g.node(super::Concat { axis: self.axis as isize }, &parts)?;
+        g.give(0, dx);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -24,6 +24,13 @@ impl Operator for Softmax {
         let x = array(inputs, 0);
         vec![Some(Array::new(&x.dims, recurve_reference::softmax(&x.data, x.last())))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, y) = (g.of_only_output(), g.output(0));
+        let last = g.kind(y).rank() - 1;
+        let dx = super::softmax_over::gradient(g, dy, y, last)?;
+        g.give(0, dx);
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -1,8 +1,10 @@
 //! Softmax, its logarithm and the maximum's place along any axis.
 
 use super::prelude::*;
+use super::{Extent, Reshape};
+use crate::ValueId;
 use crate::operator::given;
-use recurve_tensor::Error;
+use recurve_tensor::{Error, Function, Reduction};
 use smallvec::SmallVec;
 
 /// What is made of the elements along an axis.
@@ -58,6 +60,14 @@ impl SoftmaxOver {
             }
         }
     }
+}
+
+/// The gradient of a softmax `y` along an axis: `y (dy - Σ y dy)`.
+pub(super) fn gradient(g: &mut Gradients<'_>, dy: ValueId, y: ValueId, axis: usize) -> crate::Result<ValueId> {
+    let weighted = g.times(dy, y)?;
+    let total = g.node(super::Reduce { reduction: Reduction::Sum, axis }, &[weighted])?;
+    let rest = g.node(super::Binary::Sub, &[dy, total])?;
+    g.times(y, rest)
 }
 
 impl Operator for SoftmaxOver {
@@ -126,6 +136,33 @@ impl Operator for SoftmaxOver {
             }
         }
         vec![Some(y)]
+    }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, y) = (g.of_only_output(), g.output(0));
+        let rank = g.kind(y).rank();
+        let axis = self.resolved(rank).map_err(|m| g.missing(&m))?;
+        let (mut dy, mut y, mut axis) = (dy, y, axis);
+        let flattened = self.flattened && axis + 1 != rank;
+        if flattened {
+            let rows = || Reshape(vec![Extent::Axes(0, axis), Extent::Axes(axis, rank - axis)]);
+            (dy, y) = (g.node(rows(), &[dy])?, g.node(rows(), &[y])?);
+            axis = 1;
+        }
+        let dx = match self.shares {
+            Shares::Softmax => gradient(g, dy, y, axis)?,
+            Shares::LogSoftmax => {
+                let total = g.node(super::Reduce { reduction: Reduction::Sum, axis }, &[dy])?;
+                let shares = g.map(Function::Exp, y)?;
+                let taken = g.times(shares, total)?;
+                g.node(super::Binary::Sub, &[dy, taken])?
+            }
+            Shares::Hardmax => return Ok(()),
+        };
+        if flattened {
+            return g.give_reshaped(0, dx);
+        }
+        g.give(0, dx);
+        Ok(())
     }
     fn as_any(&self) -> &dyn Any {
         self

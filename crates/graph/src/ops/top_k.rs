@@ -117,6 +117,16 @@ impl Operator for TopK {
         };
         vec![Some(Array::from_fn(&dims, |i| best(i).1)), Some(Array::from_fn(&dims, |i| best(i).0 as f64))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let Some(dy) = g.of_output(0) else { return Ok(()) };
+        let (x, k) = (g.input(0), g.input(1));
+        let places = if g.outputs() > 1 { g.output(1) } else { g.nodes(*self, &[Some(x), Some(k)], 2)?[1] };
+        let zeros = g.zeros_like(x)?;
+        let add = super::ScatterElements { axis: self.axis, update: recurve_tensor::Update::Add, int: None };
+        let dx = g.node(add, &[zeros, places, dy])?;
+        g.give(0, dx);
+        Ok(())
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -54,5 +54,15 @@ impl Operator for Transpose {
             x.at(&at)
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let dy = g.of_only_output();
+        let rank = g.kind(dy).rank();
+        let axes = self.axes(rank).ok_or_else(|| g.missing("its number of dimensions is not known"))?;
+        let mut back = vec![0; rank];
+        axes.iter().enumerate().for_each(|(n, &a)| back[a] = n);
+        let dx = g.node(Self(back), &[dy])?;
+        g.give(0, dx);
+        Ok(())
+    }
     moves!();
 }

@@ -61,5 +61,11 @@ impl Operator for Trilu {
             if (self.upper && diagonal >= k) || (!self.upper && diagonal <= k) { x.at(i) } else { 0.0 }
         }))]
     }
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        let (dy, k) = (g.of_only_output(), g.get(1));
+        let dx = g.nodes(*self, &[Some(dy), k], 1)?[0];
+        g.give(0, dx);
+        Ok(())
+    }
     moves!();
 }

@@ -1,7 +1,7 @@
 //! A recurrent layer whose weights are arguments, with its gradient: for training.
 //!
 //! The arguments of a call are checked and resolved once (`call.rs`); the kernels are in `cpu/training` and
-//! `gpu/training`.
+//! `gpu/training.rs`.
 //!
 //! Inside, time runs first. For each direction, the forward pass keeps what the gates were at each timestep ([`Reserve`])
 //! and all states, in order of time and not of processing: a forward direction has its initial state at index 0 and the

@@ -281,6 +281,43 @@ pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
     }
 }
 
+/// The derivative of a function, told from its result v, or from its input if [`Activation::slope_needs_input`]. NaN
+/// where v is NaN.
+#[inline(always)]
+pub fn slope<S: Simd>(s: S, f: Activation, v: S::f32s) -> S::f32s {
+    let c = |v: f32| s.splat_f32s(v);
+    let above = |limit: f32, then: S::f32s, or: S::f32s| s.select_f32s(s.greater_than_f32s(v, c(limit)), then, or);
+    let d = match f {
+        Activation::Linear => c(1.0),
+        Activation::Sigmoid => s.mul_f32s(v, s.sub_f32s(c(1.0), v)),
+        Activation::Tanh => s.sub_f32s(c(1.0), s.mul_f32s(v, v)),
+        Activation::Relu => above(0.0, c(1.0), c(0.0)),
+        Activation::HardSigmoid { alpha, .. } => {
+            above(0.0, s.select_f32s(s.less_than_f32s(v, c(1.0)), c(alpha), c(0.0)), c(0.0))
+        }
+        Activation::Affine { alpha, .. } => c(alpha),
+        Activation::LeakyRelu { alpha } => above(0.0, c(1.0), c(alpha)),
+        Activation::ThresholdedRelu { alpha } => above(alpha.min(0.0), c(1.0), c(0.0)),
+        Activation::ScaledTanh { alpha: 0.0, .. } => c(0.0),
+        Activation::ScaledTanh { alpha, beta } => {
+            s.mul_f32s(c(beta), s.sub_f32s(c(alpha), s.div_f32s(s.mul_f32s(v, v), c(alpha))))
+        }
+        Activation::Elu { alpha } if alpha < 0.0 => above(0.0, c(1.0), s.mul_f32s(c(alpha), exp(s, v))),
+        Activation::Elu { alpha } => above(0.0, c(1.0), s.add_f32s(v, c(alpha))),
+        Activation::Softsign => {
+            let rest = s.sub_f32s(c(1.0), s.abs_f32s(v));
+            s.mul_f32s(rest, rest)
+        }
+        Activation::Softplus => s.sub_f32s(c(1.0), exp(s, s.neg_f32s(v))),
+        Activation::Positive => {
+            let below = s.mul_f32s(v, s.sub_f32s(c(1.0), v));
+            s.select_f32s(s.less_than_f32s(v, c(0.5)), below, c(1.0))
+        }
+        _ => c(f32::NAN),
+    };
+    s.select_f32s(s.equal_f32s(v, v), d, v)
+}
+
 /// `out = f(out)`, elementwise.
 pub fn activate_slice(f: Activation, out: &mut [f32]) {
     struct Op<'a>(Activation, &'a mut [f32]);

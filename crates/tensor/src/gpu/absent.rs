@@ -5,8 +5,8 @@ pub(crate) use crate::cpu::ready as block_on;
 
 use crate::ops::{After, Axis, Broadcast, Conv, Operation, Pool, Span};
 use crate::{
-    Activation, AdapterSummary, DType, Error, Extreme, Function, MatmulOptions, Normalization, Normalized, Pooling,
-    Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor, Update,
+    Activation, AdapterSummary, DType, Decay, Descent, Error, Extreme, Function, MatmulOptions, Noise, Normalization,
+    Normalized, Pooling, Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor, Update,
 };
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -58,6 +58,7 @@ never! {
     pub(crate) fn buffers_made(&self) -> u64;
     pub(crate) fn buffer(&self, u64, &'static str) -> Result<Arc<GpuBuffer>>;
     pub(crate) fn upload(&self, &[u8], &'static str) -> Result<Arc<GpuBuffer>>;
+    pub(crate) fn descend(&self, Vec<Tensor>, &Tensor, &Tensor, Descent, Decay) -> Result<Vec<Tensor>>;
     pub(crate) fn fill(&self, Shape, f32, DType) -> Result<Tensor>;
     pub(crate) fn binary(&self, [&Tensor; 2], Operation, &Broadcast<2>) -> Result<Tensor>;
     pub(crate) fn assemble(&self, Shape, &[&Tensor], impl Iterator<Item = Span>, &'static str) -> Result<Tensor>;
@@ -72,6 +73,7 @@ never! {
     pub(crate) fn peak_bandwidth(&self, usize) -> Result<f64>;
     pub(crate) fn conv(&self, &Conv<'_>) -> Result<Tensor>;
     pub(crate) fn max_pool_indices(&self, &Pool<'_>, bool) -> Result<Tensor>;
+    pub(crate) fn noise(&self, Shape, Noise, &Tensor, u32) -> Result<Tensor>;
     pub(crate) fn normalize(&self, &Tensor, &Normalization<'_>) -> Result<Normalized>;
     pub(crate) fn pool(&self, &Pool<'_>, Pooling) -> Result<Tensor>;
     pub(crate) fn reduce(&self, &Tensor, Reduction, After, &Axis) -> Result<Tensor>;
@@ -79,7 +81,9 @@ never! {
     pub(crate) fn sample(&self, &Tensor, &SampleOptions, usize) -> Result<Tensor>;
     pub(crate) fn scatter(&self, &Tensor, &Tensor, &Tensor, &Scatter, Update) -> Result<()>;
     pub(crate) fn select(&self, [&Tensor; 3], &Broadcast<3>) -> Result<Tensor>;
+    pub(crate) fn slope(&self, &Tensor, &Tensor, Activation) -> Result<Tensor>;
     pub(crate) fn softmax(&self, &Tensor, bool) -> Result<Tensor>;
+    pub(crate) fn sum_rows(&self, &Tensor, &Tensor, usize) -> Result<Tensor>;
     pub(crate) fn take(&self, &Tensor, &Tensor, &Take, f32) -> Result<Tensor>;
     pub(crate) fn top_k(&self, &Tensor, Shape, usize, bool) -> Result<(Tensor, Tensor)>;
     pub(crate) fn unary(&self, &Tensor, DType, Activation) -> Result<Tensor>;

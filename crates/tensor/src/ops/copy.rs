@@ -25,7 +25,7 @@ fn signed(strides: [usize; MAX_RANK]) -> [isize; MAX_RANK] {
 
 impl Span {
     /// All of a tensor of this shape, in order.
-    pub(super) fn whole(shape: Shape) -> Self {
+    pub(crate) fn whole(shape: Shape) -> Self {
         let strides = shape.strides();
         Self { shape, source: 0, source_strides: signed(strides), target: 0, target_strides: strides }
     }

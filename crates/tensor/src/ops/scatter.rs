@@ -136,6 +136,38 @@ impl Scatter {
         })
     }
 
+    /// Indices into all elements of the data, in so many parts of neighbouring indices, of which none names an element
+    /// that another names.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if the parts are not equal.
+    pub fn apart(data: &Shape, indices: &Shape, parts: usize) -> Result<Self> {
+        let steps = indices.count().checked_div(parts).filter(|steps| steps * parts == indices.count());
+        let steps = steps.ok_or_else(|| Error::Argument {
+            operation: SCATTER,
+            argument: "parts",
+            message: format!("is {parts}, but must divide the {} indices of {indices}", indices.count()),
+        })?;
+        let mut strides = [0; MAX_RANK];
+        strides[0] = steps;
+        let mut axes = [(1, 0); MAX_RANK];
+        axes[0] = (data.count(), 1);
+        Ok(Self {
+            lanes: Shape::checked(SCATTER, &[parts])?,
+            data: *data,
+            indices: *indices,
+            updates: *indices,
+            data_strides: [0; MAX_RANK],
+            index_strides: strides,
+            update_strides: strides,
+            steps,
+            index_step: 1,
+            update_step: 1,
+            axes,
+            components: 1,
+        })
+    }
+
     /// The shape that updates must have.
     pub fn updates(&self) -> &Shape {
         &self.updates

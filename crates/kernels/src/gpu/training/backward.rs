@@ -77,7 +77,8 @@ pub(crate) fn backward(gpu: &Gpu, call: &BackwardCall<'_>) -> Result<Gradients> 
             if let Some(norms) = &reserve.norms {
                 let first = row(dir) + kernels.hidden_at() as usize;
                 let place = [dir, plan.time(dir, s), b, 1];
-                plan.norm(true, &affines[dir][1], norms, rows(&table, first, trace), row(dir) + hidden_at, place)?;
+                let goal = Some(row(dir) + hidden_at);
+                plan.norm(&affines[dir][1], norms, rows(&table, first, trace), goal, place)?;
             }
             for (n, &(gate, count)) in parts.iter().enumerate() {
                 let a = rows(&table, row(dir) + hidden_at + gate * hn, trace);
@@ -89,8 +90,8 @@ pub(crate) fn backward(gpu: &Gpu, call: &BackwardCall<'_>) -> Result<Gradients> 
     if let Some(norms) = &reserve.norms {
         for (dir, affine) in affines.iter().enumerate() {
             let first = dir * t * b * trace;
-            let goal = first + kernels.normed_at()[1] as usize;
-            plan.norm(true, &affine[0], norms, rows(&table, first, trace), goal, [dir, 0, t * b, 0])?;
+            let goal = Some(first + kernels.normed_at()[1] as usize);
+            plan.norm(&affine[0], norms, rows(&table, first, trace), goal, [dir, 0, t * b, 0])?;
         }
     }
 

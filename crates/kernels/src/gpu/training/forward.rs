@@ -56,7 +56,7 @@ pub(crate) fn forward(gpu: &Gpu, call: &TrainingCall<'_>) -> Result<Trained> {
         strided_matmul_within(gpu, &product, [call.input, kh])?;
         if let Some(norms) = &norms {
             let [of_input, of_hidden] = plan.affines(own)?;
-            plan.norm(false, &of_input, norms, rows(&gates, dir * t * b * kh, kh), 0, [dir, 0, t * b, 0])?;
+            plan.norm(&of_input, norms, rows(&gates, dir * t * b * kh, kh), None, [dir, 0, t * b, 0])?;
             affines.push(of_hidden);
         }
     }
@@ -96,7 +96,7 @@ pub(crate) fn forward(gpu: &Gpu, call: &TrainingCall<'_>) -> Result<Trained> {
             }
             if let Some(norms) = &norms {
                 let table = rows(&product, dir * b * gh, gh);
-                plan.norm(false, &affines[dir], norms, table, 0, [dir, plan.time(dir, s), b, 1])?;
+                plan.norm(&affines[dir], norms, table, None, [dir, plan.time(dir, s), b, 1])?;
             }
         }
         let Some((m, sums)) = &second else {

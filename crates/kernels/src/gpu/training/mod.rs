@@ -215,16 +215,16 @@ impl<'a> Plan<'a> {
 
     /// Records `train_norm` for `rows` rows, of which the first is the first batch row of a timestep of a direction.
     /// `side` is 0 for the sums of the input and 1 for the recurrent ones.
+    /// With a `goal` it is the backward pass, whose gradients go there.
     fn norm(
         &self,
-        backward: bool,
         affine: &Tensor,
         norms: &Tensor,
         table: Rows<'_>,
-        goal: usize,
+        goal: Option<usize>,
         [dir, time, rows, side]: [usize; 4],
     ) -> Result<()> {
-        let pipeline = self.gpu.pipeline(&self.kernels.layer_norm(backward))?;
+        let pipeline = self.gpu.pipeline(&self.kernels.layer_norm(goal.is_some()))?;
         let width = self.g * self.h;
         let first = (dir * self.t + time) * self.b * (2 * width + 2);
         let groups_x = (rows as u32).min(self.gpu.max_workgroups());
@@ -236,7 +236,7 @@ impl<'a> Plan<'a> {
             timesteps: self.t as u32,
             first_time: time as u32,
             source: table.first as u32,
-            goal: goal as u32,
+            goal: goal.unwrap_or(0) as u32,
             stride: table.stride as u32,
             standard: (first + side * width) as u32,
             scale: (first + 2 * width + side) as u32,

@@ -1,0 +1,28 @@
+//! What training adds to a network: losses, optimisers, learning rates, metrics.
+//!
+//! A [`Loss`] adds nodes to a graph that compute one number from predictions and targets;
+//! [`Assembly::gradients`](recurve_graph::Assembly::gradients) adds those of its gradients, a [`Clip`] limits them, and
+//! an [`Optimizer`] adds the nodes that update parameters and states. All of a step is then one run of one graph. What
+//! changes from step to step, such as the [learning rate](Schedule), is a small input of that run. [`Metric`]s are
+//! computed in host memory from what is read back.
+
+#![forbid(unsafe_code)]
+
+mod average;
+mod builder;
+mod clip;
+mod error;
+mod loss;
+mod metrics;
+mod optimizer;
+mod schedule;
+mod step;
+
+pub use average::{Average, accumulated, mean_of};
+pub use clip::Clip;
+pub use error::{Error, Result};
+pub use loss::{Loss, LossKind, LossReduction, check_labels};
+pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};
+pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sgd, Updated};
+pub use schedule::{Plateau, Schedule, Threshold};
+pub use step::{Batch, StepOptions, StepResult, Training};

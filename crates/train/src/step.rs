@@ -1,0 +1,542 @@
+//! Steps of training.
+
+use crate::error::check;
+use crate::{Clip, Error, Loss, Optimizer, Parameter, Result};
+use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
+use recurve_layers::{Network, Weights};
+use recurve_tensor::{DType, Device, Tensor};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a network learns from in one step.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Batch<'a> {
+    /// The inputs of the network, in order.
+    pub inputs: &'a [&'a Tensor],
+    /// What each of its outputs should be, as its [`Loss`] wants it.
+    pub targets: &'a [&'a Tensor],
+    /// Weights of the samples, for every output, as [`Loss::add`] takes them.
+    pub sample_weights: Option<&'a Tensor>,
+    /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. It also says which timesteps of a sequence count in the
+    /// loss.
+    pub mask: Option<&'a Tensor>,
+    /// The number of valid timesteps of each sequence, `[B]`, U32. Not together with a mask.
+    pub lengths: Option<&'a Tensor>,
+}
+
+impl<'a> Batch<'a> {
+    /// Inputs with their targets.
+    pub const fn new(inputs: &'a [&'a Tensor], targets: &'a [&'a Tensor]) -> Self {
+        Self { inputs, targets, sample_weights: None, mask: None, lengths: None }
+    }
+
+    /// The same with weights of the samples.
+    #[must_use]
+    pub const fn sample_weights(self, weights: &'a Tensor) -> Self {
+        Self { sample_weights: Some(weights), ..self }
+    }
+
+    /// The same with a mask.
+    #[must_use]
+    pub const fn mask(self, mask: &'a Tensor) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
+    /// The same with lengths.
+    #[must_use]
+    pub const fn lengths(self, lengths: &'a Tensor) -> Self {
+        Self { lengths: Some(lengths), ..self }
+    }
+
+    /// Everything there is, in the order of the plan's own inputs.
+    fn all(&self) -> impl Iterator<Item = &'a Tensor> {
+        let more = [self.sample_weights, self.mask, self.lengths].into_iter().flatten();
+        self.inputs.iter().chain(self.targets).copied().chain(more)
+    }
+}
+
+/// What a step computed. Nothing has been read from the device yet.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepResult {
+    /// The loss before the step, `[1]`; of a network with several outputs the sum of their losses.
+    pub loss: Tensor,
+    /// The outputs of the network before the step.
+    pub outputs: Vec<Tensor>,
+}
+
+/// How a network is trained.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StepOptions {
+    /// The loss of each output.
+    pub losses: Vec<Loss>,
+    /// The optimiser.
+    pub optimizer: Optimizer,
+    /// The limit of the gradients.
+    pub clip: Option<Clip>,
+    /// What is drawn in training depends on this number and on the number of the step alone.
+    pub seed: u64,
+}
+
+impl StepOptions {
+    /// A loss for the only output, an optimiser, no limit of the gradients, seed 0.
+    pub fn new(loss: Loss, optimizer: impl Into<Optimizer>) -> Self {
+        Self { losses: vec![loss], optimizer: optimizer.into(), clip: None, seed: 0 }
+    }
+
+    /// The same with a limit of the gradients.
+    #[must_use]
+    pub fn clip(self, clip: Clip) -> Self {
+        Self { clip: Some(clip), ..self }
+    }
+
+    /// The same with another seed.
+    #[must_use]
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+}
+
+/// A weight during training.
+#[derive(Clone, Debug)]
+struct Weight {
+    name: String,
+    value: Tensor,
+    /// The states of the optimiser; none for a weight that is not trained.
+    states: Vec<Tensor>,
+    trained: bool,
+}
+
+/// What decides a step's graph: which parts a batch has, the types of its tensors, and which of their sizes are 1.
+type Signature = (Vec<(DType, Vec<bool>)>, [bool; 3], Wanted);
+
+/// What a run computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    /// New weights and states.
+    Step,
+    /// Gradients.
+    Gradients,
+}
+
+/// A graph on the device, with what goes in and comes out.
+#[derive(Debug)]
+struct Plan {
+    executor: Executor,
+    inputs: Vec<Feed>,
+    /// Outputs of the network.
+    outputs: usize,
+    /// The weights that come out, with the number of their states.
+    results: Vec<(usize, usize)>,
+}
+
+/// What an input of a graph is.
+#[derive(Clone, Copy, Debug)]
+enum Feed {
+    /// A tensor of the batch.
+    Batch(usize),
+    Seed,
+    Rates,
+    Weight(usize),
+    State(usize, usize),
+}
+
+/// A network in training, with the low-level calls of PyTorch: a [`step`](Self::step) is forward, backward and the
+/// optimiser's update in one run of one graph, from which nothing is read back.
+///
+/// ```
+/// use recurve_layers::{Dense, Sequential, SimpleRnn};
+/// use recurve_tensor::{Device, Tensor};
+/// use recurve_train::{Adam, Batch, Loss, StepOptions, Training};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let device = Device::Cpu;
+/// let network = Sequential::new().add(SimpleRnn::new(8)).add(Dense::new(1)).build(&[None, None, Some(1)], &device)?;
+/// let mut training = Training::new(&network, StepOptions::new(Loss::mean_squared_error(), Adam::keras()))?;
+/// let x = Tensor::rand_uniform(&[16, 10, 1], -1.0..1.0, 1, &device)?;
+/// let y = Tensor::rand_uniform(&[16, 1], -1.0..1.0, 2, &device)?;
+/// let first = training.step(&Batch::new(&[&x], &[&y]))?.loss.to_vec()?[0];
+/// for _ in 0..50 {
+///     training.step(&Batch::new(&[&x], &[&y]))?;
+/// }
+/// assert!(training.step(&Batch::new(&[&x], &[&y]))?.loss.to_vec()?[0] < first);
+/// let trained = training.network()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Training {
+    network: Network,
+    options: StepOptions,
+    weights: Vec<Weight>,
+    learning_rate: f64,
+    /// Steps so far.
+    steps: u64,
+    plans: HashMap<Signature, Plan>,
+}
+
+const TRAINING: &str = "training";
+
+impl Training {
+    /// A network on its device, with its present weights and fresh states of the optimiser.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options out of range or another number of losses than outputs; errors of the network and of
+    /// the device.
+    pub fn new(network: &Network, options: StepOptions) -> Result<Self> {
+        options.optimizer.check()?;
+        options.losses.iter().try_for_each(Loss::check)?;
+        options.clip.iter().try_for_each(Clip::check)?;
+        let outputs = network.output_shapes().len();
+        check(TRAINING, "losses", options.losses.len() == outputs, || {
+            format!("must be one for each of {outputs} outputs, but there are {}", options.losses.len())
+        })?;
+        let graph = network.training_graph()?;
+        let device = network.device().clone();
+        let names = graph.graph.parameters().map(|v| v.name.clone()).collect::<Vec<_>>();
+        let mut weights = Vec::with_capacity(names.len());
+        for name in names {
+            let weight = network.weights().get(&name).expect("a weight of the network");
+            let value = Tensor::from_f32(&weight.to_vec()?, weight.shape(), &device)?;
+            let trained = graph.trainable.contains(&name);
+            let mut states = Vec::new();
+            for _ in options.optimizer.states().iter().filter(|_| trained) {
+                let first = options.optimizer.initial_state();
+                states.push(Tensor::full(weight.shape(), first, DType::F32, &device)?);
+            }
+            weights.push(Weight { name, value, states, trained });
+        }
+        let learning_rate = options.optimizer.learning_rate();
+        Ok(Self {
+            network: network.to_device(&device)?,
+            options,
+            weights,
+            learning_rate,
+            steps: 0,
+            plans: HashMap::new(),
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        self.network.device()
+    }
+
+    /// How many steps there have been.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The learning rate of the next step.
+    pub fn learning_rate(&self) -> f64 {
+        self.learning_rate
+    }
+
+    /// Sets the learning rate of the next steps.
+    ///
+    /// # Errors
+    /// [`Error::Option`] unless it is finite and not negative.
+    pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
+        check(TRAINING, "learning_rate", rate >= 0.0 && rate.is_finite(), || {
+            format!("must be finite and not negative, but it is {rate}")
+        })?;
+        self.learning_rate = rate;
+        Ok(())
+    }
+
+    /// Takes a step: the loss of a batch, its gradients, and the update of weights and states. After an error nothing has
+    /// changed.
+    ///
+    /// # Errors
+    /// [`Error::Option`] and [`Error::Operand`] for a batch that does not fit; errors of the graph and of the device.
+    pub fn step(&mut self, batch: &Batch<'_>) -> Result<StepResult> {
+        let (result, mut rest) = self.run(batch, Wanted::Step)?;
+        let mut rest = rest.drain(..);
+        let plan = &self.plans[&signature(batch, Wanted::Step)];
+        for &(weight, states) in &plan.results {
+            let own = &mut self.weights[weight];
+            own.value = rest.next().expect("an output for each weight");
+            own.states = rest.by_ref().take(states).collect();
+        }
+        self.steps += 1;
+        Ok(result)
+    }
+
+    /// The loss of a batch with the gradient of each weight that is trained, in the order of [`Self::names`], limited as
+    /// for a step. Nothing changes. What is drawn is what the next step draws.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn gradients(&mut self, batch: &Batch<'_>) -> Result<(StepResult, Vec<Tensor>)> {
+        self.run(batch, Wanted::Gradients)
+    }
+
+    /// The names of the weights that are trained. The order is that of the network's graph and always the same.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.weights.iter().filter(|w| w.trained).map(|w| &*w.name)
+    }
+
+    /// Updates weights and states by gradients, in the order of [`Self::names`]: a step whose gradients come from
+    /// elsewhere, such as the mean over several machines.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for another number of gradients; [`Error::Operand`] for one of another shape; errors of the
+    /// device. After an error nothing has changed.
+    pub fn apply_gradients(&mut self, gradients: &[&Tensor]) -> Result<()> {
+        let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
+        check(TRAINING, "gradients", gradients.len() == trained.len(), || {
+            format!("must be one for each of {} weights, but there are {}", trained.len(), gradients.len())
+        })?;
+        let mut a = Assembly::new(false);
+        let mut inputs = Vec::new();
+        let mut input = |a: &mut Assembly, name: String, t: &Tensor| -> Result<ValueId> {
+            inputs.push(Some(Data::from(t.clone())));
+            Ok(a.input(&name, ValueType::new(t.dtype(), t.dims().iter().copied()), false)?)
+        };
+        let rates = self.rates()?;
+        let rates = input(&mut a, "rates".into(), &rates)?;
+        let mut parameters = Vec::new();
+        for (&n, gradient) in trained.iter().zip(gradients) {
+            let weight = &self.weights[n];
+            if gradient.dims() != weight.value.dims() || gradient.dtype() != DType::F32 {
+                return Err(Error::Operand {
+                    of: TRAINING,
+                    argument: "gradients",
+                    expected: format!("f32 {} for `{}`", weight.value.shape(), weight.name),
+                    got: format!("{} {}", gradient.dtype(), gradient.shape()),
+                });
+            }
+            let value = input(&mut a, weight.name.clone(), &weight.value)?;
+            let g = input(&mut a, format!("gradient of {}", weight.name), gradient)?;
+            let states = weight.states.iter().enumerate();
+            let states =
+                states.map(|(s, t)| input(&mut a, state_name(&weight.name, s), t)).collect::<Result<Vec<_>>>()?;
+            parameters.push(Parameter::new(value, g, states));
+        }
+        let updated = self.options.optimizer.add(&mut a, &parameters, rates, None)?;
+        let mut named = Vec::new();
+        for (n, u) in updated.iter().enumerate() {
+            named.push((format!("weight.{n}"), u.value));
+            named.extend(u.states.iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), *id)));
+        }
+        if named.is_empty() {
+            return Ok(());
+        }
+        let executor = Executor::new(Arc::new(a.finish(named)?), |_| None, self.device())?;
+        let outputs = executor.run_data(&inputs, &RunOptions::default())?;
+        let mut outputs = outputs.into_iter().map(tensor);
+        for n in trained {
+            let own = &mut self.weights[n];
+            own.value = outputs.next().expect("an output for each weight")?;
+            own.states = outputs.by_ref().take(own.states.len()).collect::<Result<_>>()?;
+        }
+        self.steps += 1;
+        Ok(())
+    }
+
+    /// The network with its present weights, for inference.
+    ///
+    /// # Errors
+    /// Errors of reading the device.
+    pub fn network(&self) -> Result<Network> {
+        let mut weights = Weights::new();
+        for w in &self.weights {
+            weights.insert(&w.name, w.value.dims(), w.value.to_vec()?)?;
+        }
+        Ok(Network::new(self.network.config(), Arc::new(weights), self.device())?)
+    }
+
+    /// The present value of a weight on the device.
+    pub fn weight(&self, name: &str) -> Option<&Tensor> {
+        self.weights.iter().find(|w| w.name == name).map(|w| &w.value)
+    }
+
+    fn rates(&self) -> Result<Tensor> {
+        let rates = self.options.optimizer.rates(self.learning_rate, self.steps + 1)?;
+        Ok(Tensor::from_f32(&rates, &[rates.len()], self.device())?)
+    }
+
+    /// Runs the plan of a batch: the result of the network, and the plan's other outputs.
+    fn run(&mut self, batch: &Batch<'_>, wanted: Wanted) -> Result<(StepResult, Vec<Tensor>)> {
+        let key = signature(batch, wanted);
+        if !self.plans.contains_key(&key) {
+            let plan = self.plan(batch, wanted)?;
+            self.plans.insert(key.clone(), plan);
+        }
+        let plan = &self.plans[&key];
+        let tensors: Vec<&Tensor> = batch.all().collect();
+        let rates = self.rates()?;
+        let seed = self.options.seed ^ (self.steps.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let seed = Tensor::from_u32(&[seed as u32, (seed >> 32) as u32], &[2], self.device())?;
+        let inputs: Vec<Option<Data>> = plan
+            .inputs
+            .iter()
+            .map(|feed| {
+                let t = match *feed {
+                    Feed::Batch(n) => tensors[n],
+                    Feed::Seed => &seed,
+                    Feed::Rates => &rates,
+                    Feed::Weight(n) => &self.weights[n].value,
+                    Feed::State(n, s) => &self.weights[n].states[s],
+                };
+                Some(t.clone().into())
+            })
+            .collect();
+        let outputs = plan.executor.run_data(&inputs, &RunOptions::default())?;
+        let mut all = outputs.into_iter().map(tensor);
+        let loss = all.next().expect("the loss comes first")?;
+        let outputs = all.by_ref().take(plan.outputs).collect::<Result<_>>()?;
+        Ok((StepResult { loss, outputs }, all.collect::<Result<_>>()?))
+    }
+
+    /// The graph for batches like this one.
+    fn plan(&self, batch: &Batch<'_>, wanted: Wanted) -> Result<Plan> {
+        let training = self.network.training_graph()?;
+        let counts = [
+            ("inputs", batch.inputs.len(), self.network.config().inputs.len()),
+            ("targets", batch.targets.len(), self.options.losses.len()),
+        ];
+        for (argument, got, wanted) in counts {
+            check(TRAINING, argument, got == wanted, || format!("must be {wanted}, but there are {got}"))?;
+        }
+        check(TRAINING, "lengths", batch.lengths.is_none() || batch.mask.is_none(), || {
+            "cannot be given together with a mask".into()
+        })?;
+        let has = |name: &str| training.graph.find(name).is_some();
+        for (argument, given) in [("mask", batch.mask.is_some()), ("lengths", batch.lengths.is_some())] {
+            check(TRAINING, argument, !given || has(argument), || {
+                "is not taken by a network with several inputs".into()
+            })?;
+        }
+        let given = |name: &str| match name {
+            "mask" => batch.mask.is_some(),
+            "lengths" => batch.lengths.is_some(),
+            _ => false,
+        };
+        let (mut a, outputs) = training.graph.open(given)?;
+        let find = |a: &Assembly, name: &str| a.find(name);
+        let mut feeds: HashMap<ValueId, Feed> = HashMap::new();
+        for (n, input) in training.graph.inputs().iter().take(batch.inputs.len()).enumerate() {
+            let id = find(&a, &training.graph.value(*input).name).expect("an input of the network");
+            feeds.insert(id, Feed::Batch(n));
+        }
+        let mut next = batch.inputs.len();
+        let mut own = |a: &mut Assembly, name: &str, t: &Tensor| -> Result<ValueId> {
+            // A size of 1 is known, because a loss may want one; the others may change from step to step.
+            let dims = t.dims().iter().map(|&d| (d == 1).then_some(1usize));
+            let id = a.input(name, ValueType::new(t.dtype(), dims), false)?;
+            feeds.insert(id, Feed::Batch(next));
+            next += 1;
+            Ok(id)
+        };
+        let targets = batch.targets.iter().enumerate();
+        let targets = targets.map(|(n, t)| own(&mut a, &format!("target.{n}"), t)).collect::<Result<Vec<_>>>()?;
+        let weights = batch.sample_weights.map(|t| own(&mut a, "sample_weights", t)).transpose()?;
+        for name in ["mask", "lengths"].into_iter().filter(|n| given(n)) {
+            let id = find(&a, name).expect("an input of the graph");
+            feeds.insert(id, Feed::Batch(next));
+            next += 1;
+        }
+        if let Some(seed) = find(&a, "seed") {
+            feeds.insert(seed, Feed::Seed);
+        }
+
+        let output = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id);
+        let predictions: Vec<ValueId> = outputs.iter().take(self.options.losses.len()).map(|(_, id)| *id).collect();
+        let mut loss = None;
+        for (n, (one, &prediction)) in self.options.losses.iter().zip(&predictions).enumerate() {
+            let of_layers = training.masks[n].as_deref().and_then(output);
+            // The caller's mask counts where the output has the timesteps of the input.
+            let callers = find(&a, "mask").filter(|_| given("mask") && n == 0 && training.keeps_time);
+            let own = one.add(&mut a, prediction, targets[n], weights, of_layers.or(callers))?;
+            loss = Some(match loss {
+                None => own,
+                Some(sum) => {
+                    let add = Arc::new(recurve_graph::ops::Binary::Add);
+                    a.derived("sum of losses", add, &[Some(sum), Some(own)], 1)?[0]
+                }
+            });
+        }
+        let loss = loss.expect("a network has an output");
+
+        let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
+        for (n, weight) in self.weights.iter().enumerate() {
+            let id = find(&a, &weight.name).expect("a weight of the graph");
+            feeds.insert(id, Feed::Weight(n));
+        }
+        let ids: Vec<ValueId> =
+            trained.iter().map(|&n| find(&a, &self.weights[n].name).expect("a weight of the graph")).collect();
+        let found = a.gradients(loss, &ids)?;
+        // A weight on which the loss does not depend has the gradient 0.
+        let mut gradients = Vec::with_capacity(found.len());
+        for (gradient, &id) in found.into_iter().zip(&ids) {
+            gradients.push(match gradient {
+                Some(g) => g,
+                None => {
+                    let zero = a.number(0.0)?;
+                    let like = Arc::new(recurve_graph::ops::ExpandLike);
+                    a.derived("no gradient", like, &[Some(zero), Some(id)], 1)?[0]
+                }
+            });
+        }
+        let mut named = vec![("loss".to_owned(), loss)];
+        named.extend(predictions.iter().enumerate().map(|(n, id)| (format!("prediction.{n}"), *id)));
+        let mut results = Vec::new();
+        match wanted {
+            Wanted::Gradients => {
+                if let Some(clip) = self.options.clip {
+                    gradients = clip.add(&mut a, &gradients)?;
+                }
+                named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
+            }
+            Wanted::Step => {
+                let rates = a.input("rates", ValueType::new(DType::F32, [self.rates()?.dims()[0]]), false)?;
+                feeds.insert(rates, Feed::Rates);
+                let mut parameters = Vec::new();
+                for ((&n, &value), &gradient) in trained.iter().zip(&ids).zip(&gradients) {
+                    let kind = a.value(value).kind.clone();
+                    let mut states = Vec::new();
+                    for s in 0..self.weights[n].states.len() {
+                        let id = a.input(&state_name(&self.weights[n].name, s), kind.clone(), false)?;
+                        feeds.insert(id, Feed::State(n, s));
+                        states.push(id);
+                    }
+                    parameters.push(Parameter::new(value, gradient, states));
+                }
+                let updated = self.options.optimizer.add(&mut a, &parameters, rates, self.options.clip)?;
+                for (&n, u) in trained.iter().zip(&updated) {
+                    named.push((format!("weight.{n}"), u.value));
+                    named.extend(u.states.iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), *id)));
+                    results.push((n, u.states.len()));
+                }
+                for (weight, name) in &training.updates {
+                    let n = self.weights.iter().position(|w| w.name == *weight).expect("a weight of the network");
+                    named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));
+                    results.push((n, 0));
+                }
+            }
+        }
+        let graph = a.finish(named)?;
+        let inputs = graph.inputs().iter().map(|id| feeds[id]).collect();
+        let executor = Executor::new(Arc::new(graph), |_| None, self.device())?;
+        Ok(Plan { executor, inputs, outputs: predictions.len(), results })
+    }
+}
+
+fn state_name(weight: &str, state: usize) -> String {
+    format!("state {state} of {weight}")
+}
+
+fn signature(batch: &Batch<'_>, wanted: Wanted) -> Signature {
+    let types = batch.all().map(|t| (t.dtype(), t.dims().iter().map(|&d| d == 1).collect())).collect();
+    (types, [batch.sample_weights.is_some(), batch.mask.is_some(), batch.lengths.is_some()], wanted)
+}
+
+/// An output, which is a tensor because it is f32.
+fn tensor(output: Option<Data>) -> Result<Tensor> {
+    match output {
+        Some(Data::Tensor(t)) => Ok(t),
+        _ => Err(Error::Option { of: TRAINING, argument: "outputs", message: "must be floats".into() }),
+    }
+}
