@@ -716,7 +716,7 @@ fn many_rows_are_added_by_their_ids() {
     {
         let x = r.floats(count * width, 1.0);
         // Half of them are padding, and some are beyond the table.
-        let mut id = |n: usize| if n % 2 == 0 { 0 } else { r.below(rows + 2) as u32 };
+        let mut id = |n: usize| if n.is_multiple_of(2) { 0 } else { r.below(rows + 2) as u32 };
         let ids: Vec<u32> = (0..count).map(&mut id).collect();
         let mut want = vec![0.0; rows * width];
         for (row, &id) in x.chunks_exact(width).zip(&ids) {
