@@ -3,8 +3,8 @@
 use crate::error::check;
 use crate::{Clip, Error, Loss, Optimizer, Parameter, Result};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
-use recurve_layers::{Network, Weights};
-use recurve_tensor::{DType, Device, Tensor};
+use recurve_layers::{Network, TrainingGraph, Weights};
+use recurve_tensor::{DType, Descent, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -168,6 +168,8 @@ enum Feed {
 #[derive(Debug)]
 pub struct Training {
     network: Network,
+    /// The network's graph in training, from which the plans are made.
+    graph: TrainingGraph,
     options: StepOptions,
     weights: Vec<Weight>,
     learning_rate: f64,
@@ -210,6 +212,7 @@ impl Training {
         let learning_rate = options.optimizer.learning_rate();
         Ok(Self {
             network: network.to_device(&device)?,
+            graph,
             options,
             weights,
             learning_rate,
@@ -392,7 +395,7 @@ impl Training {
 
     /// The graph for batches like this one.
     fn plan(&self, batch: &Batch<'_>, wanted: Wanted) -> Result<Plan> {
-        let training = self.network.training_graph()?;
+        let training = &self.graph;
         let counts = [
             ("inputs", batch.inputs.len(), self.network.config().inputs.len()),
             ("targets", batch.targets.len(), self.options.losses.len()),
@@ -491,7 +494,7 @@ impl Training {
                 named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
             Wanted::Step => {
-                let rates = a.input("rates", ValueType::new(DType::F32, [self.rates()?.dims()[0]]), false)?;
+                let rates = a.input("rates", ValueType::new(DType::F32, [Descent::RATES]), false)?;
                 feeds.insert(rates, Feed::Rates);
                 let mut parameters = Vec::new();
                 for ((&n, &value), &gradient) in trained.iter().zip(&ids).zip(&gradients) {
