@@ -132,6 +132,15 @@ struct Plan {
     results: Vec<(usize, usize)>,
 }
 
+/// What comes out of a graph.
+#[derive(Debug, Default)]
+struct Ends {
+    /// The outputs with their names.
+    named: Vec<(String, ValueId)>,
+    /// The weights among them, which come last, with the number of their states.
+    results: Vec<(usize, usize)>,
+}
+
 /// What an input of a graph is.
 #[derive(Clone, Copy, Debug)]
 enum Feed {
@@ -176,6 +185,8 @@ pub struct Training {
     /// Steps so far.
     steps: u64,
     plans: HashMap<Signature, Plan>,
+    /// The optimiser alone, for gradients from elsewhere.
+    update: Option<Plan>,
 }
 
 const TRAINING: &str = "training";
@@ -218,6 +229,7 @@ impl Training {
             learning_rate,
             steps: 0,
             plans: HashMap::new(),
+            update: None,
         })
     }
 
@@ -254,16 +266,21 @@ impl Training {
     /// # Errors
     /// [`Error::Option`] and [`Error::Operand`] for a batch that does not fit; errors of the graph and of the device.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<StepResult> {
-        let (result, mut rest) = self.run(batch, Wanted::Step)?;
-        let mut rest = rest.drain(..);
-        let plan = &self.plans[&signature(batch, Wanted::Step)];
-        for &(weight, states) in &plan.results {
+        let (result, rest) = self.run(batch, Wanted::Step)?;
+        let results = self.plans[&signature(batch, Wanted::Step)].results.clone();
+        self.advance(&results, rest);
+        Ok(result)
+    }
+
+    /// Takes over the weights and states that a run gave.
+    fn advance(&mut self, results: &[(usize, usize)], outputs: Vec<Tensor>) {
+        let mut outputs = outputs.into_iter();
+        for &(weight, states) in results {
             let own = &mut self.weights[weight];
-            own.value = rest.next().expect("an output for each weight");
-            own.states = rest.by_ref().take(states).collect();
+            own.value = outputs.next().expect("an output for each weight");
+            own.states = outputs.by_ref().take(states).collect();
         }
         self.steps += 1;
-        Ok(result)
     }
 
     /// The loss of a batch with the gradient of each weight that is trained, in the order of [`Self::names`], limited as
@@ -291,15 +308,6 @@ impl Training {
         check(TRAINING, "gradients", gradients.len() == trained.len(), || {
             format!("must be one for each of {} weights, but there are {}", trained.len(), gradients.len())
         })?;
-        let mut a = Assembly::new(false);
-        let mut inputs = Vec::new();
-        let mut input = |a: &mut Assembly, name: String, t: &Tensor| -> Result<ValueId> {
-            inputs.push(Some(Data::from(t.clone())));
-            Ok(a.input(&name, ValueType::new(t.dtype(), t.dims().iter().copied()), false)?)
-        };
-        let rates = self.rates()?;
-        let rates = input(&mut a, "rates".into(), &rates)?;
-        let mut parameters = Vec::new();
         for (&n, gradient) in trained.iter().zip(gradients) {
             let weight = &self.weights[n];
             if gradient.dims() != weight.value.dims() || gradient.dtype() != DType::F32 {
@@ -310,32 +318,101 @@ impl Training {
                     got: format!("{} {}", gradient.dtype(), gradient.shape()),
                 });
             }
-            let value = input(&mut a, weight.name.clone(), &weight.value)?;
-            let g = input(&mut a, format!("gradient of {}", weight.name), gradient)?;
-            let states = weight.states.iter().enumerate();
-            let states =
-                states.map(|(s, t)| input(&mut a, state_name(&weight.name, s), t)).collect::<Result<Vec<_>>>()?;
-            parameters.push(Parameter::new(value, g, states));
         }
-        let updated = self.options.optimizer.add(&mut a, &parameters, rates, None)?;
-        let mut named = Vec::new();
-        for (n, u) in updated.iter().enumerate() {
-            named.push((format!("weight.{n}"), u.value));
-            named.extend(u.states.iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), *id)));
-        }
-        if named.is_empty() {
+        if trained.is_empty() {
             return Ok(());
         }
-        let executor = Executor::new(Arc::new(a.finish(named)?), |_| None, self.device())?;
-        let outputs = executor.run_data(&inputs, &RunOptions::default())?;
-        let mut outputs = outputs.into_iter().map(tensor);
-        for n in trained {
-            let own = &mut self.weights[n];
-            own.value = outputs.next().expect("an output for each weight")?;
-            own.states = outputs.by_ref().take(own.states.len()).collect::<Result<_>>()?;
+        if self.update.is_none() {
+            self.update = Some(self.update_plan(&trained)?);
         }
-        self.steps += 1;
+        let plan = self.update.as_ref().expect("made above");
+        let outputs = self.outputs(plan, gradients)?;
+        let results = plan.results.clone();
+        self.advance(&results, outputs);
         Ok(())
+    }
+
+    /// The graph of the optimiser alone. Its batch is the gradients.
+    fn update_plan(&self, trained: &[usize]) -> Result<Plan> {
+        let mut a = Assembly::new(false);
+        let mut feeds = HashMap::new();
+        let (mut values, mut gradients) = (Vec::new(), Vec::new());
+        for (place, &n) in trained.iter().enumerate() {
+            let weight = &self.weights[n];
+            let kind = ValueType::new(DType::F32, weight.value.dims().iter().copied());
+            let value = a.input(&weight.name, kind.clone(), false)?;
+            let gradient = a.input(&format!("gradient of {}", weight.name), kind, false)?;
+            feeds.insert(value, Feed::Weight(n));
+            feeds.insert(gradient, Feed::Batch(place));
+            values.push(value);
+            gradients.push(gradient);
+        }
+        let mut ends = Ends::default();
+        self.optimize(&mut a, &mut feeds, [&values, &gradients], None, &mut ends)?;
+        self.finish(a, ends, &feeds, 0)
+    }
+
+    /// Adds the optimiser's step for the weights that are trained, with their values and gradients.
+    fn optimize(
+        &self,
+        a: &mut Assembly,
+        feeds: &mut HashMap<ValueId, Feed>,
+        [values, gradients]: [&[ValueId]; 2],
+        clip: Option<Clip>,
+        ends: &mut Ends,
+    ) -> Result<()> {
+        let rates = a.input("rates", ValueType::new(DType::F32, [Descent::RATES]), false)?;
+        feeds.insert(rates, Feed::Rates);
+        let trained = (0..self.weights.len()).filter(|&n| self.weights[n].trained);
+        let mut parameters = Vec::new();
+        for ((n, &value), &gradient) in trained.clone().zip(values).zip(gradients) {
+            let kind = a.value(value).kind.clone();
+            let mut states = Vec::new();
+            for s in 0..self.weights[n].states.len() {
+                let id = a.input(&state_name(&self.weights[n].name, s), kind.clone(), false)?;
+                feeds.insert(id, Feed::State(n, s));
+                states.push(id);
+            }
+            parameters.push(Parameter::new(value, gradient, states));
+        }
+        let updated = self.options.optimizer.add(a, &parameters, rates, clip)?;
+        for (n, u) in trained.zip(&updated) {
+            ends.named.push((format!("weight.{n}"), u.value));
+            ends.named.extend(u.states.iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), *id)));
+            ends.results.push((n, u.states.len()));
+        }
+        Ok(())
+    }
+
+    /// A finished graph on the device.
+    fn finish(&self, a: Assembly, ends: Ends, feeds: &HashMap<ValueId, Feed>, outputs: usize) -> Result<Plan> {
+        let Ends { named, results } = ends;
+        let graph = a.finish(named)?;
+        let inputs = graph.inputs().iter().map(|id| feeds[id]).collect();
+        let executor = Executor::new(Arc::new(graph), |_| None, self.device())?;
+        Ok(Plan { executor, inputs, outputs, results })
+    }
+
+    /// Runs a plan with these tensors as its batch.
+    fn outputs(&self, plan: &Plan, batch: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let rates = self.rates()?;
+        let seed = self.options.seed ^ (self.steps.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let seed = Tensor::from_u32(&[seed as u32, (seed >> 32) as u32], &[2], self.device())?;
+        let inputs: Vec<Option<Data>> = plan
+            .inputs
+            .iter()
+            .map(|feed| {
+                let t = match *feed {
+                    Feed::Batch(n) => batch[n],
+                    Feed::Seed => &seed,
+                    Feed::Rates => &rates,
+                    Feed::Weight(n) => &self.weights[n].value,
+                    Feed::State(n, s) => &self.weights[n].states[s],
+                };
+                Some(t.clone().into())
+            })
+            .collect();
+        plan.executor.run_data(&inputs, &RunOptions::default())?.into_iter().map(tensor).collect()
     }
 
     /// The network with its present weights, for inference.
@@ -369,28 +446,10 @@ impl Training {
         }
         let plan = &self.plans[&key];
         let tensors: Vec<&Tensor> = batch.all().collect();
-        let rates = self.rates()?;
-        let seed = self.options.seed ^ (self.steps.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let seed = Tensor::from_u32(&[seed as u32, (seed >> 32) as u32], &[2], self.device())?;
-        let inputs: Vec<Option<Data>> = plan
-            .inputs
-            .iter()
-            .map(|feed| {
-                let t = match *feed {
-                    Feed::Batch(n) => tensors[n],
-                    Feed::Seed => &seed,
-                    Feed::Rates => &rates,
-                    Feed::Weight(n) => &self.weights[n].value,
-                    Feed::State(n, s) => &self.weights[n].states[s],
-                };
-                Some(t.clone().into())
-            })
-            .collect();
-        let outputs = plan.executor.run_data(&inputs, &RunOptions::default())?;
-        let mut all = outputs.into_iter().map(tensor);
-        let loss = all.next().expect("the loss comes first")?;
-        let outputs = all.by_ref().take(plan.outputs).collect::<Result<_>>()?;
-        Ok((StepResult { loss, outputs }, all.collect::<Result<_>>()?))
+        let mut all = self.outputs(plan, &tensors)?.into_iter();
+        let loss = all.next().expect("the loss comes first");
+        let outputs = all.by_ref().take(plan.outputs).collect();
+        Ok((StepResult { loss, outputs }, all.collect()))
     }
 
     /// The graph for batches like this one.
@@ -483,47 +542,25 @@ impl Training {
                 }
             });
         }
-        let mut named = vec![("loss".to_owned(), loss)];
-        named.extend(predictions.iter().enumerate().map(|(n, id)| (format!("prediction.{n}"), *id)));
-        let mut results = Vec::new();
+        let mut ends = Ends { named: vec![("loss".to_owned(), loss)], results: Vec::new() };
+        ends.named.extend(predictions.iter().enumerate().map(|(n, id)| (format!("prediction.{n}"), *id)));
         match wanted {
             Wanted::Gradients => {
                 if let Some(clip) = self.options.clip {
                     gradients = clip.add(&mut a, &gradients)?;
                 }
-                named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
+                ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
             Wanted::Step => {
-                let rates = a.input("rates", ValueType::new(DType::F32, [Descent::RATES]), false)?;
-                feeds.insert(rates, Feed::Rates);
-                let mut parameters = Vec::new();
-                for ((&n, &value), &gradient) in trained.iter().zip(&ids).zip(&gradients) {
-                    let kind = a.value(value).kind.clone();
-                    let mut states = Vec::new();
-                    for s in 0..self.weights[n].states.len() {
-                        let id = a.input(&state_name(&self.weights[n].name, s), kind.clone(), false)?;
-                        feeds.insert(id, Feed::State(n, s));
-                        states.push(id);
-                    }
-                    parameters.push(Parameter::new(value, gradient, states));
-                }
-                let updated = self.options.optimizer.add(&mut a, &parameters, rates, self.options.clip)?;
-                for (&n, u) in trained.iter().zip(&updated) {
-                    named.push((format!("weight.{n}"), u.value));
-                    named.extend(u.states.iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), *id)));
-                    results.push((n, u.states.len()));
-                }
+                self.optimize(&mut a, &mut feeds, [&ids, &gradients], self.options.clip, &mut ends)?;
                 for (weight, name) in &training.updates {
                     let n = self.weights.iter().position(|w| w.name == *weight).expect("a weight of the network");
-                    named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));
-                    results.push((n, 0));
+                    ends.named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));
+                    ends.results.push((n, 0));
                 }
             }
         }
-        let graph = a.finish(named)?;
-        let inputs = graph.inputs().iter().map(|id| feeds[id]).collect();
-        let executor = Executor::new(Arc::new(graph), |_| None, self.device())?;
-        Ok(Plan { executor, inputs, outputs: predictions.len(), results })
+        self.finish(a, ends, &feeds, predictions.len())
     }
 }
 
