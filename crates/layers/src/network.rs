@@ -143,8 +143,18 @@ struct Lowered {
     updates: Vec<(String, String)>,
 }
 
+/// What a graph of layers is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Inference,
+    /// Inference with the masks of the outputs, which a loss needs.
+    Evaluation,
+    Training,
+}
+
 /// Converts the layers of a network to a graph. The shapes of `weights` are checked if they are given.
-fn lower(config: &NetworkConfig, weights: Option<&Weights>, training: bool) -> Result<Lowered> {
+fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) -> Result<Lowered> {
+    let training = purpose == Purpose::Training;
     // A contradiction in the description is reported before a missing weight.
     config.walk(|_| Ok(()))?;
     let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
@@ -206,11 +216,10 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, training: bool) -> R
     })?;
     let Lowering { graph: mut builder, levels, reads_mask, training, .. } = into;
     let mut masks = Vec::new();
-    let is_training = training.is_some();
     let updates = training.map(|t| t.updates).unwrap_or_default();
     for o in &config.outputs {
         builder.output(&format!("output.{}", o.name), &flows[&o.value].value);
-        masks.push(flows[&o.value].mask.clone().filter(|_| is_training));
+        masks.push(flows[&o.value].mask.clone().filter(|_| purpose != Purpose::Inference));
     }
     for (n, level) in levels.iter().enumerate().filter(|(_, l)| l.keeps_state()) {
         for (part, end) in ["h", "c"].into_iter().zip(&level.ends) {
@@ -261,6 +270,8 @@ pub struct Network {
     executor: Executor,
     /// The recurrent layers of the graph.
     levels: Vec<Level>,
+    /// For each output its mask in the executor's graph, of a network for evaluation.
+    masks: Vec<Option<ValueId>>,
     /// The first output of every call of a layer, in the executor's graph.
     firsts: Vec<ValueId>,
     /// For these outputs, the name of the layer and the name of the value in the graph.
@@ -285,8 +296,22 @@ impl Network {
     /// [`Error::Input`], [`Error::Option`], [`Error::MissingWeight`], [`Error::ExtraWeight`],
     /// [`Error::WeightShape`]; errors of the device.
     pub fn new(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
-        let Lowered { graph, levels, reads_mask, summaries, traced, changes_time, shapes, keeps_time, needed, .. } =
-            lower(config, Some(&weights), false)?;
+        Self::make(config, weights, device, Purpose::Inference)
+    }
+
+    /// A network of which [`Self::forward_masked`] also gives the masks of the outputs. Otherwise it is that of
+    /// [`Self::new`].
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn for_evaluation(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
+        Self::make(config, weights, device, Purpose::Evaluation)
+    }
+
+    fn make(config: &NetworkConfig, weights: Arc<Weights>, device: &Device, purpose: Purpose) -> Result<Self> {
+        let lowered = lower(config, Some(&weights), purpose)?;
+        let Lowered { graph, levels, reads_mask, summaries, traced, changes_time, shapes, keeps_time, .. } = lowered;
+        let Lowered { needed, masks, .. } = lowered;
         if let Some((name, _)) = weights.iter().find(|(n, _)| !needed.contains(*n)) {
             return Err(Error::ExtraWeight { name: name.into() });
         }
@@ -295,9 +320,12 @@ impl Network {
         let firsts = traced.iter().map(|(_, v)| simple.find(v).expect("a value of the graph")).collect();
         let unused = |input: &str| simple.find(input).is_some_and(|id| simple.users(id).next().is_none());
         let unreached = [MASK, LENGTHS].map(|input| changes_time.clone().filter(|_| unused(input)));
+        let of_output = |name: &String| simple.outputs().iter().find(|(n, _)| n == name).map(|(_, id)| *id);
+        let masks = masks.iter().map(|m| m.as_ref().and_then(of_output)).collect();
         let executor = Executor::new(simple.clone(), |name| weights.get(name).cloned(), device)?;
         executor.prepare()?;
         Ok(Self {
+            masks,
             output_shapes: shapes,
             reads_mask,
             unreached,
@@ -320,7 +348,8 @@ impl Network {
     /// # Errors
     /// [`Error::Option`] for a layer that cannot be trained.
     pub fn training_graph(&self) -> Result<TrainingGraph> {
-        let Lowered { graph, masks, keeps_time, updates, .. } = lower(&self.config, Some(&self.weights), true)?;
+        let Lowered { graph, masks, keeps_time, updates, .. } =
+            lower(&self.config, Some(&self.weights), Purpose::Training)?;
         let parameters = graph.parameters().map(|v| v.name.clone());
         let trainable = parameters.filter(|name| !name.contains(".running_")).collect();
         Ok(TrainingGraph { graph, trainable, masks, keeps_time, updates })
@@ -462,6 +491,28 @@ impl Network {
         state: Option<&NetworkState>,
     ) -> Result<(Vec<Tensor>, NetworkState)> {
         self.run_all(&self.by_name(inputs)?, args, state)
+    }
+
+    /// The outputs for inputs in the order of the description, each with the mask `[B, T]` that layers have computed for
+    /// it: of a network [for evaluation](Self::for_evaluation), otherwise none has one.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for another number of inputs; otherwise as [`Self::forward_from`].
+    pub fn forward_masked(
+        &self,
+        inputs: &[&Tensor],
+        args: &CallArgs<'_>,
+    ) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
+        if inputs.len() != self.config.inputs.len() {
+            let message = format!("are {}, but there are {}", self.input_names(), inputs.len());
+            return Err(bad_option("network", "inputs", message));
+        }
+        let frame = self.run(inputs, args, None, &[])?;
+        let ids = self.executor.graph().outputs()[..self.config.outputs.len()].iter();
+        let values = ids.map(|(_, id)| value(&frame, *id)).collect();
+        let masks = self.masks.iter().map(|m| m.map(|id| value(&frame, id))).collect();
+        self.end(frame, args);
+        Ok((values, masks))
     }
 
     fn run_all(

@@ -16,6 +16,7 @@ mod loss;
 mod metrics;
 mod optimizer;
 mod schedule;
+mod scores;
 mod step;
 
 pub use average::{Average, accumulated, mean_of};
@@ -25,4 +26,5 @@ pub use loss::{Loss, LossKind, LossReduction, check_labels};
 pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};
 pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sgd, Updated};
 pub use schedule::{Plateau, Schedule, Threshold};
-pub use step::{Batch, StepOptions, StepResult, Training};
+pub use scores::OutputMetric;
+pub use step::{Batch, Snapshot, StepOptions, StepResult, Training};

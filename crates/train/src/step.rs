@@ -1,7 +1,9 @@
 //! Steps of training.
 
+use crate::builder::Builder;
 use crate::error::check;
-use crate::{Clip, Error, Loss, Optimizer, Parameter, Result};
+use crate::scores::{Compared, OutputMetric, Scores};
+use crate::{Clip, Error, Loss, Optimizer, Parameter, Result, Schedule};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::{Network, TrainingGraph, Weights};
 use recurve_tensor::{DType, Descent, Device, Tensor};
@@ -60,10 +62,17 @@ impl<'a> Batch<'a> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StepResult {
-    /// The loss before the step, `[1]`; of a network with several outputs the sum of their losses.
+    /// The loss before the step, `[1]`; of a network with several outputs the sum of their losses with their weights.
     pub loss: Tensor,
+    /// The loss of each output, if there are several.
+    pub losses: Vec<Tensor>,
+    /// For each metric its weighted sum and the sum of the weights, `[2]`, if it is a mean
+    /// ([`MetricState::add`](crate::MetricState::add)). Others are computed in host memory.
+    pub metrics: Vec<Option<Tensor>>,
     /// The outputs of the network before the step.
     pub outputs: Vec<Tensor>,
+    /// For each output the mask by which it counts, f32 of 0 and 1, if there is one.
+    pub masks: Vec<Option<Tensor>>,
 }
 
 /// How a network is trained.
@@ -72,8 +81,14 @@ pub struct StepResult {
 pub struct StepOptions {
     /// The loss of each output.
     pub losses: Vec<Loss>,
+    /// What the loss of each output is multiplied by; 1 if there are none.
+    pub loss_weights: Vec<f32>,
+    /// What else is computed of each batch.
+    pub metrics: Vec<OutputMetric>,
     /// The optimiser.
     pub optimizer: Optimizer,
+    /// The learning rate by the number of the step, in place of the optimiser's own.
+    pub schedule: Option<Schedule>,
     /// The limit of the gradients.
     pub clip: Option<Clip>,
     /// What is drawn in training depends on this number and on the number of the step alone.
@@ -83,7 +98,40 @@ pub struct StepOptions {
 impl StepOptions {
     /// A loss for the only output, an optimiser, no limit of the gradients, seed 0.
     pub fn new(loss: Loss, optimizer: impl Into<Optimizer>) -> Self {
-        Self { losses: vec![loss], optimizer: optimizer.into(), clip: None, seed: 0 }
+        Self {
+            losses: vec![loss],
+            loss_weights: Vec::new(),
+            metrics: Vec::new(),
+            optimizer: optimizer.into(),
+            schedule: None,
+            clip: None,
+            seed: 0,
+        }
+    }
+
+    /// The same for a network with several outputs.
+    #[must_use]
+    pub fn losses(self, losses: impl Into<Vec<Loss>>) -> Self {
+        Self { losses: losses.into(), ..self }
+    }
+
+    /// The same with weights of the losses.
+    #[must_use]
+    pub fn loss_weights(self, weights: impl Into<Vec<f32>>) -> Self {
+        Self { loss_weights: weights.into(), ..self }
+    }
+
+    /// The same with one more metric.
+    #[must_use]
+    pub fn metric(mut self, metric: impl Into<OutputMetric>) -> Self {
+        self.metrics.push(metric.into());
+        self
+    }
+
+    /// The same with a learning rate by the number of the step.
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Self { schedule: Some(schedule), ..self }
     }
 
     /// The same with a limit of the gradients.
@@ -101,12 +149,28 @@ impl StepOptions {
 
 /// A weight during training.
 #[derive(Clone, Debug)]
-struct Weight {
-    name: String,
-    value: Tensor,
+pub(crate) struct Weight {
+    pub(crate) name: String,
+    pub(crate) value: Tensor,
     /// The states of the optimiser; none for a weight that is not trained.
-    states: Vec<Tensor>,
-    trained: bool,
+    pub(crate) states: Vec<Tensor>,
+    pub(crate) trained: bool,
+}
+
+/// Weights, states of the optimiser and the number of steps at some time. It shares the elements with the training until
+/// that changes them.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(crate) weights: Vec<Weight>,
+    pub(crate) steps: u64,
+    pub(crate) learning_rate: f64,
+}
+
+impl Snapshot {
+    /// How many steps there had been.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
 }
 
 /// What decides a step's graph: which parts a batch has, the types of its tensors, and which of their sizes are 1.
@@ -126,10 +190,62 @@ enum Wanted {
 struct Plan {
     executor: Executor,
     inputs: Vec<Feed>,
-    /// Outputs of the network.
-    outputs: usize,
+    layout: Layout,
     /// The weights that come out, with the number of their states.
     results: Vec<(usize, usize)>,
+}
+
+/// What a run gives first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layout {
+    /// How many losses there are besides the sum.
+    losses: usize,
+    /// Which metrics come out.
+    metrics: Vec<bool>,
+    /// Outputs of the network.
+    outputs: usize,
+    /// Which of them have a mask.
+    masks: Vec<bool>,
+}
+
+impl Layout {
+    /// Adds the losses, metrics, outputs and masks of a batch to what a graph gives, in this order.
+    pub(crate) fn add(
+        a: &mut Assembly,
+        scores: &Scores,
+        of: &Compared<'_>,
+        named: &mut Vec<(String, ValueId)>,
+    ) -> Result<Self> {
+        let of_each = |name: &'static str, ids: &[ValueId]| {
+            ids.iter().enumerate().map(|(n, id)| (format!("{name}.{n}"), *id)).collect::<Vec<_>>()
+        };
+        named.push(("loss".to_owned(), scores.loss));
+        named.extend(of_each("loss", &scores.losses));
+        named.extend(of_each("metric", &scores.metrics.iter().flatten().copied().collect::<Vec<_>>()));
+        named.extend(of_each("prediction", of.predictions));
+        let mut masks = Vec::new();
+        for id in of.masks.iter().flatten() {
+            masks.push(Builder { assembly: a, name: "mask of an output" }.as_f32("mask", *id)?);
+        }
+        named.extend(of_each("mask", &masks));
+        Ok(Self {
+            losses: scores.losses.len(),
+            metrics: scores.metrics.iter().map(Option::is_some).collect(),
+            outputs: of.predictions.len(),
+            masks: of.masks.iter().map(Option::is_some).collect(),
+        })
+    }
+
+    /// Takes them from the outputs of a run.
+    pub(crate) fn take(&self, outputs: &mut impl Iterator<Item = Tensor>) -> StepResult {
+        let loss = outputs.next().expect("the loss comes first");
+        let losses = outputs.take(self.losses).collect();
+        let mut given = |which: &[bool]| which.iter().map(|g| g.then(|| outputs.next()).flatten()).collect::<Vec<_>>();
+        let metrics = given(&self.metrics);
+        let own = given(&vec![true; self.outputs]).into_iter().flatten().collect();
+        let masks = given(&self.masks);
+        StepResult { loss, losses, metrics, outputs: own, masks }
+    }
 }
 
 /// What comes out of a graph.
@@ -198,13 +314,7 @@ impl Training {
     /// [`Error::Option`] for options out of range or another number of losses than outputs; errors of the network and of
     /// the device.
     pub fn new(network: &Network, options: StepOptions) -> Result<Self> {
-        options.optimizer.check()?;
-        options.losses.iter().try_for_each(Loss::check)?;
-        options.clip.iter().try_for_each(Clip::check)?;
-        let outputs = network.output_shapes().len();
-        check(TRAINING, "losses", options.losses.len() == outputs, || {
-            format!("must be one for each of {outputs} outputs, but there are {}", options.losses.len())
-        })?;
+        options.check(network.output_shapes().len())?;
         let graph = network.training_graph()?;
         let device = network.device().clone();
         let names = graph.graph.parameters().map(|v| v.name.clone()).collect::<Vec<_>>();
@@ -243,16 +353,24 @@ impl Training {
         self.steps
     }
 
+    /// How the network is trained.
+    pub fn options(&self) -> &StepOptions {
+        &self.options
+    }
+
     /// The learning rate of the next step.
     pub fn learning_rate(&self) -> f64 {
-        self.learning_rate
+        self.options.schedule.as_ref().map_or(self.learning_rate, |s| s.at(self.steps))
     }
 
     /// Sets the learning rate of the next steps.
     ///
     /// # Errors
-    /// [`Error::Option`] unless it is finite and not negative.
+    /// [`Error::Option`] unless it is finite and not negative, and if there is a schedule.
     pub fn set_learning_rate(&mut self, rate: f64) -> Result<()> {
+        check(TRAINING, "learning_rate", self.options.schedule.is_none(), || {
+            "cannot be set, because a schedule gives it".into()
+        })?;
         check(TRAINING, "learning_rate", rate >= 0.0 && rate.is_finite(), || {
             format!("must be finite and not negative, but it is {rate}")
         })?;
@@ -349,7 +467,7 @@ impl Training {
         }
         let mut ends = Ends::default();
         self.optimize(&mut a, &mut feeds, [&values, &gradients], None, &mut ends)?;
-        self.finish(a, ends, &feeds, 0)
+        self.finish(a, ends, &feeds, Layout::default())
     }
 
     /// Adds the optimiser's step for the weights that are trained, with their values and gradients.
@@ -385,12 +503,12 @@ impl Training {
     }
 
     /// A finished graph on the device.
-    fn finish(&self, a: Assembly, ends: Ends, feeds: &HashMap<ValueId, Feed>, outputs: usize) -> Result<Plan> {
+    fn finish(&self, a: Assembly, ends: Ends, feeds: &HashMap<ValueId, Feed>, layout: Layout) -> Result<Plan> {
         let Ends { named, results } = ends;
         let graph = a.finish(named)?;
         let inputs = graph.inputs().iter().map(|id| feeds[id]).collect();
         let executor = Executor::new(Arc::new(graph), |_| None, self.device())?;
-        Ok(Plan { executor, inputs, outputs, results })
+        Ok(Plan { executor, inputs, layout, results })
     }
 
     /// Runs a plan with these tensors as its batch.
@@ -415,16 +533,67 @@ impl Training {
         plan.executor.run_data(&inputs, &RunOptions::default())?.into_iter().map(tensor).collect()
     }
 
+    /// Weights and states as they are now.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { weights: self.weights.clone(), steps: self.steps, learning_rate: self.learning_rate }
+    }
+
+    /// Goes back to a snapshot: of this training, or of one of an equal network with the same optimiser.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a snapshot of another network or optimiser. Nothing has changed then.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.fits(snapshot, true)?;
+        self.weights.clone_from(&snapshot.weights);
+        (self.steps, self.learning_rate) = (snapshot.steps, snapshot.learning_rate);
+        Ok(())
+    }
+
+    /// Takes over the weights of a snapshot, but neither the states of its optimiser nor its steps.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a snapshot of another network. Nothing has changed then.
+    pub fn restore_weights(&mut self, snapshot: &Snapshot) -> Result<()> {
+        self.fits(snapshot, false)?;
+        for (own, other) in self.weights.iter_mut().zip(&snapshot.weights) {
+            own.value = other.value.clone();
+        }
+        Ok(())
+    }
+
+    fn fits(&self, snapshot: &Snapshot, states: bool) -> Result<()> {
+        let same = |a: &Weight, b: &Weight| {
+            let shapes = |w: &Weight| w.states.iter().map(|s| s.dims().to_vec()).collect::<Vec<_>>();
+            a.name == b.name && a.value.dims() == b.value.dims() && (!states || shapes(a) == shapes(b))
+        };
+        let other = self.weights.iter().zip(&snapshot.weights).find(|(a, b)| !same(a, b));
+        check(TRAINING, "snapshot", self.weights.len() == snapshot.weights.len() && other.is_none(), || match other {
+            Some((own, _)) => format!("is of another network or optimiser: `{}` differs", own.name),
+            None => {
+                let (own, other) = (self.weights.len(), snapshot.weights.len());
+                format!("is of another network: it has {other} weights in place of {own}")
+            }
+        })
+    }
+
+    /// The present weights in host memory.
+    ///
+    /// # Errors
+    /// Errors of reading the device.
+    pub fn weights(&self) -> Result<Weights> {
+        let mut weights = Weights::new();
+        for w in &self.weights {
+            weights.insert(&w.name, w.value.dims(), w.value.to_vec()?)?;
+        }
+        Ok(weights)
+    }
+
     /// The network with its present weights, for inference.
     ///
     /// # Errors
     /// Errors of reading the device.
     pub fn network(&self) -> Result<Network> {
-        let mut weights = Weights::new();
-        for w in &self.weights {
-            weights.insert(&w.name, w.value.dims(), w.value.to_vec()?)?;
-        }
-        Ok(Network::new(self.network.config(), Arc::new(weights), self.device())?)
+        Ok(Network::new(self.network.config(), Arc::new(self.weights()?), self.device())?)
     }
 
     /// The present value of a weight on the device.
@@ -433,7 +602,7 @@ impl Training {
     }
 
     fn rates(&self) -> Result<Tensor> {
-        let rates = self.options.optimizer.rates(self.learning_rate, self.steps + 1)?;
+        let rates = self.options.optimizer.rates(self.learning_rate(), self.steps + 1)?;
         Ok(Tensor::from_f32(&rates, &[rates.len()], self.device())?)
     }
 
@@ -447,9 +616,8 @@ impl Training {
         let plan = &self.plans[&key];
         let tensors: Vec<&Tensor> = batch.all().collect();
         let mut all = self.outputs(plan, &tensors)?.into_iter();
-        let loss = all.next().expect("the loss comes first");
-        let outputs = all.by_ref().take(plan.outputs).collect();
-        Ok((StepResult { loss, outputs }, all.collect()))
+        let result = plan.layout.take(&mut all);
+        Ok((result, all.collect()))
     }
 
     /// The graph for batches like this one.
@@ -506,21 +674,13 @@ impl Training {
 
         let output = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id);
         let predictions: Vec<ValueId> = outputs.iter().take(self.options.losses.len()).map(|(_, id)| *id).collect();
-        let mut loss = None;
-        for (n, (one, &prediction)) in self.options.losses.iter().zip(&predictions).enumerate() {
-            let of_layers = training.masks[n].as_deref().and_then(output);
-            // The caller's mask counts where the output has the timesteps of the input.
-            let callers = find(&a, "mask").filter(|_| given("mask") && n == 0 && training.keeps_time);
-            let own = one.add(&mut a, prediction, targets[n], weights, of_layers.or(callers))?;
-            loss = Some(match loss {
-                None => own,
-                Some(sum) => {
-                    let add = Arc::new(recurve_graph::ops::Binary::Add);
-                    a.derived("sum of losses", add, &[Some(sum), Some(own)], 1)?[0]
-                }
-            });
-        }
-        let loss = loss.expect("a network has an output");
+        // The caller's mask counts where an output has the timesteps of the input.
+        let callers = find(&a, "mask").filter(|_| given("mask") && training.keeps_time);
+        let of_layers = training.masks.iter().map(|m| m.as_deref().and_then(output));
+        let masks: Vec<_> = of_layers.enumerate().map(|(n, m)| m.or(callers.filter(|_| n == 0))).collect();
+        let of = Compared { predictions: &predictions, targets: &targets, weights, masks: &masks };
+        let scores = Scores::add(&mut a, &self.options, &of)?;
+        let loss = scores.loss;
 
         let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
         for (n, weight) in self.weights.iter().enumerate() {
@@ -542,8 +702,8 @@ impl Training {
                 }
             });
         }
-        let mut ends = Ends { named: vec![("loss".to_owned(), loss)], results: Vec::new() };
-        ends.named.extend(predictions.iter().enumerate().map(|(n, id)| (format!("prediction.{n}"), *id)));
+        let mut ends = Ends::default();
+        let layout = Layout::add(&mut a, &scores, &of, &mut ends.named)?;
         match wanted {
             Wanted::Gradients => {
                 if let Some(clip) = self.options.clip {
@@ -560,7 +720,7 @@ impl Training {
                 }
             }
         }
-        self.finish(a, ends, &feeds, predictions.len())
+        self.finish(a, ends, &feeds, layout)
     }
 }
 
@@ -574,7 +734,7 @@ fn signature(batch: &Batch<'_>, wanted: Wanted) -> Signature {
 }
 
 /// An output, which is a tensor because it is f32.
-fn tensor(output: Option<Data>) -> Result<Tensor> {
+pub(crate) fn tensor(output: Option<Data>) -> Result<Tensor> {
     match output {
         Some(Data::Tensor(t)) => Ok(t),
         _ => Err(Error::Option { of: TRAINING, argument: "outputs", message: "must be floats".into() }),
