@@ -38,6 +38,12 @@ pub enum Error {
         /// What it is.
         got: String,
     },
+    /// The loss is not finite.
+    #[error("the loss of step {step} is not finite")]
+    NotFinite {
+        /// The number of the step, of which the first is 1.
+        step: u64,
+    },
     /// A label is no class.
     #[error("label {index} is {label}, but the classes are 0 to {}", classes - 1)]
     Label {

@@ -3,28 +3,38 @@
 //! A [`Loss`] adds nodes to a graph that compute one number from predictions and targets;
 //! [`Assembly::gradients`](recurve_graph::Assembly::gradients) adds those of its gradients, a [`Clip`] limits them, and
 //! an [`Optimizer`] adds the nodes that update parameters and states. All of a step is then one run of one graph. What
-//! changes from step to step, such as the [learning rate](Schedule), is a small input of that run. [`Metric`]s are
-//! computed in host memory from what is read back.
+//! changes from step to step, such as the [learning rate](Schedule), is a small input of that run. [`Training`] makes
+//! such steps of a network, for loops in the manner of PyTorch; [`Trainer`] has Keras's `fit`, `evaluate` and `predict`.
 
 #![forbid(unsafe_code)]
 
 mod average;
 mod builder;
+mod callbacks;
 mod clip;
+mod data;
 mod error;
+mod evaluate;
+mod history;
 mod loss;
 mod metrics;
 mod optimizer;
 mod schedule;
 mod scores;
 mod step;
+mod tally;
+mod trainer;
 
 pub use average::{Average, accumulated, mean_of};
+pub use callbacks::{Callback, CallbackState, Position};
 pub use clip::Clip;
+pub use data::{Array, Batches, Column, Dataset, Epoch, HostBatch, Padding, Sequences, Side, Source};
 pub use error::{Error, Result};
+pub use history::{History, Logs};
 pub use loss::{Loss, LossKind, LossReduction, check_labels};
 pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};
 pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sgd, Updated};
 pub use schedule::{Plateau, Schedule, Threshold};
 pub use scores::OutputMetric;
 pub use step::{Batch, Snapshot, StepOptions, StepResult, Training};
+pub use trainer::{FitOptions, Trainer};

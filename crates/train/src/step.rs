@@ -5,7 +5,7 @@ use crate::error::check;
 use crate::scores::{Compared, OutputMetric, Scores};
 use crate::{Clip, Error, Loss, Optimizer, Parameter, Result, Schedule};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
-use recurve_layers::{Network, TrainingGraph, Weights};
+use recurve_layers::{Network, NetworkConfig, TrainingGraph, Weights};
 use recurve_tensor::{DType, Descent, Device, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -300,6 +300,8 @@ pub struct Training {
     learning_rate: f64,
     /// Steps so far.
     steps: u64,
+    /// How often weights have changed.
+    revision: u64,
     plans: HashMap<Signature, Plan>,
     /// The optimiser alone, for gradients from elsewhere.
     update: Option<Plan>,
@@ -338,6 +340,7 @@ impl Training {
             weights,
             learning_rate,
             steps: 0,
+            revision: 0,
             plans: HashMap::new(),
             update: None,
         })
@@ -346,6 +349,21 @@ impl Training {
     /// The device.
     pub fn device(&self) -> &Device {
         self.network.device()
+    }
+
+    /// The description of the network.
+    pub fn config(&self) -> &NetworkConfig {
+        self.network.config()
+    }
+
+    /// Whether the first output has the timesteps of the input.
+    pub(crate) fn keeps_time(&self) -> bool {
+        self.graph.keeps_time
+    }
+
+    /// The shapes of the outputs; `None` stands for any size.
+    pub(crate) fn output_shapes(&self) -> &[Vec<Option<usize>>] {
+        self.network.output_shapes()
     }
 
     /// How many steps there have been.
@@ -399,6 +417,7 @@ impl Training {
             own.states = outputs.by_ref().take(states).collect();
         }
         self.steps += 1;
+        self.revision += 1;
     }
 
     /// The loss of a batch with the gradient of each weight that is trained, in the order of [`Self::names`], limited as
@@ -538,6 +557,16 @@ impl Training {
         Snapshot { weights: self.weights.clone(), steps: self.steps, learning_rate: self.learning_rate }
     }
 
+    /// A number that changes whenever weights do.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The error for a batch whose loss is not finite.
+    pub(crate) fn not_finite(&mut self, _batch: &Batch<'_>) -> Error {
+        Error::NotFinite { step: self.steps + 1 }
+    }
+
     /// Goes back to a snapshot: of this training, or of one of an equal network with the same optimiser.
     ///
     /// # Errors
@@ -546,6 +575,7 @@ impl Training {
         self.fits(snapshot, true)?;
         self.weights.clone_from(&snapshot.weights);
         (self.steps, self.learning_rate) = (snapshot.steps, snapshot.learning_rate);
+        self.revision += 1;
         Ok(())
     }
 
@@ -558,6 +588,7 @@ impl Training {
         for (own, other) in self.weights.iter_mut().zip(&snapshot.weights) {
             own.value = other.value.clone();
         }
+        self.revision += 1;
         Ok(())
     }
 

@@ -1,0 +1,109 @@
+//! Losses and metrics of batches without training.
+
+use crate::data::DeviceBatch;
+use crate::scores::{Compared, Scores};
+use crate::step::{Layout, tensor};
+use crate::{Result, StepOptions, StepResult, Training};
+use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
+use recurve_layers::{CallArgs, Network};
+use recurve_tensor::{DType, Tensor};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What decides a graph of scores: of each of its inputs the type and which sizes are 1, and whether it is there.
+type Signature = Vec<Option<(DType, Vec<bool>)>>;
+
+/// A graph of losses and metrics.
+#[derive(Debug)]
+struct Plan {
+    executor: Executor,
+    layout: Layout,
+}
+
+/// A network for inference with the weights of a training, and graphs of the losses and metrics of its outputs.
+#[derive(Debug)]
+pub(crate) struct Evaluator {
+    network: Network,
+    keeps_time: bool,
+    plans: HashMap<Signature, Plan>,
+}
+
+impl Evaluator {
+    /// The network of a training with its present weights.
+    pub(crate) fn new(training: &Training) -> Result<Self> {
+        let config = training.config();
+        let network = Network::for_evaluation(config, Arc::new(training.weights()?), training.device())?;
+        Ok(Self { network, keeps_time: training.keeps_time(), plans: HashMap::new() })
+    }
+
+    /// Takes over the present weights of the training.
+    pub(crate) fn update(&mut self, training: &Training) -> Result<()> {
+        Ok(self.network.set_weights(Arc::new(training.weights()?))?)
+    }
+
+    /// Forgets the states of stateful layers.
+    pub(crate) fn reset(&self) {
+        self.network.reset_states();
+    }
+
+    /// The outputs for a batch, and their masks.
+    pub(crate) fn predict(&self, batch: &DeviceBatch) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
+        let mut args = CallArgs::default();
+        (args.mask, args.lengths) = (batch.mask.as_ref(), batch.lengths.as_ref());
+        Ok(self.network.forward_masked(&batch.inputs.iter().collect::<Vec<_>>(), &args)?)
+    }
+
+    /// The losses and metrics of a batch.
+    pub(crate) fn evaluate(&mut self, batch: &DeviceBatch, options: &StepOptions) -> Result<StepResult> {
+        let (predictions, masks) = self.predict(batch)?;
+        let callers = |n: usize| batch.mask.as_ref().filter(|_| n == 0 && self.keeps_time);
+        let masks: Vec<Option<&Tensor>> =
+            masks.iter().enumerate().map(|(n, m)| m.as_ref().or_else(|| callers(n))).collect();
+        let groups = predictions.iter().chain(&batch.targets).map(Some);
+        let inputs: Vec<Option<&Tensor>> =
+            groups.chain([batch.sample_weights.as_ref()]).chain(masks.iter().copied()).collect();
+        let signature: Signature =
+            inputs.iter().map(|t| t.map(|t| (t.dtype(), t.dims().iter().map(|&d| d == 1).collect()))).collect();
+        if !self.plans.contains_key(&signature) {
+            let plan = plan(&inputs, [predictions.len(), batch.targets.len()], options, &self.network)?;
+            self.plans.insert(signature.clone(), plan);
+        }
+        let plan = &self.plans[&signature];
+        let given: Vec<Option<Data>> = inputs.into_iter().flatten().map(|t| Some(t.clone().into())).collect();
+        let outputs = plan.executor.run_data(&given, &RunOptions::default())?;
+        let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
+        Ok(plan.layout.take(&mut outputs.into_iter()))
+    }
+}
+
+/// The graph of losses and metrics for tensors like these: predictions, targets, weights, masks.
+fn plan(
+    inputs: &[Option<&Tensor>],
+    [predictions, targets]: [usize; 2],
+    options: &StepOptions,
+    network: &Network,
+) -> Result<Plan> {
+    let mut a = Assembly::new(false);
+    let ids = inputs
+        .iter()
+        .enumerate()
+        .map(|(n, t)| {
+            let Some(t) = t else { return Ok(None) };
+            let dims = t.dims().iter().map(|&d| (d == 1).then_some(1usize));
+            Ok(Some(a.input(&format!("value.{n}"), ValueType::new(t.dtype(), dims), false)?))
+        })
+        .collect::<Result<Vec<Option<ValueId>>>>()?;
+    let all = |from: usize, n: usize| ids[from..from + n].iter().flatten().copied().collect::<Vec<_>>();
+    let (predicted, wanted) = (all(0, predictions), all(predictions, targets));
+    let of = Compared {
+        predictions: &predicted,
+        targets: &wanted,
+        weights: ids[predictions + targets],
+        masks: &ids[predictions + targets + 1..],
+    };
+    let scores = Scores::add(&mut a, options, &of)?;
+    let mut named = Vec::new();
+    let layout = Layout::add(&mut a, &scores, &of, &mut named)?;
+    let executor = Executor::new(Arc::new(a.finish(named)?), |_| None, network.device())?;
+    Ok(Plan { executor, layout })
+}

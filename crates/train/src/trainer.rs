@@ -1,0 +1,446 @@
+//! Training in Keras's words: `compile`, `fit`, `evaluate`, `predict`.
+
+use crate::callbacks::{Callback, Position};
+use crate::data::{Dataset, DeviceBatch, HostBatch, Source};
+use crate::error::check;
+use crate::evaluate::Evaluator;
+use crate::tally::{Tally, read};
+use crate::{Array, Error, History, Logs, LossKind, Result, Snapshot, StepOptions, StepResult, Training};
+use recurve_layers::Network;
+use recurve_tensor::Device;
+
+/// How [`Trainer::fit`] goes over the data, with Keras's defaults.
+#[non_exhaustive]
+pub struct FitOptions<'a> {
+    /// The number of epochs.
+    pub epochs: usize,
+    /// The number of the first epoch, for a training that goes on.
+    pub initial_epoch: usize,
+    /// How many samples a step has.
+    pub batch_size: usize,
+    /// Whether the samples come in another order in every epoch, which depends on the seed of [`StepOptions`].
+    pub shuffle: bool,
+    /// Puts sequences of about one length together: see [`crate::Batches::by_length`].
+    pub by_length: Option<usize>,
+    /// Samples to validate with.
+    pub validation_data: Option<Dataset>,
+    /// The part of the samples at the end that are kept to validate with.
+    pub validation_split: f64,
+    /// After every so many epochs there is a validation.
+    pub validation_frequency: usize,
+    /// What is told of epochs and batches, in this order.
+    pub callbacks: Vec<Box<dyn Callback + 'a>>,
+}
+
+impl Default for FitOptions<'_> {
+    fn default() -> Self {
+        Self {
+            epochs: 1,
+            initial_epoch: 0,
+            batch_size: 32,
+            shuffle: true,
+            by_length: None,
+            validation_data: None,
+            validation_split: 0.0,
+            validation_frequency: 1,
+            callbacks: Vec::new(),
+        }
+    }
+}
+
+impl<'a> FitOptions<'a> {
+    /// One epoch of batches of 32 in random order.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with so many epochs.
+    #[must_use]
+    pub fn epochs(self, epochs: usize) -> Self {
+        Self { epochs, ..self }
+    }
+
+    /// The same from another epoch on.
+    #[must_use]
+    pub fn initial_epoch(self, initial_epoch: usize) -> Self {
+        Self { initial_epoch, ..self }
+    }
+
+    /// The same with batches of so many samples.
+    #[must_use]
+    pub fn batch_size(self, batch_size: usize) -> Self {
+        Self { batch_size, ..self }
+    }
+
+    /// The same with the samples in their own order, or not.
+    #[must_use]
+    pub fn shuffle(self, shuffle: bool) -> Self {
+        Self { shuffle, ..self }
+    }
+
+    /// The same with sequences of about one length together.
+    #[must_use]
+    pub fn by_length(self, window: usize) -> Self {
+        Self { by_length: Some(window), ..self }
+    }
+
+    /// The same with samples to validate with.
+    #[must_use]
+    pub fn validation_data(self, data: Dataset) -> Self {
+        Self { validation_data: Some(data), ..self }
+    }
+
+    /// The same with a part of the samples kept to validate with.
+    #[must_use]
+    pub fn validation_split(self, part: f64) -> Self {
+        Self { validation_split: part, ..self }
+    }
+
+    /// The same with a validation after every so many epochs.
+    #[must_use]
+    pub fn validation_frequency(self, epochs: usize) -> Self {
+        Self { validation_frequency: epochs, ..self }
+    }
+
+    /// The same with one more callback. One that is to be read afterwards is given as a `&mut`.
+    #[must_use]
+    pub fn callback(mut self, callback: impl Callback + 'a) -> Self {
+        self.callbacks.push(Box::new(callback));
+        self
+    }
+}
+
+/// How many steps a GPU takes before their losses are read.
+const STEPS_AHEAD: usize = 8;
+
+/// A step whose loss has not been read yet.
+struct Pending {
+    batch: HostBatch,
+    on_device: DeviceBatch,
+    result: StepResult,
+}
+
+/// A network that is trained in Keras's words. [`Self::training`] has the calls in PyTorch's.
+///
+/// ```
+/// use recurve_layers::{Dense, Embedding, Lstm, Sequential};
+/// use recurve_tensor::{Activation, Device};
+/// use recurve_train::{Adam, Array, Dataset, FitOptions, Loss, OutputMetric, Padding, Sequences, StepOptions, Trainer};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let network = Sequential::new()
+///     .add(Embedding::new(10, 4).mask_zero(true))
+///     .add(Lstm::new(8))
+///     .add(Dense::new(1).activation(Activation::Sigmoid))
+///     .build(&[None, None], &Device::Cpu)?;
+/// // Is there a 7 in the sequence?
+/// let words = [vec![1, 7, 3], vec![2, 4], vec![7], vec![5, 6, 1, 2]];
+/// let words = Sequences::of_ids(words, Padding::new())?;
+/// let data = Dataset::new(words, Array::f32(vec![1.0, 0.0, 1.0, 0.0], &[4, 1])?)?;
+///
+/// let loss = Loss::binary_crossentropy();
+/// let accuracy = OutputMetric::accuracy(&loss)?;
+/// let options = StepOptions::new(loss, Adam::keras().learning_rate(0.05)).metric(accuracy);
+/// let mut trainer = Trainer::compile(&network, options)?;
+/// let history = trainer.fit(&data, FitOptions::new().epochs(30).batch_size(2))?;
+/// assert!(history.get("loss")[29] < history.get("loss")[0]);
+/// assert_eq!(trainer.evaluate(&data, 4)?.get("accuracy"), Some(1.0));
+/// let probabilities = &trainer.predict(&data, 4)?[0];
+/// assert_eq!(probabilities.shape(), [4, 1]);
+/// let trained = trainer.network()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Trainer {
+    training: Training,
+    evaluator: Option<Evaluator>,
+    /// The revision of the training whose weights the evaluator has.
+    evaluated: u64,
+    stop: bool,
+}
+
+const FIT: &str = "fit";
+
+impl Trainer {
+    /// A network with a loss, an optimiser and metrics.
+    ///
+    /// # Errors
+    /// As [`Training::new`].
+    pub fn compile(network: &Network, options: StepOptions) -> Result<Self> {
+        Ok(Self { training: Training::new(network, options)?, evaluator: None, evaluated: 0, stop: false })
+    }
+
+    /// The training itself, with the calls of a loop of one's own.
+    pub fn training(&self) -> &Training {
+        &self.training
+    }
+
+    /// The training, to step, or to set the learning rate or the weights.
+    pub fn training_mut(&mut self) -> &mut Training {
+        &mut self.training
+    }
+
+    /// The network with its present weights, for inference and for saving.
+    ///
+    /// # Errors
+    /// Errors of reading the device.
+    pub fn network(&self) -> Result<Network> {
+        self.training.network()
+    }
+
+    /// Ends [`Self::fit`] after the present batch.
+    pub fn stop_training(&mut self) {
+        self.stop = true;
+    }
+
+    /// Trains with samples in host memory and returns what was measured in each epoch.
+    ///
+    /// # Errors
+    /// [`Error::Option`], [`Error::Operand`] and [`Error::Label`] for data or options that do not fit, before anything is
+    /// trained; [`Error::NotFinite`] if the loss is not finite, with the weights as they were before that step; errors of
+    /// callbacks and of the device.
+    pub fn fit(&mut self, data: &Dataset, mut options: FitOptions<'_>) -> Result<History> {
+        let (data, validation) = match (options.validation_data.take(), options.validation_split) {
+            (Some(validation), split) => {
+                check(FIT, "validation_split", split == 0.0, || "cannot be given together with data".into())?;
+                (data.clone(), Some(validation))
+            }
+            (None, 0.0) => (data.clone(), None),
+            (None, split) => {
+                let (first, last) = data.split(split)?;
+                (first, Some(last))
+            }
+        };
+        options.validation_split = 0.0;
+        check(FIT, "batch_size", options.batch_size <= data.len(), || {
+            format!("must be at most {}, the number of samples, but it is {}", data.len(), options.batch_size)
+        })?;
+        self.check_data(&data)?;
+        validation.iter().try_for_each(|v| self.check_data(v))?;
+        let mut batches = data.batches(options.batch_size)?;
+        if options.shuffle {
+            batches = batches.shuffle(self.training.options().seed);
+        }
+        if let Some(window) = options.by_length {
+            batches = batches.by_length(window);
+        }
+        let mut validation = validation.map(|v| v.batches(options.batch_size)).transpose()?;
+        self.fit_batches(&mut batches, validation.as_mut().map(|v| v as &mut dyn Source), options)
+    }
+
+    /// [`Self::fit`] with batches from anywhere. Of the options those about samples do not count.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn fit_batches(
+        &mut self,
+        source: &mut dyn Source,
+        mut validation: Option<&mut dyn Source>,
+        options: FitOptions<'_>,
+    ) -> Result<History> {
+        let FitOptions { epochs, initial_epoch, validation_frequency, mut callbacks, .. } = options;
+        check(FIT, "epochs", epochs > initial_epoch, || {
+            format!("must be more than initial_epoch, {initial_epoch}, but it is {epochs}")
+        })?;
+        check(FIT, "validation_frequency", validation_frequency > 0, || "must be at least 1, but it is 0".into())?;
+        check(FIT, "validation_split", options.validation_split == 0.0, || "is of samples, not of batches".into())?;
+        check(FIT, "validation_data", options.validation_data.is_none(), || "is of samples, not of batches".into())?;
+        self.stop = false;
+        let mut history = History::default();
+        let mut at = Position { epoch: initial_epoch, epochs, batch: 0, batches: source.count() };
+        callbacks.iter_mut().try_for_each(|c| c.train_begin(self, at))?;
+        for epoch in initial_epoch..epochs {
+            at = Position { epoch, batch: 0, batches: source.count(), ..at };
+            callbacks.iter_mut().try_for_each(|c| c.epoch_begin(self, at))?;
+            let mut logs = self.epoch(source, at, &mut callbacks)?;
+            if let Some(validation) = validation.as_deref_mut()
+                && (epoch + 1 - initial_epoch).is_multiple_of(validation_frequency)
+            {
+                for (name, value) in self.evaluate_batches(validation)?.iter() {
+                    logs.set(&format!("val_{name}"), value);
+                }
+            }
+            callbacks.iter_mut().try_for_each(|c| c.epoch_end(self, at, &mut logs))?;
+            history.push(epoch, logs);
+            if self.stop {
+                break;
+            }
+        }
+        callbacks.iter_mut().try_for_each(|c| c.train_end(self, at))?;
+        Ok(history)
+    }
+
+    /// Trains for one epoch.
+    fn epoch(
+        &mut self,
+        source: &mut dyn Source,
+        mut at: Position,
+        callbacks: &mut [Box<dyn Callback + '_>],
+    ) -> Result<Logs> {
+        let mut tally = self.tally()?;
+        let device = self.training.device().clone();
+        let ahead = if matches!(device, Device::Cpu) { 1 } else { STEPS_AHEAD };
+        let mut pending = Vec::new();
+        let mut before = self.training.snapshot();
+        for (n, batch) in source.epoch(at.epoch)?.enumerate() {
+            let batch = batch?;
+            self.check_batch(&batch)?;
+            let on_device = batch.to_device(&device)?;
+            let result = on_device.with(|b| self.training.step(b))?;
+            pending.push(Pending { batch, on_device, result });
+            if pending.len() == ahead {
+                self.settle(&mut pending, &mut before, &mut tally)?;
+            }
+            at.batch = n;
+            let logs = tally.logs("");
+            for c in callbacks.iter_mut() {
+                let rate = self.training.learning_rate();
+                c.batch_end(self, at, &logs)?;
+                if self.training.learning_rate() != rate {
+                    // Steps that are repeated to find a loss that is not finite have the rate of their snapshot.
+                    self.settle(&mut pending, &mut before, &mut tally)?;
+                }
+            }
+            if self.stop {
+                break;
+            }
+        }
+        self.settle(&mut pending, &mut before, &mut tally)?;
+        let logs = tally.logs("");
+        check(FIT, "data", tally.is_used(), || "must have at least one batch in an epoch, but there is none".into())?;
+        Ok(logs)
+    }
+
+    /// Reads the losses of the steps so far.
+    fn settle(&mut self, pending: &mut Vec<Pending>, before: &mut Snapshot, tally: &mut Tally) -> Result<()> {
+        let numbers = read(&pending.iter().map(|p| &p.result).collect::<Vec<_>>())?;
+        if let Some(n) = numbers.iter().position(|v| !v[0].is_finite()) {
+            // The steps before it are taken again, which gives the same weights.
+            self.training.restore(before)?;
+            for p in &pending[..n] {
+                p.on_device.with(|b| self.training.step(b))?;
+            }
+            return Err(pending[n].on_device.with(|b| self.training.not_finite(b)));
+        }
+        for (p, numbers) in pending.iter().zip(&numbers) {
+            tally.add(numbers, &p.result, &p.batch)?;
+        }
+        pending.clear();
+        *before = self.training.snapshot();
+        Ok(())
+    }
+
+    fn tally(&self) -> Result<Tally> {
+        let outputs: Vec<String> = self.training.config().outputs.iter().map(|o| o.name.clone()).collect();
+        Tally::new(self.training.options(), &outputs)
+    }
+
+    /// The loss and the metrics of samples, without dropout and the like.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn evaluate(&mut self, data: &Dataset, batch_size: usize) -> Result<Logs> {
+        self.check_data(data)?;
+        self.evaluate_batches(&mut data.batches(batch_size)?)
+    }
+
+    /// [`Self::evaluate`] with batches from anywhere: those of epoch 0. Stateful layers begin with zeros.
+    ///
+    /// # Errors
+    /// As [`Self::fit`].
+    pub fn evaluate_batches(&mut self, source: &mut dyn Source) -> Result<Logs> {
+        let mut tally = self.tally()?;
+        let device = self.training.device().clone();
+        self.refresh()?;
+        for batch in source.epoch(0)? {
+            let batch = batch?;
+            self.check_batch(&batch)?;
+            let on_device = batch.to_device(&device)?;
+            let evaluator = self.evaluator.as_mut().expect("made above");
+            let result = evaluator.evaluate(&on_device, self.training.options())?;
+            tally.add(&read(&[&result])?[0], &result, &batch)?;
+        }
+        check("evaluate", "data", tally.is_used(), || "must have at least one batch, but there is none".into())?;
+        Ok(tally.logs(""))
+    }
+
+    /// The outputs for samples, whose targets are not read. The samples follow each other as in the data.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if outputs of batches differ in their number of timesteps, because sequences were padded to
+    /// different lengths; otherwise as [`Self::evaluate`].
+    pub fn predict(&mut self, data: &Dataset, batch_size: usize) -> Result<Vec<Array>> {
+        self.check_inputs(data)?;
+        self.refresh()?;
+        let device = self.training.device().clone();
+        let evaluator = self.evaluator.as_ref().expect("made above");
+        let mut outputs: Vec<Vec<Array>> = Vec::new();
+        for batch in data.batches(batch_size)?.epoch(0)? {
+            let mut batch = batch?;
+            batch.targets.clear();
+            let (predictions, _) = evaluator.predict(&batch.to_device(&device)?)?;
+            outputs.resize_with(predictions.len(), Vec::new);
+            for (all, one) in outputs.iter_mut().zip(&predictions) {
+                all.push(Array::read(one)?);
+            }
+        }
+        let joined = outputs.iter().map(|parts| Array::joined(parts)).collect::<Option<Vec<_>>>();
+        joined.ok_or_else(|| Error::Option {
+            of: "predict",
+            argument: "data",
+            message: "has batches of different lengths, whose outputs do not form one array: pad to one length".into(),
+        })
+    }
+
+    /// Gives the evaluator the present weights.
+    fn refresh(&mut self) -> Result<()> {
+        match &mut self.evaluator {
+            None => self.evaluator = Some(Evaluator::new(&self.training)?),
+            Some(e) => {
+                if self.evaluated != self.training.revision() {
+                    e.update(&self.training)?;
+                }
+                e.reset();
+            }
+        }
+        self.evaluated = self.training.revision();
+        Ok(())
+    }
+
+    fn check_inputs(&self, data: &Dataset) -> Result<()> {
+        let (got, wanted) = (data.inputs(), self.training.config().inputs.len());
+        check(FIT, "inputs", got == wanted, || format!("must be {wanted}, one for each of the network, not {got}"))
+    }
+
+    /// Checks samples before anything runs.
+    fn check_data(&self, data: &Dataset) -> Result<()> {
+        self.check_inputs(data)?;
+        let options = self.training.options();
+        let (got, wanted) = (data.targets(), options.losses.len());
+        check(FIT, "targets", got == wanted, || format!("must be {wanted}, one for each output, not {got}"))?;
+        for (n, loss) in options.losses.iter().enumerate() {
+            if let (LossKind::SparseCategoricalCrossentropy { .. }, Some(Some(classes))) =
+                (&loss.kind, self.training.output_shapes()[n].last())
+            {
+                data.check_labels(n, *classes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks a batch in host memory.
+    fn check_batch(&self, batch: &HostBatch) -> Result<()> {
+        check(FIT, "batch", !batch.is_empty(), || "must have at least one sample, but there are none".into())?;
+        let same = batch.inputs.iter().chain(&batch.targets).all(|a| a.len() == batch.len());
+        check(FIT, "batch", same, || "must have the same number of samples in all inputs and targets".into())?;
+        for (n, loss) in self.training.options().losses.iter().enumerate() {
+            if let (LossKind::SparseCategoricalCrossentropy { .. }, Some(Some(classes)), Some(labels)) =
+                (&loss.kind, self.training.output_shapes()[n].last(), batch.targets.get(n).and_then(Array::as_u32))
+                && let Some(index) = labels.iter().position(|&l| l as usize >= *classes)
+            {
+                return Err(Error::Label { index, label: labels[index].into(), classes: *classes });
+            }
+        }
+        Ok(())
+    }
+}
