@@ -3,7 +3,8 @@
     KERAS_BACKEND=torch python3 tests/golden/make_training_steps.py tests/fixtures/training
 
 Each case is a `.keras` file before training, one after it, and an `.npz` with the input, the target and the loss of each
-step (before the step). Nothing is drawn at random in training, so that another framework can take the same steps.
+step (before the step). Where gradients are added up over batches, the samples come in halves in turn. Where averages
+are kept, the network after training has them as its weights. Nothing is drawn at random in training, so that another framework can take the same steps.
 """
 
 import os
@@ -48,6 +49,14 @@ def cases(r):
         x, r.standard_normal((5, 2)).astype("float32"), None,
         keras.losses.Huber(0.5), keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=1.0),
     )
+    # Keras moves averages with every batch, also where it only adds up gradients, so that these are two cases.
+    for name, options in [("accumulated", {"gradient_accumulation_steps": 2}), ("average", {"use_ema": True, "ema_momentum": 0.7})]:
+        yield (
+            name,
+            [layers.Input((None, 3)), layers.GRU(4), layers.Dense(2)],
+            r.standard_normal((6, 6, 3)).astype("float32"), r.standard_normal((6, 2)).astype("float32"), None,
+            "mean_squared_error", keras.optimizers.Adam(0.02, global_clipnorm=0.3, **options),
+        )
 
 
 def main(folder):
@@ -59,9 +68,13 @@ def main(folder):
         model.compile(optimizer=optimizer, loss=loss)
         model.save(os.path.join(folder, f"{name}_before.keras"))
         losses = []
-        for _ in range(STEPS):
-            losses.append(float(model.train_on_batch(x, y, sample_weight=weights)))
+        for step in range(STEPS):
+            half = slice(None)
+            if optimizer.gradient_accumulation_steps:
+                half = slice(len(x) // 2) if step % 2 == 0 else slice(len(x) // 2, None)
+            losses.append(float(model.train_on_batch(x[half], y[half], sample_weight=weights)))
             model.reset_metrics()
+        optimizer.finalize_variable_values(model.trainable_variables)
         model.save(os.path.join(folder, f"{name}_after.keras"))
         data = {"x": x.astype("uint32") if x.dtype.kind == "i" else x, "y": y.astype("uint32") if y.dtype.kind == "i" else y}
         if weights is not None:

@@ -3,7 +3,7 @@
 use recurve::testing::{Tolerance, compare};
 use recurve::{Dense, Device, HostArray, HostData, Lstm, Model, Network, Sequential, SimpleRnn, Tensor, read_array};
 use recurve_tests::{devices, fixtures, wide};
-use recurve_train::{Adam, Batch, Clip, Form, Loss, Optimizer, RmsProp, Sgd, StepOptions, Training};
+use recurve_train::{Adam, Average, Batch, Clip, Form, Loss, Optimizer, RmsProp, Sgd, StepOptions, Training};
 
 fn array(case: &str, name: &str) -> Option<HostArray> {
     read_array(&fixtures().join(format!("training/{case}.npz")), name).ok()
@@ -24,11 +24,13 @@ fn network(case: &str, when: &str, device: &Device) -> Network {
     model.network().to_device(device).unwrap()
 }
 
-fn cases() -> [(&'static str, StepOptions); 4] {
+fn cases() -> [(&'static str, StepOptions); 6] {
     let rmsprop = RmsProp::keras().learning_rate(0.01);
     let adam = Adam::keras().learning_rate(0.02);
     let sgd = Sgd::keras().learning_rate(0.1).momentum(0.9).nesterov(true);
     let adamw = Adam::adamw_keras().learning_rate(0.01).weight_decay(0.1);
+    let gru = StepOptions::new(Loss::mean_squared_error(), Adam::keras().learning_rate(0.02))
+        .clip(Clip::GlobalNorm { norm: 0.3, form: Form::Keras });
     [
         ("lstm_rmsprop", StepOptions::new(Loss::binary_crossentropy(), rmsprop)),
         ("rnn_adam_clipnorm", StepOptions::new(Loss::sparse_categorical_crossentropy(), adam).clip(Clip::Norm(0.3))),
@@ -37,6 +39,8 @@ fn cases() -> [(&'static str, StepOptions); 4] {
             "stacked_adamw",
             StepOptions::new(Loss::huber(0.5), adamw).clip(Clip::GlobalNorm { norm: 1.0, form: Form::Keras }),
         ),
+        ("accumulated", gru.clone().accumulate(2)),
+        ("average", gru.average(Average::new(0.7).unwrap())),
     ]
 }
 
@@ -49,7 +53,17 @@ fn steps(case: &str, training: &mut Training, device: &Device) -> Vec<f32> {
     if let Some(w) = &weights {
         batch = batch.sample_weights(w);
     }
-    (0..10).map(|_| training.step(&batch).unwrap().loss.to_vec().unwrap()[0]).collect()
+    if training.options().accumulate > 1 {
+        // The samples come in halves, in turn.
+        let n = x.dims()[0] / 2;
+        let halves = [0, n].map(|at| [&x, &y].map(|t| t.slice(0, at..at + n).unwrap()));
+        let mut loss = |[x, y]: &[Tensor; 2]| training.step(&Batch::new(&[x], &[y])).unwrap().loss.to_vec().unwrap()[0];
+        let losses = (0..10).map(|step| loss(&halves[step % 2])).collect();
+        return losses;
+    }
+    let losses = (0..10).map(|_| training.step(&batch).unwrap().loss.to_vec().unwrap()[0]).collect();
+    training.use_averages();
+    losses
 }
 
 /// Ten steps of each optimiser give Keras's losses and weights. The bound is 1e-5; Keras computes in f32 too.
@@ -83,8 +97,8 @@ fn ten_steps_are_those_of_keras() {
 fn gradients_out_and_in_are_a_step() {
     let device = Device::Cpu;
     for (case, options) in cases() {
-        if case == "stacked_adamw" {
-            // Running means move in a step alone.
+        if case == "stacked_adamw" || case == "accumulated" {
+            // Running means move in a step alone, and gradients that are applied are not added up.
             continue;
         }
         let mut whole = Training::new(&network(case, "before", &device), options.clone()).unwrap();
@@ -101,6 +115,7 @@ fn gradients_out_and_in_are_a_step() {
             let (_, gradients) = parts.gradients(&batch).unwrap();
             parts.apply_gradients(&gradients.iter().collect::<Vec<_>>()).unwrap();
         }
+        parts.use_averages();
         let names: Vec<String> = whole.names().map(str::to_owned).collect();
         assert!(names.len() > 3, "{names:?}");
         for name in names {

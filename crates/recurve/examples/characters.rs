@@ -8,9 +8,7 @@
 //! [--length N] [--batch N] [--begin TEXT] [--write N] [--temperature X] [--device NAME] [--seed N] [--save FILE]`
 
 use clap::Parser;
-use recurve::train::{
-    Adam, Array, Clip, Dataset, FitOptions, Form, Loss, Metric, OutputMetric, StepOptions, Trainer,
-};
+use recurve::train::{Adam, Array, Clip, Dataset, FitOptions, Form, Loss, Metric, OutputMetric, StepOptions, Trainer};
 use recurve::{
     Dense, Device, Embedding, GenerateOptions, Gru, LayerConfig, Lstm, Model, Sampling, Sequential, SimpleRnn, Tensor,
 };
@@ -85,10 +83,8 @@ pub(crate) fn learn(a: &Arguments, text: &str, device: &Device) -> Result<(Vec<f
         .seed(a.seed)
         .build(&[None, None], device)?;
     let perplexity = OutputMetric::new(Metric::Perplexity { from_logits: true });
-    let options = StepOptions::new(
-        Loss::sparse_categorical_crossentropy().from_logits(),
-        Adam::keras().learning_rate(0.003),
-    );
+    let options =
+        StepOptions::new(Loss::sparse_categorical_crossentropy().from_logits(), Adam::keras().learning_rate(0.003));
     let options = options.clip(Clip::GlobalNorm { norm: 1.0, form: Form::Keras }).metric(perplexity).seed(a.seed);
     let mut trainer = Trainer::compile(&network, options)?;
     let history = trainer.fit(&data, FitOptions::new().epochs(a.epochs).batch_size(a.batch))?;

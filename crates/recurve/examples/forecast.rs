@@ -82,7 +82,9 @@ pub(crate) fn forecast(a: &Arguments, series: &[f32], device: &Device) -> Result
     let (window, horizon) = (a.window, a.horizon);
     let split = series.len() * 4 / 5;
     if window == 0 || horizon == 0 || a.season == 0 || a.season > split || split < window + horizon + 32 {
-        return Err(format!("{} values are too few for windows of {window} and forecasts of {horizon}", series.len()).into());
+        return Err(
+            format!("{} values are too few for windows of {window} and forecasts of {horizon}", series.len()).into()
+        );
     }
     if series.len() - split < horizon {
         return Err(format!("the last fifth of {} values is shorter than a forecast", series.len()).into());

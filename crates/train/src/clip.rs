@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Clip {
     /// Each element is at most this far from 0: Keras's `clipvalue`, PyTorch's `clip_grad_value_`.
     Value(f64),
-    /// Each gradient whose norm is larger is scaled to this norm: Keras's `clipnorm`.
+    /// Each gradient whose norm is larger is scaled to this norm: Keras's `clipnorm`. The two biases of a recurrent layer
+    /// are two weights here and in PyTorch; in a GRU of Keras they are one.
     Norm(f64),
     /// All gradients are scaled together if their common norm is larger.
     GlobalNorm {

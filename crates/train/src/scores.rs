@@ -131,6 +131,7 @@ impl StepOptions {
         self.losses.iter().try_for_each(Loss::check)?;
         self.clip.iter().try_for_each(crate::Clip::check)?;
         self.schedule.iter().try_for_each(crate::Schedule::check)?;
+        check(OF, "accumulate", self.accumulate > 0, || "must be at least 1, but it is 0".into())?;
         check(OF, "losses", self.losses.len() == outputs, || {
             format!("must be one for each of {outputs} outputs, but there are {}", self.losses.len())
         })?;

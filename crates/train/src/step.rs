@@ -3,7 +3,8 @@
 use crate::builder::Builder;
 use crate::error::check;
 use crate::scores::{Compared, OutputMetric, Scores};
-use crate::{Clip, Error, Loss, Optimizer, Parameter, Result, Schedule};
+use crate::{Average, Clip, Error, Loss, Optimizer, Parameter, Result, Schedule, accumulated, mean_of};
+use recurve_graph::ops::ExpandLike;
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::{Network, NetworkConfig, TrainingGraph, Weights};
 use recurve_tensor::{DType, Descent, Device, Tensor};
@@ -91,6 +92,11 @@ pub struct StepOptions {
     pub schedule: Option<Schedule>,
     /// The limit of the gradients.
     pub clip: Option<Clip>,
+    /// Over how many batches gradients are added up before a step is taken with their mean: Keras's
+    /// `gradient_accumulation_steps`.
+    pub accumulate: usize,
+    /// Keeps a moving average of the weights, as Keras's `use_ema`.
+    pub average: Option<Average>,
     /// What is drawn in training depends on this number and on the number of the step alone.
     pub seed: u64,
 }
@@ -105,6 +111,8 @@ impl StepOptions {
             optimizer: optimizer.into(),
             schedule: None,
             clip: None,
+            accumulate: 1,
+            average: None,
             seed: 0,
         }
     }
@@ -140,6 +148,18 @@ impl StepOptions {
         Self { clip: Some(clip), ..self }
     }
 
+    /// The same with a step for so many batches.
+    #[must_use]
+    pub fn accumulate(self, batches: usize) -> Self {
+        Self { accumulate: batches, ..self }
+    }
+
+    /// The same with a moving average of the weights.
+    #[must_use]
+    pub fn average(self, average: Average) -> Self {
+        Self { average: Some(average), ..self }
+    }
+
     /// The same with another seed.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
@@ -152,7 +172,8 @@ impl StepOptions {
 pub(crate) struct Weight {
     pub(crate) name: String,
     pub(crate) value: Tensor,
-    /// The states of the optimiser; none for a weight that is not trained.
+    /// The states of the optimiser, then the moving average if there is one, then the sum of gradients if they are added
+    /// up over batches; none for a weight that is not trained.
     pub(crate) states: Vec<Tensor>,
     pub(crate) trained: bool,
 }
@@ -163,6 +184,8 @@ pub(crate) struct Weight {
 pub struct Snapshot {
     pub(crate) weights: Vec<Weight>,
     pub(crate) steps: u64,
+    /// The batches since the last step.
+    pub(crate) batches: usize,
     pub(crate) learning_rate: f64,
 }
 
@@ -181,6 +204,8 @@ type Signature = (Vec<(DType, Vec<bool>)>, [bool; 3], Wanted);
 enum Wanted {
     /// New weights and states.
     Step,
+    /// New sums of gradients.
+    Accumulate,
     /// Gradients.
     Gradients,
 }
@@ -264,6 +289,8 @@ enum Feed {
     Batch(usize),
     Seed,
     Rates,
+    /// The part of a weight in its new average.
+    AverageRate,
     Weight(usize),
     State(usize, usize),
 }
@@ -300,6 +327,8 @@ pub struct Training {
     learning_rate: f64,
     /// Steps so far.
     steps: u64,
+    /// Batches since the last step, if gradients are added up.
+    batches: usize,
     /// How often weights have changed.
     revision: u64,
     plans: HashMap<Signature, Plan>,
@@ -326,9 +355,12 @@ impl Training {
             let value = Tensor::from_f32(&weight.to_vec()?, weight.shape(), &device)?;
             let trained = graph.trainable.contains(&name);
             let mut states = Vec::new();
-            for _ in options.optimizer.states().iter().filter(|_| trained) {
-                let first = options.optimizer.initial_state();
-                states.push(Tensor::full(weight.shape(), first, DType::F32, &device)?);
+            if trained {
+                let own = options.optimizer.states().iter().map(|_| options.optimizer.initial_state());
+                let others = usize::from(options.average.is_some()) + usize::from(options.accumulate > 1);
+                for first in own.chain(std::iter::repeat_n(0.0, others)) {
+                    states.push(Tensor::full(weight.shape(), first, DType::F32, &device)?);
+                }
             }
             weights.push(Weight { name, value, states, trained });
         }
@@ -340,6 +372,7 @@ impl Training {
             weights,
             learning_rate,
             steps: 0,
+            batches: 0,
             revision: 0,
             plans: HashMap::new(),
             update: None,
@@ -396,12 +429,26 @@ impl Training {
         Ok(())
     }
 
-    /// Takes a step: the loss of a batch, its gradients, and the update of weights and states. After an error nothing has
+    /// Takes a step: the loss of a batch, its gradients, and the update of weights and states. If gradients are
+    /// [added up](StepOptions::accumulate), only the last of so many batches makes a step. After an error nothing has
     /// changed.
     ///
     /// # Errors
     /// [`Error::Option`] and [`Error::Operand`] for a batch that does not fit; errors of the graph and of the device.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<StepResult> {
+        if self.batches + 1 < self.options.accumulate {
+            let (result, rest) = self.run(batch, Wanted::Accumulate)?;
+            let mut rest = rest.into_iter();
+            for weight in self.weights.iter_mut().filter(|w| w.trained) {
+                *weight.states.last_mut().expect("a sum") = rest.next().expect("a sum for each weight");
+            }
+            // What a run changes by itself changes with every batch.
+            for (&(n, _), value) in self.plans[&signature(batch, Wanted::Accumulate)].results.iter().zip(rest) {
+                self.weights[n].value = value;
+            }
+            (self.batches, self.revision) = (self.batches + 1, self.revision + 1);
+            return Ok(result);
+        }
         let (result, rest) = self.run(batch, Wanted::Step)?;
         let results = self.plans[&signature(batch, Wanted::Step)].results.clone();
         self.advance(&results, rest);
@@ -416,7 +463,7 @@ impl Training {
             own.value = outputs.next().expect("an output for each weight");
             own.states = outputs.by_ref().take(states).collect();
         }
-        self.steps += 1;
+        (self.steps, self.batches) = (self.steps + 1, 0);
         self.revision += 1;
     }
 
@@ -439,7 +486,7 @@ impl Training {
     ///
     /// # Errors
     /// [`Error::Option`] for another number of gradients; [`Error::Operand`] for one of another shape; errors of the
-    /// device. After an error nothing has changed.
+    /// device. After an error nothing has changed. Gradients that were [added up](StepOptions::accumulate) are dropped.
     pub fn apply_gradients(&mut self, gradients: &[&Tensor]) -> Result<()> {
         let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
         check(TRAINING, "gradients", gradients.len() == trained.len(), || {
@@ -501,24 +548,67 @@ impl Training {
         let rates = a.input("rates", ValueType::new(DType::F32, [Descent::RATES]), false)?;
         feeds.insert(rates, Feed::Rates);
         let trained = (0..self.weights.len()).filter(|&n| self.weights[n].trained);
-        let mut parameters = Vec::new();
-        for ((n, &value), &gradient) in trained.clone().zip(values).zip(gradients) {
-            let kind = a.value(value).kind.clone();
+        let mut all = Vec::new();
+        for n in trained.clone() {
             let mut states = Vec::new();
             for s in 0..self.weights[n].states.len() {
-                let id = a.input(&state_name(&self.weights[n].name, s), kind.clone(), false)?;
-                feeds.insert(id, Feed::State(n, s));
-                states.push(id);
+                states.push(self.state(a, feeds, n, s)?);
             }
-            parameters.push(Parameter::new(value, gradient, states));
+            all.push(states);
+        }
+        let mut parameters = Vec::new();
+        let own = self.options.optimizer.states().len();
+        for ((states, &value), &gradient) in all.iter().zip(values).zip(gradients) {
+            parameters.push(Parameter::new(value, gradient, states[..own].to_vec()));
         }
         let updated = self.options.optimizer.add(a, &parameters, rates, clip)?;
-        for (n, u) in trained.zip(&updated) {
+        let rate = match self.options.average {
+            Some(_) => {
+                let id = a.input("average rate", ValueType::new(DType::F32, [1usize]), false)?;
+                feeds.insert(id, Feed::AverageRate);
+                Some(id)
+            }
+            None => None,
+        };
+        for ((n, u), states) in trained.zip(&updated).zip(&all) {
+            let mut new = u.states.clone();
+            let mut others = states[own..].iter().copied();
+            if let Some(rate) = rate {
+                new.push(Average::add(a, others.next().expect("an average"), u.value, rate)?);
+            }
+            if let Some(sum) = others.next() {
+                let zero = a.number(0.0)?;
+                new.push(a.derived("sum of gradients", Arc::new(ExpandLike), &[Some(zero), Some(sum)], 1)?[0]);
+            }
             ends.named.push((format!("weight.{n}"), u.value));
-            ends.named.extend(u.states.iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), *id)));
-            ends.results.push((n, u.states.len()));
+            ends.results.push((n, new.len()));
+            ends.named.extend(new.into_iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), id)));
         }
         Ok(())
+    }
+
+    /// The input that is a state of a weight.
+    fn state(
+        &self,
+        a: &mut Assembly,
+        feeds: &mut HashMap<ValueId, Feed>,
+        weight: usize,
+        state: usize,
+    ) -> Result<ValueId> {
+        let Weight { name, value, .. } = &self.weights[weight];
+        let name = state_name(name, state);
+        if let Some(id) = a.find(&name) {
+            return Ok(id);
+        }
+        let id = a.input(&name, ValueType::new(DType::F32, value.dims().iter().copied()), false)?;
+        feeds.insert(id, Feed::State(weight, state));
+        Ok(id)
+    }
+
+    /// The inputs that are the sums of gradients, with the places of their weights.
+    fn sums(&self, a: &mut Assembly, feeds: &mut HashMap<ValueId, Feed>) -> Result<Vec<(usize, ValueId)>> {
+        let trained = self.weights.iter().enumerate().filter(|(_, w)| w.trained);
+        trained.map(|(n, w)| Ok((n, self.state(a, feeds, n, w.states.len() - 1)?))).collect()
     }
 
     /// A finished graph on the device.
@@ -533,8 +623,12 @@ impl Training {
     /// Runs a plan with these tensors as its batch.
     fn outputs(&self, plan: &Plan, batch: &[&Tensor]) -> Result<Vec<Tensor>> {
         let rates = self.rates()?;
-        let seed = self.options.seed ^ (self.steps.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        // Every batch draws anew.
+        let number = self.steps.wrapping_mul(self.options.accumulate as u64).wrapping_add(self.batches as u64);
+        let seed = self.options.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let seed = Tensor::from_u32(&[seed as u32, (seed >> 32) as u32], &[2], self.device())?;
+        let average = self.options.average.map_or(0.0, |average| average.rate(self.steps + 1));
+        let average = Tensor::from_f32(&[average], &[1], self.device())?;
         let inputs: Vec<Option<Data>> = plan
             .inputs
             .iter()
@@ -543,6 +637,7 @@ impl Training {
                     Feed::Batch(n) => batch[n],
                     Feed::Seed => &seed,
                     Feed::Rates => &rates,
+                    Feed::AverageRate => &average,
                     Feed::Weight(n) => &self.weights[n].value,
                     Feed::State(n, s) => &self.weights[n].states[s],
                 };
@@ -554,7 +649,12 @@ impl Training {
 
     /// Weights and states as they are now.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { weights: self.weights.clone(), steps: self.steps, learning_rate: self.learning_rate }
+        Snapshot {
+            weights: self.weights.clone(),
+            steps: self.steps,
+            batches: self.batches,
+            learning_rate: self.learning_rate,
+        }
     }
 
     /// A number that changes whenever weights do.
@@ -574,9 +674,21 @@ impl Training {
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.fits(snapshot, true)?;
         self.weights.clone_from(&snapshot.weights);
-        (self.steps, self.learning_rate) = (snapshot.steps, snapshot.learning_rate);
+        (self.steps, self.batches, self.learning_rate) = (snapshot.steps, snapshot.batches, snapshot.learning_rate);
         self.revision += 1;
         Ok(())
+    }
+
+    /// Replaces the weights by their moving averages, if there are some, as Keras does at the end of `fit`.
+    pub fn use_averages(&mut self) {
+        if self.options.average.is_none() || self.steps == 0 {
+            return;
+        }
+        let place = self.options.optimizer.states().len();
+        for weight in self.weights.iter_mut().filter(|w| w.trained) {
+            weight.value = weight.states[place].clone();
+        }
+        self.revision += 1;
     }
 
     /// Takes over the weights of a snapshot, but neither the states of its optimiser nor its steps.
@@ -728,7 +840,7 @@ impl Training {
                 Some(g) => g,
                 None => {
                     let zero = a.number(0.0)?;
-                    let like = Arc::new(recurve_graph::ops::ExpandLike);
+                    let like = Arc::new(ExpandLike);
                     a.derived("no gradient", like, &[Some(zero), Some(id)], 1)?[0]
                 }
             });
@@ -742,13 +854,27 @@ impl Training {
                 }
                 ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
-            Wanted::Step => {
-                self.optimize(&mut a, &mut feeds, [&ids, &gradients], self.options.clip, &mut ends)?;
-                for (weight, name) in &training.updates {
-                    let n = self.weights.iter().position(|w| w.name == *weight).expect("a weight of the network");
-                    ends.named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));
-                    ends.results.push((n, 0));
+            Wanted::Accumulate => {
+                for ((n, sum), gradient) in self.sums(&mut a, &mut feeds)?.into_iter().zip(gradients) {
+                    ends.named.push((format!("sum.{n}"), accumulated(&mut a, sum, gradient)?));
                 }
+            }
+            Wanted::Step => {
+                if self.options.accumulate > 1 {
+                    let sums = self.sums(&mut a, &mut feeds)?;
+                    for ((_, sum), gradient) in sums.into_iter().zip(&mut gradients) {
+                        let all = accumulated(&mut a, sum, *gradient)?;
+                        *gradient = mean_of(&mut a, all, self.options.accumulate)?;
+                    }
+                }
+                self.optimize(&mut a, &mut feeds, [&ids, &gradients], self.options.clip, &mut ends)?;
+            }
+        }
+        if wanted != Wanted::Gradients {
+            for (weight, name) in &training.updates {
+                let n = self.weights.iter().position(|w| w.name == *weight).expect("a weight of the network");
+                ends.named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));
+                ends.results.push((n, 0));
             }
         }
         self.finish(a, ends, &feeds, layout)

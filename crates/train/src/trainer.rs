@@ -266,6 +266,7 @@ impl Trainer {
                 break;
             }
         }
+        self.training.use_averages();
         callbacks.iter_mut().try_for_each(|c| c.train_end(self, at))?;
         Ok(history)
     }
