@@ -41,8 +41,8 @@ const ORDER: [&str; 11] = [
     "recurve-kernels",
     "recurve-graph",
     "recurve-layers",
-    "recurve-train",
     "recurve-formats",
+    "recurve-train",
     "recurve",
 ];
 
