@@ -4,8 +4,9 @@
 //! cargo run --release -p recurve-benches -- accuracy    worst error per cell, device and T, as CSV
 //! cargo run --release -p recurve-benches -- steady      allocations and buffers of a second forward, as CSV
 //! cargo run --release -p recurve-benches -- step        one step of a small LSTM beside a loop written by hand, as CSV
-//! cargo run --release -p recurve-benches -- training [CELL,T,B,I,H [SECONDS]]
-//!                                                       forward and backward passes on the CPU, as CSV
+//! cargo run --release -p recurve-benches -- training [CELL,T,B,I,H [SECONDS [DEVICE [FORM…]]]]
+//!                                                       forward and backward passes, as CSV: on the CPU, or on a GPU
+//!                                                       in these forms (scan, step, products, auto)
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
 //! cargo run --release -p recurve-benches -- model FILE.onnx [DEVICE [SIZES]]
 //!                                                       calls of an ONNX model with its states fed back, as CSV;
@@ -23,6 +24,7 @@ use recurve::testing::Tolerance;
 use recurve::{Cell, Device, Direction, ForwardArgs, HostArray, HostData, OnnxModel, OnnxSession, Strategy, Tensor};
 use recurve_benches::quantile;
 use recurve_graph::RunOptions;
+use recurve_kernels::TrainingForm;
 use recurve_tests::{Case, paths};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::ExitCode;
@@ -61,6 +63,21 @@ static ALLOCATOR: counting::Counting = counting::Counting;
 
 const CELLS: [Cell; 4] = [Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::RNN];
 
+fn training(args: &[String]) -> Result<(), Box<dyn std::error::Error>> {
+    let row = args.first().map_or("", |row| row);
+    let seconds = args.get(1).map_or(Ok(1.0), |s| s.parse())?;
+    let device = args.get(2).map_or(Ok(Device::Cpu), |name| Device::by_name(name))?;
+    if device == Device::Cpu {
+        training::run(row, seconds);
+        return Ok(());
+    }
+    let all = [TrainingForm::Auto, TrainingForm::Scan, TrainingForm::Step, TrainingForm::Products];
+    let named = |name: &String| all.into_iter().find(|f| f.name() == name).ok_or(format!("no form `{name}`"));
+    let forms = args.iter().skip(3).map(named).collect::<Result<Vec<_>, _>>()?;
+    let forms = if forms.is_empty() { vec![TrainingForm::Auto] } else { forms };
+    Ok(training::run_gpu(&device, row, seconds, &forms)?)
+}
+
 fn name(cell: Cell) -> &'static str {
     if cell == Cell::GRU_RESET_BEFORE { "gru_reset_before" } else { cell.kind.name() }
 }
@@ -72,12 +89,10 @@ fn main() -> ExitCode {
         Some("step") => step(),
         Some("encode") => encode(),
         Some("training") => {
-            let seconds = std::env::args().nth(3).unwrap_or_else(|| "1".into());
-            let Ok(seconds) = seconds.parse() else {
-                eprintln!("usage: recurve-benches training [ROW [SECONDS]], but the seconds are `{seconds}`");
+            if let Err(e) = training(&std::env::args().skip(2).collect::<Vec<_>>()) {
+                eprintln!("error: {e}; usage: recurve-benches training [ROW [SECONDS [DEVICE [FORM…]]]]");
                 return ExitCode::from(2);
-            };
-            training::run(&std::env::args().nth(2).unwrap_or_default(), seconds);
+            }
         }
         Some(what @ ("model" | "nodes")) => {
             let (Some(path), device) = (std::env::args().nth(2), std::env::args().nth(3)) else {
@@ -99,7 +114,7 @@ fn main() -> ExitCode {
         },
         _ => {
             eprintln!(
-                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS]] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
+                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS [DEVICE [FORM…]]]] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
             );
             return ExitCode::from(2);
         }

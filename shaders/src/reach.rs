@@ -8,7 +8,7 @@ use crate::params::{
     Binary, Conv, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Noise, Normalize, Peak, Pool,
     Recurrent, Reduce, Sample, Scatter, Select, Softmax, SumRows, Take, TopK, TrainInput, TrainNorm, Unary, Update,
 };
-use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, Value, Variant};
+use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, TrainScan, Value, Variant};
 use arrayvec::ArrayVec;
 use recurve_vocabulary::Descent;
 
@@ -41,7 +41,7 @@ pub struct Bounds {
     phase: u64,
     /// Whether the operand B of a product is [n, k].
     transposed: bool,
-    /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`.
+    /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`, WHOLE of `train_scan`.
     argmax: bool,
     /// CHANNELS of a lane of `conv`.
     channels: u64,
@@ -156,7 +156,11 @@ impl Variant {
         let gates = number("GATES");
         let hidden = number("H");
         let extra = match self.shader {
-            Shader::GeneralScan | Shader::GeneralStep | Shader::TrainForward | Shader::TrainBackward => number("EXTRA"),
+            Shader::GeneralScan
+            | Shader::GeneralStep
+            | Shader::TrainForward
+            | Shader::TrainBackward
+            | Shader::TrainScan => number("EXTRA"),
             Shader::PointwiseScan if number("KIND") == 0 => hidden,
             _ if flag("HAS_EXTRA") => number("EXTRA_PARTS") * hidden,
             _ => 0,
@@ -239,6 +243,27 @@ impl Step {
     pub(crate) fn assert_sound(&self) {
         let tiles = self.hidden > 0 && self.unit_tile > 0 && self.batch_tile > 0;
         assert!(tiles && slices(self.hidden, self.k4, self.k_split, self.k_unroll), "{self:?}");
+    }
+}
+
+impl TrainScan {
+    pub(crate) fn assert_sound(&self) {
+        let Self { training, workgroup, batch_tile, k4, k_split, held, k_unroll, whole, .. } = *self;
+        let exchanges = training.in_phases();
+        let tiles = matches!(batch_tile, 1 | 2 | 4) && k_split.is_power_of_two() && workgroup.is_multiple_of(k_split);
+        let sound = training.is_plain()
+            && training.hidden > 0
+            && workgroup > 0
+            && tiles
+            && 4 * k4 >= training.hidden
+            && k4.is_multiple_of(k_split)
+            && (!self.subgroups || k_split <= 8)
+            && held <= self.k_slice()
+            && k_unroll > 0
+            && (self.k_slice() - held).is_multiple_of(k_unroll)
+            && (!whole || self.spread() == 1)
+            && (!exchanges || (whole && (k_split == 1 || self.subgroups)));
+        assert!(sound, "{self:?}");
     }
 }
 
@@ -570,7 +595,7 @@ impl Bounds {
         let on_time = |running: bool| if running && !inside { Err(TIMELINE) } else { Ok(()) };
         // The number of directions, and the number of rows in kernels that have one workgroup per row.
         let (d, rows) = match self.shader {
-            Shader::Scan => (gy, 0),
+            Shader::Scan | Shader::TrainScan | Shader::TrainScanBack => (gy, 0),
             Shader::GeneralScan | Shader::GeneralStep | Shader::TrainForward | Shader::TrainBackward => {
                 (gy, u64::from(p.first_row) + gx)
             }
@@ -606,6 +631,9 @@ impl Bounds {
             // Dispatches after the end of the first layer read no projection.
             Shader::StackWave => on_time(first < timesteps)?,
             Shader::Step | Shader::GeneralStep | Shader::TrainForward | Shader::TrainBackward if p.steps != 1 => {
+                return Err(TIMELINE);
+            }
+            Shader::TrainScan | Shader::TrainScanBack if p.steps == 0 || (!self.whole && p.steps != 1) => {
                 return Err(TIMELINE);
             }
             _ => on_time(true)?,
@@ -647,6 +675,18 @@ impl Bounds {
                     let states = states(if self.carried > 0 { c } else { w });
                     let product = if self.phase == 2 { state(h) } else { state(t.back * w) };
                     reach([gates, states, valid, extra, y, product, all(t.trace), state(t.carry)])
+                }
+            }
+            Shader::TrainScan | Shader::TrainScanBack => {
+                let t = self.training;
+                let states = |width: u64| times([d, timesteps + 1, batch, width, 4]);
+                let all = |width: u64| times([d, timesteps, batch, width, 4]);
+                let (gates, c) = (all(t.kept * h), self.carried * h);
+                if self.shader == Shader::TrainScan {
+                    reach([weights, extra, valid, states(h), states(c), gates, y])
+                } else {
+                    let states = states(if self.carried > 0 { c } else { h });
+                    reach([gates, states, valid, weights, y, all(t.trace), state(t.carry)])
                 }
             }
             Shader::PointwiseScan => reach([projection, extra, valid, state(h), y]),

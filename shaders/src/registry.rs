@@ -106,6 +106,10 @@ registry! {
     TrainInput = "train_input",
     /// Layer normalization of sums of gates, and its gradient.
     TrainNorm = "train_norm",
+    /// Timesteps of a recurrent layer that keeps what its gradient needs, with their products.
+    TrainScan = "train_scan",
+    /// Timesteps of the gradient of a recurrent layer, with their products.
+    TrainScanBack = "train_scan_back",
     /// Activation functions and conversion between element types.
     Unary = "unary",
     /// One step of an optimiser.
@@ -141,10 +145,13 @@ snippets!(
     "logarithm",
     "minimal_cell",
     "nan",
+    "place",
     "product",
     "recurrent",
     "scan_begin",
     "slopes",
+    "train_tile",
     "training",
+    "unfolded",
     "workgroup_sum";
 );

@@ -675,12 +675,9 @@ impl Training {
         (4 + self.gates()) * units + self.width().div_ceil(self.workgroup) + 4 * 32
     }
 
-    fn defines(&self, phase: u32) -> Defines {
-        assert!(self.hidden > 0 && self.workgroup.is_power_of_two() && self.width() <= self.hidden, "{self:?}");
-        let kind = self.code.cell.kind;
-        let d = self.code.defines(self.hidden, 0, 1);
-        let d = if matches!(kind, CellKind::Lstm { .. }) { d } else { d.with("COUPLED", false) };
-        let code = match kind {
+    /// The number of the kind of cell in the kernels.
+    fn kind(&self) -> u32 {
+        match self.code.cell.kind {
             CellKind::Rnn => 0,
             CellKind::Lstm { .. } => 1,
             CellKind::Gru { reset_after: true } => 2,
@@ -690,8 +687,25 @@ impl Training {
             CellKind::MinLstm => 6,
             CellKind::SLstm { .. } => 7,
             other => panic!("{other:?} has no kernel of training"),
-        };
-        d.with("KIND", code)
+        }
+    }
+
+    /// Whether the cell is one that `train_scan` and `train_scan_back` compute: a SimpleRNN, LSTM or GRU without
+    /// further options, of which the values of gates are kept.
+    pub const fn is_plain(&self) -> bool {
+        let Cell { kind, peepholes, projection, layer_norm, clip, zoneout, .. } = self.code.cell;
+        let kind = matches!(kind, CellKind::Rnn | CellKind::Lstm { coupled: false } | CellKind::Gru { .. });
+        let drawn = self.dropout > 0 || self.drawn_h || self.drawn_c;
+        let options = peepholes || projection.is_some() || layer_norm.is_some() || clip.is_some() || zoneout.is_some();
+        kind && !options && !drawn && !self.sums
+    }
+
+    fn defines(&self, phase: u32) -> Defines {
+        assert!(self.hidden > 0 && self.workgroup.is_power_of_two() && self.width() <= self.hidden, "{self:?}");
+        let kind = self.code.cell.kind;
+        let d = self.code.defines(self.hidden, 0, 1);
+        let d = if matches!(kind, CellKind::Lstm { .. }) { d } else { d.with("COUPLED", false) };
+        d.with("KIND", self.kind())
             .with("SLSTM", matches!(kind, CellKind::SLstm { .. }))
             .with("GATES", self.gates())
             .with("KEPT", self.kept())
@@ -753,6 +767,147 @@ impl Training {
     /// The variant of `train_input.wgsl`.
     pub fn input(&self) -> Variant {
         Variant::fixed(Shader::TrainInput, self.valid().with("WORKGROUP", LANES))
+    }
+}
+
+/// The layout of `train_scan.wgsl` or `train_scan_back.wgsl`, for [`Training::is_plain`] cells.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainScan {
+    /// The cell and what is kept of it.
+    pub training: Training,
+    /// Whether it is the backward pass.
+    pub backward: bool,
+    /// Number of lanes of a workgroup; a multiple of `k_split`.
+    pub workgroup: u32,
+    /// Number of batch rows of a workgroup: 1, 2 or 4.
+    pub batch_tile: u32,
+    /// Number of vec4s of a gate along k per unit; a multiple of `k_split`.
+    pub k4: u32,
+    /// Number of lanes that share the sums of a unit, a power of two.
+    pub k_split: u32,
+    /// Whether shared sums are added by subgroup shuffles instead of through workgroup memory; at most 8 lanes.
+    pub subgroups: bool,
+    /// Number of vec4s along k of which a lane keeps the weights in registers.
+    pub held: u32,
+    /// Number of vec4s along k per loop iteration; divides those that are not held.
+    pub k_unroll: u32,
+    /// Whether a workgroup has all units and runs over many timesteps; else a dispatch is one timestep.
+    pub whole: bool,
+}
+
+impl TrainScan {
+    /// Number of hidden units of a workgroup.
+    pub const fn units(&self) -> u32 {
+        self.workgroup / self.k_split
+    }
+
+    /// Number of workgroups that share the units of a row.
+    pub const fn spread(&self) -> u32 {
+        self.training.hidden.div_ceil(self.units())
+    }
+
+    const fn exchanges(&self) -> bool {
+        matches!(self.training.code.cell.kind, CellKind::Gru { reset_after: false })
+    }
+
+    /// Number of vec4s of a row that a unit's first product reads.
+    const fn depth(&self) -> u32 {
+        if self.backward { self.training.products() * self.k4 } else { self.k4 }
+    }
+
+    /// Number of vec4s along k per lane.
+    pub const fn k_slice(&self) -> u32 {
+        self.depth() / self.k_split
+    }
+
+    /// Number of sums of a unit's first product.
+    const fn sums(&self) -> u32 {
+        if self.backward { 1 } else { self.training.products() }
+    }
+
+    /// Number of floats of the weights that a lane reads for one vec4 along k.
+    pub const fn floats(&self) -> u32 {
+        4 * self.sums()
+    }
+
+    const fn partial(&self) -> bool {
+        self.k_split > 1 && !self.subgroups
+    }
+
+    const fn rows(&self) -> u32 {
+        self.batch_tile.div_ceil(self.k_split)
+    }
+
+    const fn partial_sums(&self) -> u32 {
+        if self.partial() { self.sums() * self.batch_tile * self.workgroup } else { 0 }
+    }
+
+    const fn tile(&self) -> u32 {
+        self.batch_tile * self.depth()
+    }
+
+    /// Size of workgroup memory, in bytes.
+    pub const fn workgroup_bytes(&self) -> u32 {
+        16 * self.tile() * (1 + self.whole as u32) + counted(4 * self.partial_sums())
+    }
+
+    /// Largest number of loop iterations of an invocation in one timestep.
+    pub const fn iterations_per_step(&self) -> u32 {
+        let pack = if self.whole { self.tile().div_ceil(self.workgroup) } else { 0 };
+        let joined = if self.partial() { self.rows() * self.k_split } else { 0 };
+        let second = if self.exchanges() { pack + self.k4 / self.k_split } else { 0 };
+        1 + (self.k_slice() - self.held) / self.k_unroll + joined + pack + second
+    }
+
+    /// Largest number of loop iterations of an invocation before the first timestep.
+    pub const fn iterations_at_start(&self) -> u32 {
+        self.tile().div_ceil(self.workgroup)
+    }
+
+    /// The variant. With `ends` it adds what comes back to the initial h after the backward pass.
+    ///
+    /// # Panics
+    /// If the fields violate their documentation.
+    pub fn variant(&self, ends: bool) -> Variant {
+        self.assert_sound();
+        let t = &self.training;
+        let layout = Self { whole: self.whole && !ends, ..*self };
+        let defines = t
+            .code
+            .defines(t.hidden, self.k4, self.k_unroll)
+            .with("KIND", t.kind())
+            .with("GATES", t.gates())
+            .with("KEPT", t.kept())
+            .with("W", t.width())
+            .with("CARRIED", t.carried())
+            .with("SUMS", t.sums)
+            .with("WORKGROUP", self.workgroup)
+            .with("BATCH_TILE", self.batch_tile)
+            .with("UNIT_LANES", self.units())
+            .with("K_SPLIT", self.k_split)
+            .with("K_SLICE", self.k_slice())
+            .with("DEPTH4", self.depth())
+            .with("OF_H", t.products())
+            .with("HELD", self.held)
+            .with("ROWS", self.rows())
+            .with("SUBGROUPS", self.k_split > 1 && self.subgroups)
+            .with("PARTIAL", self.partial())
+            .with("PARTIAL_SUMS", self.partial_sums())
+            .with("WHOLE", layout.whole)
+            .with("EXCHANGE", self.exchanges());
+        let (shader, defines) = if self.backward {
+            let defines = defines
+                .with("PHASE", if ends { 3 } else { 0 })
+                .with("ENDS", ends)
+                .with("HIDDEN", t.hidden_at())
+                .with("SECOND", t.second_at())
+                .with("TRACE", t.trace())
+                .with("CARRY", t.carry());
+            (Shader::TrainScanBack, defines)
+        } else {
+            (Shader::TrainScan, defines.with("EXTRA", t.extra()))
+        };
+        Variant { defines, ..Variant::stated(shader, layout.workgroup_bytes()) }
     }
 }
 
@@ -826,7 +981,8 @@ impl Variant {
     pub fn is_long(&self) -> bool {
         let is = |name, value: bool| self.defines.get(name) == Some(Value::from(value));
         let large = self.defines.get("COLUMN_VECS") == Some(Value::from(2u32));
-        is("REGISTERS", true)
+        let held = matches!(self.defines.get("HELD"), Some(Value::U32(n)) if n > 0);
+        held || is("REGISTERS", true)
             || is("RESIDENT", true)
             || (self.shader == Shader::Matmul && (large || is("IN_PARTS", false)))
     }
@@ -1354,7 +1510,49 @@ fn training_samples() -> Vec<Variant> {
                 out.extend([training.layer_norm(false), training.layer_norm(true)]);
             }
             out.push(training.input());
+            if !options {
+                train_scan_samples(&training, &mut out);
+            }
         }
     }
     out
+}
+
+/// Variants that take every branch of the kernels `train_scan` and `train_scan_back`, for a cell without options.
+fn train_scan_samples(training: &Training, out: &mut Vec<Variant>) {
+    if !training.is_plain() {
+        return;
+    }
+    let exchanges = training.in_phases();
+    for (n, valid) in [Valid::All, Valid::Lengths, Valid::Mask].into_iter().enumerate() {
+        let code = CellCode { valid, extra: n > 0, ..training.code };
+        let training = Training { code, ..*training };
+        let layouts =
+            [(1u32, false, 0, true, 4), (4, true, 1, true, 2), (8, false, 0, false, 4), (2, false, 2, true, 1)];
+        for (k_split, subgroups, held, whole, batch_tile) in layouts {
+            if exchanges && (!whole || (k_split > 1 && !subgroups)) {
+                continue;
+            }
+            for backward in [false, true] {
+                let workgroup = if whole { (33 * k_split).next_multiple_of(32) } else { 64 };
+                let k4 = 9u32.next_multiple_of(k_split);
+                let layout = TrainScan {
+                    training,
+                    backward,
+                    workgroup,
+                    batch_tile,
+                    k4,
+                    k_split,
+                    subgroups,
+                    held,
+                    k_unroll: 1,
+                    whole,
+                };
+                out.push(layout.variant(false));
+                if backward {
+                    out.push(layout.variant(true));
+                }
+            }
+        }
+    }
 }

@@ -175,7 +175,9 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             | Shader::StackWave
             | Shader::Step
             | Shader::TrainBackward
-            | Shader::TrainForward => params::Recurrent::FIELDS,
+            | Shader::TrainForward
+            | Shader::TrainScan
+            | Shader::TrainScanBack => params::Recurrent::FIELDS,
             Shader::TrainInput => params::TrainInput::FIELDS,
             Shader::TrainNorm => params::TrainNorm::FIELDS,
         };

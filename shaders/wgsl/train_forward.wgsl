@@ -178,7 +178,7 @@ fn unit(at: Place, j: u32) {
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let at = place_of(group.y, p.first_row + group.x);
+    let at = place_of(group.y, p.first_row + group.x, p.first_step);
     let first = group.z * WORKGROUP + lane;
     let stride = p.spread * WORKGROUP;
     if PHASE == 3u {

@@ -3,7 +3,8 @@
 use crate::{Case, Random};
 use recurve::{Activation, Cell, CellKind, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
 use recurve_kernels::{
-    Gradients, OutputGradients, Reserve, Trained, TrainingArgs, TrainingLayer, TrainingWeights, Wanted,
+    Gradients, OutputGradients, Reserve, Trained, TrainingArgs, TrainingForm, TrainingLayer, TrainingWeights, Wanted,
+    keeps_sums,
 };
 use recurve_reference::{
     Drawn, Recurrence, RecurrenceGradient, RecurrenceOutput, recurrence_gradient, recurrence_with,
@@ -117,6 +118,8 @@ pub struct TrainingCase {
     pub time_major: bool,
     /// Whether a reverse direction returns its outputs in reading order. `dy` is in that order.
     pub reading_order: bool,
+    /// How a GPU runs it.
+    pub form: TrainingForm,
 }
 
 /// The outputs and gradients of a case as vectors: by name, of both directions one after the other.
@@ -134,7 +137,27 @@ impl TrainingCase {
         let dy = Some(r.floats(b * t * d * case.width(), 1.0));
         let dh = Some(r.floats(d * b * case.width(), 1.0));
         let dc = (case.c_width() > 0).then(|| r.floats(d * b * case.c_width(), 1.0));
-        Self { case, draws: Draws::default(), dy, dh, dc, time_major: false, reading_order: false }
+        let form = TrainingForm::Auto;
+        Self { case, draws: Draws::default(), dy, dh, dc, time_major: false, reading_order: false, form }
+    }
+
+    /// Whether a GPU has kernels for the cell and the options of the call that contain the products.
+    pub fn is_plain(&self) -> bool {
+        let Cell { kind, peepholes, projection, layer_norm, zoneout, .. } = self.case.cell;
+        let Draws { recurrent_dropout, zoneout_h, zoneout_c } = &self.draws;
+        matches!(kind, CellKind::Rnn | CellKind::Lstm { coupled: false } | CellKind::Gru { .. })
+            && !keeps_sums(&self.case.cell)
+            && !(peepholes || projection.is_some() || layer_norm.is_some() || zoneout.is_some())
+            && !(recurrent_dropout.is_some() || zoneout_h.is_some() || zoneout_c.is_some())
+    }
+
+    /// The forms in which a GPU must run it.
+    pub fn forms(&self) -> Vec<TrainingForm> {
+        match self.case.cell.kind {
+            _ if !self.is_plain() => vec![TrainingForm::Auto],
+            CellKind::Gru { reset_after: false } => vec![TrainingForm::Scan, TrainingForm::Products],
+            _ => vec![TrainingForm::Scan, TrainingForm::Step, TrainingForm::Products],
+        }
     }
 
     /// The number of directions.
@@ -330,6 +353,7 @@ impl TrainingCase {
             masked_output: self.case.masked_output,
             time_major: self.time_major,
             reading_order: self.reading_order,
+            form: self.form,
             recurrent_dropout: match dropout {
                 Some((gates, f)) => Some(Tensor::from_f32(f, &[d, *gates, b, w], device)?),
                 None => None,
@@ -367,6 +391,7 @@ pub struct Tensors {
     pub masked_output: MaskedOutput,
     pub time_major: bool,
     pub reading_order: bool,
+    pub form: TrainingForm,
     pub recurrent_dropout: Option<Tensor>,
     pub zoneout_h: Option<Tensor>,
     pub zoneout_c: Option<Tensor>,
@@ -391,6 +416,7 @@ impl Tensors {
             masked_output: self.masked_output,
             time_major: self.time_major,
             reading_order: self.reading_order,
+            form: self.form,
             recurrent_dropout: self.recurrent_dropout.as_ref(),
             zoneout_h: self.zoneout_h.as_ref(),
             zoneout_c: self.zoneout_c.as_ref(),

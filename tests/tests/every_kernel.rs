@@ -223,9 +223,15 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             // Without subgroups of eight lanes the probe does not run.
             false => Err("lanes are not known to be neighbours"),
         },
-        Shader::TrainBackward | Shader::TrainForward | Shader::TrainInput | Shader::TrainNorm => {
+        Shader::TrainBackward
+        | Shader::TrainForward
+        | Shader::TrainInput
+        | Shader::TrainNorm
+        | Shader::TrainScan
+        | Shader::TrainScanBack => {
             let both = [Direction::Forward, Direction::Reverse];
-            let mut case = TrainingCase::random(5, norm(Cell::LSTM), &both, [3, 5, 4, 33]);
+            let cell = if kernel.stem().starts_with("train_scan") { Cell::LSTM } else { norm(Cell::LSTM) };
+            let mut case = TrainingCase::random(5, cell, &both, [3, 5, 4, 33]);
             case.case = case.case.with_states(6).with_lengths();
             for ((name, got), (_, want)) in case.run(device).unwrap().iter().zip(case.reference()) {
                 let largest = want.iter().fold(1.0f64, |m, v| m.max(v.abs()));

@@ -1,7 +1,7 @@
 //! Recurrent layers for training against the exact gradients of the f64 reference.
 
 use recurve::{Activation, Cell, CellKind, DType, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
-use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
+use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingForm, TrainingLayer, TrainingWeights, Wanted};
 use recurve_tests::training::{DIRECTIONS, Named, TrainingCase, cells, named};
 use recurve_tests::{Arrays, golden, wanted_gpu};
 
@@ -53,14 +53,17 @@ fn beyond(bound: f64, got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
 
 fn right(case: &TrainingCase) {
     let want = case.reference();
-    for (device, bound) in devices() {
-        let got = case.run(&device).expect("a valid call");
+    for (device, bound, form) in devices().flat_map(|(device, bound)| {
+        let forms = if device == Device::Cpu { vec![TrainingForm::Auto] } else { case.forms() };
+        forms.into_iter().map(move |form| (device.clone(), bound, form))
+    }) {
+        let got = TrainingCase { form, ..case.clone() }.run(&device).expect("a valid call");
         let wrong = beyond(bound, &got, &want);
         let c = &case.case;
         let directions: Vec<_> = c.directions.iter().map(|d| d.0).collect();
         assert!(
             wrong.is_empty(),
-            "{device} {:?} {directions:?} B,T,I,H {:?} lengths {:?} mask {:?} states {}: {wrong:#?}",
+            "{device} {form:?} {:?} {directions:?} B,T,I,H {:?} lengths {:?} mask {:?} states {}: {wrong:#?}",
             c.cell,
             c.sizes,
             c.lengths,
@@ -106,6 +109,29 @@ fn sizes_at_edges() {
         {
             right(&TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], sizes));
         }
+    }
+}
+
+/// Several dispatches for the timesteps, gradients of weights that are added up in parts, and cells that a form has no
+/// kernel for.
+#[test]
+fn forms_of_long_sequences() {
+    let Some(device) = wanted_gpu() else { return };
+    for (n, cell) in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE].into_iter().enumerate() {
+        let mut case = TrainingCase::random(n as u64, cell, DIRECTIONS[2], [3, 96, 5, 36]);
+        case.case = case.case.with_states(1).with_mask(2, MaskedOutput::Repeat);
+        right(&case);
+    }
+    let peepholes = Cell { peepholes: true, ..Cell::LSTM };
+    for (cell, form) in [
+        (peepholes, TrainingForm::Scan),
+        (peepholes, TrainingForm::Step),
+        (Cell::SLSTM, TrainingForm::Scan),
+        (Cell::GRU_RESET_BEFORE, TrainingForm::Step),
+    ] {
+        let case = TrainingCase { form, ..TrainingCase::random(1, cell, DIRECTIONS[0], SIZES) };
+        let text = case.run(&device).expect_err("no kernel").to_string();
+        assert!(text.contains("`form`") && text.contains(form.name()), "{text}");
     }
 }
 

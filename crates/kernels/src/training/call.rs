@@ -1,6 +1,8 @@
 //! The arguments of one call of a [`TrainingLayer`], checked and resolved once.
 
-use super::{BACKWARD, NEW, OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
+use super::{
+    BACKWARD, NEW, OutputGradients, Reserve, TrainingArgs, TrainingForm, TrainingLayer, TrainingWeights, Wanted,
+};
 use crate::call::ValidSteps;
 use crate::config::check_cell;
 use crate::{Cell, Direction};
@@ -30,6 +32,7 @@ pub(crate) struct TrainingCall<'a> {
     pub(crate) recurrent_dropout: Option<&'a Tensor>,
     pub(crate) zoneout_h: Option<&'a Tensor>,
     pub(crate) zoneout_c: Option<&'a Tensor>,
+    pub(crate) form: TrainingForm,
     pub(crate) shapes: super::ReserveShapes,
 }
 
@@ -222,7 +225,8 @@ impl TrainingLayer {
         check.floats("zoneout_h", args.zoneout_h, letters, &[d, timesteps, batch, width])?;
         check.floats("zoneout_c", args.zoneout_c, letters, &[d, timesteps, batch, h])?;
 
-        let TrainingArgs { h0, c0, time_major, reading_order, recurrent_dropout, zoneout_h, zoneout_c, .. } = *args;
+        let TrainingArgs { h0, c0, time_major, reading_order, recurrent_dropout, zoneout_h, zoneout_c, form, .. } =
+            *args;
         Ok(TrainingCall {
             cell,
             directions: &self.directions,
@@ -242,6 +246,7 @@ impl TrainingLayer {
             recurrent_dropout,
             zoneout_h,
             zoneout_c,
+            form,
             shapes,
         })
     }

@@ -126,9 +126,41 @@ pub struct TrainingArgs<'a> {
     pub zoneout_h: Option<&'a Tensor>,
     /// The same for c of an LSTM, `[D, T, B, H]`.
     pub zoneout_c: Option<&'a Tensor>,
+    /// How a GPU runs the timesteps. Forward and backward pass need not have the same form. The CPU has one way.
+    pub form: TrainingForm,
     /// Keeps the struct open for more fields: a literal ends in `..` and a default.
     #[doc(hidden)]
     pub rest: Rest,
+}
+
+/// How a GPU runs the timesteps of a [`TrainingLayer`]. All forms give the same results within the error bounds of the
+/// kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TrainingForm {
+    /// Chosen by the cell, its options, the sizes and the device.
+    #[default]
+    Auto,
+    /// One workgroup for some batch rows of a direction runs over many timesteps: SimpleRNN, LSTM and GRU without
+    /// further options, of sizes that a workgroup can hold.
+    Scan,
+    /// One dispatch for each timestep, with its product: the same cells, but a GRU with the reset gate after the
+    /// product.
+    Step,
+    /// Products and a dispatch for the rest in each timestep: every cell and option.
+    Products,
+}
+
+impl TrainingForm {
+    /// The name in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Scan => "scan",
+            Self::Step => "step",
+            Self::Products => "products",
+        }
+    }
 }
 
 /// The results of [`TrainingLayer::forward`].
@@ -389,7 +421,8 @@ impl TrainingLayer {
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`] and [`Error::Device`] for a tensor of the wrong shape, type or device;
     /// [`Error::Argument`] if a weight is missing or belongs to no option of the cell, if a length exceeds T, or if an
-    /// argument does not belong to the cell; [`Error::OutOfMemory`] and other errors of the device.
+    /// argument does not belong to the cell or a GPU cannot run it in the `form` that was asked for;
+    /// [`Error::OutOfMemory`] and other errors of the device.
     pub fn forward(
         &self,
         x: &Tensor,

@@ -1,11 +1,11 @@
 //! The backward pass.
 
-use super::{Plan, rows};
+use super::{Plan, rows, scan};
 use crate::CellKind;
 use crate::training::{BackwardCall, Gradients, TrainingWeights};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::GpuKernels;
-use recurve_tensor::{DType, Reduction, Result, Tensor, concat};
+use recurve_tensor::{AdapterKind, DType, Reduction, Result, Tensor, concat};
 
 pub(crate) fn backward(gpu: &Gpu, call: &BackwardCall<'_>) -> Result<Gradients> {
     let forward = &call.forward;
@@ -26,81 +26,28 @@ pub(crate) fn backward(gpu: &Gpu, call: &BackwardCall<'_>) -> Result<Gradients> 
     // `concat` always copies.
     let carry = concat(&carried.iter().collect::<Vec<_>>(), 2)?;
 
-    let parts = plan.parts();
-    let back = kernels.back() as usize * w;
-    let product = if back > 0 { plan.uninit(&[d, b, back])? } else { plan.extra.clone() };
-    // [W, G·H]
-    let matrices: Vec<Tensor> = match back {
-        0 => Vec::new(),
-        _ => forward.weights.iter().map(|own| plan.w_hh(own)?.transpose(&[1, 0])).collect::<Result<_>>()?,
-    };
-    // [H, W]
-    let projections: Vec<Tensor> =
-        forward.weights.iter().filter_map(|own| own.w_hr.map(|w_hr| w_hr.transpose(&[1, 0]))).collect::<Result<_>>()?;
-    let affines = match &reserve.norms {
-        Some(_) => forward.weights.iter().map(|own| plan.affines(own)).collect::<Result<_>>()?,
-        None => Vec::new(),
-    };
-    let second = if kernels.in_phases() { Some(plan.uninit(&[d, b, hn])?) } else { None };
-    let states = reserve.c.as_ref().unwrap_or(&reserve.h);
-    let dy = call.dy.unwrap_or(&plan.extra);
-    let run = |phase: u32, product: &Tensor, s: usize| {
-        let pipeline = gpu.pipeline(&kernels.backward(phase))?;
-        plan.step(&pipeline, [&reserve.gates, states, plan.valid(), &plan.extra, dy, product, &table, &carry], s)
-    };
     // Where the gradients of the recurrent products' sums stand in a row.
     let hidden_at = match reserve.norms {
         Some(_) => kernels.normed_at()[0],
         None => kernels.hidden_at(),
     } as usize;
-    for s in (0..t).rev() {
-        let row = |dir: usize| (dir * t + plan.time(dir, s)) * b * trace;
-        match &second {
-            None => run(0, &product, s)?,
-            Some(second) => {
-                run(1, &product, s)?;
-                for dir in 0..d {
-                    let (a, matrix) = match projections.get(dir) {
-                        Some(w_hr) => (kernels.by_h_at() as usize, rows(w_hr, 0, w)),
-                        None => (2 * hn, rows(&matrices[dir], 2 * hn, gh)),
-                    };
-                    let out = rows(second, dir * b * hn, hn);
-                    plan.multiply(rows(&table, row(dir) + a, trace), matrix, out, [hn, w])?;
-                }
-                run(2, second, s)?;
+    match &plan.scans {
+        Some([_, layout]) => {
+            let weights = scan::packed(plan, layout)?;
+            let states = reserve.c.as_ref().unwrap_or(&reserve.h);
+            let dy = call.dy.unwrap_or(&plan.extra);
+            let buffers = [&reserve.gates, states, plan.valid(), &weights, dy, &table, &carry];
+            scan::record(plan, layout, buffers, false)?;
+            if call.wanted.states {
+                scan::record(plan, layout, buffers, true)?;
             }
         }
-        if s == 0 && !call.wanted.states && !(call.wanted.weights && reserve.norms.is_some()) {
-            break;
-        }
-        for dir in 0..d {
-            if let Some(norms) = &reserve.norms {
-                let first = row(dir) + kernels.hidden_at() as usize;
-                let place = [dir, plan.time(dir, s), b, 1];
-                let goal = Some(row(dir) + hidden_at);
-                plan.norm(&affines[dir][1], norms, rows(&table, first, trace), goal, place)?;
-            }
-            for (n, &(gate, count)) in parts.iter().enumerate() {
-                let a = rows(&table, row(dir) + hidden_at + gate * hn, trace);
-                let out = rows(&product, dir * b * back + n * w, back);
-                plan.multiply(a, rows(&matrices[dir], gate * hn, gh), out, [w, count * hn])?;
-            }
-        }
-    }
-    if let Some(norms) = &reserve.norms {
-        for (dir, affine) in affines.iter().enumerate() {
-            let first = dir * t * b * trace;
-            let goal = Some(first + kernels.normed_at()[1] as usize);
-            plan.norm(&affine[0], norms, rows(&table, first, trace), goal, [dir, 0, t * b, 0])?;
-        }
+        None => Timesteps { call, table: &table, carry: &carry, hidden_at }.run(plan)?,
     }
 
     let (mut h0, mut c0) = (None, None);
     let width = kernels.carry() as usize;
     if call.wanted.states {
-        if back > 0 {
-            run(3, &product, 0)?;
-        }
         let part =
             |first: usize, n: usize| carry.strided(&[d, b, n], first, &[(b * width) as isize, width as isize, 1]);
         h0 = Some(part(0, w)?);
@@ -127,6 +74,93 @@ pub(crate) fn backward(gpu: &Gpu, call: &BackwardCall<'_>) -> Result<Gradients> 
         x = Some(if forward.time_major { dx } else { dx.transpose(&[1, 0, 2])? });
     }
     Ok(Gradients { x, h0, c0, weights })
+}
+
+/// The timesteps of a cell with products and dispatches of their own.
+struct Timesteps<'a> {
+    call: &'a BackwardCall<'a>,
+    table: &'a Tensor,
+    carry: &'a Tensor,
+    hidden_at: usize,
+}
+
+impl Timesteps<'_> {
+    fn run(self, plan: &Plan<'_>) -> Result<()> {
+        let Self { call, table, carry, hidden_at } = self;
+        let &Plan { gpu, d, t, b, h: hn, w, g, ref kernels, .. } = plan;
+        let (forward, reserve) = (&call.forward, call.reserve);
+        let (gh, trace) = (g * hn, kernels.trace() as usize);
+        let parts = plan.parts();
+        let back = kernels.back() as usize * w;
+        let product = if back > 0 { plan.uninit(&[d, b, back])? } else { plan.extra.clone() };
+        // [W, G·H]
+        let matrices: Vec<Tensor> = match back {
+            0 => Vec::new(),
+            _ => forward.weights.iter().map(|own| plan.w_hh(own)?.transpose(&[1, 0])).collect::<Result<_>>()?,
+        };
+        // [H, W]
+        let projections: Vec<Tensor> = forward
+            .weights
+            .iter()
+            .filter_map(|own| own.w_hr.map(|w_hr| w_hr.transpose(&[1, 0])))
+            .collect::<Result<_>>()?;
+        let affines = match &reserve.norms {
+            Some(_) => forward.weights.iter().map(|own| plan.affines(own)).collect::<Result<_>>()?,
+            None => Vec::new(),
+        };
+        let second = if kernels.in_phases() { Some(plan.uninit(&[d, b, hn])?) } else { None };
+        let states = reserve.c.as_ref().unwrap_or(&reserve.h);
+        let dy = call.dy.unwrap_or(&plan.extra);
+        let run = |phase: u32, product: &Tensor, s: usize| {
+            let pipeline = gpu.pipeline(&kernels.backward(phase))?;
+            plan.step(&pipeline, [&reserve.gates, states, plan.valid(), &plan.extra, dy, product, table, carry], s)
+        };
+        for s in (0..t).rev() {
+            let row = |dir: usize| (dir * t + plan.time(dir, s)) * b * trace;
+            match &second {
+                None => run(0, &product, s)?,
+                Some(second) => {
+                    run(1, &product, s)?;
+                    for dir in 0..d {
+                        let (a, matrix) = match projections.get(dir) {
+                            Some(w_hr) => (kernels.by_h_at() as usize, rows(w_hr, 0, w)),
+                            None => (2 * hn, rows(&matrices[dir], 2 * hn, gh)),
+                        };
+                        let out = rows(second, dir * b * hn, hn);
+                        plan.multiply(rows(table, row(dir) + a, trace), matrix, out, [hn, w])?;
+                    }
+                    run(2, second, s)?;
+                }
+            }
+            if s == 0 && !call.wanted.states && !(call.wanted.weights && reserve.norms.is_some()) {
+                break;
+            }
+            for dir in 0..d {
+                if let Some(norms) = &reserve.norms {
+                    let first = row(dir) + kernels.hidden_at() as usize;
+                    let place = [dir, plan.time(dir, s), b, 1];
+                    let goal = Some(row(dir) + hidden_at);
+                    plan.norm(&affines[dir][1], norms, rows(table, first, trace), goal, place)?;
+                }
+                for (n, &(gate, count)) in parts.iter().enumerate() {
+                    let a = rows(table, row(dir) + hidden_at + gate * hn, trace);
+                    let out = rows(&product, dir * b * back + n * w, back);
+                    plan.multiply(a, rows(&matrices[dir], gate * hn, gh), out, [w, count * hn])?;
+                }
+            }
+        }
+        if let Some(norms) = &reserve.norms {
+            for (dir, affine) in affines.iter().enumerate() {
+                let first = dir * t * b * trace;
+                let goal = Some(first + kernels.normed_at()[1] as usize);
+                plan.norm(&affine[0], norms, rows(table, first, trace), goal, [dir, 0, t * b, 0])?;
+            }
+        }
+        if call.wanted.states && back > 0 {
+            run(3, &product, 0)?;
+        }
+        Ok(())
+    }
 }
 
 /// What the pass leaves for the gradients of weights and input.
@@ -157,10 +191,16 @@ impl Traces<'_> {
         self.table.strided(&[rows, width], start + first, &[stride, 1])
     }
 
-    /// The same transposed.
-    fn transposed(&self, dir: usize, first: usize, width: usize) -> Result<Tensor> {
+    /// The product of some columns, transposed, and `[T·B, n]`: `[width, n]`. The rows are added up in parts where one
+    /// product would not occupy the device.
+    fn product(&self, dir: usize, first: usize, width: usize, of: &Tensor) -> Result<Tensor> {
         let (rows, start, stride) = self.place(dir);
-        self.table.strided(&[width, rows], start + first, &[1, stride])
+        let n = of.dims()[1];
+        let enough = if self.plan.gpu.summary().kind == AdapterKind::Software { 4 } else { 256 };
+        let parts = parts(rows, (width.div_ceil(64) * n.div_ceil(64)).min(enough), enough);
+        let each = rows / parts;
+        let columns = self.table.strided(&[parts, width, each], start + first, &[each as isize * stride, 1, stride])?;
+        columns.matmul(&of.reshape(&[parts, each, n])?)?.reduce(Reduction::Sum, 0)?.reshape(&[width, n])
     }
 
     /// The sums of some columns.
@@ -194,16 +234,24 @@ impl Traces<'_> {
         let (plan, own) = (self.plan, &self.call.forward.weights[dir]);
         let (h, gh) = (plan.h, plan.g * plan.h);
         let kernels = &plan.kernels;
+        let sums = |first: usize| self.sums(dir, first, gh);
+        let b_ih = own.b_ih.map(|_| sums(0)).transpose()?;
+        let hidden_at = kernels.hidden_at() as usize;
+        let b_hh = match (own.b_hh, &b_ih) {
+            (None, _) => None,
+            (_, Some(same)) if hidden_at == 0 => Some(same.clone()),
+            _ => Some(sums(hidden_at)?),
+        };
         let if_given = |given: Option<&Tensor>, of: &dyn Fn() -> Result<Tensor>| given.map(|_| of()).transpose();
         Ok(TrainingWeights {
-            w_ih: self.transposed(dir, self.input_at(), gh)?.matmul(x)?,
+            w_ih: self.product(dir, self.input_at(), gh, x)?,
             w_hh: if_given(own.w_hh, &|| self.w_hh(dir))?,
-            b_ih: if_given(own.b_ih, &|| self.sums(dir, 0, gh))?,
-            b_hh: if_given(own.b_hh, &|| self.sums(dir, kernels.hidden_at() as usize, gh))?,
+            b_ih,
+            b_hh,
             peepholes: if_given(own.peepholes, &|| self.counted(dir, 0, 3 * h))?,
             w_hr: if_given(own.w_hr, &|| {
                 let m = self.columns(dir, kernels.second_at() as usize, h)?;
-                self.transposed(dir, kernels.by_h_at() as usize, plan.w)?.matmul(&m)
+                self.product(dir, kernels.by_h_at() as usize, plan.w, &m)
             })?,
             norm_ih: if_given(own.norm_ih, &|| self.of_norm(dir, 0))?,
             norm_hh: if_given(own.norm_hh, &|| self.of_norm(dir, 1))?,
@@ -242,7 +290,7 @@ impl Traces<'_> {
         for (gate, count) in groups {
             let second = before && gate == 2;
             let read = if second { self.columns(dir, kernels.second_at() as usize, h)? } else { read(gate)? };
-            let whole = self.transposed(dir, self.hidden_at + gate * h, count * h)?.matmul(&read)?;
+            let whole = self.product(dir, self.hidden_at + gate * h, count * h, &read)?;
             all.push(if columns == w {
                 whole
             } else {
@@ -255,4 +303,11 @@ impl Traces<'_> {
         }
         if all.len() == 1 { Ok(all.remove(0)) } else { concat(&all.iter().collect::<Vec<_>>(), 0) }
     }
+}
+
+/// The number of parts, of at least 64 rows, in which a sum over `rows` of `tiles` tiles is computed, so that there are
+/// up to `enough` tiles: a divisor of `rows`.
+fn parts(rows: usize, tiles: usize, enough: usize) -> usize {
+    let most = (enough / tiles).min(rows / 64).max(1);
+    (1..=most).rev().find(|n| rows.is_multiple_of(*n)).unwrap_or(1)
 }

@@ -1,6 +1,6 @@
 //! The forward pass.
 
-use super::{Plan, rows};
+use super::{Plan, rows, scan};
 use crate::training::{Reserve, Trained, TrainingCall, TrainingWeights};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{GpuKernels, StridedMatmul, strided_matmul_within};
@@ -61,58 +61,13 @@ pub(crate) fn forward(gpu: &Gpu, call: &TrainingCall<'_>) -> Result<Trained> {
         }
     }
 
-    let parts = plan.parts();
-    let products = kernels.products() as usize * hn;
-    let product = if products > 0 { uninit(&[d, b, products])? } else { plan.extra.clone() };
-    let matrices = match products {
-        0 => Vec::new(),
-        _ => call.weights.iter().map(|own| plan.w_hh(own)).collect::<Result<_>>()?,
-    };
-    let dropout = kernels.dropout as usize;
-    let seen = if dropout > 0 { uninit(&[d, dropout, b, w])? } else { plan.spare[0].clone() };
-    let states_c = c.as_ref().unwrap_or(&plan.spare[1]);
-    let valid = plan.valid();
-    let run = |phase: u32, product: &Tensor, seen: &Tensor, s: usize| {
-        let pipeline = gpu.pipeline(&kernels.forward(phase))?;
-        plan.step(&pipeline, [product, &plan.extra, valid, &h, states_c, &gates, seen, &y], s)
-    };
-    if dropout > 0 {
-        run(3, &product, &seen, 0)?;
-    }
-    let second = match kernels.in_phases() {
-        true => Some((uninit(&[d, b, hn])?, uninit(&[d, b, w])?)),
-        false => None,
-    };
-    for s in 0..t {
-        for (dir, matrix) in matrices.iter().enumerate() {
-            let before = plan.time(dir, s) + usize::from(plan.reverse(dir));
-            for (set, &(gate, count)) in parts.iter().enumerate() {
-                let a = match dropout {
-                    0 => rows(&h, (dir * (t + 1) + before) * b * w, w),
-                    _ => rows(&seen, (dir * dropout + set) * b * w, w),
-                };
-                let out = rows(&product, dir * b * products + gate * hn, products);
-                plan.multiply(a, rows(matrix, gate * hn * w, w), out, [count * hn, w])?;
-            }
-            if let Some(norms) = &norms {
-                let table = rows(&product, dir * b * gh, gh);
-                plan.norm(&affines[dir], norms, table, None, [dir, plan.time(dir, s), b, 1])?;
-            }
+    match &plan.scans {
+        Some([layout, _]) => {
+            let weights = scan::packed(plan, layout)?;
+            let states_c = c.as_ref().unwrap_or(&plan.spare[1]);
+            scan::record(plan, layout, [&weights, &plan.extra, plan.valid(), &h, states_c, &gates, &y], false)?;
         }
-        let Some((m, sums)) = &second else {
-            run(0, &product, &seen, s)?;
-            continue;
-        };
-        run(1, &product, m, s)?;
-        for (dir, own) in call.weights.iter().enumerate() {
-            // The rows of the candidate, or the projection.
-            let matrix = match own.w_hr {
-                Some(w_hr) => rows(w_hr, 0, hn),
-                None => rows(&matrices[dir], 2 * hn * w, w),
-            };
-            plan.multiply(rows(m, dir * b * hn, hn), matrix, rows(sums, dir * b * w, w), [w, hn])?;
-        }
-        run(2, sums, &seen, s)?;
+        None => Timesteps { affines, gates: &gates, h: &h, c: c.as_ref(), norms: norms.as_ref(), y: &y }.run(plan)?,
     }
 
     let last = |states: &Tensor, width: usize| {
@@ -126,6 +81,80 @@ pub(crate) fn forward(gpu: &Gpu, call: &TrainingCall<'_>) -> Result<Trained> {
     let h_last = last(&h, w)?;
     let c_last = c.as_ref().map(|c| last(c, c_width)).transpose()?;
     Ok(Trained { y, h: h_last, c: c_last, reserve: Reserve::new(gates, h, c, norms) })
+}
+
+/// The timesteps of a cell with products and dispatches of their own.
+struct Timesteps<'a> {
+    /// Of the recurrent sums of each direction, with layer normalization.
+    affines: Vec<Tensor>,
+    gates: &'a Tensor,
+    h: &'a Tensor,
+    c: Option<&'a Tensor>,
+    norms: Option<&'a Tensor>,
+    y: &'a Tensor,
+}
+
+impl Timesteps<'_> {
+    fn run(self, plan: &Plan<'_>) -> Result<()> {
+        let Self { affines, gates, h, c, norms, y } = self;
+        let &Plan { gpu, call, d, t, b, h: hn, w, g, ref kernels, .. } = plan;
+        let gh = g * hn;
+        let uninit = |dims: &[usize]| plan.uninit(dims);
+        let parts = plan.parts();
+        let products = kernels.products() as usize * hn;
+        let product = if products > 0 { uninit(&[d, b, products])? } else { plan.extra.clone() };
+        let matrices = match products {
+            0 => Vec::new(),
+            _ => call.weights.iter().map(|own| plan.w_hh(own)).collect::<Result<_>>()?,
+        };
+        let dropout = kernels.dropout as usize;
+        let seen = if dropout > 0 { uninit(&[d, dropout, b, w])? } else { plan.spare[0].clone() };
+        let states_c = c.unwrap_or(&plan.spare[1]);
+        let valid = plan.valid();
+        let run = |phase: u32, product: &Tensor, seen: &Tensor, s: usize| {
+            let pipeline = gpu.pipeline(&kernels.forward(phase))?;
+            plan.step(&pipeline, [product, &plan.extra, valid, h, states_c, gates, seen, y], s)
+        };
+        if dropout > 0 {
+            run(3, &product, &seen, 0)?;
+        }
+        let second = match kernels.in_phases() {
+            true => Some((uninit(&[d, b, hn])?, uninit(&[d, b, w])?)),
+            false => None,
+        };
+        for s in 0..t {
+            for (dir, matrix) in matrices.iter().enumerate() {
+                let before = plan.time(dir, s) + usize::from(plan.reverse(dir));
+                for (set, &(gate, count)) in parts.iter().enumerate() {
+                    let a = match dropout {
+                        0 => rows(h, (dir * (t + 1) + before) * b * w, w),
+                        _ => rows(&seen, (dir * dropout + set) * b * w, w),
+                    };
+                    let out = rows(&product, dir * b * products + gate * hn, products);
+                    plan.multiply(a, rows(matrix, gate * hn * w, w), out, [count * hn, w])?;
+                }
+                if let Some(norms) = norms {
+                    let table = rows(&product, dir * b * gh, gh);
+                    plan.norm(&affines[dir], norms, table, None, [dir, plan.time(dir, s), b, 1])?;
+                }
+            }
+            let Some((m, sums)) = &second else {
+                run(0, &product, &seen, s)?;
+                continue;
+            };
+            run(1, &product, m, s)?;
+            for (dir, own) in call.weights.iter().enumerate() {
+                // The rows of the candidate, or the projection.
+                let matrix = match own.w_hr {
+                    Some(w_hr) => rows(w_hr, 0, hn),
+                    None => rows(&matrices[dir], 2 * hn * w, w),
+                };
+                plan.multiply(rows(m, dir * b * hn, hn), matrix, rows(sums, dir * b * w, w), [w, hn])?;
+            }
+            run(2, sums, &seen, s)?;
+        }
+        Ok(())
+    }
 }
 
 /// The bias of the input product, if there is one.

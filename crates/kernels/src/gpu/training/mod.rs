@@ -1,12 +1,14 @@
-//! Recurrent layers with their gradients on a GPU (`train_forward.wgsl`, `train_backward.wgsl`, `train_norm.wgsl`,
-//! `train_input.wgsl`).
+//! Recurrent layers with their gradients on a GPU (`train_scan.wgsl`, `train_scan_back.wgsl`, `train_forward.wgsl`,
+//! `train_backward.wgsl`, `train_norm.wgsl`, `train_input.wgsl`).
 //!
-//! The input product of all timesteps comes first. A timestep is one product for each direction and one dispatch for
-//! both of what is within units; cells with a second product within a timestep have two. After the backward pass the
-//! gradients of weights and input are products over all timesteps.
+//! The input product of all timesteps comes first. For the usual cells the timesteps follow in dispatches that contain
+//! their products (`scan.rs`). For the others, a timestep is one product for each direction and one dispatch for both of
+//! what is within units; cells with a second product within a timestep have two. After the backward pass the gradients
+//! of weights and input are products over all timesteps.
 
 mod backward;
 mod forward;
+mod scan;
 
 pub(crate) use backward::backward;
 pub(crate) use forward::forward;
@@ -16,7 +18,7 @@ use crate::call::ValidSteps;
 use crate::training::{TrainingCall, TrainingWeights, keeps_sums};
 use crate::{CellKind, Direction};
 use recurve_shaders::params::{self, Flags};
-use recurve_shaders::{CellCode, Element, Training, Valid, Variant};
+use recurve_shaders::{CellCode, Element, TrainScan, Training, Valid, Variant};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{
     Dispatch, GpuKernels, Pipeline, StridedMatmul, TensorKernels, strided_copy, strided_matmul_within,
@@ -37,6 +39,8 @@ struct Plan<'a> {
     zeros: Tensor,
     /// Any buffers to bind where a kernel writes nothing.
     spare: [Tensor; 2],
+    /// The layouts of both passes if the products are part of the dispatches.
+    scans: Option<[TrainScan; 2]>,
     /// Directions, timesteps, batch rows, hidden units, elements of h, gates.
     d: usize,
     t: usize,
@@ -73,6 +77,7 @@ impl<'a> Plan<'a> {
             let feature = "rows this wide in one workgroup";
             return Err(Error::Unsupported { operation, feature, device: device.to_string() });
         }
+        let scans = scan::chosen(gpu, operation, call, &kernels)?;
         let zeros = |n: usize| Tensor::zeros(&[n], DType::F32, &device);
         let flat = |t: &Tensor| t.reshape(&[t.shape().count()]);
         let mut parts: Vec<Tensor> = Vec::new();
@@ -136,6 +141,7 @@ impl<'a> Plan<'a> {
             extra,
             zeros: zeros(cell.kind.gates() * h)?,
             spare: [spare()?, spare()?],
+            scans,
             d,
             t,
             b,
