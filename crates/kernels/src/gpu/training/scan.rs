@@ -12,8 +12,10 @@ use recurve_tensor::{AdapterKind, Error, Result, Tensor, concat};
 /// it in each timestep, from a cache if the registers do not hold it.
 const MAX_SCAN: u64 = 512 << 10;
 
-/// Largest number of hidden units with which a software rasteriser scans.
+/// Largest numbers of hidden units and of rows with which a software rasteriser scans. There a product in tiles reads
+/// weights less often once there are many rows.
 const MAX_SOFTWARE_SCAN: u32 = 512;
+const MAX_SOFTWARE_ROWS: usize = 16;
 
 /// Largest batch for which each timestep is one dispatch. With more rows, products in tiles read weights less often.
 const MAX_STEP_BATCH: usize = 128;
@@ -88,7 +90,8 @@ pub(super) fn choose(
         TrainingForm::Scan => both(true).map(Some),
         TrainingForm::Step => both(false).map(Some),
         TrainingForm::Auto if limits.software => {
-            Some(if training.hidden <= MAX_SOFTWARE_SCAN { both(true) } else { None })
+            let few = training.hidden <= MAX_SOFTWARE_SCAN && rows <= MAX_SOFTWARE_ROWS;
+            Some(if few { both(true) } else { None })
         }
         TrainingForm::Auto => {
             let bytes = 4 * hidden * hidden * training.code.cell.kind.gates() as u64;
@@ -275,6 +278,7 @@ mod tests {
             (HARDWARE, Cell::GRU_RESET_BEFORE, 512, 4, Products),
             (SOFTWARE, Cell::LSTM, 128, 1, Scan),
             (SOFTWARE, Cell::RNN, 513, 1, Products),
+            (SOFTWARE, Cell::GRU, 64, 64, Products),
             (LEAST, Cell::RNN, 300, 1, Step),
             (HARDWARE, Cell { peepholes: true, ..Cell::LSTM }, 32, 1, Products),
             (HARDWARE, Cell { zoneout: Some(Zoneout { h: 0.5, c: 0.0 }), ..Cell::GRU }, 32, 1, Products),
