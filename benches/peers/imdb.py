@@ -6,7 +6,8 @@
 
 20,000 reviews of 500 words are trained on and 5,000 validated with, in batches of 128. Each engine runs in a process of
 its own; the first epoch of each is left out, because Keras compiles in it. `seconds` are medians of the time that
-passed, `cpu` means of the processor time of all threads.
+passed, `cpu` means of the processor time of all threads. `--device vulkan --torch-device cuda --engines
+recurve,pytorch` compares on a GPU, where PyTorch has its data on the device before the first epoch.
 """
 
 import argparse
@@ -58,15 +59,16 @@ def pytorch(a):
         def forward(self, x):
             return self.dense(self.rnn(self.embedding(x))[0][:, -1])
 
-    model = Model()
+    device = torch.device(a.torch_device)
+    model = Model().to(device)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=0.001, alpha=0.9, eps=1e-7)
     loss_of = torch.nn.BCEWithLogitsLoss()
-    x, y = (torch.from_numpy(v) for v in read(a.data))
+    x, y = (torch.from_numpy(v).to(device) for v in read(a.data))
     x = x.long()
     split = len(x) * 4 // 5
     for _ in range(a.epochs):
         start, used, total, right = time.perf_counter(), time.process_time(), 0.0, 0
-        for places in torch.randperm(split).split(128):
+        for places in torch.randperm(split, device=device).split(128):
             p, t = model(x[places]), y[places]
             loss = loss_of(p, t)
             optimizer.zero_grad(set_to_none=True)
@@ -129,6 +131,8 @@ def main():
     p.add_argument("--data", required=True, help="the reviews, as imdb_data.py writes them")
     p.add_argument("--layer", default="lstm", choices=["simple_rnn", "lstm", "gru"])
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--device", default="cpu", help="of Recurve")
+    p.add_argument("--torch-device", default="cpu", help="of PyTorch")
     p.add_argument("--epochs", type=int, default=3, help="of each engine in a round")
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--program", default=str(ROOT / "target/release/examples/imdb"))
@@ -142,11 +146,11 @@ def main():
     for _ in range(a.rounds):
         for engine, measured in seconds.items():
             if engine == "recurve":
-                command = [a.program, "--data", a.data, "--layer", a.layer, "--epochs", str(a.epochs), "--device", "cpu",
-                           "--json"]
+                command = [a.program, "--data", a.data, "--layer", a.layer, "--epochs", str(a.epochs), "--device",
+                           a.device, "--json"]
             else:
                 command = [sys.executable, __file__, "--data", a.data, "--layer", a.layer, "--threads", str(a.threads),
-                           "--epochs", str(a.epochs), "--only", engine]
+                           "--epochs", str(a.epochs), "--torch-device", a.torch_device, "--only", engine]
             measured += epochs_of(command, a.threads, a.epochs)
     fields = [a.layer, str(a.threads)]
     for engine, measured in seconds.items():
