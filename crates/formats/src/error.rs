@@ -30,6 +30,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The file is a model, but no training can go on from it.
+    #[error("{path}: has no record of a training: its metadata has no `recurve_training` entry")]
+    NoTraining {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file is of a kind that something else opens.
     #[error("{path}: this is {kind}; open it with `{with}`")]
     OtherKind {

@@ -20,7 +20,7 @@ pub use error::{Error, Result};
 pub use files::{check_writable, write_file};
 pub use keras::LayerProblem;
 pub use model::{Input, IntoInput, Model, ModelInputs};
-pub use native::{FORMAT_VERSION, ModelInfo};
+pub use native::{FORMAT_VERSION, ModelInfo, TrainingRecord};
 pub use onnx::{
     ExportOptions, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, StatePair, read_tensor,
     tensor_from_bytes,

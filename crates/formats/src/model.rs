@@ -2,7 +2,7 @@
 
 use crate::arrays::{HostArray, HostData};
 use crate::files::short;
-use crate::native::{self, ModelInfo};
+use crate::native::{self, ModelInfo, TrainingRecord};
 use crate::{Error, Reading, Result, keras, pytorch};
 use recurve_layers::{CallArgs, Network};
 use recurve_tensor::cpu::host;
@@ -169,7 +169,15 @@ impl Model {
     /// # Errors
     /// [`Error::Io`] if the file cannot be written, [`Error::Absurd`] if it exceeds the limits for opening it again.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        native::write(path.as_ref(), &self.info, &self.network)
+        native::write(path.as_ref(), &self.info, &self.network, None)
+    }
+
+    /// [`Self::save`] with the record of a training in the same file.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_training(&self, path: impl AsRef<Path>, record: &TrainingRecord) -> Result<()> {
+        native::write(path.as_ref(), &self.info, &self.network, Some(record))
     }
 
     /// The same model on another device.

@@ -18,6 +18,48 @@ pub const FORMAT_VERSION: u64 = 2;
 /// The key of the description in the metadata of the file.
 const KEY: &str = "recurve";
 
+/// The key of the record of a training in the metadata, and what the names of its tensors start with.
+const TRAINING_KEY: &str = "recurve_training";
+const TRAINING_PREFIX: &str = "training.";
+
+/// The longest record of a training in bytes, which leaves room for the rest of the header.
+const MAX_TRAINING: usize = 1 << 23;
+
+/// What a training keeps in a model file besides the model, so that it can go on: a text, and tensors such as the states
+/// of an optimiser. Who opens the file as a model does not see them.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct TrainingRecord {
+    /// Anything but tensors.
+    pub text: String,
+    /// The tensors.
+    pub tensors: Weights,
+}
+
+impl TrainingRecord {
+    /// A record.
+    pub fn new(text: impl Into<String>, tensors: Weights) -> Self {
+        Self { text: text.into(), tensors }
+    }
+
+    /// Reads the record of a model file, with the description and the weights of the model. The file is mapped, and must
+    /// not be changed while weights of it exist ([`WeightFile::open`]).
+    ///
+    /// # Errors
+    /// [`Error::NoTraining`] if the file has none; otherwise as [`Model::open`](crate::Model::open).
+    pub fn open(path: impl AsRef<Path>) -> Result<(ModelInfo, Weights, Self)> {
+        let file = WeightFile::open(path)?;
+        let (info, weights) = read(&file)?;
+        let text = file.metadata().get(TRAINING_KEY).ok_or_else(|| Error::NoTraining { path: file.path().into() })?;
+        let own = |name: &str| Some(name.strip_prefix(TRAINING_PREFIX)?.to_owned());
+        let tensors = file.weights().filter_map(|w| match w {
+            Ok((name, w)) => own(name).map(|name| Ok((name, w))),
+            Err(e) => Some(Err(e)),
+        });
+        Ok((info, weights, Self { text: text.clone(), tensors: tensors.collect::<Result<_, _>>()? }))
+    }
+}
+
 /// The contents of a model file besides its weights.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -247,6 +289,16 @@ const MAX_DIMENSIONS: usize = 8;
 /// Makes the network of a model file. The whole header is checked before any weight is read.
 pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Network)> {
     let path = file.path();
+    let (info, weights) = read(file)?;
+    let network = Network::new(&info.network, Arc::new(weights), device);
+    let network = network.map_err(|source| Error::Layers { path: path.into(), source })?;
+    info.check_text(&network, path)?;
+    Ok((info, network))
+}
+
+/// The description and the weights of a model file, whose header is checked.
+fn read(file: &WeightFile) -> Result<(ModelInfo, Weights)> {
+    let path = file.path();
     let fits = |source| Error::Layers { path: path.into(), source };
     let text = file.metadata().get(KEY).ok_or_else(|| Error::NoDescription { path: path.into() })?;
     let info = describe(text, path)?;
@@ -264,7 +316,9 @@ pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Net
         Err(LayerError::WeightShape { name: name.into(), expected: expected.to_vec(), got: shape.to_vec() })
     });
     visited.map_err(fits)?;
-    if let Some(name) = file.names().find(|name| !needed.contains(*name)) {
+    let training = file.metadata().contains_key(TRAINING_KEY);
+    let known = |name: &str| needed.contains(name) || training && name.starts_with(TRAINING_PREFIX);
+    if let Some(name) = file.names().find(|name| !known(name)) {
         return Err(fits(LayerError::ExtraWeight { name: name.into() }));
     }
     // Model files have the types that are written.
@@ -273,10 +327,9 @@ pub(crate) fn load(file: &WeightFile, device: &Device) -> Result<(ModelInfo, Net
         let got = file.dtype(name).unwrap_or_default().into();
         return Err(recurve_weights::Error::DType { path: path.into(), name: name.into(), got }.into());
     }
-    let weights = Arc::new(Weights::try_from(file)?);
-    let network = Network::new(&info.network, weights, device).map_err(fits)?;
-    info.check_text(&network, path)?;
-    Ok((info, network))
+    let own = file.weights().filter(|w| w.as_ref().map_or(true, |(name, _)| needed.contains(*name)));
+    let weights = own.map(|w| w.map(|(name, w)| (name.to_owned(), w))).collect::<Result<_, _>>()?;
+    Ok((info, weights))
 }
 
 /// Parses and checks the description.
@@ -318,7 +371,7 @@ fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
 }
 
 /// Writes a model file. An existing file is replaced only once the new one is complete.
-pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<()> {
+pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network, training: Option<&TrainingRecord>) -> Result<()> {
     let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
     // A model that exceeds the limits for opening is not written.
     info.check(path)?;
@@ -328,9 +381,17 @@ pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<
     let stored = |w: &Weight| -> Result<Weight> {
         if w.dtype().is_narrow_float() { Ok(w.clone()) } else { Ok(Weight::new(w.shape(), w.to_vec()?)?) }
     };
-    let weights: Vec<_> =
-        network.weights().iter().map(|(name, w)| Ok((name, stored(w)?))).collect::<Result<Vec<_>>>()?;
-    let weights: Vec<_> = weights.iter().map(|(name, w)| (*name, w, w.bytes())).collect();
+    let mut metadata = HashMap::from([(KEY.to_owned(), json)]);
+    let mut all: Vec<_> = network.weights().iter().map(|(name, w)| (name.to_owned(), w)).collect();
+    if let Some(record) = training {
+        limit(path, "bytes of the training's record", record.text.len(), MAX_TRAINING)?;
+        metadata.insert(TRAINING_KEY.to_owned(), record.text.clone());
+        all.extend(record.tensors.iter().map(|(name, w)| (format!("{TRAINING_PREFIX}{name}"), w)));
+        let names = all.iter().map(|(name, _)| name.len());
+        limit(path, "bytes of a tensor's name", names.max().unwrap_or(0), MAX_NAME)?;
+    }
+    let weights = all.into_iter().map(|(name, w)| Ok((name, stored(w)?))).collect::<Result<Vec<_>>>()?;
+    let weights: Vec<_> = weights.iter().map(|(name, w)| (&**name, w, w.bytes())).collect();
     let failed = |e: SafeTensorError| match e {
         SafeTensorError::IoError(e) => io(e),
         other => io(std::io::Error::other(other)),
@@ -341,7 +402,7 @@ pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network) -> Result<
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
     let beside = files::Beside::create(path).map_err(io)?;
-    serialize_to_file(views, Some(HashMap::from([(KEY.to_owned(), json)])), beside.path()).map_err(failed)?;
+    serialize_to_file(views, Some(metadata), beside.path()).map_err(failed)?;
     weights.iter().for_each(|(_, w, _)| w.give_back());
     beside.keep().map_err(io)
 }
