@@ -89,7 +89,11 @@ fn plan(
         .enumerate()
         .map(|(n, t)| {
             let Some(t) = t else { return Ok(None) };
-            let dims = t.dims().iter().map(|&d| (d == 1).then_some(1usize));
+            let mut dims: Vec<_> = t.dims().iter().map(|&d| (d == 1).then_some(1usize)).collect();
+            // The number of classes is known.
+            if let (Some(own), Some(last)) = (network.output_shapes().get(n), dims.last_mut()) {
+                *last = last.or(own.last().copied().flatten());
+            }
             Ok(Some(a.input(&format!("value.{n}"), ValueType::new(t.dtype(), dims), false)?))
         })
         .collect::<Result<Vec<Option<ValueId>>>>()?;
