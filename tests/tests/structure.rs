@@ -80,8 +80,8 @@ fn built_from(package: &str, features: &[&str]) -> Vec<String> {
 /// The library has no dependency that only the command needs, and the command none that only tests need.
 #[test]
 fn the_library_is_built_without_what_only_the_command_needs() {
-    // Packages that parse arguments, draw, typeset and show progress.
-    let of_the_command = ["clap", "indicatif", "notosans", "plotters", "resvg", "tiny-skia", "usvg", "fontdb"];
+    // Packages that parse arguments and sounds.
+    let of_the_command = ["clap", "hound", "strsim"];
     let (library, command) = (built_from("recurve", &[]), built_from("recurve-cli", &[]));
     assert!(library.len() > 50, "{library:?}");
     for name in of_the_command {
@@ -98,9 +98,12 @@ fn features_bring_their_own_dependencies() {
     let has = |packages: &[String], name: &str| packages.iter().any(|p| p == name);
     let (all, none) = (built_from("recurve", &[]), built_from("recurve", &["--no-default-features"]));
     let command = built_from("recurve-cli", &[]);
-    for (feature, brings) in
-        [("gpu", &["naga", "pollster", "recurve-shaders", "wgpu", "wgpu-core"][..]), ("cpu-threads", &["rayon"])]
-    {
+    for (feature, brings) in [
+        ("gpu", &["naga", "pollster", "recurve-shaders", "wgpu", "wgpu-core"][..]),
+        ("cpu-threads", &["rayon"]),
+        ("plots", &["fontdb", "notosans", "plotters", "resvg", "tiny-skia", "usvg"]),
+        ("progress", &["indicatif"]),
+    ] {
         let alone = built_from("recurve", &["--no-default-features", "--features", feature]);
         for name in brings {
             assert!(has(&all, name) && has(&alone, name) && has(&command, name), "{feature} does not bring {name}");

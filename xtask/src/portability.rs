@@ -277,7 +277,7 @@ fn depends(packages: &[PathBuf], prefix: &str) -> Outcome<String> {
 }
 
 /// The packages that make up the library.
-const LIBRARY: [&str; 10] = [
+const LIBRARY: [&str; 11] = [
     "recurve-vocabulary",
     "recurve-reference",
     "recurve-shaders",
@@ -287,6 +287,7 @@ const LIBRARY: [&str; 10] = [
     "recurve-graph",
     "recurve-layers",
     "recurve-formats",
+    "recurve-train",
     "recurve",
 ];
 

@@ -3,7 +3,6 @@
 use crate::diagram::{Diagram, Item, Kind};
 use crate::layout::{Line, Placed, Sizes, place};
 use recurve::thousands;
-use resvg::{tiny_skia, usvg};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
@@ -241,23 +240,4 @@ fn panel(s: &mut String, item: &Item, (x, y): (f64, f64), (w, h): (f64, f64), st
         }
     }
     s.push_str("</g>\n");
-}
-
-/// The picture as PNG, at twice its size, or as large as common image viewers open.
-pub(crate) fn png(svg: &str) -> Result<Vec<u8>, String> {
-    let mut options = usvg::Options { font_family: "Noto Sans".into(), ..usvg::Options::default() };
-    // The machine may have no fonts, so the program contains one.
-    options.fontdb_mut().load_font_data(notosans::REGULAR_TTF.to_vec());
-    let tree = usvg::Tree::from_str(svg, &options).map_err(|e| e.to_string())?;
-    // Half a gigabyte.
-    const MAX_PIXELS: f32 = (1u32 << 27) as f32;
-    let size = tree.size();
-    let scale = (MAX_PIXELS / (size.width() * size.height())).sqrt().min(2.0);
-    if scale < 0.5 {
-        return Err("the model has too many layers for a PNG; write an .svg".into());
-    }
-    let (width, height) = ((size.width() * scale) as u32, (size.height() * scale) as u32);
-    let mut pixels = tiny_skia::Pixmap::new(width, height).ok_or("the picture has no size")?;
-    resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
-    pixels.encode_png().map_err(|e| e.to_string())
 }

@@ -3,6 +3,7 @@
 use crate::arguments::{check_output, open_model, parse_device, parse_state, write_output};
 use crate::terminal::{print_json, say};
 use crate::{Outcome, diagram, onnx, picture};
+use recurve::train::png;
 use recurve::{Device, DeviceSelector, OnnxModel, OnnxSession, StatePair};
 use serde_json::json;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         diagram::of_native(&open_model(&a.model, a.weights.as_deref(), &device)?)
     };
     let svg = picture::svg(&diagram);
-    let bytes = if extension == "png" { picture::png(&svg)? } else { svg.into_bytes() };
+    let bytes = if extension == "png" { png(&svg)? } else { svg.into_bytes() };
     write_output(&a.output, &bytes)?;
     if a.json {
         print_json(&json!({ "model": diagram.title, "output": a.output, "boxes": diagram.items.len() }))?;

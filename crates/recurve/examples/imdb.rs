@@ -13,8 +13,8 @@
 use clap::Parser;
 use flate2::read::GzDecoder;
 use recurve::train::{
-    Array, Callback, Dataset, FitOptions, Logs, Loss, OutputMetric, Padding, Position, RmsProp, Sequences, StepOptions,
-    Trainer,
+    Array, Callback, Dataset, FitOptions, Logs, Loss, OutputMetric, Padding, Position, ProgressBar, RmsProp, Sequences,
+    StepOptions, Trainer,
 };
 use recurve::{Activation, Dense, Device, Embedding, Gru, LayerConfig, Lstm, Model, Sequential, SimpleRnn};
 use std::error::Error;
@@ -113,27 +113,19 @@ pub(crate) fn trainer(layer: &str, seed: u64, device: &Device) -> Result<Trainer
     Ok(Trainer::compile(&network, StepOptions::new(loss, RmsProp::keras()).metric(accuracy).seed(seed))?)
 }
 
-/// Prints a line an epoch.
-struct Lines {
-    json: bool,
-    begun: Instant,
-}
+/// Prints a line of JSON an epoch.
+struct Lines(Instant);
 
 impl Callback for Lines {
     fn epoch_begin(&mut self, _: &mut Trainer, _: Position) -> recurve::train::Result<()> {
-        self.begun = Instant::now();
+        self.0 = Instant::now();
         Ok(())
     }
 
     fn epoch_end(&mut self, _: &mut Trainer, at: Position, logs: &mut Logs) -> recurve::train::Result<()> {
-        let seconds = self.begun.elapsed().as_secs_f64();
-        if self.json {
-            let numbers: String = logs.iter().map(|(name, v)| format!("\"{name}\":{v:.6},")).collect();
-            println!("{{\"epoch\":{},{numbers}\"seconds\":{seconds:.3}}}", at.epoch + 1);
-        } else {
-            let numbers: String = logs.iter().map(|(name, v)| format!("{name} {v:.4}  ")).collect();
-            println!("epoch {:2} of {}  {numbers}{seconds:.1} s", at.epoch + 1, at.epochs);
-        }
+        let seconds = self.0.elapsed().as_secs_f64();
+        let numbers: String = logs.iter().map(|(name, v)| format!("\"{name}\":{v:.6},")).collect();
+        println!("{{\"epoch\":{},{numbers}\"seconds\":{seconds:.3}}}", at.epoch + 1);
         Ok(())
     }
 }
@@ -144,8 +136,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let device = Device::by_name(&a.device)?;
     let [train, test] = read(&a.data)?;
     let mut trainer = trainer(&a.layer, a.seed, &device)?;
-    let lines = Lines { json: a.json, begun: Instant::now() };
-    let options = FitOptions::new().epochs(a.epochs).batch_size(a.batch).validation_split(0.2).callback(lines);
+    let options = FitOptions::new().epochs(a.epochs).batch_size(a.batch).validation_split(0.2);
+    let options = if a.json { options.callback(Lines(Instant::now())) } else { options.callback(ProgressBar::new()) };
     let history = trainer.fit(&train, options)?;
     let scores = trainer.evaluate(&test, a.batch)?;
     let [loss, accuracy] = ["loss", "accuracy"].map(|n| scores.get(n).unwrap_or(f64::NAN));
@@ -154,7 +146,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     } else {
         println!("test: loss {loss:.4}  accuracy {accuracy:.4}");
     }
-    let _ = (&a.plot, &history);
+    if let Some(path) = &a.plot {
+        history.save_plot(path)?;
+    }
     if let Some(path) = &a.save {
         Model::new("imdb", trainer.network()?).save(path)?;
     }

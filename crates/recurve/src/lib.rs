@@ -11,8 +11,8 @@ pub mod train {
 pub use recurve_formats::{
     Error, ExportOptions, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, LayerProblem, Model, ModelInfo,
     ModelInputs, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair,
-    TextSpec, WeightModule, WeightSummary, npy_from_bytes, npz_from_bytes, read_array, read_named_array, read_tensor,
-    tensor_from_bytes, write_array, write_host_array,
+    TextSpec, TrainingRecord, WeightModule, WeightSummary, npy_from_bytes, npz_from_bytes, read_array,
+    read_named_array, read_tensor, tensor_from_bytes, write_array, write_host_array,
 };
 pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,

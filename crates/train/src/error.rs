@@ -1,10 +1,13 @@
 //! What can go wrong with training.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 /// The result of an operation of training.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
 /// What went wrong with training.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An error of a graph.
@@ -44,6 +47,31 @@ pub enum Error {
         /// The number of the step, of which the first is 1.
         step: u64,
     },
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: Arc<std::io::Error>,
+    },
+    /// An error of a model file.
+    #[error(transparent)]
+    Model(#[from] recurve_formats::Error),
+    /// A file has no state from which this training can go on.
+    #[error("{path}: {message}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A picture cannot be drawn.
+    #[error("the picture {message}")]
+    Picture {
+        /// What is wrong.
+        message: String,
+    },
     /// A label is no class.
     #[error("label {index} is {label}, but the classes are 0 to {}", classes - 1)]
     Label {
@@ -54,6 +82,11 @@ pub enum Error {
         /// How many classes there are.
         classes: usize,
     },
+}
+
+/// The error of an operation on a file.
+pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |e| Error::Io { path: path.into(), source: Arc::new(e) }
 }
 
 /// Checks an option.

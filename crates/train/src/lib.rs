@@ -11,6 +11,7 @@
 mod average;
 mod builder;
 mod callbacks;
+mod checkpoint;
 mod clip;
 mod data;
 mod error;
@@ -19,6 +20,10 @@ mod history;
 mod loss;
 mod metrics;
 mod optimizer;
+#[cfg(feature = "plots")]
+mod picture;
+#[cfg(feature = "plots")]
+mod plot;
 mod schedule;
 mod scores;
 mod step;
@@ -26,7 +31,12 @@ mod tally;
 mod trainer;
 
 pub use average::{Average, accumulated, mean_of};
-pub use callbacks::{Callback, CallbackState, Position};
+#[cfg(all(feature = "progress", not(target_family = "wasm")))]
+pub use callbacks::ProgressBar;
+pub use callbacks::{
+    Callback, CallbackState, CsvLogger, EarlyStopping, LambdaCallback, LearningRateScheduler, ModelCheckpoint,
+    MonitorMode, Position, ReduceLrOnPlateau, TensorBoard,
+};
 pub use clip::Clip;
 pub use data::{Array, Batches, Column, Dataset, Epoch, HostBatch, Padding, Sequences, Side, Source};
 pub use error::{Error, Result};
@@ -34,6 +44,8 @@ pub use history::{History, Logs};
 pub use loss::{Loss, LossKind, LossReduction, check_labels};
 pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};
 pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sgd, Updated};
+#[cfg(feature = "plots")]
+pub use picture::png;
 pub use schedule::{Plateau, Schedule, Threshold};
 pub use scores::OutputMetric;
 pub use step::{Batch, Snapshot, StepOptions, StepResult, Training};

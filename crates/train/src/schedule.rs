@@ -278,6 +278,15 @@ impl Plateau {
         if learning_rate - lower > least_change { lower } else { learning_rate }
     }
 
+    /// What has been seen: the bits of the best value, and how many values were waited for and are not counted yet.
+    pub(crate) fn state(&self) -> (Option<u64>, u32, u32) {
+        (self.best.map(f64::to_bits), self.waited, self.cooling)
+    }
+
+    pub(crate) fn set_state(&mut self, (best, waited, cooling): (Option<u64>, u32, u32)) {
+        (self.best, self.waited, self.cooling) = (best.map(f64::from_bits), waited, cooling);
+    }
+
     /// Forgets all values.
     pub fn reset(&mut self) {
         (self.best, self.waited, self.cooling) = (None, 0, 0);

@@ -8,7 +8,7 @@ use recurve_graph::ops::ExpandLike;
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::{Network, NetworkConfig, TrainingGraph, Weights};
 use recurve_tensor::{DType, Descent, Device, Tensor};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What a network learns from in one step.
@@ -189,10 +189,69 @@ pub struct Snapshot {
     pub(crate) learning_rate: f64,
 }
 
+/// What a snapshot consists of, by name, in the form in which files keep it.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    pub(crate) tensors: BTreeMap<String, Tensor>,
+    /// Numbers as text that is exact.
+    pub(crate) numbers: BTreeMap<String, String>,
+}
+
 impl Snapshot {
     /// How many steps there had been.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// The same without the states of the optimiser, for [`Training::restore_weights`] alone.
+    #[must_use]
+    pub fn without_states(mut self) -> Self {
+        self.weights.iter_mut().for_each(|w| w.states = Vec::new());
+        self
+    }
+
+    /// Everything in it. The weight `w` is named `weight.w`.
+    pub(crate) fn parts(&self) -> Parts {
+        let mut parts = Parts::default();
+        for w in &self.weights {
+            parts.tensors.insert(format!("weight.{}", w.name), w.value.clone());
+            for (n, state) in w.states.iter().enumerate() {
+                parts.tensors.insert(format!("state.{n}.{}", w.name), state.clone());
+            }
+        }
+        parts.numbers.insert("steps".into(), self.steps.to_string());
+        parts.numbers.insert("batches".into(), self.batches.to_string());
+        parts.numbers.insert("learning_rate".into(), self.learning_rate.to_string());
+        parts
+    }
+
+    /// The snapshot of these parts, for a training. The error says what is missing or left.
+    pub(crate) fn of_parts(mut parts: Parts, training: &Training) -> Result<Self, String> {
+        let mut weights = Vec::new();
+        for own in &training.weights {
+            let (name, trained) = (own.name.clone(), own.trained);
+            let value = parts.tensors.remove(&format!("weight.{name}"));
+            let value = value.ok_or_else(|| format!("has no weight `{name}`"))?;
+            let mut states = Vec::new();
+            while let Some(state) = parts.tensors.remove(&format!("state.{}.{name}", states.len())) {
+                states.push(state);
+            }
+            weights.push(Weight { name, value, states, trained });
+        }
+        let mut number = |name: &str| parts.numbers.remove(name).ok_or_else(|| format!("has no number `{name}`"));
+        let bad = |name: &str, text: &str| format!("has `{text}` as its number `{name}`");
+        let (steps, batches, rate) = (number("steps")?, number("batches")?, number("learning_rate")?);
+        let learning_rate = rate.parse::<f64>().ok().filter(|r| *r >= 0.0 && r.is_finite());
+        let snapshot = Self {
+            weights,
+            steps: steps.parse().map_err(|_| bad("steps", &steps))?,
+            batches: batches.parse().map_err(|_| bad("batches", &batches))?,
+            learning_rate: learning_rate.ok_or_else(|| bad("learning_rate", &rate))?,
+        };
+        match parts.tensors.keys().chain(parts.numbers.keys()).next() {
+            Some(name) => Err(format!("has `{name}`, which is no part of this training")),
+            None => Ok(snapshot),
+        }
     }
 }
 
@@ -704,7 +763,7 @@ impl Training {
         Ok(())
     }
 
-    fn fits(&self, snapshot: &Snapshot, states: bool) -> Result<()> {
+    pub(crate) fn fits(&self, snapshot: &Snapshot, states: bool) -> Result<()> {
         let same = |a: &Weight, b: &Weight| {
             let shapes = |w: &Weight| w.states.iter().map(|s| s.dims().to_vec()).collect::<Vec<_>>();
             a.name == b.name && a.value.dims() == b.value.dims() && (!states || shapes(a) == shapes(b))

@@ -1,6 +1,7 @@
 //! Training in Keras's words: `compile`, `fit`, `evaluate`, `predict`.
 
 use crate::callbacks::{Callback, Position};
+use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, DeviceBatch, HostBatch, Source};
 use crate::error::check;
 use crate::evaluate::Evaluator;
@@ -8,6 +9,7 @@ use crate::tally::{Tally, read};
 use crate::{Array, Error, History, Logs, LossKind, Result, Snapshot, StepOptions, StepResult, Training};
 use recurve_layers::Network;
 use recurve_tensor::Device;
+use std::path::{Path, PathBuf};
 
 /// How [`Trainer::fit`] goes over the data, with Keras's defaults.
 #[non_exhaustive]
@@ -30,6 +32,10 @@ pub struct FitOptions<'a> {
     pub validation_frequency: usize,
     /// What is told of epochs and batches, in this order.
     pub callbacks: Vec<Box<dyn Callback + 'a>>,
+    /// A file from which the training can go on, and after how many epochs it is written.
+    pub checkpoint: Option<(PathBuf, usize)>,
+    /// Such a file, from which this training goes on.
+    pub resume: Option<PathBuf>,
 }
 
 impl Default for FitOptions<'_> {
@@ -44,6 +50,8 @@ impl Default for FitOptions<'_> {
             validation_split: 0.0,
             validation_frequency: 1,
             callbacks: Vec::new(),
+            checkpoint: None,
+            resume: None,
         }
     }
 }
@@ -108,6 +116,22 @@ impl<'a> FitOptions<'a> {
         self.callbacks.push(Box::new(callback));
         self
     }
+
+    /// The same with a file that is written after every so many epochs, and after the last one, once the callbacks have
+    /// seen the epoch: a model file ([`Model::open`](recurve_formats::Model::open)) that also has what [`Self::resume`]
+    /// needs. It is replaced only when the new one is complete. An epoch that was ended amid its batches writes none.
+    #[must_use]
+    pub fn checkpoint(self, path: impl Into<PathBuf>, every_epochs: usize) -> Self {
+        Self { checkpoint: Some((path.into(), every_epochs)), ..self }
+    }
+
+    /// The same, going on from such a file: with its weights, states of the optimiser, callbacks' states, history and
+    /// epoch, which takes the place of [`Self::initial_epoch`]. With the same data, options and callbacks the training
+    /// gives the same bits as one that never ended. If a callback had stopped it after an epoch, no other epoch runs.
+    #[must_use]
+    pub fn resume(self, path: impl Into<PathBuf>) -> Self {
+        Self { resume: Some(path.into()), ..self }
+    }
 }
 
 /// How many steps a GPU takes before their losses are read.
@@ -157,6 +181,8 @@ pub struct Trainer {
     /// The revision of the training whose weights the evaluator has.
     evaluated: u64,
     stop: bool,
+    /// The number of the epoch with which training would go on.
+    epoch: usize,
 }
 
 const FIT: &str = "fit";
@@ -167,7 +193,8 @@ impl Trainer {
     /// # Errors
     /// As [`Training::new`].
     pub fn compile(network: &Network, options: StepOptions) -> Result<Self> {
-        Ok(Self { training: Training::new(network, options)?, evaluator: None, evaluated: 0, stop: false })
+        let training = Training::new(network, options)?;
+        Ok(Self { training, evaluator: None, evaluated: 0, stop: false, epoch: 0 })
     }
 
     /// The training itself, with the calls of a loop of one's own.
@@ -193,12 +220,36 @@ impl Trainer {
         self.stop = true;
     }
 
+    /// Writes a model file that also has the states of the optimiser, the number of steps and the learning rate:
+    /// [`Self::load_state`] takes them over, and [`Model::open`](recurve_formats::Model::open) opens the model.
+    ///
+    /// # Errors
+    /// [`Error::Model`] if the file cannot be written; errors of reading the device.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        Checkpoint { epoch: self.epoch, ..Checkpoint::default() }.write(path.as_ref(), &self.training)
+    }
+
+    /// Takes over weights, states of the optimiser, the number of steps and the learning rate from a file of
+    /// [`Self::save`] or [`FitOptions::checkpoint`], and returns the epoch to go on with, for
+    /// [`FitOptions::initial_epoch`]. After an error nothing has changed.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for a file that is no model or is damaged; [`Error::Checkpoint`] for a model without a training,
+    /// or that of another network, optimiser, schedule, limit of gradients or seed.
+    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<usize> {
+        let (snapshot, saved) = Checkpoint::read(path.as_ref(), &self.training)?;
+        self.training.restore(&snapshot)?;
+        self.epoch = saved.epoch;
+        Ok(saved.epoch)
+    }
+
     /// Trains with samples in host memory and returns what was measured in each epoch.
     ///
     /// # Errors
     /// [`Error::Option`], [`Error::Operand`] and [`Error::Label`] for data or options that do not fit, before anything is
-    /// trained; [`Error::NotFinite`] if the loss is not finite, with the weights as they were before that step; errors of
-    /// callbacks and of the device.
+    /// trained; [`Error::Model`] and [`Error::Checkpoint`] for a file from which the training cannot go on, likewise;
+    /// [`Error::NotFinite`] if the loss is not finite, with the weights as they were before that step; errors of callbacks
+    /// and of the device.
     pub fn fit(&mut self, data: &Dataset, mut options: FitOptions<'_>) -> Result<History> {
         let (data, validation) = match (options.validation_data.take(), options.validation_split) {
             (Some(validation), split) => {
@@ -238,23 +289,48 @@ impl Trainer {
         mut validation: Option<&mut dyn Source>,
         options: FitOptions<'_>,
     ) -> Result<History> {
-        let FitOptions { epochs, initial_epoch, validation_frequency, mut callbacks, .. } = options;
-        check(FIT, "epochs", epochs > initial_epoch, || {
-            format!("must be more than initial_epoch, {initial_epoch}, but it is {epochs}")
-        })?;
+        let FitOptions { epochs, initial_epoch, validation_frequency, mut callbacks, checkpoint, .. } = options;
         check(FIT, "validation_frequency", validation_frequency > 0, || "must be at least 1, but it is 0".into())?;
         check(FIT, "validation_split", options.validation_split == 0.0, || "is of samples, not of batches".into())?;
         check(FIT, "validation_data", options.validation_data.is_none(), || "is of samples, not of batches".into())?;
+        check(FIT, "checkpoint", checkpoint.as_ref().is_none_or(|(_, every)| *every > 0), || {
+            "must be written after at least 1 epoch, but it is 0".into()
+        })?;
+        let saved = options.resume.as_deref().map(|p| Checkpoint::read(p, &self.training)).transpose()?;
+        let (first, resumed) = (saved.as_ref().map_or(initial_epoch, |(_, s)| s.epoch), saved.is_some());
+        check(FIT, "initial_epoch", !resumed || initial_epoch == 0, || "is that of the checkpoint".into())?;
+        check(FIT, "epochs", epochs > first || resumed && epochs == first, || {
+            format!("must be more than the number of the first epoch, {first}, but it is {epochs}")
+        })?;
         self.stop = false;
-        let mut history = History::default();
-        let mut at = Position { epoch: initial_epoch, epochs, batch: 0, batches: source.count() };
-        callbacks.iter_mut().try_for_each(|c| c.train_begin(self, at))?;
-        for epoch in initial_epoch..epochs {
+        let mut at = Position {
+            epoch: first,
+            epochs,
+            batch: 0,
+            batches: source.count(),
+            validates: validation.is_some(),
+            resumed,
+        };
+        let before = self.training.snapshot();
+        let mut history = match self.begin(saved, &mut callbacks, at) {
+            Ok(history) => history,
+            Err(e) => {
+                self.training.restore(&before)?;
+                return Err(e);
+            }
+        };
+        drop(before);
+        self.epoch = first;
+        for epoch in first..epochs {
+            if self.stop {
+                break;
+            }
             at = Position { epoch, batch: 0, batches: source.count(), ..at };
             callbacks.iter_mut().try_for_each(|c| c.epoch_begin(self, at))?;
             let mut logs = self.epoch(source, at, &mut callbacks)?;
+            let cut = self.stop;
             if let Some(validation) = validation.as_deref_mut()
-                && (epoch + 1 - initial_epoch).is_multiple_of(validation_frequency)
+                && (epoch + 1).is_multiple_of(validation_frequency)
             {
                 for (name, value) in self.evaluate_batches(validation)?.iter() {
                     logs.set(&format!("val_{name}"), value);
@@ -262,13 +338,44 @@ impl Trainer {
             }
             callbacks.iter_mut().try_for_each(|c| c.epoch_end(self, at, &mut logs))?;
             history.push(epoch, logs);
-            if self.stop {
-                break;
+            self.epoch = epoch + 1;
+            if let Some((path, every)) = &checkpoint
+                && !cut
+                && (self.stop || epoch + 1 == epochs || (epoch + 1).is_multiple_of(*every))
+            {
+                let callbacks = callbacks.iter().map(|c| c.state()).filter(|s| !s.is_empty()).collect();
+                let stopped = self.stop;
+                let saved = Checkpoint { epoch: epoch + 1, stopped, history: history.clone(), callbacks };
+                saved.write(path, &self.training)?;
             }
         }
         self.training.use_averages();
         callbacks.iter_mut().try_for_each(|c| c.train_end(self, at))?;
         Ok(history)
+    }
+
+    /// What comes before the first epoch, of a training that goes on with what was saved. Returns the history so far.
+    fn begin(
+        &mut self,
+        saved: Option<(Snapshot, Checkpoint)>,
+        callbacks: &mut [Box<dyn Callback + '_>],
+        at: Position,
+    ) -> Result<History> {
+        let Some((snapshot, saved)) = saved else {
+            callbacks.iter_mut().try_for_each(|c| c.train_begin(self, at))?;
+            return Ok(History::default());
+        };
+        let keeping = callbacks.iter().filter(|c| !c.state().is_empty()).count();
+        check(FIT, "resume", saved.callbacks.len() == keeping, || {
+            let saved = saved.callbacks.len();
+            format!("has what {saved} callbacks kept, but of the callbacks of this training {keeping} keep something")
+        })?;
+        self.training.restore(&snapshot)?;
+        callbacks.iter_mut().try_for_each(|c| c.train_begin(self, at))?;
+        let keeping = callbacks.iter_mut().filter(|c| !c.state().is_empty());
+        keeping.zip(saved.callbacks).try_for_each(|(c, state)| c.restore(state))?;
+        self.stop |= saved.stopped;
+        Ok(saved.history)
     }
 
     /// Trains for one epoch.

@@ -1,6 +1,50 @@
 //! What happens beside training: between epochs and batches.
 
+mod csv_logger;
+mod early_stopping;
+mod lambda;
+mod model_checkpoint;
+mod monitor;
+mod plateau;
+#[cfg(all(feature = "progress", not(target_family = "wasm")))]
+mod progress;
+mod scheduler;
+mod template;
+mod tensor_board;
+
+pub use csv_logger::CsvLogger;
+pub use early_stopping::EarlyStopping;
+pub use lambda::LambdaCallback;
+pub use model_checkpoint::ModelCheckpoint;
+pub use monitor::MonitorMode;
+pub use plateau::ReduceLrOnPlateau;
+#[cfg(all(feature = "progress", not(target_family = "wasm")))]
+pub use progress::ProgressBar;
+pub use scheduler::LearningRateScheduler;
+pub use tensor_board::TensorBoard;
+
+use crate::error::check;
 use crate::{Logs, Result, Snapshot, Trainer};
+use serde::{Deserialize, Serialize};
+
+/// What a callback of this name kept.
+fn kept<T: for<'a> Deserialize<'a>>(of: &'static str, state: &CallbackState) -> Result<T> {
+    let own = state.value.get(of).cloned().and_then(|v| serde_json::from_value(v).ok());
+    own.ok_or_else(|| crate::Error::Option { of, argument: "state", message: "is that of another callback".into() })
+}
+
+/// What a callback of this name keeps.
+fn keep(of: &'static str, value: impl Serialize) -> CallbackState {
+    let value = serde_json::to_value(value).expect("numbers and names have a form in JSON");
+    CallbackState::new(serde_json::Value::Object([(of.to_owned(), value)].into_iter().collect()))
+}
+
+/// Checks that a callback may set the learning rate.
+fn check_rate(of: &'static str, trainer: &Trainer) -> Result<()> {
+    check(of, "learning_rate", trainer.training().options().schedule.is_none(), || {
+        "cannot be set, because a schedule gives it".into()
+    })
+}
 
 /// Where training is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +58,10 @@ pub struct Position {
     pub batch: usize,
     /// How many batches an epoch has, if that is known.
     pub batches: Option<usize>,
+    /// Whether there are samples to validate with.
+    pub validates: bool,
+    /// Whether this training goes on from a checkpoint. What callbacks kept comes back after [`Callback::train_begin`].
+    pub resumed: bool,
 }
 
 /// What a callback keeps from epoch to epoch, for an exact resume.
@@ -24,6 +72,24 @@ pub struct CallbackState {
     pub value: serde_json::Value,
     /// Weights of the network, such as the best ones.
     pub weights: Option<Snapshot>,
+}
+
+impl CallbackState {
+    /// A value without weights.
+    pub fn new(value: serde_json::Value) -> Self {
+        Self { value, weights: None }
+    }
+
+    /// The same with weights, if there are some.
+    #[must_use]
+    pub fn weights(self, weights: Option<Snapshot>) -> Self {
+        Self { weights, ..self }
+    }
+
+    /// Whether a callback keeps nothing.
+    pub fn is_empty(&self) -> bool {
+        self.value.is_null() && self.weights.is_none()
+    }
 }
 
 /// Something that is told of the beginnings and ends of training, epochs and batches, as Keras's `Callback`. It may change
@@ -74,7 +140,7 @@ pub trait Callback {
         Ok(())
     }
 
-    /// What the callback keeps, for a checkpoint.
+    /// What the callback keeps, for a checkpoint. One that keeps something always gives a value.
     fn state(&self) -> CallbackState {
         CallbackState::default()
     }
