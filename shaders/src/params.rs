@@ -68,6 +68,24 @@ params! {
     Unary { count: u32, groups_x: u32, alpha: f32, beta: f32 }
     /// Parameters of `update.wgsl`.
     Update { count: u32, groups_x: u32, unused0: u32, unused1: u32 }
+    /// Parameters of `cross_entropy.wgsl`.
+    CrossEntropy {
+        count: u32, groups_x: u32, width: u32, unused0: u32, own: f32, share: f32, unused1: u32, unused2: u32,
+    }
+    /// Parameters of `ctc_labels.wgsl`.
+    CtcLabels {
+        count: u32, groups_x: u32, labels: u32, classes: u32, blank: u32, unused0: u32, unused1: u32, unused2: u32,
+    }
+    /// Parameters of `ctc_paths.wgsl`.
+    CtcPaths {
+        batch: u32, timesteps: u32, classes: u32, labels: u32, blank: u32, first: u32, steps: u32, groups_x: u32,
+        zero_infinity: u32, unused0: u32, unused1: u32, unused2: u32,
+    }
+    /// Parameters of `ctc_gradient.wgsl`.
+    CtcGradient {
+        batch: u32, timesteps: u32, classes: u32, labels: u32, blank: u32, groups_x: u32, unused0: u32,
+        unused1: u32,
+    }
     /// Parameters of `softmax.wgsl`.
     Softmax { rows: u32, width: u32, groups_x: u32, unused: u32 }
     /// Parameters of `reduce.wgsl`.

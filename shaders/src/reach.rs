@@ -5,8 +5,9 @@
 //! change to the kernel's arm here.
 
 use crate::params::{
-    Binary, Conv, Copy, Cumulate, Fill, Gather, GridProbe, LayerNorm, Mask, Matmul, Noise, Normalize, Peak, Pool,
-    Recurrent, Reduce, Sample, Scatter, Select, Softmax, SumRows, Take, TopK, TrainInput, TrainNorm, Unary, Update,
+    Binary, Conv, Copy, CrossEntropy, CtcGradient, CtcLabels, CtcPaths, Cumulate, Fill, Gather, GridProbe, LayerNorm,
+    Mask, Matmul, Noise, Normalize, Peak, Pool, Recurrent, Reduce, Sample, Scatter, Select, Softmax, SumRows, Take,
+    TopK, TrainInput, TrainNorm, Unary, Update,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, TrainScan, Value, Variant};
 use arrayvec::ArrayVec;
@@ -43,6 +44,11 @@ pub struct Bounds {
     transposed: bool,
     /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`, WHOLE of `train_scan`.
     argmax: bool,
+    /// SUM of `softmax`, LOGITS and REVERSE of CTC, SMOOTH of `cross_entropy`.
+    sum: bool,
+    logits: bool,
+    smooth: bool,
+    reverse: bool,
     /// CHANNELS of a lane of `conv`.
     channels: u64,
     /// STATES of `update`.
@@ -189,6 +195,10 @@ impl Variant {
             },
             transposed: self.shader == Shader::Matvec || flag("TRANSPOSED"),
             argmax: flag("ARGMAX"),
+            sum: flag("SUM"),
+            logits: flag("LOGITS"),
+            smooth: flag("SMOOTH"),
+            reverse: flag("REVERSE"),
             channels: number("CHANNELS").max(1),
             states: number("STATES").min(Descent::MOST_STATES as u64),
             scale: flag("HAS_SCALE"),
@@ -454,7 +464,37 @@ impl Bounds {
                 let p: Softmax = read(params)?;
                 positive([p.rows, p.width])?;
                 let bytes = times([p.rows.into(), p.width.into(), e]);
-                reach([bytes, bytes])
+                reach([bytes, if self.sum { times([p.rows.into(), e]) } else { bytes }])
+            }
+            Shader::CrossEntropy => {
+                let p: CrossEntropy = read(params)?;
+                positive([p.count, p.width])?;
+                let (count, width) = (u64::from(p.count), u64::from(p.width));
+                let backward = self.training.backward;
+                let rows = if backward { (count - 1) / width + 1 } else { count };
+                let means = if backward || self.smooth { rows * 4 } else { 0 };
+                reach([times([rows, width, 4]), rows * 4, rows * 4, means, count * 4])
+            }
+            Shader::CtcLabels => {
+                let p: CtcLabels = read(params)?;
+                positive([p.count, p.labels, p.classes])?;
+                let (labels, count) = (u64::from(p.labels), u64::from(p.count));
+                let rows = (count - 1) / (2 * labels + 1) + 1;
+                reach([times([rows, labels, 4]), count * 4])
+            }
+            Shader::CtcPaths => {
+                let p: CtcPaths = read(params)?;
+                if u64::from(p.first) + u64::from(p.steps) > p.timesteps.into() {
+                    return Err(TIMELINE);
+                }
+                let [info, x, sums, valid, paths] = self.ctc([p.batch, p.timesteps, p.classes, p.labels, p.blank])?;
+                let losses = if self.reverse { 0 } else { u64::from(p.batch) * 4 };
+                reach([info, x, sums, valid, paths, losses])
+            }
+            Shader::CtcGradient => {
+                let p: CtcGradient = read(params)?;
+                let [info, x, sums, valid, paths] = self.ctc([p.batch, p.timesteps, p.classes, p.labels, p.blank])?;
+                reach([info, x, sums, valid, paths, paths, u64::from(p.batch) * 8, x])
             }
             Shader::Sample => {
                 let p: Sample = read(params)?;
@@ -559,6 +599,24 @@ impl Bounds {
             }
             _ => self.recurrent(&read(params)?, groups),
         }
+    }
+
+    /// The bytes of what the passes of CTC read, and of the paths, from batch, timesteps, classes, labels and blank.
+    fn ctc(&self, sizes: [u32; 5]) -> Result<[u64; 5], &'static str> {
+        positive([sizes[0], sizes[1], sizes[2], sizes[3]])?;
+        if sizes[4] >= sizes[2] {
+            return Err("a blank that is no class");
+        }
+        let [batch, timesteps, classes, labels, _] = sizes.map(u64::from);
+        let (rows, width) = (times([batch, timesteps]), 2 * labels + 1);
+        let sums = if self.logits { times([rows, 4]) } else { 0 };
+        Ok([
+            times([batch, width, 4]),
+            times([rows, classes, 4]),
+            sums,
+            self.valid(batch, timesteps),
+            times([rows, width, 4]),
+        ])
     }
 
     /// The bytes of lengths or of a mask.

@@ -32,6 +32,14 @@ registry! {
     Conv = "conv",
     /// Strided copies.
     Copy = "copy",
+    /// Cross-entropies of rows of logits, and their gradient.
+    CrossEntropy = "cross_entropy",
+    /// The gradient of CTC.
+    CtcGradient = "ctc_gradient",
+    /// What the passes of CTC read of labels.
+    CtcLabels = "ctc_labels",
+    /// The paths of CTC, from the first timestep on or from the last.
+    CtcPaths = "ctc_paths",
     /// Running sums along an axis.
     Cumulate = "cumulate",
     /// Fills a tensor with one value.
@@ -136,6 +144,7 @@ snippets!(
     "slstm";
     "shared":
     "activations",
+    "ctc",
     "elements",
     "exchange",
     "general_cell",

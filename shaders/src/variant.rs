@@ -1147,7 +1147,45 @@ impl Variant {
     pub fn softmax(element: Element, logarithm: bool) -> Self {
         let defines =
             Defines::new().with("WORKGROUP", 64).with("ELEMENT", element.alias()).with("LOGARITHM", logarithm);
-        Self::fixed(Shader::Softmax, defines)
+        Self::fixed(Shader::Softmax, defines).and("SUM", false)
+    }
+
+    /// Variant of `softmax.wgsl` for the logarithm of the sum of a row's exponentials.
+    pub fn log_sum() -> Self {
+        let defines =
+            Defines::new().with("WORKGROUP", 64).with("ELEMENT", Element::F32.alias()).with("LOGARITHM", false);
+        Self::fixed(Shader::Softmax, defines).and("SUM", true)
+    }
+
+    /// Variant of `cross_entropy.wgsl`; labels are f32, or U32.
+    pub fn cross_entropy(label: Element, backward: bool, smooth: bool) -> Self {
+        let defines = Defines::new().with("WORKGROUP", LANES).with("INDEX", label.alias());
+        let of_labels = Self::fixed(Shader::CrossEntropy, defines).and("WHOLE", label == Element::U32);
+        of_labels.and("BACKWARD", backward).and("SMOOTH", smooth)
+    }
+
+    /// Lanes of a workgroup of `ctc_paths.wgsl` and `ctc_gradient.wgsl`.
+    pub const CTC_LANES: u32 = 64;
+
+    /// Variant of `ctc_labels.wgsl`; labels are f32, or U32.
+    pub fn ctc_labels(label: Element) -> Self {
+        let defines = Defines::new().with("WORKGROUP", LANES).with("INDEX", label.alias());
+        Self::fixed(Shader::CtcLabels, defines).and("WHOLE", label == Element::U32)
+    }
+
+    /// Variant of `ctc_paths.wgsl`; from logits, or from logarithms of probabilities.
+    pub fn ctc_paths(logits: bool, valid: Valid, reverse: bool) -> Self {
+        Self::ctc(Shader::CtcPaths, logits, valid).and("REVERSE", reverse)
+    }
+
+    /// Variant of `ctc_gradient.wgsl`, as [`Self::ctc_paths`].
+    pub fn ctc_gradient(logits: bool, valid: Valid) -> Self {
+        Self::ctc(Shader::CtcGradient, logits, valid)
+    }
+
+    fn ctc(shader: Shader, logits: bool, valid: Valid) -> Self {
+        let defines = Defines::new().with("WORKGROUP", Self::CTC_LANES).with("LOGITS", logits);
+        Self::fixed(shader, defines).and("HAS_LENGTHS", valid == Valid::Lengths).and("HAS_MASK", valid == Valid::Mask)
     }
 
     /// Number of channels that a lane of `conv.wgsl` computes if a group has as many.
@@ -1361,7 +1399,18 @@ pub fn samples() -> Vec<Variant> {
     for index in [F32, U32] {
         out.extend((0..5).map(|operation| Variant::scatter(index, operation)));
     }
-    out.extend([Variant::cumulate(), Variant::sum_rows(), Variant::top_k()]);
+    out.extend([Variant::cumulate(), Variant::sum_rows(), Variant::top_k(), Variant::log_sum()]);
+    for label in [F32, U32] {
+        let passes = [(false, false), (false, true), (true, false)];
+        out.extend(passes.map(|(backward, smooth)| Variant::cross_entropy(label, backward, smooth)));
+        out.push(Variant::ctc_labels(label));
+    }
+    for valid in [Valid::All, Valid::Lengths, Valid::Mask] {
+        for logits in [false, true] {
+            out.extend([false, true].map(|reverse| Variant::ctc_paths(logits, valid, reverse)));
+            out.push(Variant::ctc_gradient(logits, valid));
+        }
+    }
 
     let cell = |kind, (extra, valid, options, weights, gate): (bool, Valid, bool, Element, Activation)| CellCode {
         cell: Cell {

@@ -1,5 +1,5 @@
 // Softmax over the last axis: one workgroup per row, three passes (maximum, sum, quotient). A NaN makes its whole row
-// NaN through the sum. With LOGARITHM it is the logarithm of the quotient.
+// NaN through the sum. With LOGARITHM it is the logarithm of the quotient, with SUM that of the sum, one for each row.
 #import nan
 
 struct Params {
@@ -30,6 +30,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
     highest = partial[0];
+    // The sum of a row whose largest is infinite is taken from its exponentials as they are.
+    if SUM && (bitcast<u32>(highest) & 0x7fffffffu) == 0x7f800000u { highest = 0.0; }
     workgroupBarrier();
     var sum = 0.0;
     for (var i = lane; i < p.width; i += WORKGROUP) {
@@ -43,7 +45,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
     }
     let total = partial[0];
-    if row < p.rows {
+    if SUM {
+        if row < p.rows && lane == 0u { out[row] = ELEMENT(unless_nan(total, highest + log(total))); }
+    } else if row < p.rows {
         for (var i = lane; i < p.width; i += WORKGROUP) {
             let v = f32(x[base + i]) - highest;
             if LOGARITHM {

@@ -8,7 +8,7 @@ use recurve::{
 };
 use recurve_reference as reference;
 use recurve_shaders::{Fused, SHADERS, Shader};
-use recurve_tensor::{Decay, Descent, Function};
+use recurve_tensor::{CtcRule, Decay, Descent, Function};
 use recurve_tensor::{Indices, Scatter, Take, Update};
 use recurve_tensor::{Noise, Normalization, Pooling, Window};
 use recurve_tests::fuzz::{Choice, Plan};
@@ -65,6 +65,39 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
         Shader::Copy => {
             let turned: Vec<f64> = (0..350).map(|n| x[n % 5 * 70 + n / 5].into()).collect();
             near(a.transpose(&[1, 0]).unwrap(), &turned)
+        }
+        Shader::CrossEntropy => {
+            let labels = [3, 69, 0, 70, 12];
+            let y = Tensor::from_u32(&labels, &[5], device).unwrap();
+            let (values, sums) = a.cross_entropy(&y, 0.1).unwrap();
+            let ones = Tensor::full(&[5], 1.0, DType::F32, device).unwrap();
+            let gradient = a.cross_entropy_gradient(&y, [&sums, &ones], 0.1).unwrap();
+            let p = reference::softmax(&wide(&x), 70);
+            let wanted = |row: usize, c: usize| 0.1 / 70.0 + if labels[row] as usize == c { 0.9 } else { 0.0 };
+            let want: Vec<f64> = (0..350).map(|n| p[n] - wanted(n / 70, n % 70)).collect();
+            near(gradient, &want)?;
+            let values = values.to_vec().unwrap();
+            for (row, p) in p.chunks_exact(70).enumerate() {
+                let want = -(0..70).map(|c| wanted(row, c) * p[c].ln()).sum::<f64>();
+                // The fourth label is no class.
+                assert!(if row == 3 { values[3].is_nan() } else { (f64::from(values[row]) - want).abs() < 1e-5 });
+            }
+            Ok(())
+        }
+        Shader::CtcGradient | Shader::CtcLabels | Shader::CtcPaths => {
+            // One sequence of five timesteps; the f64 gradient is that of the definition.
+            let rule = CtcRule { blank: 2, from_logits: true, zero_infinity: false };
+            let (t, labels) = (a.reshape(&[1, 5, 70]).unwrap(), [7usize, 7, 30]);
+            let y = Tensor::from_u32(&labels.map(|l| l as u32), &[1, 3], device).unwrap();
+            let (losses, paths) = t.ctc(&y, None, rule).unwrap();
+            let ones = Tensor::full(&[1], 1.0, DType::F32, device).unwrap();
+            let gradient = t.ctc_gradient(&y, None, rule, [&losses, &paths, &ones]).unwrap();
+            fn loss<R: reference::Real>(x: &[R]) -> R {
+                let (labels, valid) = (&[7, 7, 30], &[true; 5]);
+                reference::ctc(&reference::Ctc { x, classes: 70, labels, valid, blank: 2, from_logits: true })
+            }
+            near(losses, &[loss(&wide(&x))])?;
+            near(gradient, &reference::gradient(&wide(&x), |vars| vec![(loss(vars), 1.0)]))
         }
         Shader::Cumulate => {
             let sums = |row: &[f64]| row.iter().scan(0.0, |sum, v| (*sum += v, Some(*sum)).1).collect::<Vec<_>>();

@@ -105,6 +105,28 @@ fn equal_operands_share_the_gradient() {
 }
 
 #[test]
+fn cross_entropies_with_labels() {
+    let mut r = Random(14);
+    let labels = [
+        Operand::ids(&[2, 3], &[0, 4, 2, 3, 1, 1]),
+        Operand::whole(Element::Int(Int::I64), &[2, 3], &[0, 4, 2, 3, 1, 1]),
+    ];
+    for smoothing in [0.0, 0.2, 1.0] {
+        for labels in &labels {
+            let x = Operand::random(&mut r, &[2, 3, 5]);
+            for (x, y) in [(x.clone(), labels.clone()), (x.open(), labels.clone().open())] {
+                let mut g = GraphBuilder::new();
+                g.input("x", x.kind());
+                g.input("y", y.kind());
+                g.node("node", ops::CrossEntropy { smoothing }, &["x", "y"], &["values", "sums"]);
+                g.output("values", "values");
+                check_graph(&format!("smoothed by {smoothing}"), &g.build().unwrap(), &[x, y], F32);
+            }
+        }
+    }
+}
+
+#[test]
 fn functions_of_one_operand() {
     let mut r = Random(12);
     let map = |function| ops::Map { function, element: Element::F32 };

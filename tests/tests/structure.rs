@@ -218,6 +218,9 @@ fn every_kernel_has_its_host_file_and_its_twin() {
                 vec![kernels(&format!("gpu/training/{host}.rs")), kernels(&format!("cpu/training/{twin}.rs"))]
             }
             Some(("stack", _)) => vec![kernels("gpu/stack.rs")],
+            Some(("ctc", _)) => {
+                ["gpu/ops/ctc.rs", "ops/ctc.rs"].map(|file| root().join("crates/tensor/src").join(file)).to_vec()
+            }
             // The strategies.
             None if ["scan", "step", "grid"].contains(&stem) => vec![kernels(&format!("gpu/{stem}.rs"))],
             _ if stem.ends_with("_probe") => vec![root().join("crates/tensor/src/gpu/probe.rs")],

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod activation;
+mod ctc;
 mod dense;
 mod descent;
 mod layer;
@@ -14,6 +15,7 @@ mod recurrence;
 mod tape;
 
 pub use activation::{activate, slope};
+pub use ctc::{Ctc, ctc};
 pub use dense::{embedding, matmul, softmax};
 pub use descent::descend;
 pub use layer::{Layer, layer, masking};

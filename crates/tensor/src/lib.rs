@@ -33,8 +33,8 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use half::{bf16, f16};
 pub use ops::{
-    Equation, Extreme, Function, Indices, Label, Labels, MAX_WINDOWS, MatmulOptions, Noise, Normalization, Normalized,
-    Operation, Pooling, Reduction, SampleOptions, Scatter, Take, Update, Window, concat, einsum,
+    CtcRule, Equation, Extreme, Function, Indices, Label, Labels, MAX_WINDOWS, MatmulOptions, Noise, Normalization,
+    Normalized, Operation, Pooling, Reduction, SampleOptions, Scatter, Take, Update, Window, concat, einsum,
 };
 pub use recurve_vocabulary::{Activation, Decay, Descent};
 pub use shape::{MAX_RANK, Shape};

@@ -60,8 +60,10 @@ impl Evaluator {
         let masks: Vec<Option<&Tensor>> =
             masks.iter().enumerate().map(|(n, m)| m.as_ref().or_else(|| callers(n))).collect();
         let groups = predictions.iter().chain(&batch.targets).map(Some);
-        let inputs: Vec<Option<&Tensor>> =
-            groups.chain([batch.sample_weights.as_ref()]).chain(masks.iter().copied()).collect();
+        let read = options.losses.first().is_some_and(crate::Loss::takes_lengths);
+        let lengths = batch.lengths.as_ref().filter(|_| read && self.keeps_time);
+        let more = [batch.sample_weights.as_ref(), lengths].into_iter();
+        let inputs: Vec<Option<&Tensor>> = groups.chain(more).chain(masks.iter().copied()).collect();
         let signature: Signature =
             inputs.iter().map(|t| t.map(|t| (t.dtype(), t.dims().iter().map(|&d| d == 1).collect()))).collect();
         if !self.plans.contains_key(&signature) {
@@ -103,7 +105,8 @@ fn plan(
         predictions: &predicted,
         targets: &wanted,
         weights: ids[predictions + targets],
-        masks: &ids[predictions + targets + 1..],
+        lengths: ids[predictions + targets + 1],
+        masks: &ids[predictions + targets + 2..],
     };
     let scores = Scores::add(&mut a, options, &of)?;
     let mut named = Vec::new();

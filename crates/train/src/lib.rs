@@ -13,6 +13,7 @@ mod builder;
 mod callbacks;
 mod checkpoint;
 mod clip;
+mod ctc;
 mod data;
 mod error;
 mod evaluate;
@@ -38,6 +39,7 @@ pub use callbacks::{
     MonitorMode, Position, ReduceLrOnPlateau, TensorBoard,
 };
 pub use clip::Clip;
+pub use ctc::CtcTargets;
 pub use data::{Array, Batches, Column, Dataset, Epoch, HostBatch, Padding, Sequences, Side, Source};
 pub use error::{Error, Result};
 pub use history::{History, Logs};

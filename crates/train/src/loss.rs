@@ -2,10 +2,10 @@
 
 use crate::builder::Builder;
 use crate::error::check;
-use crate::{Error, Result};
-use recurve_graph::ops::{Activate, Binary, Cast, GatherAt, OneHot, Shares, SoftmaxOver, Target};
+use crate::{Error, Form, Result};
+use recurve_graph::ops::{Activate, Binary, Cast, CrossEntropy, Ctc, GatherAt, OneHot, Shares, SoftmaxOver, Target};
 use recurve_graph::{Assembly, Constant, Element, Int, ValueId};
-use recurve_tensor::{Activation, Function, Reduction};
+use recurve_tensor::{Activation, CtcRule, Function, Reduction};
 use serde::{Deserialize, Serialize};
 
 /// Keras's `backend.epsilon()`: probabilities are kept this far from 0 and 1.
@@ -42,6 +42,21 @@ pub enum LossKind {
     Huber {
         /// Where the line begins.
         delta: f64,
+    },
+    /// Connectionist temporal classification of predictions `[batch, time, classes]`, one value for each sequence
+    /// ([`recurve_tensor::Tensor::ctc`]). Targets are labels `[batch, most labels]`; those of a sequence end with the
+    /// first blank, behind which there are only blanks. On a device labels are not checked, but those that are no
+    /// classes, and lengths beyond the timesteps, give NaN; see [`crate::CtcTargets`].
+    Ctc {
+        /// The class that stands between labels.
+        blank: usize,
+        /// Predictions are logits. Otherwise they are logarithms of probabilities.
+        from_logits: bool,
+        /// The value of labels that no path has, because there are too few timesteps, is 0, with gradient 0. Otherwise
+        /// it is infinite, with gradient NaN.
+        zero_infinity: bool,
+        /// As PyTorch's `mean`, of which each value is divided by its number of labels, or as Keras, which does not.
+        form: Form,
     },
 }
 
@@ -119,7 +134,7 @@ impl Loss {
         Self::new(LossKind::Huber { delta })
     }
 
-    /// Of predictions that are logits; changes nothing for other losses than cross-entropies.
+    /// Of predictions that are logits; changes nothing for other losses than cross-entropies and CTC.
     #[must_use]
     pub fn from_logits(self) -> Self {
         let kind = match self.kind {
@@ -127,6 +142,9 @@ impl Loss {
             LossKind::CategoricalCrossentropy { .. } => LossKind::CategoricalCrossentropy { from_logits: true },
             LossKind::SparseCategoricalCrossentropy { .. } => {
                 LossKind::SparseCategoricalCrossentropy { from_logits: true }
+            }
+            LossKind::Ctc { blank, zero_infinity, form, .. } => {
+                LossKind::Ctc { blank, from_logits: true, zero_infinity, form }
             }
             other => other,
         };
@@ -149,6 +167,21 @@ impl Loss {
     #[must_use]
     pub fn class_weights(self, weights: impl Into<Vec<f32>>) -> Self {
         Self { class_weights: Some(weights.into()), ..self }
+    }
+
+    /// Keras's `CTC`: of logits, with blank 0, which is also what labels are padded with.
+    pub fn ctc_keras() -> Self {
+        Self::new(LossKind::Ctc { blank: 0, from_logits: true, zero_infinity: false, form: Form::Keras })
+    }
+
+    /// PyTorch's `CTCLoss`: of logarithms of probabilities, with blank 0.
+    pub fn ctc_pytorch() -> Self {
+        Self::new(LossKind::Ctc { blank: 0, from_logits: false, zero_infinity: false, form: Form::Pytorch })
+    }
+
+    /// Whether it reads which timesteps of a sequence there are, instead of having a value for each.
+    pub(crate) fn takes_lengths(&self) -> bool {
+        matches!(self.kind, LossKind::Ctc { .. })
     }
 
     fn is_crossentropy(&self) -> bool {
@@ -188,7 +221,8 @@ impl Loss {
     /// `weights` are of the samples: f32 in the shape of the values, which is that of the prediction without its last
     /// axis, with size 1 in place of that axis, or of its first axes only, such as one weight for each sequence. `mask`
     /// has the shape of the values; what is 0 or false does not count. If nothing counts, the loss is 0, and so are the
-    /// gradients.
+    /// gradients. For a CTC loss, which has a value for each sequence, `mask` is of its timesteps: `[batch, time]`, or
+    /// lengths, `[batch]` of whole numbers.
     ///
     /// # Errors
     /// [`Error::Option`] for options that do not fit, [`Error::Operand`] for values that do not fit; errors of the graph.
@@ -202,7 +236,17 @@ impl Loss {
     ) -> Result<ValueId> {
         self.check()?;
         let mut b = Builder { assembly, name: LOSS };
-        let (mut values, of_classes) = self.values(&mut b, prediction, target)?;
+        let (mut values, of_classes, mask) = match self.kind {
+            LossKind::Ctc { form, .. } => {
+                let values = self.ctc(&mut b, [prediction, target], mask)?;
+                let divided = form == Form::Pytorch && self.reduction == LossReduction::Mean;
+                (if divided { self.by_label(&mut b, values, target)? } else { values }, None, None)
+            }
+            _ => {
+                let (values, of_classes) = self.values(&mut b, prediction, target)?;
+                (values, of_classes, mask)
+            }
+        };
         let mut weight = match weights {
             Some(w) => {
                 if b.kind(w).dtype != Element::F32 {
@@ -249,6 +293,26 @@ impl Loss {
                 let sum = b.over_all(Reduction::Sum, values)?;
                 b.binary(Binary::Div, sum, count)
             }
+        }
+    }
+
+    /// Adds nodes that compute the values before they are weighted and reduced, PyTorch's `reduction="none"`. `mask` is
+    /// read by a CTC loss alone, as [`Self::add`] says.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn unreduced(
+        &self,
+        assembly: &mut Assembly,
+        prediction: ValueId,
+        target: ValueId,
+        mask: Option<ValueId>,
+    ) -> Result<ValueId> {
+        self.check()?;
+        let mut b = Builder { assembly, name: LOSS };
+        match self.kind {
+            LossKind::Ctc { .. } => self.ctc(&mut b, [prediction, target], mask),
+            _ => Ok(self.values(&mut b, prediction, target)?.0),
         }
     }
 
@@ -353,6 +417,7 @@ impl Loss {
                 let inside = b.binary(Binary::LessOrEqual, size, limit)?;
                 b.choose(inside, near, far)?
             }
+            LossKind::Ctc { .. } => return Ok((self.ctc(b, [prediction, target], None)?, None)),
             LossKind::SparseCategoricalCrossentropy { .. } => unreachable!("has returned"),
         };
         Ok((b.over_last(Reduction::Mean, values, false)?, None))
@@ -374,13 +439,21 @@ impl Loss {
             Some(1) if b.rank(target) == b.rank(prediction) => b.without_last(target)?,
             _ => target,
         };
-        let logs = b.log_shares(prediction, from_logits)?;
         let s = self.label_smoothing as f32;
+        if from_logits {
+            let known = matches!(b.kind(labels).dtype, Element::F32 | Element::U32 | Element::Int(_));
+            let (rank, dims) = (b.rank(prediction), &b.kind(prediction).dims);
+            let fits =
+                b.rank(labels) + 1 == rank && dims.iter().zip(&b.kind(labels).dims).all(|(a, b)| a.meet(b).is_some());
+            if !known || !fits {
+                return Err(b.operand("target", expected(), target));
+            }
+            let values = b.nodes(CrossEntropy { smoothing: s }, &[prediction, labels], 2)?[0];
+            return Ok((values, self.weights_of(b, labels, classes)?));
+        }
+        let logs = b.log_shares(prediction, from_logits)?;
         let numbers = b.as_f32("target", labels)?;
-        let labels = match b.kind(labels).dtype {
-            Element::F32 => b.node(Cast { from: Element::F32, to: Target::Int(Int::I32) }, &[labels])?,
-            _ => labels,
-        };
+        let labels = b.whole(labels)?;
         let depth = b.constant(&[1], Constant::Int(Int::I64, [classes as i64].into()))?;
         let other = s / classes as f32;
         let shares = b.floats(&[other, 1.0 - s + other])?;
@@ -397,14 +470,57 @@ impl Loss {
         let values = b.choose(below, nan, values)?;
         let beyond = b.binary(Binary::GreaterOrEqual, numbers, end)?;
         let values = b.choose(beyond, nan, values)?;
-        let of_classes = match &self.class_weights {
-            None => None,
-            Some(weights) => {
-                let weights = b.floats(count_of(weights, classes)?)?;
-                Some(b.node(GatherAt { axis: 0 }, &[weights, labels])?)
+        Ok((values, self.weights_of(b, labels, classes)?))
+    }
+
+    /// The weights of the classes of labels.
+    fn weights_of(&self, b: &mut Builder<'_>, labels: ValueId, classes: usize) -> Result<Option<ValueId>> {
+        let Some(weights) = &self.class_weights else { return Ok(None) };
+        let weights = b.floats(count_of(weights, classes)?)?;
+        let labels = b.whole(labels)?;
+        Ok(Some(b.node(GatherAt { axis: 0 }, &[weights, labels])?))
+    }
+
+    /// The values of a CTC loss.
+    fn ctc(&self, b: &mut Builder<'_>, [x, labels]: [ValueId; 2], mask: Option<ValueId>) -> Result<ValueId> {
+        let LossKind::Ctc { blank, from_logits, zero_infinity, .. } = self.kind else { unreachable!("asked before") };
+        if b.kind(x).dtype != Element::F32 || b.kind(x).unranked || b.rank(x) != 3 {
+            return Err(b.operand("prediction", "f32 of three dimensions, [batch, time, classes]", x));
+        }
+        let classes = b.classes(x)?;
+        check(LOSS, "blank", blank < classes, || format!("must be one of {classes} classes, but it is {blank}"))?;
+        let rows = b.kind(x).dims[0].clone();
+        let kind = b.kind(labels);
+        let known = matches!(kind.dtype, Element::F32 | Element::U32 | Element::Int(_));
+        if !known || kind.unranked || kind.rank() != 2 || kind.dims[0].meet(&rows).is_none() {
+            return Err(b.operand("target", "labels of the shape [batch, labels]", labels));
+        }
+        let mut inputs = vec![x, labels];
+        if let Some(mask) = mask {
+            let expected = "of the shape [batch, time], or lengths [batch] of whole numbers";
+            let floats = b.kind(mask).dtype == Element::F32 && b.rank(mask) == 2;
+            let whole = b.kind(mask).dtype == Element::U32 || b.kind(mask).dtype.is_whole();
+            let dims = &b.kind(x).dims;
+            let fits = b.kind(mask).dims.iter().zip(dims).all(|(a, b)| a.meet(b).is_some());
+            if !(floats || whole) || !fits || !(1..=2).contains(&b.rank(mask)) {
+                return Err(b.operand("mask", expected, mask));
             }
-        };
-        Ok((values, of_classes))
+            inputs.push(if floats { b.as_bool("mask", mask)? } else { mask });
+        }
+        let rule = CtcRule { blank, from_logits, zero_infinity };
+        Ok(b.nodes(Ctc(rule), &inputs, 2)?[0])
+    }
+
+    /// The values of a CTC loss, each divided by its number of labels, at least 1.
+    fn by_label(&self, b: &mut Builder<'_>, values: ValueId, labels: ValueId) -> Result<ValueId> {
+        let LossKind::Ctc { blank, .. } = self.kind else { unreachable!("asked before") };
+        let labels = b.as_f32("target", labels)?;
+        let (blank, zero, one) = (b.number(blank as f32)?, b.number(0.0)?, b.number(1.0)?);
+        let padding = b.binary(Binary::Equal, labels, blank)?;
+        let counts = b.choose(padding, zero, one)?;
+        let count = b.over_last(Reduction::Sum, counts, false)?;
+        let count = b.binary(Binary::Max, count, one)?;
+        b.binary(Binary::Div, values, count)
     }
 }
 
@@ -419,6 +535,14 @@ fn count_of(weights: &[f32], classes: usize) -> Result<&[f32]> {
 impl Builder<'_> {
     fn classes(&self, prediction: ValueId) -> Result<usize> {
         self.last(prediction).ok_or_else(|| self.operand("prediction", "of a known number of classes", prediction))
+    }
+
+    /// Labels as whole numbers.
+    fn whole(&mut self, labels: ValueId) -> Result<ValueId> {
+        match self.kind(labels).dtype {
+            Element::F32 => self.node(Cast { from: Element::F32, to: Target::Int(Int::I32) }, &[labels]),
+            _ => Ok(labels),
+        }
     }
 
     /// The logarithms of probabilities over the last axis.

@@ -24,7 +24,8 @@ pub struct Batch<'a> {
     /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. It also says which timesteps of a sequence count in the
     /// loss.
     pub mask: Option<&'a Tensor>,
-    /// The number of valid timesteps of each sequence, `[B]`, U32. Not together with a mask.
+    /// The number of valid timesteps of each sequence, `[B]`, U32. Not together with a mask. A CTC loss of the first
+    /// output reads them, if the output has the timesteps of the input.
     pub lengths: Option<&'a Tensor>,
 }
 
@@ -880,7 +881,8 @@ impl Training {
         let callers = find(&a, "mask").filter(|_| given("mask") && training.keeps_time);
         let of_layers = training.masks.iter().map(|m| m.as_deref().and_then(output));
         let masks: Vec<_> = of_layers.enumerate().map(|(n, m)| m.or(callers.filter(|_| n == 0))).collect();
-        let of = Compared { predictions: &predictions, targets: &targets, weights, masks: &masks };
+        let lengths = find(&a, "lengths").filter(|_| given("lengths") && training.keeps_time);
+        let of = Compared { predictions: &predictions, targets: &targets, weights, masks: &masks, lengths };
         let scores = Scores::add(&mut a, &self.options, &of)?;
         let loss = scores.loss;
 

@@ -5,8 +5,8 @@ pub(crate) use crate::cpu::ready as block_on;
 
 use crate::ops::{After, Axis, Broadcast, Conv, Operation, Pool, Span};
 use crate::{
-    Activation, AdapterSummary, DType, Decay, Descent, Error, Extreme, Function, MatmulOptions, Noise, Normalization,
-    Normalized, Pooling, Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor, Update,
+    Activation, AdapterSummary, CtcRule, DType, Decay, Descent, Error, Extreme, Function, MatmulOptions, Noise,
+    Normalization, Normalized, Pooling, Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor, Update,
 };
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -63,10 +63,15 @@ never! {
     pub(crate) fn binary(&self, [&Tensor; 2], Operation, &Broadcast<2>) -> Result<Tensor>;
     pub(crate) fn assemble(&self, Shape, &[&Tensor], impl Iterator<Item = Span>, &'static str) -> Result<Tensor>;
     pub(crate) fn copy_into(&self, &Tensor, &Tensor, &Span) -> Result<()>;
+    pub(crate) fn cross_entropy(&self, &Tensor, &Tensor, [&Tensor; 2], f32) -> Result<Tensor>;
+    pub(crate) fn cross_entropy_gradient(&self, &Tensor, &Tensor, [&Tensor; 2], f32) -> Result<Tensor>;
+    pub(crate) fn ctc(&self, &Tensor, &Tensor, Option<&Tensor>, CtcRule) -> Result<(Tensor, Tensor)>;
+    pub(crate) fn ctc_gradient(&self, &Tensor, &Tensor, Option<&Tensor>, CtcRule, [&Tensor; 3]) -> Result<Tensor>;
     pub(crate) fn cumulate(&self, &Tensor, &Axis, bool, bool) -> Result<Tensor>;
     pub(crate) fn function(&self, &Tensor, Function) -> Result<Tensor>;
     pub(crate) fn gather(&self, &Tensor, &Tensor, Shape) -> Result<Tensor>;
     pub(crate) fn layer_norm(&self, &Tensor, &Tensor, f32) -> Result<Tensor>;
+    pub(crate) fn log_sums(&self, &Tensor, Shape, usize) -> Result<Option<Tensor>>;
     pub(crate) fn mask(&self, &Tensor, f32, Shape, usize) -> Result<Tensor>;
     pub(crate) fn matmul(&self, &Tensor, &Tensor, &MatmulOptions<'_>, Shape, [usize; 4]) -> Result<Tensor>;
     pub(crate) fn peak_flops(&self) -> Result<f64>;

@@ -5,6 +5,8 @@ mod binary;
 mod broadcast;
 mod conv;
 mod copy;
+mod cross_entropy;
+mod ctc;
 mod cumulate;
 mod einsum;
 mod function;
@@ -32,6 +34,9 @@ pub use binary::Operation;
 pub(crate) use broadcast::Broadcast;
 pub(crate) use conv::Conv;
 pub use copy::{Span, concat};
+#[cfg(feature = "gpu")]
+pub(crate) use cross_entropy::shares;
+pub use ctc::CtcRule;
 pub use einsum::{Equation, Label, Labels, einsum};
 pub use function::Function;
 pub use matmul::MatmulOptions;

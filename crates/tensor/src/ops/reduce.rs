@@ -119,6 +119,11 @@ impl Tensor {
             return self.to_dtype(DType::F32)?.reduced(reduction, a)?.to_dtype(DType::F16);
         }
         if reduction == Reduction::LogSumExp {
+            if a.inner == 1
+                && let Some(sums) = self.log_sums(a)?
+            {
+                return Ok(sums);
+            }
             // e^(x - m) cannot overflow, where m is the maximum.
             let x = self.reshape(&[a.result.count() / a.inner, a.len, a.inner])?;
             let part = Axis::of(&x, 1);

@@ -3,6 +3,8 @@
 mod binary;
 mod conv;
 mod copy;
+mod cross_entropy;
+mod ctc;
 mod cumulate;
 mod fill;
 mod function;

@@ -2,7 +2,7 @@
 
 use crate::gpu::{Dispatch, Gpu};
 use crate::ops::Operation;
-use crate::{DType, Reduction, Result, Tensor};
+use crate::{DType, Reduction, Result, Shape, Tensor};
 use recurve_shaders::{Variant, params};
 
 impl Gpu {
@@ -31,6 +31,26 @@ impl Gpu {
             work: 3 * x.shape().count() as u64,
         })?;
         Ok(out)
+    }
+
+    /// The logarithms of the sums of exponentials of rows, if a workgroup can go through one.
+    pub(crate) fn log_sums(&self, x: &Tensor, result: Shape, width: usize) -> Result<Option<Tensor>> {
+        if width as u64 > widest(self) {
+            return Ok(None);
+        }
+        let out = Tensor::gpu_uninit(self, result, DType::F32, "reduce")?;
+        let pipeline = self.pipeline(&Variant::log_sum())?;
+        let rows = result.count() as u32;
+        let groups_x = rows.min(self.max_workgroups());
+        let p = params::Softmax { rows, width: width as u32, groups_x, unused: 0 };
+        self.record(Dispatch {
+            pipeline: &pipeline,
+            buffers: &[x.gpu_buffer(), out.gpu_buffer()],
+            params: bytemuck::bytes_of(&p),
+            groups: [groups_x, rows.div_ceil(groups_x), 1],
+            work: 2 * x.shape().count() as u64,
+        })?;
+        Ok(Some(out))
     }
 }
 
