@@ -253,7 +253,7 @@ impl LayerModule for AdditiveAttention {
     fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         let mut rng = recurve_tensor::random::rng(seed);
         self.weights(shapes, prefix).into_iter().try_for_each(|(name, dims)| {
-            let data = Initializer::GlorotUniform.matrix(dims[0], 1, 1, &mut rng)?;
+            let data = Initializer::GlorotUniform.kernel(&dims, 1, &mut rng)?;
             into.insert(name, &dims, data)
         })?;
         Ok(())

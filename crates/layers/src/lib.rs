@@ -54,7 +54,7 @@ pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use functional::{Functional, SharedLayer};
 pub use generate::{GenerateOptions, Sampling};
-pub use init::Initializer;
+pub use init::{Fan, Initializer, Spread};
 pub use joins::{Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract};
 pub use layer::LayerConfig;
 pub use masking::Masking;

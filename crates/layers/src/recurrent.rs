@@ -217,7 +217,7 @@ impl RecurrentSpec {
             for d in 0..self.directions() {
                 for (part, shape) in parts(self, features, l) {
                     let columns = shape.get(1).copied().unwrap_or(1);
-                    let mut fill = |how: Initializer| how.matrix(shape[0], columns, self.units, &mut rng);
+                    let mut fill = |how: Initializer| how.kernel(&shape, self.units, &mut rng);
                     let data = match part {
                         "weight_ih" | "weight_hr" => fill(self.kernel_initializer)?,
                         "weight_hh" => fill(self.recurrent_initializer)?,
