@@ -259,7 +259,7 @@ fn what_is_masked_has_a_gradient_of_exactly_zero() {
 #[test]
 fn a_label_that_is_no_class_is_an_error_or_nan() {
     let e = check_labels(&[0, 4, 5], 5).unwrap_err();
-    assert_eq!(e, Error::Label { index: 2, label: 5, classes: 5 });
+    assert!(matches!(e, Error::Label { index: 2, label: 5, classes: 5 }), "{e}");
     assert!(e.to_string().contains("0 to 4"), "{e}");
     assert!(check_labels(&[-1], 5).is_err() && check_labels(&[4, 0], 5).is_ok());
     for (labels, element) in [([0i64, 5], Element::U32), ([-1, 2], Element::Int(Int::I64)), ([1, 9], Element::F32)] {
@@ -584,7 +584,7 @@ fn options_and_operands_of_optimisers_that_do_not_fit_are_named() {
     for (optimizer, argument) in bad {
         let e = optimizer.check().unwrap_err();
         assert!(matches!(&e, Error::Option { argument: a, .. } if *a == argument), "{e}");
-        assert_eq!(optimizer.rates(0.1, 1).unwrap_err(), e);
+        assert_eq!(optimizer.rates(0.1, 1).unwrap_err().to_string(), e.to_string());
     }
     let adam: Optimizer = Adam::keras().into();
     for (rate, step, argument) in
@@ -914,7 +914,8 @@ fn metrics_of_nothing_and_of_what_does_not_fit() {
     }
     let mut state = Metric::SparseCategoricalAccuracy.start().unwrap();
     let batch = MetricBatch::new(&p, 2, Targets::Labels(&[1, 7]));
-    assert_eq!(state.update(&batch), Err(Error::Label { index: 1, label: 7, classes: 2 }));
+    let e = state.update(&batch).unwrap_err();
+    assert!(matches!(e, Error::Label { index: 1, label: 7, classes: 2 }), "{e}");
     state.update(&batch.mask(&[true, false])).unwrap();
     assert_eq!(state.result(), 1.0);
     state.add(1.0, 3.0).unwrap();
