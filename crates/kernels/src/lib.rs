@@ -32,6 +32,6 @@ pub use recurve_vocabulary::{
 };
 pub use strategy::{Candidate, Strategy};
 pub use training::{
-    Gradients, OutputGradients, Reserve, ReserveShapes, Trained, TrainingArgs, TrainingForm, TrainingLayer,
-    TrainingWeights, Wanted, keeps_sums, slope_from_value,
+    Checkpointed, Checkpoints, Gradients, OutputGradients, Reserve, ReserveShapes, Trained, TrainingArgs, TrainingForm,
+    TrainingLayer, TrainingWeights, Wanted, keeps_sums, slope_from_value,
 };

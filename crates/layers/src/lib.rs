@@ -36,6 +36,7 @@ mod stacked;
 mod streams;
 mod summary;
 mod time_distributed;
+mod training;
 mod weights;
 
 pub use activations::{ActivationFunction, ActivationLayer, Elu, LeakyRelu, PRelu, Relu, Softmax};
@@ -59,7 +60,7 @@ pub use joins::{Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract}
 pub use layer::LayerConfig;
 pub use masking::Masking;
 pub use module::{CallArgs, RecurrentLayer, State};
-pub use network::{Network, NetworkState, Sequential, TrainingGraph};
+pub use network::{Network, NetworkState, Sequential};
 pub use normalization::{BatchNormalization, LayerNormalization};
 pub use pooling::{
     AveragePooling1d, AveragePooling2d, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
@@ -73,4 +74,5 @@ pub use stacked::StackedRnnCells;
 pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
 pub use time_distributed::TimeDistributed;
+pub use training::{TrainingGraph, TrainingGraphOptions, TrainingState};
 pub use weights::Weights;

@@ -2,7 +2,7 @@
 
 use crate::config::InputConfig;
 use crate::layer::{Shape, bad_option};
-use crate::{RecurrentSpec, Result, State};
+use crate::{RecurrentSpec, Result, State, TrainingGraphOptions};
 use recurve_graph::ops::Extent;
 use recurve_graph::{Constant, Dim, Element, GraphBuilder, Int, Operator, ValueType, ops};
 use recurve_tensor::{DType, Function, MAX_RANK, Noise, Tensor};
@@ -76,11 +76,13 @@ pub(crate) struct Level {
     /// The layer's name.
     name: String,
     /// The shape of its input.
-    shape: Vec<Option<usize>>,
+    pub(crate) shape: Vec<Option<usize>>,
     /// The number of leading axes of the network's input that surrounding layers have merged into one.
-    folded: usize,
+    pub(crate) folded: usize,
     /// The description of the layer.
     pub(crate) spec: RecurrentSpec,
+    /// The names of the inputs of the graph with the initial h and c; empty where there is none.
+    pub(crate) starts: [String; 2],
     /// The names of the final h and c.
     pub(crate) ends: [Option<String>; 2],
     /// The kept state of a stateful layer.
@@ -96,6 +98,11 @@ impl Level {
     /// The layer's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The names of the outputs of the graph with its final h and c, for the level's place among all levels.
+    pub(crate) fn end_names(&self, place: usize) -> [String; 2] {
+        ["h", "c"].map(|part| format!("end.{place}.{part}"))
     }
 
     /// Whether the graph has its state as an input and an output.
@@ -131,15 +138,21 @@ impl Level {
 
     /// The shape of its input, for an input of the network with these dimensions.
     fn input_dims(&self, network: &[usize]) -> SmallVec<[usize; MAX_RANK]> {
-        let rest = &network[self.folded.min(network.len())..];
-        let mut dims: SmallVec<_> = self.shape.iter().zip(rest).map(|(known, &given)| known.unwrap_or(given)).collect();
-        if let Some(first) = dims.first_mut()
-            && !self.visible()
-        {
-            *first = network.iter().take(self.folded + 1).product();
-        }
-        dims
+        input_dims(&self.shape, self.folded, network)
     }
+}
+
+/// The dimensions of the input of a layer of this shape, inside of `folded` others, for an input of the network with
+/// these dimensions.
+pub(crate) fn input_dims(shape: &Shape, folded: usize, network: &[usize]) -> SmallVec<[usize; MAX_RANK]> {
+    let rest = &network[folded.min(network.len())..];
+    let mut dims: SmallVec<_> = shape.iter().zip(rest).map(|(known, &given)| known.unwrap_or(given)).collect();
+    if let Some(first) = dims.first_mut()
+        && folded > 0
+    {
+        *first = network.iter().take(folded + 1).product();
+    }
+    dims
 }
 
 /// A graph under construction, to which layers add their nodes.
@@ -168,6 +181,8 @@ pub(crate) struct Lowering {
 pub(crate) struct Training {
     /// The number of draws so far.
     draws: u32,
+    /// What the caller asked for.
+    pub(crate) options: TrainingGraphOptions,
     /// Weights that a run changes by themselves, each with the value that it becomes.
     pub(crate) updates: Vec<(String, String)>,
 }
@@ -177,7 +192,7 @@ pub(crate) const SEED: &str = "seed";
 
 impl Lowering {
     /// A graph with the inputs of a network, for training or for inference.
-    pub(crate) fn new(inputs: &[InputConfig], time_major: bool, training: bool) -> Self {
+    pub(crate) fn new(inputs: &[InputConfig], time_major: bool, training: Option<TrainingGraphOptions>) -> Self {
         let mut graph = GraphBuilder::new();
         let counted = inputs.len() == 1;
         for (k, input) in inputs.iter().enumerate() {
@@ -195,7 +210,7 @@ impl Lowering {
             graph.optional_input(MASK, ValueType::new(DType::U32, [None, None]));
             graph.optional_input(LENGTHS, ValueType::new(DType::U32, [None]));
         }
-        if training {
+        if training.is_some() {
             graph.input(SEED, ValueType::new(DType::U32, [2usize]));
         }
         Self {
@@ -207,7 +222,7 @@ impl Lowering {
             known: HashSet::new(),
             depth: 0,
             made: 0,
-            training: training.then(Training::default),
+            training: training.map(|options| Training { options, ..Training::default() }),
         }
     }
 
@@ -352,11 +367,12 @@ impl Lowering {
     /// Adds a recurrent layer with the names of its final h and c. Returns the names of its initial h and c; empty if
     /// it has none.
     pub(crate) fn level(&mut self, at: &Place<'_>, spec: &RecurrentSpec, ends: [Option<&String>; 2]) -> [String; 2] {
-        let level = Level {
+        let mut level = Level {
             name: at.name.into(),
             shape: at.shape.to_vec(),
             folded: self.depth,
             spec: spec.clone(),
+            starts: Default::default(),
             ends: ends.map(Option::<&String>::cloned),
             kept: Mutex::new(None),
         };
@@ -372,6 +388,7 @@ impl Lowering {
             name
         };
         let names = [input("h", ends[0]), input("c", ends[1])];
+        level.starts = names.clone();
         self.levels.push(level);
         names
     }

@@ -5,6 +5,7 @@ use crate::layer::bad_option;
 use crate::lowering::{Flow, LENGTHS, Level, Lowering, MASK, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
+use crate::training::{TrainingGraph, TrainingGraphOptions, TrainingState};
 use crate::{CallArgs, Error, LayerConfig, Result, State, Weights};
 use recurve_graph::{Executor, Frame, Graph, RunOptions, Source, ValueId};
 use recurve_tensor::{DType, Device, MAX_RANK, Tensor};
@@ -108,24 +109,6 @@ impl FromIterator<State> for NetworkState {
     }
 }
 
-/// A network in training, for [`Network::training_graph`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct TrainingGraph {
-    /// The graph. Its inputs are those of the network, its optional `mask` and `lengths`, the `seed` of what is drawn (u32
-    /// `[2]`), and the initial states. Its first outputs are those of the network, `output.NAME` each.
-    pub graph: Graph,
-    /// The weights that training changes.
-    pub trainable: Vec<String>,
-    /// For each output of the network the name of the output with its mask, `[B, T]`, if layers have computed one.
-    pub masks: Vec<Option<String>>,
-    /// Whether the first output has the timesteps of the input.
-    pub keeps_time: bool,
-    /// Weights that a run changes by itself, such as running means: the weight, and the name of the output with what it
-    /// becomes.
-    pub updates: Vec<(String, String)>,
-}
-
 /// The layers of a network as a graph.
 struct Lowered {
     graph: Graph,
@@ -137,6 +120,8 @@ struct Lowered {
     /// The shapes of the outputs.
     shapes: Vec<Vec<Option<usize>>>,
     keeps_time: bool,
+    /// For each output whether it has the timesteps of the input.
+    timed: Vec<bool>,
     /// The weights that the layers have.
     needed: HashSet<String>,
     masks: Vec<Option<String>>,
@@ -149,12 +134,15 @@ enum Purpose {
     Inference,
     /// Inference with the masks of the outputs, which a loss needs.
     Evaluation,
-    Training,
+    Training(TrainingGraphOptions),
 }
 
 /// Converts the layers of a network to a graph. The shapes of `weights` are checked if they are given.
 fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) -> Result<Lowered> {
-    let training = purpose == Purpose::Training;
+    let training = match purpose {
+        Purpose::Training(options) => Some(options),
+        _ => None,
+    };
     // A contradiction in the description is reported before a missing weight.
     config.walk(|_| Ok(()))?;
     let time_major = config.layers.iter().any(|l| l.layer.module().time_major());
@@ -222,8 +210,8 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         masks.push(flows[&o.value].mask.clone().filter(|_| purpose != Purpose::Inference));
     }
     for (n, level) in levels.iter().enumerate().filter(|(_, l)| l.keeps_state()) {
-        for (part, end) in ["h", "c"].into_iter().zip(&level.ends) {
-            end.iter().for_each(|end| builder.output(&format!("end.{n}.{part}"), end));
+        for (name, end) in level.end_names(n).into_iter().zip(&level.ends) {
+            end.iter().for_each(|end| builder.output(&name, end));
         }
     }
     for (n, mask) in masks.iter_mut().enumerate() {
@@ -248,6 +236,7 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         changes_time,
         shapes: config.outputs.iter().map(|o| shapes[&o.value].clone()).collect(),
         keeps_time: flows[&config.outputs[0].value].time,
+        timed: config.outputs.iter().map(|o| flows[&o.value].time).collect(),
         needed,
         masks,
         updates,
@@ -348,11 +337,30 @@ impl Network {
     /// # Errors
     /// [`Error::Option`] for a layer that cannot be trained.
     pub fn training_graph(&self) -> Result<TrainingGraph> {
-        let Lowered { graph, masks, keeps_time, updates, .. } =
-            lower(&self.config, Some(&self.weights), Purpose::Training)?;
+        self.training_graph_with(TrainingGraphOptions::default())
+    }
+
+    /// [`Self::training_graph`] with options.
+    ///
+    /// # Errors
+    /// As [`Self::training_graph`].
+    pub fn training_graph_with(&self, options: TrainingGraphOptions) -> Result<TrainingGraph> {
+        let Lowered { graph, levels, masks, keeps_time, timed, updates, .. } =
+            lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
         let parameters = graph.parameters().map(|v| v.name.clone());
         let trainable = parameters.filter(|name| !name.contains(".running_")).collect();
-        Ok(TrainingGraph { graph, trainable, masks, keeps_time, updates })
+        let states = levels.iter().enumerate().filter_map(|(n, l)| TrainingState::of(l, n)).collect();
+        let time_major = self.time_major();
+        Ok(TrainingGraph { graph, trainable, masks, keeps_time, timed, time_major, updates, states })
+    }
+
+    /// Checks that the network can run a sequence part after part, each with the state behind the part before.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a layer that reads backwards or more than one timestep at once, and for an input whose
+    /// number of timesteps is fixed.
+    pub fn check_parts(&self) -> Result<()> {
+        self.check_steps()
     }
 
     /// The same network on another device.

@@ -506,6 +506,7 @@ fn train(
             masked_output: spec.masked_output(),
             time_major: spec.time_major,
             reading_order: reading_order && top,
+            checkpoints: into.training.as_ref().is_some_and(|t| t.options.checkpoints),
         };
         let there = parts(spec, at.features, layer);
         let weights = (0..d).flat_map(|direction| {
@@ -528,7 +529,7 @@ fn train(
             finals.push(own.clone());
             outputs.push(own);
         }
-        for _ in 0..2 + usize::from(has_c) + usize::from(spec.cell.layer_norm.is_some()) {
+        for _ in 0..operator.kept() {
             outputs.push(into.value(at.name));
         }
         let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();

@@ -3,7 +3,7 @@
 use super::prelude::*;
 use super::recurrent::{PARTS, swapped};
 use crate::Data;
-use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
+use recurve_kernels::{Checkpoints, OutputGradients, Reserve, TrainingArgs, TrainingLayer, TrainingWeights, Wanted};
 use recurve_reference::{Drawn, Recurrence, RecurrenceGradient, RecurrenceOutput};
 use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput};
 use smallvec::SmallVec;
@@ -36,6 +36,8 @@ pub struct RecurrentTraining {
     pub time_major: bool,
     /// Whether the outputs of a reverse direction come in the order in which they were computed.
     pub reading_order: bool,
+    /// Whether the states of a few timesteps are kept for the gradient, which computes all else again.
+    pub checkpoints: bool,
 }
 
 /// The gradient of a [`RecurrentTraining`]. Inputs: its inputs but for the weights, what it kept, the gradients of its
@@ -124,6 +126,17 @@ impl RecurrentTraining {
             zoneout_c: call.optional(ZONEOUT_C),
             ..TrainingArgs::default()
         }
+    }
+
+    /// The number of outputs that only the gradient needs.
+    pub fn kept(&self) -> usize {
+        self.reserved().iter().filter(|there| **there).count()
+    }
+
+    /// Which of gates, h, c and norms it keeps.
+    fn reserved(&self) -> [bool; 4] {
+        let whole = !self.checkpoints;
+        [whole, true, self.has_c(), whole && self.cell.layer_norm.is_some()]
     }
 
     /// The types of the inputs before the weights, checked, and the batch and time of `x`.
@@ -267,23 +280,32 @@ impl Operator for RecurrentTraining {
         let state = |size: usize| x.with_dims(vec![Dim::Size(d), batch.clone(), Dim::Size(size)]);
         let mut all = vec![x.with_dims(y), state(w)];
         all.extend(c.map(state));
-        // One timestep more than there are, unless their number is known.
-        let more = time.size().map_or(Dim::Any, |t| Dim::Size(t + 1));
-        let kept = |time: Dim, last: Dim| x.with_dims(vec![Dim::Size(d), time, batch.clone(), last]);
-        all.push(kept(time.clone(), Dim::Any));
-        all.push(kept(more.clone(), Dim::Size(w)));
-        all.extend(c.map(|c| kept(more, Dim::Size(c))));
-        all.extend(self.cell.layer_norm.map(|_| kept(time, Dim::Any)));
+        // One timestep more than there are, unless their number is known; or one for each segment.
+        let more = time.size().filter(|_| !self.checkpoints).map_or(Dim::Any, |t| Dim::Size(t + 1));
+        let widths = [Dim::Any, Dim::Size(w), Dim::Size(c.unwrap_or(0)), Dim::Any];
+        for (n, (width, there)) in widths.into_iter().zip(self.reserved()).enumerate() {
+            let time = if matches!(n, 1 | 2) { more.clone() } else { time.clone() };
+            if there {
+                all.push(x.with_dims(vec![Dim::Size(d), time, batch.clone(), width]));
+            }
+        }
         Ok(all)
     }
     fn run(&self, call: &Call<'_>) -> Result<Outputs> {
         let layer = call.kept(|_: &TrainingLayer| true, || self.layer())?;
         let weights = self.weights(&layer, call, WEIGHTS)?;
         let weights: SmallVec<[_; 2]> = weights.iter().map(TrainingWeights::as_ref).collect();
-        let out = layer.forward(call.input(X), &weights, &self.args(call))?;
-        let kept = [Some(out.reserve.gates), Some(out.reserve.h), out.reserve.c, out.reserve.norms];
-        let all = [Some(out.y), Some(out.h), out.c].into_iter().chain(kept);
-        Ok(all.flatten().map(|t| Some(Data::from(t))).collect())
+        let (x, args) = (call.input(X), self.args(call));
+        let (outputs, kept) = if self.checkpoints {
+            let out = layer.forward_with_checkpoints(x, &weights, &args)?;
+            let Checkpoints { h, c, .. } = out.checkpoints;
+            ([Some(out.y), Some(out.h), out.c], [None, Some(h), c, None])
+        } else {
+            let out = layer.forward(x, &weights, &args)?;
+            let Reserve { gates, h, c, norms, .. } = out.reserve;
+            ([Some(out.y), Some(out.h), out.c], [Some(gates), Some(h), c, norms])
+        };
+        Ok(outputs.into_iter().chain(kept).flatten().map(|t| Some(Data::from(t))).collect())
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let outs: Vec<RecurrenceOutput<f64>> =
@@ -305,7 +327,7 @@ impl Operator for RecurrentTraining {
         let mut all = vec![Some(y), states(|o| &o.h, w)];
         all.extend(carried.map(|c| states(|o| &o.c, c)));
         // The truth of the gradient is computed anew.
-        all.resize_with(self.reserve() + 4, || None);
+        all.resize_with(self.reserve() + self.kept(), || None);
         all
     }
     fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
@@ -319,7 +341,7 @@ impl Operator for RecurrentTraining {
         let mut inputs: Vec<_> = (0..WEIGHTS).map(|n| g.get(n)).collect();
         inputs.resize(GRADIENT_WEIGHTS, None);
         let mut next = reserve;
-        for (place, there) in [(0, true), (1, true), (2, self.has_c()), (3, self.cell.layer_norm.is_some())] {
+        for (place, there) in self.reserved().into_iter().enumerate() {
             if there {
                 inputs[RESERVE + place] = Some(g.output(next));
                 next += 1;
@@ -393,12 +415,6 @@ impl Operator for RecurrentGradient {
                 message: "must be what the layer kept".into(),
             })
         };
-        let reserve = Reserve::new(
-            needed(RESERVE)?,
-            needed(RESERVE + 1)?,
-            call.optional(RESERVE + 2).cloned(),
-            call.optional(RESERVE + 3).cloned(),
-        );
         let by = OutputGradients {
             y: call.optional(BY),
             h: call.optional(BY + 1),
@@ -414,7 +430,14 @@ impl Operator for RecurrentGradient {
         };
         let weights = self.0.weights(&layer, call, GRADIENT_WEIGHTS)?;
         let weights: SmallVec<[_; 2]> = weights.iter().map(TrainingWeights::as_ref).collect();
-        let out = layer.backward(call.input(X), &weights, &self.0.args(call), &reserve, &by, wanted)?;
+        let (x, args) = (call.input(X), self.0.args(call));
+        let (h, c) = (needed(RESERVE + 1)?, call.optional(RESERVE + 2).cloned());
+        let out = if self.0.checkpoints {
+            layer.backward_from_checkpoints(x, &weights, &args, &Checkpoints::new(h, c), &by, wanted)?
+        } else {
+            let reserve = Reserve::new(needed(RESERVE)?, h, c, call.optional(RESERVE + 3).cloned());
+            layer.backward(x, &weights, &args, &reserve, &by, wanted)?
+        };
         let mut all: Outputs = [out.x, out.h0, out.c0].into_iter().map(|t| t.map(Data::from)).collect();
         for weights in out.weights {
             let list = weights.into_list();

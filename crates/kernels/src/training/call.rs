@@ -1,5 +1,6 @@
 //! The arguments of one call of a [`TrainingLayer`], checked and resolved once.
 
+use super::checkpoints::{Checkpoints, segments};
 use super::{
     BACKWARD, NEW, OutputGradients, Reserve, TrainingArgs, TrainingForm, TrainingLayer, TrainingWeights, Wanted,
 };
@@ -120,6 +121,20 @@ impl Checks<'_> {
 
     fn bad<T>(&self, argument: &'static str, message: impl Into<String>) -> Result<T> {
         Err(Error::Argument { operation: self.operation, argument, message: message.into() })
+    }
+
+    /// The gradients by the outputs of a call.
+    fn outputs(&self, forward: &TrainingCall<'_>, by: &OutputGradients<'_>) -> Result<()> {
+        self.floats("dy", by.y, "the shape of y", forward.y_shape().dims())?;
+        self.floats("dh", by.h, "[directions, batch, hidden]", forward.h_shape().dims())?;
+        match forward.c_shape() {
+            Some(shape) => self.floats("dc", by.c, "[directions, batch, hidden]", shape.dims()),
+            None if by.c.is_some() => {
+                let name = forward.cell.kind.name();
+                self.bad("dc", format!("belongs to an LSTM or sLSTM, but the cell is a {name}"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -281,16 +296,31 @@ impl TrainingLayer {
                 }
             }
         }
-        check.floats("dy", by.y, "the shape of y", forward.y_shape().dims())?;
-        check.floats("dh", by.h, "[directions, batch, hidden]", forward.h_shape().dims())?;
-        match forward.c_shape() {
-            Some(shape) => check.floats("dc", by.c, "[directions, batch, hidden]", shape.dims())?,
-            None if by.c.is_some() => {
-                let name = self.cell.kind.name();
-                return check.bad("dc", format!("belongs to an LSTM or sLSTM, but the cell is a {name}"));
-            }
-            None => {}
-        }
+        check.outputs(&forward, by)?;
         Ok(BackwardCall { forward, reserve, dy: by.y, dh: by.h, dc: by.c, wanted })
+    }
+
+    /// [`Self::resolve_backward`] of a call that kept the states before each segment alone.
+    pub(super) fn resolve_checkpoints<'a>(
+        &'a self,
+        x: &'a Tensor,
+        weights: &'a [TrainingWeights<&'a Tensor>],
+        args: &TrainingArgs<'a>,
+        kept: &Checkpoints,
+        by: &OutputGradients<'a>,
+    ) -> Result<TrainingCall<'a>> {
+        let forward = self.resolve(BACKWARD, x, weights, args)?;
+        let device = x.device();
+        let check = Checks { operation: BACKWARD, device: &device };
+        let [d, n] = [self.directions.len(), segments(forward.timesteps)];
+        let letters = "[directions, segments, batch, hidden]";
+        check.floats("checkpoints.h", Some(&kept.h), letters, &[d, n, forward.batch, forward.width])?;
+        if (forward.carried > 0) != kept.c.is_some() {
+            let (needed, given) = if kept.c.is_some() { ("is not kept", "given") } else { ("is kept", "missing") };
+            return check.bad("checkpoints.c", format!("{needed} by this cell, but it is {given}"));
+        }
+        check.floats("checkpoints.c", kept.c.as_ref(), letters, &[d, n, forward.batch, forward.carried])?;
+        check.outputs(&forward, by)?;
+        Ok(forward)
     }
 }

@@ -1,7 +1,7 @@
 //! A recurrent layer whose weights are arguments, with its gradient: for training.
 //!
 //! The arguments of a call are checked and resolved once (`call.rs`); the kernels are in `cpu/training` and
-//! `gpu/training.rs`.
+//! `gpu/training`. Calls that keep little and compute it again are made of other calls (`checkpoints.rs`).
 //!
 //! Inside, time runs first. For each direction, the forward pass keeps what the gates were at each timestep ([`Reserve`])
 //! and all states, in order of time and not of processing: a forward direction has its initial state at index 0 and the
@@ -10,8 +10,10 @@
 //! product over all timesteps.
 
 mod call;
+mod checkpoints;
 
 pub(crate) use call::{BackwardCall, TrainingCall};
+pub use checkpoints::{Checkpointed, Checkpoints};
 
 use crate::cpu::training::CpuTraining;
 use crate::{Cell, Direction, MaskedOutput};
@@ -327,6 +329,8 @@ pub struct TrainingLayer {
     input_size: usize,
     hidden_size: usize,
     directions: Vec<Direction>,
+    /// Of a layer in two directions each of them, for calls with checkpoints.
+    apart: Vec<TrainingLayer>,
     cpu: CpuTraining,
 }
 
@@ -342,8 +346,19 @@ impl TrainingLayer {
     /// is out of its range, or the cell has an option that its kind does not know.
     pub fn new(cell: Cell, input_size: usize, hidden_size: usize, directions: &[Direction]) -> Result<Self> {
         call::check_layer(&cell, input_size, hidden_size, directions)?;
-        let cpu = CpuTraining::default();
-        Ok(Self { cell, input_size, hidden_size, directions: directions.to_vec(), cpu })
+        let layer = |directions: &[Direction], apart| Self {
+            cell,
+            input_size,
+            hidden_size,
+            directions: directions.to_vec(),
+            apart,
+            cpu: CpuTraining::default(),
+        };
+        let apart = match directions {
+            [_, _] => directions.iter().map(|d| layer(&[*d], Vec::new())).collect(),
+            _ => Vec::new(),
+        };
+        Ok(layer(directions, apart))
     }
 
     /// The cell.

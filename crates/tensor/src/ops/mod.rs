@@ -12,6 +12,7 @@ mod einsum;
 mod function;
 mod gather;
 mod layer_norm;
+mod lengths;
 mod mask;
 mod matmul;
 mod noise;
