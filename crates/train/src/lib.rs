@@ -27,9 +27,11 @@ mod picture;
 mod plot;
 mod schedule;
 mod scores;
+mod states;
 mod step;
 mod tally;
 mod trainer;
+mod truncated;
 
 pub use average::{Average, accumulated, mean_of};
 #[cfg(all(feature = "progress", not(target_family = "wasm")))]
@@ -50,5 +52,6 @@ pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sg
 pub use picture::png;
 pub use schedule::{Plateau, Schedule, Threshold};
 pub use scores::OutputMetric;
+pub use states::BatchGradients;
 pub use step::{Batch, Snapshot, StepOptions, StepResult, Training};
 pub use trainer::{FitOptions, Trainer};

@@ -3,10 +3,10 @@
 use crate::builder::Builder;
 use crate::error::check;
 use crate::scores::{Compared, OutputMetric, Scores};
-use crate::{Average, Clip, Error, Loss, Optimizer, Parameter, Result, Schedule, accumulated, mean_of};
+use crate::{Average, BatchGradients, Clip, Error, Loss, Optimizer, Parameter, Result, Schedule, accumulated, mean_of};
 use recurve_graph::ops::ExpandLike;
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
-use recurve_layers::{Network, NetworkConfig, TrainingGraph, Weights};
+use recurve_layers::{Network, NetworkConfig, State, TrainingGraph, TrainingGraphOptions, Weights};
 use recurve_tensor::{DType, Descent, Device, Tensor};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,12 +27,15 @@ pub struct Batch<'a> {
     /// The number of valid timesteps of each sequence, `[B]`, U32. Not together with a mask. A CTC loss of the first
     /// output reads them, if the output has the timesteps of the input.
     pub lengths: Option<&'a Tensor>,
+    /// The initial states of the recurrent layers, one each. Without them layers begin with zeros, and those that are
+    /// stateful with what they keep.
+    pub states: Option<&'a [State]>,
 }
 
 impl<'a> Batch<'a> {
     /// Inputs with their targets.
     pub const fn new(inputs: &'a [&'a Tensor], targets: &'a [&'a Tensor]) -> Self {
-        Self { inputs, targets, sample_weights: None, mask: None, lengths: None }
+        Self { inputs, targets, sample_weights: None, mask: None, lengths: None, states: None }
     }
 
     /// The same with weights of the samples.
@@ -53,7 +56,13 @@ impl<'a> Batch<'a> {
         Self { lengths: Some(lengths), ..self }
     }
 
-    /// Everything there is, in the order of the plan's own inputs.
+    /// The same with initial states.
+    #[must_use]
+    pub const fn states(self, states: &'a [State]) -> Self {
+        Self { states: Some(states), ..self }
+    }
+
+    /// Everything but the states, in the order of the plan's own inputs.
     fn all(&self) -> impl Iterator<Item = &'a Tensor> {
         let more = [self.sample_weights, self.mask, self.lengths].into_iter().flatten();
         self.inputs.iter().chain(self.targets).copied().chain(more)
@@ -75,6 +84,8 @@ pub struct StepResult {
     pub outputs: Vec<Tensor>,
     /// For each output the mask by which it counts, f32 of 0 and 1, if there is one.
     pub masks: Vec<Option<Tensor>>,
+    /// The final states of the recurrent layers, one each.
+    pub states: Vec<State>,
 }
 
 /// How a network is trained.
@@ -100,6 +111,9 @@ pub struct StepOptions {
     pub average: Option<Average>,
     /// What is drawn in training depends on this number and on the number of the step alone.
     pub seed: u64,
+    /// Whether recurrent layers keep the states of every ⌈√T⌉-th timestep for the gradient and compute all else again:
+    /// less memory for long sequences, and a second forward pass.
+    pub checkpoints: bool,
 }
 
 impl StepOptions {
@@ -115,6 +129,7 @@ impl StepOptions {
             accumulate: 1,
             average: None,
             seed: 0,
+            checkpoints: false,
         }
     }
 
@@ -166,6 +181,12 @@ impl StepOptions {
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
+
+    /// The same with or without checkpoints.
+    #[must_use]
+    pub fn checkpoints(self, checkpoints: bool) -> Self {
+        Self { checkpoints, ..self }
+    }
 }
 
 /// A weight during training.
@@ -179,8 +200,8 @@ pub(crate) struct Weight {
     pub(crate) trained: bool,
 }
 
-/// Weights, states of the optimiser and the number of steps at some time. It shares the elements with the training until
-/// that changes them.
+/// Weights, states of the optimiser and of stateful layers, and the number of steps at some time. It shares the elements
+/// with the training until that changes them.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(crate) weights: Vec<Weight>,
@@ -188,6 +209,8 @@ pub struct Snapshot {
     /// The batches since the last step.
     pub(crate) batches: usize,
     pub(crate) learning_rate: f64,
+    /// The states that stateful layers keep.
+    pub(crate) kept: Option<Vec<State>>,
 }
 
 /// What a snapshot consists of, by name, in the form in which files keep it.
@@ -257,7 +280,7 @@ impl Snapshot {
 }
 
 /// What decides a step's graph: which parts a batch has, the types of its tensors, and which of their sizes are 1.
-type Signature = (Vec<(DType, Vec<bool>)>, [bool; 3], Wanted);
+type Signature = (Vec<(DType, Vec<bool>)>, [bool; 4], Wanted);
 
 /// What a run computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -266,8 +289,10 @@ enum Wanted {
     Step,
     /// New sums of gradients.
     Accumulate,
-    /// Gradients.
+    /// Gradients by the weights.
     Gradients,
+    /// Gradients by the inputs and the initial states too.
+    All,
 }
 
 /// A graph on the device, with what goes in and comes out.
@@ -276,6 +301,8 @@ struct Plan {
     executor: Executor,
     inputs: Vec<Feed>,
     layout: Layout,
+    /// Tensors of the final states of the layers, which come behind it.
+    states: usize,
     /// The weights that come out, with the number of their states.
     results: Vec<(usize, usize)>,
 }
@@ -329,7 +356,7 @@ impl Layout {
         let metrics = given(&self.metrics);
         let own = given(&vec![true; self.outputs]).into_iter().flatten().collect();
         let masks = given(&self.masks);
-        StepResult { loss, losses, metrics, outputs: own, masks }
+        StepResult { loss, losses, metrics, outputs: own, masks, states: Vec::new() }
     }
 }
 
@@ -340,6 +367,15 @@ struct Ends {
     named: Vec<(String, ValueId)>,
     /// The weights among them, which come last, with the number of their states.
     results: Vec<(usize, usize)>,
+}
+
+/// What a run gave.
+struct Ran {
+    result: StepResult,
+    /// The final states of all layers in [`TrainingGraph::states`].
+    ends: Vec<State>,
+    /// The plan's other outputs.
+    rest: Vec<Tensor>,
 }
 
 /// What an input of a graph is.
@@ -379,9 +415,9 @@ enum Feed {
 /// ```
 #[derive(Debug)]
 pub struct Training {
-    network: Network,
+    pub(crate) network: Network,
     /// The network's graph in training, from which the plans are made.
-    graph: TrainingGraph,
+    pub(crate) graph: TrainingGraph,
     options: StepOptions,
     weights: Vec<Weight>,
     learning_rate: f64,
@@ -391,12 +427,14 @@ pub struct Training {
     batches: usize,
     /// How often weights have changed.
     revision: u64,
+    /// The states that stateful layers keep.
+    pub(crate) kept: Option<Vec<State>>,
     plans: HashMap<Signature, Plan>,
     /// The optimiser alone, for gradients from elsewhere.
     update: Option<Plan>,
 }
 
-const TRAINING: &str = "training";
+pub(crate) const TRAINING: &str = "training";
 
 impl Training {
     /// A network on its device, with its present weights and fresh states of the optimiser.
@@ -406,7 +444,7 @@ impl Training {
     /// the device.
     pub fn new(network: &Network, options: StepOptions) -> Result<Self> {
         options.check(network.output_shapes().len())?;
-        let graph = network.training_graph()?;
+        let graph = network.training_graph_with(TrainingGraphOptions::default().checkpoints(options.checkpoints))?;
         let device = network.device().clone();
         let names = graph.graph.parameters().map(|v| v.name.clone()).collect::<Vec<_>>();
         let mut weights = Vec::with_capacity(names.len());
@@ -434,6 +472,7 @@ impl Training {
             steps: 0,
             batches: 0,
             revision: 0,
+            kept: None,
             plans: HashMap::new(),
             update: None,
         })
@@ -497,7 +536,7 @@ impl Training {
     /// [`Error::Option`] and [`Error::Operand`] for a batch that does not fit; errors of the graph and of the device.
     pub fn step(&mut self, batch: &Batch<'_>) -> Result<StepResult> {
         if self.batches + 1 < self.options.accumulate {
-            let (result, rest) = self.run(batch, Wanted::Accumulate)?;
+            let Ran { result, ends, rest } = self.run(batch, Wanted::Accumulate)?;
             let mut rest = rest.into_iter();
             for weight in self.weights.iter_mut().filter(|w| w.trained) {
                 *weight.states.last_mut().expect("a sum") = rest.next().expect("a sum for each weight");
@@ -507,12 +546,14 @@ impl Training {
                 self.weights[n].value = value;
             }
             (self.batches, self.revision) = (self.batches + 1, self.revision + 1);
+            self.keep(&ends);
             return Ok(result);
         }
-        let (result, rest) = self.run(batch, Wanted::Step)?;
+        let ran = self.run(batch, Wanted::Step)?;
         let results = self.plans[&signature(batch, Wanted::Step)].results.clone();
-        self.advance(&results, rest);
-        Ok(result)
+        self.advance(&results, ran.rest);
+        self.keep(&ran.ends);
+        Ok(ran.result)
     }
 
     /// Takes over the weights and states that a run gave.
@@ -528,12 +569,23 @@ impl Training {
     }
 
     /// The loss of a batch with the gradient of each weight that is trained, in the order of [`Self::names`], limited as
-    /// for a step. Nothing changes. What is drawn is what the next step draws.
+    /// for a step. Nothing changes, the states that layers keep neither. What is drawn is what the next step draws.
     ///
     /// # Errors
     /// As [`Self::step`].
     pub fn gradients(&mut self, batch: &Batch<'_>) -> Result<(StepResult, Vec<Tensor>)> {
-        self.run(batch, Wanted::Gradients)
+        let ran = self.run(batch, Wanted::Gradients)?;
+        Ok((ran.result, ran.rest))
+    }
+
+    /// [`Self::gradients`] with those by the inputs and by the initial states of the batch.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn all_gradients(&mut self, batch: &Batch<'_>) -> Result<(StepResult, BatchGradients)> {
+        let ran = self.run(batch, Wanted::All)?;
+        let gradients = self.sorted(batch, ran.rest);
+        Ok((ran.result, gradients))
     }
 
     /// The names of the weights that are trained. The order is that of the network's graph and always the same.
@@ -677,7 +729,8 @@ impl Training {
         let graph = a.finish(named)?;
         let inputs = graph.inputs().iter().map(|id| feeds[id]).collect();
         let executor = Executor::new(Arc::new(graph), |_| None, self.device())?;
-        Ok(Plan { executor, inputs, layout, results })
+        let states = if layout.outputs > 0 { self.graph.states.iter().map(|s| s.outputs.len()).sum() } else { 0 };
+        Ok(Plan { executor, inputs, layout, states, results })
     }
 
     /// Runs a plan with these tensors as its batch.
@@ -714,6 +767,7 @@ impl Training {
             steps: self.steps,
             batches: self.batches,
             learning_rate: self.learning_rate,
+            kept: self.kept.clone(),
         }
     }
 
@@ -735,6 +789,7 @@ impl Training {
         self.fits(snapshot, true)?;
         self.weights.clone_from(&snapshot.weights);
         (self.steps, self.batches, self.learning_rate) = (snapshot.steps, snapshot.batches, snapshot.learning_rate);
+        self.kept.clone_from(&snapshot.kept);
         self.revision += 1;
         Ok(())
     }
@@ -809,18 +864,22 @@ impl Training {
         Ok(Tensor::from_f32(&rates, &[rates.len()], self.device())?)
     }
 
-    /// Runs the plan of a batch: the result of the network, and the plan's other outputs.
-    fn run(&mut self, batch: &Batch<'_>, wanted: Wanted) -> Result<(StepResult, Vec<Tensor>)> {
+    /// Runs the plan of a batch.
+    fn run(&mut self, batch: &Batch<'_>, wanted: Wanted) -> Result<Ran> {
+        let starts = self.starts(batch)?;
         let key = signature(batch, wanted);
         if !self.plans.contains_key(&key) {
             let plan = self.plan(batch, wanted)?;
             self.plans.insert(key.clone(), plan);
         }
         let plan = &self.plans[&key];
-        let tensors: Vec<&Tensor> = batch.all().collect();
+        let tensors: Vec<&Tensor> = batch.all().chain(&starts).collect();
         let mut all = self.outputs(plan, &tensors)?.into_iter();
-        let result = plan.layout.take(&mut all);
-        Ok((result, all.collect()))
+        let mut result = plan.layout.take(&mut all);
+        let ends = self.ends(all.by_ref().take(plan.states).collect());
+        let states = ends.iter().zip(&self.graph.states).filter(|(_, s)| s.visible).map(|(end, _)| end.clone());
+        result.states = states.collect();
+        Ok(Ran { result, ends, rest: all.collect() })
     }
 
     /// The graph for batches like this one.
@@ -842,10 +901,11 @@ impl Training {
                 "is not taken by a network with several inputs".into()
             })?;
         }
+        let starts: Vec<&str> = self.started(batch).flat_map(|s| &s.inputs).map(String::as_str).collect();
         let given = |name: &str| match name {
             "mask" => batch.mask.is_some(),
             "lengths" => batch.lengths.is_some(),
-            _ => false,
+            name => starts.contains(&name),
         };
         let (mut a, outputs) = training.graph.open(given)?;
         let find = |a: &Assembly, name: &str| a.find(name);
@@ -866,7 +926,7 @@ impl Training {
         let targets = batch.targets.iter().enumerate();
         let targets = targets.map(|(n, t)| own(&mut a, &format!("target.{n}"), t)).collect::<Result<Vec<_>>>()?;
         let weights = batch.sample_weights.map(|t| own(&mut a, "sample_weights", t)).transpose()?;
-        for name in ["mask", "lengths"].into_iter().filter(|n| given(n)) {
+        for name in ["mask", "lengths"].into_iter().filter(|n| given(n)).chain(starts.iter().copied()) {
             let id = find(&a, name).expect("an input of the graph");
             feeds.insert(id, Feed::Batch(next));
             next += 1;
@@ -893,10 +953,16 @@ impl Training {
         }
         let ids: Vec<ValueId> =
             trained.iter().map(|&n| find(&a, &self.weights[n].name).expect("a weight of the graph")).collect();
-        let found = a.gradients(loss, &ids)?;
+        // Inputs that are floats, and initial states.
+        let inputs = training.graph.inputs().iter().take(batch.inputs.len()).zip(batch.inputs);
+        let inputs = inputs.filter(|(_, t)| t.dtype() == DType::F32).map(|(id, _)| &*training.graph.value(*id).name);
+        let own: Vec<&str> = inputs.chain(starts.iter().copied()).filter(|_| wanted == Wanted::All).collect();
+        let own = own.into_iter().map(|name| find(&a, name).expect("an input of the graph"));
+        let by: Vec<ValueId> = ids.iter().copied().chain(own).collect();
+        let found = a.gradients(loss, &by)?;
         // A weight on which the loss does not depend has the gradient 0.
         let mut gradients = Vec::with_capacity(found.len());
-        for (gradient, &id) in found.into_iter().zip(&ids) {
+        for (gradient, &id) in found.into_iter().zip(&by) {
             gradients.push(match gradient {
                 Some(g) => g,
                 None => {
@@ -908,10 +974,13 @@ impl Training {
         }
         let mut ends = Ends::default();
         let layout = Layout::add(&mut a, &scores, &of, &mut ends.named)?;
+        let states = training.states.iter().flat_map(|s| &s.outputs);
+        ends.named.extend(states.map(|name| (name.clone(), output(name).expect("an output of the graph"))));
         match wanted {
-            Wanted::Gradients => {
+            Wanted::Gradients | Wanted::All => {
                 if let Some(clip) = self.options.clip {
-                    gradients = clip.add(&mut a, &gradients)?;
+                    let limited = clip.add(&mut a, &gradients[..ids.len()])?;
+                    gradients.splice(..ids.len(), limited);
                 }
                 ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
@@ -931,7 +1000,7 @@ impl Training {
                 self.optimize(&mut a, &mut feeds, [&ids, &gradients], self.options.clip, &mut ends)?;
             }
         }
-        if wanted != Wanted::Gradients {
+        if matches!(wanted, Wanted::Accumulate | Wanted::Step) {
             for (weight, name) in &training.updates {
                 let n = self.weights.iter().position(|w| w.name == *weight).expect("a weight of the network");
                 ends.named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));
@@ -948,7 +1017,8 @@ fn state_name(weight: &str, state: usize) -> String {
 
 fn signature(batch: &Batch<'_>, wanted: Wanted) -> Signature {
     let types = batch.all().map(|t| (t.dtype(), t.dims().iter().map(|&d| d == 1).collect())).collect();
-    (types, [batch.sample_weights.is_some(), batch.mask.is_some(), batch.lengths.is_some()], wanted)
+    let parts = [batch.sample_weights.is_some(), batch.mask.is_some(), batch.lengths.is_some(), batch.states.is_some()];
+    (types, parts, wanted)
 }
 
 /// An output, which is a tensor because it is f32.
