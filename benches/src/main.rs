@@ -7,6 +7,9 @@
 //! cargo run --release -p recurve-benches -- training [CELL,T,B,I,H [SECONDS [DEVICE [FORM…]]]]
 //!                                                       forward and backward passes, as CSV: on the CPU, or on a GPU
 //!                                                       in these forms (scan, step, products, auto)
+//! cargo run --release -p recurve-benches -- checkpoints [DEVICE]
+//!                                                       memory and time of a step of training for long sequences, with
+//!                                                       all timesteps kept and with checkpoints, as CSV
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
 //! cargo run --release -p recurve-benches -- model FILE.onnx [DEVICE [SIZES]]
 //!                                                       calls of an ONNX model with its states fed back, as CSV;
@@ -17,6 +20,7 @@
 //!                                                       worst errors of activations by every float, as CSV
 //! ```
 
+mod checkpoints;
 mod functions;
 mod training;
 
@@ -40,6 +44,21 @@ mod counting {
 
     pub(crate) static CALLS: AtomicU64 = AtomicU64::new(0);
     pub(crate) static BYTES: AtomicU64 = AtomicU64::new(0);
+    /// Bytes in use, and the largest number since [`start`].
+    static LIVE: AtomicU64 = AtomicU64::new(0);
+    static MOST: AtomicU64 = AtomicU64::new(0);
+
+    /// Begins to look for the largest number of bytes in use, and returns that of now.
+    pub(crate) fn start() -> u64 {
+        let live = LIVE.load(Ordering::Relaxed);
+        MOST.store(live, Ordering::Relaxed);
+        live
+    }
+
+    /// The largest number of bytes in use since [`start`].
+    pub(crate) fn most() -> u64 {
+        MOST.load(Ordering::Relaxed)
+    }
 
     pub(crate) struct Counting;
 
@@ -47,11 +66,14 @@ mod counting {
     unsafe impl GlobalAlloc for Counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             CALLS.fetch_add(1, Ordering::Relaxed);
-            BYTES.fetch_add(layout.size() as u64, Ordering::Relaxed);
+            let size = layout.size() as u64;
+            BYTES.fetch_add(size, Ordering::Relaxed);
+            MOST.fetch_max(LIVE.fetch_add(size, Ordering::Relaxed) + size, Ordering::Relaxed);
             // SAFETY: the caller fulfils the contract of `System.alloc`.
             unsafe { System.alloc(layout) }
         }
         unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+            LIVE.fetch_sub(layout.size() as u64, Ordering::Relaxed);
             // SAFETY: the caller fulfils the contract of `System.dealloc`.
             unsafe { System.dealloc(ptr, layout) }
         }
@@ -94,6 +116,13 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         }
+        Some("checkpoints") => {
+            let device = std::env::args().nth(2).unwrap_or_else(|| "cpu".into());
+            if let Err(e) = checkpoints::run(&device) {
+                eprintln!("error: {e}");
+                return ExitCode::from(2);
+            }
+        }
         Some(what @ ("model" | "nodes")) => {
             let (Some(path), device) = (std::env::args().nth(2), std::env::args().nth(3)) else {
                 eprintln!("usage: recurve-benches {what} FILE.onnx [DEVICE [SIZES]]");
@@ -114,7 +143,7 @@ fn main() -> ExitCode {
         },
         _ => {
             eprintln!(
-                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS [DEVICE [FORM…]]]] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
+                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS [DEVICE [FORM…]]]] | checkpoints [DEVICE] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
             );
             return ExitCode::from(2);
         }
