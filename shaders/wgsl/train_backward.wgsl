@@ -217,11 +217,11 @@ fn unit(at: Place, j: u32) {
         let h = states[at.h_old + j];
         let both = max(f.x + i.x, 1e-37);
         let next = (f.x * h + i.x * n.x) / both;
-        let part = dh / both;
-        put(at, 0u, j, part * (h - next) * f.y);
-        put(at, 1u, j, part * (n.x - next) * i.y);
-        put(at, GATES - 1u, j, part * i.x * n.y);
-        carry[k] += part * f.x;
+        // Divided first: where both gates round to 0, their quotients are 0.
+        put(at, 0u, j, dh * (h - next) * (f.y / both));
+        put(at, 1u, j, dh * (n.x - next) * (i.y / both));
+        put(at, GATES - 1u, j, dh * (i.x / both) * n.y);
+        carry[k] += dh * (f.x / both);
     }
 #if SLSTM
     let i_kept = gates[x];

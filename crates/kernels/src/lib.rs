@@ -33,5 +33,5 @@ pub use recurve_vocabulary::{
 pub use strategy::{Candidate, Strategy};
 pub use training::{
     Checkpointed, Checkpoints, Gradients, OutputGradients, Reserve, ReserveShapes, Trained, TrainingArgs, TrainingForm,
-    TrainingLayer, TrainingWeights, Wanted, keeps_sums, slope_from_value,
+    TrainingLayer, TrainingWeights, Wanted, keeps_sums,
 };

@@ -280,27 +280,9 @@ pub struct Gradients {
     pub weights: Vec<TrainingWeights<Tensor>>,
 }
 
-/// Whether the derivative of a function is computed from its value. For the others the kernels keep what the function is
-/// applied to.
-pub fn slope_from_value(f: Activation) -> bool {
-    match f {
-        Activation::Linear
-        | Activation::Sigmoid
-        | Activation::Tanh
-        | Activation::Relu
-        | Activation::HardSigmoid { .. }
-        | Activation::Affine { .. }
-        | Activation::Softsign
-        | Activation::Softplus
-        | Activation::Positive => true,
-        Activation::LeakyRelu { alpha } | Activation::Elu { alpha } => alpha > 0.0,
-        Activation::ScaledTanh { alpha, .. } => alpha != 0.0,
-        _ => false,
-    }
-}
-
 /// Whether the reserve of a cell holds the sums of its gates, before clip and activation, instead of the gates: with a
-/// `clip`, or if one of its gates or its candidate has an activation that [`slope_from_value`] excludes.
+/// `clip`, or if one of its gates or its candidate has an activation whose derivative needs them
+/// ([`Activation::slope_needs_input`]).
 pub fn keeps_sums(cell: &Cell) -> bool {
     let [a, b, c] = cell.gates;
     let used: &[Activation] = match cell.kind {
@@ -311,7 +293,7 @@ pub fn keeps_sums(cell: &Cell) -> bool {
         CellKind::SLstm { .. } => &[c],
         _ => &[],
     };
-    cell.clip.is_some() || !slope_from_value(cell.candidate) || !used.iter().all(|&f| slope_from_value(f))
+    cell.clip.is_some() || cell.candidate.slope_needs_input() || used.iter().any(|f| f.slope_needs_input())
 }
 
 /// The number of blocks of H that a cell keeps for each timestep.

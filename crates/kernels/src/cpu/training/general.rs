@@ -189,7 +189,7 @@ pub(super) fn forward(
             gate(plan, gate1, i, ki);
             gate(plan, cell.candidate, n, kn);
             for j in 0..hn {
-                out[j] = (f[j] * h[j] + i[j] * n[j]) / (f[j] + i[j]);
+                out[j] = (f[j] * h[j] + i[j] * n[j]) / both(f[j], i[j]);
             }
         }
         CellKind::SLstm { exponential_forget, .. } => {
@@ -423,12 +423,13 @@ pub(super) fn backward(plan: &Plan, p: &Params<'_>, a: Back<'_>) {
             unfold(gate1, ki, [i, si]);
             unfold(cell.candidate, kn, [g, sg]);
             for j in 0..hn {
-                let both = f[j] + i[j];
-                let (new, part) = ((f[j] * h[j] + i[j] * g[j]) / both, dh[j] / both);
-                df[j] = part * (h[j] - new) * sf[j];
-                di[j] = part * (g[j] - new) * si[j];
-                dn[j] = part * i[j] * sg[j];
-                direct[j] += part * f[j];
+                let both = both(f[j], i[j]);
+                let new = (f[j] * h[j] + i[j] * g[j]) / both;
+                // Divided first: where both gates round to 0, their quotients are 0.
+                df[j] = dh[j] * (h[j] - new) * (sf[j] / both);
+                di[j] = dh[j] * (g[j] - new) * (si[j] / both);
+                dn[j] = dh[j] * (i[j] / both) * sg[j];
+                direct[j] += dh[j] * (f[j] / both);
             }
         }
         CellKind::SLstm { exponential_forget, .. } => {
@@ -468,6 +469,12 @@ pub(super) fn backward(plan: &Plan, p: &Params<'_>, a: Back<'_>) {
             product(dh, si, d);
         }
     }
+}
+
+/// The divisor of a minimal LSTM, `f + i`. If both gates round to 0, the quotient must not be NaN; a NaN stays NaN.
+fn both(f: f32, i: f32) -> f32 {
+    let sum = f + i;
+    if sum < 1e-37 { 1e-37 } else { sum }
 }
 
 /// Back through [`candidate`]: the gradients of the sums of z and n.

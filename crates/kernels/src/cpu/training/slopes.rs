@@ -1,6 +1,5 @@
 //! Gates as they were, and the derivatives of their activations, from what was kept of them.
 
-use crate::training::slope_from_value;
 use recurve_tensor::Activation;
 use recurve_tensor::cpu::simd::activate_slice;
 
@@ -41,18 +40,16 @@ pub(super) fn unfold(f: Activation, clip: Option<f32>, sums: bool, kept: &[f32],
     }
 }
 
-/// The derivative of a function from its values `y`. For functions for which that is not enough, `slope` holds before
-/// what the function was applied to.
+/// The derivative of a function from its values `y`. Where [`Activation::slope_needs_input`], `slope` holds before what the
+/// function was applied to.
 pub(super) fn slopes(f: Activation, y: &[f32], slope: &mut [f32]) {
-    if !slope_from_value(f) {
+    if f.slope_needs_input() {
         // Where it is applied to a number up to the corner, and above.
         let (corner, below, shift): (f32, f32, f32) = match f {
             Activation::LeakyRelu { alpha } => (0.0, alpha, 0.0),
             Activation::ThresholdedRelu { alpha } => (alpha, 0.0, 0.0),
             // alpha e^x = y + alpha
             Activation::Elu { alpha } => (0.0, alpha, 1.0),
-            // A scaled tanh with alpha 0 is 0 everywhere.
-            Activation::ScaledTanh { .. } => return slope.fill(0.0),
             // No other functions exist; a new one gives NaN, never another function's derivative.
             _ => (f32::NAN, f32::NAN, 0.0),
         };
@@ -76,6 +73,9 @@ pub(super) fn slopes(f: Activation, y: &[f32], slope: &mut [f32]) {
         Activation::HardSigmoid { alpha, .. } => each!(|y| if y > 0.0 && y < 1.0 { alpha } else { 0.0 }),
         Activation::Affine { alpha, .. } => slope.fill(alpha),
         Activation::LeakyRelu { alpha } => each!(|y| if y > 0.0 { 1.0 } else { alpha }),
+        Activation::ThresholdedRelu { .. } => each!(|y| if y > 0.0 { 1.0 } else { 0.0 }),
+        // It is 0 everywhere.
+        Activation::ScaledTanh { alpha: 0.0, .. } => slope.fill(0.0),
         Activation::ScaledTanh { alpha, beta } => each!(|y| beta * (alpha - y * y / alpha)),
         Activation::Elu { alpha } => each!(|y| if y > 0.0 { 1.0 } else { y + alpha }),
         Activation::Softsign => each!(|y| (1.0 - y.abs()) * (1.0 - y.abs())),
