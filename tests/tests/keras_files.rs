@@ -2,7 +2,7 @@
 //! refused; the reader of HDF5 against another one.
 
 use recurve::testing::{Tolerance, compare, cross_check};
-use recurve::{Device, Error, HostArray, HostData, LayerProblem, Model, read_array};
+use recurve::{Device, Error, HostArray, HostData, LayerConfig, LayerProblem, Model, read_array};
 use recurve_tests::{devices, fixtures};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -255,6 +255,31 @@ fn changed(change: impl FnOnce(&mut Value)) -> Vec<LayerProblem> {
     std::fs::write(&json, config.to_string()).unwrap();
     std::fs::write(&weights, bytes("file/tagger.weights.h5")).unwrap();
     refused(&json, &weights)
+}
+
+/// Training draws in the dimensions that a file says.
+#[test]
+fn the_noise_shape_of_a_dropout_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (json, weights) = (dir.path().join("t.json"), dir.path().join("t.weights.h5"));
+    std::fs::write(&weights, bytes("file/tagger.weights.h5")).unwrap();
+    let read = |noise_shape: Value| {
+        let mut config: Value = serde_json::from_slice(&bytes("file/tagger.json")).unwrap();
+        layer(&mut config, "Dropout")["config"]["noise_shape"] = noise_shape;
+        std::fs::write(&json, config.to_string()).unwrap();
+        let model = Model::open_keras(&json, &weights, &Device::Cpu).unwrap();
+        let found = model.network().layers().find_map(|l| match l {
+            LayerConfig::Dropout(d) => Some(d.noise_shape.clone()),
+            _ => None,
+        });
+        found.expect("a Dropout")
+    };
+    assert_eq!(read(json!(null)), None);
+    assert_eq!(read(json!([null, 1, null])), Some(vec![None, Some(1), None]));
+    for bad in [json!([null, 0, null]), json!("three"), json!([1.5])] {
+        let problems = changed(|c| layer(c, "Dropout")["config"]["noise_shape"] = bad);
+        assert!(problems.iter().any(|p| p.message.contains("`noise_shape` must be")), "{problems:?}");
+    }
 }
 
 /// The layer of `tagger` with this class.

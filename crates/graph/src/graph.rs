@@ -9,8 +9,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Identifies a value of a graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Identifies a value of a graph. What a value is computed from is less than it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValueId(pub(crate) usize);
 
 /// Whole numbers whose values a type knows, at most: of shapes, indices and the like.

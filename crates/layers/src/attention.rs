@@ -100,8 +100,8 @@ impl AdditiveAttention {
 
 /// Checks the inputs, and that the value that training drops is one. Returns the shape of the output.
 fn checked(name: &str, dropout: f32, shapes: &[&Shape]) -> Result<Vec<Option<usize>>> {
-    if !(0.0..1.0).contains(&dropout) {
-        return Err(bad_option(name, "dropout", format!("must be in [0, 1), but it is {dropout}")));
+    if !(0.0..=1.0).contains(&dropout) {
+        return Err(bad_option(name, "dropout", format!("must be in [0, 1], but it is {dropout}")));
     }
     let (query, value, key) = match shapes {
         [query, value] => (query, value, value),
@@ -131,8 +131,8 @@ fn checked(name: &str, dropout: f32, shapes: &[&Shape]) -> Result<Vec<Option<usi
     Ok(vec![batch.or(b), queries, width])
 }
 
-/// Adds what both layers share: from the scores `[batch, Tq, Tv]` to the output.
-fn attend(at: &Place<'_>, x: &Flow, scores: String, causal: bool, into: &mut Lowering) -> Lowered {
+/// Adds what both layers share: from the scores `[batch, Tq, Tv]` to the output, with the options of the layer.
+fn attend(at: &Place<'_>, x: &Flow, scores: String, (causal, dropout): (bool, f32), into: &mut Lowering) -> Lowered {
     let value = &x.others[0];
     let low = into.constant(at.name, &[1], &[-1e9]);
     let mut scores = scores;
@@ -149,7 +149,10 @@ fn attend(at: &Place<'_>, x: &Flow, scores: String, causal: bool, into: &mut Low
         scores = into.if_masked(at.name, always, masked, &scores);
     }
     let softmax = ops::SoftmaxOver { shares: Shares::Softmax, axis: -1, flattened: false };
-    let weights = into.node(at.name, softmax, &[&scores]);
+    let mut weights = into.node(at.name, softmax, &[&scores]);
+    if into.training.is_some() {
+        weights = into.dropped(at.name, dropout, &weights, 3, &[]);
+    }
     let mut y = into.node(at.name, ops::MatMul, &[&weights, &value.value]);
     if let (Some(mask), always) = into.mask_alone(at.name, x) {
         let valid = into.factors(at.name, &mask);
@@ -240,7 +243,7 @@ impl LayerModule for Attention {
                 into.node(at.name, ops::Binary::Mul, &[&sums, weight])
             }
         };
-        Ok(attend(at, x, scores, self.use_causal_mask, into))
+        Ok(attend(at, x, scores, (self.use_causal_mask, self.dropout), into))
     }
 }
 
@@ -266,6 +269,6 @@ impl LayerModule for AdditiveAttention {
             pairs = into.node(at.name, ops::Binary::Mul, &[&pairs, scale]);
         }
         let scores = summed(at, &pairs, into);
-        Ok(attend(at, x, scores, self.use_causal_mask, into))
+        Ok(attend(at, x, scores, (self.use_causal_mask, self.dropout), into))
     }
 }

@@ -1,7 +1,7 @@
 //! Layers that draw random numbers in training and do nothing at inference.
 
 use crate::Result;
-use crate::layer::{LayerModule, Shape, bad_input, bad_option};
+use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use recurve_graph::ops::{self, Extent};
 use recurve_tensor::Noise;
@@ -35,12 +35,11 @@ fn times_noise(rate: f32, name: &str, x: &str, rank: usize, into: &mut Lowering)
 }
 
 /// Where kept `a x + b`, else `a α + b`, with which SELU's mean and variance stay (Klambauer et al. 2017).
-fn alpha_dropped(rate: f32, name: &str, x: &str, rank: usize, into: &mut Lowering) -> String {
+fn alpha_dropped(rate: f32, name: &str, x: &str, dims: Vec<Extent>, into: &mut Lowering) -> String {
     // -alpha · scale of SELU.
     const ALPHA: f32 = -1.673_263_2 * 1.050_701;
     let a = 1.0 / ((1.0 - rate) * (1.0 + rate * ALPHA * ALPHA)).sqrt();
     let b = -a * rate * ALPHA;
-    let dims = (0..rank).map(|n| Extent::Axes(n, 1)).collect();
     let dropped = into.draw(name, Noise::Bernoulli { rate }, dims, x);
     let alpha = into.constant(name, &[1], &[ALPHA]);
     let y = into.node(name, ops::Where, &[&dropped, &alpha, x]);
@@ -98,20 +97,15 @@ macro_rules! of_training {
 }
 
 of_training! {
-    /// Dropout: training sets elements to 0 and divides the others by the share that is kept. It does nothing at inference.
-    Dropout, "Dropout", rate,
-        /// The share of elements that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None,
-        |rate, name, x, rank, into| into.dropped(name, rate, x, rank, &[]);
     /// Dropout of whole channels of `[batch, timesteps, channels]`. It does nothing at inference.
     SpatialDropout1d, "SpatialDropout1D", rate,
-        /// The share of channels that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", Some(3),
+        /// The share of channels that training drops, in `[0, 1]`. With 1 all are 0.
+        , |rate| (0.0..=1.0).contains(&rate), "in [0, 1]", Some(3),
         |rate, name, x, rank, into| into.dropped(name, rate, x, rank, &[1]);
     /// Dropout of whole channels of values of four dimensions. It does nothing at inference.
     SpatialDropout2d, "SpatialDropout2D", rate,
-        /// The share of channels that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", Some(4),
+        /// The share of channels that training drops, in `[0, 1]`. With 1 all are 0.
+        , |rate| (0.0..=1.0).contains(&rate), "in [0, 1]", Some(4),
         |rate, name, x, rank, into| into.dropped(name, rate, x, rank, &[1, 2]);
     /// Adds noise in training. It does nothing at inference.
     GaussianNoise, "GaussianNoise", stddev,
@@ -121,8 +115,96 @@ of_training! {
     GaussianDropout, "GaussianDropout", rate,
         /// The share of dropout with the same effect, in `[0, 1)`.
         , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None, times_noise;
+}
+
+/// What is wrong with the dimensions of what is drawn, or these dimensions for a value of this shape.
+fn drawn(noise_shape: Option<&[Option<usize>]>, shape: &Shape) -> Result<Vec<Extent>, String> {
+    let Some(noise_shape) = noise_shape else {
+        return Ok((0..shape.len()).map(|n| Extent::Axes(n, 1)).collect());
+    };
+    if noise_shape.len() != shape.len() {
+        return Err(format!("must have {} sizes, one for each axis, but it has {}", shape.len(), noise_shape.len()));
+    }
+    let each = noise_shape.iter().zip(shape).enumerate().map(|(n, (wanted, size))| match (wanted, size) {
+        (Some(1), _) => Ok(Extent::Size(1)),
+        (None, _) => Ok(Extent::Axes(n, 1)),
+        (Some(wanted), Some(size)) if wanted == size => Ok(Extent::Axes(n, 1)),
+        (Some(wanted), Some(size)) => Err(format!("is {wanted} on axis {n}, which has {size} elements")),
+        (Some(wanted), None) => {
+            Err(format!("is {wanted} on axis {n}, whose size differs from batch to batch; give none or 1"))
+        }
+    });
+    each.collect()
+}
+
+macro_rules! with_noise_shape {
+    ($($(#[$doc:meta])* $name:ident, $class:literal, $(#[$what:meta])*, $fits:expr, $range:literal, $training:expr;)*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[non_exhaustive]
+        pub struct $name {
+            $(#[$what])*
+            pub rate: f32,
+            /// The dimensions of what is drawn, `None` for the size of the value, 1 for one draw for the whole axis.
+            /// Without it every element is drawn by itself.
+            #[serde(default, skip_serializing_if = "is_default")]
+            pub noise_shape: Option<Vec<Option<usize>>>,
+        }
+
+        impl $name {
+            /// The layer with this rate.
+            pub fn new(rate: f32) -> Self {
+                Self { rate, noise_shape: None }
+            }
+            /// The dimensions of what is drawn, as in Keras.
+            #[must_use]
+            pub fn noise_shape(mut self, noise_shape: &[Option<usize>]) -> Self {
+                self.noise_shape = Some(noise_shape.to_vec());
+                self
+            }
+        }
+
+        impl LayerModule for $name {
+            fn class_name(&self) -> &'static str {
+                $class
+            }
+            fn features(&self, name: &str, _: &Shape) -> Result<usize> {
+                let fits: fn(f32) -> bool = $fits;
+                if !fits(self.rate) {
+                    return Err(bad_option(name, "rate", format!(concat!("must be ", $range, ", but it is {}"), self.rate)));
+                }
+                Ok(0)
+            }
+            fn output_shapes(&self, name: &str, shape: &Shape) -> Result<Vec<Vec<Option<usize>>>> {
+                self.features(name, shape)?;
+                Ok(vec![shape.to_vec()])
+            }
+            fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
+                if into.training.is_none() || self.rate == 0.0 {
+                    return Ok(Lowered::one(x.value.clone(), x.mask.clone()));
+                }
+                let dims = drawn(self.noise_shape.as_deref(), at.shape);
+                let dims = dims.map_err(|message| bad_option(at.name, "noise_shape", message))?;
+                let training: fn(f32, &str, &str, Vec<Extent>, &mut Lowering) -> String = $training;
+                let y = training(self.rate, at.name, &x.value, dims, into);
+                Ok(Lowered::one(y, x.mask.clone()))
+            }
+        }
+    )* };
+}
+
+with_noise_shape! {
+    /// Dropout: training sets elements to 0 and divides the others by the share that is kept. It does nothing at inference.
+    Dropout, "Dropout",
+        /// The share of elements that training drops, in `[0, 1]`. With 1 all are 0.
+        , |rate| (0.0..=1.0).contains(&rate), "in [0, 1]",
+        |rate, name, x, dims, into| {
+            let factors = into.draw(name, Noise::Dropout { rate }, dims, x);
+            into.node(name, ops::Binary::Mul, &[x, &factors])
+        };
     /// Dropout that keeps mean and variance. It does nothing at inference.
-    AlphaDropout, "AlphaDropout", rate,
+    AlphaDropout, "AlphaDropout",
         /// The share of elements that training drops, in `[0, 1)`.
-        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", None, alpha_dropped;
+        , |rate| (0.0..1.0).contains(&rate), "in [0, 1)", alpha_dropped;
 }

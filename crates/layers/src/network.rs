@@ -109,6 +109,26 @@ impl FromIterator<State> for NetworkState {
     }
 }
 
+/// Checks that some layer reads the mask or the lengths of a call.
+pub(crate) fn check_given(
+    unreached: &[Option<String>; 2],
+    reads_mask: Option<&String>,
+    given: [bool; 2],
+) -> Result<()> {
+    for ((argument, given), layer) in [MASK, LENGTHS].into_iter().zip(given).zip(unreached) {
+        if let (true, Some(layer)) = (given, layer) {
+            let message = "would reach no layer: this one gives other timesteps than those of the input";
+            return Err(bad_option(layer, argument, message));
+        }
+    }
+    match reads_mask {
+        Some(layer) if given[1] => {
+            Err(bad_option(layer, LENGTHS, "are not supported by this layer: give a mask in their place"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The layers of a network as a graph.
 struct Lowered {
     graph: Graph,
@@ -119,9 +139,9 @@ struct Lowered {
     changes_time: Option<String>,
     /// The shapes of the outputs.
     shapes: Vec<Vec<Option<usize>>>,
-    keeps_time: bool,
     /// For each output whether it has the timesteps of the input.
-    timed: Vec<bool>,
+    times: Vec<bool>,
+    time_major: bool,
     /// The weights that the layers have.
     needed: HashSet<String>,
     masks: Vec<Option<String>>,
@@ -235,12 +255,18 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         traced,
         changes_time,
         shapes: config.outputs.iter().map(|o| shapes[&o.value].clone()).collect(),
-        keeps_time: flows[&config.outputs[0].value].time,
-        timed: config.outputs.iter().map(|o| flows[&o.value].time).collect(),
+        times: config.outputs.iter().map(|o| flows[&o.value].time).collect(),
+        time_major,
         needed,
         masks,
         updates,
     })
+}
+
+/// The layer that keeps the mask, or the lengths, from every node of a graph.
+fn unreached(graph: &Graph, changes_time: Option<&String>) -> [Option<String>; 2] {
+    let unused = |input: &str| graph.find(input).is_some_and(|id| graph.users(id).next().is_none());
+    [MASK, LENGTHS].map(|input| changes_time.cloned().filter(|_| unused(input)))
 }
 
 /// Dimensions, stored inline.
@@ -299,7 +325,7 @@ impl Network {
 
     fn make(config: &NetworkConfig, weights: Arc<Weights>, device: &Device, purpose: Purpose) -> Result<Self> {
         let lowered = lower(config, Some(&weights), purpose)?;
-        let Lowered { graph, levels, reads_mask, summaries, traced, changes_time, shapes, keeps_time, .. } = lowered;
+        let Lowered { graph, levels, reads_mask, summaries, traced, changes_time, shapes, times, .. } = lowered;
         let Lowered { needed, masks, .. } = lowered;
         if let Some((name, _)) = weights.iter().find(|(n, _)| !needed.contains(*n)) {
             return Err(Error::ExtraWeight { name: name.into() });
@@ -307,8 +333,7 @@ impl Network {
         let graph = Arc::new(graph);
         let simple = Arc::new(Graph::clone(&graph).simplified()?);
         let firsts = traced.iter().map(|(_, v)| simple.find(v).expect("a value of the graph")).collect();
-        let unused = |input: &str| simple.find(input).is_some_and(|id| simple.users(id).next().is_none());
-        let unreached = [MASK, LENGTHS].map(|input| changes_time.clone().filter(|_| unused(input)));
+        let unreached = unreached(&simple, changes_time.as_ref());
         let of_output = |name: &String| simple.outputs().iter().find(|(n, _)| n == name).map(|(_, id)| *id);
         let masks = masks.iter().map(|m| m.as_ref().and_then(of_output)).collect();
         let executor = Executor::new(simple.clone(), |name| weights.get(name).cloned(), device)?;
@@ -318,7 +343,7 @@ impl Network {
             output_shapes: shapes,
             reads_mask,
             unreached,
-            keeps_time,
+            keeps_time: times[0],
             config: config.clone(),
             graph,
             executor,
@@ -345,13 +370,15 @@ impl Network {
     /// # Errors
     /// As [`Self::training_graph`].
     pub fn training_graph_with(&self, options: TrainingGraphOptions) -> Result<TrainingGraph> {
-        let Lowered { graph, levels, masks, keeps_time, timed, updates, .. } =
+        let Lowered { graph, levels, masks, times, time_major, updates, reads_mask, changes_time, .. } =
             lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
         let parameters = graph.parameters().map(|v| v.name.clone());
         let trainable = parameters.filter(|name| !name.contains(".running_")).collect();
         let states = levels.iter().enumerate().filter_map(|(n, l)| TrainingState::of(l, n)).collect();
-        let time_major = self.time_major();
-        Ok(TrainingGraph { graph, trainable, masks, keeps_time, timed, time_major, updates, states })
+        // What no layer reads may still say what counts in a loss.
+        let unreached = unreached(&graph, changes_time.filter(|_| !times.contains(&true)).as_ref());
+        let keeps_time = times;
+        Ok(TrainingGraph { graph, trainable, masks, keeps_time, time_major, updates, states, reads_mask, unreached })
     }
 
     /// Checks that the network can run a sequence part after part, each with the state behind the part before.
@@ -810,17 +837,9 @@ impl Network {
 
     /// Checks that some layer reads the mask or the lengths that are given.
     fn check_valid(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<()> {
-        let given = [("mask", args.mask.is_some()), ("lengths", args.lengths.is_some())];
-        for ((argument, given), layer) in given.into_iter().zip(&self.unreached) {
-            if let (true, Some(layer)) = (given, layer) {
-                let message = "would reach no layer: this one gives other timesteps than those of the input";
-                return Err(bad_option(layer, argument, message));
-            }
-        }
+        let given = [args.mask.is_some(), args.lengths.is_some()];
+        check_given(&self.unreached, self.reads_mask.as_ref(), given)?;
         let Some(layer) = &self.reads_mask else { return Ok(()) };
-        if args.lengths.is_some() {
-            return Err(bad_option(layer, "lengths", "are not supported by this layer: give a mask in their place"));
-        }
         match args.mask {
             Some(mask) if Some(mask.dims()) != x.dims().get(..2) => Err(Error::Input {
                 layer: layer.clone(),

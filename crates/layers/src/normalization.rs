@@ -117,34 +117,73 @@ impl BatchNormalization {
         scale: bool;
     }
 
-    /// Mean and variance of a batch `[N, C, …]` for each channel, with which the running ones move on.
+    /// Mean and variance of a batch `[N, C, …]` for each channel, with which the running ones move on. Timesteps that a
+    /// mask of `x` leaves out do not count.
     fn of_batch(
         &self,
         at: &Place<'_>,
-        y: &str,
+        (x, y): (&Flow, &str),
         rank: usize,
         running: [String; 2],
         into: &mut Lowering,
     ) -> (String, String) {
         let axes: Vec<i64> = (0..rank as i64).filter(|&a| a != 1).collect();
-        let mean_of = |x: &str, into: &mut Lowering| {
-            let reduction = Reduction::Mean;
+        let over = |reduction, x: &str, into: &mut Lowering| {
             let over = ops::ReduceOver { reduction, axes: axes.clone(), keep_dims: true, noop: false, int: None };
             into.node(at.name, over, &[x])
         };
-        let mean = mean_of(y, into);
+        let plain_mean = over(Reduction::Mean, y, into);
+        // A mask has the axes of the batch and of time, and the channels stand behind them.
+        let mask = (at.shape.len() == 3).then(|| into.mask_alone(at.name, x));
+        let masked = match mask {
+            Some((Some(mask), always)) => {
+                let mut valid = into.factors(at.name, &mask);
+                if into.time_major {
+                    valid = into.node(at.name, ops::Transpose(vec![1, 0, 2]), &[&valid]);
+                }
+                if rank == 2 {
+                    let rows = vec![Extent::Axes(0, 2), Extent::Size(1)];
+                    valid = into.node(at.name, ops::Reshape(rows), &[&valid]);
+                }
+                let counted = into.node(at.name, ops::ExpandLike, &[&valid, y]);
+                let count = over(Reduction::Sum, &counted, into);
+                let least = into.constant(at.name, &[1], &[1.0]);
+                let count = into.node(at.name, ops::Binary::Max, &[&count, &least]);
+                let zero = into.constant(at.name, &[1], &[0.0]);
+                Some((valid, count, zero, always))
+            }
+            _ => None,
+        };
+        let mean_of = |x: &str, plain: String, into: &mut Lowering| match &masked {
+            None => plain,
+            Some((valid, count, zero, always)) => {
+                let x = into.node(at.name, ops::Where, &[valid, x, zero]);
+                let sum = over(Reduction::Sum, &x, into);
+                let mean = into.node(at.name, ops::Binary::Div, &[&sum, count]);
+                into.if_masked(at.name, *always, mean, &plain)
+            }
+        };
+        let mean = mean_of(y, plain_mean, into);
         let centered = into.node(at.name, ops::Binary::Sub, &[y, &mean]);
         let squared = into.node(at.name, ops::Binary::Mul, &[&centered, &centered]);
-        let variance = mean_of(&squared, into);
+        let plain_variance = over(Reduction::Mean, &squared, into);
+        let variance = mean_of(&squared, plain_variance, into);
         let flat = ops::Reshape(vec![Extent::Axes(1, 1)]);
         let both = [mean, variance].map(|v| into.node(at.name, flat.clone(), &[&v]));
         for (running, new) in running.into_iter().zip(&both) {
             let share = |v: &str, alpha: f32, into: &mut Lowering| {
                 into.node(at.name, ops::Activate(Activation::Affine { alpha, beta: 0.0 }), &[v])
             };
-            let (old, new) = (share(&running, self.momentum, into), share(new, 1.0 - self.momentum, into));
+            // Another call of the layer may have moved it.
+            let earlier = into.training.get_or_insert_default().updates.iter().position(|(w, _)| *w == running);
+            let old = earlier.map_or(running.clone(), |n| into.training.get_or_insert_default().updates[n].1.clone());
+            let (old, new) = (share(&old, self.momentum, into), share(new, 1.0 - self.momentum, into));
             let moved = into.node(at.name, ops::Binary::Add, &[&old, &new]);
-            into.training.get_or_insert_default().updates.push((running, moved));
+            let updates = &mut into.training.get_or_insert_default().updates;
+            match earlier {
+                Some(n) => updates[n].1 = moved,
+                None => updates.push((running, moved)),
+            }
         }
         let [mean, variance] = both;
         (mean, variance)
@@ -191,7 +230,7 @@ impl LayerModule for BatchNormalization {
         }
         let y = into.node(at.name, ops::Reshape(second), &[&x.value]);
         let (mean, variance) = match into.training {
-            Some(_) => self.of_batch(at, &y, if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into),
+            Some(_) => self.of_batch(at, (x, &y), if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into),
             None => (mean, variance),
         };
         let inputs: [&str; 5] = [&y, &scale, &offset, &mean, &variance];

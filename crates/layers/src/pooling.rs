@@ -169,7 +169,12 @@ macro_rules! global {
                 let zero = into.constant(at.name, &[1], &[0.0]);
                 let kept = into.node(at.name, ops::Where, &[&valid, &x.value, &zero]);
                 let sum = into.node(at.name, over(Reduction::Sum), &[&kept]);
-                let count = into.node(at.name, over(Reduction::Sum), &[&valid]);
+                let mut count = into.node(at.name, over(Reduction::Sum), &[&valid]);
+                if into.training.is_some() {
+                    // One sequence without a timestep must not spoil the weights.
+                    let one = into.constant(at.name, &[1], &[1.0]);
+                    count = into.node(at.name, ops::Binary::Max, &[&count, &one]);
+                }
                 let mean = into.node(at.name, ops::Binary::Div, &[&sum, &count]);
                 Ok(Lowered::one(into.if_masked(at.name, always, mean, &plain), None))
             }
@@ -190,7 +195,7 @@ global! {
 }
 global! {
     /// The mean of all timesteps of `[batch, timesteps, channels]`; with a mask, of those that are valid. Where none is,
-    /// the mean is NaN, as in Keras.
+    /// the mean is NaN, as in Keras, but 0 in training.
     GlobalAveragePooling1d, "GlobalAveragePooling1D", 1, Reduction::Mean, true
 }
 global! {

@@ -456,7 +456,7 @@ pub(crate) fn lower(
 /// the final states, whose names are given.
 ///
 /// A single layer has one set of dropped features for all timesteps, as in Keras; between stacked layers every element is
-/// drawn by itself, as in PyTorch. Dropped units of h are the same at all timesteps.
+/// drawn by itself, as in PyTorch. Dropped units of h are the same at all timesteps, but each gate has its own.
 fn train(
     spec: &RecurrentSpec,
     at: &Place<'_>,
@@ -485,7 +485,8 @@ fn train(
         let rows = ops::Extent::Axes(batch, 1);
         let dropout = match spec.recurrent_dropout {
             rate if rate > 0.0 && !matches!(spec.cell.kind, CellKind::MinGru | CellKind::MinLstm) => {
-                into.draw(at.name, Noise::Dropout { rate }, vec![size(d), size(1), rows, size(width)], &value)
+                let gates = size(spec.cell.kind.gates());
+                into.draw(at.name, Noise::Dropout { rate }, vec![size(d), gates, rows, size(width)], &value)
             }
             _ => String::new(),
         };

@@ -30,11 +30,9 @@ pub struct TrainingGraph {
     pub trainable: Vec<String>,
     /// For each output of the network the name of the output with its mask, `[B, T]`, if layers have computed one.
     pub masks: Vec<Option<String>>,
-    /// Whether the first output has the timesteps of the input.
-    pub keeps_time: bool,
-    /// The same of each output.
-    pub timed: Vec<bool>,
-    /// Whether axis 0 of the input is the timesteps, and not axis 1.
+    /// For each output whether it has the timesteps of the input.
+    pub keeps_time: Vec<bool>,
+    /// Whether inputs and outputs are `[T, B, …]`; masks are `[B, T]` nevertheless.
     pub time_major: bool,
     /// Weights that a run changes by itself, such as running means: the weight, and the name of the output with what it
     /// becomes.
@@ -42,6 +40,18 @@ pub struct TrainingGraph {
     /// The states of the recurrent layers, first to last. A layer of stacked cells has one for each cell. Of layers
     /// inside a [`crate::TimeDistributed`] those that are stateful are here.
     pub states: Vec<TrainingState>,
+    pub(crate) reads_mask: Option<String>,
+    pub(crate) unreached: [Option<String>; 2],
+}
+
+impl TrainingGraph {
+    /// Checks that a mask and lengths, if they are given, reach a layer or an output.
+    ///
+    /// # Errors
+    /// [`crate::Error::Option`] with the layer that cannot read them.
+    pub fn check_given(&self, mask: bool, lengths: bool) -> crate::Result<()> {
+        crate::network::check_given(&self.unreached, self.reads_mask.as_ref(), [mask, lengths])
+    }
 }
 
 /// The state of a recurrent layer in a [`TrainingGraph`].

@@ -1,8 +1,8 @@
 //! Nodes of one purpose.
 
 use crate::{Error, Result};
-use recurve_graph::ops::{Activate, Binary, Cast, Extent, Map, ReduceOver, Reshape, Target, Where};
-use recurve_graph::{Assembly, Constant, Dim, Element, Operator, ValueId, ValueType};
+use recurve_graph::ops::{Activate, Binary, Cast, CumSum, ExpandLike, Extent, Map, ReduceOver, Reshape, Target, Where};
+use recurve_graph::{Assembly, Constant, Dim, Element, Int, Operator, ValueId, ValueType};
 use recurve_tensor::{Activation, Function, Reduction};
 use std::sync::Arc;
 
@@ -111,6 +111,20 @@ impl Builder<'_> {
     pub(crate) fn without_last(&mut self, x: ValueId) -> Result<ValueId> {
         let rank = self.rank(x);
         self.node(Reshape::without(rank - 1, rank), &[x])
+    }
+
+    /// Which timesteps of `[B, T, …]` are valid, or of `[T, B, …]`, by the lengths `[B]`.
+    pub(crate) fn valid_steps(&mut self, x: ValueId, lengths: ValueId, time_major: bool) -> Result<ValueId> {
+        let one = self.number(1.0)?;
+        let rows = vec![Extent::Axes(0, 1), Extent::Axes(1, 1), Extent::Axes(2, self.rank(x) - 2)];
+        let rows = self.node(Reshape(rows), &[x])?;
+        let rows = self.over_last(Reduction::Sum, rows, false)?;
+        let ones = self.node(ExpandLike, &[one, rows])?;
+        let axis = self.constant(&[1], Constant::Int(Int::I64, [i64::from(!time_major)].into()))?;
+        let steps = self.node(CumSum { exclusive: false, reverse: false, int: None }, &[ones, axis])?;
+        let lengths = self.as_f32("lengths", lengths)?;
+        let lengths = if time_major { lengths } else { self.column(lengths)? };
+        self.binary(Binary::LessOrEqual, steps, lengths)
     }
 
     /// Whether two values may have the same shape.

@@ -41,11 +41,13 @@ pub enum Error {
         /// What it is.
         got: String,
     },
-    /// The loss is not finite.
-    #[error("the loss of step {step} is not finite")]
+    /// A number that is not finite.
+    #[error("step {step}: {origin} is not finite")]
     NotFinite {
-        /// The number of the step, of which the first is 1.
+        /// The number of the step, from 1.
         step: u64,
+        /// What is not finite although all that it is computed from is.
+        origin: Origin,
     },
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
@@ -87,6 +89,46 @@ pub enum Error {
 /// The error of an operation on a file.
 pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
     move |e| Error::Io { path: path.into(), source: Arc::new(e) }
+}
+
+/// Where a number that is not finite first appeared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Origin {
+    /// An input of the batch.
+    #[error("input {0} of the batch")]
+    Input(usize),
+    /// Targets of the batch.
+    #[error("target {0} of the batch")]
+    Target(usize),
+    /// The weights of the samples.
+    #[error("the batch's `sample_weights`")]
+    SampleWeights,
+    /// A weight of the network, before the step.
+    #[error("the weight `{0}` before the step")]
+    Weight(String),
+    /// What a layer computes.
+    #[error("what the layer `{layer}` computes ({operator})")]
+    Layer {
+        /// The layer.
+        layer: String,
+        /// The operator in it.
+        operator: &'static str,
+    },
+    /// The loss.
+    #[error("the loss ({operator})")]
+    Loss {
+        /// The operator in it.
+        operator: &'static str,
+    },
+    /// A gradient inside a layer, in the backward pass.
+    #[error("a gradient in the layer `{layer}` ({operator})")]
+    Gradient {
+        /// The layer.
+        layer: String,
+        /// The operator of the backward pass.
+        operator: &'static str,
+    },
 }
 
 /// Checks an option.

@@ -24,7 +24,9 @@ struct Plan {
 #[derive(Debug)]
 pub(crate) struct Evaluator {
     network: Network,
-    keeps_time: bool,
+    /// For each output whether it has the timesteps of the input.
+    keeps_time: Vec<bool>,
+    time_major: bool,
     plans: HashMap<Signature, Plan>,
 }
 
@@ -33,7 +35,9 @@ impl Evaluator {
     pub(crate) fn new(training: &Training) -> Result<Self> {
         let config = training.config();
         let network = Network::for_evaluation(config, Arc::new(training.weights()?), training.device())?;
-        Ok(Self { network, keeps_time: training.keeps_time(), plans: HashMap::new() })
+        let graph = &training.graph;
+        let (keeps_time, time_major) = (graph.keeps_time.clone(), graph.time_major);
+        Ok(Self { network, keeps_time, time_major, plans: HashMap::new() })
     }
 
     /// Takes over the present weights of the training.
@@ -53,17 +57,27 @@ impl Evaluator {
         Ok(self.network.forward_masked(&batch.inputs.iter().collect::<Vec<_>>(), &args)?)
     }
 
+    /// The mask `[B, T]` of lengths.
+    fn by_lengths(&self, lengths: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let steps = x.dims()[usize::from(!self.time_major)];
+        let valid = lengths.to_vec_u32()?.into_iter().flat_map(|n| (0..steps).map(move |t| u32::from(t < n as usize)));
+        Ok(Tensor::from_u32(&valid.collect::<Vec<_>>(), &[lengths.dims()[0], steps], &lengths.device())?)
+    }
+
     /// The losses and metrics of a batch.
     pub(crate) fn evaluate(&mut self, batch: &DeviceBatch, options: &StepOptions) -> Result<StepResult> {
         let (predictions, masks) = self.predict(batch)?;
-        let callers = |n: usize| batch.mask.as_ref().filter(|_| n == 0 && self.keeps_time);
-        let masks: Vec<Option<&Tensor>> =
-            masks.iter().enumerate().map(|(n, m)| m.as_ref().or_else(|| callers(n))).collect();
+        let lengths = batch.lengths.as_ref().map(|lengths| self.by_lengths(lengths, &batch.inputs[0])).transpose()?;
+        let callers = |n: usize| batch.mask.as_ref().or(lengths.as_ref()).filter(|_| self.keeps_time[n]);
+        let masks = masks.iter().enumerate().map(|(n, m)| match m.as_ref().or_else(|| callers(n)) {
+            Some(mask) if self.time_major => turned(mask).map(Some),
+            mask => Ok(mask.cloned()),
+        });
+        let masks = masks.collect::<Result<Vec<_>>>()?;
+        let masks: Vec<Option<&Tensor>> = masks.iter().map(Option::as_ref).collect();
         let groups = predictions.iter().chain(&batch.targets).map(Some);
-        let read = options.losses.first().is_some_and(crate::Loss::takes_lengths);
-        let lengths = batch.lengths.as_ref().filter(|_| read && self.keeps_time);
-        let more = [batch.sample_weights.as_ref(), lengths].into_iter();
-        let inputs: Vec<Option<&Tensor>> = groups.chain(more).chain(masks.iter().copied()).collect();
+        let inputs: Vec<Option<&Tensor>> =
+            groups.chain([batch.sample_weights.as_ref()]).chain(masks.iter().copied()).collect();
         let signature: Signature =
             inputs.iter().map(|t| t.map(|t| (t.dtype(), t.dims().iter().map(|&d| d == 1).collect()))).collect();
         if !self.plans.contains_key(&signature) {
@@ -76,6 +90,14 @@ impl Evaluator {
         let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
         Ok(plan.layout.take(&mut outputs.into_iter()))
     }
+}
+
+/// A mask `[B, T]` as `[T, B]`.
+fn turned(mask: &Tensor) -> Result<Tensor> {
+    let (b, t) = (mask.dims()[0], mask.dims()[1]);
+    let own = mask.to_vec_u32()?;
+    let other: Vec<u32> = (0..b * t).map(|n| own[n % b * t + n / b]).collect();
+    Ok(Tensor::from_u32(&other, &[t, b], &mask.device())?)
 }
 
 /// The graph of losses and metrics for tensors like these: predictions, targets, weights, masks.
@@ -105,8 +127,7 @@ fn plan(
         predictions: &predicted,
         targets: &wanted,
         weights: ids[predictions + targets],
-        lengths: ids[predictions + targets + 1],
-        masks: &ids[predictions + targets + 2..],
+        masks: &ids[predictions + targets + 1..],
     };
     let scores = Scores::add(&mut a, options, &of)?;
     let mut named = Vec::new();

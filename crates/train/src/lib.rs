@@ -17,6 +17,8 @@ mod ctc;
 mod data;
 mod error;
 mod evaluate;
+mod flat;
+mod health;
 mod history;
 mod loss;
 mod metrics;
@@ -43,7 +45,8 @@ pub use callbacks::{
 pub use clip::Clip;
 pub use ctc::CtcTargets;
 pub use data::{Array, Batches, Column, Dataset, Epoch, HostBatch, Padding, Sequences, Side, Source};
-pub use error::{Error, Result};
+pub use error::{Error, Origin, Result};
+pub use flat::FlatPart;
 pub use history::{History, Logs};
 pub use loss::{Loss, LossKind, LossReduction, check_labels};
 pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};

@@ -179,11 +179,6 @@ impl Loss {
         Self::new(LossKind::Ctc { blank: 0, from_logits: false, zero_infinity: false, form: Form::Pytorch })
     }
 
-    /// Whether it reads which timesteps of a sequence there are, instead of having a value for each.
-    pub(crate) fn takes_lengths(&self) -> bool {
-        matches!(self.kind, LossKind::Ctc { .. })
-    }
-
     fn is_crossentropy(&self) -> bool {
         matches!(
             self.kind,

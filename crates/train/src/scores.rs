@@ -80,8 +80,6 @@ pub(crate) struct Compared<'a> {
     pub(crate) weights: Option<ValueId>,
     /// For each output.
     pub(crate) masks: &'a [Option<ValueId>],
-    /// The timesteps of each sequence, for a loss of the first output that reads them.
-    pub(crate) lengths: Option<ValueId>,
 }
 
 /// The nodes of losses and metrics.
@@ -100,8 +98,7 @@ impl Scores {
         let mut total = None;
         let mut losses = Vec::new();
         for (n, loss) in options.losses.iter().enumerate() {
-            let lengths = of.lengths.filter(|_| n == 0 && loss.takes_lengths());
-            let own = loss.add(a, of.predictions[n], of.targets[n], of.weights, of.masks[n].or(lengths))?;
+            let own = loss.add(a, of.predictions[n], of.targets[n], of.weights, of.masks[n])?;
             losses.push(own);
             let weighted = match options.loss_weights.get(n) {
                 None | Some(1.0) => own,

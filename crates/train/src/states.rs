@@ -38,6 +38,14 @@ impl Training {
         Ok(())
     }
 
+    /// Checks states of a file: none, or those of all stateful layers. Their shapes are checked in the next step.
+    pub(crate) fn check_kept(&self, kept: &[State]) -> Result<(), String> {
+        let mut layers = self.graph.states.iter().filter(|s| s.stateful);
+        let fits = layers.clone().count() == kept.len()
+            && kept.iter().all(|k| layers.next().is_some_and(|l| l.inputs.len() == 1 + usize::from(k.c.is_some())));
+        if kept.is_empty() || fits { Ok(()) } else { Err("has states of other stateful layers".into()) }
+    }
+
     /// Lets stateful layers begin the next step with zeros: a new sequence follows.
     pub fn reset_states(&mut self) {
         self.kept = None;

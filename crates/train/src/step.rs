@@ -3,8 +3,10 @@
 use crate::builder::Builder;
 use crate::error::check;
 use crate::scores::{Compared, OutputMetric, Scores};
-use crate::{Average, BatchGradients, Clip, Error, Loss, Optimizer, Parameter, Result, Schedule, accumulated, mean_of};
-use recurve_graph::ops::ExpandLike;
+use crate::{
+    Average, BatchGradients, Clip, Error, Loss, Optimizer, Origin, Parameter, Result, Schedule, accumulated, mean_of,
+};
+use recurve_graph::ops::{ExpandLike, Transpose};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::{Network, NetworkConfig, State, TrainingGraph, TrainingGraphOptions, Weights};
 use recurve_tensor::{DType, Descent, Device, Tensor};
@@ -24,8 +26,7 @@ pub struct Batch<'a> {
     /// Which timesteps are valid, `[B, T]`, U32: Keras's mask. It also says which timesteps of a sequence count in the
     /// loss.
     pub mask: Option<&'a Tensor>,
-    /// The number of valid timesteps of each sequence, `[B]`, U32. Not together with a mask. A CTC loss of the first
-    /// output reads them, if the output has the timesteps of the input.
+    /// The number of valid timesteps of each sequence, `[B]`, U32, as a mask. Not together with one.
     pub lengths: Option<&'a Tensor>,
     /// The initial states of the recurrent layers, one each. Without them layers begin with zeros, and those that are
     /// stateful with what they keep.
@@ -63,7 +64,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Everything but the states, in the order of the plan's own inputs.
-    fn all(&self) -> impl Iterator<Item = &'a Tensor> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &'a Tensor> {
         let more = [self.sample_weights, self.mask, self.lengths].into_iter().flatten();
         self.inputs.iter().chain(self.targets).copied().chain(more)
     }
@@ -243,6 +244,10 @@ impl Snapshot {
                 parts.tensors.insert(format!("state.{n}.{}", w.name), state.clone());
             }
         }
+        for (n, state) in self.kept.iter().flatten().enumerate() {
+            parts.tensors.insert(format!("kept.{n}.h"), state.h.clone());
+            state.c.iter().for_each(|c| drop(parts.tensors.insert(format!("kept.{n}.c"), c.clone())));
+        }
         parts.numbers.insert("steps".into(), self.steps.to_string());
         parts.numbers.insert("batches".into(), self.batches.to_string());
         parts.numbers.insert("learning_rate".into(), self.learning_rate.to_string());
@@ -262,6 +267,12 @@ impl Snapshot {
             }
             weights.push(Weight { name, value, states, trained });
         }
+        let mut kept = Vec::new();
+        while let Some(h) = parts.tensors.remove(&format!("kept.{}.h", kept.len())) {
+            let c = parts.tensors.remove(&format!("kept.{}.c", kept.len()));
+            kept.push(State { h, c });
+        }
+        training.check_kept(&kept)?;
         let mut number = |name: &str| parts.numbers.remove(name).ok_or_else(|| format!("has no number `{name}`"));
         let bad = |name: &str, text: &str| format!("has `{text}` as its number `{name}`");
         let (steps, batches, rate) = (number("steps")?, number("batches")?, number("learning_rate")?);
@@ -271,6 +282,7 @@ impl Snapshot {
             steps: steps.parse().map_err(|_| bad("steps", &steps))?,
             batches: batches.parse().map_err(|_| bad("batches", &batches))?,
             learning_rate: learning_rate.ok_or_else(|| bad("learning_rate", &rate))?,
+            kept: Some(kept).filter(|k| !k.is_empty()),
         };
         match parts.tensors.keys().chain(parts.numbers.keys()).next() {
             Some(name) => Err(format!("has `{name}`, which is no part of this training")),
@@ -284,7 +296,7 @@ type Signature = (Vec<(DType, Vec<bool>)>, [bool; 4], Wanted);
 
 /// What a run computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Wanted {
+pub(crate) enum Wanted {
     /// New weights and states.
     Step,
     /// New sums of gradients.
@@ -293,13 +305,15 @@ enum Wanted {
     Gradients,
     /// Gradients by the inputs and the initial states too.
     All,
+    /// Gradients without a limit, and what the weights become that a run changes by itself.
+    Parts,
 }
 
 /// A graph on the device, with what goes in and comes out.
 #[derive(Debug)]
-struct Plan {
-    executor: Executor,
-    inputs: Vec<Feed>,
+pub(crate) struct Plan {
+    pub(crate) executor: Executor,
+    pub(crate) inputs: Vec<Feed>,
     layout: Layout,
     /// Tensors of the final states of the layers, which come behind it.
     states: usize,
@@ -370,17 +384,17 @@ struct Ends {
 }
 
 /// What a run gave.
-struct Ran {
-    result: StepResult,
+pub(crate) struct Ran {
+    pub(crate) result: StepResult,
     /// The final states of all layers in [`TrainingGraph::states`].
     ends: Vec<State>,
     /// The plan's other outputs.
-    rest: Vec<Tensor>,
+    pub(crate) rest: Vec<Tensor>,
 }
 
 /// What an input of a graph is.
 #[derive(Clone, Copy, Debug)]
-enum Feed {
+pub(crate) enum Feed {
     /// A tensor of the batch.
     Batch(usize),
     Seed,
@@ -419,7 +433,7 @@ pub struct Training {
     /// The network's graph in training, from which the plans are made.
     pub(crate) graph: TrainingGraph,
     options: StepOptions,
-    weights: Vec<Weight>,
+    pub(crate) weights: Vec<Weight>,
     learning_rate: f64,
     /// Steps so far.
     steps: u64,
@@ -430,8 +444,8 @@ pub struct Training {
     /// The states that stateful layers keep.
     pub(crate) kept: Option<Vec<State>>,
     plans: HashMap<Signature, Plan>,
-    /// The optimiser alone, for gradients from elsewhere.
-    update: Option<Plan>,
+    /// The optimiser alone, for gradients from elsewhere: as they are, and with the limit.
+    update: [Option<Plan>; 2],
 }
 
 pub(crate) const TRAINING: &str = "training";
@@ -474,7 +488,7 @@ impl Training {
             revision: 0,
             kept: None,
             plans: HashMap::new(),
-            update: None,
+            update: [None, None],
         })
     }
 
@@ -486,11 +500,6 @@ impl Training {
     /// The description of the network.
     pub fn config(&self) -> &NetworkConfig {
         self.network.config()
-    }
-
-    /// Whether the first output has the timesteps of the input.
-    pub(crate) fn keeps_time(&self) -> bool {
-        self.graph.keeps_time
     }
 
     /// The shapes of the outputs; `None` stands for any size.
@@ -600,6 +609,11 @@ impl Training {
     /// [`Error::Option`] for another number of gradients; [`Error::Operand`] for one of another shape; errors of the
     /// device. After an error nothing has changed. Gradients that were [added up](StepOptions::accumulate) are dropped.
     pub fn apply_gradients(&mut self, gradients: &[&Tensor]) -> Result<()> {
+        self.apply(gradients, None)
+    }
+
+    /// [`Self::apply_gradients`] with a limit of the gradients, which is that of the options.
+    pub(crate) fn apply(&mut self, gradients: &[&Tensor], clip: Option<Clip>) -> Result<()> {
         let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
         check(TRAINING, "gradients", gradients.len() == trained.len(), || {
             format!("must be one for each of {} weights, but there are {}", trained.len(), gradients.len())
@@ -618,10 +632,11 @@ impl Training {
         if trained.is_empty() {
             return Ok(());
         }
-        if self.update.is_none() {
-            self.update = Some(self.update_plan(&trained)?);
+        let kind = usize::from(clip.is_some());
+        if self.update[kind].is_none() {
+            self.update[kind] = Some(self.update_plan(&trained, clip)?);
         }
-        let plan = self.update.as_ref().expect("made above");
+        let plan = self.update[kind].as_ref().expect("made above");
         let outputs = self.outputs(plan, gradients)?;
         let results = plan.results.clone();
         self.advance(&results, outputs);
@@ -629,7 +644,7 @@ impl Training {
     }
 
     /// The graph of the optimiser alone. Its batch is the gradients.
-    fn update_plan(&self, trained: &[usize]) -> Result<Plan> {
+    fn update_plan(&self, trained: &[usize], clip: Option<Clip>) -> Result<Plan> {
         let mut a = Assembly::new(false);
         let mut feeds = HashMap::new();
         let (mut values, mut gradients) = (Vec::new(), Vec::new());
@@ -644,7 +659,7 @@ impl Training {
             gradients.push(gradient);
         }
         let mut ends = Ends::default();
-        self.optimize(&mut a, &mut feeds, [&values, &gradients], None, &mut ends)?;
+        self.optimize(&mut a, &mut feeds, [&values, &gradients], clip, &mut ends)?;
         self.finish(a, ends, &feeds, Layout::default())
     }
 
@@ -735,6 +750,12 @@ impl Training {
 
     /// Runs a plan with these tensors as its batch.
     fn outputs(&self, plan: &Plan, batch: &[&Tensor]) -> Result<Vec<Tensor>> {
+        let inputs = self.inputs(plan, batch)?;
+        plan.executor.run_data(&inputs, &RunOptions::default())?.into_iter().map(tensor).collect()
+    }
+
+    /// The inputs of a plan with these tensors as its batch.
+    pub(crate) fn inputs(&self, plan: &Plan, batch: &[&Tensor]) -> Result<Vec<Option<Data>>> {
         let rates = self.rates()?;
         // Every batch draws anew.
         let number = self.steps.wrapping_mul(self.options.accumulate as u64).wrapping_add(self.batches as u64);
@@ -742,22 +763,18 @@ impl Training {
         let seed = Tensor::from_u32(&[seed as u32, (seed >> 32) as u32], &[2], self.device())?;
         let average = self.options.average.map_or(0.0, |average| average.rate(self.steps + 1));
         let average = Tensor::from_f32(&[average], &[1], self.device())?;
-        let inputs: Vec<Option<Data>> = plan
-            .inputs
-            .iter()
-            .map(|feed| {
-                let t = match *feed {
-                    Feed::Batch(n) => batch[n],
-                    Feed::Seed => &seed,
-                    Feed::Rates => &rates,
-                    Feed::AverageRate => &average,
-                    Feed::Weight(n) => &self.weights[n].value,
-                    Feed::State(n, s) => &self.weights[n].states[s],
-                };
-                Some(t.clone().into())
-            })
-            .collect();
-        plan.executor.run_data(&inputs, &RunOptions::default())?.into_iter().map(tensor).collect()
+        let input = |feed: &Feed| {
+            let t = match *feed {
+                Feed::Batch(n) => batch[n],
+                Feed::Seed => &seed,
+                Feed::Rates => &rates,
+                Feed::AverageRate => &average,
+                Feed::Weight(n) => &self.weights[n].value,
+                Feed::State(n, s) => &self.weights[n].states[s],
+            };
+            Some(t.clone().into())
+        };
+        Ok(plan.inputs.iter().map(input).collect())
     }
 
     /// Weights and states as they are now.
@@ -771,14 +788,20 @@ impl Training {
         }
     }
 
+    /// Says that weights have changed.
+    pub(crate) fn revise(&mut self) {
+        self.revision += 1;
+    }
+
     /// A number that changes whenever weights do.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
     /// The error for a batch whose loss is not finite.
-    pub(crate) fn not_finite(&mut self, _batch: &Batch<'_>) -> Error {
-        Error::NotFinite { step: self.steps + 1 }
+    pub(crate) fn not_finite(&mut self, batch: &Batch<'_>) -> Error {
+        let origin = Origin::Loss { operator: "loss" };
+        self.diagnose(batch).err().unwrap_or(Error::NotFinite { step: self.steps + 1, origin })
     }
 
     /// Goes back to a snapshot: of this training, or of one of an equal network with the same optimiser.
@@ -865,21 +888,43 @@ impl Training {
     }
 
     /// Runs the plan of a batch.
-    fn run(&mut self, batch: &Batch<'_>, wanted: Wanted) -> Result<Ran> {
+    pub(crate) fn run(&mut self, batch: &Batch<'_>, wanted: Wanted) -> Result<Ran> {
         let starts = self.starts(batch)?;
+        let (this, plan) = self.planned(batch, wanted)?;
+        let tensors: Vec<&Tensor> = batch.all().chain(&starts).collect();
+        let mut all = this.outputs(plan, &tensors)?.into_iter();
+        let mut result = plan.layout.take(&mut all);
+        let ends = this.ends(all.by_ref().take(plan.states).collect());
+        let states = ends.iter().zip(&this.graph.states).filter(|(_, s)| s.visible).map(|(end, _)| end.clone());
+        result.states = states.collect();
+        Ok(Ran { result, ends, rest: all.collect() })
+    }
+
+    /// The plan of a batch, with the training itself.
+    pub(crate) fn planned(&mut self, batch: &Batch<'_>, wanted: Wanted) -> Result<(&Self, &Plan)> {
+        self.check_valid_steps(batch)?;
         let key = signature(batch, wanted);
         if !self.plans.contains_key(&key) {
             let plan = self.plan(batch, wanted)?;
             self.plans.insert(key.clone(), plan);
         }
-        let plan = &self.plans[&key];
-        let tensors: Vec<&Tensor> = batch.all().chain(&starts).collect();
-        let mut all = self.outputs(plan, &tensors)?.into_iter();
-        let mut result = plan.layout.take(&mut all);
-        let ends = self.ends(all.by_ref().take(plan.states).collect());
-        let states = ends.iter().zip(&self.graph.states).filter(|(_, s)| s.visible).map(|(end, _)| end.clone());
-        result.states = states.collect();
-        Ok(Ran { result, ends, rest: all.collect() })
+        let this = &*self;
+        Ok((this, &this.plans[&key]))
+    }
+
+    /// Checks the mask and the lengths of a batch against its first input.
+    fn check_valid_steps(&self, batch: &Batch<'_>) -> Result<()> {
+        self.graph.check_given(batch.mask.is_some(), batch.lengths.is_some())?;
+        let Some(&[first, second, ..]) = batch.inputs.first().map(|x| x.dims()) else { return Ok(()) };
+        let (b, t) = if self.graph.time_major { (second, first) } else { (first, second) };
+        let given = [("mask", batch.mask, vec![b, t]), ("lengths", batch.lengths, vec![b])];
+        for (argument, given, dims) in given.into_iter().filter_map(|(a, g, d)| Some((a, g?, d))) {
+            if given.dims() != dims || given.dtype() != DType::U32 {
+                let (expected, got) = (format!("u32 {dims:?}"), format!("{} {}", given.dtype(), given.shape()));
+                return Err(Error::Operand { of: TRAINING, argument, expected, got });
+            }
+        }
+        Ok(())
     }
 
     /// The graph for batches like this one.
@@ -937,12 +982,21 @@ impl Training {
 
         let output = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, id)| *id);
         let predictions: Vec<ValueId> = outputs.iter().take(self.options.losses.len()).map(|(_, id)| *id).collect();
-        // The caller's mask counts where an output has the timesteps of the input.
-        let callers = find(&a, "mask").filter(|_| given("mask") && training.keeps_time);
-        let of_layers = training.masks.iter().map(|m| m.as_deref().and_then(output));
-        let masks: Vec<_> = of_layers.enumerate().map(|(n, m)| m.or(callers.filter(|_| n == 0))).collect();
-        let lengths = find(&a, "lengths").filter(|_| given("lengths") && training.keeps_time);
-        let of = Compared { predictions: &predictions, targets: &targets, weights, masks: &masks, lengths };
+        let mut masks = Vec::new();
+        for (n, &prediction) in predictions.iter().enumerate() {
+            let of_layers = training.masks[n].as_deref().and_then(output);
+            // What the caller gives counts where an output has the timesteps of the input.
+            let callers = |name: &str| find(&a, name).filter(|_| given(name) && training.keeps_time[n]);
+            let (mask, lengths) = (of_layers.or(callers("mask")), callers("lengths"));
+            let mut b = Builder { assembly: &mut a, name: "mask of an output" };
+            masks.push(match (mask, lengths) {
+                (Some(mask), _) if training.time_major => Some(b.node(Transpose(vec![1, 0]), &[mask])?),
+                (Some(mask), _) => Some(mask),
+                (None, Some(lengths)) => Some(b.valid_steps(prediction, lengths, training.time_major)?),
+                (None, None) => None,
+            });
+        }
+        let of = Compared { predictions: &predictions, targets: &targets, weights, masks: &masks };
         let scores = Scores::add(&mut a, &self.options, &of)?;
         let loss = scores.loss;
 
@@ -984,6 +1038,9 @@ impl Training {
                 }
                 ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
+            Wanted::Parts => {
+                ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
+            }
             Wanted::Accumulate => {
                 for ((n, sum), gradient) in self.sums(&mut a, &mut feeds)?.into_iter().zip(gradients) {
                     ends.named.push((format!("sum.{n}"), accumulated(&mut a, sum, gradient)?));
@@ -1000,7 +1057,7 @@ impl Training {
                 self.optimize(&mut a, &mut feeds, [&ids, &gradients], self.options.clip, &mut ends)?;
             }
         }
-        if matches!(wanted, Wanted::Accumulate | Wanted::Step) {
+        if matches!(wanted, Wanted::Accumulate | Wanted::Step | Wanted::Parts) {
             for (weight, name) in &training.updates {
                 let n = self.weights.iter().position(|w| w.name == *weight).expect("a weight of the network");
                 ends.named.push((format!("weight.{n}"), output(name).expect("an output of the graph")));

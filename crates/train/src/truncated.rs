@@ -52,7 +52,7 @@ impl Training {
     fn check_truncated(&self, batch: &Batch<'_>, timesteps: usize) -> Result<usize> {
         check(TRUNCATED, "timesteps", timesteps > 0, || "must be at least 1".into())?;
         self.network.check_parts()?;
-        for (output, timed) in self.network.config().outputs.iter().zip(&self.graph.timed) {
+        for (output, timed) in self.network.config().outputs.iter().zip(&self.graph.keeps_time) {
             check(TRUNCATED, "network", *timed, || {
                 format!("must have outputs with the timesteps of the input, which `{}` has not", output.name)
             })?;

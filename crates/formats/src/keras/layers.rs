@@ -754,7 +754,11 @@ pub(super) fn layer(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
             let layer = if class == "Dense" { layer } else { TimeDistributed::new(layer).into() };
             Some(Mapped { layer, parts, after })
         }
-        "Dropout" => Some(Mapped::plain(Dropout::new(o.rate(&["rate", "p"])))),
+        "Dropout" => {
+            let mut layer = Dropout::new(o.rate(&["rate", "p"]));
+            layer.noise_shape = o.noise_shape();
+            Some(Mapped::plain(layer))
+        }
         "SpatialDropout1D" => Some(Mapped::plain(SpatialDropout1d::new(o.rate(&["rate", "p"])))),
         "SpatialDropout2D" => {
             data_format(o);
@@ -762,7 +766,11 @@ pub(super) fn layer(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
         }
         "GaussianNoise" => Some(Mapped::plain(GaussianNoise::new(o.rate(&["stddev", "sigma"])))),
         "GaussianDropout" => Some(Mapped::plain(GaussianDropout::new(o.rate(&["rate", "p"])))),
-        "AlphaDropout" => Some(Mapped::plain(AlphaDropout::new(o.rate(&["rate"])))),
+        "AlphaDropout" => {
+            let mut layer = AlphaDropout::new(o.rate(&["rate"]));
+            layer.noise_shape = o.noise_shape();
+            Some(Mapped::plain(layer))
+        }
         "ActivityRegularization" => {
             o.take(&["l1"]);
             o.take(&["l2"]);

@@ -176,6 +176,17 @@ impl<'a> Options<'a> {
         self.number(names, 0.0)
     }
 
+    /// The dimensions of what a dropout draws.
+    pub(super) fn noise_shape(&mut self) -> Option<Vec<Option<usize>>> {
+        let value = self.take(&["noise_shape"])?;
+        let size = |v: &Value| if v.is_null() { Some(None) } else { whole(v).filter(|&n| n > 0).map(Some) };
+        let sizes = value.as_array().and_then(|list| list.iter().map(size).collect());
+        if sizes.is_none() {
+            self.wrong("noise_shape", "a list of sizes above 0 and of null", &value);
+        }
+        sizes
+    }
+
     pub(super) fn text(&mut self, names: &[&str], default: &str) -> String {
         match self.take(names) {
             None => default.into(),
