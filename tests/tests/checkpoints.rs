@@ -7,7 +7,7 @@ use recurve::{
 use recurve_tests::devices;
 use recurve_train::{
     Adam, Array, Average, Callback, CallbackState, Clip, CsvLogger, Dataset, EarlyStopping, Error, FitOptions, Form,
-    History, LambdaCallback, Logs, Loss, Optimizer, OutputMetric, Padding, Position, ReduceLrOnPlateau, Result,
+    History, LambdaCallback, Logs, Loss, Optimizer, Origin, OutputMetric, Padding, Position, ReduceLrOnPlateau, Result,
     RmsProp, Schedule, Sequences, Sgd, StepOptions, Trainer,
 };
 use serde_json::json;
@@ -101,7 +101,7 @@ fn a_training_that_goes_on_gives_the_same_bits() {
             fs::remove_file(&path).unwrap();
             let mut broken = trainer(&device, schedule);
             let fails = LambdaCallback::new().on_batch_end(|_, at, _| match (at.epoch, at.batch) {
-                (5, 1) => Err(Error::NotFinite { step: 0 }),
+                (5, 1) => Err(Error::NotFinite { step: 0, origin: Origin::SampleWeights }),
                 _ => Ok(()),
             });
             let fit = fitting(6, schedule, &parts).checkpoint(&path, 2).callback(fails);
