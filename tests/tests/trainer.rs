@@ -293,8 +293,8 @@ fn bad_input_is_refused() {
     let mut empty = |_| std::iter::empty::<recurve_train::Result<HostBatch>>();
     assert!(trainer.fit_batches(&mut empty, None, FitOptions::new()).is_err());
     assert!(trainer.evaluate_batches(&mut empty).is_err());
-    let mut fails = |_| std::iter::once(Err(Error::NotFinite { step: 7 }));
-    assert!(matches!(trainer.fit_batches(&mut fails, None, FitOptions::new()), Err(Error::NotFinite { step: 7 })));
+    let mut fails = |_| std::iter::once(Err(Error::NotFinite { step: 7, origin: recurve_train::Origin::Input(0) }));
+    assert!(matches!(trainer.fit_batches(&mut fails, None, FitOptions::new()), Err(Error::NotFinite { step: 7, .. })));
     assert_eq!(trainer.training().weights().unwrap(), before);
 
     let classes =
