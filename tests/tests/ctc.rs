@@ -304,8 +304,8 @@ fn bad_labels_and_lengths_are_errors_or_nan() {
     let counts = [2, 1];
     let of = |labels: &[i64]| CtcTargets::concatenated(labels, &counts).unwrap();
     assert!(of(&[1, 2, 3]).check(4, 0, 9, None).is_ok() && of(&[1, 2, 3]).check(4, 0, 9, Some(&[9, 0])).is_ok());
-    assert_eq!(of(&[1, 2, 4]).check(4, 0, 9, None), Err(Error::Label { index: 2, label: 4, classes: 4 }));
-    assert_eq!(of(&[-1, 2, 3]).check(4, 0, 9, None), Err(Error::Label { index: 0, label: -1, classes: 4 }));
+    assert!(matches!(of(&[1, 2, 4]).check(4, 0, 9, None), Err(Error::Label { index: 2, label: 4, classes: 4 })));
+    assert!(matches!(of(&[-1, 2, 3]).check(4, 0, 9, None), Err(Error::Label { index: 0, label: -1, classes: 4 })));
     let option = |e: Error, wanted: &str| {
         assert!(matches!(&e, Error::Option { argument, .. } if *argument == wanted), "{e}");
     };
