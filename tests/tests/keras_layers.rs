@@ -391,7 +391,7 @@ fn what_is_not_possible_is_refused_by_name() {
         (GlobalAveragePooling1d::new().data_format(first).into(), &image, "channels"),
         (Attention::new().into(), &sequence, "query"),
         (Dot::new([1, 1]).into(), &sequence, "two"),
-        (recurve::SpatialDropout1d::new(1.0).into(), &sequence, "rate"),
+        (recurve::SpatialDropout1d::new(1.5).into(), &sequence, "rate"),
         (recurve::SpatialDropout2d::new(0.5).into(), &sequence, "4 dimensions"),
         (recurve::GaussianNoise::new(-1.0).into(), &sequence, "stddev"),
     ];
