@@ -419,7 +419,7 @@ fn what_is_not_possible_is_refused_by_name() {
     for (layer, word) in [
         (LayerConfig::from(Attention::new()), "key"),
         (AdditiveAttention::new().into(), "key"),
-        (Attention::new().dropout(1.0).into(), "dropout"),
+        (Attention::new().dropout(1.5).into(), "dropout"),
         (Dot::new([2, 2]).into(), "axis 2"),
         (Dot::new([0, 2]).into(), "axes"),
     ] {
