@@ -58,7 +58,9 @@ def states():
         o, last = layer(packed, h0 if c0 is None else (h0, c0))
         o, _ = torch.nn.utils.rnn.pad_packed_sequence(o, batch_first=True, total_length=t)
         last = last if isinstance(last, tuple) else (last,)
-        loss = torch.nn.functional.mse_loss(dense(o), y)
+        # Padded timesteps do not count.
+        valid = torch.arange(t)[None] < lengths[:, None]
+        loss = torch.nn.functional.mse_loss(dense(o)[valid], y[valid])
         loss.backward()
         case = {"in.x": x, "in.y": y, "in.lengths": lengths, "in.h0": h0, "loss": loss.reshape(1), "g.x": x.grad}
         case |= {"g.h0": h0.grad} | dict(zip(["end.h", "end.c"], last))

@@ -72,6 +72,14 @@ fn every_kernel_says_how_far_it_reaches() {
             let p = params::TopK { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
+        if v.shader() == Shader::CtcPaths {
+            let p = params::CtcPaths { first: 0, blank: 0, ..bytemuck::pod_read_unaligned(&ones) };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
+        if v.shader() == Shader::CtcGradient {
+            let p = params::CtcGradient { blank: 0, ..bytemuck::pod_read_unaligned(&ones) };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
         if v.shader() == Shader::TrainNorm {
             let p = params::TrainNorm { first_time: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
