@@ -3,12 +3,13 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    Activation, Cell, CellKind, DType, Device, Direction, ForwardArgs, MatmulOptions, Recurrent, RecurrentConfig,
-    Reduction, SampleOptions, Shape, Strategy, Tensor,
+    Activation, Cell, CellKind, DType, Dense, Device, Direction, ForwardArgs, IndRnn, LayerError, Lstm, MatmulOptions,
+    Recurrent, RecurrentConfig, Reduction, SampleOptions, Sequential, Shape, Strategy, Tensor, TensorError,
 };
 use recurve_reference as reference;
 use recurve_tensor::{Indices, Scatter, Update};
 use recurve_tests::{Case, Random, devices, gpu, own_gpu, wide};
+use recurve_train::{Adam, Batch, Error as TrainError, Loss, Sgd, StepOptions, Training};
 use std::collections::BTreeSet;
 
 const ALL: usize = 64 << 20;
@@ -355,6 +356,119 @@ fn a_submission_holds_no_more_work_than_its_device_takes() {
     // A sequence of many rows with `scan`.
     let case = Case::random(3, Cell::LSTM, &BOTH, [9, 20, 3, 33]).with_states(4);
     case.check(&case.reference(), &device, Strategy::Scan, ALL, Tolerance::new(3e-6));
+}
+
+/// What does not fit in memory is an error that says how much is needed and what to lower. Nothing has changed then, and
+/// the device goes on.
+#[test]
+fn lack_of_memory_on_a_device() {
+    let device = own_gpu();
+    let gpu = device.gpu().unwrap();
+    assert_eq!(gpu.memory_limit(), None);
+    let layers = Sequential::new().add(Lstm::new(32)).add(Dense::new(1));
+    let on = |device: &Device| {
+        let network = layers.build(&[None, None, Some(4)], device).unwrap();
+        let training = Training::new(&network, StepOptions::new(Loss::mean_squared_error(), Adam::keras())).unwrap();
+        (network, training)
+    };
+    let (network, mut training) = on(&device);
+    let (_, mut unlimited) = on(&Device::Cpu);
+    let batch = |samples: usize, device: &Device| {
+        let x = Tensor::rand_uniform(&[samples, 50, 4], -1.0..1.0, 1, device).unwrap();
+        (x, Tensor::rand_uniform(&[samples, 1], -1.0..1.0, 2, device).unwrap())
+    };
+    let step = |training: &mut Training, (x, y): &(Tensor, Tensor)| training.step(&Batch::new(&[x], &[y]));
+    let loss =
+        |training: &mut Training, batch: &(Tensor, Tensor)| step(training, batch).unwrap().loss.to_vec().unwrap()[0];
+    let (few, many) = (batch(2, &device), batch(512, &device));
+    let expected: Vec<f32> = [2, 2, 512].iter().map(|&n| loss(&mut unlimited, &batch(n, &Device::Cpu))).collect();
+    let mut losses = vec![loss(&mut training, &few)];
+
+    device.trim();
+    let limit = gpu.bytes_held() + (4 << 20);
+    gpu.set_memory_limit(Some(limit));
+    let lacks = |source: &TensorError, text: String, advice: &str| {
+        let &TensorError::OutOfMemory { bytes, in_use, limit: Some(found), .. } = source else { panic!("{source}") };
+        assert!(found == limit && in_use <= limit && in_use + bytes > limit, "{source}");
+        for part in ["[512, 50, 4]", &bytes.to_string(), &limit.to_string(), "batch size", "timesteps", advice] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert!(gpu.bytes_held() <= limit);
+    };
+    for _ in 0..3 {
+        match step(&mut training, &many) {
+            Err(e @ TrainError::OutOfMemory { .. }) => {
+                let TrainError::OutOfMemory { source, .. } = &e else { unreachable!() };
+                lacks(source, e.to_string(), "accumulate");
+            }
+            other => panic!("{other:?}"),
+        }
+        match network.forward(&many.0) {
+            Err(e @ LayerError::OutOfMemory { .. }) => {
+                let LayerError::OutOfMemory { source, .. } = &e else { unreachable!() };
+                lacks(source, e.to_string(), "forward_from");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(training.steps(), 1);
+    losses.push(loss(&mut training, &few));
+    network.forward(&few.0).unwrap();
+    gpu.set_memory_limit(None);
+    losses.push(loss(&mut training, &many));
+    compare(&losses, &wide(&expected), Tolerance::new(1e-4)).unwrap();
+    assert_eq!(network.forward(&many.0).unwrap().dims(), [512, 1]);
+
+    // On the CPU lack of memory is as much an error: gates of 2⁴⁶ numbers.
+    let (n, cpu) = (1 << 23, Device::Cpu);
+    let network = Sequential::new().add(IndRnn::new(n)).build(&[None, None, Some(1)], &cpu).unwrap();
+    let x = Tensor::zeros(&[1, n, 1], DType::F32, &cpu).unwrap();
+    let mut training = Training::new(&network, StepOptions::new(Loss::mean_squared_error(), Sgd::keras())).unwrap();
+    let y = Tensor::zeros(&[1, n], DType::F32, &cpu).unwrap();
+    for _ in 0..2 {
+        let e = step(&mut training, &(x.clone(), y.clone())).unwrap_err();
+        assert!(matches!(e, TrainError::OutOfMemory { .. }), "{e}");
+    }
+}
+
+/// The same where the memory of a GPU is really full.
+#[test]
+#[ignore = "fills the memory of a hardware GPU"]
+fn lack_of_memory_on_a_full_device() {
+    let device = own_gpu();
+    let gpu = device.gpu().unwrap();
+    assert!(!gpu.is_software(), "{device} has the memory of this machine");
+    let network =
+        Sequential::new().add(Lstm::new(64)).add(Dense::new(1)).build(&[None, None, Some(8)], &device).unwrap();
+    let options = StepOptions::new(Loss::mean_squared_error(), Adam::keras());
+    let mut training = Training::new(&network, options).unwrap();
+    let y = Tensor::zeros(&[256, 1], DType::F32, &device).unwrap();
+    let x = Tensor::rand_uniform(&[256, 1000, 8], -1.0..1.0, 1, &device).unwrap();
+    let mut all = Vec::new();
+    for mib in [1024, 64, 8, 1] {
+        let e = loop {
+            match Tensor::full(&[mib << 18], 1.0, DType::F32, &device) {
+                Ok(t) => all.push((mib, t)),
+                Err(e) => break e,
+            }
+        };
+        let sum: u64 = all.iter().map(|(mib, _)| (*mib as u64) << 20).sum();
+        println!("{sum} bytes in {} tensors: {e}", all.len());
+        assert!(matches!(e, TensorError::OutOfMemory { bytes, in_use, limit: None, .. } if bytes > 0 && in_use >= sum));
+    }
+    for _ in 0..3 {
+        let e = training.step(&Batch::new(&[&x], &[&y])).unwrap_err();
+        println!("{e}");
+        assert!(matches!(e, TrainError::OutOfMemory { .. }), "{e}");
+        let e = network.forward(&x).unwrap_err();
+        println!("{e}");
+        assert!(matches!(e, LayerError::OutOfMemory { .. }), "{e}");
+    }
+    let (_, kept) = all.swap_remove(0);
+    all.clear();
+    assert_eq!(kept.slice(0, 7..9).unwrap().to_vec().unwrap(), [1.0; 2]);
+    assert!(training.step(&Batch::new(&[&x], &[&y])).unwrap().loss.to_vec().unwrap()[0].is_finite());
+    assert_eq!(network.forward(&x).unwrap().dims(), [256, 1]);
 }
 
 /// Uploads do not accumulate in memory until something is read.

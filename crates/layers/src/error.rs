@@ -1,5 +1,7 @@
 //! What can go wrong with layers.
 
+use recurve_tensor::Tensor;
+
 /// The result of a layer operation.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
@@ -16,6 +18,17 @@ pub enum Error {
     /// An error of the graph that the layers make.
     #[error(transparent)]
     Graph(recurve_graph::Error),
+    /// The device has too little memory for a call.
+    #[error(
+        "inputs of shape {shapes} need too much memory: {source}; lower the batch size or the number of timesteps of a \
+         call (`forward_from` goes on where another call ended)"
+    )]
+    OutOfMemory {
+        /// The shapes of the inputs.
+        shapes: String,
+        /// What did not fit: [`recurve_tensor::Error::OutOfMemory`] or [`recurve_tensor::Error::TooLarge`].
+        source: recurve_tensor::Error,
+    },
     /// The shape of an input does not suit a layer.
     #[error("layer `{layer}`: the input must be {expected}, but its shape is {got}")]
     Input {
@@ -86,6 +99,19 @@ impl From<recurve_graph::Error> for Error {
         match e {
             recurve_graph::Error::Run { source, .. } | recurve_graph::Error::Tensor(source) => Self::Tensor(source),
             other => Self::Graph(other),
+        }
+    }
+}
+
+impl Error {
+    /// The error of a call with these inputs: lack of memory names their shapes.
+    pub(crate) fn of_call(self, inputs: &[&Tensor]) -> Self {
+        match self {
+            Self::Tensor(source) if source.is_lack_of_memory() => {
+                let shapes = inputs.iter().map(|x| x.shape().to_string()).collect::<Vec<_>>().join(", ");
+                Self::OutOfMemory { shapes, source }
+            }
+            other => other,
         }
     }
 }

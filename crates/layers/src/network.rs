@@ -737,11 +737,14 @@ impl Network {
         state: Option<&NetworkState>,
         watched: &[ValueId],
     ) -> Result<Frame> {
-        let mut frame = self.start(xs, args, state, watched)?;
-        let mut options = RunOptions::default();
-        options.strategy = args.strategy;
-        self.executor.advance(&mut frame, usize::MAX, &options)?;
-        Ok(frame)
+        let run = || -> Result<Frame> {
+            let mut frame = self.start(xs, args, state, watched)?;
+            let mut options = RunOptions::default();
+            options.strategy = args.strategy;
+            self.executor.advance(&mut frame, usize::MAX, &options)?;
+            Ok(frame)
+        };
+        run().map_err(|e| e.of_call(xs))
     }
 
     /// Measures the fastest way of running each recurrent layer for inputs of these shapes on a GPU, as

@@ -128,12 +128,16 @@ pub enum Error {
         device: String,
     },
     /// The device ran out of memory.
-    #[error("{device} is out of memory ({operation}, {bytes} bytes)")]
+    #[error("{device} is out of memory: {operation} {}", shortage(*bytes, *in_use, *limit))]
     OutOfMemory {
         /// The operation.
         operation: &'static str,
         /// The size that was requested, in bytes; 0 if unknown.
         bytes: u64,
+        /// The size of the tensors on the device, in bytes; 0 if unknown.
+        in_use: u64,
+        /// The limit that the program has set, in bytes.
+        limit: Option<u64>,
         /// The device.
         device: String,
     },
@@ -154,7 +158,32 @@ pub enum Error {
     },
 }
 
+/// How much memory is needed, in use and allowed.
+fn shortage(bytes: u64, in_use: u64, limit: Option<u64>) -> String {
+    let mut text = match bytes {
+        0 => "needs more".to_owned(),
+        _ => format!("needs {bytes} bytes"),
+    };
+    if in_use > 0 {
+        text.push_str(&format!(" beside {in_use} in use"));
+    }
+    if let Some(limit) = limit {
+        text.push_str(&format!(", and {limit} are allowed"));
+    }
+    text
+}
+
 impl Error {
+    /// Whether less data at a time would need no more than there is: [`Self::OutOfMemory`] and [`Self::TooLarge`].
+    pub fn is_lack_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. } | Self::TooLarge { .. })
+    }
+
+    /// Lack of memory of which only the operation and the requested size are known; 0 if not even that.
+    pub(crate) fn memory(operation: &'static str, bytes: u64, device: impl Into<String>) -> Self {
+        Self::OutOfMemory { operation, bytes, in_use: 0, limit: None, device: device.into() }
+    }
+
     /// The error for an operand that is on another device than the others.
     pub fn device(operation: &'static str, argument: &'static str, expected: &Device, got: &Device) -> Self {
         let (expected, mut got) = (expected.to_string(), got.to_string());

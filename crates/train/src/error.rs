@@ -1,5 +1,6 @@
 //! What can go wrong with training.
 
+use recurve_tensor::Tensor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,17 @@ pub enum Error {
     /// An error of a device or a tensor.
     #[error(transparent)]
     Tensor(#[from] recurve_tensor::Error),
+    /// The device has too little memory for a batch.
+    #[error(
+        "inputs of shape {shapes} need too much memory: {source}; lower the batch size (`accumulate` adds up the \
+         gradients of several batches) or the number of timesteps"
+    )]
+    OutOfMemory {
+        /// The shapes of the inputs.
+        shapes: String,
+        /// What did not fit: [`recurve_tensor::Error::OutOfMemory`] or [`recurve_tensor::Error::TooLarge`].
+        source: recurve_tensor::Error,
+    },
     /// An option has an invalid value.
     #[error("{of}: `{argument}` {message}")]
     Option {
@@ -129,6 +141,26 @@ pub enum Origin {
         /// The operator of the backward pass.
         operator: &'static str,
     },
+}
+
+impl Error {
+    /// The error of a run with these inputs: lack of memory names their shapes.
+    pub(crate) fn of_run<'a>(self, inputs: impl IntoIterator<Item = &'a Tensor>) -> Self {
+        match self {
+            Self::Network(recurve_layers::Error::OutOfMemory { shapes, source }) => {
+                Self::OutOfMemory { shapes, source }
+            }
+            Self::Tensor(source)
+            | Self::Network(recurve_layers::Error::Tensor(source))
+            | Self::Graph(recurve_graph::Error::Tensor(source) | recurve_graph::Error::Run { source, .. })
+                if source.is_lack_of_memory() =>
+            {
+                let shapes = inputs.into_iter().map(|x| x.shape().to_string()).collect::<Vec<_>>().join(", ");
+                Self::OutOfMemory { shapes, source }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Checks an option.

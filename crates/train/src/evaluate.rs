@@ -3,7 +3,7 @@
 use crate::data::DeviceBatch;
 use crate::scores::{Compared, Scores};
 use crate::step::{Layout, tensor};
-use crate::{Result, StepOptions, StepResult, Training};
+use crate::{Error, Result, StepOptions, StepResult, Training};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::{CallArgs, Network};
 use recurve_tensor::{DType, Tensor};
@@ -54,7 +54,8 @@ impl Evaluator {
     pub(crate) fn predict(&self, batch: &DeviceBatch) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
         let mut args = CallArgs::default();
         (args.mask, args.lengths) = (batch.mask.as_ref(), batch.lengths.as_ref());
-        Ok(self.network.forward_masked(&batch.inputs.iter().collect::<Vec<_>>(), &args)?)
+        let result = self.network.forward_masked(&batch.inputs.iter().collect::<Vec<_>>(), &args);
+        result.map_err(|e| Error::from(e).of_run(&batch.inputs))
     }
 
     /// The mask `[B, T]` of lengths.
@@ -86,7 +87,8 @@ impl Evaluator {
         }
         let plan = &self.plans[&signature];
         let given: Vec<Option<Data>> = inputs.into_iter().flatten().map(|t| Some(t.clone().into())).collect();
-        let outputs = plan.executor.run_data(&given, &RunOptions::default())?;
+        let outputs = plan.executor.run_data(&given, &RunOptions::default());
+        let outputs = outputs.map_err(|e| Error::from(e).of_run(&batch.inputs))?;
         let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
         Ok(plan.layout.take(&mut outputs.into_iter()))
     }

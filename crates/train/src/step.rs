@@ -892,7 +892,8 @@ impl Training {
         let starts = self.starts(batch)?;
         let (this, plan) = self.planned(batch, wanted)?;
         let tensors: Vec<&Tensor> = batch.all().chain(&starts).collect();
-        let mut all = this.outputs(plan, &tensors)?.into_iter();
+        let outputs = this.outputs(plan, &tensors).map_err(|e| e.of_run(batch.inputs.iter().copied()))?;
+        let mut all = outputs.into_iter();
         let mut result = plan.layout.take(&mut all);
         let ends = this.ends(all.by_ref().take(plan.states).collect());
         let states = ends.iter().zip(&this.graph.states).filter(|(_, s)| s.visible).map(|(end, _)| end.clone());

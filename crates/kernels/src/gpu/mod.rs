@@ -25,7 +25,7 @@ use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{
     Dispatch, GpuKernels, Rows, Span, StridedMatmul, TensorKernels, gather_rows, layer_norm_rows, strided_matmul,
 };
-use recurve_tensor::{AdapterKind, DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
+use recurve_tensor::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 use std::sync::Mutex;
 
 /// The contents of a [`crate::TokenTable`] on a GPU: `[V, G·H]` for each direction.
@@ -460,7 +460,7 @@ impl GpuLayer {
 
     /// The largest number of hidden units for which `scan` is the default.
     fn longest_scan(&self) -> usize {
-        if self.gpu.summary().kind == AdapterKind::Software { 512 } else { 256 }
+        if self.gpu.is_software() { 512 } else { 256 }
     }
 
     /// Runs a call with a layout.

@@ -3,7 +3,7 @@
 use super::{GpuLayer, K4_MULTIPLE, Run};
 use recurve_shaders::{Kept, Scan};
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
-use recurve_tensor::{AdapterKind, Result, Tensor};
+use recurve_tensor::{Result, Tensor};
 
 /// Largest number of hidden units per lane. With more, one workgroup is slower than several.
 const MAX_UNITS: u32 = 4;
@@ -20,7 +20,7 @@ impl GpuLayer {
     /// hardware GPU several lanes share a unit if there are enough lanes, which hides the latency of their loads, and
     /// weights are kept in registers if they fit.
     pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Option<Scan> {
-        if self.gpu.summary().kind == AdapterKind::Software {
+        if self.gpu.is_software() {
             return self.scan_with(batch, timesteps, 1, false, 4);
         }
         let subgroups = self.gpu.has_neighbour_sums();
@@ -65,7 +65,7 @@ impl GpuLayer {
     ) -> Option<Scan> {
         let hidden = self.hidden as u32;
         let exchanges = self.code.exchanges();
-        let software = self.gpu.summary().kind == AdapterKind::Software;
+        let software = self.gpu.is_software();
         let lanes = self.gpu.max_workgroup_lanes();
         let workgroup = match k_split {
             // On a software rasteriser, a lane with several units loads h once for all of them.

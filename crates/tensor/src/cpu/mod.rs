@@ -27,11 +27,8 @@ pub(crate) enum CpuBuffer {
 /// # Errors
 /// [`Error::OutOfMemory`].
 pub fn host<T: bytemuck::Zeroable>(operation: &'static str, count: usize) -> Result<Vec<T>> {
-    bytemuck::allocation::try_zeroed_vec(count).map_err(|()| Error::OutOfMemory {
-        operation,
-        bytes: (count as u64).saturating_mul(size_of::<T>() as u64),
-        device: "the CPU".into(),
-    })
+    let bytes = (count as u64).saturating_mul(size_of::<T>() as u64);
+    bytemuck::allocation::try_zeroed_vec(count).map_err(|()| Error::memory(operation, bytes, "the CPU"))
 }
 
 impl CpuBuffer {
@@ -231,7 +228,7 @@ mod tests {
     #[test]
     fn lack_of_memory_says_how_much() {
         let e = host::<f32>("test", 1 << 60).unwrap_err();
-        assert_eq!(e, Error::OutOfMemory { operation: "test", bytes: 1 << 62, device: "the CPU".into() });
+        assert_eq!(e, Error::memory("test", 1 << 62, "the CPU"));
         assert!(host::<f32>("test", usize::MAX).is_err());
         assert_eq!(host::<u32>("test", 3).unwrap(), [0; 3]);
     }

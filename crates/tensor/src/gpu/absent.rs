@@ -54,6 +54,10 @@ never! {
     pub(crate) fn same(&self, &Self) -> bool;
     /// Whether tensors can be stored as f16.
     pub fn has_f16(&self) -> bool;
+    /// Limits the memory of this device's tensors, in bytes.
+    pub fn set_memory_limit(&self, Option<u64>) -> ();
+    /// The limit of [`Self::set_memory_limit`].
+    pub fn memory_limit(&self) -> Option<u64>;
     pub(crate) fn trim(&self) -> ();
     pub(crate) fn buffers_made(&self) -> u64;
     pub(crate) fn buffer(&self, u64, &'static str) -> Result<Arc<GpuBuffer>>;

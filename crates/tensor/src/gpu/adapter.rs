@@ -162,6 +162,7 @@ impl Gpu {
             AdapterKind::Discrete => 1 << 36,
             _ => 1 << 32,
         };
+        let software = AtomicBool::new(summary.kind == AdapterKind::Software);
         let recorder = Recorder::new(&device, &queue, &limits, features);
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let gpu = Self(Arc::new(Inner {
@@ -180,7 +181,9 @@ impl Gpu {
             max_loop_iterations: AtomicU32::new(u32::MAX),
             ended_loops: AtomicU32::new(0),
             max_work: AtomicU64::new(max_work),
+            memory_limit: AtomicU64::new(u64::MAX),
             neighbour_sums: AtomicBool::new(false),
+            software,
             concurrent_workgroups: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
         }));

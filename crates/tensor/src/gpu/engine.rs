@@ -234,7 +234,7 @@ impl Gpu {
         recording.clear();
         let refused = self.caught(operation, validation);
         if self.caught(operation, starved).is_some() {
-            return Err(Error::OutOfMemory { operation, bytes: 0, device: self.summary().name.clone() });
+            return Err(Error::memory(operation, 0, &*self.summary().name));
         }
         self.check_alive()?;
         if let Some(e) = refused {

@@ -51,6 +51,19 @@ fn size_class(bytes: u64) -> u64 {
 }
 
 impl Gpu {
+    /// Limits the memory of this device's tensors, in bytes, including memory that is kept for reuse. An operation that
+    /// would exceed the limit returns [`Error::OutOfMemory`]; tensors that exist stay. `None`, as at first, leaves the
+    /// limit to the driver; some drivers move memory to the host, which is slow, before they refuse any. Memory for
+    /// uploads and for reading back does not count.
+    pub fn set_memory_limit(&self, bytes: Option<u64>) {
+        self.inner().memory_limit.store(bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// The limit of [`Self::set_memory_limit`].
+    pub fn memory_limit(&self) -> Option<u64> {
+        Some(self.inner().memory_limit.load(Ordering::Relaxed)).filter(|&limit| limit < u64::MAX)
+    }
+
     /// A buffer of at least `bytes` with unspecified contents.
     ///
     /// # Errors
@@ -79,11 +92,17 @@ impl Gpu {
         if r.memory.pool.is_wasteful(|b| b.raw.size()) {
             r.trim();
         }
-        let raw = match self.create_buffer(class, operation) {
-            // Freeing unused buffers may give enough memory for a second attempt.
+        let raw = match self.create_buffer(class, r.memory.pool.bytes(), operation) {
+            // Unused buffers may be enough for a second attempt. Their memory is free once the commands that use them
+            // have run.
             Err(Error::OutOfMemory { .. }) => {
                 r.trim();
-                self.create_buffer(class, operation)?
+                self.submit(&mut r, &[])?;
+                let last = r.engine.last.clone();
+                drop(r);
+                last.map_or(Ok(()), |index| self.wait_for(index))?;
+                r = lock(&self.inner().recorder);
+                self.create_buffer(class, r.memory.pool.bytes(), operation)?
             }
             other => other?,
         };
@@ -93,7 +112,16 @@ impl Gpu {
         Ok(b)
     }
 
-    fn create_buffer(&self, size: u64, operation: &'static str) -> Result<wgpu::Buffer> {
+    /// A new buffer beside those of the pool, which have `held` bytes.
+    fn create_buffer(&self, size: u64, held: u64, operation: &'static str) -> Result<wgpu::Buffer> {
+        let limit = self.memory_limit();
+        let lack = || {
+            let device = self.summary().name.clone();
+            Err(Error::OutOfMemory { operation, bytes: size, in_use: held, limit, device })
+        };
+        if limit.is_some_and(|limit| held.saturating_add(size) > limit) {
+            return lack();
+        }
         let device = &self.inner().device;
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -105,7 +133,7 @@ impl Gpu {
         });
         let refused = self.caught(operation, validation);
         if self.caught(operation, memory).is_some() {
-            return Err(Error::OutOfMemory { operation, bytes: size, device: self.summary().name.clone() });
+            return lack();
         }
         self.check_alive()?;
         match refused {
@@ -187,8 +215,7 @@ impl Gpu {
                     mapped_at_creation: false,
                 });
                 if self.caught(OPERATION, memory).is_some() {
-                    let device = self.summary().name.clone();
-                    return Err(Error::OutOfMemory { operation: OPERATION, bytes: class, device });
+                    return Err(Error::memory(OPERATION, class, &*self.summary().name));
                 }
                 lock(&self.inner().staging).count_new(class);
                 Arc::new(raw)

@@ -57,9 +57,12 @@ pub(crate) struct Inner {
     staging: Mutex<Pool<u64, wgpu::Buffer>>,
     max_loop_iterations: AtomicU32,
     max_work: AtomicU64,
+    /// In bytes; `u64::MAX` for none.
+    memory_limit: AtomicU64,
     /// Number of iterations after which kernels end their loops, for tests; 0 for no limit.
     ended_loops: AtomicU32,
     neighbour_sums: AtomicBool,
+    software: AtomicBool,
     /// The result of the probe; 0 while it has not run.
     concurrent_workgroups: AtomicU32,
     /// Number of submissions so far; each buffer stores the last one that used it.
@@ -114,6 +117,11 @@ impl Gpu {
     /// Whether tensors can be stored as f16.
     pub fn has_f16(&self) -> bool {
         self.0.features.contains(wgpu::Features::SHADER_F16)
+    }
+
+    /// Whether kernels are laid out for a software implementation, which runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.0.software.load(Ordering::Relaxed)
     }
 
     /// Whether compiling long unrolled shaders may take seconds, as with Direct3D's compiler FXC, which wgpu uses where

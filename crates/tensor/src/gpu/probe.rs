@@ -36,6 +36,12 @@ impl Gpu {
         self.0.max_loop_iterations.store(limit, Ordering::Relaxed);
     }
 
+    /// For tests: lays kernels out as for a hardware GPU of the same limits.
+    #[doc(hidden)]
+    pub fn assume_hardware(&self) {
+        self.0.software.store(false, Ordering::Relaxed);
+    }
+
     /// Whether kernels may sum over groups of up to eight adjacent lanes with subgroup shuffles: the device has
     /// subgroups, and a probe at opening found that adjacent lanes of a workgroup are adjacent in their subgroup.
     pub fn has_neighbour_sums(&self) -> bool {

@@ -63,7 +63,7 @@ impl Gpu {
         match self.inner().late.first().await {
             None => Ok(()),
             Some((operation, wgpu::Error::OutOfMemory { .. })) => {
-                Err(Error::OutOfMemory { operation, bytes: 0, device: self.summary().name.clone() })
+                Err(Error::memory(operation, 0, &*self.summary().name))
             }
             Some((operation, e)) => Err(Error::Gpu { operation, message: e.to_string() }),
         }

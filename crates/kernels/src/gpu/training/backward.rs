@@ -5,7 +5,7 @@ use crate::CellKind;
 use crate::training::{BackwardCall, Gradients, TrainingWeights};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::GpuKernels;
-use recurve_tensor::{AdapterKind, DType, Reduction, Result, Tensor, concat};
+use recurve_tensor::{DType, Reduction, Result, Tensor, concat};
 
 pub(crate) fn backward(gpu: &Gpu, call: &BackwardCall<'_>) -> Result<Gradients> {
     let forward = &call.forward;
@@ -196,7 +196,7 @@ impl Traces<'_> {
     fn product(&self, dir: usize, first: usize, width: usize, of: &Tensor) -> Result<Tensor> {
         let (rows, start, stride) = self.place(dir);
         let n = of.dims()[1];
-        let enough = if self.plan.gpu.summary().kind == AdapterKind::Software { 4 } else { 256 };
+        let enough = if self.plan.gpu.is_software() { 4 } else { 256 };
         let parts = parts(rows, (width.div_ceil(64) * n.div_ceil(64)).min(enough), enough);
         let each = rows / parts;
         let columns = self.table.strided(&[parts, width, each], start + first, &[each as isize * stride, 1, stride])?;

@@ -6,7 +6,7 @@ use crate::training::{TrainingCall, TrainingForm};
 use recurve_shaders::{TrainScan, Training, params};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, TensorKernels};
-use recurve_tensor::{AdapterKind, Error, Result, Tensor, concat};
+use recurve_tensor::{Error, Result, Tensor, concat};
 
 /// Largest size of a direction's recurrent matrix with which a hardware GPU scans, in bytes. One workgroup reads all of
 /// it in each timestep, from a cache if the registers do not hold it.
@@ -40,7 +40,7 @@ pub(super) struct Limits {
 impl Limits {
     fn of(gpu: &Gpu) -> Self {
         Self {
-            software: gpu.summary().kind == AdapterKind::Software,
+            software: gpu.is_software(),
             lanes: gpu.max_workgroup_lanes(),
             bytes: gpu.max_workgroup_bytes(),
             loop_iterations: gpu.max_loop_iterations(),

@@ -2,7 +2,7 @@
 
 use super::{matvec, parts};
 use crate::gpu::{Dispatch, Gpu};
-use crate::{Activation, AdapterKind, DType, MatmulOptions, Result, Shape, Tensor};
+use crate::{Activation, DType, MatmulOptions, Result, Shape, Tensor};
 use recurve_shaders::{MatmulTile, Variant, params};
 
 impl Gpu {
@@ -38,7 +38,7 @@ impl Gpu {
         let MatmulOptions { transpose_rhs: transposed, bias, activation: act, rest: _ } = *options;
         let product = Product { a, b, transposed, bias, act, out: &out };
         // On a software rasteriser every load is one per lane, so tiles already pay from two rows on.
-        let few = if self.summary().kind == AdapterKind::Software { 1 } else { FEW_ROWS };
+        let few = if self.is_software() { 1 } else { FEW_ROWS };
         // A batch with more products than the device allows workgroups takes several dispatches.
         let most = self.max_workgroups() as usize;
         for first in (0..batch).step_by(most) {
@@ -71,7 +71,7 @@ pub(super) struct Product<'a> {
 /// The tile shape for a product: large if that makes enough workgroups to fill the device, but small where large tiles
 /// take seconds to compile.
 fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
-    let software = gpu.summary().kind == AdapterKind::Software;
+    let software = gpu.is_software();
     let enough = if software { 2 } else { 128 };
     if p.m <= 16 {
         let wide = software && MatmulTile::WIDE.workgroup_bytes() <= gpu.max_workgroup_bytes();
@@ -90,7 +90,7 @@ const FEW_ROWS: usize = 4;
 /// Records `batch` products.
 fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
     // A software rasteriser limits loop iterations, so its inner loop is unrolled.
-    let unrolled = !gpu.compiles_slowly() || gpu.summary().kind == AdapterKind::Software;
+    let unrolled = !gpu.compiles_slowly() || gpu.is_software();
     let shape = MatmulTile { unrolled, ..tile_for(gpu, &p) };
     let variant =
         Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act, shape);

@@ -2,7 +2,7 @@
 
 use super::parts;
 use crate::gpu::{Dispatch, Gpu};
-use crate::{AdapterKind, DType, Error, Reduction, Result, Tensor};
+use crate::{DType, Error, Reduction, Result, Tensor};
 use recurve_shaders::{Variant, params};
 
 /// Workgroups that keep a device busy. Each looks through all ids of its slice, which costs a software rasteriser more
@@ -34,7 +34,7 @@ impl Gpu {
         let column_blocks = width.div_ceil(lanes);
         let columns = width.div_ceil(column_blocks);
         let column_blocks = width.div_ceil(columns);
-        let software = self.summary().kind == AdapterKind::Software;
+        let software = self.is_software();
         let groups = if software { SOFTWARE_GROUPS } else { GROUPS };
         let block = rows.div_ceil((groups / (slices * column_blocks)).clamp(1, rows));
         let row_blocks = rows.div_ceil(block);
