@@ -137,7 +137,7 @@ fn a_series_is_forecast_better_than_by_its_last_day() {
     let series = forecast::made_up(24 * 7 * 6, 0).unwrap();
     let made = forecast::forecast(&a, &series, &Device::Cpu).unwrap();
     assert_eq!(made.first, series.len() * 4 / 5);
-    assert!(made.values.len() % 24 == 0 && made.values.len() >= 168);
+    assert!(made.values.len().is_multiple_of(24) && made.values.len() >= 168);
     assert!(made.errors[0] < 0.95 * made.errors[1], "{:?}", made.errors);
     assert!(forecast::forecast(&a, &series[..90], &Device::Cpu).is_err());
 }
