@@ -3,7 +3,7 @@
 use recurve::{Activation, Cell, CellKind, DType, Device, Direction, MaskedOutput, Tensor, TensorError, Zoneout};
 use recurve_kernels::{OutputGradients, Reserve, TrainingArgs, TrainingForm, TrainingLayer, TrainingWeights, Wanted};
 use recurve_tests::training::{DIRECTIONS, Named, TrainingCase, cells, named};
-use recurve_tests::{Arrays, golden, wanted_gpu};
+use recurve_tests::{Arrays, golden, own_gpu, wanted_gpu};
 
 /// The error that an element may have, as a share of the largest element of its gradient or 1: some ten roundings of
 /// f32 (6e-8) for each of the timesteps and terms of the sums of these sizes.
@@ -52,11 +52,28 @@ fn beyond(bound: f64, got: &Named<f32>, want: &Named<f64>) -> Vec<String> {
 }
 
 fn right(case: &TrainingCase) {
-    let want = case.reference();
-    for (device, bound, form) in devices().flat_map(|(device, bound)| {
-        let forms = if device == Device::Cpu { vec![TrainingForm::Auto] } else { case.forms() };
+    right_on(case, ways(case));
+}
+
+/// The devices with their bounds, and the forms in which each must run a case. A software adapter, which takes long to
+/// compile kernels, runs single steps of the usual sizes only with lengths.
+fn ways(case: &TrainingCase) -> impl Iterator<Item = (Device, f64, TrainingForm)> {
+    devices().flat_map(|(device, bound)| {
+        let mut forms = if device == Device::Cpu { vec![TrainingForm::Auto] } else { case.forms() };
+        if is_software(&device) && case.case.sizes == SIZES && case.case.lengths.is_none() {
+            forms.retain(|&form| form != TrainingForm::Step);
+        }
         forms.into_iter().map(move |form| (device.clone(), bound, form))
-    }) {
+    })
+}
+
+fn is_software(device: &Device) -> bool {
+    device.gpu().is_some_and(|gpu| gpu.is_software())
+}
+
+fn right_on(case: &TrainingCase, ways: impl IntoIterator<Item = (Device, f64, TrainingForm)>) {
+    let want = case.reference();
+    for (device, bound, form) in ways {
         let got = TrainingCase { form, ..case.clone() }.run(&device).expect("a valid call");
         let wrong = beyond(bound, &got, &want);
         let c = &case.case;
@@ -107,7 +124,12 @@ fn sizes_at_edges() {
                 .into_iter()
                 .enumerate()
         {
-            right(&TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], sizes));
+            let case = TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], sizes);
+            // Every second size is enough for the ends of a step's tiles.
+            let needed = |(device, _, form): &(Device, f64, TrainingForm)| {
+                *form != TrainingForm::Step || n % 2 == 0 || !is_software(device)
+            };
+            right_on(&case, ways(&case).filter(needed));
         }
     }
 }
@@ -133,6 +155,41 @@ fn forms_of_long_sequences() {
         let text = case.run(&device).expect_err("no kernel").to_string();
         assert!(text.contains("`form`") && text.contains(form.name()), "{text}");
     }
+}
+
+/// The layouts of hardware GPUs, on any device: 8, 4, 2 or 1 lanes for a unit, weights in registers, tiles of 1, 2 and
+/// 4 rows.
+#[test]
+fn layouts_of_hardware() {
+    if wanted_gpu().is_none() {
+        return;
+    }
+    let device = own_gpu();
+    let gpu = device.gpu().unwrap();
+    gpu.assume_hardware();
+    let any = [3, 5, 4, 10];
+    for (cell, sizes) in [
+        (Cell::RNN, [any, [1, 2, 2, 300], [130, 2, 3, 9]]),
+        (Cell::LSTM, [any, [2, 3, 3, 100], [70, 2, 3, 9]]),
+        (Cell::GRU, [any, [1, 2, 2, 200], [130, 2, 3, 9]]),
+        (Cell::GRU_RESET_BEFORE, [any, [2, 3, 3, 70], [70, 2, 3, 9]]),
+    ] {
+        for (n, sizes) in sizes.into_iter().enumerate() {
+            let mut case = TrainingCase::random(n as u64, cell, DIRECTIONS[2], sizes);
+            case.case = case.case.with_states(1).with_lengths();
+            let forms = case.forms().into_iter().filter(|&form| form != TrainingForm::Products);
+            right_on(&case, forms.map(|form| (device.clone(), GPU_BOUND, form)));
+        }
+    }
+    // A software rasteriser does not scan so many rows by itself.
+    let case = TrainingCase::random(1, Cell::LSTM, DIRECTIONS[0], [64, 9, 2, 8]);
+    let dispatches = |form| {
+        let before = gpu.work_counts().0;
+        TrainingCase { form, ..case.clone() }.run(&device).unwrap();
+        gpu.work_counts().0 - before
+    };
+    assert_eq!(dispatches(TrainingForm::Auto), dispatches(TrainingForm::Scan));
+    assert!(dispatches(TrainingForm::Auto) < dispatches(TrainingForm::Products));
 }
 
 #[test]
