@@ -33,6 +33,7 @@ pub(crate) struct TrainingCall<'a> {
     pub(crate) recurrent_dropout: Option<&'a Tensor>,
     pub(crate) zoneout_h: Option<&'a Tensor>,
     pub(crate) zoneout_c: Option<&'a Tensor>,
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "only a GPU has several forms"))]
     pub(crate) form: TrainingForm,
     pub(crate) shapes: super::ReserveShapes,
 }
