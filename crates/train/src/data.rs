@@ -584,10 +584,15 @@ impl Dataset {
     pub(crate) fn check_labels(&self, target: usize, classes: usize) -> Result<()> {
         let labels = self.columns.targets.get(target).and_then(|c| c.labels(&self.samples));
         let Some((first, labels)) = labels else { return Ok(()) };
-        match labels.iter().position(|&l| l as usize >= classes) {
-            Some(n) => Err(Error::Label { index: first + n, label: labels[n].into(), classes }),
-            None => Ok(()),
-        }
+        check_ids(labels, first, classes)
+    }
+}
+
+/// Checks labels, of which the first stands at a place.
+pub(crate) fn check_ids(labels: &[u32], first: usize, classes: usize) -> Result<()> {
+    match labels.iter().position(|&l| l as usize >= classes) {
+        Some(n) => Err(Error::Label { index: first + n, label: labels[n].into(), classes }),
+        None => Ok(()),
     }
 }
 

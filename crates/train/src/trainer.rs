@@ -2,7 +2,7 @@
 
 use crate::callbacks::{Callback, Position};
 use crate::checkpoint::Checkpoint;
-use crate::data::{Dataset, DeviceBatch, HostBatch, Source};
+use crate::data::{Dataset, DeviceBatch, HostBatch, Source, check_ids};
 use crate::error::check;
 use crate::evaluate::Evaluator;
 use crate::tally::{Tally, read};
@@ -523,17 +523,18 @@ impl Trainer {
     /// Checks samples before anything runs.
     fn check_data(&self, data: &Dataset) -> Result<()> {
         self.check_inputs(data)?;
-        let options = self.training.options();
-        let (got, wanted) = (data.targets(), options.losses.len());
+        let (got, wanted) = (data.targets(), self.training.options().losses.len());
         check(FIT, "targets", got == wanted, || format!("must be {wanted}, one for each output, not {got}"))?;
-        for (n, loss) in options.losses.iter().enumerate() {
-            if let (LossKind::SparseCategoricalCrossentropy { .. }, Some(Some(classes))) =
-                (&loss.kind, self.training.output_shapes()[n].last())
-            {
-                data.check_labels(n, *classes)?;
-            }
-        }
-        Ok(())
+        self.labelled().try_for_each(|(output, classes)| data.check_labels(output, classes))
+    }
+
+    /// The outputs whose targets are labels, with the number of classes of each, where it is known.
+    fn labelled(&self) -> impl Iterator<Item = (usize, usize)> {
+        let outputs = self.training.options().losses.iter().zip(self.training.output_shapes()).enumerate();
+        outputs.filter_map(|(n, (loss, shape))| match loss.kind {
+            LossKind::SparseCategoricalCrossentropy { .. } => Some((n, shape.last().copied().flatten()?)),
+            _ => None,
+        })
     }
 
     /// Checks a batch in host memory.
@@ -541,14 +542,9 @@ impl Trainer {
         check(FIT, "batch", !batch.is_empty(), || "must have at least one sample, but there are none".into())?;
         let same = batch.inputs.iter().chain(&batch.targets).all(|a| a.len() == batch.len());
         check(FIT, "batch", same, || "must have the same number of samples in all inputs and targets".into())?;
-        for (n, loss) in self.training.options().losses.iter().enumerate() {
-            if let (LossKind::SparseCategoricalCrossentropy { .. }, Some(Some(classes)), Some(labels)) =
-                (&loss.kind, self.training.output_shapes()[n].last(), batch.targets.get(n).and_then(Array::as_u32))
-                && let Some(index) = labels.iter().position(|&l| l as usize >= *classes)
-            {
-                return Err(Error::Label { index, label: labels[index].into(), classes: *classes });
-            }
-        }
-        Ok(())
+        self.labelled().try_for_each(|(output, classes)| {
+            let labels = batch.targets.get(output).and_then(Array::as_u32).unwrap_or_default();
+            check_ids(labels, 0, classes)
+        })
     }
 }
