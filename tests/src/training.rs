@@ -120,6 +120,8 @@ pub struct TrainingCase {
     pub reading_order: bool,
     /// How a GPU runs it.
     pub form: TrainingForm,
+    /// The table whose rows the input consists of, and which, `[B, T]`.
+    pub table: Option<(Vec<f32>, Vec<u32>)>,
 }
 
 /// The outputs and gradients of a case as vectors: by name, of both directions one after the other.
@@ -138,7 +140,8 @@ impl TrainingCase {
         let dh = Some(r.floats(d * b * case.width(), 1.0));
         let dc = (case.c_width() > 0).then(|| r.floats(d * b * case.c_width(), 1.0));
         let form = TrainingForm::Auto;
-        Self { case, draws: Draws::default(), dy, dh, dc, time_major: false, reading_order: false, form }
+        let draws = Draws::default();
+        Self { case, draws, dy, dh, dc, time_major: false, reading_order: false, form, table: None }
     }
 
     /// Whether a GPU has kernels for the cell and the options of the call that contain the products.
@@ -163,6 +166,18 @@ impl TrainingCase {
     /// The number of directions.
     fn d(&self) -> usize {
         self.case.directions.len()
+    }
+
+    /// Takes the input from a table of so many rows.
+    #[must_use]
+    pub fn with_table(mut self, seed: u64, rows: usize) -> Self {
+        let [b, t, i, _] = self.case.sizes;
+        let mut r = Random(seed);
+        let table = r.floats(rows * i, 1.0);
+        let ids: Vec<u32> = (0..b * t).map(|_| r.below(rows) as u32).collect();
+        self.case.x = ids.iter().flat_map(|&id| table[id as usize * i..][..i].to_vec()).collect();
+        self.table = Some((table, ids));
+        self
     }
 
     /// Draws factors on h for every gate, or for all gates together. Some are 0.
@@ -290,7 +305,14 @@ impl TrainingCase {
         for (_, g) in &all {
             x.iter_mut().zip(&g.x).for_each(|(x, g)| *x += g);
         }
-        if self.time_major {
+        if let Some((table, ids)) = &self.table {
+            let mut sums = vec![0.0; table.len()];
+            let features = self.case.sizes[2];
+            for (x, &id) in x.chunks_exact(features).zip(ids) {
+                sums[id as usize * features..].iter_mut().zip(x).for_each(|(sum, x)| *sum += x);
+            }
+            x = sums;
+        } else if self.time_major {
             x = swap(&x, self.case.sizes[0], self.case.sizes[1]);
         }
         let mut named: Named<f64> = vec![("y".into(), y), ("x".into(), x)];
@@ -332,7 +354,17 @@ impl TrainingCase {
         let floats = |v: Option<&Vec<f32>>, dims: &[usize]| v.map(|v| Tensor::from_f32(v, dims, device)).transpose();
         let whole = |v: Option<&Vec<u32>>, dims: &[usize]| v.map(|v| Tensor::from_u32(v, dims, device)).transpose();
         let outer = if self.time_major { [t, b] } else { [b, t] };
-        let x = if self.time_major { swap(&self.case.x, b, t) } else { self.case.x.clone() };
+        let (x, ids) = match &self.table {
+            Some((table, ids)) => {
+                let ids = if self.time_major { swap(ids, b, t) } else { ids.clone() };
+                let x = Tensor::from_f32(table, &[table.len() / i, i], device)?;
+                (x, Some(Tensor::from_u32(&ids, &outer, device)?))
+            }
+            None => {
+                let x = if self.time_major { swap(&self.case.x, b, t) } else { self.case.x.clone() };
+                (Tensor::from_f32(&x, &[outer[0], outer[1], i], device)?, None)
+            }
+        };
         let weights = self.case.directions.iter().map(|(_, w)| {
             let mut all = layer.weight_dims().into_iter().zip(list(w.clone()));
             let mut next = || match all.next().expect("nine weights") {
@@ -344,7 +376,8 @@ impl TrainingCase {
         });
         let dropout = self.draws.recurrent_dropout.as_ref();
         Ok(Tensors {
-            x: Tensor::from_f32(&x, &[outer[0], outer[1], i], device)?,
+            x,
+            ids,
             weights: weights.collect::<Result<_, TensorError>>()?,
             h0: floats(self.case.h0.as_ref(), &[d, b, w])?,
             c0: floats(self.case.c0.as_ref(), &[d, b, c])?,
@@ -383,6 +416,7 @@ impl TrainingCase {
 #[expect(missing_docs, reason = "the fields of the arguments of the layer")]
 pub struct Tensors {
     pub x: Tensor,
+    pub ids: Option<Tensor>,
     pub weights: Vec<TrainingWeights<Tensor>>,
     pub h0: Option<Tensor>,
     pub c0: Option<Tensor>,
@@ -409,6 +443,7 @@ impl Tensors {
     /// The arguments of a call.
     pub fn args(&self) -> TrainingArgs<'_> {
         TrainingArgs {
+            ids: self.ids.as_ref(),
             h0: self.h0.as_ref(),
             c0: self.c0.as_ref(),
             lengths: self.lengths.as_ref(),

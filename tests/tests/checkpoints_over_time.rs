@@ -99,6 +99,7 @@ fn states_lengths_masks_draws_and_layouts() {
                     ("dy alone", with(&|c| (c.dh, c.dc) = (None, None))),
                 ];
                 if !cell.kind.is_pointwise() {
+                    all.push(("table", plain.clone().with_table(3, 6)));
                     all.push(("dropout", plain.clone().with_recurrent_dropout(3, 1)));
                     all.push(("dropout of gates", plain.clone().with_recurrent_dropout(3, cell.kind.gates())));
                 }

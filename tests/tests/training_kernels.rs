@@ -192,6 +192,33 @@ fn layouts_of_hardware() {
     assert!(dispatches(TrainingForm::Auto) < dispatches(TrainingForm::Products));
 }
 
+/// Inputs that are rows of a table, of which several timesteps read the same.
+#[test]
+fn rows_of_a_table() {
+    for (n, cell) in cells().into_iter().enumerate() {
+        let mut case = TrainingCase::random(n as u64, cell, DIRECTIONS[n % 4], SIZES).with_table(n as u64, 6);
+        case.time_major = n % 3 == 0;
+        match n % 5 {
+            1 => case.case.lengths = Some(vec![5, 1, 3]),
+            2 => case.case.mask = Some(vec![0, 1, 1, 0, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0]),
+            3 if !cell.kind.is_pointwise() => case = case.with_recurrent_dropout(n as u64, 1),
+            _ => {}
+        }
+        right(&case);
+    }
+    // More timesteps than are added up at a time read a row; one that no valid timestep reads has no gradient.
+    let mut case = TrainingCase::random(7, Cell::LSTM, DIRECTIONS[2], [9, 24, 7, 12]).with_table(7, 2);
+    right(&case);
+    case.case.mask = Some(vec![0; 9 * 24]);
+    right(&case);
+    let (table, ids) = case.table.as_mut().unwrap();
+    ids.fill(0);
+    table[7..].fill(f32::NAN);
+    case.case.mask = None;
+    let got = case.run(&Device::Cpu).unwrap();
+    assert!(got.iter().all(|(_, v)| v.iter().all(|v| v.is_finite())), "a row that is not read has no part");
+}
+
 #[test]
 fn directions_layouts_and_missing_gradients() {
     for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, Cell::SLSTM, Cell::INDRNN] {
@@ -319,7 +346,9 @@ fn shared_cases() -> Vec<TrainingCase> {
     let peepholes = Cell { peepholes: true, layer_norm: Some(0.01), ..Cell::LSTM };
     for cell in [Cell::RNN, Cell::LSTM, Cell::GRU, Cell::GRU_RESET_BEFORE, peepholes, Cell::SLSTM, Cell::INDRNN] {
         for directions in [DIRECTIONS[0], DIRECTIONS[2]] {
-            all.push(TrainingCase::random(1, cell, directions, [9, 24, 40, 72]));
+            let case = TrainingCase::random(1, cell, directions, [9, 24, 40, 72]);
+            all.push(case.clone().with_table(2, 30));
+            all.push(case);
         }
     }
     all
@@ -457,6 +486,15 @@ fn bad_arguments_are_errors() {
     );
     let shares = zeros(&[1, t, b, h + 1]);
     contains(with(TrainingArgs { zoneout_c: Some(&shares), ..all.args() }), &["`zoneout_c`", "[1, 5, 3, 10]"]);
+
+    // Rows of a table.
+    let (table, ids) = (zeros(&[7, i]), whole(&[b, t], 6.0));
+    let read = |x: &Tensor, ids: &Tensor| call(x, &all.weights(), &TrainingArgs { ids: Some(ids), ..all.args() });
+    assert_eq!(read(&table, &ids), "");
+    contains(read(&all.x, &ids), &["`x`", "[rows, features]"]);
+    contains(read(&table, &whole(&[b], 1.0)), &["`ids`", "[batch, timesteps]"]);
+    contains(read(&table, &zeros(&[b, t])), &["`ids`", "u32"]);
+    contains(read(&table, &whole(&[b, t], 7.0)), &["`ids`", "7"]);
 
     // Options that a cell does not have.
     for (cell, change, part) in [

@@ -55,6 +55,9 @@ impl LayerModule for Embedding {
     fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
         let table = into.parameters(self.weights(at.shapes, at.prefix)).swap_remove(0);
         let y = into.node(at.name, ops::Gather, &[&table, &x.value]);
+        if let Some(training) = &mut into.training {
+            training.looked_up.insert(y.clone(), [table, x.value.clone()]);
+        }
         if !self.mask_zero {
             return Ok(Lowered::one(y, x.mask.clone()));
         }

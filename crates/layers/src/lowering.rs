@@ -7,7 +7,7 @@ use recurve_graph::ops::Extent;
 use recurve_graph::{Constant, Dim, Element, GraphBuilder, Int, Operator, ValueType, ops};
 use recurve_tensor::{DType, Function, MAX_RANK, Noise, Tensor};
 use smallvec::SmallVec;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The name of a network's input in the graph.
@@ -183,6 +183,8 @@ pub(crate) struct Training {
     draws: u32,
     /// What the caller asked for.
     pub(crate) options: TrainingGraphOptions,
+    /// Of values that are rows of a table: the table and which rows.
+    pub(crate) looked_up: HashMap<String, [String; 2]>,
     /// Weights that a run changes by themselves, each with the value that it becomes.
     pub(crate) updates: Vec<(String, String)>,
 }

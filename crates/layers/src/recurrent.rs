@@ -476,6 +476,10 @@ fn train(
             let shared: &[usize] = if layers == 1 { &[1 - batch] } else { &[] };
             value = into.dropped(at.name, spec.dropout, &value, 3, shared);
         }
+        // Rows of an embedding are looked up by the layer itself.
+        let looked_up = into.training.as_ref().and_then(|t| t.looked_up.get(&value));
+        let [read, ids] = looked_up.cloned().unwrap_or_else(|| [value.clone(), String::new()]);
+        let like = if ids.is_empty() { &read } else { &ids };
         let own = |state: &str, into: &mut Lowering| match (state, layers) {
             ("", _) | (_, 1) => state.to_owned(),
             _ => into.node(at.name, ops::Slice { axis: 0, start: (layer * d) as isize, len: d }, &[state]),
@@ -486,13 +490,13 @@ fn train(
         let dropout = match spec.recurrent_dropout {
             rate if rate > 0.0 && !matches!(spec.cell.kind, CellKind::MinGru | CellKind::MinLstm) => {
                 let gates = size(spec.cell.kind.gates());
-                into.draw(at.name, Noise::Dropout { rate }, vec![size(d), gates, rows, size(width)], &value)
+                into.draw(at.name, Noise::Dropout { rate }, vec![size(d), gates, rows, size(width)], like)
             }
             _ => String::new(),
         };
         let kept = |rate: f32, n: usize, into: &mut Lowering| {
             let dims = vec![size(d), ops::Extent::Axes(1 - batch, 1), rows, size(n)];
-            into.draw(at.name, Noise::Bernoulli { rate }, dims, &value)
+            into.draw(at.name, Noise::Bernoulli { rate }, dims, like)
         };
         let zoneout = spec.cell.zoneout;
         let zoneout_h = zoneout.map(|z| kept(z.h, width, into)).unwrap_or_default();
@@ -517,7 +521,7 @@ fn train(
                 false => String::new(),
             })
         });
-        let inputs: Vec<String> = [&value, &h, &c, lengths, mask, &dropout, &zoneout_h, &zoneout_c]
+        let inputs: Vec<String> = [&read, &h, &c, lengths, mask, &dropout, &zoneout_h, &zoneout_c, &ids]
             .map(str::to_owned)
             .into_iter()
             .chain(weights)

@@ -12,6 +12,17 @@ pub struct Gather;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SumRows;
 
+/// [`SumRows`] in f64.
+pub(super) fn sum_rows(dy: &Array, ids: &Array, table: &Array) -> Array {
+    let mut out = Array::new(&table.dims, vec![0.0; table.data.len()]);
+    let width = table.last();
+    for (row, id) in dy.data.chunks_exact(width).zip(ids.ids()) {
+        let id = (id as usize).min(table.dims[0] - 1);
+        out.data[id * width..][..width].iter_mut().zip(row).for_each(|(o, v)| *o += v);
+    }
+    out
+}
+
 impl Operator for SumRows {
     fn name(&self) -> &'static str {
         "SumRows"
@@ -32,13 +43,7 @@ impl Operator for SumRows {
     }
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>> {
         let [dy, ids, table] = [0, 1, 2].map(|n| array(inputs, n));
-        let mut out = Array::new(&table.dims, vec![0.0; table.data.len()]);
-        let width = table.last();
-        for (row, id) in dy.data.chunks_exact(width).zip(ids.ids()) {
-            let id = (id as usize).min(table.dims[0] - 1);
-            out.data[id * width..][..width].iter_mut().zip(row).for_each(|(o, v)| *o += v);
-        }
-        vec![Some(out)]
+        vec![Some(sum_rows(dy, ids, table))]
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -7,16 +7,18 @@ use recurve_kernels::{Checkpoints, OutputGradients, Reserve, TrainingArgs, Train
 use recurve_reference::{Drawn, Recurrence, RecurrenceGradient, RecurrenceOutput};
 use recurve_vocabulary::{Cell, Direction, DirectionWeights, MaskedOutput};
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// One recurrent layer in one or two directions for training. All weights are values of a run, in the shapes of
 /// `TrainingLayer::weight_dims`.
 ///
 /// Inputs:
-/// - `x` `[batch, time, features]`
+/// - `x` `[batch, time, features]`; with `ids` a table `[rows, features]`
 /// - `h0` `[directions, batch, state]`, `c0` of a cell that has one
 /// - `lengths` `[batch]` or `mask` `[batch, time]`: which timesteps are valid
 /// - `recurrent_dropout` `[directions, gates or 1, batch, state]`: factors on the h of the recurrent product
 /// - `zoneout_h`, `zoneout_c` `[directions, time, batch, …]`: what was drawn for a zoneout in training
+/// - `ids` `[batch, time]`: which row of the table each timestep reads
 /// - the weights, in the order of [`PARTS`] for each direction
 ///
 /// Outputs: `y`, the final `h`, the final `c` of a cell that has one; then what the gradient needs.
@@ -32,7 +34,7 @@ pub struct RecurrentTraining {
     pub directions: Vec<Direction>,
     /// The output at a timestep that the mask excludes.
     pub masked_output: MaskedOutput,
-    /// Whether `x` and `y` are `[time, batch, …]`.
+    /// Whether `x` or `ids`, and `y`, are `[time, batch, …]`.
     pub time_major: bool,
     /// Whether the outputs of a reverse direction come in the order in which they were computed.
     pub reading_order: bool,
@@ -55,12 +57,13 @@ const MASK: usize = 4;
 const DROPOUT: usize = 5;
 const ZONEOUT_H: usize = 6;
 const ZONEOUT_C: usize = 7;
+const IDS: usize = 8;
 /// Inputs of the forward operator before the weights.
-const WEIGHTS: usize = 8;
+const WEIGHTS: usize = 9;
 /// What the gradient reads besides: gates, h, c and norms of the reserve, and the gradients of y, h and c.
-const RESERVE: usize = 8;
-const BY: usize = 12;
-const GRADIENT_WEIGHTS: usize = 15;
+const RESERVE: usize = 9;
+const BY: usize = 13;
+const GRADIENT_WEIGHTS: usize = 16;
 
 /// For each of the kernels' weights its place in [`PARTS`].
 fn part(name: &str) -> usize {
@@ -114,6 +117,7 @@ impl RecurrentTraining {
 
     fn args<'a>(&self, call: &Call<'a>) -> TrainingArgs<'a> {
         TrainingArgs {
+            ids: call.optional(IDS),
             h0: call.optional(H0),
             c0: call.optional(C0),
             lengths: call.optional(LENGTHS),
@@ -141,10 +145,19 @@ impl RecurrentTraining {
 
     /// The types of the inputs before the weights, checked, and the batch and time of `x`.
     fn check(&self, inputs: &[Option<&ValueType>]) -> Result<(Dim, Dim), Fault> {
-        let axes = if self.time_major { "time, batch" } else { "batch, time" };
-        let [first, second, features] = &float(inputs, X)?.dims[..] else {
-            return Err(Fault::Input(X, format!("[{axes}, features]")));
+        let mut axes = if self.time_major { "time, batch" } else { "batch, time" };
+        let x = float(inputs, X)?;
+        let read = inputs.get(IDS).copied().flatten();
+        let (first, second, features) = match (&x.dims[..], read.map(|t| (t.dtype == DType::U32, &t.dims[..]))) {
+            ([first, second, features], None) => (first, second, features),
+            ([_, features], Some((true, [first, second]))) => (first, second, features),
+            ([_, _], Some(_)) => return Err(Fault::Input(IDS, format!("u32, [{axes}]"))),
+            (_, Some(_)) => return Err(Fault::Input(X, "a table [rows, features]".into())),
+            (_, None) => return Err(Fault::Input(X, format!("[{axes}, features]"))),
         };
+        if read.is_some() {
+            axes = "rows";
+        }
         if features.meet(&Dim::Size(self.input_size)).is_none() {
             return Err(Fault::Input(X, format!("[{axes}, features] with {} features", self.input_size)));
         }
@@ -180,6 +193,14 @@ impl RecurrentTraining {
         Ok(())
     }
 
+    /// What the timesteps read, in f64.
+    fn read<'a>(&self, inputs: &[Option<&'a Array>]) -> Cow<'a, Array> {
+        let x = array(inputs, X);
+        let Some(ids) = inputs.get(IDS).copied().flatten() else { return Cow::Borrowed(x) };
+        let rows = recurve_reference::embedding(&x.data, x.last(), &ids.ids());
+        Cow::Owned(Array::new(&[&ids.dims[..], &[x.last()]].concat(), rows))
+    }
+
     /// The weights of a direction in f64.
     fn wide(&self, inputs: &[Option<&Array>], first: usize, direction: usize) -> DirectionWeights<f64> {
         let get = |p: usize| {
@@ -208,8 +229,8 @@ impl RecurrentTraining {
         mut f: impl FnMut(usize, &Recurrence<'_, f64>, &Drawn<'_, f64>) -> T,
     ) -> Vec<T> {
         let given = |n: usize| inputs.get(n).copied().flatten();
-        let x = array(inputs, X);
-        let x = if self.time_major { swapped(x) } else { x.clone() };
+        let x = self.read(inputs);
+        let x = if self.time_major { swapped(&x) } else { x.into_owned() };
         let &[b, t, _] = &x.dims[..] else { unreachable!("checked to have three dimensions") };
         let lengths: Option<Vec<usize>> = given(LENGTHS).map(|l| l.data.iter().map(|&v| v as usize).collect());
         let mask: Option<Vec<bool>> = given(MASK).map(|m| m.data.iter().map(|&v| v != 0.0).collect());
@@ -265,6 +286,7 @@ impl Operator for RecurrentTraining {
             Slot::Optional("recurrent_dropout"),
             Slot::Optional("zoneout_h"),
             Slot::Optional("zoneout_c"),
+            Slot::Optional("ids"),
             Slot::Rest("weights"),
         ];
         &SLOTS
@@ -275,8 +297,8 @@ impl Operator for RecurrentTraining {
         let x = float(inputs, X)?;
         let d = self.directions.len();
         let (w, c) = self.cell.state_sizes(self.hidden_size);
-        let mut y = x.dims.clone();
-        y[2] = Dim::Size(d * w);
+        let (first, second) = if self.time_major { (&time, &batch) } else { (&batch, &time) };
+        let y = vec![first.clone(), second.clone(), Dim::Size(d * w)];
         let state = |size: usize| x.with_dims(vec![Dim::Size(d), batch.clone(), Dim::Size(size)]);
         let mut all = vec![x.with_dims(y), state(w)];
         all.extend(c.map(state));
@@ -312,7 +334,7 @@ impl Operator for RecurrentTraining {
             self.each(inputs, WEIGHTS, |_, a, drawn| recurve_reference::recurrence_with(a, drawn));
         let d = self.directions.len();
         let (w, carried) = self.cell.state_sizes(self.hidden_size);
-        let mut dims = array(inputs, X).dims.clone();
+        let mut dims = self.read(inputs).dims.clone();
         dims[2] = d * w;
         let (b, t) = if self.time_major { (dims[1], dims[0]) } else { (dims[0], dims[1]) };
         let mut y = Array::new(&dims, vec![0.0; b * t * d * w]);
@@ -379,6 +401,7 @@ impl Operator for RecurrentGradient {
             Slot::Optional("recurrent_dropout"),
             Slot::Optional("zoneout_h"),
             Slot::Optional("zoneout_c"),
+            Slot::Optional("ids"),
             // The reference needs none of what was kept.
             Slot::Optional("gates"),
             Slot::Optional("kept_h"),
@@ -458,7 +481,7 @@ impl Operator for RecurrentGradient {
         let layer = &self.0;
         let d = layer.directions.len();
         let (w, carried) = layer.cell.state_sizes(layer.hidden_size);
-        let x = array(inputs, X);
+        let x = layer.read(inputs);
         let (b, t) = if layer.time_major { (x.dims[1], x.dims[0]) } else { (x.dims[0], x.dims[1]) };
         let by = |n: usize| inputs.get(BY + n).copied().flatten();
         let grads: Vec<RecurrenceGradient> = layer.each(inputs, GRADIENT_WEIGHTS, |n, a, drawn| {
@@ -481,7 +504,10 @@ impl Operator for RecurrentGradient {
         let states = |of: fn(&RecurrenceGradient) -> &Vec<f64>, size: usize| {
             Some(Array::new(&[d, b, size], grads.iter().flat_map(|g| of(g).clone()).collect()))
         };
-        let dx = if layer.time_major { swapped(&dx) } else { dx };
+        let mut dx = if layer.time_major { swapped(&dx) } else { dx };
+        if let Some(ids) = inputs.get(IDS).copied().flatten() {
+            dx = super::gather::sum_rows(&dx, ids, array(inputs, X));
+        }
         let mut all = vec![Some(dx), states(|g| &g.h0, w), carried.and_then(|c| states(|g| &g.c0, c))];
         for (n, g) in grads.iter().enumerate() {
             let w = &g.weights;

@@ -16,6 +16,8 @@ pub(crate) struct TrainingCall<'a> {
     pub(crate) cell: Cell,
     pub(crate) directions: &'a [Direction],
     pub(crate) x: &'a Tensor,
+    /// Which row of x each timestep reads. Not on a GPU.
+    pub(crate) ids: Option<&'a Tensor>,
     pub(crate) weights: &'a [TrainingWeights<&'a Tensor>],
     pub(crate) batch: usize,
     pub(crate) timesteps: usize,
@@ -158,14 +160,28 @@ impl TrainingLayer {
         let name = cell.kind.name();
         let input = self.input_size;
         let layout = if args.time_major { "[timesteps, batch, features]" } else { "[batch, timesteps, features]" };
-        let (first, second) = match x.dims() {
-            &[first, second, i] if i == input => (first, second),
-            _ => {
+        let (first, second) = match (x.dims(), args.ids.map(Tensor::dims)) {
+            (&[first, second, i], None) if i == input => (first, second),
+            (&[_, i], Some(&[first, second])) if i == input => (first, second),
+            (&[_, i], Some(_)) if i == input => {
+                let got = args.ids.map_or(*x.shape(), |ids| *ids.shape());
+                let expected = layout.replace(", features", "");
+                return Err(Error::Shape { operation, argument: "ids", expected, got });
+            }
+            (_, ids) => {
+                let layout = if ids.is_some() { "[rows, features]" } else { layout };
                 let expected = format!("{layout} with {input} features");
                 return Err(Error::Shape { operation, argument: "x", expected, got: *x.shape() });
             }
         };
         check.of("x", x, DType::F32)?;
+        if let Some(ids) = args.ids {
+            check.of("ids", ids, DType::U32)?;
+            let (index, len) = (ids.bound().into(), x.dims()[0]);
+            if ids.bound() as usize >= len {
+                return Err(Error::Index { operation, argument: "ids", index, len });
+            }
+        }
         let (batch, timesteps) = if args.time_major { (second, first) } else { (first, second) };
         let shapes = self.reserve_shapes(batch, timesteps).ok().filter(|_| {
             // Rows of a product, and rows of the sums of a timestep, must be counted too.
@@ -247,6 +263,7 @@ impl TrainingLayer {
             cell,
             directions: &self.directions,
             x,
+            ids: args.ids,
             weights,
             batch,
             timesteps,

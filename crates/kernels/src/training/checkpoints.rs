@@ -76,6 +76,16 @@ fn join_all(parts: Vec<Option<Tensor>>, axis: usize) -> Result<Option<Tensor>> {
     parts.map(|p| join(p, axis)).transpose()
 }
 
+/// The sum of tensors that are all there or all missing.
+fn sum_all(parts: impl IntoIterator<Item = Option<Tensor>>) -> Result<Option<Tensor>> {
+    parts.into_iter().flatten().try_fold(None, |sum: Option<Tensor>, own| {
+        Ok(Some(match sum {
+            Some(sum) => sum.add(&own)?,
+            None => own,
+        }))
+    })
+}
+
 /// The state of one direction: h `[1, B, W]` and c `[1, B, C·H]`; zeros if `None`.
 type Carried = [Option<Tensor>; 2];
 
@@ -90,6 +100,7 @@ struct Track<'a> {
 /// The arguments of one segment of a direction.
 struct Segment {
     x: Tensor,
+    ids: Option<Tensor>,
     state: Carried,
     lengths: Option<Tensor>,
     mask: Option<Tensor>,
@@ -158,7 +169,11 @@ impl<'a> Track<'a> {
             self.own(t.map(|t| part(t, 1, range.clone())).transpose()?.as_ref())
         };
         Ok(Segment {
-            x: part(self.call.x, self.time_axis(), range.clone())?,
+            x: match self.args.ids {
+                Some(_) => self.call.x.clone(),
+                None => part(self.call.x, self.time_axis(), range.clone())?,
+            },
+            ids: self.args.ids.map(|t| part(t, self.time_axis(), range.clone())).transpose()?,
             state,
             lengths: self.args.lengths.map(|t| t.lengths_within(range.clone())).transpose()?,
             mask: self.args.mask.map(|t| part(t, 1, range.clone())).transpose()?,
@@ -170,6 +185,7 @@ impl<'a> Track<'a> {
 
     fn args<'s>(&self, s: &'s Segment) -> TrainingArgs<'s> {
         TrainingArgs {
+            ids: s.ids.as_ref(),
             h0: s.state[0].as_ref(),
             c0: s.state[1].as_ref(),
             lengths: s.lengths.as_ref(),
@@ -253,7 +269,11 @@ impl<'a> Track<'a> {
             }
         }
         let [h0, c0] = carried;
-        Ok(Gradients { x: join_all(dx, self.time_axis())?, h0, c0, weights: weights.into_iter().collect() })
+        let x = match self.args.ids {
+            Some(_) => sum_all(dx)?,
+            None => join_all(dx, self.time_axis())?,
+        };
+        Ok(Gradients { x, h0, c0, weights: weights.into_iter().collect() })
     }
 }
 
@@ -336,16 +356,8 @@ impl TrainingLayer {
             join_all(given, 0)
         };
         let (h0, c0) = (states(|g| g.h0.as_ref())?, states(|g| g.c0.as_ref())?);
-        let mut x = None;
-        let mut weights = Vec::new();
-        for g in all {
-            x = match (x, g.x) {
-                (None, own) => own,
-                (Some(sum), Some(own)) => Some(Tensor::add(&sum, &own)?),
-                (sum, None) => sum,
-            };
-            weights.extend(g.weights);
-        }
+        let x = sum_all(all.iter().map(|g| g.x.clone()))?;
+        let weights = all.into_iter().flat_map(|g| g.weights).collect();
         Ok(Gradients { x, h0, c0, weights })
     }
 }

@@ -104,6 +104,10 @@ impl<T> TrainingWeights<T> {
 /// the same.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TrainingArgs<'a> {
+    /// Which row of the input each timestep reads, U32 `[B, T]` or with `time_major` `[T, B]`: the look-up of an
+    /// embedding. The input is then a table `[V, I]`, and so is its gradient. On the CPU what depends on a row alone is
+    /// computed once for each row that is read; a GPU looks the rows up first.
+    pub ids: Option<&'a Tensor>,
     /// The initial h, `[D, B, W]`. Zeros if `None`.
     pub h0: Option<&'a Tensor>,
     /// The initial c, `[D, B, C·H]`: c of an LSTM; c, n and m of an sLSTM. Zeros if `None`; other cells have none.
@@ -413,7 +417,8 @@ impl TrainingLayer {
         })
     }
 
-    /// Runs the layer over `x`, `[B, T, I]` or with `time_major` `[T, B, I]`, with the weights of each direction.
+    /// Runs the layer over `x`, `[B, T, I]` or with `time_major` `[T, B, I]`, or with `ids` a table `[V, I]`, with the
+    /// weights of each direction.
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::DType`] and [`Error::Device`] for a tensor of the wrong shape, type or device;
@@ -427,6 +432,9 @@ impl TrainingLayer {
         args: &TrainingArgs<'_>,
     ) -> Result<Trained> {
         let call = self.resolve(FORWARD, x, weights, args)?;
+        if let (Some(ids), true) = (args.ids, x.device() != Device::Cpu) {
+            return self.forward(&x.gather(ids)?, weights, &TrainingArgs { ids: None, ..*args });
+        }
         match x.device() {
             Device::Cpu => self.cpu.forward(&call),
             Device::Gpu(gpu) => crate::gpu::training::forward(&gpu, &call),
@@ -449,6 +457,12 @@ impl TrainingLayer {
         wanted: Wanted,
     ) -> Result<Gradients> {
         let call = self.resolve_backward(x, weights, args, reserve, by, wanted)?;
+        if let (Some(ids), true) = (args.ids, x.device() != Device::Cpu) {
+            let args = TrainingArgs { ids: None, ..*args };
+            let mut out = self.backward(&x.gather(ids)?, weights, &args, reserve, by, wanted)?;
+            out.x = out.x.map(|dx| dx.sum_rows(ids, x.dims()[0])).transpose()?;
+            return Ok(out);
+        }
         match x.device() {
             Device::Cpu => self.cpu.backward(&call),
             Device::Gpu(gpu) => crate::gpu::training::backward(&gpu, &call),

@@ -3,6 +3,7 @@
 use super::general::{self, Back};
 use super::pointwise::{CandidateBackward, GruBackward, LstmBackward, ResetBackward, RnnBackward, each};
 use super::products::{self, Table, column_sums, outer, time_first};
+use super::rows::Rows;
 use super::{
     CpuTraining, Drawn, Fast, Packed, Params, Plan, Scratch, Valid, at_time, blocks, blocks_mut, by_rows, carve,
     constants, elements, floats, padded,
@@ -68,7 +69,7 @@ fn backward(call: &BackwardCall<'_>, scratch: &mut Scratch) -> Result<Gradients>
     let sums: usize = sum_sizes(plan).iter().sum();
     let params: Vec<Params<'_>> = forward.weights.iter().map(Params::new).collect();
     let Scratch { directions, input, buffers } = scratch;
-    let [d_memory, hidden, dh, seconds, whole, memory, sum_memory, ends, x_memory, masked] = buffers;
+    let [d_memory, hidden, dh, seconds, whole, memory, sum_memory, ends, x_memory, masked, row_memory] = buffers;
     let ends = floats(ends, d * b * (plan.w + plan.c))?;
     let (dh0, dc0) = ends.split_at_mut(d * b * plan.w);
     let mut traces = Traces {
@@ -91,35 +92,56 @@ fn backward(call: &BackwardCall<'_>, scratch: &mut Scratch) -> Result<Gradients>
             Ok(())
         })
     };
-    let (mut h0, mut c0, mut x) = (None, None, None);
+    let (mut h0, mut c0, mut dx) = (None, None, None);
     if call.wanted.states {
         h0 = Some(states(forward.h_shape(), traces.dh0)?);
         c0 = forward.c_shape().map(|shape| states(shape, traces.dc0)).transpose()?;
     }
+    // The gradients of the input products: of those of each row of a table the sum.
+    let table = if call.wanted.weights || call.wanted.x { Rows::new(forward)? } else { None };
+    let row_sums = floats(row_memory, table.as_ref().map_or(0, |table| d * table.count() * gh))?;
+    if let Some(table) = &table {
+        let readers = table.readers(Valid::new(forward), b)?;
+        for (dir, out) in row_sums.chunks_exact_mut(table.count() * gh).enumerate() {
+            readers.sums(Table::dense(of_direction(traces.d, dir, d), dk).columns(0, gh), out);
+        }
+    }
+    let by_input = |dir: usize| match &table {
+        Some(_) => Table::dense(of_direction(row_sums, dir, d), gh),
+        None => Table::dense(of_direction(traces.d, dir, d), dk).columns(0, gh),
+    };
     let mut weights = Vec::new();
     if call.wanted.weights {
-        let x = time_first(forward, x_memory, true)?;
+        let x = match &table {
+            Some(table) => table.gather(x_memory)?,
+            None => time_first(forward, x_memory, true)?,
+        };
         for dir in 0..d {
-            weights.push(weight_gradients(call, plan, dir, &traces, x, masked)?);
+            let inputs = (by_input(dir), Table::dense(x, plan.input));
+            weights.push(weight_gradients(call, plan, dir, &traces, inputs, masked)?);
         }
     }
     if call.wanted.x {
-        let dx = floats(x_memory, t * b * plan.input)?;
-        let sum = floats(masked, if d > 1 { t * b * plan.input } else { 0 })?;
+        let count = by_input(0).rows;
+        let out = floats(x_memory, count * plan.input)?;
+        let sum = floats(masked, if d > 1 { count * plan.input } else { 0 })?;
         for (dir, p) in params.iter().enumerate() {
-            let d = of_direction(traces.d, dir, d);
+            let Table { data: x, stride, .. } = by_input(dir);
             input.set(Plain { data: p.w_ih, stride: plan.input, units: plan.input, k: gh, transposed: true })?;
-            let call = DenseCall { x: d, stride: dk, count: t * b, bias: None, activation: Activation::Linear };
+            let call = DenseCall { x, stride, count, bias: None, activation: Activation::Linear };
             if dir == 0 {
-                input.rows(&call, dx)?;
+                input.rows(&call, out)?;
             } else {
                 input.rows(&call, sum)?;
-                general::add(sum, dx);
+                general::add(sum, out);
             }
         }
-        x = Some(batch_first(forward.x, forward.time_major, dx)?);
+        dx = Some(match &table {
+            Some(table) => table.scatter(out)?,
+            None => batch_first(forward.x, forward.time_major, out)?,
+        });
     }
-    Ok(Gradients { x, h0, c0, weights })
+    Ok(Gradients { x: dx, h0, c0, weights })
 }
 
 /// The gradient by x, in the layout of x, from one with time first.
@@ -144,13 +166,14 @@ fn batch_first(x: &Tensor, time_major: bool, dx: &[f32]) -> Result<Tensor> {
     })
 }
 
-/// The gradients by the weights of one direction.
+/// The gradients by the weights of one direction. `inputs` are the gradients of the input products and what the
+/// products read.
 fn weight_gradients(
     call: &BackwardCall<'_>,
     plan: &Plan,
     dir: usize,
     traces: &Traces<'_>,
-    x: &[f32],
+    (input, x): (Table<'_>, Table<'_>),
     masked: &mut Vec<super::Line>,
 ) -> Result<TrainingWeights<Tensor>> {
     let forward = &call.forward;
@@ -164,14 +187,12 @@ fn weight_gradients(
     };
     let dk = if plan.norm() { gh } else { plan.k * h };
     let d = Table::dense(&traces.d[part(traces.d)], dk);
-    let input = d.columns(0, gh);
     let like = |t: &Tensor, fill: &mut dyn FnMut(&mut [f32])| {
         Tensor::cpu_write(*t.shape(), |out| {
             fill(out);
             Ok(())
         })
     };
-    let x = Table::dense(x, n);
     let w_ih = like(given.w_ih, &mut |out| outer(input, x, out, n))?;
 
     // The gradients of the recurrent sums of some gates.

@@ -3,6 +3,7 @@
 use super::general::{self, Sides};
 use super::pointwise::{CandidateForward, GruForward, LstmForward, ResetForward, RnnForward, each};
 use super::products::{self, time_first};
+use super::rows::Rows;
 use super::{
     CpuTraining, Drawn, Fast, Packed, Params, Plan, Scratch, Valid, around, at_time, blocks, blocks_mut, by_rows,
     carve, constants, elements, floats, padded,
@@ -111,8 +112,8 @@ fn outputs(call: &TrainingCall<'_>, plan: &Plan, h: &[f32]) -> Result<Tensor> {
     })
 }
 
-/// The projected inputs of one direction with the biases that are added to them, `[T, B, G·H]`. With layer normalization
-/// the biases are added after it.
+/// The projected inputs of one direction with the biases that are added to them, `[T, B, G·H]`, or a row for each of the
+/// rows that the timesteps read. With layer normalization the biases are added after it.
 fn project(plan: &Plan, p: &Params<'_>, input: &mut Dense, x: &[f32], bias: &mut [f32], out: &mut [f32]) -> Result<()> {
     let (units, k) = (plan.g * plan.h, plan.input);
     input.set(Plain { data: p.w_ih, stride: k, units, k, transposed: false })?;
@@ -121,7 +122,7 @@ fn project(plan: &Plan, p: &Params<'_>, input: &mut Dense, x: &[f32], bias: &mut
         let at = |b: &[f32]| b.get(n).copied().unwrap_or(0.0);
         *bias = if plan.norm() { 0.0 } else { at(p.b_ih) + if separate { 0.0 } else { at(p.b_hh) } };
     }
-    let count = plan.timesteps * plan.batch;
+    let count = x.len() / k;
     input.rows(&DenseCall { x, stride: k, count, bias: Some(bias), activation: Activation::Linear }, out)
 }
 
@@ -132,13 +133,17 @@ fn fill(call: &TrainingCall<'_>, plan: &Plan, scratch: &mut Scratch, kept: [&mut
     let (gh, kh) = (plan.g * plan.h, plan.k * plan.h);
     let Scratch { directions, input, buffers } = scratch;
     let [x, projected, whole, memory, bias, ..] = buffers;
-    let x = time_first(call, x, false)?;
+    let table = Rows::new(call)?;
+    let (x, count) = match &table {
+        Some(table) => (table.gather(x)?, table.count()),
+        None => (time_first(call, x, false)?, t * b),
+    };
     // Sums that are not changed in place stand apart from the gates.
-    let apart = plan.k != plan.g || plan.norm();
-    let projected = floats(projected, if apart { d * t * b * gh } else { 0 })?;
+    let apart = plan.k != plan.g || plan.norm() || table.is_some();
+    let projected = floats(projected, if apart { d * count * gh } else { 0 })?;
     let params: Vec<Params<'_>> = call.weights.iter().map(Params::new).collect();
     let sums = if apart { &mut *projected } else { &mut *gates };
-    for ((p, packed), sums) in params.iter().zip(&mut *directions).zip(sums.chunks_exact_mut(t * b * gh)) {
+    for ((p, packed), sums) in params.iter().zip(&mut *directions).zip(sums.chunks_exact_mut(count * gh)) {
         packed.set(plan, p, false, whole)?;
         project(plan, p, input, x, floats(bias, gh)?, sums)?;
     }
@@ -185,7 +190,8 @@ fn fill(call: &TrainingCall<'_>, plan: &Plan, scratch: &mut Scratch, kept: [&mut
                 reverse: call.directions[dir] == Direction::Reverse,
                 first,
                 rows: rows.min(b - first),
-                projected: if apart { &projected[dir * t * b * gh..][..t * b * gh] } else { &[] },
+                projected: if apart { &projected[dir * count * gh..][..count * gh] } else { &[] },
+                places: table.as_ref().map(|table| &table.places[..]),
             };
             tasks.push(Task { source, gates, h, c, norms, sizes, memory: memory.next().expect("of each task") });
         }
@@ -229,6 +235,8 @@ struct Source<'a> {
     rows: usize,
     /// The projected inputs `[T, B, G·H]` of the direction, if they do not stand where the gates will.
     projected: &'a [f32],
+    /// Where that of a timestep and row stands, `[T, B]`, if not in this order.
+    places: Option<&'a [u32]>,
 }
 
 /// A range of batch rows of one direction.
@@ -314,6 +322,14 @@ impl Source<'_> {
         self.valid.at(self.first + row, time)
     }
 
+    /// The projected input of a row, if it does not stand where the gates will.
+    #[inline(always)]
+    fn input(&self, time: usize, row: usize) -> Option<&[f32]> {
+        let (n, gh) = (time * self.plan.batch + self.first + row, self.plan.g * self.plan.h);
+        let n = self.places.map_or(n, |places| places[n] as usize);
+        self.projected.get(n * gh..(n + 1) * gh)
+    }
+
     /// The places of a row of h or c.
     fn place(row: usize, width: usize) -> core::ops::Range<usize> {
         row * width..(row + 1) * width
@@ -371,7 +387,7 @@ impl Source<'_> {
     /// The gates of a cell without options.
     fn fast<S: Simd>(&self, s: S, fast: Fast, at: &mut Step<'_>) {
         let plan = self.plan;
-        let (hn, kh, gh) = (plan.h, plan.k * plan.h, plan.g * plan.h);
+        let (hn, kh) = (plan.h, plan.k * plan.h);
         for row in 0..self.rows {
             if !self.alive(row, at.time) {
                 self.keep(at, row);
@@ -379,6 +395,10 @@ impl Source<'_> {
             }
             let place = Self::place(row, hn);
             let own = &mut at.gates[row * kh..][..kh];
+            let input = self.input(at.time, row);
+            if let Some(input) = input.filter(|_| fast != Fast::Gru) {
+                own.copy_from_slice(input);
+            }
             let (h, next_h) = (&at.h[place.clone()], &mut at.next_h[place.clone()]);
             let raw = &*at.raw;
             match fast {
@@ -390,9 +410,8 @@ impl Source<'_> {
                     each(s, &LstmForward, x, [i, f, g, o, &mut at.next_c[place], next_h]);
                 }
                 Fast::Gru => {
-                    let input = &self.projected[(at.time * plan.batch + self.first + row) * gh..][..gh];
-                    let ([r, z, n], [hr, hz, hn_]) =
-                        (blocks(input, hn), [0, 1, 2].map(|gate| self.sum(raw, gate, row)));
+                    let [r, z, n] = blocks(input.expect("it stands apart"), hn);
+                    let [hr, hz, hn_] = [0, 1, 2].map(|gate| self.sum(raw, gate, row));
                     let bias = self.params.b_hh.get(2 * hn..).unwrap_or(at.zeros);
                     let x = [r, z, n, hr, hz, hn_, bias, h];
                     let [r, z, n, q] = blocks_mut(own, hn);
@@ -458,9 +477,13 @@ impl Source<'_> {
         let [input, hidden, shown] = carve(at.row_memory, [gh, gh, hn]);
         let own = &mut at.gates[row * kh..][..kh];
         let h = &at.h[Self::place(row, w)];
-        match self.projected {
-            [] => input.copy_from_slice(own),
-            all => input.copy_from_slice(&all[(time * plan.batch + batch_row) * gh..][..gh]),
+        match self.input(time, row) {
+            Some(at) => input.copy_from_slice(at),
+            None => input.copy_from_slice(own),
+        }
+        // The sums of its candidate wait there for their product.
+        if plan.reset_before() {
+            own.copy_from_slice(input);
         }
         if plan.cell.kind == CellKind::IndRnn {
             general::product(self.params.w_hh, h, hidden);

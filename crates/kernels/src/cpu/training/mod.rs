@@ -9,6 +9,7 @@ mod forward;
 mod general;
 mod pointwise;
 mod products;
+mod rows;
 mod slopes;
 
 use super::cores;
@@ -34,7 +35,7 @@ struct Scratch {
     directions: [Packed; 2],
     /// The input weights of the direction at hand.
     input: Dense,
-    buffers: [Vec<Line>; 10],
+    buffers: [Vec<Line>; 11],
 }
 
 impl CpuTraining {

@@ -82,6 +82,12 @@ impl<'a> Table<'a> {
         Self { data: &self.data[first..], width, ..self }
     }
 
+    /// A row.
+    #[inline(always)]
+    pub(super) fn row(&self, n: usize) -> &'a [f32] {
+        &self.data[n * self.stride..][..self.width]
+    }
+
     /// Rows without gaps.
     pub(super) fn dense(data: &'a [f32], width: usize) -> Self {
         Self { data, stride: width, width, rows: data.len() / width }
@@ -108,7 +114,7 @@ pub(super) fn outer(a: Table<'_>, b: Table<'_>, out: &mut [f32], stride: usize) 
 const VECTORS: usize = 8;
 
 /// Rows whose sum is one term of the whole sum, so that rounding grows with the root of the number of rows.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 
 /// `out[j] = Σ a[row, j]`, always in the same order.
 pub(super) fn column_sums(a: Table<'_>, out: &mut [f32]) {
