@@ -112,8 +112,13 @@ params! {
     }
     /// Parameters of `sum_rows.wgsl`.
     SumRows {
-        count: u32, rows: u32, width: u32, groups_x: u32, block: u32, columns: u32, row_blocks: u32,
-        column_blocks: u32, slice: u32, run: u32, first: u32, steps: u32,
+        count: u32, rows: u32, width: u32, groups_x: u32, columns: u32, column_blocks: u32, row_blocks: u32,
+        shift: u32, slice: u32, unused: u32, first: u32, steps: u32,
+    }
+    /// Parameters of `sum_runs.wgsl`.
+    SumRuns {
+        count: u32, rows: u32, width: u32, groups_x: u32, columns: u32, column_blocks: u32, chunks: u32,
+        unused: u32,
     }
     /// Parameters of `cumulate.wgsl`.
     Cumulate {

@@ -6,8 +6,8 @@
 
 use crate::params::{
     Binary, Conv, Copy, CrossEntropy, CtcGradient, CtcLabels, CtcPaths, Cumulate, Fill, Gather, GridProbe, LayerNorm,
-    Mask, Matmul, Noise, Normalize, Peak, Pool, Recurrent, Reduce, Sample, Scatter, Select, Softmax, SumRows, Take,
-    TopK, TrainInput, TrainNorm, Unary, Update,
+    Mask, Matmul, Noise, Normalize, Peak, Pool, Recurrent, Reduce, Sample, Scatter, Select, Softmax, SumRows, SumRuns,
+    Take, TopK, TrainInput, TrainNorm, Unary, Update,
 };
 use crate::{CellCode, General, Grid, Kept, Pointwise, Scan, Shader, Step, TrainScan, Value, Variant};
 use arrayvec::ArrayVec;
@@ -42,7 +42,8 @@ pub struct Bounds {
     phase: u64,
     /// Whether the operand B of a product is [n, k].
     transposed: bool,
-    /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`, WHOLE of `train_scan`.
+    /// The constants ARGMAX and PLACED of `reduce`, WHOLE and COUNT of `sample`, WHOLE of `train_scan`, MERGED of
+    /// `sum_rows`.
     argmax: bool,
     /// SUM of `softmax`, LOGITS and REVERSE of CTC, SMOOTH of `cross_entropy`.
     sum: bool,
@@ -203,7 +204,7 @@ impl Variant {
             states: number("STATES").min(Descent::MOST_STATES as u64),
             scale: flag("HAS_SCALE"),
             placed: flag("PLACED"),
-            whole: flag("WHOLE"),
+            whole: flag("WHOLE") || flag("MERGED"),
             count: flag("COUNT"),
             training: TrainingBounds {
                 kept: number("KEPT"),
@@ -526,16 +527,33 @@ impl Bounds {
             }
             Shader::SumRows => {
                 let p: SumRows = read(params)?;
-                positive([p.count, p.rows, p.width, p.block, p.columns, p.row_blocks, p.column_blocks, p.slice])?;
+                positive([p.count, p.rows, p.width, p.columns, p.row_blocks, p.column_blocks, p.slice])?;
                 if p.columns > Variant::SUM_ROWS_LANES {
                     return Err("more columns than lanes");
                 }
-                if p.run.saturating_mul(Variant::SUM_ROWS_LANES) > Variant::SUM_ROWS_LIST {
-                    return Err("more ids in a step than the list has");
+                if 1u32.checked_shl(p.shift) != Some(p.row_blocks) {
+                    return Err("a number of blocks that is not the power of two it is said to be");
+                }
+                let height = p.rows.div_ceil(p.row_blocks);
+                if self.whole && height.saturating_mul(p.columns) > Variant::SUM_ROWS_SUMS {
+                    return Err("more sums than workgroup memory has");
                 }
                 let (count, width) = (u64::from(p.count), u64::from(p.width));
                 let slices = count.div_ceil(p.slice.into());
                 reach([count * 4, times([count, width, 4]), times([slices, p.rows.into(), width, 4])])
+            }
+            Shader::SumRuns => {
+                let p: SumRuns = read(params)?;
+                positive([p.count, p.rows, p.width, p.columns, p.column_blocks, p.chunks])?;
+                if p.columns > Variant::SUM_RUNS_CHUNK || p.rows > u32::MAX / Variant::SUM_RUNS_CHUNK {
+                    return Err("more columns than lanes, or ids that do not fit beside their places");
+                }
+                let chunk = Variant::SUM_RUNS_CHUNK;
+                if p.count.div_ceil(chunk) != p.chunks {
+                    return Err("a number of chunks that does not fit the rows");
+                }
+                let (count, width, all) = (u64::from(p.count), p.width.into(), times([p.chunks.into(), chunk.into()]));
+                reach([count * 4, times([count, width, 4]), times([all, 4]), times([all, width, 4])])
             }
             Shader::Take => {
                 let p: Take = read(params)?;

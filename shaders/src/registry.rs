@@ -102,6 +102,8 @@ registry! {
     SubgroupProbe = "subgroup_probe",
     /// Rows added by their ids.
     SumRows = "sum_rows",
+    /// Sums of rows with equal ids within short ranges, before `SumRows`.
+    SumRuns = "sum_runs",
     /// Elements at indices.
     Take = "take",
     /// The largest elements of each row.

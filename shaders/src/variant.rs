@@ -1122,13 +1122,27 @@ impl Variant {
 
     /// Lanes of a workgroup of `sum_rows.wgsl`, and so the most columns that it adds.
     pub const SUM_ROWS_LANES: u32 = 64;
-    /// Ids that a workgroup of `sum_rows.wgsl` looks at in a step, at most.
-    pub const SUM_ROWS_LIST: u32 = 1024;
+    /// Ids that a workgroup of `sum_rows.wgsl` looks at in a step.
+    pub const SUM_ROWS_LIST: u32 = 512;
+    /// Sums that a workgroup of `sum_rows.wgsl` can keep in its memory.
+    pub const SUM_ROWS_SUMS: u32 = 2048;
+    /// Rows that are loaded before the first is added; divides [`Self::SUM_ROWS_LIST`].
+    pub const SUM_ROWS_AHEAD: u32 = 16;
 
-    /// Variant of `sum_rows.wgsl`.
-    pub fn sum_rows() -> Self {
-        let defines = Defines::new().with("WORKGROUP", Self::SUM_ROWS_LANES).with("LIST", Self::SUM_ROWS_LIST);
+    /// Variant of `sum_rows.wgsl`; `merged` adds what `sum_runs.wgsl` made.
+    pub fn sum_rows(merged: bool) -> Self {
+        let defines = Defines::new().with("WORKGROUP", Self::SUM_ROWS_LANES).with("MERGED", merged);
+        let run = Self::SUM_ROWS_LIST / Self::SUM_ROWS_LANES;
+        let defines = defines.with("RUN", run).with("AHEAD", Self::SUM_ROWS_AHEAD).with("SUMS", Self::SUM_ROWS_SUMS);
         Self::fixed(Shader::SumRows, defines)
+    }
+
+    /// Rows of a chunk of `sum_runs.wgsl`, and lanes of its workgroup.
+    pub const SUM_RUNS_CHUNK: u32 = 256;
+
+    /// Variant of `sum_runs.wgsl`.
+    pub fn sum_runs() -> Self {
+        Self::fixed(Shader::SumRuns, Defines::new().with("CHUNK", Self::SUM_RUNS_CHUNK).with("AHEAD", 8))
     }
 
     /// Variant of `top_k.wgsl`.
@@ -1399,7 +1413,14 @@ pub fn samples() -> Vec<Variant> {
     for index in [F32, U32] {
         out.extend((0..5).map(|operation| Variant::scatter(index, operation)));
     }
-    out.extend([Variant::cumulate(), Variant::sum_rows(), Variant::top_k(), Variant::log_sum()]);
+    out.extend([
+        Variant::cumulate(),
+        Variant::sum_rows(true),
+        Variant::sum_rows(false),
+        Variant::sum_runs(),
+        Variant::top_k(),
+        Variant::log_sum(),
+    ]);
     for label in [F32, U32] {
         let passes = [(false, false), (false, true), (true, false)];
         out.extend(passes.map(|(backward, smooth)| Variant::cross_entropy(label, backward, smooth)));

@@ -164,6 +164,7 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::Scatter => params::Scatter::FIELDS,
             Shader::Softmax => params::Softmax::FIELDS,
             Shader::SumRows => params::SumRows::FIELDS,
+            Shader::SumRuns => params::SumRuns::FIELDS,
             Shader::Take => params::Take::FIELDS,
             Shader::TopK => params::TopK::FIELDS,
             Shader::Select => params::Select::FIELDS,

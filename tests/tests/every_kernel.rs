@@ -217,7 +217,7 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
                 &wide(&x).iter().map(|&v| v * reference::slope(f, v)).collect::<Vec<_>>(),
             )
         }
-        Shader::SumRows => {
+        Shader::SumRows | Shader::SumRuns => {
             let ids = Tensor::from_u32(&[4, 0, 2, 0, 9], &[5], device).unwrap();
             let mut want = vec![0.0; 350];
             for (row, id) in wide(&x).chunks_exact(70).zip([4, 0, 2, 0, 4]) {

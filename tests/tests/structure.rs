@@ -230,7 +230,7 @@ fn every_kernel_has_its_host_file_and_its_twin() {
                 let twin = match stem {
                     "fill" => "tensor.rs".into(),
                     "matvec" => "cpu/simd.rs".into(),
-                    "sum_rows" => "ops/gather.rs".into(),
+                    "sum_rows" | "sum_runs" => "ops/gather.rs".into(),
                     _ => format!("ops/{stem}.rs"),
                 };
                 vec![tensor(&format!("gpu/ops/{stem}.rs")), tensor(&twin)]

@@ -24,6 +24,7 @@ mod select;
 mod slope;
 mod softmax;
 mod sum_rows;
+mod sum_runs;
 mod take;
 mod top_k;
 mod unary;

@@ -17,44 +17,54 @@ impl Gpu {
     /// Adds rows `[count, width]` by their ids.
     pub(crate) fn sum_rows(&self, x: &Tensor, ids: &Tensor, rows: usize) -> Result<Tensor> {
         let operation = "sum_rows";
-        let (lanes, most_ids) = (Variant::SUM_ROWS_LANES as usize, Variant::SUM_ROWS_LIST as usize);
+        let (lanes, list) = (Variant::SUM_ROWS_LANES, Variant::SUM_ROWS_LIST);
         let (count, width) = (ids.shape().count(), x.shape().last());
-        // A lane goes through its ids twice, and through all that were found.
-        let most = self.max_loop_iterations();
-        let a_step = |run: usize| (1 + (2 + lanes) * run) as u32;
-        let run = (1..=most_ids / lanes).rev().find(|&run| a_step(run) <= most);
-        let run = run.ok_or_else(|| Error::Unsupported {
-            operation,
-            feature: "loops of so many iterations",
-            device: self.summary().name.clone(),
-        })?;
+        // A lane goes through all that were found, and before and after that through its sums.
+        let a_step = 1 + list / Variant::SUM_ROWS_AHEAD;
+        let once = 2 * (Variant::SUM_ROWS_SUMS / lanes) + 2;
+        let most = self.max_loop_iterations().saturating_sub(once);
+        if a_step > most {
+            return Err(Error::Unsupported {
+                operation,
+                feature: "loops of so many iterations",
+                device: self.summary().name.clone(),
+            });
+        }
         // The results of all slices are not larger than what is added.
         let slice = count.div_ceil((count / rows.max(1024)).clamp(1, SLICES));
         let slices = count.div_ceil(slice);
-        let column_blocks = width.div_ceil(lanes);
+        let column_blocks = width.div_ceil(lanes as usize);
         let columns = width.div_ceil(column_blocks);
         let column_blocks = width.div_ceil(columns);
         let software = self.is_software();
-        let groups = if software { SOFTWARE_GROUPS } else { GROUPS };
-        let block = rows.div_ceil((groups / (slices * column_blocks)).clamp(1, rows));
-        let row_blocks = rows.div_ceil(block);
+        let busy = (if software { SOFTWARE_GROUPS } else { GROUPS }) / (slices * column_blocks);
+        // Of workgroups whose sums fit in their memory there may have to be more.
+        let needed = rows.div_ceil(Variant::SUM_ROWS_SUMS as usize / columns);
+        let merged = self.can_sum_runs(rows) && (needed <= busy || !software);
+        let row_blocks = if merged { needed.max(busy) } else { busy };
+        let row_blocks = row_blocks.clamp(1, rows).next_power_of_two();
         let all = slices * row_blocks * column_blocks;
         let x_groups = all.min(self.max_workgroups() as usize);
         let groups = [x_groups as u32, all.div_ceil(x_groups) as u32, 1];
+        let [ids, x] = if merged { self.sum_runs(x, ids, rows, columns)? } else { [ids.clone(), x.clone()] };
+        let (count, slice) = match merged {
+            true => (ids.shape().count(), ids.shape().count().div_ceil(slices)),
+            false => (count, slice),
+        };
         let out = Tensor::full(&[slices, rows, width], 0.0, DType::F32, &x.device())?;
-        let pipeline = self.pipeline(&Variant::sum_rows())?;
-        for (first, steps) in parts(slice.div_ceil(lanes * run) as u32, most / a_step(run)) {
+        let pipeline = self.pipeline(&Variant::sum_rows(merged))?;
+        for (first, steps) in parts(slice.div_ceil(list as usize) as u32, most / a_step) {
             let p = params::SumRows {
                 count: count as u32,
                 rows: rows as u32,
                 width: width as u32,
                 groups_x: groups[0],
-                block: block as u32,
                 columns: columns as u32,
-                row_blocks: row_blocks as u32,
                 column_blocks: column_blocks as u32,
+                row_blocks: row_blocks as u32,
+                shift: row_blocks.trailing_zeros(),
                 slice: slice as u32,
-                run: run as u32,
+                unused: 0,
                 first,
                 steps,
             };
@@ -63,7 +73,7 @@ impl Gpu {
                 buffers: &[ids.gpu_buffer(), x.gpu_buffer(), out.gpu_buffer()],
                 params: bytemuck::bytes_of(&p),
                 groups,
-                work: (all * lanes) as u64 * u64::from(steps) * run as u64,
+                work: (all as u64 * u64::from(list)) * u64::from(steps),
             })?;
         }
         if slices == 1 {

@@ -1,0 +1,47 @@
+//! `sum_runs.wgsl`
+
+use crate::gpu::{Dispatch, Gpu};
+use crate::{DType, Result, Shape, Tensor};
+use recurve_shaders::{Variant, params};
+
+/// More than the iterations of all loops of a lane.
+const ITERATIONS: u32 = 256;
+
+impl Gpu {
+    /// Whether rows of a result with so many rows can be merged.
+    pub(super) fn can_sum_runs(&self, rows: usize) -> bool {
+        rows <= (u32::MAX / Variant::SUM_RUNS_CHUNK) as usize && self.max_loop_iterations() >= ITERATIONS
+    }
+
+    /// For rows `[count, width]` the ids and the rows of which `sum_rows.wgsl` makes the same sums; `columns` are those
+    /// of a workgroup.
+    pub(super) fn sum_runs(&self, x: &Tensor, ids: &Tensor, rows: usize, columns: usize) -> Result<[Tensor; 2]> {
+        let (count, width, chunk) = (ids.shape().count(), x.shape().last(), Variant::SUM_RUNS_CHUNK as usize);
+        let (chunks, column_blocks) = (count.div_ceil(chunk), width.div_ceil(columns));
+        let all = chunks * column_blocks;
+        let x_groups = all.min(self.max_workgroups() as usize);
+        const NAME: &str = "sum_rows";
+        let new = |dims: &[usize], dtype| Tensor::gpu_uninit(self, Shape::checked(NAME, dims)?, dtype, NAME);
+        let merged_ids = new(&[chunks * chunk], DType::U32)?;
+        let merged = new(&[chunks * chunk, width], DType::F32)?;
+        let p = params::SumRuns {
+            count: count as u32,
+            rows: rows as u32,
+            width: width as u32,
+            groups_x: x_groups as u32,
+            columns: columns as u32,
+            column_blocks: column_blocks as u32,
+            chunks: chunks as u32,
+            unused: 0,
+        };
+        let pipeline = self.pipeline(&Variant::sum_runs())?;
+        self.record(Dispatch {
+            pipeline: &pipeline,
+            buffers: &[ids.gpu_buffer(), x.gpu_buffer(), merged_ids.gpu_buffer(), merged.gpu_buffer()],
+            params: bytemuck::bytes_of(&p),
+            groups: [x_groups as u32, all.div_ceil(x_groups) as u32, 1],
+            work: (all * chunk) as u64 * 64,
+        })?;
+        Ok([merged_ids, merged])
+    }
+}
