@@ -10,6 +10,9 @@
 //! cargo run --release -p recurve-benches -- checkpoints [DEVICE]
 //!                                                       memory and time of a step of training for long sequences, with
 //!                                                       all timesteps kept and with checkpoints, as CSV
+//! cargo run --release -p recurve-benches -- cross_entropy [DEVICE]
+//!                                                       loss and gradient of the sparse cross-entropy as one operator
+//!                                                       and as several, as CSV
 //! cargo run --release -p recurve-benches -- encode      the host's time for each dispatch of `step`, as CSV
 //! cargo run --release -p recurve-benches -- model FILE.onnx [DEVICE [SIZES]]
 //!                                                       calls of an ONNX model with its states fed back, as CSV;
@@ -21,6 +24,7 @@
 //! ```
 
 mod checkpoints;
+mod cross_entropy;
 mod functions;
 mod training;
 
@@ -116,9 +120,10 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         }
-        Some("checkpoints") => {
+        Some(name @ ("checkpoints" | "cross_entropy")) => {
             let device = std::env::args().nth(2).unwrap_or_else(|| "cpu".into());
-            if let Err(e) = checkpoints::run(&device) {
+            let run = if name == "checkpoints" { checkpoints::run } else { cross_entropy::run };
+            if let Err(e) = run(&device) {
                 eprintln!("error: {e}");
                 return ExitCode::from(2);
             }
@@ -143,7 +148,7 @@ fn main() -> ExitCode {
         },
         _ => {
             eprintln!(
-                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS [DEVICE [FORM…]]]] | checkpoints [DEVICE] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
+                "usage: recurve-benches accuracy | steady | step | training [ROW [SECONDS [DEVICE [FORM…]]]] | checkpoints [DEVICE] | cross_entropy [DEVICE] | encode | model FILE.onnx | nodes FILE.onnx | functions [STRIDE]"
             );
             return ExitCode::from(2);
         }
