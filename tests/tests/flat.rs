@@ -3,7 +3,7 @@
 
 use recurve::{Dense, Device, Embedding, Gru, Lstm, Network, Sequential, Tensor};
 use recurve_tests::wanted_gpu;
-use recurve_train::{Adam, Batch, Loss, StepOptions, Training};
+use recurve_train::{Adam, Batch, Loss, LossScale, StepOptions, Training};
 use std::sync::{Mutex, PoisonError};
 
 /// Each test holds this lock, because the memory of the whole process is measured.
@@ -71,10 +71,12 @@ fn a_thousand_steps() {
         let y = Tensor::rand_uniform(&[3, 4, 2], -1.0..1.0, 2, &device).unwrap();
         let lengths = Tensor::from_u32(&[4, 2, 1], &[3], &device).unwrap();
         let (inputs, targets) = ([&x], [&y]);
-        for (name, stateful, checkpoints, count) in
-            [("stateful steps", true, false, 1000), ("steps with checkpoints", false, true, 200)]
-        {
-            let mut training = Training::new(&network(&device, stateful), options().checkpoints(checkpoints)).unwrap();
+        for (name, stateful, options, count) in [
+            ("stateful steps", true, options(), 1000),
+            ("steps with checkpoints", false, options().checkpoints(true), 200),
+            ("steps in mixed precision", false, options().mixed_precision(LossScale::pytorch()), 200),
+        ] {
+            let mut training = Training::new(&network(&device, stateful), options).unwrap();
             stays_flat(name, &device, count, |n| {
                 let result = training.step(&Batch::new(&inputs, &targets).lengths(&lengths)).unwrap();
                 // A program reads the loss now and then.

@@ -187,6 +187,8 @@ pub(crate) struct Training {
     pub(crate) looked_up: HashMap<String, [String; 2]>,
     /// Weights that a run changes by themselves, each with the value that it becomes.
     pub(crate) updates: Vec<(String, String)>,
+    /// The weights of normalizations.
+    pub(crate) normalizing: Vec<String>,
 }
 
 /// The name of the seed of a training graph's draws, u32 `[2]`.
@@ -226,6 +228,11 @@ impl Lowering {
             made: 0,
             training: training.map(|options| Training { options, ..Training::default() }),
         }
+    }
+
+    /// Notes that weights are those of a normalization.
+    pub(crate) fn normalizes(&mut self, weights: &[String]) {
+        self.training.iter_mut().for_each(|t| t.normalizing.extend_from_slice(weights));
     }
 
     /// Random numbers in dimensions that may be those of a value. Each call draws other numbers.

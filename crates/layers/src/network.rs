@@ -146,6 +146,7 @@ struct Lowered {
     needed: HashSet<String>,
     masks: Vec<Option<String>>,
     updates: Vec<(String, String)>,
+    normalizing: Vec<String>,
 }
 
 /// What a graph of layers is for.
@@ -224,7 +225,8 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
     })?;
     let Lowering { graph: mut builder, levels, reads_mask, training, .. } = into;
     let mut masks = Vec::new();
-    let updates = training.map(|t| t.updates).unwrap_or_default();
+    let training = training.unwrap_or_default();
+    let (updates, normalizing) = (training.updates, training.normalizing);
     for o in &config.outputs {
         builder.output(&format!("output.{}", o.name), &flows[&o.value].value);
         masks.push(flows[&o.value].mask.clone().filter(|_| purpose != Purpose::Inference));
@@ -260,6 +262,7 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         needed,
         masks,
         updates,
+        normalizing,
     })
 }
 
@@ -370,15 +373,27 @@ impl Network {
     /// # Errors
     /// As [`Self::training_graph`].
     pub fn training_graph_with(&self, options: TrainingGraphOptions) -> Result<TrainingGraph> {
-        let Lowered { graph, levels, masks, times, time_major, updates, reads_mask, changes_time, .. } =
-            lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
+        let lowered = lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
+        let Lowered { graph, levels, masks, times, time_major, updates, normalizing, .. } = lowered;
+        let Lowered { reads_mask, changes_time, .. } = lowered;
         let parameters = graph.parameters().map(|v| v.name.clone());
         let trainable = parameters.filter(|name| !name.contains(".running_")).collect();
         let states = levels.iter().enumerate().filter_map(|(n, l)| TrainingState::of(l, n)).collect();
         // What no layer reads may still say what counts in a loss.
         let unreached = unreached(&graph, changes_time.filter(|_| !times.contains(&true)).as_ref());
         let keeps_time = times;
-        Ok(TrainingGraph { graph, trainable, masks, keeps_time, time_major, updates, states, reads_mask, unreached })
+        Ok(TrainingGraph {
+            graph,
+            trainable,
+            normalizing,
+            masks,
+            keeps_time,
+            time_major,
+            updates,
+            states,
+            reads_mask,
+            unreached,
+        })
     }
 
     /// Checks that the network can run a sequence part after part, each with the state behind the part before.

@@ -220,6 +220,7 @@ impl LayerModule for BatchNormalization {
         let (axis, size) = self.size(at.name, at.shape)?;
         let rank = at.shape.len();
         let own = into.parameters(self.weights(at.shapes, at.prefix));
+        into.normalizes(&own);
         let scale = or_constant(at, &own, "weight", &[size], 1.0, into)?;
         let offset = or_constant(at, &own, "bias", &[size], 0.0, into)?;
         let [mean, variance] = ["running_mean", "running_var"].map(|part| format!("{}.{part}", at.prefix));
@@ -352,6 +353,7 @@ impl LayerModule for LayerNormalization {
         let (axes, sizes) = self.axes(at.name, at.shape)?;
         let (rank, first) = (at.shape.len(), at.shape.len() - axes.len());
         let own = into.parameters(self.weights(at.shapes, at.prefix));
+        into.normalizes(&own);
         // The operator normalizes the last axes.
         let order: Vec<usize> = (0..rank).filter(|n| !axes.contains(n)).chain(axes.iter().copied()).collect();
         let moved = !order.iter().copied().eq(0..rank);

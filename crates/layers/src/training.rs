@@ -28,6 +28,8 @@ pub struct TrainingGraph {
     pub graph: Graph,
     /// The weights that training changes.
     pub trainable: Vec<String>,
+    /// The weights of [`crate::BatchNormalization`] and [`crate::LayerNormalization`], which mixed precision leaves in f32.
+    pub normalizing: Vec<String>,
     /// For each output of the network the name of the output with its mask, `[B, T]`, if layers have computed one.
     pub masks: Vec<Option<String>>,
     /// For each output whether it has the timesteps of the input.

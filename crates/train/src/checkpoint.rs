@@ -50,6 +50,9 @@ struct Options {
     clip: Value,
     accumulate: usize,
     average: Value,
+    /// Not in files of trainings without.
+    #[serde(default)]
+    mixed_precision: Value,
     seed: u64,
 }
 
@@ -79,6 +82,7 @@ impl Options {
             clip: value(serde_json::to_value(options.clip)),
             accumulate: options.accumulate,
             average: value(serde_json::to_value(options.average)),
+            mixed_precision: value(serde_json::to_value(options.mixed_precision)),
             seed: options.seed,
         }
     }
@@ -135,10 +139,10 @@ impl Checkpoint {
             Ok(parts.numbers)
         };
         // The weights are those of the model.
-        let numbers = keep("", training.snapshot().parts(), Some("weight."))?;
+        let numbers = keep("", training.snapshot().parts()?, Some("weight."))?;
         let mut callbacks = Vec::new();
         for (n, state) in self.callbacks.into_iter().enumerate() {
-            let numbers = state.weights.map(|w| keep(&prefix(n), w.parts(), None)).transpose()?;
+            let numbers = state.weights.map(|w| keep(&prefix(n), w.parts()?, None)).transpose()?;
             callbacks.push(Kept { value: sealed(state.value), numbers });
         }
         let rows = self.history.epochs.iter().zip(&self.history.logs);
@@ -188,6 +192,7 @@ impl Checkpoint {
             ("clip", &saved.clip, &options.clip),
             ("accumulate", &saved.accumulate.into(), &options.accumulate.into()),
             ("average", &saved.average, &options.average),
+            ("mixed_precision", &saved.mixed_precision, &options.mixed_precision),
             ("seed", &saved.seed.into(), &options.seed.into()),
         ] {
             if saved != own {

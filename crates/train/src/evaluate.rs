@@ -34,7 +34,7 @@ impl Evaluator {
     /// The network of a training with its present weights.
     pub(crate) fn new(training: &Training) -> Result<Self> {
         let config = training.config();
-        let network = Network::for_evaluation(config, Arc::new(training.weights()?), training.device())?;
+        let network = Network::for_evaluation(config, Arc::new(training.weights_in_use()?), training.device())?;
         let graph = &training.graph;
         let (keeps_time, time_major) = (graph.keeps_time.clone(), graph.time_major);
         Ok(Self { network, keeps_time, time_major, plans: HashMap::new() })
@@ -42,7 +42,7 @@ impl Evaluator {
 
     /// Takes over the present weights of the training.
     pub(crate) fn update(&mut self, training: &Training) -> Result<()> {
-        Ok(self.network.set_weights(Arc::new(training.weights()?))?)
+        Ok(self.network.set_weights(Arc::new(training.weights_in_use()?))?)
     }
 
     /// Forgets the states of stateful layers.

@@ -12,6 +12,9 @@ impl Training {
     /// changes. What is drawn is what the next step draws, so a batch whose step has just given a loss that is not finite
     /// is looked at after [`Self::restore`] with a snapshot from before that step.
     ///
+    /// In mixed precision the gradients are computed without a loss scale: one that is not finite with the scale alone is
+    /// a step that is skipped, and no error.
+    ///
     /// Every value is kept and read, so this is slow and takes memory.
     ///
     /// # Errors
@@ -20,7 +23,8 @@ impl Training {
     pub fn diagnose(&mut self, batch: &Batch<'_>) -> Result<()> {
         let step = self.steps() + 1;
         let starts = self.starts(batch)?;
-        let (this, plan) = self.planned(batch, Wanted::Parts)?;
+        let wanted = if self.scaling.is_some() { Wanted::Unscaled } else { Wanted::Parts };
+        let (this, plan) = self.planned(batch, wanted)?;
         let tensors: Vec<&Tensor> = batch.all().chain(&starts).collect();
         let inputs = this.inputs(plan, &tensors)?;
         let mut frame = plan.executor.begin_data(&inputs, true)?;
@@ -44,7 +48,7 @@ impl Training {
     fn origin(&self, graph: &Graph, id: ValueId, feed: Option<Feed>, batch: &Batch<'_>) -> Origin {
         let (inputs, targets) = (batch.inputs.len(), batch.targets.len());
         let node = match (feed, &graph.value(id).source) {
-            (Some(Feed::Weight(n)), _) => return Origin::Weight(self.weights[n].name.clone()),
+            (Some(Feed::Weight(n) | Feed::Rounded(n)), _) => return Origin::Weight(self.weights[n].name.clone()),
             (Some(Feed::Batch(n)), _) if n < inputs => return Origin::Input(n),
             (Some(Feed::Batch(n)), _) if n < inputs + targets => return Origin::Target(n - inputs),
             (None, Source::Node { node, .. }) => *node,

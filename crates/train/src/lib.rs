@@ -22,6 +22,7 @@ mod health;
 mod history;
 mod loss;
 mod metrics;
+mod mixed;
 mod optimizer;
 #[cfg(feature = "plots")]
 mod picture;
@@ -50,6 +51,7 @@ pub use flat::FlatPart;
 pub use history::{History, Logs};
 pub use loss::{Loss, LossKind, LossReduction, check_labels};
 pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};
+pub use mixed::LossScale;
 pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sgd, Updated};
 #[cfg(feature = "plots")]
 pub use picture::png;

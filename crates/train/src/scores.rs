@@ -130,6 +130,7 @@ impl StepOptions {
         self.optimizer.check()?;
         self.losses.iter().try_for_each(Loss::check)?;
         self.clip.iter().try_for_each(crate::Clip::check)?;
+        self.mixed_precision.iter().try_for_each(crate::LossScale::check)?;
         self.schedule.iter().try_for_each(crate::Schedule::check)?;
         check(OF, "accumulate", self.accumulate > 0, || "must be at least 1, but it is 0".into())?;
         check(OF, "losses", self.losses.len() == outputs, || {

@@ -2,9 +2,11 @@
 
 use crate::builder::Builder;
 use crate::error::check;
+use crate::mixed::{self, Scaling};
 use crate::scores::{Compared, OutputMetric, Scores};
 use crate::{
-    Average, BatchGradients, Clip, Error, Loss, Optimizer, Origin, Parameter, Result, Schedule, accumulated, mean_of,
+    Average, BatchGradients, Clip, Error, Loss, LossScale, Optimizer, Origin, Parameter, Result, Schedule, accumulated,
+    mean_of,
 };
 use recurve_graph::ops::{ExpandLike, Transpose};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
@@ -105,6 +107,8 @@ pub struct StepOptions {
     pub schedule: Option<Schedule>,
     /// The limit of the gradients.
     pub clip: Option<Clip>,
+    /// How the loss is scaled for weights in f16; none for weights in f32.
+    pub mixed_precision: Option<LossScale>,
     /// Over how many batches gradients are added up before a step is taken with their mean: Keras's
     /// `gradient_accumulation_steps`.
     pub accumulate: usize,
@@ -127,6 +131,7 @@ impl StepOptions {
             optimizer: optimizer.into(),
             schedule: None,
             clip: None,
+            mixed_precision: None,
             accumulate: 1,
             average: None,
             seed: 0,
@@ -177,6 +182,16 @@ impl StepOptions {
         Self { average: Some(average), ..self }
     }
 
+    /// The same with mixed precision. Forward and backward passes see the weights rounded to f16, except those of
+    /// normalizations, and their gradients are rounded to f16 too; activations are f32. The loss is multiplied by a scale
+    /// before its gradients are computed, which are divided by it. The optimiser updates the weights in f32. A step with
+    /// a gradient that is not finite changes neither weights nor states of the optimiser, and is no step of the optimiser,
+    /// the schedule and the average. `docs/training-arithmetic.md` has the details.
+    #[must_use]
+    pub fn mixed_precision(self, scale: LossScale) -> Self {
+        Self { mixed_precision: Some(scale), ..self }
+    }
+
     /// The same with another seed.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
@@ -212,6 +227,8 @@ pub struct Snapshot {
     pub(crate) learning_rate: f64,
     /// The states that stateful layers keep.
     pub(crate) kept: Option<Vec<State>>,
+    /// The loss scale of mixed precision.
+    pub(crate) scaling: Option<Scaling>,
 }
 
 /// What a snapshot consists of, by name, in the form in which files keep it.
@@ -236,7 +253,7 @@ impl Snapshot {
     }
 
     /// Everything in it. The weight `w` is named `weight.w`.
-    pub(crate) fn parts(&self) -> Parts {
+    pub(crate) fn parts(&self) -> Result<Parts> {
         let mut parts = Parts::default();
         for w in &self.weights {
             parts.tensors.insert(format!("weight.{}", w.name), w.value.clone());
@@ -251,7 +268,10 @@ impl Snapshot {
         parts.numbers.insert("steps".into(), self.steps.to_string());
         parts.numbers.insert("batches".into(), self.batches.to_string());
         parts.numbers.insert("learning_rate".into(), self.learning_rate.to_string());
-        parts
+        if let Some(scaling) = &self.scaling {
+            parts.numbers.extend(scaling.numbers()?);
+        }
+        Ok(parts)
     }
 
     /// The snapshot of these parts, for a training. The error says what is missing or left.
@@ -273,6 +293,7 @@ impl Snapshot {
             kept.push(State { h, c });
         }
         training.check_kept(&kept)?;
+        let scaling = training.scaling.as_ref().map(|s| s.of_numbers(&mut parts.numbers)).transpose()?;
         let mut number = |name: &str| parts.numbers.remove(name).ok_or_else(|| format!("has no number `{name}`"));
         let bad = |name: &str, text: &str| format!("has `{text}` as its number `{name}`");
         let (steps, batches, rate) = (number("steps")?, number("batches")?, number("learning_rate")?);
@@ -283,6 +304,7 @@ impl Snapshot {
             batches: batches.parse().map_err(|_| bad("batches", &batches))?,
             learning_rate: learning_rate.ok_or_else(|| bad("learning_rate", &rate))?,
             kept: Some(kept).filter(|k| !k.is_empty()),
+            scaling,
         };
         match parts.tensors.keys().chain(parts.numbers.keys()).next() {
             Some(name) => Err(format!("has `{name}`, which is no part of this training")),
@@ -307,6 +329,8 @@ pub(crate) enum Wanted {
     All,
     /// Gradients without a limit, and what the weights become that a run changes by itself.
     Parts,
+    /// Gradients without a limit, computed without a loss scale.
+    Unscaled,
 }
 
 /// A graph on the device, with what goes in and comes out.
@@ -381,6 +405,8 @@ struct Ends {
     named: Vec<(String, ValueId)>,
     /// The weights among them, which come last, with the number of their states.
     results: Vec<(usize, usize)>,
+    /// The state of the loss scale, which comes after them.
+    scaling: Vec<ValueId>,
 }
 
 /// What a run gave.
@@ -403,6 +429,10 @@ pub(crate) enum Feed {
     AverageRate,
     Weight(usize),
     State(usize, usize),
+    /// A weight, rounded to f16.
+    Rounded(usize),
+    /// A part of the state of the loss scale.
+    Scaling(usize),
 }
 
 /// A network in training, with the low-level calls of PyTorch: a [`step`](Self::step) is forward, backward and the
@@ -443,6 +473,8 @@ pub struct Training {
     revision: u64,
     /// The states that stateful layers keep.
     pub(crate) kept: Option<Vec<State>>,
+    /// The loss scale of mixed precision.
+    pub(crate) scaling: Option<Scaling>,
     plans: HashMap<Signature, Plan>,
     /// The optimiser alone, for gradients from elsewhere: as they are, and with the limit.
     update: [Option<Plan>; 2],
@@ -468,15 +500,23 @@ impl Training {
             let trained = graph.trainable.contains(&name);
             let mut states = Vec::new();
             if trained {
-                let own = options.optimizer.states().iter().map(|_| options.optimizer.initial_state());
-                let others = usize::from(options.average.is_some()) + usize::from(options.accumulate > 1);
-                for first in own.chain(std::iter::repeat_n(0.0, others)) {
-                    states.push(Tensor::full(weight.shape(), first, DType::F32, &device)?);
+                let all = |first| Tensor::full(weight.shape(), first, DType::F32, &device);
+                for _ in options.optimizer.states() {
+                    states.push(all(options.optimizer.initial_state())?);
+                }
+                if options.average.is_some() {
+                    // If every step so far was skipped, the average is the weight.
+                    states.push(if options.mixed_precision.is_some() { value.clone() } else { all(0.0)? });
+                }
+                if options.accumulate > 1 {
+                    states.push(all(0.0)?);
                 }
             }
             weights.push(Weight { name, value, states, trained });
         }
         let learning_rate = options.optimizer.learning_rate();
+        let scale = options.mixed_precision;
+        let scaling = scale.map(|s| Scaling::new(&s, &options, &device)).transpose()?;
         Ok(Self {
             network: network.to_device(&device)?,
             graph,
@@ -487,6 +527,7 @@ impl Training {
             batches: 0,
             revision: 0,
             kept: None,
+            scaling,
             plans: HashMap::new(),
             update: [None, None],
         })
@@ -507,7 +548,7 @@ impl Training {
         self.network.output_shapes()
     }
 
-    /// How many steps there have been.
+    /// How many steps there have been, with those that mixed precision has [skipped](Self::skipped_steps).
     pub fn steps(&self) -> u64 {
         self.steps
     }
@@ -517,9 +558,15 @@ impl Training {
         &self.options
     }
 
-    /// The learning rate of the next step.
+    /// The learning rate of the next step. In mixed precision a schedule does not count skipped steps, so far as their
+    /// number has been read ([`Self::skipped_steps`]).
     pub fn learning_rate(&self) -> f64 {
-        self.options.schedule.as_ref().map_or(self.learning_rate, |s| s.at(self.steps))
+        self.rate_at(self.counted_steps())
+    }
+
+    /// The learning rate after so many steps of the optimiser.
+    fn rate_at(&self, steps: u64) -> f64 {
+        self.options.schedule.as_ref().map_or(self.learning_rate, |s| s.at(steps))
     }
 
     /// Sets the learning rate of the next steps.
@@ -558,6 +605,7 @@ impl Training {
             self.keep(&ends);
             return Ok(result);
         }
+        self.count_skipped()?;
         let ran = self.run(batch, Wanted::Step)?;
         let results = self.plans[&signature(batch, Wanted::Step)].results.clone();
         self.advance(&results, ran.rest);
@@ -573,12 +621,16 @@ impl Training {
             own.value = outputs.next().expect("an output for each weight");
             own.states = outputs.by_ref().take(states).collect();
         }
+        if let Some(s) = &mut self.scaling {
+            s.advance(&mut outputs);
+        }
         (self.steps, self.batches) = (self.steps + 1, 0);
         self.revision += 1;
     }
 
     /// The loss of a batch with the gradient of each weight that is trained, in the order of [`Self::names`], limited as
-    /// for a step. Nothing changes, the states that layers keep neither. What is drawn is what the next step draws.
+    /// for a step. Nothing changes, the states that layers keep neither. What is drawn is what the next step draws. In
+    /// mixed precision they are divided by the loss scale, and not limited if one is not finite.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -603,7 +655,8 @@ impl Training {
     }
 
     /// Updates weights and states by gradients, in the order of [`Self::names`]: a step whose gradients come from
-    /// elsewhere, such as the mean over several machines.
+    /// elsewhere, such as the mean over several machines. In mixed precision a gradient that is not finite makes it a
+    /// step that is skipped.
     ///
     /// # Errors
     /// [`Error::Option`] for another number of gradients; [`Error::Operand`] for one of another shape; errors of the
@@ -632,6 +685,7 @@ impl Training {
         if trained.is_empty() {
             return Ok(());
         }
+        self.count_skipped()?;
         let kind = usize::from(clip.is_some());
         if self.update[kind].is_none() {
             self.update[kind] = Some(self.update_plan(&trained, clip)?);
@@ -672,8 +726,9 @@ impl Training {
         clip: Option<Clip>,
         ends: &mut Ends,
     ) -> Result<()> {
-        let rates = a.input("rates", ValueType::new(DType::F32, [Descent::RATES]), false)?;
-        feeds.insert(rates, Feed::Rates);
+        let scaling = self.scaling_inputs(a, feeds)?;
+        let finite = scaling.map(|_| mixed::finite(a, gradients)).transpose()?;
+        let rates = self.of_step(a, feeds, ("rates", Feed::Rates, Descent::RATES))?;
         let trained = (0..self.weights.len()).filter(|&n| self.weights[n].trained);
         let mut all = Vec::new();
         for n in trained.clone() {
@@ -688,20 +743,27 @@ impl Training {
         for ((states, &value), &gradient) in all.iter().zip(values).zip(gradients) {
             parameters.push(Parameter::new(value, gradient, states[..own].to_vec()));
         }
-        let updated = self.options.optimizer.add(a, &parameters, rates, clip)?;
-        let rate = match self.options.average {
-            Some(_) => {
-                let id = a.input("average rate", ValueType::new(DType::F32, [1usize]), false)?;
-                feeds.insert(id, Feed::AverageRate);
-                Some(id)
+        let mut updated = self.options.optimizer.add(a, &parameters, rates, clip)?;
+        if let Some(finite) = finite {
+            for (u, p) in updated.iter_mut().zip(&parameters) {
+                u.value = mixed::unless_skipped(a, finite, [u.value, p.value])?;
+                for (new, &old) in u.states.iter_mut().zip(&p.states) {
+                    *new = mixed::unless_skipped(a, finite, [*new, old])?;
+                }
             }
+        }
+        ends.scaling = self.scaling_after(a, scaling, finite)?;
+        let rate = match self.options.average {
+            Some(_) => Some(self.of_step(a, feeds, ("average rate", Feed::AverageRate, 1))?),
             None => None,
         };
         for ((n, u), states) in trained.zip(&updated).zip(&all) {
             let mut new = u.states.clone();
             let mut others = states[own..].iter().copied();
             if let Some(rate) = rate {
-                new.push(Average::add(a, others.next().expect("an average"), u.value, rate)?);
+                let old = others.next().expect("an average");
+                let moved = Average::add(a, old, u.value, rate)?;
+                new.push(finite.map_or(Ok(moved), |finite| mixed::unless_skipped(a, finite, [moved, old]))?);
             }
             if let Some(sum) = others.next() {
                 let zero = a.number(0.0)?;
@@ -740,7 +802,8 @@ impl Training {
 
     /// A finished graph on the device.
     fn finish(&self, a: Assembly, ends: Ends, feeds: &HashMap<ValueId, Feed>, layout: Layout) -> Result<Plan> {
-        let Ends { named, results } = ends;
+        let Ends { mut named, results, scaling } = ends;
+        named.extend(scaling.iter().enumerate().map(|(n, id)| (format!("scaling.{n}"), *id)));
         let graph = a.finish(named)?;
         let inputs = graph.inputs().iter().map(|id| feeds[id]).collect();
         let executor = Executor::new(Arc::new(graph), |_| None, self.device())?;
@@ -756,14 +819,12 @@ impl Training {
 
     /// The inputs of a plan with these tensors as its batch.
     pub(crate) fn inputs(&self, plan: &Plan, batch: &[&Tensor]) -> Result<Vec<Option<Data>>> {
-        let rates = self.rates()?;
+        let [rates, average] = self.numbers()?;
         // Every batch draws anew.
         let number = self.steps.wrapping_mul(self.options.accumulate as u64).wrapping_add(self.batches as u64);
         let seed = self.options.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let seed = Tensor::from_u32(&[seed as u32, (seed >> 32) as u32], &[2], self.device())?;
-        let average = self.options.average.map_or(0.0, |average| average.rate(self.steps + 1));
-        let average = Tensor::from_f32(&[average], &[1], self.device())?;
-        let input = |feed: &Feed| {
+        let input = |feed: &Feed| -> Result<Option<Data>> {
             let t = match *feed {
                 Feed::Batch(n) => batch[n],
                 Feed::Seed => &seed,
@@ -771,10 +832,12 @@ impl Training {
                 Feed::AverageRate => &average,
                 Feed::Weight(n) => &self.weights[n].value,
                 Feed::State(n, s) => &self.weights[n].states[s],
+                Feed::Rounded(n) => return Ok(Some(self.rounded(n)?.into())),
+                Feed::Scaling(n) => &self.scaling.as_ref().expect("asked when the plan was made").state[n],
             };
-            Some(t.clone().into())
+            Ok(Some(t.clone().into()))
         };
-        Ok(plan.inputs.iter().map(input).collect())
+        plan.inputs.iter().map(input).collect()
     }
 
     /// Weights and states as they are now.
@@ -785,6 +848,7 @@ impl Training {
             batches: self.batches,
             learning_rate: self.learning_rate,
             kept: self.kept.clone(),
+            scaling: self.scaling.clone(),
         }
     }
 
@@ -811,6 +875,7 @@ impl Training {
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         self.fits(snapshot, true)?;
         self.weights.clone_from(&snapshot.weights);
+        self.scaling.clone_from(&snapshot.scaling);
         (self.steps, self.batches, self.learning_rate) = (snapshot.steps, snapshot.batches, snapshot.learning_rate);
         self.kept.clone_from(&snapshot.kept);
         self.revision += 1;
@@ -843,6 +908,8 @@ impl Training {
     }
 
     pub(crate) fn fits(&self, snapshot: &Snapshot, states: bool) -> Result<()> {
+        let alike = !states || self.scaling.is_some() == snapshot.scaling.is_some();
+        check(TRAINING, "snapshot", alike, || "has another precision".into())?;
         let same = |a: &Weight, b: &Weight| {
             let shapes = |w: &Weight| w.states.iter().map(|s| s.dims().to_vec()).collect::<Vec<_>>();
             a.name == b.name && a.value.dims() == b.value.dims() && (!states || shapes(a) == shapes(b))
@@ -882,9 +949,22 @@ impl Training {
         self.weights.iter().find(|w| w.name == name).map(|w| &w.value)
     }
 
-    fn rates(&self) -> Result<Tensor> {
-        let rates = self.options.optimizer.rates(self.learning_rate(), self.steps + 1)?;
-        Ok(Tensor::from_f32(&rates, &[rates.len()], self.device())?)
+    /// What changes from step to step: the numbers of the optimiser, and the part of a weight in its new average. In
+    /// mixed precision each is a table with a row for each number of steps that may have been skipped unread.
+    fn numbers(&self) -> Result<[Tensor; 2]> {
+        let (steps, rows) = (self.counted_steps(), self.scaling.as_ref().map_or(1, Scaling::rows));
+        let (mut rates, mut parts) = (Vec::new(), Vec::new());
+        for skipped in 0..rows {
+            let steps = steps.saturating_sub(skipped);
+            rates.extend(self.options.optimizer.rates(self.rate_at(steps), steps + 1)?);
+            parts.push(self.options.average.map_or(0.0, |average| average.rate(steps + 1)));
+        }
+        let tensor = |mut numbers: Vec<f32>, width: usize| {
+            let dims = self.table(width);
+            numbers.resize(dims.iter().product(), 0.0);
+            Tensor::from_f32(&numbers, &dims, self.device())
+        };
+        Ok([tensor(rates, Descent::RATES)?, tensor(parts, 1)?])
     }
 
     /// Runs the plan of a batch.
@@ -1004,7 +1084,7 @@ impl Training {
         let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
         for (n, weight) in self.weights.iter().enumerate() {
             let id = find(&a, &weight.name).expect("a weight of the graph");
-            feeds.insert(id, Feed::Weight(n));
+            feeds.insert(id, if self.rounds(weight) { Feed::Rounded(n) } else { Feed::Weight(n) });
         }
         let ids: Vec<ValueId> =
             trained.iter().map(|&n| find(&a, &self.weights[n].name).expect("a weight of the graph")).collect();
@@ -1014,7 +1094,12 @@ impl Training {
         let own: Vec<&str> = inputs.chain(starts.iter().copied()).filter(|_| wanted == Wanted::All).collect();
         let own = own.into_iter().map(|name| find(&a, name).expect("an input of the graph"));
         let by: Vec<ValueId> = ids.iter().copied().chain(own).collect();
-        let found = a.gradients(loss, &by)?;
+        let scale = match wanted {
+            Wanted::Unscaled => None,
+            _ => self.scaling_inputs(&mut a, &mut feeds)?.map(|[scale, ..]| scale),
+        };
+        let scaled = scale.map_or(Ok(loss), |scale| mixed::scaled(&mut a, loss, scale))?;
+        let found = a.gradients(scaled, &by)?;
         // A weight on which the loss does not depend has the gradient 0.
         let mut gradients = Vec::with_capacity(found.len());
         for (gradient, &id) in found.into_iter().zip(&by) {
@@ -1027,6 +1112,11 @@ impl Training {
                 }
             });
         }
+        if let Some(scale) = scale {
+            let rounds = trained.iter().map(|&n| self.rounds(&self.weights[n])).chain(std::iter::repeat(false));
+            let each: Vec<(ValueId, bool)> = gradients.into_iter().zip(rounds).collect();
+            gradients = mixed::unscaled(&mut a, &each, scale)?;
+        }
         let mut ends = Ends::default();
         let layout = Layout::add(&mut a, &scores, &of, &mut ends.named)?;
         let states = training.states.iter().flat_map(|s| &s.outputs);
@@ -1034,12 +1124,19 @@ impl Training {
         match wanted {
             Wanted::Gradients | Wanted::All => {
                 if let Some(clip) = self.options.clip {
-                    let limited = clip.add(&mut a, &gradients[..ids.len()])?;
+                    let own = &gradients[..ids.len()];
+                    let mut limited = clip.add(&mut a, own)?;
+                    if scale.is_some() {
+                        let finite = mixed::finite(&mut a, own)?;
+                        for (limited, &all) in limited.iter_mut().zip(own) {
+                            *limited = mixed::unless_skipped(&mut a, finite, [*limited, all])?;
+                        }
+                    }
                     gradients.splice(..ids.len(), limited);
                 }
                 ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
-            Wanted::Parts => {
+            Wanted::Parts | Wanted::Unscaled => {
                 ends.named.extend(gradients.iter().enumerate().map(|(n, id)| (format!("gradient.{n}"), *id)));
             }
             Wanted::Accumulate => {
@@ -1055,7 +1152,8 @@ impl Training {
                         *gradient = mean_of(&mut a, all, self.options.accumulate)?;
                     }
                 }
-                self.optimize(&mut a, &mut feeds, [&ids, &gradients], self.options.clip, &mut ends)?;
+                let values = self.in_f32(&mut a, &mut feeds, (&trained, &ids))?;
+                self.optimize(&mut a, &mut feeds, [&values, &gradients], self.options.clip, &mut ends)?;
             }
         }
         if matches!(wanted, Wanted::Accumulate | Wanted::Step | Wanted::Parts) {

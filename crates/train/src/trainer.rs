@@ -248,8 +248,8 @@ impl Trainer {
     /// # Errors
     /// [`Error::Option`], [`Error::Operand`] and [`Error::Label`] for data or options that do not fit, before anything is
     /// trained; [`Error::Model`] and [`Error::Checkpoint`] for a file from which the training cannot go on, likewise;
-    /// [`Error::NotFinite`] if the loss is not finite, with the weights as they were before that step; errors of callbacks
-    /// and of the device.
+    /// [`Error::NotFinite`] if the loss is not finite, with the weights as they were before that step, and in mixed
+    /// precision if no loss scale gives finite gradients; errors of callbacks and of the device.
     pub fn fit(&mut self, data: &Dataset, mut options: FitOptions<'_>) -> Result<History> {
         let (data, validation) = match (options.validation_data.take(), options.validation_split) {
             (Some(validation), split) => {
@@ -429,6 +429,11 @@ impl Trainer {
                 p.on_device.with(|b| self.training.step(b))?;
             }
             return Err(pending[n].on_device.with(|b| self.training.not_finite(b)));
+        }
+        if let Some(last) = pending.last()
+            && self.training.scale_is_least()?
+        {
+            return Err(last.on_device.with(|b| self.training.not_finite(b)));
         }
         for (p, numbers) in pending.iter().zip(&numbers) {
             tally.add(numbers, &p.result, &p.batch)?;
