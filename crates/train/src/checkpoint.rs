@@ -1,7 +1,7 @@
 //! Files from which a training goes on: a model file with one more entry in its metadata and more tensors.
 //! `docs/model-file.md` specifies them.
 
-use crate::step::Parts;
+use crate::snapshot::Parts;
 use crate::{CallbackState, Error, History, Logs, Result, Snapshot, StepOptions, Training};
 use recurve_formats::{Model, TrainingRecord};
 use recurve_layers::{NetworkConfig, Weights};

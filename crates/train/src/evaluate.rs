@@ -1,8 +1,8 @@
 //! Losses and metrics of batches without training.
 
 use crate::data::DeviceBatch;
+use crate::plan::{Layout, tensor};
 use crate::scores::{Compared, Scores};
-use crate::step::{Layout, tensor};
 use crate::{Error, Result, StepOptions, StepResult, Training};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::{CallArgs, Network};

@@ -1,7 +1,7 @@
 //! Gradients and weights as one array in host memory, for any engine that sums arrays.
 
 use crate::error::check;
-use crate::step::{Ran, Wanted};
+use crate::plan::{Ran, Wanted};
 use crate::{Batch, Result, Training};
 use core::ops::Range;
 use recurve_tensor::Tensor;

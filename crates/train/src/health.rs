@@ -1,6 +1,6 @@
 //! Where numbers stop being finite.
 
-use crate::step::{Feed, Wanted};
+use crate::plan::{Feed, Wanted};
 use crate::{Batch, Error, Origin, Result, Training};
 use recurve_graph::{Data, Frame, Graph, RunOptions, Source, ValueId};
 use recurve_tensor::{DType, Tensor};

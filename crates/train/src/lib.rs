@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod average;
+mod batch;
 mod builder;
 mod callbacks;
 mod checkpoint;
@@ -24,19 +25,24 @@ mod loss;
 mod metrics;
 mod mixed;
 mod optimizer;
+mod options;
 #[cfg(feature = "plots")]
 mod picture;
+mod plan;
 #[cfg(feature = "plots")]
 mod plot;
 mod schedule;
 mod scores;
+mod snapshot;
 mod states;
 mod step;
 mod tally;
 mod trainer;
 mod truncated;
+mod update;
 
 pub use average::{Average, accumulated, mean_of};
+pub use batch::{Batch, StepResult};
 #[cfg(all(feature = "progress", not(target_family = "wasm")))]
 pub use callbacks::ProgressBar;
 pub use callbacks::{
@@ -53,10 +59,12 @@ pub use loss::{Loss, LossKind, LossReduction, check_labels};
 pub use metrics::{Averaging, Curve, Metric, MetricBatch, MetricState, Summation, Targets};
 pub use mixed::LossScale;
 pub use optimizer::{Adagrad, Adam, Form, Lion, Optimizer, Parameter, RmsProp, Sgd, Updated};
+pub use options::StepOptions;
 #[cfg(feature = "plots")]
 pub use picture::png;
 pub use schedule::{Plateau, Schedule, Threshold};
 pub use scores::OutputMetric;
+pub use snapshot::Snapshot;
 pub use states::BatchGradients;
-pub use step::{Batch, Snapshot, StepOptions, StepResult, Training};
+pub use step::Training;
 pub use trainer::{FitOptions, Trainer};

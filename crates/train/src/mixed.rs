@@ -2,7 +2,8 @@
 
 use crate::builder::Builder;
 use crate::error::check;
-use crate::step::{Feed, Weight};
+use crate::plan::Feed;
+use crate::snapshot::Weight;
 use crate::{Optimizer, Result, StepOptions, Training};
 use recurve_graph::ops::{Binary, Cast, Extent, ReduceOver, Reshape, Target};
 use recurve_graph::{Assembly, Constant, Element, ValueId, ValueType};

@@ -1,6 +1,5 @@
 //! What a batch is worth: its losses and the parts of its metrics, as nodes of a graph.
 
-use crate::error::check;
 use crate::{Error, Loss, LossKind, Metric, Result, StepOptions};
 use recurve_graph::ops::{Activate, Binary};
 use recurve_graph::{Assembly, ValueId};
@@ -120,37 +119,5 @@ impl Scores {
         }
         losses.truncate(if losses.len() > 1 { losses.len() } else { 0 });
         Ok(Self { loss: total.expect("a network has an output"), losses, metrics })
-    }
-}
-
-impl StepOptions {
-    /// Checks the options for a network with so many outputs.
-    pub(crate) fn check(&self, outputs: usize) -> Result<()> {
-        const OF: &str = "training";
-        self.optimizer.check()?;
-        self.losses.iter().try_for_each(Loss::check)?;
-        self.clip.iter().try_for_each(crate::Clip::check)?;
-        self.mixed_precision.iter().try_for_each(crate::LossScale::check)?;
-        self.schedule.iter().try_for_each(crate::Schedule::check)?;
-        check(OF, "accumulate", self.accumulate > 0, || "must be at least 1, but it is 0".into())?;
-        check(OF, "losses", self.losses.len() == outputs, || {
-            format!("must be one for each of {outputs} outputs, but there are {}", self.losses.len())
-        })?;
-        let weights = &self.loss_weights;
-        check(OF, "loss_weights", weights.is_empty() || weights.len() == outputs, || {
-            format!("must be one for each of {outputs} outputs, but there are {}", weights.len())
-        })?;
-        check(OF, "loss_weights", weights.iter().all(|w| w.is_finite()), || {
-            format!("must be finite, but they are {weights:?}")
-        })?;
-        for (n, m) in self.metrics.iter().enumerate() {
-            m.metric.check()?;
-            check(OF, "metrics", m.output < outputs, || {
-                format!("`{}` is of output {}, but there are {outputs}", m.name, m.output)
-            })?;
-            let twice = self.metrics[..n].iter().any(|other| other.name == m.name) || m.name == "loss";
-            check(OF, "metrics", !twice, || format!("must differ in their names, but `{}` is there twice", m.name))?;
-        }
-        Ok(())
     }
 }
