@@ -390,6 +390,8 @@ impl Trainer {
         let ahead = if matches!(device, Device::Cpu) { 1 } else { STEPS_AHEAD };
         let mut pending = Vec::new();
         let mut before = self.training.snapshot();
+        // What callbacks are told of, and whether more has been read since.
+        let (mut logs, mut stale) = (Logs::default(), true);
         for (n, batch) in source.epoch(at.epoch)?.enumerate() {
             let batch = batch?;
             self.check_batch(&batch)?;
@@ -398,15 +400,19 @@ impl Trainer {
             pending.push(Pending { batch, on_device, result });
             if pending.len() == ahead {
                 self.settle(&mut pending, &mut before, &mut tally)?;
+                stale = true;
             }
             at.batch = n;
-            let logs = tally.logs("");
+            if stale && !callbacks.is_empty() {
+                (logs, stale) = (tally.logs(""), false);
+            }
             for c in callbacks.iter_mut() {
                 let rate = self.training.learning_rate();
                 c.batch_end(self, at, &logs)?;
                 if self.training.learning_rate() != rate {
                     // Steps that are repeated to find a loss that is not finite have the rate of their snapshot.
                     self.settle(&mut pending, &mut before, &mut tally)?;
+                    stale = true;
                 }
             }
             if self.stop {
