@@ -23,7 +23,7 @@ pub enum Error {
     /// The device has too little memory for a batch.
     #[error(
         "inputs of shape {shapes} need too much memory: {source}; lower the batch size (`accumulate` adds up the \
-         gradients of several batches) or the number of timesteps"
+         gradients of several batches) or the number of timesteps (`checkpoints` keeps less of each)"
     )]
     OutOfMemory {
         /// The shapes of the inputs.
