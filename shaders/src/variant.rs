@@ -1139,10 +1139,15 @@ impl Variant {
 
     /// Rows of a chunk of `sum_runs.wgsl`, and lanes of its workgroup.
     pub const SUM_RUNS_CHUNK: u32 = 256;
+    /// Rows of a chunk that are loaded before the first is added.
+    pub const SUM_RUNS_AHEAD: u32 = 8;
 
     /// Variant of `sum_runs.wgsl`.
     pub fn sum_runs() -> Self {
-        Self::fixed(Shader::SumRuns, Defines::new().with("CHUNK", Self::SUM_RUNS_CHUNK).with("AHEAD", 8))
+        Self::fixed(
+            Shader::SumRuns,
+            Defines::new().with("CHUNK", Self::SUM_RUNS_CHUNK).with("AHEAD", Self::SUM_RUNS_AHEAD),
+        )
     }
 
     /// Variant of `top_k.wgsl`.

@@ -1,4 +1,4 @@
-// Rows of x, [count, width], added by their ids: row r of the result is the sum of the rows whose id is r, in order. Ids
+// Rows of x, [count, width], added by their ids: row r of the result is the sum of the rows whose id is r, always in the same order. Ids
 // are cut into slices, each with a result of its own, [slices, rows, width]. A workgroup has every row_blocks-th row of
 // the result of a slice, and some columns. It looks through all of the slice's ids for those of its rows: a run of them
 // for each lane at a time, whose places come into one list, in order. Lanes then go through the list, each for one

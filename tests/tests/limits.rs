@@ -130,6 +130,14 @@ fn operations_obey(device: &Device, limit: usize) {
         let mut want = [0.0; 4];
         whole.iter().zip(&ids).for_each(|(&v, &id)| want[id.min(3) as usize] += f64::from(v));
         close(&got, &want, 0.0, &what("sum_rows"));
+        // Columns that do not share the lanes of a workgroup evenly.
+        let ids: Vec<u32> = (0..rows).map(|i| (i * 7 % 90) as u32).collect();
+        let got = tensor.sum_rows(&Tensor::from_u32(&ids, &[rows], device).unwrap(), 90).unwrap();
+        let mut want = vec![0.0; 90 * width];
+        for (row, &id) in whole.chunks_exact(width).zip(&ids) {
+            want[id as usize * width..][..width].iter_mut().zip(row).for_each(|(w, &v)| *w += f64::from(v));
+        }
+        close(&got, &want, 0.0, &what("sum_rows of rows"));
         if width <= 3 * limit {
             let [here, cpu] = [device, &Device::Cpu].map(|d| {
                 let (values, places) = t(&x, &[rows, width], d).top_k(7, true).unwrap();

@@ -24,13 +24,14 @@ pub struct LossScale {
     pub growth: f64,
     /// What it is multiplied by after a step whose gradients were not finite. It does not become less than 2^-126.
     pub backoff: f64,
-    /// The number of those steps.
+    /// How many such steps `growth` waits for.
     pub interval: u32,
 }
 
 const MIXED: &str = "mixed precision";
 
-/// So many numbers of skipped steps a run can tell apart: how many steps there may be between two readings of theirs.
+/// The most steps between two readings of the number of skipped steps. Tables of what depends on the number of the step
+/// have a row for each.
 const WINDOW: usize = 64;
 
 impl Default for LossScale {
@@ -63,7 +64,7 @@ impl LossScale {
         Self { growth, ..self }
     }
 
-    /// Another factor after a step without.
+    /// Another factor after a step whose gradients were not finite.
     #[must_use]
     pub const fn backoff(self, backoff: f64) -> Self {
         Self { backoff, ..self }
@@ -286,11 +287,14 @@ impl Training {
         }
     }
 
-    /// Reads how many steps were skipped, and whether the last one was and left no smaller scale.
+    /// Whether the last step was skipped and the scale cannot become smaller.
     pub(crate) fn scale_is_least(&mut self) -> Result<bool> {
         let Some(scaling) = &mut self.scaling else { return Ok(false) };
-        let skipped = scaling.skipped;
-        Ok(scaling.read()? > skipped && scaling.state[0].to_vec()?[0] <= f32::MIN_POSITIVE)
+        if scaling.read()? == 0 {
+            return Ok(false);
+        }
+        let [scale, finite, _] = &scaling.state;
+        Ok(finite.to_vec()?[0] == 0.0 && scale.to_vec()?[0] <= f32::MIN_POSITIVE)
     }
 
     /// Whether the network reads a weight rounded to f16.

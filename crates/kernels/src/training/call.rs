@@ -16,7 +16,7 @@ pub(crate) struct TrainingCall<'a> {
     pub(crate) cell: Cell,
     pub(crate) directions: &'a [Direction],
     pub(crate) x: &'a Tensor,
-    /// Which row of x each timestep reads. Not on a GPU.
+    /// Which row of x each timestep reads. Kernels of a GPU never get it: [`TrainingLayer`] looks the rows up first.
     pub(crate) ids: Option<&'a Tensor>,
     pub(crate) weights: &'a [TrainingWeights<&'a Tensor>],
     pub(crate) batch: usize,

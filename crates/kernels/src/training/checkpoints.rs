@@ -76,16 +76,6 @@ fn join_all(parts: Vec<Option<Tensor>>, axis: usize) -> Result<Option<Tensor>> {
     parts.map(|p| join(p, axis)).transpose()
 }
 
-/// The sum of tensors that are all there or all missing.
-fn sum_all(parts: impl IntoIterator<Item = Option<Tensor>>) -> Result<Option<Tensor>> {
-    parts.into_iter().flatten().try_fold(None, |sum: Option<Tensor>, own| {
-        Ok(Some(match sum {
-            Some(sum) => sum.add(&own)?,
-            None => own,
-        }))
-    })
-}
-
 /// The state of one direction: h `[1, B, W]` and c `[1, B, C·H]`; zeros if `None`.
 type Carried = [Option<Tensor>; 2];
 
@@ -100,7 +90,6 @@ struct Track<'a> {
 /// The arguments of one segment of a direction.
 struct Segment {
     x: Tensor,
-    ids: Option<Tensor>,
     state: Carried,
     lengths: Option<Tensor>,
     mask: Option<Tensor>,
@@ -169,11 +158,7 @@ impl<'a> Track<'a> {
             self.own(t.map(|t| part(t, 1, range.clone())).transpose()?.as_ref())
         };
         Ok(Segment {
-            x: match self.args.ids {
-                Some(_) => self.call.x.clone(),
-                None => part(self.call.x, self.time_axis(), range.clone())?,
-            },
-            ids: self.args.ids.map(|t| part(t, self.time_axis(), range.clone())).transpose()?,
+            x: part(self.call.x, self.time_axis(), range.clone())?,
             state,
             lengths: self.args.lengths.map(|t| t.lengths_within(range.clone())).transpose()?,
             mask: self.args.mask.map(|t| part(t, 1, range.clone())).transpose()?,
@@ -185,7 +170,7 @@ impl<'a> Track<'a> {
 
     fn args<'s>(&self, s: &'s Segment) -> TrainingArgs<'s> {
         TrainingArgs {
-            ids: s.ids.as_ref(),
+            ids: None,
             h0: s.state[0].as_ref(),
             c0: s.state[1].as_ref(),
             lengths: s.lengths.as_ref(),
@@ -269,11 +254,7 @@ impl<'a> Track<'a> {
             }
         }
         let [h0, c0] = carried;
-        let x = match self.args.ids {
-            Some(_) => sum_all(dx)?,
-            None => join_all(dx, self.time_axis())?,
-        };
-        Ok(Gradients { x, h0, c0, weights: weights.into_iter().collect() })
+        Ok(Gradients { x: join_all(dx, self.time_axis())?, h0, c0, weights: weights.into_iter().collect() })
     }
 }
 
@@ -310,6 +291,10 @@ impl TrainingLayer {
         args: &TrainingArgs<'_>,
     ) -> Result<Checkpointed> {
         let call = self.resolve(FORWARD, x, weights, args)?;
+        if let Some(ids) = args.ids {
+            let args = TrainingArgs { ids: None, ..*args };
+            return self.forward_with_checkpoints(&x.gather(ids)?, weights, &args);
+        }
         let mut all = Vec::new();
         for track in self.tracks(call, args) {
             all.push(track.forward()?);
@@ -347,6 +332,12 @@ impl TrainingLayer {
         wanted: Wanted,
     ) -> Result<Gradients> {
         let call = self.resolve_checkpoints(x, weights, args, kept, by)?;
+        if let Some(ids) = args.ids {
+            let args = TrainingArgs { ids: None, ..*args };
+            let mut out = self.backward_from_checkpoints(&x.gather(ids)?, weights, &args, kept, by, wanted)?;
+            out.x = out.x.map(|dx| dx.sum_rows(ids, x.dims()[0])).transpose()?;
+            return Ok(out);
+        }
         let mut all = Vec::new();
         for track in self.tracks(call, args) {
             all.push(track.backward(kept, by, wanted)?);
@@ -356,8 +347,16 @@ impl TrainingLayer {
             join_all(given, 0)
         };
         let (h0, c0) = (states(|g| g.h0.as_ref())?, states(|g| g.c0.as_ref())?);
-        let x = sum_all(all.iter().map(|g| g.x.clone()))?;
-        let weights = all.into_iter().flat_map(|g| g.weights).collect();
+        let mut x = None;
+        let mut weights = Vec::new();
+        for g in all {
+            x = match (x, g.x) {
+                (None, own) => own,
+                (Some(sum), Some(own)) => Some(Tensor::add(&sum, &own)?),
+                (sum, None) => sum,
+            };
+            weights.extend(g.weights);
+        }
         Ok(Gradients { x, h0, c0, weights })
     }
 }

@@ -106,7 +106,7 @@ impl<T> TrainingWeights<T> {
 pub struct TrainingArgs<'a> {
     /// Which row of the input each timestep reads, U32 `[B, T]` or with `time_major` `[T, B]`: the look-up of an
     /// embedding. The input is then a table `[V, I]`, and so is its gradient. On the CPU what depends on a row alone is
-    /// computed once for each row that is read; a GPU looks the rows up first.
+    /// computed once for each row that is read; a GPU, and passes with checkpoints, look the rows up first.
     pub ids: Option<&'a Tensor>,
     /// The initial h, `[D, B, W]`. Zeros if `None`.
     pub h0: Option<&'a Tensor>,

@@ -4,8 +4,8 @@ use crate::{DType, Device, Error, MAX_RANK, Result, Shape, Tensor};
 
 impl Tensor {
     /// Sums the rows of `self`, `[…, W]`, by `ids`, which have the shape of `self` without W: row r of the result, `[rows,
-    /// W]`, is the sum of the rows whose id is r, in their order; zero if there are none. An id beyond counts as the last.
-    /// The same tensors on the same device give the same bits.
+    /// W]`, is the sum of the rows whose id is r; zero if there are none. An id beyond counts as the last.
+    /// The order of additions is always the same: the same tensors on the same device give the same bits.
     ///
     /// # Errors
     /// [`Error::Shape`] if the shapes do not fit, [`Error::DType`], [`Error::Device`]; [`Error::Argument`] if `rows` is 0.

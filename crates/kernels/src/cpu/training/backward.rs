@@ -97,7 +97,7 @@ fn backward(call: &BackwardCall<'_>, scratch: &mut Scratch) -> Result<Gradients>
         h0 = Some(states(forward.h_shape(), traces.dh0)?);
         c0 = forward.c_shape().map(|shape| states(shape, traces.dc0)).transpose()?;
     }
-    // The gradients of the input products: of those of each row of a table the sum.
+    // The gradients of the input products. With a table: for each row the sum over the timesteps that read it.
     let table = if call.wanted.weights || call.wanted.x { Rows::new(forward)? } else { None };
     let row_sums = floats(row_memory, table.as_ref().map_or(0, |table| d * table.count() * gh))?;
     if let Some(table) = &table {
@@ -166,7 +166,7 @@ fn batch_first(x: &Tensor, time_major: bool, dx: &[f32]) -> Result<Tensor> {
     })
 }
 
-/// The gradients by the weights of one direction. `inputs` are the gradients of the input products and what the
+/// The gradients by the weights of one direction. `input` are the gradients of the input products, `x` is what the
 /// products read.
 fn weight_gradients(
     call: &BackwardCall<'_>,

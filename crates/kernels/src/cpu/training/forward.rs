@@ -235,7 +235,7 @@ struct Source<'a> {
     rows: usize,
     /// The projected inputs `[T, B, G·H]` of the direction, if they do not stand where the gates will.
     projected: &'a [f32],
-    /// Where that of a timestep and row stands, `[T, B]`, if not in this order.
+    /// For each timestep and batch row, `[T, B]`, which row of `projected` it reads; `None` if `projected` is `[T, B]`.
     places: Option<&'a [u32]>,
 }
 
@@ -481,7 +481,7 @@ impl Source<'_> {
             Some(at) => input.copy_from_slice(at),
             None => input.copy_from_slice(own),
         }
-        // The sums of its candidate wait there for their product.
+        // A GRU that multiplies `r ∘ h` reads the candidate's input sum there once its product is known.
         if plan.reset_before() {
             own.copy_from_slice(input);
         }

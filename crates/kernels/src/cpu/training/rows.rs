@@ -12,7 +12,7 @@ use recurve_tensor::kernel::TensorKernels;
 use recurve_tensor::{Result, Tensor};
 
 /// The rows of the table that the valid timesteps of a call read, without repetition, in the order in which time and
-/// then batch come to them; at least one.
+/// then batch come to them. If they read none, one row of zeros takes part in what is computed.
 pub(super) struct Rows<'a> {
     table: &'a Tensor,
     rows: Vec<u32>,
@@ -30,7 +30,8 @@ impl<'a> Rows<'a> {
         let mut known = host("TrainingLayer", call.x.dims()[0])?;
         known.fill(NONE);
         let mut places = host("TrainingLayer", t * b)?;
-        let mut rows = Vec::new();
+        let mut rows: Vec<u32> = host("TrainingLayer", t * b)?;
+        rows.clear();
         for (n, place) in places.iter_mut().enumerate() {
             let (time, row) = (n / b, n % b);
             if !valid.at(row, time) {
@@ -44,20 +45,20 @@ impl<'a> Rows<'a> {
             }
             *place = *known;
         }
-        if rows.is_empty() {
-            rows.push(0);
-        }
         Ok(Some(Self { table: call.x, rows, places }))
     }
 
     pub(super) fn count(&self) -> usize {
-        self.rows.len()
+        self.rows.len().max(1)
     }
 
     /// The rows, one after the other.
     pub(super) fn gather<'m>(&self, memory: &'m mut Vec<Line>) -> Result<&'m [f32]> {
         let (table, width) = (elements(Some(self.table)), self.table.dims()[1]);
         let out = floats(memory, self.count() * width)?;
+        if self.rows.is_empty() {
+            out.fill(0.0);
+        }
         for (out, &row) in out.chunks_exact_mut(width).zip(&self.rows) {
             out.copy_from_slice(&table[row as usize * width..][..width]);
         }
@@ -79,7 +80,7 @@ impl<'a> Rows<'a> {
     /// The timesteps that read each row, in order.
     pub(super) fn readers(&self, valid: Valid<'_>, batch: usize) -> Result<Readers> {
         let mut ends = host("TrainingLayer", self.count() + 1)?;
-        let is_valid = |n: usize| valid.all() || valid.at(n % batch, n / batch);
+        let is_valid = |n: usize| valid.at(n % batch, n / batch);
         for (n, &place) in self.places.iter().enumerate() {
             ends[place as usize + 1] += u32::from(is_valid(n));
         }
@@ -87,7 +88,8 @@ impl<'a> Rows<'a> {
             ends[n] += ends[n - 1];
         }
         let mut readers = host("TrainingLayer", ends[self.count()] as usize)?;
-        let mut next: Vec<u32> = ends[..self.count()].to_vec();
+        let mut next: Vec<u32> = host("TrainingLayer", self.count())?;
+        next.copy_from_slice(&ends[..self.count()]);
         for (n, &place) in self.places.iter().enumerate().filter(|(n, _)| is_valid(*n)) {
             let next = &mut next[place as usize];
             readers[*next as usize] = n as u32;

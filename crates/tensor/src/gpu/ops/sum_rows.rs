@@ -19,17 +19,6 @@ impl Gpu {
         let operation = "sum_rows";
         let (lanes, list) = (Variant::SUM_ROWS_LANES, Variant::SUM_ROWS_LIST);
         let (count, width) = (ids.shape().count(), x.shape().last());
-        // A lane goes through all that were found, and before and after that through its sums.
-        let a_step = 1 + list / Variant::SUM_ROWS_AHEAD;
-        let once = 2 * (Variant::SUM_ROWS_SUMS / lanes) + 2;
-        let most = self.max_loop_iterations().saturating_sub(once);
-        if a_step > most {
-            return Err(Error::Unsupported {
-                operation,
-                feature: "loops of so many iterations",
-                device: self.summary().name.clone(),
-            });
-        }
         // The results of all slices are not larger than what is added.
         let slice = count.div_ceil((count / rows.max(1024)).clamp(1, SLICES));
         let slices = count.div_ceil(slice);
@@ -40,7 +29,19 @@ impl Gpu {
         let busy = (if software { SOFTWARE_GROUPS } else { GROUPS }) / (slices * column_blocks);
         // Of workgroups whose sums fit in their memory there may have to be more.
         let needed = rows.div_ceil(Variant::SUM_ROWS_SUMS as usize / columns);
-        let merged = self.can_sum_runs(rows) && (needed <= busy || !software);
+        let merged = self.can_sum_runs(x, rows) && (needed <= busy || !software);
+        // A lane goes through all that were found, and before and after that through the sums of its team.
+        let a_step = 1 + list / Variant::SUM_ROWS_AHEAD;
+        let sums = (Variant::SUM_ROWS_SUMS as usize / columns).div_ceil(lanes as usize / columns);
+        let once = if merged { 2 * (sums as u32 + 1) } else { 0 };
+        let most = self.max_loop_iterations().saturating_sub(once);
+        if a_step > most {
+            return Err(Error::Unsupported {
+                operation,
+                feature: "loops of so many iterations",
+                device: self.summary().name.clone(),
+            });
+        }
         let row_blocks = if merged { needed.max(busy) } else { busy };
         let row_blocks = row_blocks.clamp(1, rows).next_power_of_two();
         let all = slices * row_blocks * column_blocks;

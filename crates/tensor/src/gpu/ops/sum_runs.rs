@@ -8,9 +8,13 @@ use recurve_shaders::{Variant, params};
 const ITERATIONS: u32 = 256;
 
 impl Gpu {
-    /// Whether rows of a result with so many rows can be merged.
-    pub(super) fn can_sum_runs(&self, rows: usize) -> bool {
-        rows <= (u32::MAX / Variant::SUM_RUNS_CHUNK) as usize && self.max_loop_iterations() >= ITERATIONS
+    /// Whether rows that are added to so many can be merged.
+    pub(super) fn can_sum_runs(&self, x: &Tensor, rows: usize) -> bool {
+        let chunk = Variant::SUM_RUNS_CHUNK;
+        let merged = 4 * (x.shape().count() + chunk as usize * x.shape().last()) as u64;
+        rows <= (u32::MAX / chunk) as usize
+            && merged <= self.max_buffer_bytes()
+            && self.max_loop_iterations() >= ITERATIONS
     }
 
     /// For rows `[count, width]` the ids and the rows of which `sum_rows.wgsl` makes the same sums; `columns` are those
