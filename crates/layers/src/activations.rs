@@ -2,7 +2,8 @@
 
 use crate::layer::{LayerModule, Shape, axis_of, bad_input, bad_option, is_default, is_last, last_axis, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
-use crate::{Initializer, Result, Weights};
+use crate::weight_options::{own_weights, weight_setters};
+use crate::{Initializer, Result, WeightOptions, Weights};
 use recurve_graph::ops::{self, Shares};
 use recurve_tensor::Function;
 use recurve_vocabulary::Activation;
@@ -195,13 +196,16 @@ impl LayerModule for LeakyRelu {
 }
 
 /// `x` if `x >= 0`, else `weight · x`, with a weight for every element behind the batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PRelu {
     /// Axes along which the elements share a weight, from 1.
     #[serde(default, skip_serializing_if = "is_default")]
     pub shared_axes: Vec<usize>,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 impl PRelu {
@@ -215,6 +219,7 @@ impl PRelu {
         self.shared_axes = axes.to_vec();
         self
     }
+    weight_setters!();
 
     /// The shape of the weight.
     fn dims(&self, name: &str, shape: &Shape) -> Result<Vec<usize>> {
@@ -232,6 +237,7 @@ impl PRelu {
 }
 
 impl LayerModule for PRelu {
+    own_weights!();
     fn class_name(&self) -> &'static str {
         "PReLU"
     }

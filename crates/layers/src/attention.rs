@@ -2,7 +2,8 @@
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, is_yes, last, setters, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
-use crate::{Initializer, Result, Weights};
+use crate::weight_options::{own_weights, weight_setters};
+use crate::{Initializer, Result, WeightOptions, Weights};
 use recurve_graph::ops::{self, Extent, Shares};
 use recurve_tensor::Reduction;
 use recurve_vocabulary::Activation;
@@ -41,6 +42,9 @@ pub struct Attention {
     /// The share of the scores that training drops. No effect at inference.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dropout: f32,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 /// Additive attention (Bahdanau et al. 2015): as [`Attention`], with the scores `Σ scale · tanh(query + key)`.
@@ -57,6 +61,9 @@ pub struct AdditiveAttention {
     /// The share of the scores that training drops. No effect at inference.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dropout: f32,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 impl Default for AdditiveAttention {
@@ -75,6 +82,7 @@ macro_rules! options {
             /// The share of the scores that training drops. No effect at inference.
             dropout: f32;
         }
+        weight_setters!();
     };
 }
 
@@ -93,7 +101,7 @@ impl Attention {
 impl AdditiveAttention {
     /// With a weight for each feature, as is Keras's default.
     pub fn new() -> Self {
-        Self { use_scale: true, use_causal_mask: false, dropout: 0.0 }
+        Self { use_scale: true, use_causal_mask: false, dropout: 0.0, weight_options: WeightOptions::default() }
     }
     options!();
 }
@@ -213,6 +221,7 @@ macro_rules! attention {
 }
 
 impl LayerModule for Attention {
+    own_weights!();
     attention!("Attention");
 
     fn weights(&self, _: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
@@ -248,6 +257,7 @@ impl LayerModule for Attention {
 }
 
 impl LayerModule for AdditiveAttention {
+    own_weights!();
     attention!("AdditiveAttention");
 
     fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {

@@ -1,5 +1,6 @@
 //! Builders of recurrent layers, with Keras's names and options.
 
+use crate::weight_options::weight_setters;
 use crate::{Initializer, LayerConfig, RecurrentSpec, StackedRnnCells};
 use recurve_vocabulary::{Activation, Bias, Cell, CellKind, Merge, WeightStorage, Zoneout};
 
@@ -129,6 +130,7 @@ macro_rules! recurrent {
                 self.0.bias_initializer = i;
                 self
             }
+            weight_setters!(.0);
         }
 
         switches!($name.0);
@@ -334,6 +336,7 @@ impl Bidirectional {
         self.0.bidirectional = Some(merge);
         self
     }
+    weight_setters!(.0);
 }
 
 impl From<Bidirectional> for RecurrentSpec {

@@ -3,7 +3,8 @@
 use crate::layer::{LayerModule, Shape, bad_option, is_default, is_yes, setters, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::spatial::{Moving, PerAxis, is_ones, ones, timesteps};
-use crate::{DataFormat, Padding, Result};
+use crate::weight_options::{own_weights, weight_setters};
+use crate::{DataFormat, Padding, Result, WeightOptions};
 use recurve_graph::ops;
 use recurve_vocabulary::Activation;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ macro_rules! options {
             /// Whether there is a bias.
             use_bias: bool;
         }
+        weight_setters!();
         /// The windows.
         fn moving(&self) -> Moving<'_> {
             Moving {
@@ -117,6 +119,9 @@ macro_rules! conv {
             /// Whether there is a bias.
             #[serde(default = "yes", skip_serializing_if = "is_yes")]
             pub use_bias: bool,
+        /// How the weights are trained.
+        #[serde(default, skip_serializing_if = "is_default")]
+        pub weight_options: WeightOptions,
         }
 
         impl $name {
@@ -132,6 +137,7 @@ macro_rules! conv {
                     data_format: DataFormat::ChannelsLast,
                     activation: Activation::Linear,
                     use_bias: true,
+                    weight_options: WeightOptions::default(),
                 }
             }
             setters! {
@@ -142,6 +148,7 @@ macro_rules! conv {
         }
 
         impl LayerModule for $name {
+            own_weights!();
             fn class_name(&self) -> &'static str {
                 $class
             }
@@ -218,6 +225,9 @@ macro_rules! depthwise {
             /// Whether there is a bias.
             #[serde(default = "yes", skip_serializing_if = "is_yes")]
             pub use_bias: bool,
+        /// How the weights are trained.
+        #[serde(default, skip_serializing_if = "is_default")]
+        pub weight_options: WeightOptions,
         }
 
         impl $name {
@@ -232,6 +242,7 @@ macro_rules! depthwise {
                     data_format: DataFormat::ChannelsLast,
                     activation: Activation::Linear,
                     use_bias: true,
+                    weight_options: WeightOptions::default(),
                 }
             }
             setters! {
@@ -242,6 +253,7 @@ macro_rules! depthwise {
         }
 
         impl LayerModule for $name {
+            own_weights!();
             fn class_name(&self) -> &'static str {
                 $class
             }
@@ -314,6 +326,9 @@ macro_rules! separable {
             /// Whether there is a bias.
             #[serde(default = "yes", skip_serializing_if = "is_yes")]
             pub use_bias: bool,
+        /// How the weights are trained.
+        #[serde(default, skip_serializing_if = "is_default")]
+        pub weight_options: WeightOptions,
         }
 
         impl $name {
@@ -329,6 +344,7 @@ macro_rules! separable {
                     data_format: DataFormat::ChannelsLast,
                     activation: Activation::Linear,
                     use_bias: true,
+                    weight_options: WeightOptions::default(),
                 }
             }
             setters! {
@@ -339,6 +355,7 @@ macro_rules! separable {
         }
 
         impl LayerModule for $name {
+            own_weights!();
             fn class_name(&self) -> &'static str {
                 $class
             }
@@ -457,6 +474,9 @@ macro_rules! transposed {
             /// Whether there is a bias.
             #[serde(default = "yes", skip_serializing_if = "is_yes")]
             pub use_bias: bool,
+        /// How the weights are trained.
+        #[serde(default, skip_serializing_if = "is_default")]
+        pub weight_options: WeightOptions,
         }
 
         impl $name {
@@ -472,6 +492,7 @@ macro_rules! transposed {
                     data_format: DataFormat::ChannelsLast,
                     activation: Activation::Linear,
                     use_bias: true,
+                    weight_options: WeightOptions::default(),
                 }
             }
             /// Elements added to the size that follows from the padding.
@@ -494,6 +515,7 @@ macro_rules! transposed {
         }
 
         impl LayerModule for $name {
+            own_weights!();
             fn class_name(&self) -> &'static str {
                 $class
             }

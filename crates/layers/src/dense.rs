@@ -1,8 +1,9 @@
 //! Fully connected layers.
 
-use crate::Result;
-use crate::layer::{LayerModule, Shape, bad_input, is_yes, last, setters, yes};
+use crate::layer::{LayerModule, Shape, bad_input, is_default, is_yes, last, setters, yes};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
+use crate::weight_options::{own_weights, weight_setters};
+use crate::{Result, WeightOptions};
 use recurve_graph::ops;
 use recurve_vocabulary::Activation;
 use serde::{Deserialize, Serialize};
@@ -19,12 +20,15 @@ pub struct Dense {
     /// Whether there is a bias `b`.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub use_bias: bool,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 impl Dense {
     /// A layer with `units` outputs, linear activation and a bias.
     pub fn new(units: usize) -> Self {
-        Self { units, activation: Activation::Linear, use_bias: true }
+        Self { units, activation: Activation::Linear, use_bias: true, weight_options: WeightOptions::default() }
     }
     setters! {
         /// The activation.
@@ -32,9 +36,11 @@ impl Dense {
         /// Whether there is a bias.
         use_bias: bool;
     }
+    weight_setters!();
 }
 
 impl LayerModule for Dense {
+    own_weights!();
     fn class_name(&self) -> &'static str {
         "Dense"
     }

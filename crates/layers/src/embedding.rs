@@ -2,7 +2,8 @@
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option, initialize, is_default, setters};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
-use crate::{Initializer, Result, Weights};
+use crate::weight_options::{own_weights, weight_setters};
+use crate::{Initializer, Result, WeightOptions, Weights};
 use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
@@ -18,20 +19,25 @@ pub struct Embedding {
     /// Whether id 0 is padding, which later layers skip.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mask_zero: bool,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 impl Embedding {
     /// An embedding of `input_dim` vectors of `output_dim` elements.
     pub fn new(input_dim: usize, output_dim: usize) -> Self {
-        Self { input_dim, output_dim, mask_zero: false }
+        Self { input_dim, output_dim, mask_zero: false, weight_options: WeightOptions::default() }
     }
     setters! {
         /// Whether id 0 is padding that later layers skip.
         mask_zero: bool;
     }
+    weight_setters!();
 }
 
 impl LayerModule for Embedding {
+    own_weights!();
     fn class_name(&self) -> &'static str {
         "Embedding"
     }

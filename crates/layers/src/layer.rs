@@ -3,6 +3,7 @@
 use crate::config::one_input;
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::summary::show;
+use crate::weight_options::WeightGroup;
 use crate::{
     ActivationLayer, Add, AdditiveAttention, AlphaDropout, Attention, Average, AveragePooling1d, AveragePooling2d,
     BatchNormalization, Concatenate, Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, Cropping1d, Cropping2d, Dense,
@@ -10,8 +11,8 @@ use crate::{
     GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d, GlobalMaxPooling2d, Initializer,
     LayerNormalization, LeakyRelu, Masking, MaxPooling1d, MaxPooling2d, Maximum, Minimum, Multiply, PRelu, Permute,
     RecurrentSpec, Relu, RepeatVector, Reshape, Result, SeparableConv1d, SeparableConv2d, Softmax, SpatialDropout1d,
-    SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed, UpSampling1d, UpSampling2d, Weights, ZeroPadding1d,
-    ZeroPadding2d, init,
+    SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed, UpSampling1d, UpSampling2d, WeightOptions, Weights,
+    ZeroPadding1d, ZeroPadding2d, init,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,22 @@ pub(crate) trait LayerModule {
     /// The names and shapes of the weights for inputs of these shapes, which [`Self::features`] has checked.
     fn weights(&self, _shapes: &[&Shape], _prefix: &str) -> Vec<(String, Vec<usize>)> {
         Vec::new()
+    }
+
+    /// How its own weights are trained; `None` for a layer that has none.
+    fn weight_options(&self) -> Option<&WeightOptions> {
+        None
+    }
+
+    /// The same, to be changed, with those of layers inside it.
+    fn weight_options_mut(&mut self) -> Vec<&mut WeightOptions> {
+        Vec::new()
+    }
+
+    /// The weights with their options, those of layers inside it too.
+    fn weight_groups<'a>(&'a self, shapes: &[&Shape], prefix: &str) -> Vec<WeightGroup<'a>> {
+        let group = |options| WeightGroup { options, weights: self.weights(shapes, prefix) };
+        self.weight_options().map(group).into_iter().collect()
     }
 
     /// Makes initial weights. By default matrices and kernels are Glorot-uniform and vectors zero.
@@ -349,67 +366,89 @@ impl From<ActivationLayer> for LayerConfig {
     }
 }
 
-impl LayerConfig {
-    /// The implementation of this kind of layer.
-    pub(crate) fn module(&self) -> &dyn LayerModule {
-        match self {
-            Self::Embedding(l) => l,
-            Self::Recurrent(l) => l,
-            Self::StackedRnnCells(l) => l,
-            Self::TimeDistributed(l) => l,
-            Self::Masking(l) => l,
-            Self::Dense(l) => l,
-            Self::Dropout(l) => l,
-            Self::SpatialDropout1d(l) => l,
-            Self::SpatialDropout2d(l) => l,
-            Self::GaussianNoise(l) => l,
-            Self::GaussianDropout(l) => l,
-            Self::AlphaDropout(l) => l,
-            Self::Conv1d(l) => l,
-            Self::Conv2d(l) => l,
-            Self::Conv1dTranspose(l) => l,
-            Self::Conv2dTranspose(l) => l,
-            Self::DepthwiseConv1d(l) => l,
-            Self::DepthwiseConv2d(l) => l,
-            Self::SeparableConv1d(l) => l,
-            Self::SeparableConv2d(l) => l,
-            Self::MaxPooling1d(l) => l,
-            Self::MaxPooling2d(l) => l,
-            Self::AveragePooling1d(l) => l,
-            Self::AveragePooling2d(l) => l,
-            Self::GlobalMaxPooling1d(l) => l,
-            Self::GlobalMaxPooling2d(l) => l,
-            Self::GlobalAveragePooling1d(l) => l,
-            Self::GlobalAveragePooling2d(l) => l,
-            Self::ZeroPadding1d(l) => l,
-            Self::ZeroPadding2d(l) => l,
-            Self::Cropping1d(l) => l,
-            Self::Cropping2d(l) => l,
-            Self::UpSampling1d(l) => l,
-            Self::UpSampling2d(l) => l,
-            Self::BatchNormalization(l) => l,
-            Self::LayerNormalization(l) => l,
-            Self::Flatten(l) => l,
-            Self::Reshape(l) => l,
-            Self::Permute(l) => l,
-            Self::RepeatVector(l) => l,
-            Self::Activation(l) => l,
-            Self::LeakyRelu(l) => l,
-            Self::PRelu(l) => l,
-            Self::Elu(l) => l,
-            Self::Relu(l) => l,
-            Self::Softmax(l) => l,
-            Self::Attention(l) => l,
-            Self::AdditiveAttention(l) => l,
-            Self::Concatenate(l) => l,
-            Self::Add(l) => l,
-            Self::Subtract(l) => l,
-            Self::Multiply(l) => l,
-            Self::Average(l) => l,
-            Self::Maximum(l) => l,
-            Self::Minimum(l) => l,
-            Self::Dot(l) => l,
+/// The implementation of each kind of layer.
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        /// The implementation of this kind of layer.
+        pub(crate) fn module(&self) -> &dyn LayerModule {
+            match self {
+                $(Self::$kind(l) => l,)*
+            }
         }
+        /// The same, to change its options.
+        pub(crate) fn module_mut(&mut self) -> &mut dyn LayerModule {
+            match self {
+                $(Self::$kind(l) => l,)*
+            }
+        }
+    };
+}
+
+impl LayerConfig {
+    kinds!(
+        Embedding,
+        Recurrent,
+        StackedRnnCells,
+        TimeDistributed,
+        Masking,
+        Dense,
+        Dropout,
+        SpatialDropout1d,
+        SpatialDropout2d,
+        GaussianNoise,
+        GaussianDropout,
+        AlphaDropout,
+        Conv1d,
+        Conv2d,
+        Conv1dTranspose,
+        Conv2dTranspose,
+        DepthwiseConv1d,
+        DepthwiseConv2d,
+        SeparableConv1d,
+        SeparableConv2d,
+        MaxPooling1d,
+        MaxPooling2d,
+        AveragePooling1d,
+        AveragePooling2d,
+        GlobalMaxPooling1d,
+        GlobalMaxPooling2d,
+        GlobalAveragePooling1d,
+        GlobalAveragePooling2d,
+        ZeroPadding1d,
+        ZeroPadding2d,
+        Cropping1d,
+        Cropping2d,
+        UpSampling1d,
+        UpSampling2d,
+        BatchNormalization,
+        LayerNormalization,
+        Flatten,
+        Reshape,
+        Permute,
+        RepeatVector,
+        Activation,
+        LeakyRelu,
+        PRelu,
+        Elu,
+        Relu,
+        Softmax,
+        Attention,
+        AdditiveAttention,
+        Concatenate,
+        Add,
+        Subtract,
+        Multiply,
+        Average,
+        Maximum,
+        Minimum,
+        Dot
+    );
+
+    /// Whether training changes its weights, those of layers inside it too.
+    #[must_use]
+    pub fn trainable(mut self, on: bool) -> Self {
+        self.module_mut().weight_options_mut().into_iter().for_each(|o| o.trainable = on);
+        self
     }
 
     /// The name of Keras's class.

@@ -37,6 +37,7 @@ mod streams;
 mod summary;
 mod time_distributed;
 mod training;
+mod weight_options;
 mod weights;
 
 pub use activations::{ActivationFunction, ActivationLayer, Elu, LeakyRelu, PRelu, Relu, Softmax};
@@ -75,4 +76,5 @@ pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
 pub use time_distributed::TimeDistributed;
 pub use training::{TrainingGraph, TrainingGraphOptions, TrainingState};
+pub use weight_options::WeightOptions;
 pub use weights::Weights;

@@ -144,6 +144,8 @@ struct Lowered {
     time_major: bool,
     /// The weights that the layers have.
     needed: HashSet<String>,
+    /// Those of them that training does not change by gradients.
+    frozen: HashSet<String>,
     masks: Vec<Option<String>>,
     updates: Vec<(String, String)>,
     normalizing: Vec<String>,
@@ -176,13 +178,19 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         .collect();
     let mut traced = Vec::new();
     let mut summaries: Vec<Option<LayerSummary>> = vec![None; config.layers.len()];
-    let mut needed = HashSet::new();
+    let (mut needed, mut frozen) = (HashSet::new(), HashSet::new());
     let mut changes_time: Option<String> = None;
     let shapes = config.walk(|v| {
         let module = v.layer.module();
         let (name, prefix, shape) = (v.name, v.prefix, v.shapes[0]);
         let features = module.features(name, shape)?;
         let shapes = v.weights()?;
+        for group in module.weight_groups(v.shapes, prefix) {
+            if training.is_some() {
+                group.check(name)?;
+            }
+            frozen.extend(group.frozen().map(str::to_owned));
+        }
         let mut x = flows[&v.inputs[0]].clone();
         x.others = v.inputs[1..].iter().map(|i| flows[i].clone()).collect();
         let time = module.keeps_time(&x);
@@ -211,7 +219,7 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
             input_shape: shape.to_vec(),
             output_shapes: v.outputs.to_vec(),
             params: shapes.iter().map(count).sum(),
-            non_trainable: shapes.iter().filter(|(name, _)| name.contains(".running_")).map(count).sum(),
+            non_trainable: shapes.iter().filter(|(name, _)| frozen.contains(name)).map(count).sum(),
             connected_to: Vec::new(),
         });
         summary.connected_to.extend_from_slice(v.inputs);
@@ -260,6 +268,7 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         times: config.outputs.iter().map(|o| flows[&o.value].time).collect(),
         time_major,
         needed,
+        frozen,
         masks,
         updates,
         normalizing,
@@ -363,7 +372,7 @@ impl Network {
     /// gradient.
     ///
     /// # Errors
-    /// [`Error::Option`] for a layer that cannot be trained.
+    /// [`Error::Option`] for a layer that cannot be trained, or asks for what training cannot do.
     pub fn training_graph(&self) -> Result<TrainingGraph> {
         self.training_graph_with(TrainingGraphOptions::default())
     }
@@ -375,9 +384,9 @@ impl Network {
     pub fn training_graph_with(&self, options: TrainingGraphOptions) -> Result<TrainingGraph> {
         let lowered = lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
         let Lowered { graph, levels, masks, times, time_major, updates, normalizing, .. } = lowered;
-        let Lowered { reads_mask, changes_time, .. } = lowered;
+        let Lowered { reads_mask, changes_time, frozen, .. } = lowered;
         let parameters = graph.parameters().map(|v| v.name.clone());
-        let trainable = parameters.filter(|name| !name.contains(".running_")).collect();
+        let trainable = parameters.filter(|name| !frozen.contains(name)).collect();
         let states = levels.iter().enumerate().filter_map(|(n, l)| TrainingState::of(l, n)).collect();
         // What no layer reads may still say what counts in a loss.
         let unreached = unreached(&graph, changes_time.filter(|_| !times.contains(&true)).as_ref());

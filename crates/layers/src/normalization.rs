@@ -4,7 +4,8 @@ use crate::layer::{
     LayerModule, Shape, axis_of, bad_input, bad_option, is_default, is_last, is_yes, last_axis, setters, yes,
 };
 use crate::lowering::{Flow, Lowered, Lowering, Place};
-use crate::{Result, Weights, init};
+use crate::weight_options::{own_weights, weight_setters};
+use crate::{Result, WeightOptions, Weights, init};
 use recurve_graph::ops::{self, Extent, Together};
 use recurve_tensor::Reduction;
 use recurve_vocabulary::Activation;
@@ -67,7 +68,7 @@ fn or_constant(
 
 /// Batch normalization: `(x - running_mean) / √(running_var + epsilon) · weight + bias`, with a number of
 /// each for every index of one axis. In training mean and variance are those of the batch, and the running ones move
-/// towards them, as in Keras.
+/// towards them; if its weights are not [trained](WeightOptions::trainable), training is as inference. Both as in Keras.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -87,6 +88,9 @@ pub struct BatchNormalization {
     /// In training, the share of the old running mean and variance in the new ones.
     #[serde(default = "momentum", skip_serializing_if = "is_usual_momentum")]
     pub momentum: f32,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 impl Default for BatchNormalization {
@@ -98,7 +102,8 @@ impl Default for BatchNormalization {
 impl BatchNormalization {
     /// Normalization of the last axis, with Keras's defaults.
     pub fn new() -> Self {
-        Self { axis: -1, epsilon: EPSILON, center: true, scale: true, momentum: momentum() }
+        let weight_options = WeightOptions::default();
+        Self { axis: -1, epsilon: EPSILON, center: true, scale: true, momentum: momentum(), weight_options }
     }
     /// The share of the old running mean and variance in the new ones, 0.99 by default.
     #[must_use]
@@ -116,6 +121,7 @@ impl BatchNormalization {
         /// Whether there is a `weight`.
         scale: bool;
     }
+    weight_setters!();
 
     /// Mean and variance of a batch `[N, C, …]` for each channel, with which the running ones move on. Timesteps that a
     /// mask of `x` leaves out do not count.
@@ -197,6 +203,7 @@ impl BatchNormalization {
 }
 
 impl LayerModule for BatchNormalization {
+    own_weights!();
     fn class_name(&self) -> &'static str {
         "BatchNormalization"
     }
@@ -231,8 +238,10 @@ impl LayerModule for BatchNormalization {
         }
         let y = into.node(at.name, ops::Reshape(second), &[&x.value]);
         let (mean, variance) = match into.training {
-            Some(_) => self.of_batch(at, (x, &y), if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into),
-            None => (mean, variance),
+            Some(_) if self.weight_options.trainable => {
+                self.of_batch(at, (x, &y), if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into)
+            }
+            _ => (mean, variance),
         };
         let inputs: [&str; 5] = [&y, &scale, &offset, &mean, &variance];
         let y = into.node(at.name, ops::BatchNorm { epsilon: self.epsilon }, &inputs);
@@ -268,6 +277,9 @@ pub struct LayerNormalization {
     /// Keras's option of that name: the mean is not subtracted, but the variance is about the mean.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rms_scaling: bool,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 fn last_axes() -> Vec<isize> {
@@ -286,7 +298,8 @@ impl Default for LayerNormalization {
 impl LayerNormalization {
     /// Normalization along the last axis, with Keras's defaults.
     pub fn new() -> Self {
-        Self { axis: vec![-1], epsilon: EPSILON, center: true, scale: true, rms_scaling: false }
+        let weight_options = WeightOptions::default();
+        Self { axis: vec![-1], epsilon: EPSILON, center: true, scale: true, rms_scaling: false, weight_options }
     }
     /// The axes that are normalized together.
     #[must_use]
@@ -304,6 +317,7 @@ impl LayerNormalization {
         /// Whether the mean is not subtracted, but the variance is about the mean.
         rms_scaling: bool;
     }
+    weight_setters!();
 
     /// The axes in order, and their sizes.
     fn axes(&self, name: &str, shape: &Shape) -> Result<(Vec<usize>, Vec<usize>)> {
@@ -329,6 +343,7 @@ impl LayerNormalization {
 }
 
 impl LayerModule for LayerNormalization {
+    own_weights!();
     fn class_name(&self) -> &'static str {
         "LayerNormalization"
     }

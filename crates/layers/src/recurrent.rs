@@ -2,7 +2,8 @@
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option, is_default, last, sequence};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
-use crate::{Initializer, Result, Weights, init};
+use crate::weight_options::own_weights;
+use crate::{Initializer, Result, WeightOptions, Weights, init};
 use recurve_graph::ops;
 use recurve_tensor::Noise;
 use recurve_vocabulary::{
@@ -68,6 +69,9 @@ pub struct RecurrentSpec {
     /// How biases are initialised.
     #[serde(default = "zeros")]
     pub bias_initializer: Initializer,
+    /// How the weights are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub weight_options: WeightOptions,
 }
 
 fn one() -> usize {
@@ -106,6 +110,7 @@ impl RecurrentSpec {
             kernel_initializer: glorot(),
             recurrent_initializer: normal,
             bias_initializer: zeros(),
+            weight_options: WeightOptions::default(),
         }
     }
 
@@ -245,6 +250,7 @@ impl RecurrentSpec {
 }
 
 impl LayerModule for RecurrentSpec {
+    own_weights!();
     fn class_name(&self) -> &'static str {
         if self.bidirectional.is_some() { "Bidirectional" } else { self.cell.kind.class_name() }
     }

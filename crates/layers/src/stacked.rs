@@ -3,7 +3,8 @@
 use crate::layer::{LayerModule, Shape, last, sequence};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::recurrent::lower;
-use crate::{Error, RecurrentSpec, Result, Weights};
+use crate::weight_options::WeightGroup;
+use crate::{Error, RecurrentSpec, Result, WeightOptions, Weights};
 use recurve_graph::ops;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct StackedRnnCells {
-    /// The cells, lowest first. Only the cell, the units, the biases and the initializers of each are used; the fields
-    /// below hold the options of the whole layer.
+    /// The cells, lowest first. Only the cell, the units, the biases, the initializers and the options of the weights
+    /// of each are used; the fields below hold the options of the whole layer.
     pub cells: Vec<RecurrentSpec>,
     /// Whether to return the last cell's h of every timestep instead of only the last.
     #[serde(default)]
@@ -110,6 +111,17 @@ impl LayerModule for StackedRnnCells {
     }
     fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
         self.levels(last(shapes), prefix).iter().flat_map(|(spec, i, prefix)| spec.weight_shapes(*i, prefix)).collect()
+    }
+    fn weight_groups<'a>(&'a self, shapes: &[&Shape], prefix: &str) -> Vec<WeightGroup<'a>> {
+        let levels = self.levels(last(shapes), prefix).into_iter().zip(&self.cells);
+        let group = |((spec, i, prefix), cell): ((RecurrentSpec, usize, String), &'a RecurrentSpec)| WeightGroup {
+            options: &cell.weight_options,
+            weights: spec.weight_shapes(i, &prefix),
+        };
+        levels.map(group).collect()
+    }
+    fn weight_options_mut(&mut self) -> Vec<&mut WeightOptions> {
+        self.cells.iter_mut().map(|c| &mut c.weight_options).collect()
     }
     fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         for (n, (spec, input, prefix)) in self.levels(last(shapes), prefix).iter().enumerate() {

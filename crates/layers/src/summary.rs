@@ -17,7 +17,8 @@ pub struct LayerSummary {
     pub output_shapes: Vec<Vec<Option<usize>>>,
     /// Number of weight elements.
     pub params: usize,
-    /// How many of them are running statistics, which training does not change by gradients.
+    /// How many of them training does not change by gradients: running statistics, and those of a layer that is not
+    /// trained.
     pub non_trainable: usize,
     /// Its inputs: inputs of the network and outputs of other layers.
     pub connected_to: Vec<ValueRef>,

@@ -2,7 +2,8 @@
 
 use crate::layer::{LayerModule, Shape, bad_input, bad_option};
 use crate::lowering::{Flow, Lowered, Lowering, Place};
-use crate::{LayerConfig, Result, Weights};
+use crate::weight_options::WeightGroup;
+use crate::{LayerConfig, Result, WeightOptions, Weights};
 use recurve_graph::ops::{self, Extent};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,12 @@ impl LayerModule for TimeDistributed {
     }
     fn weights(&self, shapes: &[&Shape], prefix: &str) -> Vec<(String, Vec<usize>)> {
         self.layer.module().weights(&[&inner(shapes)], prefix)
+    }
+    fn weight_groups<'a>(&'a self, shapes: &[&Shape], prefix: &str) -> Vec<WeightGroup<'a>> {
+        self.layer.module().weight_groups(&[&inner(shapes)], prefix)
+    }
+    fn weight_options_mut(&mut self) -> Vec<&mut WeightOptions> {
+        self.layer.module_mut().weight_options_mut()
     }
     fn initialize(&self, shapes: &[&Shape], prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         self.layer.module().initialize(&[&inner(shapes)], prefix, seed, into)

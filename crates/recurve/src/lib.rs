@@ -28,7 +28,7 @@ pub use recurve_layers::{
     Padding, Permute, RecurrentLayer, RecurrentSpec, Relu, RepeatVector, Replicas, Reshape, SLstm, Sampling, ScoreMode,
     SeparableConv1d, SeparableConv2d, Sequential, SharedLayer, SimpleRnn, Softmax, SpatialDropout1d, SpatialDropout2d,
     Spread, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract, Summary, TimeDistributed, UpSampling,
-    UpSampling1d, UpSampling2d, ValueRef, Weights, ZeroPadding1d, ZeroPadding2d, thousands,
+    UpSampling1d, UpSampling2d, ValueRef, WeightOptions, Weights, ZeroPadding1d, ZeroPadding2d, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{

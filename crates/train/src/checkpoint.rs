@@ -54,6 +54,8 @@ struct Options {
     #[serde(default)]
     mixed_precision: Value,
     seed: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    frozen: Vec<String>,
 }
 
 /// The numbers of an epoch, as text, which is exact and may be infinite.
@@ -84,6 +86,7 @@ impl Options {
             average: value(serde_json::to_value(options.average)),
             mixed_precision: value(serde_json::to_value(options.mixed_precision)),
             seed: options.seed,
+            frozen: options.frozen.clone(),
         }
     }
 }
@@ -194,6 +197,7 @@ impl Checkpoint {
             ("average", &saved.average, &options.average),
             ("mixed_precision", &saved.mixed_precision, &options.mixed_precision),
             ("seed", &saved.seed.into(), &options.seed.into()),
+            ("frozen", &saved.frozen.clone().into(), &options.frozen.clone().into()),
         ] {
             if saved != own {
                 return Err(bad(format!("has another `{what}`: {saved} in place of {own}")));

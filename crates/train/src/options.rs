@@ -32,6 +32,14 @@ pub struct StepOptions {
     /// Whether recurrent layers keep the states of every ⌈√T⌉-th timestep for the gradient and compute all else again:
     /// less memory for long sequences, and a second forward pass.
     pub checkpoints: bool,
+    /// Weights that are not trained, as PyTorch's `requires_grad = False`: names of weights, or what these begin with up
+    /// to a point, such as `layers.0`.
+    pub frozen: Vec<String>,
+}
+
+/// Whether a name is that of a weight, or what its name begins with up to a point.
+fn names(name: &str, weight: &str) -> bool {
+    weight.strip_prefix(name).is_some_and(|rest| !name.is_empty() && (rest.is_empty() || rest.starts_with('.')))
 }
 
 impl StepOptions {
@@ -49,6 +57,7 @@ impl StepOptions {
             average: None,
             seed: 0,
             checkpoints: false,
+            frozen: Vec::new(),
         }
     }
 
@@ -115,6 +124,27 @@ impl StepOptions {
     #[must_use]
     pub fn checkpoints(self, checkpoints: bool) -> Self {
         Self { checkpoints, ..self }
+    }
+
+    /// The same with more weights that are not trained.
+    #[must_use]
+    pub fn frozen(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.frozen.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether a weight is not trained because its name, or what it begins with, is among those of the options.
+    pub(crate) fn freezes(&self, weight: &str) -> bool {
+        self.frozen.iter().any(|f| names(f, weight))
+    }
+
+    /// Checks that each name of weights that are not trained is that of a weight, or what one begins with.
+    pub(crate) fn check_frozen(&self, weights: &[String]) -> Result<()> {
+        let unknown = self.frozen.iter().find(|f| !weights.iter().any(|w| names(f, w)));
+        check("training", "frozen", unknown.is_none(), || {
+            let few = weights.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!("has `{}`, which no weight is named; there are {few}", unknown.map_or("", |u| u))
+        })
     }
 
     /// Checks the options for a network with so many outputs.

@@ -60,18 +60,19 @@ impl Training {
     /// A network on its device, with its present weights and fresh states of the optimiser.
     ///
     /// # Errors
-    /// [`Error::Option`] for options out of range or another number of losses than outputs; errors of the network and of
-    /// the device.
+    /// [`Error::Option`] for options out of range, another number of losses than outputs, and a name of no weight; errors
+    /// of the network and of the device.
     pub fn new(network: &Network, options: StepOptions) -> Result<Self> {
         options.check(network.output_shapes().len())?;
         let graph = network.training_graph_with(TrainingGraphOptions::default().checkpoints(options.checkpoints))?;
         let device = network.device().clone();
         let names = graph.graph.parameters().map(|v| v.name.clone()).collect::<Vec<_>>();
+        options.check_frozen(&names)?;
         let mut weights = Vec::with_capacity(names.len());
         for name in names {
             let weight = network.weights().get(&name).expect("a weight of the network");
             let value = Tensor::from_f32(&weight.to_vec()?, weight.shape(), &device)?;
-            let trained = graph.trainable.contains(&name);
+            let trained = graph.trainable.contains(&name) && !options.freezes(&name);
             let mut states = Vec::new();
             if trained {
                 let all = |first| Tensor::full(weight.shape(), first, DType::F32, &device);

@@ -117,7 +117,7 @@ pub(super) fn build(model: &Model, context: Context, naming: Naming, parser: &mu
         calls: 0,
         masks: HashMap::new(),
     };
-    b.declare(model, "", 0);
+    b.declare(model, "", 0, true);
     let mut inputs = Vec::new();
     let mut values = Vec::new();
     for (n, wanted) in model.inputs.iter().enumerate() {
@@ -171,8 +171,9 @@ fn timed(layer: LayerConfig, times: usize) -> LayerConfig {
 }
 
 impl Builder<'_> {
-    /// Makes all layers of a model.
-    fn declare(&mut self, model: &Model, prefix: &str, times: usize) {
+    /// Makes all layers of a model, inside models of which all are trained or one is not.
+    fn declare(&mut self, model: &Model, prefix: &str, times: usize, outside: bool) {
+        let trained = outside && model.trainable;
         let mut numbers = HashMap::new();
         for entry in model.layers.iter().filter(|e| e.stored && !matches!(e.what, What::Operation(_))) {
             let name = format!("{prefix}{}", entry.name);
@@ -195,10 +196,11 @@ impl Builder<'_> {
                     if mapped.is_none() && self.parser.problems.len() == problems && !self.known_bad(entry) {
                         self.parser.problem(&name, &entry.class, "cannot be read");
                     }
+                    let mapped = mapped.map(|m| if trained { m } else { m.frozen() });
                     self.leaf(entry, name, mapped, model.trainable, times);
                 }
                 What::Model(inner, deeper) => {
-                    self.declare(inner, &format!("{name}/"), times + deeper);
+                    self.declare(inner, &format!("{name}/"), times + deeper, trained);
                 }
             }
             // The number of the group is known only once it is known whether the layer has weights.

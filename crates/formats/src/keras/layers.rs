@@ -49,6 +49,11 @@ impl Mapped {
     fn plain(layer: impl Into<LayerConfig>) -> Self {
         Self { layer: layer.into(), parts: Vec::new(), after: None }
     }
+
+    /// The same with weights that are not trained.
+    pub(super) fn frozen(self) -> Self {
+        Self { layer: self.layer.trainable(false), ..self }
+    }
 }
 
 fn variable(owner: &str, name: &'static str) -> Variable {
@@ -273,6 +278,7 @@ fn cell(o: &mut Options<'_>, class: &str) -> Option<(RecurrentSpec, Form)> {
     let bias = o.flag(&["use_bias", "bias"], true);
     let mut spec = RecurrentSpec::new(made, units?);
     spec.bias = if bias { Bias::keras(made.kind) } else { Bias::None };
+    spec.weight_options.trainable = o.trainable;
     spec.dropout = o.rate(&["dropout", "dropout_W"]);
     spec.recurrent_dropout = o.rate(&["recurrent_dropout", "dropout_U"]);
     Some((spec, form))
@@ -437,6 +443,11 @@ fn bidirectional(o: &mut Options<'_>) -> Option<Mapped> {
         }
         // Shares that only training drops may differ.
         (own.dropout, own.recurrent_dropout) = (spec.dropout, spec.recurrent_dropout);
+        if own.weight_options != spec.weight_options {
+            let what = "a `backward_layer` whose weights have other options than those of `layer`";
+            spec.weight_options.unsupported.push(what.into());
+            own.weight_options = spec.weight_options.clone();
+        }
         if own != spec || own_form != form {
             o.problem("`backward_layer` has other options than `layer`, which is not supported");
             return None;
@@ -704,6 +715,11 @@ fn affine(scale: bool, center: bool) -> Vec<Part> {
 
 /// A layer that is not a model, from its class and options. Problems are noted in `o`.
 pub(super) fn layer(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
+    let mapped = of_class(o, depth)?;
+    Some(if o.trainable { mapped } else { mapped.frozen() })
+}
+
+fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
     if depth > super::config::MAX_DEPTH {
         o.problem(format!("is inside more than {} layers", super::config::MAX_DEPTH));
         return None;

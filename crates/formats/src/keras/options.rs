@@ -16,9 +16,8 @@ pub(super) struct Context {
 }
 
 /// Options that change nothing at inference.
-const IDLE: [&str; 23] = [
+const IDLE: [&str; 22] = [
     "name",
-    "trainable",
     "batch_input_shape",
     "batch_shape",
     "input_shape",
@@ -49,6 +48,8 @@ pub(super) struct Options<'a> {
     pub(super) layer: &'a str,
     pub(super) class: &'a str,
     pub(super) context: Context,
+    /// Whether the weights are trained: neither this layer nor one around it says no.
+    pub(super) trainable: bool,
     map: Map<String, Value>,
     parser: &'a mut Parser,
     notes: &'a mut Vec<String>,
@@ -62,13 +63,16 @@ impl<'a> Options<'a> {
         parser: &'a mut Parser,
         notes: &'a mut Vec<String>,
     ) -> Self {
-        Self { layer, class, context, map: map.clone(), parser, notes }
+        let trainable = is_trainable(map);
+        Self { layer, class, context, trainable, map: map.clone(), parser, notes }
     }
 
     /// The options of a layer inside this one, which has its name in messages.
     pub(super) fn inner<'b>(&'b mut self, class: &'b str, map: &Map<String, Value>) -> Options<'b> {
         let (layer, context) = (self.layer, self.context);
-        Options { layer, class, context, map: map.clone(), parser: &mut *self.parser, notes: &mut *self.notes }
+        let trainable = self.trainable && is_trainable(map);
+        let (parser, notes) = (&mut *self.parser, &mut *self.notes);
+        Options { layer, class, context, trainable, map: map.clone(), parser, notes }
     }
 
     pub(super) fn problem(&mut self, message: impl Into<String>) {
@@ -276,6 +280,7 @@ impl<'a> Options<'a> {
 
     /// Checks that nothing is left. Floats of another width are computed as f32, which is noted.
     pub(super) fn finish(mut self) {
+        self.flag(&["trainable"], true);
         if let Some(dtype) = self.take(&["dtype", "dtype_policy"]) {
             let policy = dtype.get("config").and_then(|c| c.get("name")).unwrap_or(&dtype);
             match policy.as_str() {
@@ -303,6 +308,11 @@ impl<'a> Options<'a> {
             }
         }
     }
+}
+
+/// Whether a layer with these options says that its weights are trained.
+fn is_trainable(map: &Map<String, Value>) -> bool {
+    map.get("trainable") != Some(&Value::Bool(false))
 }
 
 /// A whole number that is not negative.
