@@ -2,8 +2,8 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    BatchNormalization, Bidirectional, Dense, Device, Gru, HostArray, HostData, LayerConfig, Lstm, Model, Network,
-    Sequential, SimpleRnn, Tensor, TimeDistributed, read_array,
+    BatchNormalization, Bidirectional, Dense, Device, Gru, HostArray, HostData, LayerConfig, Lstm, Merge, Model,
+    Network, RecurrentSpec, Sequential, SimpleRnn, Tensor, TimeDistributed, Weights, read_array,
 };
 use recurve_tests::{devices, fixtures, wide};
 use recurve_train::{Adam, Average, Batch, Clip, Error, Form, Loss, Optimizer, Sgd, StepOptions, Training};
@@ -240,4 +240,61 @@ fn options_of_weights_are_counted_and_kept() {
     let read = Model::open(&path, &device).unwrap();
     let training = Training::new(read.network(), StepOptions::new(Loss::mean_squared_error(), Sgd::keras())).unwrap();
     assert_eq!(training.names().collect::<Vec<_>>(), ["layers.2.weight", "layers.2.bias"]);
+}
+
+/// Each direction of a layer drops features of its own, the same at all timesteps; Keras's two layers do so too.
+#[test]
+fn each_direction_drops_its_own_features() {
+    for device in devices() {
+        let rnn = SimpleRnn::new(16).activation(recurve::Activation::Linear).use_bias(false).return_sequences(true);
+        let both = Bidirectional::new(rnn.dropout(0.5)).merge_mode(Merge::Concat);
+        let network = Sequential::new().add(both).build(&[None, None, Some(16)], &device).unwrap();
+        let mut weights = Weights::new();
+        for (name, w) in network.weights().iter() {
+            // The input goes through as it is, and nothing comes from the timestep before.
+            let one = |n: usize| if name.contains("weight_ih") && n % 17 == 0 { 1.0 } else { 0.0 };
+            weights.insert(name, w.shape(), (0..w.count()).map(one).collect()).unwrap();
+        }
+        let network = Network::new(network.config(), Arc::new(weights), &device).unwrap();
+        let options = StepOptions::new(Loss::mean_squared_error(), Sgd::keras());
+        let mut training = Training::new(&network, options).unwrap();
+        let (b, t) = (32, 3);
+        let x = Tensor::full(&[b, t, 16], 1.0, recurve::DType::F32, &device).unwrap();
+        let y = Tensor::full(&[b, t, 32], 0.0, recurve::DType::F32, &device).unwrap();
+        let outputs = training.gradients(&Batch::new(&[&x], &[&y])).unwrap().0.outputs[0].to_vec().unwrap();
+        let (mut same, mut dropped) = (0, [0; 2]);
+        for row in 0..b {
+            let at = |time: usize, unit: usize| outputs[(row * t + time) * 32 + unit];
+            for unit in 0..16 {
+                for direction in 0..2 {
+                    let first = at(0, direction * 16 + unit);
+                    assert!(first == 0.0 || (first - 2.0).abs() < 1e-6, "{first}");
+                    assert!((1..t).all(|time| at(time, direction * 16 + unit) == first), "drawn anew at a timestep");
+                    dropped[direction] += usize::from(first == 0.0);
+                }
+                same += usize::from((at(0, unit) == 0.0) == (at(0, 16 + unit) == 0.0));
+            }
+        }
+        // Of 512 pairs about one half agree by chance; six standard deviations are 68.
+        assert!((188..=324).contains(&same), "{same} of 512 on {device}");
+        assert!(dropped.iter().all(|n| (188..=324).contains(n)), "{dropped:?}");
+        // States and their gradients are those of both directions.
+        let mut spec = RecurrentSpec::from(Bidirectional::new(Lstm::new(4).dropout(0.3)));
+        spec.return_state = true;
+        let network = Sequential::new().add(Lstm::new(3).return_sequences(true)).add(LayerConfig::Recurrent(spec));
+        let network = network.build(&ANY, &device).unwrap();
+        assert_eq!(network.output_shapes().len(), 5);
+        let losses = vec![Loss::mean_squared_error(); 5];
+        let options = StepOptions::new(Loss::mean_squared_error(), Sgd::keras()).losses(losses);
+        let mut training = Training::new(&network, options).unwrap();
+        let x = Tensor::rand_uniform(&[2, 5, 3], -1.0..1.0, 1, &device).unwrap();
+        let ys: Vec<Tensor> =
+            [8, 4, 4, 4, 4].map(|n| Tensor::full(&[2, n], 0.5, recurve::DType::F32, &device).unwrap()).into();
+        let (result, gradients) = training.gradients(&Batch::new(&[&x], &ys.iter().collect::<Vec<_>>())).unwrap();
+        assert_eq!(result.states[1].h.dims(), [2, 2, 4]);
+        assert!(gradients.iter().all(|g| g.to_vec().unwrap().iter().any(|v| *v != 0.0)));
+        let reads = |out: usize, n: usize| result.outputs[out].to_vec().unwrap()[n];
+        let state = result.states[1].h.to_vec().unwrap();
+        assert_eq!((reads(1, 0), reads(3, 0)), (state[0], state[8]));
+    }
 }

@@ -461,8 +461,9 @@ pub(crate) fn lower(
 /// Adds the stacked layers one by one in their form for training: `x`, `h0`, `c0`, `lengths` and `mask` become `y` and
 /// the final states, whose names are given.
 ///
-/// A single layer has one set of dropped features for all timesteps, as in Keras; between stacked layers every element is
-/// drawn by itself, as in PyTorch. Dropped units of h are the same at all timesteps, but each gate has its own.
+/// A single layer has one set of dropped features for all timesteps, and each direction its own, as in Keras; between
+/// stacked layers every element is drawn by itself, as in PyTorch. Dropped units of h are the same at all timesteps, but
+/// each gate has its own.
 fn train(
     spec: &RecurrentSpec,
     at: &Place<'_>,
@@ -472,25 +473,82 @@ fn train(
     reading_order: bool,
 ) {
     let (d, layers) = (spec.directions(), spec.num_layers);
-    let (width, _) = spec.cell.state_sizes(spec.units);
     let batch = usize::from(spec.time_major);
     let mut value = x.to_owned();
     let mut finals = [Vec::new(), Vec::new()];
+    // Directions whose inputs differ are nodes of their own.
+    let apart = d == 2 && layers == 1 && spec.dropout > 0.0;
+    let together = if apart { 1 } else { d };
     for layer in 0..layers {
         let top = layer + 1 == layers;
-        if layer > 0 || layers == 1 {
-            let shared: &[usize] = if layers == 1 { &[1 - batch] } else { &[] };
-            value = into.dropped(at.name, spec.dropout, &value, 3, shared);
+        let mut outputs = Vec::new();
+        for first in (0..d).step_by(together) {
+            let mut input = value.clone();
+            if layer > 0 || layers == 1 {
+                let shared: &[usize] = if layers == 1 { &[1 - batch] } else { &[] };
+                input = into.dropped(at.name, spec.dropout, &value, 3, shared);
+            }
+            let rows = layer * d + first;
+            let own = |state: &str, into: &mut Lowering| match state {
+                "" => String::new(),
+                _ if together == layers * d => state.to_owned(),
+                _ => into.node(at.name, ops::Slice { axis: 0, start: rows as isize, len: together }, &[state]),
+            };
+            let (h, c) = (own(h0, into), own(c0, into));
+            let whole = together == d;
+            let whole_ends = layers == 1 && whole;
+            let mut names = vec![if whole && top { y.to_owned() } else { into.value(at.name) }];
+            for (end, finals) in ends.iter().zip(&mut finals).filter_map(|(e, f)| Some((e.as_ref()?, f))) {
+                let own = if whole_ends { (*end).clone() } else { into.value(at.name) };
+                finals.push(own.clone());
+                names.push(own);
+            }
+            let step = Step { layer, directions: first..first + together, reading_order: reading_order && top };
+            let given = [&input, &h, &c, lengths, mask];
+            outputs.push(names[0].clone());
+            step.add(spec, at, given, names, into);
         }
-        // Rows of an embedding are looked up by the layer itself.
-        let looked_up = into.training.as_ref().and_then(|t| t.looked_up.get(&value));
-        let [read, ids] = looked_up.cloned().unwrap_or_else(|| [value.clone(), String::new()]);
-        let like = if ids.is_empty() { &read } else { &ids };
-        let own = |state: &str, into: &mut Lowering| match (state, layers) {
-            ("", _) | (_, 1) => state.to_owned(),
-            _ => into.node(at.name, ops::Slice { axis: 0, start: (layer * d) as isize, len: d }, &[state]),
+        value = match &outputs[..] {
+            [one] => one.clone(),
+            both => {
+                let both: Vec<&str> = both.iter().map(String::as_str).collect();
+                into.graph.node(at.name, ops::Concat { axis: 2 }, &both, &[y]);
+                y.to_owned()
+            }
         };
-        let (h, c) = (own(h0, into), own(c0, into));
+    }
+    for (end, finals) in ends.iter().zip(&finals).filter_map(|(e, f)| Some((e.as_ref()?, f))) {
+        if finals.len() > 1 {
+            let finals: Vec<&str> = finals.iter().map(String::as_str).collect();
+            into.graph.node(at.name, ops::Concat { axis: 0 }, &finals, &[end]);
+        }
+    }
+}
+
+/// Directions of a stacked layer that are one node in training.
+struct Step {
+    layer: usize,
+    directions: std::ops::Range<usize>,
+    reading_order: bool,
+}
+
+impl Step {
+    /// Adds the node. Its inputs are x, h0, c0, lengths and a mask; `outputs` are the names of y, h and c.
+    fn add(
+        &self,
+        spec: &RecurrentSpec,
+        at: &Place<'_>,
+        [x, h0, c0, lengths, mask]: [&str; 5],
+        mut outputs: Vec<String>,
+        into: &mut Lowering,
+    ) {
+        let d = self.directions.len();
+        let (width, _) = spec.cell.state_sizes(spec.units);
+        let batch = usize::from(spec.time_major);
+        // Rows of an embedding are looked up by the layer itself.
+        let looked_up = into.training.as_ref().and_then(|t| t.looked_up.get(x));
+        let [read, ids] = looked_up.cloned().unwrap_or_else(|| [x.to_owned(), String::new()]);
+        let like = if ids.is_empty() { &read } else { &ids };
         let size = ops::Extent::Size;
         let rows = ops::Extent::Axes(batch, 1);
         let dropout = match spec.recurrent_dropout {
@@ -508,50 +566,33 @@ fn train(
         let zoneout_h = zoneout.map(|z| kept(z.h, width, into)).unwrap_or_default();
         let has_c = spec.cell.kind.has_cell_state();
         let zoneout_c = zoneout.filter(|_| has_c).map(|z| kept(z.c, spec.units, into)).unwrap_or_default();
-        let features = layer_input(spec, at.features, layer);
         let operator = ops::RecurrentTraining {
             cell: spec.cell,
-            input_size: features,
+            input_size: layer_input(spec, at.features, self.layer),
             hidden_size: spec.units,
-            directions: spec.reading().to_vec(),
+            directions: spec.reading()[self.directions.clone()].to_vec(),
             masked_output: spec.masked_output(),
             time_major: spec.time_major,
-            reading_order: reading_order && top,
+            reading_order: self.reading_order,
             checkpoints: into.training.as_ref().is_some_and(|t| t.options.checkpoints),
         };
-        let there = parts(spec, at.features, layer);
-        let weights = (0..d).flat_map(|direction| {
+        let there = parts(spec, at.features, self.layer);
+        let weights = self.directions.clone().flat_map(|direction| {
             let there = &there;
             ops::PARTS.iter().map(move |part| match there.iter().any(|(p, _)| p == part) {
-                true => name_of(at.prefix, part, layer, direction == 1),
+                true => name_of(at.prefix, part, self.layer, direction == 1),
                 false => String::new(),
             })
         });
-        let inputs: Vec<String> = [&read, &h, &c, lengths, mask, &dropout, &zoneout_h, &zoneout_c, &ids]
+        let inputs: Vec<String> = [&read, h0, c0, lengths, mask, &dropout, &zoneout_h, &zoneout_c, &ids]
             .map(str::to_owned)
             .into_iter()
             .chain(weights)
             .collect();
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-        let next = if top { y.to_owned() } else { into.value(at.name) };
-        let mut outputs = vec![next.clone()];
-        for (end, finals) in ends.iter().zip(&mut finals).filter_map(|(e, f)| Some((e.as_ref()?, f))) {
-            let own = if layers == 1 { (*end).clone() } else { into.value(at.name) };
-            finals.push(own.clone());
-            outputs.push(own);
-        }
-        for _ in 0..operator.kept() {
-            outputs.push(into.value(at.name));
-        }
+        outputs.extend((0..operator.kept()).map(|_| into.value(at.name)));
         let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
         into.graph.node(at.name, operator, &inputs, &outputs);
-        value = next;
-    }
-    if layers > 1 {
-        for (end, finals) in ends.iter().zip(&finals).filter_map(|(e, f)| Some((e.as_ref()?, f))) {
-            let finals: Vec<&str> = finals.iter().map(String::as_str).collect();
-            into.graph.node(at.name, ops::Concat { axis: 0 }, &finals, &[end]);
-        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Evaluator {
         Ok(Tensor::from_u32(&valid.collect::<Vec<_>>(), &[lengths.dims()[0], steps], &lengths.device())?)
     }
 
-    /// The losses and metrics of a batch.
+    /// The losses and metrics of a batch. Weights of classes do not count, as in Keras.
     pub(crate) fn evaluate(&mut self, batch: &DeviceBatch, options: &StepOptions) -> Result<StepResult> {
         let (predictions, masks) = self.predict(batch)?;
         let lengths = batch.lengths.as_ref().map(|lengths| self.by_lengths(lengths, &batch.inputs[0])).transpose()?;
@@ -131,7 +131,9 @@ fn plan(
         weights: ids[predictions + targets],
         masks: &ids[predictions + targets + 1..],
     };
-    let scores = Scores::add(&mut a, options, &of)?;
+    let mut options = options.clone();
+    options.losses.iter_mut().for_each(|loss| loss.class_weights = None);
+    let scores = Scores::add(&mut a, &options, &of)?;
     let mut named = Vec::new();
     let layout = Layout::add(&mut a, &scores, &of, &mut named)?;
     let executor = Executor::new(Arc::new(a.finish(named)?), |_| None, network.device())?;
