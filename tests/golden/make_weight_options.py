@@ -165,8 +165,8 @@ def constrained():
     embedding = L.Embedding(9, 3, embeddings_constraint=C.UnitNorm(axis=1))
     case("constrained_embedding", chain(embedding, L.SimpleRNN(4), L.Dense(2), inputs=(None,), dtype="int32"), ids(), [y])
     windows = [
-        L.Conv1D(4, 2, kernel_constraint=C.MaxNorm(0.7, axis=[0, 1]), bias_constraint=C.NonNeg()),
-        L.BatchNormalization(gamma_constraint=C.NonNeg(), beta_constraint=C.MaxNorm(0.4)),
+        L.Conv1D(4, 2, activation="tanh", kernel_constraint=C.MaxNorm(0.7, axis=[0, 1]), bias_constraint=C.NonNeg()),
+        L.BatchNormalization(gamma_constraint=C.MaxNorm(1.2), beta_constraint=C.MaxNorm(0.4)),
         L.DepthwiseConv1D(2, depth_multiplier=2, depthwise_constraint=C.UnitNorm(axis=[0, 1]), padding="same"),
         L.LayerNormalization(gamma_constraint=C.MaxNorm(1.0), beta_constraint=C.NonNeg()),
         L.SeparableConv1D(3, 2, depthwise_constraint=C.MaxNorm(0.4, axis=0), pointwise_constraint=C.UnitNorm(axis=1), padding="same"),

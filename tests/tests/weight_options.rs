@@ -1,12 +1,16 @@
-//! What a description says about how weights are trained, beside Keras: weights that are not trained.
+//! What a description says about how weights are trained, beside Keras: weights that are not trained, penalties,
+//! constraints.
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{
-    BatchNormalization, Bidirectional, Dense, Device, Gru, HostArray, HostData, LayerConfig, Lstm, Merge, Model,
-    Network, RecurrentSpec, Sequential, SimpleRnn, Tensor, TimeDistributed, Weights, read_array,
+    ActivityRegularization, BatchNormalization, Bidirectional, Constraint, Dense, Device, Gru, HostArray, HostData,
+    LayerConfig, Lstm, Merge, Model, Network, OrthogonalMode, RecurrentSpec, Regularizer, Sequential, SimpleRnn,
+    Tensor, TimeDistributed, Variable, WeightOptions, Weights, read_array,
 };
 use recurve_tests::{devices, fixtures, wide};
-use recurve_train::{Adam, Average, Batch, Clip, Error, Form, Loss, Optimizer, Sgd, StepOptions, Training};
+use recurve_train::{
+    Adam, Array, Average, Batch, Clip, Dataset, Error, Form, Loss, Optimizer, Sgd, StepOptions, Trainer, Training,
+};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -38,12 +42,20 @@ fn tensor(name: &str, device: &Device) -> Tensor {
     }
 }
 
-fn options(optimizer: &str) -> StepOptions {
+fn options(case: &str, optimizer: &str) -> StepOptions {
     let optimizer: Optimizer = match optimizer {
         "sgd" => Sgd::keras().learning_rate(0.05).momentum(0.9).into(),
         _ => Adam::keras().learning_rate(0.02).into(),
     };
-    StepOptions::new(Loss::mean_squared_error(), optimizer)
+    let options = StepOptions::new(Loss::mean_squared_error(), optimizer);
+    match case {
+        "regularized_outputs" => {
+            options.losses([Loss::mean_squared_error(), Loss::mean_absolute_error()]).loss_weights([1.0, 0.5])
+        }
+        "constrained_average" => options.average(Average::new(0.7).unwrap()),
+        "constrained_accumulated" => options.accumulate(2),
+        _ => options,
+    }
 }
 
 /// The largest error: Keras computes in f64.
@@ -57,10 +69,11 @@ fn against_keras(case: &str, optimizer: &str, network: &Network, about: &Value) 
         (0..about["outputs"].as_u64().unwrap()).map(|n| tensor(&format!("{case}.y{n}"), device)).collect();
     let (inputs, targets) = ([&x], ys.iter().collect::<Vec<_>>());
     let batch = Batch::new(&inputs, &targets);
-    let mut training = Training::new(network, options(optimizer)).map_err(|e| e.to_string())?;
+    let mut training = Training::new(network, options(case, optimizer)).map_err(|e| e.to_string())?;
     let want: Vec<f64> = about[optimizer]["losses"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     let losses: Vec<f32> = want.iter().map(|_| training.step(&batch).unwrap().loss.to_vec().unwrap()[0]).collect();
     compare(&losses, &want, Tolerance::new(BOUND)).map_err(|e| format!("losses: {e}"))?;
+    scores_are_those_of_keras(case, optimizer, &training, about)?;
     training.use_averages();
     let after = model(&format!("{case}.{optimizer}"), device);
     for (name, want) in after.network().weights().iter() {
@@ -71,11 +84,34 @@ fn against_keras(case: &str, optimizer: &str, network: &Network, about: &Value) 
     Ok(())
 }
 
+/// The loss of an evaluation has the penalties, and those of single outputs have not.
+fn scores_are_those_of_keras(case: &str, optimizer: &str, training: &Training, about: &Value) -> Result<(), String> {
+    let options = options(case, optimizer);
+    let network = training.network().map_err(|e| e.to_string())?;
+    let mut trainer = Trainer::compile(&network, options).map_err(|e| e.to_string())?;
+    let host = |name: String| {
+        let a = array(&name);
+        match a.data {
+            HostData::Float(v) => Array::f32(v, &a.shape).unwrap(),
+            HostData::Int(v) => Array::u32(v.iter().map(|&v| v as u32).collect(), &a.shape).unwrap(),
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    let ys = (0..about["outputs"].as_u64().unwrap()).map(|n| host(format!("{case}.y{n}")).into()).collect();
+    let data = Dataset::of(vec![host(format!("{case}.x")).into()], ys).unwrap();
+    let scores = trainer.evaluate(&data, 4).map_err(|e| e.to_string())?;
+    let want = about[optimizer]["scores"].as_object().unwrap();
+    for (name, want) in want.iter().filter(|(name, _)| name.ends_with("loss")) {
+        let got = scores.get(name).ok_or(format!("no {name} among {scores:?}"))?;
+        compare(&[got as f32], &[want.as_f64().unwrap()], Tolerance::new(BOUND)).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(())
+}
+
 fn cases(start: &str) -> Vec<(String, Value)> {
     let index = index();
     let cases = index["cases"].as_object().unwrap();
-    let cases = cases.iter().filter(|(name, _)| *name != "frozen_first");
-    cases.filter(|(name, _)| name.starts_with(start)).map(|(name, v)| (name.clone(), v.clone())).collect()
+    cases.iter().filter(|(name, _)| name.starts_with(start)).map(|(name, v)| (name.clone(), v.clone())).collect()
 }
 
 /// Some steps of SGD and Adam give Keras's losses and weights, on every device; networks without what the description
@@ -101,7 +137,193 @@ fn steps_are_those_of_keras(start: &str, count: usize, plain: impl Fn(&LayerConf
 
 #[test]
 fn weights_that_are_not_trained_are_those_of_keras() {
-    steps_are_those_of_keras("frozen", 7, |layer| layer.clone().trainable(true));
+    steps_are_those_of_keras("frozen", 8, |layer| layer.clone().trainable(true));
+}
+
+/// A layer without one kind of its options, those of layers inside it too.
+fn without(layer: &LayerConfig, change: impl Fn(&mut WeightOptions)) -> LayerConfig {
+    let mut layer = layer.clone();
+    layer.weight_options_mut().into_iter().for_each(change);
+    layer
+}
+
+#[test]
+fn penalties_are_those_of_keras() {
+    let plain = |o: &mut WeightOptions| {
+        o.regularizers.clear();
+        o.activity_regularizer = None;
+    };
+    steps_are_those_of_keras("regularized", 9, |layer| without(layer, plain));
+}
+
+#[test]
+fn constraints_are_those_of_keras() {
+    steps_are_those_of_keras("constrained", 9, |layer| without(layer, |o| o.constraints.clear()));
+}
+
+/// Every single penalty and constraint of all cases matters: without it the numbers are others.
+#[test]
+fn each_option_is_noticed() {
+    let device = Device::Cpu;
+    let mut seen = 0;
+    for (case, about) in cases("regularized").into_iter().chain(cases("constrained")) {
+        let before = model(&format!("{case}.before"), &device);
+        let config = before.network().config();
+        let tried = |layer: usize, own: usize, change: &dyn Fn(&mut WeightOptions)| {
+            let mut config = config.clone();
+            change(config.layers[layer].layer.weight_options_mut().swap_remove(own));
+            let other = Network::new(&config, before.network().weights().clone(), &device).unwrap();
+            assert!(against_keras(&case, "sgd", &other, &about).is_err(), "{case}: layer {layer}: nothing was noticed");
+        };
+        for n in 0..config.layers.len() {
+            let mut layer = config.layers[n].layer.clone();
+            let inside = matches!(layer, LayerConfig::TimeDistributed(_));
+            for (own, options) in layer.weight_options_mut().into_iter().enumerate() {
+                for &variable in options.regularizers.keys() {
+                    tried(n, own, &|o| o.regularizers.retain(|v, _| *v != variable));
+                    seen += 1;
+                }
+                for &variable in options.constraints.keys() {
+                    tried(n, own, &|o| o.constraints.retain(|v, _| *v != variable));
+                    seen += 1;
+                }
+                // Keras does not count that of a layer inside a TimeDistributed.
+                if options.activity_regularizer.is_some() && !inside {
+                    tried(n, own, &|o| o.activity_regularizer = None);
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
+/// Penalties and constraints of somebody's own: the file runs, and its training is refused by name, also once the model
+/// was saved.
+#[test]
+fn what_is_not_known_is_refused_in_training_alone() {
+    let device = Device::Cpu;
+    let names = index()["files"].as_array().unwrap().clone();
+    assert_eq!(names.len(), 3);
+    let dir = tempfile::tempdir().unwrap();
+    for (name, option) in names.iter().zip(["kernel_constraint", "bias_regularizer", "activity_regularizer"]) {
+        let opened = model(&format!("{}.before", name.as_str().unwrap()), &device);
+        let (x, y) = data(&device);
+        assert_eq!(opened.network().forward(&x).unwrap().dims(), y.dims());
+        let path = dir.path().join("model.safetensors");
+        opened.save(&path).unwrap();
+        for model in [opened, Model::open(&path, &device).unwrap()] {
+            match Training::new(model.network(), StepOptions::new(Loss::mean_squared_error(), Sgd::keras())) {
+                Err(Error::Network(e)) => {
+                    let text = e.to_string();
+                    assert!(text.contains(option) && text.contains("dense"), "{text}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}
+
+/// The options in Keras's words, in Rust: what is out of range, and what a layer does not have, is refused by name when a
+/// training begins.
+#[test]
+fn bad_options_of_weights_are_refused() {
+    let device = Device::Cpu;
+    let refused = |layer: LayerConfig, argument: &str, words: &str| {
+        let network = Sequential::new().add(layer).add(Dense::new(2)).build(&[None, Some(3)], &device).unwrap();
+        let x = Tensor::rand_uniform(&[2, 3], -1.0..1.0, 1, &device).unwrap();
+        network.forward(&x).unwrap();
+        match Training::new(&network, StepOptions::new(Loss::mean_squared_error(), Sgd::keras())) {
+            Err(Error::Network(e)) => {
+                let text = e.to_string();
+                assert!(text.contains(&format!("`{argument}`")) && text.contains(words), "{text}");
+            }
+            other => panic!("{argument}: {other:?}"),
+        }
+    };
+    let dense = || Dense::new(4);
+    refused(dense().kernel_regularizer(Regularizer::l2(-0.1)).into(), "kernel_regularizer", "-0.1");
+    refused(dense().bias_regularizer(Regularizer::l1(f32::NAN)).into(), "bias_regularizer", "NaN");
+    let orthogonal = Regularizer::orthogonal(0.1, OrthogonalMode::Rows);
+    refused(dense().bias_regularizer(orthogonal).into(), "bias_regularizer", "matrices");
+    refused(dense().activity_regularizer(orthogonal).into(), "activity_regularizer", "weights only");
+    refused(
+        Dense::new(1).kernel_regularizer(Regularizer::orthogonal(0.1, OrthogonalMode::Columns)).into(),
+        "kernel_regularizer",
+        "two or more",
+    );
+    for (constraint, words) in [
+        (Constraint::max_norm(f32::INFINITY), "inf"),
+        (Constraint::max_norm(1.0).axis(&[2]), "2"),
+        (Constraint::max_norm(1.0).axis(&[0, -2]), "different"),
+        (Constraint::unit_norm().axis(&[]), "at least one"),
+        (Constraint::min_max_norm(2.0, 1.0, 1.0), "in order"),
+        (Constraint::min_max_norm(0.0, 1.0, 1.5), "1.5"),
+    ] {
+        refused(dense().kernel_constraint(constraint).into(), "kernel_constraint", words);
+    }
+    let mut wrong = LayerConfig::from(dense());
+    wrong.weight_options_mut()[0].regularizers.insert(Variable::Recurrent, Regularizer::l2(0.1));
+    refused(wrong, "recurrent_regularizer", "Dense");
+    // Both biases are constrained together, so one alone cannot be left out.
+    let network =
+        Sequential::new().add(Gru::new(3).bias_constraint(Constraint::unit_norm())).build(&ANY, &device).unwrap();
+    let options = || StepOptions::new(Loss::mean_squared_error(), Sgd::keras());
+    match Training::new(&network, options().frozen(["layers.0.bias_hh_l0"])) {
+        Err(Error::Option { argument: "frozen", message, .. }) => assert!(message.contains("bias_ih_l0"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+    Training::new(&network, options().frozen(["layers.0.bias_hh_l0", "layers.0.bias_ih_l0"])).unwrap();
+}
+
+/// Gradients that come from elsewhere are followed by the constraints too, and a file keeps all options.
+#[test]
+fn options_of_weights_stay_with_a_network() {
+    let device = Device::Cpu;
+    let lstm = Lstm::new(4)
+        .kernel_regularizer(Regularizer::l1_l2(0.01, 0.02))
+        .recurrent_regularizer(Regularizer::orthogonal(0.1, OrthogonalMode::Columns))
+        .recurrent_constraint(Constraint::min_max_norm(0.1, 0.5, 0.5).axis(&[1]))
+        .activity_regularizer(Regularizer::l2(0.1));
+    let network = Sequential::new()
+        .add(lstm)
+        .add(Dense::new(2).kernel_constraint(Constraint::NonNeg))
+        .add(ActivityRegularization::new(0.1, 0.0))
+        .seed(5)
+        .build(&ANY, &device)
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    Model::new("model", network.to_device(&device).unwrap()).save(&path).unwrap();
+    let read = Model::open(&path, &device).unwrap();
+    assert_eq!(read.network().config(), network.config());
+    let (x, y) = data(&device);
+    let (inputs, targets) = ([&x], [&y]);
+    let batch = Batch::new(&inputs, &targets);
+    let options = || StepOptions::new(Loss::mean_squared_error(), Adam::keras().learning_rate(0.1));
+    let mut whole = Training::new(&network, options()).unwrap();
+    let mut parts = Training::new(read.network(), options()).unwrap();
+    for _ in 0..3 {
+        whole.step(&batch).unwrap();
+        let (_, flat) = parts.flat_gradients(&batch, 8.0).unwrap();
+        parts.apply_flat(&flat).unwrap();
+    }
+    // An evaluation has the penalties of the weights as they are then.
+    let mut trainer = Trainer::compile(&network, options()).unwrap();
+    let host = |t: &Tensor| Array::f32(t.to_vec().unwrap(), t.dims()).unwrap();
+    let samples = Dataset::new(host(&x), host(&y)).unwrap();
+    let first = trainer.evaluate(&samples, 8).unwrap().get("loss").unwrap();
+    (0..3).for_each(|_| drop(trainer.training_mut().step(&batch).unwrap()));
+    let later = trainer.evaluate(&samples, 8).unwrap().get("loss").unwrap();
+    let mut fresh = Trainer::compile(&whole.network().unwrap(), options()).unwrap();
+    assert_eq!(later, fresh.evaluate(&samples, 8).unwrap().get("loss").unwrap());
+    assert!((later - first).abs() > 1e-3, "{first} {later}");
+    let kernel = whole.weight("layers.1.weight").unwrap().to_vec().unwrap();
+    assert!(kernel.iter().all(|v| *v >= 0.0) && kernel.contains(&0.0), "{kernel:?}");
+    for name in whole.names() {
+        let [a, b] = [&whole, &parts].map(|t| t.weight(name).unwrap().to_vec().unwrap());
+        compare(&a, &wide(&b), Tolerance::new(1e-5)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
 }
 
 fn data(device: &Device) -> (Tensor, Tensor) {
@@ -252,7 +474,7 @@ fn each_direction_drops_its_own_features() {
         let mut weights = Weights::new();
         for (name, w) in network.weights().iter() {
             // The input goes through as it is, and nothing comes from the timestep before.
-            let one = |n: usize| if name.contains("weight_ih") && n % 17 == 0 { 1.0 } else { 0.0 };
+            let one = |n: usize| if name.contains("weight_ih") && n.is_multiple_of(17) { 1.0 } else { 0.0 };
             weights.insert(name, w.shape(), (0..w.count()).map(one).collect()).unwrap();
         }
         let network = Network::new(network.config(), Arc::new(weights), &device).unwrap();

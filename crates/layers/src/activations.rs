@@ -219,7 +219,9 @@ impl PRelu {
         self.shared_axes = axes.to_vec();
         self
     }
-    weight_setters!();
+    weight_setters!(
+        Alpha alpha_regularizer alpha_constraint
+    );
 
     /// The shape of the weight.
     fn dims(&self, name: &str, shape: &Shape) -> Result<Vec<usize>> {

@@ -130,7 +130,11 @@ macro_rules! recurrent {
                 self.0.bias_initializer = i;
                 self
             }
-            weight_setters!(.0);
+            weight_setters!(
+                .0 Kernel kernel_regularizer kernel_constraint,
+                Recurrent recurrent_regularizer recurrent_constraint,
+                Bias bias_regularizer bias_constraint
+            );
         }
 
         switches!($name.0);
@@ -336,7 +340,11 @@ impl Bidirectional {
         self.0.bidirectional = Some(merge);
         self
     }
-    weight_setters!(.0);
+    weight_setters!(
+        .0 Kernel kernel_regularizer kernel_constraint,
+        Recurrent recurrent_regularizer recurrent_constraint,
+        Bias bias_regularizer bias_constraint
+    );
 }
 
 impl From<Bidirectional> for RecurrentSpec {

@@ -26,7 +26,6 @@ macro_rules! options {
             /// Whether there is a bias.
             use_bias: bool;
         }
-        weight_setters!();
         /// The windows.
         fn moving(&self) -> Moving<'_> {
             Moving {
@@ -145,6 +144,10 @@ macro_rules! conv {
                 groups: usize;
             }
             options!($size);
+            weight_setters!(
+                Kernel kernel_regularizer kernel_constraint,
+                Bias bias_regularizer bias_constraint
+            );
         }
 
         impl LayerModule for $name {
@@ -250,6 +253,10 @@ macro_rules! depthwise {
                 depth_multiplier: usize;
             }
             options!($size);
+            weight_setters!(
+                Depthwise depthwise_regularizer depthwise_constraint,
+                Bias bias_regularizer bias_constraint
+            );
         }
 
         impl LayerModule for $name {
@@ -352,6 +359,11 @@ macro_rules! separable {
                 depth_multiplier: usize;
             }
             options!($size);
+            weight_setters!(
+                Depthwise depthwise_regularizer depthwise_constraint,
+                Pointwise pointwise_regularizer pointwise_constraint,
+                Bias bias_regularizer bias_constraint
+            );
         }
 
         impl LayerModule for $name {
@@ -502,6 +514,10 @@ macro_rules! transposed {
                 self
             }
             options!($size);
+            weight_setters!(
+                Kernel kernel_regularizer kernel_constraint,
+                Bias bias_regularizer bias_constraint
+            );
 
             /// For each axis the extent of a window and where the result stands.
             fn spans(&self) -> impl Iterator<Item = (usize, usize, Span)> {

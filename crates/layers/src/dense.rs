@@ -36,7 +36,10 @@ impl Dense {
         /// Whether there is a bias.
         use_bias: bool;
     }
-    weight_setters!();
+    weight_setters!(
+        Kernel kernel_regularizer kernel_constraint,
+        Bias bias_regularizer bias_constraint
+    );
 }
 
 impl LayerModule for Dense {

@@ -33,7 +33,9 @@ impl Embedding {
         /// Whether id 0 is padding that later layers skip.
         mask_zero: bool;
     }
-    weight_setters!();
+    weight_setters!(
+        Embeddings embeddings_regularizer embeddings_constraint
+    );
 }
 
 impl LayerModule for Embedding {

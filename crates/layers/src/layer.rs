@@ -5,14 +5,14 @@ use crate::lowering::{Flow, Lowered, Lowering, Place};
 use crate::summary::show;
 use crate::weight_options::WeightGroup;
 use crate::{
-    ActivationLayer, Add, AdditiveAttention, AlphaDropout, Attention, Average, AveragePooling1d, AveragePooling2d,
-    BatchNormalization, Concatenate, Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, Cropping1d, Cropping2d, Dense,
-    DepthwiseConv1d, DepthwiseConv2d, Dot, Dropout, Elu, Embedding, Error, Flatten, GaussianDropout, GaussianNoise,
-    GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d, GlobalMaxPooling2d, Initializer,
-    LayerNormalization, LeakyRelu, Masking, MaxPooling1d, MaxPooling2d, Maximum, Minimum, Multiply, PRelu, Permute,
-    RecurrentSpec, Relu, RepeatVector, Reshape, Result, SeparableConv1d, SeparableConv2d, Softmax, SpatialDropout1d,
-    SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed, UpSampling1d, UpSampling2d, WeightOptions, Weights,
-    ZeroPadding1d, ZeroPadding2d, init,
+    ActivationLayer, ActivityRegularization, Add, AdditiveAttention, AlphaDropout, Attention, Average,
+    AveragePooling1d, AveragePooling2d, BatchNormalization, Concatenate, Conv1d, Conv1dTranspose, Conv2d,
+    Conv2dTranspose, Cropping1d, Cropping2d, Dense, DepthwiseConv1d, DepthwiseConv2d, Dot, Dropout, Elu, Embedding,
+    Error, Flatten, GaussianDropout, GaussianNoise, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
+    GlobalMaxPooling2d, Initializer, LayerNormalization, LeakyRelu, Masking, MaxPooling1d, MaxPooling2d, Maximum,
+    Minimum, Multiply, PRelu, Permute, RecurrentSpec, Relu, RepeatVector, Reshape, Result, SeparableConv1d,
+    SeparableConv2d, Softmax, SpatialDropout1d, SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed,
+    UpSampling1d, UpSampling2d, WeightOptions, Weights, ZeroPadding1d, ZeroPadding2d, init,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +48,18 @@ pub(crate) trait LayerModule {
 
     /// The weights with their options, those of layers inside it too.
     fn weight_groups<'a>(&'a self, shapes: &[&Shape], prefix: &str) -> Vec<WeightGroup<'a>> {
-        let group = |options| WeightGroup { options, weights: self.weights(shapes, prefix) };
+        let group = |options| WeightGroup {
+            options,
+            class: self.class_name(),
+            features: shapes.first().map_or(0, |shape| self.features("", shape).unwrap_or(0)),
+            weights: self.weights(shapes, prefix),
+        };
         self.weight_options().map(group).into_iter().collect()
+    }
+
+    /// Whether [`Self::lower`] adds the penalty for its outputs itself.
+    fn adds_penalty(&self) -> bool {
+        false
     }
 
     /// Makes initial weights. By default matrices and kernels are Glorot-uniform and vectors zero.
@@ -283,6 +293,8 @@ pub enum LayerConfig {
     Permute(Permute),
     /// [`RepeatVector`]
     RepeatVector(RepeatVector),
+    /// [`ActivityRegularization`]
+    ActivityRegularization(ActivityRegularization),
     /// [`ActivationLayer`]
     Activation(ActivationLayer),
     /// [`LeakyRelu`]
@@ -339,7 +351,7 @@ macro_rules! into_config {
         }
     )* };
 }
-into_config!(Embedding, StackedRnnCells, TimeDistributed, Masking);
+into_config!(ActivityRegularization, Embedding, StackedRnnCells, TimeDistributed, Masking);
 into_config!(Dense, Dropout, SpatialDropout1d, SpatialDropout2d, GaussianNoise, GaussianDropout, AlphaDropout);
 into_config!(
     Conv1d,
@@ -426,6 +438,7 @@ impl LayerConfig {
         Reshape,
         Permute,
         RepeatVector,
+        ActivityRegularization,
         Activation,
         LeakyRelu,
         PRelu,
@@ -447,8 +460,13 @@ impl LayerConfig {
     /// Whether training changes its weights, those of layers inside it too.
     #[must_use]
     pub fn trainable(mut self, on: bool) -> Self {
-        self.module_mut().weight_options_mut().into_iter().for_each(|o| o.trainable = on);
+        self.weight_options_mut().into_iter().for_each(|o| o.trainable = on);
         self
+    }
+
+    /// The options of its weights, those of layers inside it too.
+    pub fn weight_options_mut(&mut self) -> Vec<&mut WeightOptions> {
+        self.module_mut().weight_options_mut()
     }
 
     /// The name of Keras's class.

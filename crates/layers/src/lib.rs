@@ -7,10 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod activations;
+mod activity;
 mod attention;
 mod borders;
 mod builders;
 mod config;
+mod constraints;
 mod conv;
 mod dense;
 mod dot;
@@ -29,6 +31,7 @@ mod network;
 mod normalization;
 mod pooling;
 mod recurrent;
+mod regularizers;
 mod replicas;
 mod reshaping;
 mod spatial;
@@ -41,10 +44,12 @@ mod weight_options;
 mod weights;
 
 pub use activations::{ActivationFunction, ActivationLayer, Elu, LeakyRelu, PRelu, Relu, Softmax};
+pub use activity::ActivityRegularization;
 pub use attention::{AdditiveAttention, Attention, ScoreMode};
 pub use borders::{Cropping1d, Cropping2d, UpSampling, UpSampling1d, UpSampling2d, ZeroPadding1d, ZeroPadding2d};
 pub use builders::{Bidirectional, Gru, IndRnn, Lstm, MinGru, MinLstm, SLstm, SimpleRnn};
 pub use config::{InputConfig, NamedLayer, NetworkConfig, OutputConfig, ValueRef};
+pub use constraints::{ConstrainedWeights, Constraint};
 pub use conv::{
     Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, DepthwiseConv1d, DepthwiseConv2d, SeparableConv1d,
     SeparableConv2d,
@@ -61,13 +66,14 @@ pub use joins::{Add, Average, Concatenate, Maximum, Minimum, Multiply, Subtract}
 pub use layer::LayerConfig;
 pub use masking::Masking;
 pub use module::{CallArgs, RecurrentLayer, State};
-pub use network::{Network, NetworkState, Sequential};
+pub use network::{Evaluated, Network, NetworkState, Sequential};
 pub use normalization::{BatchNormalization, LayerNormalization};
 pub use pooling::{
     AveragePooling1d, AveragePooling2d, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
     GlobalMaxPooling2d, MaxPooling1d, MaxPooling2d,
 };
 pub use recurrent::RecurrentSpec;
+pub use regularizers::{OrthogonalMode, Regularizer};
 pub use replicas::Replicas;
 pub use reshaping::{Flatten, Permute, RepeatVector, Reshape};
 pub use spatial::{DataFormat, Padding};
@@ -76,5 +82,5 @@ pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
 pub use time_distributed::TimeDistributed;
 pub use training::{TrainingGraph, TrainingGraphOptions, TrainingState};
-pub use weight_options::WeightOptions;
+pub use weight_options::{Variable, WeightOptions};
 pub use weights::Weights;

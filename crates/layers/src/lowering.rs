@@ -172,6 +172,10 @@ pub(crate) struct Lowering {
     depth: usize,
     /// The number of values made so far.
     made: usize,
+    /// Whether penalties are added.
+    pub(crate) penalized: bool,
+    /// The sum of the penalties so far, `[1]`.
+    pub(crate) penalty: Option<String>,
     /// What only training has; `None` for inference.
     pub(crate) training: Option<Training>,
 }
@@ -226,6 +230,8 @@ impl Lowering {
             known: HashSet::new(),
             depth: 0,
             made: 0,
+            penalized: false,
+            penalty: None,
             training: training.map(|options| Training { options, ..Training::default() }),
         }
     }
@@ -251,6 +257,19 @@ impl Lowering {
         let extent = |n: usize| if shared.contains(&n) { Extent::Size(1) } else { Extent::Axes(n, 1) };
         let factors = self.draw(layer, Noise::Dropout { rate }, (0..rank).map(extent).collect(), x);
         self.node(layer, ops::Binary::Mul, &[x, &factors])
+    }
+
+    /// Whether the layer's outputs can have a penalty. As in Keras, those of a layer inside another have none.
+    pub(crate) fn penalizes_outputs(&self) -> bool {
+        self.penalized && self.depth == 0
+    }
+
+    /// Adds a penalty, `[1]`.
+    pub(crate) fn add_penalty(&mut self, layer: &str, penalty: &str) {
+        self.penalty = Some(match self.penalty.take() {
+            Some(sum) => self.node(layer, ops::Binary::Add, &[&sum, penalty]),
+            None => penalty.to_owned(),
+        });
     }
 
     /// A new name for a value of a layer.

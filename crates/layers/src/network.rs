@@ -6,7 +6,7 @@ use crate::lowering::{Flow, LENGTHS, Level, Lowering, MASK, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
 use crate::training::{TrainingGraph, TrainingGraphOptions, TrainingState};
-use crate::{CallArgs, Error, LayerConfig, Result, State, Weights};
+use crate::{CallArgs, ConstrainedWeights, Error, LayerConfig, Result, State, Weights};
 use recurve_graph::{Executor, Frame, Graph, RunOptions, Source, ValueId};
 use recurve_tensor::{DType, Device, MAX_RANK, Tensor};
 use smallvec::{SmallVec, smallvec};
@@ -149,13 +149,19 @@ struct Lowered {
     masks: Vec<Option<String>>,
     updates: Vec<(String, String)>,
     normalizing: Vec<String>,
+    /// The name of the output with the sum of penalties.
+    penalty: Option<String>,
+    constraints: Vec<ConstrainedWeights>,
 }
+
+/// The name of the output with the sum of penalties.
+const PENALTY: &str = "penalty";
 
 /// What a graph of layers is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Inference,
-    /// Inference with the masks of the outputs, which a loss needs.
+    /// Inference with the masks of the outputs and the penalties, which a loss needs.
     Evaluation,
     Training(TrainingGraphOptions),
 }
@@ -179,13 +185,17 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
     let mut traced = Vec::new();
     let mut summaries: Vec<Option<LayerSummary>> = vec![None; config.layers.len()];
     let (mut needed, mut frozen) = (HashSet::new(), HashSet::new());
+    let mut constraints = Vec::new();
+    let penalized = purpose != Purpose::Inference;
+    into.penalized = penalized;
     let mut changes_time: Option<String> = None;
     let shapes = config.walk(|v| {
         let module = v.layer.module();
         let (name, prefix, shape) = (v.name, v.prefix, v.shapes[0]);
         let features = module.features(name, shape)?;
         let shapes = v.weights()?;
-        for group in module.weight_groups(v.shapes, prefix) {
+        let groups = module.weight_groups(v.shapes, prefix);
+        for group in &groups {
             if training.is_some() {
                 group.check(name)?;
             }
@@ -204,6 +214,23 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         }
         let place = Place { name, prefix, features, shape, shapes: v.shapes };
         let lowered = module.lower(&place, &x, &mut into)?;
+        for group in groups.iter().filter(|g| penalized && g.options.trainable && v.call == 0) {
+            for variable in group.variables() {
+                if let Some(regularizer) = group.options.regularizers.get(&variable.variable) {
+                    regularizer.of_variable(name, &variable, &mut into)?;
+                }
+                if let Some(constraint) = group.options.constraints.get(&variable.variable) {
+                    constraints.push(ConstrainedWeights::new(name, variable, constraint.clone())?);
+                }
+            }
+        }
+        let activity = module.weight_options().and_then(|o| o.activity_regularizer);
+        if let Some(regularizer) = activity.filter(|_| penalized && !module.adds_penalty()) {
+            for (value, shape) in lowered.outputs.iter().zip(v.outputs) {
+                let axis = usize::from(time_major && time && shape.len() > 2);
+                regularizer.of_outputs(name, (value, shape.len(), axis), &mut into);
+            }
+        }
         traced.push((ValueRef { call: v.call, ..ValueRef::new(name) }.to_string(), lowered.outputs[0].clone()));
         for (output, value) in lowered.outputs.into_iter().enumerate() {
             // Final states have no time dimension.
@@ -231,7 +258,7 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         }
         Ok(())
     })?;
-    let Lowering { graph: mut builder, levels, reads_mask, training, .. } = into;
+    let Lowering { graph: mut builder, levels, reads_mask, training, penalty, .. } = into;
     let mut masks = Vec::new();
     let training = training.unwrap_or_default();
     let (updates, normalizing) = (training.updates, training.normalizing);
@@ -257,6 +284,10 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         (weight, name)
     });
     let updates = updates.collect();
+    let penalty = penalty.map(|value| {
+        builder.output(PENALTY, &value);
+        PENALTY.to_owned()
+    });
     Ok(Lowered {
         graph: builder.build()?,
         levels,
@@ -272,6 +303,8 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
         masks,
         updates,
         normalizing,
+        penalty,
+        constraints,
     })
 }
 
@@ -279,6 +312,18 @@ fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) ->
 fn unreached(graph: &Graph, changes_time: Option<&String>) -> [Option<String>; 2] {
     let unused = |input: &str| graph.find(input).is_some_and(|id| graph.users(id).next().is_none());
     [MASK, LENGTHS].map(|input| changes_time.cloned().filter(|_| unused(input)))
+}
+
+/// What a network [for evaluation](Network::for_evaluation) gives.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Evaluated {
+    /// The outputs in the order of the description.
+    pub outputs: Vec<Tensor>,
+    /// For each the mask `[B, T]` that layers have computed for it.
+    pub masks: Vec<Option<Tensor>>,
+    /// The sum of all penalties, `[1]`, if there are some.
+    pub penalty: Option<Tensor>,
 }
 
 /// Dimensions, stored inline.
@@ -299,6 +344,8 @@ pub struct Network {
     levels: Vec<Level>,
     /// For each output its mask in the executor's graph, of a network for evaluation.
     masks: Vec<Option<ValueId>>,
+    /// The sum of its penalties, likewise.
+    penalty: Option<ValueId>,
     /// The first output of every call of a layer, in the executor's graph.
     firsts: Vec<ValueId>,
     /// For these outputs, the name of the layer and the name of the value in the graph.
@@ -326,8 +373,8 @@ impl Network {
         Self::make(config, weights, device, Purpose::Inference)
     }
 
-    /// A network of which [`Self::forward_masked`] also gives the masks of the outputs. Otherwise it is that of
-    /// [`Self::new`].
+    /// A network of which [`Self::forward_evaluated`] also gives the masks of the outputs and the penalties. Otherwise it
+    /// is that of [`Self::new`].
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -338,7 +385,7 @@ impl Network {
     fn make(config: &NetworkConfig, weights: Arc<Weights>, device: &Device, purpose: Purpose) -> Result<Self> {
         let lowered = lower(config, Some(&weights), purpose)?;
         let Lowered { graph, levels, reads_mask, summaries, traced, changes_time, shapes, times, .. } = lowered;
-        let Lowered { needed, masks, .. } = lowered;
+        let Lowered { needed, masks, penalty, .. } = lowered;
         if let Some((name, _)) = weights.iter().find(|(n, _)| !needed.contains(*n)) {
             return Err(Error::ExtraWeight { name: name.into() });
         }
@@ -348,10 +395,12 @@ impl Network {
         let unreached = unreached(&simple, changes_time.as_ref());
         let of_output = |name: &String| simple.outputs().iter().find(|(n, _)| n == name).map(|(_, id)| *id);
         let masks = masks.iter().map(|m| m.as_ref().and_then(of_output)).collect();
+        let penalty = penalty.as_ref().and_then(of_output);
         let executor = Executor::new(simple.clone(), |name| weights.get(name).cloned(), device)?;
         executor.prepare()?;
         Ok(Self {
             masks,
+            penalty,
             output_shapes: shapes,
             reads_mask,
             unreached,
@@ -384,7 +433,7 @@ impl Network {
     pub fn training_graph_with(&self, options: TrainingGraphOptions) -> Result<TrainingGraph> {
         let lowered = lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
         let Lowered { graph, levels, masks, times, time_major, updates, normalizing, .. } = lowered;
-        let Lowered { reads_mask, changes_time, frozen, .. } = lowered;
+        let Lowered { reads_mask, changes_time, frozen, penalty, constraints, .. } = lowered;
         let parameters = graph.parameters().map(|v| v.name.clone());
         let trainable = parameters.filter(|name| !frozen.contains(name)).collect();
         let states = levels.iter().enumerate().filter_map(|(n, l)| TrainingState::of(l, n)).collect();
@@ -399,6 +448,8 @@ impl Network {
             keeps_time,
             time_major,
             updates,
+            penalty,
+            constraints,
             states,
             reads_mask,
             unreached,
@@ -552,26 +603,23 @@ impl Network {
         self.run_all(&self.by_name(inputs)?, args, state)
     }
 
-    /// The outputs for inputs in the order of the description, each with the mask `[B, T]` that layers have computed for
-    /// it: of a network [for evaluation](Self::for_evaluation), otherwise none has one.
+    /// The outputs for inputs in the order of the description, with what a loss needs besides: of a network
+    /// [for evaluation](Self::for_evaluation), otherwise there is nothing of it.
     ///
     /// # Errors
     /// [`Error::Option`] for another number of inputs; otherwise as [`Self::forward_from`].
-    pub fn forward_masked(
-        &self,
-        inputs: &[&Tensor],
-        args: &CallArgs<'_>,
-    ) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
+    pub fn forward_evaluated(&self, inputs: &[&Tensor], args: &CallArgs<'_>) -> Result<Evaluated> {
         if inputs.len() != self.config.inputs.len() {
             let message = format!("are {}, but there are {}", self.input_names(), inputs.len());
             return Err(bad_option("network", "inputs", message));
         }
         let frame = self.run(inputs, args, None, &[])?;
         let ids = self.executor.graph().outputs()[..self.config.outputs.len()].iter();
-        let values = ids.map(|(_, id)| value(&frame, *id)).collect();
+        let outputs = ids.map(|(_, id)| value(&frame, *id)).collect();
         let masks = self.masks.iter().map(|m| m.map(|id| value(&frame, id))).collect();
+        let penalty = self.penalty.map(|id| value(&frame, id));
         self.end(frame, args);
-        Ok((values, masks))
+        Ok(Evaluated { outputs, masks, penalty })
     }
 
     fn run_all(

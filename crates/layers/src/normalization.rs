@@ -121,7 +121,10 @@ impl BatchNormalization {
         /// Whether there is a `weight`.
         scale: bool;
     }
-    weight_setters!();
+    weight_setters!(
+        Gamma gamma_regularizer gamma_constraint,
+        Beta beta_regularizer beta_constraint
+    );
 
     /// Mean and variance of a batch `[N, C, …]` for each channel, with which the running ones move on. Timesteps that a
     /// mask of `x` leaves out do not count.
@@ -317,7 +320,10 @@ impl LayerNormalization {
         /// Whether the mean is not subtracted, but the variance is about the mean.
         rms_scaling: bool;
     }
-    weight_setters!();
+    weight_setters!(
+        Gamma gamma_regularizer gamma_constraint,
+        Beta beta_regularizer beta_constraint
+    );
 
     /// The axes in order, and their sizes.
     fn axes(&self, name: &str, shape: &Shape) -> Result<(Vec<usize>, Vec<usize>)> {

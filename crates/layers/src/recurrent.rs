@@ -214,6 +214,13 @@ impl RecurrentSpec {
         all
     }
 
+    /// Adds the penalty of an output, if the layer has one. Each direction has its own, as Keras's two layers.
+    fn penalize(&self, at: &Place<'_>, output: (&str, usize, usize), into: &mut Lowering) {
+        if let Some(regularizer) = self.weight_options.activity_regularizer.filter(|_| into.penalizes_outputs()) {
+            regularizer.of_outputs(at.name, output, into);
+        }
+    }
+
     /// Makes initial weights, as the initializers say.
     pub(crate) fn initial_weights(&self, features: usize, prefix: &str, seed: u64, into: &mut Weights) -> Result<()> {
         let mut rng = recurve_tensor::random::rng(seed);
@@ -306,11 +313,16 @@ impl LayerModule for RecurrentSpec {
         if self.return_state {
             for n in 0..self.directions() {
                 for state in ends.iter().flatten() {
-                    outputs.push(top(self, at, state, n, into));
+                    let state = top(self, at, state, n, into);
+                    self.penalize(at, (&state, 2, 0), into);
+                    outputs.push(state);
                 }
             }
         }
         Ok(Lowered { outputs, mask: x.mask.clone().filter(|_| self.return_sequences) })
+    }
+    fn adds_penalty(&self) -> bool {
+        true
     }
     fn keeps_time(&self, x: &Flow) -> bool {
         self.return_sequences && x.time
@@ -437,23 +449,22 @@ pub(crate) fn lower(
             None => last,
         }
     };
-    let outputs = match spec.bidirectional {
-        None => vec![output(0, into)],
+    let own: Vec<String> = match spec.bidirectional {
         Some(Merge::Concat) if spec.return_sequences => vec![y.clone()],
-        Some(merge) => {
-            let [a, b] = [output(0, into), output(1, into)];
-            match merge {
-                Merge::None => vec![a, b],
-                Merge::Concat => vec![into.node(at.name, ops::Concat { axis: 1 }, &[&a, &b])],
-                Merge::Sum => vec![into.node(at.name, ops::Binary::Add, &[&a, &b])],
-                Merge::Multiply => vec![into.node(at.name, ops::Binary::Mul, &[&a, &b])],
-                Merge::Average => {
-                    let sum = into.node(at.name, ops::Binary::Add, &[&a, &b]);
-                    let half = Activation::Affine { alpha: 0.5, beta: 0.0 };
-                    vec![into.node(at.name, ops::Activate(half), &[&sum])]
-                }
-            }
+        _ => (0..d).map(|n| output(n, into)).collect(),
+    };
+    let (rank, axis) = if spec.return_sequences { (3, usize::from(spec.time_major)) } else { (2, 0) };
+    own.iter().for_each(|value| spec.penalize(at, (value, rank, axis), into));
+    let outputs = match (spec.bidirectional, &own[..]) {
+        (Some(Merge::Concat), [a, b]) => vec![into.node(at.name, ops::Concat { axis: 1 }, &[a, b])],
+        (Some(Merge::Sum), [a, b]) => vec![into.node(at.name, ops::Binary::Add, &[a, b])],
+        (Some(Merge::Multiply), [a, b]) => vec![into.node(at.name, ops::Binary::Mul, &[a, b])],
+        (Some(Merge::Average), [a, b]) => {
+            let sum = into.node(at.name, ops::Binary::Add, &[a, b]);
+            let half = Activation::Affine { alpha: 0.5, beta: 0.0 };
+            vec![into.node(at.name, ops::Activate(half), &[&sum])]
         }
+        _ => own,
     };
     Ok((outputs, [Some(h), c]))
 }

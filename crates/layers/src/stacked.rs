@@ -91,6 +91,9 @@ impl StackedRnnCells {
         if self.cells.iter().any(|c| c.num_layers != 1 || c.bidirectional.is_some()) {
             return bad("must be single cells: no num_layers, not bidirectional");
         }
+        if self.cells.iter().any(|c| c.weight_options.activity_regularizer.is_some()) {
+            return bad("must have no activity_regularizer: only what a layer gives can have one");
+        }
         Ok(())
     }
 }
@@ -116,6 +119,8 @@ impl LayerModule for StackedRnnCells {
         let levels = self.levels(last(shapes), prefix).into_iter().zip(&self.cells);
         let group = |((spec, i, prefix), cell): ((RecurrentSpec, usize, String), &'a RecurrentSpec)| WeightGroup {
             options: &cell.weight_options,
+            class: cell.cell.kind.class_name(),
+            features: i,
             weights: spec.weight_shapes(i, &prefix),
         };
         levels.map(group).collect()

@@ -1,5 +1,6 @@
 //! Networks in their form for training.
 
+use crate::ConstrainedWeights;
 use crate::lowering::Level;
 use recurve_graph::Graph;
 
@@ -39,6 +40,10 @@ pub struct TrainingGraph {
     /// Weights that a run changes by itself, such as running means: the weight, and the name of the output with what it
     /// becomes.
     pub updates: Vec<(String, String)>,
+    /// The name of the output with the sum of the penalties of all regularizers, `[1]`, which is added to the loss.
+    pub penalty: Option<String>,
+    /// The weights that are constrained after each step.
+    pub constraints: Vec<ConstrainedWeights>,
     /// The states of the recurrent layers, first to last. A layer of stacked cells has one for each cell. Of layers
     /// inside a [`crate::TimeDistributed`] those that are stateful are here.
     pub states: Vec<TrainingState>,

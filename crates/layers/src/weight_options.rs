@@ -1,8 +1,11 @@
 //! How the weights of a layer are trained.
 
-use crate::Result;
 use crate::layer::{bad_option, is_default, is_yes, yes};
+use crate::lowering::Lowering;
+use crate::{Constraint, Regularizer, Result};
+use recurve_graph::ops::{self, Extent};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How the weights of a layer are trained, in Keras's words. Nothing of it changes a result at inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,6 +16,16 @@ pub struct WeightOptions {
     /// running mean and variance in training too, and leaves them as they are.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub trainable: bool,
+    /// Penalties for variables that are trained.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub regularizers: BTreeMap<Variable, Regularizer>,
+    /// A penalty for the outputs of each call, divided by the number of sequences. Keras ignores it inside of a
+    /// `TimeDistributed`, and so does Recurve.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub activity_regularizer: Option<Regularizer>,
+    /// What is made of variables after each step.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub constraints: BTreeMap<Variable, Constraint>,
     /// What a file asks for that training cannot do. A network with such a layer runs, but is not trained.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unsupported: Vec<String>,
@@ -20,36 +33,230 @@ pub struct WeightOptions {
 
 impl Default for WeightOptions {
     fn default() -> Self {
-        Self { trainable: true, unsupported: Vec::new() }
+        Self {
+            trainable: true,
+            regularizers: BTreeMap::new(),
+            activity_regularizer: None,
+            constraints: BTreeMap::new(),
+            unsupported: Vec::new(),
+        }
     }
 }
 
-impl WeightOptions {
-    /// Checks that a layer with this name can be trained.
-    fn check(&self, name: &str) -> Result<()> {
-        match self.unsupported.first() {
-            Some(what) => Err(bad_option(name, "weight_options", format!("ask for {what}, which training cannot do"))),
-            None => Ok(()),
+macro_rules! variables {
+    ($($(#[$doc:meta])* $name:ident $regularizer:literal $constraint:literal;)*) => {
+        /// A variable of a layer, as Keras's options name it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[non_exhaustive]
+        pub enum Variable {
+            $($(#[$doc])* $name,)*
         }
-    }
+
+        impl Variable {
+            /// All there are.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// Keras's name of the option with its regularizer.
+            pub const fn regularizer(self) -> &'static str {
+                match self {
+                    $(Self::$name => $regularizer,)*
+                }
+            }
+
+            /// Keras's name of the option with its constraint.
+            pub const fn constraint(self) -> &'static str {
+                match self {
+                    $(Self::$name => $constraint,)*
+                }
+            }
+        }
+    };
+}
+variables! {
+    /// The matrix or kernel.
+    Kernel "kernel_regularizer" "kernel_constraint";
+    /// The matrix of h.
+    Recurrent "recurrent_regularizer" "recurrent_constraint";
+    /// The bias. Both of a recurrent layer are one variable, `[2, …]`.
+    Bias "bias_regularizer" "bias_constraint";
+    /// The table of an embedding.
+    Embeddings "embeddings_regularizer" "embeddings_constraint";
+    /// The `weight` of a normalization.
+    Gamma "gamma_regularizer" "gamma_constraint";
+    /// The `bias` of a normalization.
+    Beta "beta_regularizer" "beta_constraint";
+    /// The slopes of a `PReLU`.
+    Alpha "alpha_regularizer" "alpha_constraint";
+    /// The kernel of a convolution of each channel on its own.
+    Depthwise "depthwise_regularizer" "depthwise_constraint";
+    /// The kernel that joins the channels of a separable convolution.
+    Pointwise "pointwise_regularizer" "pointwise_constraint";
 }
 
 /// Weights with the options that are theirs.
 #[derive(Debug)]
 pub(crate) struct WeightGroup<'a> {
     pub(crate) options: &'a WeightOptions,
+    /// The class of the layer.
+    pub(crate) class: &'static str,
+    /// The features of its input.
+    pub(crate) features: usize,
     pub(crate) weights: Vec<(String, Vec<usize>)>,
 }
 
 impl WeightGroup<'_> {
     /// Checks that the layer can be trained.
     pub(crate) fn check(&self, layer: &str) -> Result<()> {
-        self.options.check(layer)
+        if let Some(what) = self.options.unsupported.first() {
+            let message = format!("ask for {what}, which training does not support");
+            return Err(bad_option(layer, "weight_options", message));
+        }
+        let own = variables_of(self.class);
+        let missing = |option| Err(bad_option(layer, option, format!("is not an option of {}", self.class)));
+        for (variable, regularizer) in &self.options.regularizers {
+            regularizer.check(layer, variable.regularizer())?;
+            if !own.contains(variable) {
+                return missing(variable.regularizer());
+            }
+        }
+        for (variable, constraint) in &self.options.constraints {
+            constraint.check(layer, variable.constraint())?;
+            if !own.contains(variable) {
+                return missing(variable.constraint());
+            }
+        }
+        match &self.options.activity_regularizer {
+            Some(Regularizer::Orthogonal { .. }) => {
+                Err(bad_option(layer, "activity_regularizer", "is orthogonal, which is supported for weights only"))
+            }
+            Some(other) => other.check(layer, "activity_regularizer"),
+            None => Ok(()),
+        }
     }
 
     /// The names of the weights that training leaves as they are.
     pub(crate) fn frozen(&self) -> impl Iterator<Item = &str> {
         self.weights.iter().map(|(name, _)| &**name).filter(|name| !self.options.trainable || is_running(name))
+    }
+
+    /// The variables, as Keras has them.
+    pub(crate) fn variables(&self) -> Vec<KerasVariable> {
+        let mut all: Vec<KerasVariable> = Vec::new();
+        for (name, own) in self.weights.iter().filter(|(name, _)| !is_running(name)) {
+            let second = name.contains("bias_hh_l");
+            match all.last_mut().filter(|_| second) {
+                // Both biases of a recurrent layer are rows of one variable.
+                Some(bias) => {
+                    bias.weights.push(name.clone());
+                    (bias.dims, bias.order) = ([&[2], &own[..]].concat(), vec![0, 1]);
+                }
+                None => all.extend(self.variable(name, own)),
+            }
+        }
+        all
+    }
+
+    /// The variable that a weight is, if Keras's options have a word for it.
+    fn variable(&self, name: &str, own: &[usize]) -> Option<KerasVariable> {
+        let (before, last) = name.rsplit_once('.').unwrap_or(("", name));
+        let part = last.split_once("_l").map_or(last, |(part, _)| part);
+        let rank = own.len();
+        // A kernel has its inputs and outputs behind the axes of its windows, and in the other order.
+        let turned = || (2..rank).chain([1, 0]).collect::<Vec<_>>();
+        let depthwise = self.class.starts_with("Depthwise") || before.ends_with(".depthwise");
+        let (mut dims, mut order) = (own.to_vec(), (0..rank).collect::<Vec<_>>());
+        let variable = match (self.class, part) {
+            ("Embedding", "weight") => Variable::Embeddings,
+            ("BatchNormalization" | "LayerNormalization", "weight") => Variable::Gamma,
+            ("BatchNormalization" | "LayerNormalization", "bias") => Variable::Beta,
+            ("PReLU", "weight") => Variable::Alpha,
+            (_, "weight") if depthwise => {
+                let channels = self.features.max(1);
+                (dims[0], dims[1]) = (channels, own[0] / channels);
+                order = (2..rank).chain([0, 1]).collect();
+                Variable::Depthwise
+            }
+            (_, "weight") => {
+                order = turned();
+                if before.ends_with(".pointwise") { Variable::Pointwise } else { Variable::Kernel }
+            }
+            (_, "weight_ih") => {
+                order = turned();
+                Variable::Kernel
+            }
+            (_, "weight_hh") => {
+                if rank == 2 {
+                    order = turned();
+                }
+                Variable::Recurrent
+            }
+            (_, "bias" | "bias_ih") => Variable::Bias,
+            _ => return None,
+        };
+        Some(KerasVariable { variable, weights: vec![name.to_owned()], own: own.to_vec(), dims, order })
+    }
+}
+
+/// The variables that a layer of a class can have.
+fn variables_of(class: &str) -> &'static [Variable] {
+    use Variable as V;
+    match class {
+        "Embedding" => &[V::Embeddings],
+        "BatchNormalization" | "LayerNormalization" => &[V::Gamma, V::Beta],
+        "PReLU" => &[V::Alpha],
+        "Attention" | "AdditiveAttention" | "ActivityRegularization" => &[],
+        "Dense" | "Conv1D" | "Conv2D" | "Conv1DTranspose" | "Conv2DTranspose" => &[V::Kernel, V::Bias],
+        "DepthwiseConv1D" | "DepthwiseConv2D" => &[V::Depthwise, V::Bias],
+        "SeparableConv1D" | "SeparableConv2D" => &[V::Depthwise, V::Pointwise, V::Bias],
+        _ => &[V::Kernel, V::Recurrent, V::Bias],
+    }
+}
+
+/// A variable of Keras's: one weight, or two that are its rows.
+#[derive(Clone, Debug)]
+pub(crate) struct KerasVariable {
+    pub(crate) variable: Variable,
+    pub(crate) weights: Vec<String>,
+    /// The dimensions of each weight.
+    pub(crate) own: Vec<usize>,
+    /// The dimensions of the whole, with the axes of Recurve.
+    pub(crate) dims: Vec<usize>,
+    /// For each axis of Keras's its place among these.
+    pub(crate) order: Vec<usize>,
+}
+
+impl KerasVariable {
+    /// The dimensions that the variable has in Keras.
+    pub(crate) fn keras_dims(&self) -> Vec<usize> {
+        self.order.iter().map(|&n| self.dims[n]).collect()
+    }
+
+    /// Whether it is a weight as it is.
+    pub(crate) fn is_weight(&self) -> bool {
+        self.weights.len() == 1 && self.own == self.dims
+    }
+
+    /// The shape of each weight as a part of the whole.
+    pub(crate) fn part(&self) -> ops::Reshape {
+        let first = if self.weights.len() > 1 { 1 } else { self.dims[0] };
+        let dims = std::iter::once(first).chain(self.dims[1..].iter().copied());
+        ops::Reshape(dims.map(Extent::Size).collect())
+    }
+
+    /// Adds the whole to a graph, with the axes of Recurve.
+    pub(crate) fn joined(&self, layer: &str, into: &mut Lowering) -> String {
+        if self.is_weight() {
+            return self.weights[0].clone();
+        }
+        let parts: Vec<String> = self.weights.iter().map(|w| into.node(layer, self.part(), &[w])).collect();
+        match &parts[..] {
+            [one] => one.clone(),
+            many => {
+                let many: Vec<&str> = many.iter().map(String::as_str).collect();
+                into.node(layer, ops::Concat { axis: 0 }, &many)
+            }
+        }
     }
 }
 
@@ -71,16 +278,39 @@ macro_rules! own_weights {
 }
 pub(crate) use own_weights;
 
-/// Methods of a builder for the options of its weights; `$spec` is the field that holds them, if they are not fields of
-/// the builder itself.
+/// Methods of a builder for the options of its weights: those of all layers, and for each of its variables a regularizer
+/// and a constraint. `$spec` is the field that holds them, if they are not fields of the builder itself.
 macro_rules! weight_setters {
-    ($(. $spec:tt)?) => {
+    ($(. $spec:tt)? $($variable:ident $regularizer:ident $constraint:ident),*) => {
+        fn own_options(&mut self) -> &mut crate::WeightOptions {
+            &mut self$(.$spec)?.weight_options
+        }
         /// Whether training changes the weights, which is the default.
         #[must_use]
         pub fn trainable(mut self, on: bool) -> Self {
-            self$(.$spec)?.weight_options.trainable = on;
+            self.own_options().trainable = on;
             self
         }
+        /// A penalty for the outputs of each call, divided by the number of sequences.
+        #[must_use]
+        pub fn activity_regularizer(mut self, regularizer: crate::Regularizer) -> Self {
+            self.own_options().activity_regularizer = Some(regularizer);
+            self
+        }
+        $(
+            #[doc = concat!("A penalty for its `", stringify!($variable), "`, as [`crate::Variable`] names it.")]
+            #[must_use]
+            pub fn $regularizer(mut self, regularizer: crate::Regularizer) -> Self {
+                self.own_options().regularizers.insert(crate::Variable::$variable, regularizer);
+                self
+            }
+            #[doc = concat!("What is made of its `", stringify!($variable), "` after each step.")]
+            #[must_use]
+            pub fn $constraint(mut self, constraint: crate::Constraint) -> Self {
+                self.own_options().constraints.insert(crate::Variable::$variable, constraint);
+                self
+            }
+        )*
     };
 }
 pub(crate) use weight_setters;

@@ -18,17 +18,18 @@ pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,
 };
 pub use recurve_layers::{
-    ActivationFunction, ActivationLayer, Add, AdditiveAttention, AlphaDropout, Attention, Average, AveragePooling1d,
-    AveragePooling2d, BatchNormalization, Bidirectional, CallArgs, Concatenate, Conv1d, Conv1dTranspose, Conv2d,
-    Conv2dTranspose, Cropping1d, Cropping2d, DataFormat, Dense, DepthwiseConv1d, DepthwiseConv2d, Dot, Dropout, Elu,
-    Embedding, Error as LayerError, Fan, Flatten, Functional, GaussianDropout, GaussianNoise, GenerateOptions,
-    GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d, GlobalMaxPooling2d, Gru, IndRnn, Initializer,
-    InputConfig, LayerConfig, LayerNormalization, LayerSummary, LeakyRelu, Lstm, Masking, MaxPooling1d, MaxPooling2d,
-    Maximum, MinGru, MinLstm, Minimum, Multiply, NamedLayer, Network, NetworkConfig, NetworkState, OutputConfig, PRelu,
-    Padding, Permute, RecurrentLayer, RecurrentSpec, Relu, RepeatVector, Replicas, Reshape, SLstm, Sampling, ScoreMode,
-    SeparableConv1d, SeparableConv2d, Sequential, SharedLayer, SimpleRnn, Softmax, SpatialDropout1d, SpatialDropout2d,
-    Spread, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract, Summary, TimeDistributed, UpSampling,
-    UpSampling1d, UpSampling2d, ValueRef, WeightOptions, Weights, ZeroPadding1d, ZeroPadding2d, thousands,
+    ActivationFunction, ActivationLayer, ActivityRegularization, Add, AdditiveAttention, AlphaDropout, Attention,
+    Average, AveragePooling1d, AveragePooling2d, BatchNormalization, Bidirectional, CallArgs, Concatenate, Constraint,
+    Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, Cropping1d, Cropping2d, DataFormat, Dense, DepthwiseConv1d,
+    DepthwiseConv2d, Dot, Dropout, Elu, Embedding, Error as LayerError, Fan, Flatten, Functional, GaussianDropout,
+    GaussianNoise, GenerateOptions, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
+    GlobalMaxPooling2d, Gru, IndRnn, Initializer, InputConfig, LayerConfig, LayerNormalization, LayerSummary,
+    LeakyRelu, Lstm, Masking, MaxPooling1d, MaxPooling2d, Maximum, MinGru, MinLstm, Minimum, Multiply, NamedLayer,
+    Network, NetworkConfig, NetworkState, OrthogonalMode, OutputConfig, PRelu, Padding, Permute, RecurrentLayer,
+    RecurrentSpec, Regularizer, Relu, RepeatVector, Replicas, Reshape, SLstm, Sampling, ScoreMode, SeparableConv1d,
+    SeparableConv2d, Sequential, SharedLayer, SimpleRnn, Softmax, SpatialDropout1d, SpatialDropout2d, Spread,
+    StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract, Summary, TimeDistributed, UpSampling,
+    UpSampling1d, UpSampling2d, ValueRef, Variable, WeightOptions, Weights, ZeroPadding1d, ZeroPadding2d, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{

@@ -64,7 +64,8 @@ impl<'a> Batch<'a> {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StepResult {
-    /// The loss before the step, `[1]`; of a network with several outputs the sum of their losses with their weights.
+    /// The loss before the step, `[1]`, with all penalties; of a network with several outputs the sum of their losses with
+    /// their weights.
     pub loss: Tensor,
     /// The loss of each output, if there are several.
     pub losses: Vec<Tensor>,

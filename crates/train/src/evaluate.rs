@@ -5,7 +5,7 @@ use crate::plan::{Layout, tensor};
 use crate::scores::{Compared, Scores};
 use crate::{Error, Result, StepOptions, StepResult, Training};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
-use recurve_layers::{CallArgs, Network};
+use recurve_layers::{CallArgs, Evaluated, Network};
 use recurve_tensor::{DType, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,11 +50,11 @@ impl Evaluator {
         self.network.reset_states();
     }
 
-    /// The outputs for a batch, and their masks.
-    pub(crate) fn predict(&self, batch: &DeviceBatch) -> Result<(Vec<Tensor>, Vec<Option<Tensor>>)> {
+    /// The outputs for a batch, their masks, and the penalties.
+    pub(crate) fn predict(&self, batch: &DeviceBatch) -> Result<Evaluated> {
         let mut args = CallArgs::default();
         (args.mask, args.lengths) = (batch.mask.as_ref(), batch.lengths.as_ref());
-        let result = self.network.forward_masked(&batch.inputs.iter().collect::<Vec<_>>(), &args);
+        let result = self.network.forward_evaluated(&batch.inputs.iter().collect::<Vec<_>>(), &args);
         result.map_err(|e| Error::from(e).of_run(&batch.inputs))
     }
 
@@ -67,7 +67,7 @@ impl Evaluator {
 
     /// The losses and metrics of a batch. Weights of classes do not count, as in Keras.
     pub(crate) fn evaluate(&mut self, batch: &DeviceBatch, options: &StepOptions) -> Result<StepResult> {
-        let (predictions, masks) = self.predict(batch)?;
+        let Evaluated { outputs: predictions, masks, penalty, .. } = self.predict(batch)?;
         let lengths = batch.lengths.as_ref().map(|lengths| self.by_lengths(lengths, &batch.inputs[0])).transpose()?;
         let callers = |n: usize| batch.mask.as_ref().or(lengths.as_ref()).filter(|_| self.keeps_time[n]);
         let masks = masks.iter().enumerate().map(|(n, m)| match m.as_ref().or_else(|| callers(n)) {
@@ -90,7 +90,11 @@ impl Evaluator {
         let outputs = plan.executor.run_data(&given, &RunOptions::default());
         let outputs = outputs.map_err(|e| Error::from(e).of_run(&batch.inputs))?;
         let outputs = outputs.into_iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        Ok(plan.layout.take(&mut outputs.into_iter()))
+        let mut result = plan.layout.take(&mut outputs.into_iter());
+        if let Some(penalty) = penalty {
+            result.loss = (&result.loss + &penalty)?;
+        }
+        Ok(result)
     }
 }
 

@@ -21,6 +21,7 @@ mod evaluate;
 mod flat;
 mod health;
 mod history;
+mod limits;
 mod loss;
 mod metrics;
 mod mixed;

@@ -246,7 +246,10 @@ impl Training {
             });
         }
         let of = Compared { predictions: &predictions, targets: &targets, weights, masks: &masks };
-        let scores = Scores::add(&mut a, &self.options, &of)?;
+        let mut scores = Scores::add(&mut a, &self.options, &of)?;
+        if let Some(name) = &training.penalty {
+            scores.penalize(&mut a, output(name).expect("an output of the graph"))?;
+        }
         let loss = scores.loss;
 
         let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
@@ -310,6 +313,10 @@ impl Training {
             Wanted::Accumulate => {
                 for ((n, sum), gradient) in self.sums(&mut a, &mut feeds)?.into_iter().zip(gradients) {
                     ends.named.push((format!("sum.{n}"), accumulated(&mut a, sum, gradient)?));
+                }
+                if !training.constraints.is_empty() {
+                    let values = self.in_f32(&mut a, &mut feeds, (&trained, &ids))?;
+                    self.constrain_weights(&mut a, (&trained, &values), &mut ends)?;
                 }
             }
             Wanted::Step => {

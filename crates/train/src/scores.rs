@@ -83,7 +83,7 @@ pub(crate) struct Compared<'a> {
 
 /// The nodes of losses and metrics.
 pub(crate) struct Scores {
-    /// The sum of the losses with their weights.
+    /// The sum of the losses with their weights, and of the penalties.
     pub(crate) loss: ValueId,
     /// The loss of each output, if there are several.
     pub(crate) losses: Vec<ValueId>,
@@ -119,5 +119,11 @@ impl Scores {
         }
         losses.truncate(if losses.len() > 1 { losses.len() } else { 0 });
         Ok(Self { loss: total.expect("a network has an output"), losses, metrics })
+    }
+
+    /// Adds a penalty, `[1]`, to the sum of the losses.
+    pub(crate) fn penalize(&mut self, a: &mut Assembly, penalty: ValueId) -> Result<()> {
+        self.loss = a.derived("penalized loss", Arc::new(Binary::Add), &[Some(self.loss), Some(penalty)], 1)?[0];
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Steps of training.
 
 use crate::error::check;
+use crate::limits::check_constraints;
 use crate::mixed::Scaling;
 use crate::plan::{Plan, Ran, Signature, Wanted, signature};
 use crate::snapshot::Weight;
@@ -89,6 +90,7 @@ impl Training {
             }
             weights.push(Weight { name, value, states, trained });
         }
+        check_constraints(&graph, |name| weights.iter().any(|w: &Weight| w.trained && w.name == *name))?;
         let learning_rate = options.optimizer.learning_rate();
         let scale = options.mixed_precision;
         let scaling = scale.map(|s| Scaling::new(&s, &options, &device)).transpose()?;

@@ -497,7 +497,7 @@ impl Trainer {
         for batch in data.batches(batch_size)?.epoch(0)? {
             let mut batch = batch?;
             batch.targets.clear();
-            let (predictions, _) = evaluator.predict(&batch.to_device(&device)?)?;
+            let predictions = evaluator.predict(&batch.to_device(&device)?)?.outputs;
             outputs.resize_with(predictions.len(), Vec::new);
             for (all, one) in outputs.iter_mut().zip(&predictions) {
                 all.push(Array::read(one)?);

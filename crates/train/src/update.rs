@@ -1,6 +1,7 @@
 //! The optimiser's part of a step.
 
 use crate::error::check;
+use crate::limits::Values;
 use crate::mixed::{self, Scaling};
 use crate::plan::{Ends, Feed, Layout, Plan};
 use crate::snapshot::Weight;
@@ -115,6 +116,15 @@ impl Training {
             Some(_) => Some(self.of_step(a, feeds, ("average rate", Feed::AverageRate, 1))?),
             None => None,
         };
+        let name = |n: usize| &self.weights[n].name;
+        let after: Values = trained.clone().zip(&updated).map(|(n, u)| (name(n).clone(), u.value)).collect();
+        let mut values = after.clone();
+        self.constrain(a, &mut values)?;
+        if let Some(finite) = finite {
+            for (name, value) in values.iter_mut().filter(|(name, value)| after[*name] != **value) {
+                *value = mixed::unless_skipped(a, finite, [*value, after[name]])?;
+            }
+        }
         for ((n, u), states) in trained.zip(&updated).zip(&all) {
             let mut new = u.states.clone();
             let mut others = states[own..].iter().copied();
@@ -127,7 +137,7 @@ impl Training {
                 let zero = a.number(0.0)?;
                 new.push(a.derived("sum of gradients", Arc::new(ExpandLike), &[Some(zero), Some(sum)], 1)?[0]);
             }
-            ends.named.push((format!("weight.{n}"), u.value));
+            ends.named.push((format!("weight.{n}"), values[name(n)]));
             ends.results.push((n, new.len()));
             ends.named.extend(new.into_iter().enumerate().map(|(s, id)| (format!("state.{n}.{s}"), id)));
         }

@@ -5,6 +5,7 @@ use super::config::{Call, Entry, Model, Operation, Parser, Ref, What};
 use super::layers::{self, Mapped, Part, unique};
 use super::masks::{self, Mask};
 use super::options::{Context, Options};
+use super::trained::without_activity;
 use recurve_layers::{
     ActivationLayer, InputConfig, LayerConfig, NamedLayer, NetworkConfig, OutputConfig, TimeDistributed, ValueRef,
 };
@@ -42,8 +43,8 @@ pub(super) struct Leaf {
     trainable: bool,
     /// Its index in the network; `None` if the layer is refused.
     pub(super) index: Option<usize>,
-    /// The index of the layer with the function behind it.
-    after: Option<usize>,
+    /// The indices of the layers behind it: a function, a penalty.
+    after: Vec<usize>,
     calls: usize,
 }
 
@@ -237,17 +238,30 @@ impl Builder<'_> {
             place: String::new(),
             trainable: trainable && inside,
             index: None,
-            after: None,
+            after: Vec::new(),
             calls: 0,
         };
-        if let Some(Mapped { layer, parts, after }) = mapped {
+        if let Some(Mapped { mut layer, parts, after, activity }) = mapped {
+            if times > 0 {
+                // Keras counts it once for each timestep.
+                let own = layer.weight_options_mut();
+                own.into_iter().for_each(|o| without_activity(o, "a model inside of TimeDistributed"));
+            }
             leaf.parts = parts;
             leaf.index = Some(self.layers.len());
             self.layers.push(NamedLayer::new(name.as_str(), timed(layer, times), Vec::new()));
             if let Some(function) = after {
-                leaf.after = Some(self.layers.len());
+                leaf.after.push(self.layers.len());
                 let function = timed(ActivationLayer::new(function).into(), times);
                 self.layers.push(NamedLayer::new(format!("{name}/activation"), function, Vec::new()));
+            }
+            if let Some(mut activity) = activity {
+                if times > 0 {
+                    without_activity(&mut activity.weight_options, "a model inside of TimeDistributed");
+                }
+                leaf.after.push(self.layers.len());
+                let activity = timed(activity.into(), times);
+                self.layers.push(NamedLayer::new(format!("{name}/activity"), activity, Vec::new()));
             }
         }
         if self.leaves.len() == MAX_LAYERS {
@@ -423,7 +437,7 @@ impl Builder<'_> {
                 }
                 let leaf = &self.leaves[*self.by_name.get(&name)?];
                 if let Some(mask) = passed {
-                    let names = std::iter::once(&name).chain(leaf.after.map(|n| &self.layers[n].name));
+                    let names = std::iter::once(&name).chain(leaf.after.iter().map(|&n| &self.layers[n].name));
                     for of in names {
                         for output in 0..outputs {
                             let mut value = ValueRef::new(of.as_str());
@@ -432,10 +446,13 @@ impl Builder<'_> {
                         }
                     }
                 }
-                let Some(after) = leaf.after else { return Some(Given::Call(name, call)) };
-                let value = Given::Call(name, call).at(0).expect("a call has any output");
-                self.layers[after].calls.push(vec![value]);
-                Some(Given::Call(self.layers[after].name.clone(), call))
+                let mut given = name;
+                for &after in &leaf.after {
+                    let value = Given::Call(given, call).at(0).expect("a call has any output");
+                    self.layers[after].calls.push(vec![value]);
+                    given = self.layers[after].name.clone();
+                }
+                Some(Given::Call(given, call))
             }
         }
     }

@@ -2,16 +2,17 @@
 
 use super::hdf5::Array;
 use super::options::Options;
+use super::trained::{keep_sums_of_matrices, without_activity};
 use crate::files::{room, short};
 use recurve_layers::{
-    ActivationFunction, ActivationLayer, Add, AdditiveAttention, AlphaDropout, Attention, Average, AveragePooling1d,
-    AveragePooling2d, BatchNormalization, Concatenate, Conv1d, Conv1dTranspose, Conv2d, Conv2dTranspose, Cropping1d,
-    Cropping2d, DataFormat, Dense, DepthwiseConv1d, DepthwiseConv2d, Dot, Dropout, Elu, Embedding, Flatten,
-    GaussianDropout, GaussianNoise, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
-    GlobalMaxPooling2d, LayerConfig, LayerNormalization, LeakyRelu, Masking, MaxPooling1d, MaxPooling2d, Maximum,
-    Minimum, Multiply, PRelu, Padding, Permute, RecurrentSpec, Relu, RepeatVector, Reshape, ScoreMode, SeparableConv1d,
-    SeparableConv2d, Softmax, SpatialDropout1d, SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed,
-    UpSampling, UpSampling1d, UpSampling2d, ZeroPadding1d, ZeroPadding2d,
+    ActivationFunction, ActivationLayer, ActivityRegularization, Add, AdditiveAttention, AlphaDropout, Attention,
+    Average, AveragePooling1d, AveragePooling2d, BatchNormalization, Concatenate, Conv1d, Conv1dTranspose, Conv2d,
+    Conv2dTranspose, Cropping1d, Cropping2d, DataFormat, Dense, DepthwiseConv1d, DepthwiseConv2d, Dot, Dropout, Elu,
+    Embedding, Flatten, GaussianDropout, GaussianNoise, GlobalAveragePooling1d, GlobalAveragePooling2d,
+    GlobalMaxPooling1d, GlobalMaxPooling2d, LayerConfig, LayerNormalization, LeakyRelu, Masking, MaxPooling1d,
+    MaxPooling2d, Maximum, Minimum, Multiply, PRelu, Padding, Permute, RecurrentSpec, Relu, RepeatVector, Reshape,
+    ScoreMode, SeparableConv1d, SeparableConv2d, Softmax, SpatialDropout1d, SpatialDropout2d, StackedRnnCells,
+    Subtract, TimeDistributed, UpSampling, UpSampling1d, UpSampling2d, ZeroPadding1d, ZeroPadding2d,
 };
 use recurve_vocabulary::{Activation, Bias, Cell, CellKind, GateOrder, Merge};
 use serde_json::{Map, Value};
@@ -43,11 +44,26 @@ pub(super) struct Mapped {
     pub(super) parts: Vec<Part>,
     /// A function behind the layer that the layer itself does not have.
     pub(super) after: Option<ActivationFunction>,
+    /// A penalty for what it gives that the layer itself does not have.
+    pub(super) activity: Option<ActivityRegularization>,
 }
 
 impl Mapped {
     fn plain(layer: impl Into<LayerConfig>) -> Self {
-        Self { layer: layer.into(), parts: Vec::new(), after: None }
+        Self::with_parts(layer, Vec::new(), None)
+    }
+
+    fn with_parts(layer: impl Into<LayerConfig>, parts: Vec<Part>, after: Option<ActivationFunction>) -> Self {
+        Self { layer: layer.into(), parts, after, activity: None }
+    }
+
+    /// Whether it gives more than one value.
+    pub(super) fn has_several_outputs(&self) -> bool {
+        match &self.layer {
+            LayerConfig::Recurrent(r) => r.return_state || r.bidirectional == Some(Merge::None),
+            LayerConfig::StackedRnnCells(s) => s.return_state,
+            _ => false,
+        }
     }
 
     /// The same with weights that are not trained.
@@ -278,7 +294,13 @@ fn cell(o: &mut Options<'_>, class: &str) -> Option<(RecurrentSpec, Form)> {
     let bias = o.flag(&["use_bias", "bias"], true);
     let mut spec = RecurrentSpec::new(made, units?);
     spec.bias = if bias { Bias::keras(made.kind) } else { Bias::None };
-    spec.weight_options.trainable = o.trainable;
+    spec.weight_options = o.weight_options();
+    if form != Form::Fused {
+        keep_sums_of_matrices(&mut spec.weight_options, "a layer whose file has its weights in another form");
+    }
+    if class.ends_with("Cell") {
+        without_activity(&mut spec.weight_options, "a cell");
+    }
     spec.dropout = o.rate(&["dropout", "dropout_W"]);
     spec.recurrent_dropout = o.rate(&["recurrent_dropout", "dropout_U"]);
     Some((spec, form))
@@ -338,9 +360,12 @@ fn one_cell(o: &mut Options<'_>) -> Option<(RecurrentSpec, Form)> {
             return None;
         };
         let mut inner = o.inner(class, map);
-        let found = cell(&mut inner, class)?;
+        let (mut spec, form) = cell(&mut inner, class)?;
         inner.finish();
-        found
+        let mut own = o.weight_options();
+        spec.weight_options.activity_regularizer = own.activity_regularizer;
+        spec.weight_options.unsupported.append(&mut own.unsupported);
+        (spec, form)
     } else {
         cell(o, class)?
     };
@@ -389,7 +414,7 @@ fn stacked(o: &mut Options<'_>, map: &Map<String, Value>) -> Option<Mapped> {
     layer.go_backwards = around.go_backwards;
     layer.time_major = around.time_major;
     layer.zero_output_for_mask = around.zero_output_for_mask;
-    complete.then(|| Mapped { layer: layer.into(), parts, after: None })
+    complete.then(|| Mapped::with_parts(layer, parts, None))
 }
 
 fn bidirectional(o: &mut Options<'_>) -> Option<Mapped> {
@@ -462,7 +487,7 @@ fn bidirectional(o: &mut Options<'_>) -> Option<Mapped> {
         cell_part("forward_layer/cell", &spec, form, "", ""),
         cell_part("backward_layer/cell", &spec, form, "", "_reverse"),
     ];
-    Some(Mapped { layer: LayerConfig::Recurrent(spec), parts, after: None })
+    Some(Mapped::with_parts(LayerConfig::Recurrent(spec), parts, None))
 }
 
 fn time_distributed(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
@@ -472,13 +497,13 @@ fn time_distributed(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
         return None;
     };
     let mut inner = o.inner(class, map);
-    let Mapped { layer, mut parts, after } = layer(&mut inner, depth + 1)?;
+    let Mapped { layer, mut parts, after, .. } = layer(&mut inner, depth + 1)?;
     inner.finish();
     for variable in parts.iter_mut().flat_map(|p| &mut p.variables) {
         let below = std::mem::take(&mut variable.owner);
         variable.owner = if below.is_empty() { "layer".into() } else { format!("layer/{below}") };
     }
-    Some(Mapped { layer: TimeDistributed::new(layer).into(), parts, after })
+    Some(Mapped::with_parts(TimeDistributed::new(layer), parts, after))
 }
 
 /// An unused name for an object of a class, as Keras 3 names its groups. An object counts `step` times.
@@ -625,7 +650,7 @@ macro_rules! conv {
         if bias {
             parts.push(part("bias", "bias", Ok));
         }
-        Some(Mapped { layer: layer.into(), parts, after })
+        Some(Mapped::with_parts(layer, parts, after))
     }};
 }
 
@@ -649,7 +674,7 @@ macro_rules! depthwise {
         if bias {
             parts.push(part("bias", "bias", Ok));
         }
-        Some(Mapped { layer: layer.into(), parts, after })
+        Some(Mapped::with_parts(layer, parts, after))
     }};
 }
 
@@ -676,7 +701,7 @@ macro_rules! separable {
         if bias {
             parts.push(part("bias", "pointwise.bias", Ok));
         }
-        Some(Mapped { layer: layer.into(), parts, after })
+        Some(Mapped::with_parts(layer, parts, after))
     }};
 }
 
@@ -716,7 +741,8 @@ fn affine(scale: bool, center: bool) -> Vec<Part> {
 /// A layer that is not a model, from its class and options. Problems are noted in `o`.
 pub(super) fn layer(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
     let mapped = of_class(o, depth)?;
-    Some(if o.trainable { mapped } else { mapped.frozen() })
+    let options = o.weight_options();
+    Some(mapped.with_options(o.class, options))
 }
 
 fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
@@ -730,7 +756,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
         "SimpleRNN" | "LSTM" | "GRU" | "CuDNNLSTM" | "CuDNNGRU" => {
             let (spec, form) = one_cell(o)?;
             let part = cell_part("cell", &spec, form, "", "");
-            Some(Mapped { layer: LayerConfig::Recurrent(spec), parts: vec![part], after: None })
+            Some(Mapped::with_parts(LayerConfig::Recurrent(spec), vec![part], None))
         }
         "RNN" => {
             let inner = o.raw("cell").unwrap_or_default();
@@ -740,7 +766,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
                     o.put("cell", inner);
                     let (spec, form) = one_cell(o)?;
                     let part = cell_part("cell", &spec, form, "", "");
-                    Some(Mapped { layer: LayerConfig::Recurrent(spec), parts: vec![part], after: None })
+                    Some(Mapped::with_parts(LayerConfig::Recurrent(spec), vec![part], None))
                 }
             }
         }
@@ -754,7 +780,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
                 o.problem("`sparse` is not supported");
             }
             o.rate(&["dropout"]);
-            Some(Mapped { layer: layer.into(), parts: vec![part("embeddings", "weight", Ok)], after: None })
+            Some(Mapped::with_parts(layer, vec![part("embeddings", "weight", Ok)], None))
         }
         "Dense" | "TimeDistributedDense" => {
             let units = o.size(&["units", "output_dim"]);
@@ -768,7 +794,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
             }
             let layer: LayerConfig = layer.into();
             let layer = if class == "Dense" { layer } else { TimeDistributed::new(layer).into() };
-            Some(Mapped { layer, parts, after })
+            Some(Mapped::with_parts(layer, parts, after))
         }
         "Dropout" => {
             let mut layer = Dropout::new(o.rate(&["rate", "p"]));
@@ -788,9 +814,8 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
             Some(Mapped::plain(layer))
         }
         "ActivityRegularization" => {
-            o.take(&["l1"]);
-            o.take(&["l2"]);
-            Some(Mapped::plain(ActivationLayer::new(Activation::Linear)))
+            let (l1, l2) = (o.number(&["l1"], 0.0), o.number(&["l2"], 0.0));
+            Some(Mapped::plain(ActivityRegularization::new(l1, l2)))
         }
         "Masking" => Some(Mapped::plain(Masking::new(o.number(&["mask_value"], 0.0)))),
         "Flatten" => {
@@ -905,7 +930,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
                 part
             });
             let parts = affine(scale, center).into_iter().chain(statistics).collect();
-            Some(Mapped { layer: layer.into(), parts, after: None })
+            Some(Mapped::with_parts(layer, parts, None))
         }
         "LayerNormalization" => {
             let (scale, center) = (o.flag(&["scale"], true), o.flag(&["center"], true));
@@ -915,7 +940,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
             layer.rms_scaling = o.flag(&["rms_scaling"], false);
             (layer.scale, layer.center) = (scale, center);
             let parts = affine(scale || layer.rms_scaling, center && !layer.rms_scaling);
-            Some(Mapped { layer: layer.into(), parts, after: None })
+            Some(Mapped::with_parts(layer, parts, None))
         }
         "Concatenate" => Some(Mapped::plain(Concatenate::new().axis(o.axis(&["axis"], -1)))),
         "Add" => Some(Mapped::plain(Add::new())),
@@ -933,7 +958,7 @@ fn of_class(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
             let axes = o.list(&["shared_axes"]).unwrap_or_default();
             let axes: Vec<usize> = axes.iter().filter_map(|&a| usize::try_from(a).ok()).collect();
             let layer = PRelu::new().shared_axes(&axes);
-            Some(Mapped { layer: layer.into(), parts: vec![part("alpha", "weight", Ok)], after: None })
+            Some(Mapped::with_parts(layer, vec![part("alpha", "weight", Ok)], None))
         }
         "ELU" => Some(Mapped::plain(Elu::new(o.number(&["alpha"], 1.0)))),
         "ThresholdedReLU" => {
@@ -1010,7 +1035,7 @@ fn attention(o: &mut Options<'_>) -> Option<Mapped> {
             parts.push(part("scale", "scale", Ok));
         }
         let layer = AdditiveAttention::new().use_scale(scale).use_causal_mask(causal).dropout(dropout);
-        return Some(Mapped { layer: layer.into(), parts, after: None });
+        return Some(Mapped::with_parts(layer, parts, None));
     }
     if scale {
         parts.push(part("scale", "scale", number));
@@ -1027,5 +1052,5 @@ fn attention(o: &mut Options<'_>) -> Option<Mapped> {
         }
     };
     let layer = Attention::new().use_scale(scale).use_causal_mask(causal).dropout(dropout).score_mode(mode);
-    Some(Mapped { layer: layer.into(), parts, after: None })
+    Some(Mapped::with_parts(layer, parts, None))
 }

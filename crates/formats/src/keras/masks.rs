@@ -119,6 +119,7 @@ pub(super) fn passed(layer: &LayerConfig, inputs: &[ValueRef], known: &HashMap<V
         | L::GaussianDropout(_)
         | L::AlphaDropout(_)
         | L::Activation(_)
+        | L::ActivityRegularization(_)
         | L::LeakyRelu(_)
         | L::PRelu(_)
         | L::Elu(_)

@@ -9,6 +9,7 @@ mod layers;
 mod masks;
 mod options;
 mod stored;
+mod trained;
 
 use crate::files::{self, short};
 use crate::native::ModelInfo;

@@ -40,8 +40,8 @@ const IDLE: [&str; 22] = [
     "supports_masking",
     "synchronized",
 ];
-/// Endings of such options.
-const IDLE_ENDS: [&str; 3] = ["_initializer", "_regularizer", "_constraint"];
+/// The ending of such options.
+const IDLE_END: &str = "_initializer";
 
 /// The options of a layer that have not been taken yet.
 pub(super) struct Options<'a> {
@@ -87,6 +87,15 @@ impl<'a> Options<'a> {
     /// An option whose null is not the same as its absence.
     pub(super) fn raw(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name)
+    }
+
+    /// All options whose names have one of these endings, but those that are null.
+    pub(super) fn take_ending(&mut self, ends: &[&str]) -> Vec<(String, Value)> {
+        let ending = |name: &String| ends.iter().any(|e| name.ends_with(e));
+        let (taken, left) =
+            std::mem::take(&mut self.map).into_iter().partition::<Map<_, _>, _>(|(name, _)| ending(name));
+        self.map = left;
+        taken.into_iter().filter(|(_, value)| !value.is_null()).collect()
     }
 
     /// Puts an option back.
@@ -299,10 +308,8 @@ impl<'a> Options<'a> {
         }
         let left = std::mem::take(&mut self.map);
         for (name, value) in left {
-            let idle = IDLE.contains(&&name[..]) || IDLE_ENDS.iter().any(|e| name.ends_with(e));
-            // The weights of regularizers and constraints had names of their own.
-            let old = matches!(name.split_once('_'), Some(("W" | "U" | "b", "regularizer" | "constraint")));
-            if !idle && !old && !value.is_null() {
+            let idle = IDLE.contains(&&name[..]) || name.ends_with(IDLE_END);
+            if !idle && !value.is_null() {
                 let value = short(&value.to_string());
                 self.problem(format!("`{}` = {value} is not supported", short(&name)));
             }
