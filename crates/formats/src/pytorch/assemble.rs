@@ -162,7 +162,7 @@ struct Assembled<'a> {
 type Wrong = (Option<String>, String);
 
 /// Fields of a recurrent layer that are not its cell's.
-const OF_THE_LAYER: [&str; 17] = [
+const OF_THE_LAYER: [&str; 18] = [
     "units",
     "num_layers",
     "bidirectional",
@@ -180,6 +180,7 @@ const OF_THE_LAYER: [&str; 17] = [
     "kernel_initializer",
     "recurrent_initializer",
     "bias_initializer",
+    "weight_options",
 ];
 
 impl Assembled<'_> {
