@@ -68,6 +68,10 @@ fn every_kernel_says_how_far_it_reaches() {
             let p = params::Cumulate { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
         }
+        if v.shader() == Shader::SumRows {
+            let p = params::SumRows { shift: 0, first: 0, ..bytemuck::pod_read_unaligned(&ones) };
+            ones.copy_from_slice(bytemuck::bytes_of(&p));
+        }
         if v.shader() == Shader::TopK {
             let p = params::TopK { first: 0, ..bytemuck::pod_read_unaligned(&ones) };
             ones.copy_from_slice(bytemuck::bytes_of(&p));
