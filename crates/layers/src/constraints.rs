@@ -165,17 +165,16 @@ impl ConstrainedWeights {
                 let divisors = node(affine(1.0, EPSILON), &[norms])?;
                 node(Arc::new(Binary::Div), &[whole, divisors])?
             }
-            Constraint::MaxNorm { .. } | Constraint::MinMaxNorm { .. } => {
+            Constraint::MaxNorm { max_value: high, .. } | Constraint::MinMaxNorm { max_value: high, .. } => {
                 let norms = node(Arc::new(norm), &[whole])?;
                 let desired = match self.constraint {
-                    Constraint::MinMaxNorm { min_value, max_value, rate, .. } => {
-                        let inside = node(clip(min_value, max_value), &[norms])?;
+                    Constraint::MinMaxNorm { min_value, rate, .. } => {
+                        let inside = node(clip(min_value, high), &[norms])?;
                         let inside = node(affine(rate, 0.0), &[inside])?;
                         let rest = node(affine(1.0 - rate, 0.0), &[norms])?;
                         node(Arc::new(Binary::Add), &[inside, rest])?
                     }
-                    Constraint::MaxNorm { max_value, .. } => node(clip(0.0, max_value), &[norms])?,
-                    _ => norms,
+                    _ => node(clip(0.0, high), &[norms])?,
                 };
                 let divisors = node(affine(1.0, EPSILON), &[norms])?;
                 let factors = node(Arc::new(Binary::Div), &[desired, divisors])?;

@@ -82,7 +82,11 @@ impl Regularizer {
     /// Adds the penalty of a variable to a graph.
     pub(crate) fn of_variable(&self, layer: &str, variable: &KerasVariable, into: &mut Lowering) -> Result<()> {
         match *self {
-            Self::L1L2 { .. } => variable.weights.iter().for_each(|w| self.of_elements(layer, w, into)),
+            Self::L1L2 { .. } => {
+                for weight in &variable.weights {
+                    self.add_sums(layer, into, |reduction, into| reduced(layer, reduction, None, weight, into));
+                }
+            }
             Self::Orthogonal { factor, mode } => {
                 let dims = variable.keras_dims();
                 let &[rows, columns] = &dims[..] else {
@@ -121,8 +125,8 @@ impl Regularizer {
 
     /// Adds the penalty of outputs of a layer, divided by their number of sequences, which is the size of this axis.
     pub(crate) fn of_outputs(&self, layer: &str, (value, rank, axis): (&str, usize, usize), into: &mut Lowering) {
-        // Its mean over the sequences.
-        let one_each = |reduction: Reduction, into: &mut Lowering| {
+        // The mean over the sequences.
+        self.add_sums(layer, into, |reduction, into| {
             let others: Vec<i64> = (0..rank as i64).filter(|&n| n != axis as i64).collect();
             let each = match reduction {
                 Reduction::L1 => into.map(layer, recurve_tensor::Function::Abs, value),
@@ -130,24 +134,15 @@ impl Regularizer {
             };
             let each = if others.is_empty() { each } else { reduced(layer, Reduction::Sum, Some(others), &each, into) };
             reduced(layer, Reduction::Mean, None, &each, into)
-        };
-        if let Self::L1L2 { l1, l2 } = *self {
-            for (factor, reduction) in [(l1, Reduction::L1), (l2, Reduction::SumSquare)] {
-                if factor != 0.0 {
-                    let mean = one_each(reduction, into);
-                    let penalty = scaled(layer, factor, &mean, into);
-                    into.add_penalty(layer, &penalty);
-                }
-            }
-        }
+        });
     }
 
-    /// Adds the penalty of all elements of a value.
-    fn of_elements(&self, layer: &str, value: &str, into: &mut Lowering) {
+    /// Adds the penalties that are sums, each times its factor, if it is not 0.
+    fn add_sums(&self, layer: &str, into: &mut Lowering, sum: impl Fn(Reduction, &mut Lowering) -> String) {
         if let Self::L1L2 { l1, l2 } = *self {
             for (factor, reduction) in [(l1, Reduction::L1), (l2, Reduction::SumSquare)] {
                 if factor != 0.0 {
-                    let sum = reduced(layer, reduction, None, value, into);
+                    let sum = sum(reduction, into);
                     let penalty = scaled(layer, factor, &sum, into);
                     into.add_penalty(layer, &penalty);
                 }

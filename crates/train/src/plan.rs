@@ -12,6 +12,7 @@ use recurve_layers::State;
 use recurve_tensor::{DType, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
+
 /// What decides a step's graph: which parts a batch has, the types of its tensors, and which of their sizes are 1.
 pub(crate) type Signature = (Vec<(DType, Vec<bool>)>, [bool; 4], Wanted);
 
@@ -252,7 +253,7 @@ impl Training {
         }
         let loss = scores.loss;
 
-        let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
+        let trained: Vec<usize> = self.trained().collect();
         for (n, weight) in self.weights.iter().enumerate() {
             let id = find(&a, &weight.name).expect("a weight of the graph");
             feeds.insert(id, if self.rounds(weight) { Feed::Rounded(n) } else { Feed::Weight(n) });

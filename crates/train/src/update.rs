@@ -12,6 +12,7 @@ use recurve_graph::{Assembly, ValueId, ValueType};
 use recurve_tensor::{DType, Descent, Tensor};
 use std::collections::HashMap;
 use std::sync::Arc;
+
 impl Training {
     /// Updates weights and states by gradients, in the order of [`Self::names`]: a step whose gradients come from
     /// elsewhere, such as the mean over several machines. In mixed precision a gradient that is not finite makes it a
@@ -26,7 +27,7 @@ impl Training {
 
     /// [`Self::apply_gradients`] with a limit of the gradients, which is that of the options.
     pub(crate) fn apply(&mut self, gradients: &[&Tensor], clip: Option<Clip>) -> Result<()> {
-        let trained: Vec<usize> = (0..self.weights.len()).filter(|&n| self.weights[n].trained).collect();
+        let trained: Vec<usize> = self.trained().collect();
         check(TRAINING, "gradients", gradients.len() == trained.len(), || {
             format!("must be one for each of {} weights, but there are {}", trained.len(), gradients.len())
         })?;
@@ -54,6 +55,11 @@ impl Training {
         let results = plan.results.clone();
         self.advance(&results, outputs);
         Ok(())
+    }
+
+    /// The places of the weights that are trained.
+    pub(crate) fn trained(&self) -> impl Iterator<Item = usize> {
+        (0..self.weights.len()).filter(|&n| self.weights[n].trained)
     }
 
     /// The graph of the optimiser alone. Its batch is the gradients.
@@ -88,9 +94,8 @@ impl Training {
         let scaling = self.scaling_inputs(a, feeds)?;
         let finite = scaling.map(|_| mixed::finite(a, gradients)).transpose()?;
         let rates = self.of_step(a, feeds, ("rates", Feed::Rates, Descent::RATES))?;
-        let trained = (0..self.weights.len()).filter(|&n| self.weights[n].trained);
         let mut all = Vec::new();
-        for n in trained.clone() {
+        for n in self.trained() {
             let mut states = Vec::new();
             for s in 0..self.weights[n].states.len() {
                 states.push(self.state(a, feeds, n, s)?);
@@ -117,7 +122,7 @@ impl Training {
             None => None,
         };
         let name = |n: usize| &self.weights[n].name;
-        let after: Values = trained.clone().zip(&updated).map(|(n, u)| (name(n).clone(), u.value)).collect();
+        let after: Values = self.trained().zip(&updated).map(|(n, u)| (name(n).clone(), u.value)).collect();
         let mut values = after.clone();
         self.constrain(a, &mut values)?;
         if let Some(finite) = finite {
@@ -125,7 +130,7 @@ impl Training {
                 *value = mixed::unless_skipped(a, finite, [*value, after[name]])?;
             }
         }
-        for ((n, u), states) in trained.zip(&updated).zip(&all) {
+        for ((n, u), states) in self.trained().zip(&updated).zip(&all) {
             let mut new = u.states.clone();
             let mut others = states[own..].iter().copied();
             if let Some(rate) = rate {
@@ -164,8 +169,7 @@ impl Training {
 
     /// The inputs that are the sums of gradients, with the places of their weights.
     pub(crate) fn sums(&self, a: &mut Assembly, feeds: &mut HashMap<ValueId, Feed>) -> Result<Vec<(usize, ValueId)>> {
-        let trained = self.weights.iter().enumerate().filter(|(_, w)| w.trained);
-        trained.map(|(n, w)| Ok((n, self.state(a, feeds, n, w.states.len() - 1)?))).collect()
+        self.trained().map(|n| Ok((n, self.state(a, feeds, n, self.weights[n].states.len() - 1)?))).collect()
     }
 
     /// What changes from step to step: the numbers of the optimiser, and the part of a weight in its new average. In

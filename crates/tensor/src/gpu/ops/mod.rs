@@ -53,9 +53,13 @@ impl DType {
 impl Gpu {
     /// The workgroups for one lane per element, spread over two dimensions, and their number in the first dimension.
     pub(crate) fn elementwise_groups(&self, count: usize) -> ([u32; 3], u32) {
-        let groups = (count as u64).div_ceil(Variant::ELEMENTWISE_LANES.into());
-        let x = groups.min(self.max_workgroups().into());
-        ([x as u32, groups.div_ceil(x) as u32, 1], x as u32)
+        self.groups((count as u64).div_ceil(Variant::ELEMENTWISE_LANES.into()))
+    }
+
+    /// At least so many workgroups, and how many of them are side by side along x.
+    fn groups(&self, all: u64) -> ([u32; 3], u32) {
+        let x = all.min(self.max_workgroups().into());
+        ([x as u32, all.div_ceil(x) as u32, 1], x as u32)
     }
 }
 

@@ -45,8 +45,7 @@ impl Gpu {
         let row_blocks = if merged { needed.max(busy) } else { busy };
         let row_blocks = row_blocks.clamp(1, rows).next_power_of_two();
         let all = slices * row_blocks * column_blocks;
-        let x_groups = all.min(self.max_workgroups() as usize);
-        let groups = [x_groups as u32, all.div_ceil(x_groups) as u32, 1];
+        let (groups, groups_x) = self.groups(all as u64);
         let [ids, x] = if merged { self.sum_runs(x, ids, rows, columns)? } else { [ids.clone(), x.clone()] };
         let (count, slice) = match merged {
             true => (ids.shape().count(), ids.shape().count().div_ceil(slices)),
@@ -59,7 +58,7 @@ impl Gpu {
                 count: count as u32,
                 rows: rows as u32,
                 width: width as u32,
-                groups_x: groups[0],
+                groups_x,
                 columns: columns as u32,
                 column_blocks: column_blocks as u32,
                 row_blocks: row_blocks as u32,

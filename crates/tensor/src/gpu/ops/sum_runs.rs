@@ -23,7 +23,7 @@ impl Gpu {
         let (count, width, chunk) = (ids.shape().count(), x.shape().last(), Variant::SUM_RUNS_CHUNK as usize);
         let (chunks, column_blocks) = (count.div_ceil(chunk), width.div_ceil(columns));
         let all = chunks * column_blocks;
-        let x_groups = all.min(self.max_workgroups() as usize);
+        let (groups, groups_x) = self.groups(all as u64);
         const NAME: &str = "sum_rows";
         let new = |dims: &[usize], dtype| Tensor::gpu_uninit(self, Shape::checked(NAME, dims)?, dtype, NAME);
         let merged_ids = new(&[chunks * chunk], DType::U32)?;
@@ -32,7 +32,7 @@ impl Gpu {
             count: count as u32,
             rows: rows as u32,
             width: width as u32,
-            groups_x: x_groups as u32,
+            groups_x,
             columns: columns as u32,
             column_blocks: column_blocks as u32,
             chunks: chunks as u32,
@@ -43,7 +43,7 @@ impl Gpu {
             pipeline: &pipeline,
             buffers: &[ids.gpu_buffer(), x.gpu_buffer(), merged_ids.gpu_buffer(), merged.gpu_buffer()],
             params: bytemuck::bytes_of(&p),
-            groups: [x_groups as u32, all.div_ceil(x_groups) as u32, 1],
+            groups,
             work: (all * chunk) as u64 * 64,
         })?;
         Ok([merged_ids, merged])
