@@ -2,9 +2,10 @@
 
 use recurve::testing::{Tolerance, check_onnx, compare};
 use recurve::{
-    Device, Error, HostArray, HostData, Model, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, StatePair,
-    npz_from_bytes,
+    DType, Device, Error, HostArray, HostData, Model, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, StatePair,
+    Tensor, npz_from_bytes,
 };
+use recurve_graph::{Data, IntArray};
 use recurve_tests::devices;
 use recurve_tests::node_tests::NodeTest;
 use std::path::PathBuf;
@@ -355,5 +356,64 @@ fn a_batch_in_the_file_is_said_in_the_error() {
             let e = model.run([(&x[..], &input)]).unwrap_err().to_string();
             assert!(e.contains(words) && e.contains(&x[..]), "{e}");
         }
+    }
+}
+
+/// Values as the graph takes them give what arrays give, in runs and in sessions. Tensors over the caller's memory are
+/// neither written to nor kept once the call is over.
+#[test]
+fn values_and_arrays_give_the_same() {
+    let model = open("gtcrn.onnx", &Device::Cpu);
+    let arrays: Vec<(String, HostArray)> = model
+        .inputs()
+        .iter()
+        .map(|v| {
+            let shape: Vec<usize> = v.kind.dims.iter().map(|d| d.size().unwrap()).collect();
+            let count = shape.iter().product();
+            (v.name.clone(), floats(&shape, &recording()[..count]))
+        })
+        .collect();
+    let want = model.run(arrays.iter().map(|(n, a)| (&n[..], a))).unwrap();
+    let owners: Vec<Arc<Vec<f32>>> = arrays.iter().map(|(_, a)| Arc::new(a.to_f32())).collect();
+    let shared = |n: usize| Data::from(Tensor::from_shared(owners[n].clone(), &arrays[n].1.shape).unwrap());
+    let given = |count: usize| (0..count).map(|n| (&arrays[n].0[..], shared(n))).collect::<Vec<_>>();
+    let got = model.run_data(given(arrays.len())).unwrap();
+    for ((name, want), (same, got)) in want.iter().zip(&got) {
+        assert_eq!((name, &want.to_f32()), (same, &got.as_tensor().unwrap().to_vec().unwrap()));
+    }
+    drop(got);
+    let alone = || owners.iter().all(|o| Arc::strong_count(o) == 1);
+    assert!(alone());
+    let unchanged = || owners.iter().zip(&arrays).all(|(o, (_, a))| **o == a.to_f32());
+    assert!(unchanged());
+
+    let mut sessions = [0; 2].map(|_| OnnxSession::new(model.clone(), 1).unwrap());
+    for _ in 0..3 {
+        let want = sessions[0].run([("mix", &arrays[0].1)]).unwrap();
+        let got = sessions[1].run_data(given(1)).unwrap();
+        assert_eq!((got.len(), &got[0].0), (1, &want[0].0));
+        assert_eq!(got[0].1.as_tensor().unwrap().to_vec().unwrap(), want[0].1.to_f32());
+    }
+    assert!(alone() && unchanged());
+
+    // Whole numbers, and what does not fit.
+    let silero = open("silero_vad.onnx", &Device::Cpu);
+    let x = Tensor::from_f32(&recording()[..576], &[1, 576], &Device::Cpu).unwrap();
+    let (rate, state) = (IntArray::scalar(16_000), Tensor::zeros(&[2, 1, 128], DType::F32, &Device::Cpu).unwrap());
+    let ids = Tensor::from_u32(&[1; 576], &[1, 576], &Device::Cpu).unwrap();
+    let run = |x: Data, rate: Data| silero.run_data([("input", x), ("sr", rate), ("state", state.clone().into())]);
+    let arrays =
+        [floats(&[1, 576], &recording()[..576]), HostArray { shape: vec![], data: HostData::Int(vec![16_000]) }];
+    let zeros = floats(&[2, 1, 128], &[0.0; 256]);
+    let want = silero.run([("input", &arrays[0]), ("sr", &arrays[1]), ("state", &zeros)]).unwrap();
+    let got = run(x.clone().into(), rate.clone().into()).unwrap();
+    assert_eq!(got[0].1.as_tensor().unwrap().to_vec().unwrap(), want[0].1.to_f32());
+    for (x, rate, words) in [
+        (Data::from(ids), Data::from(rate.clone()), "`input`: is a tensor of u32"),
+        (x.clone().into(), x.reshape(&[576]).unwrap().into(), "`sr`: must be"),
+        (x.reshape(&[576]).unwrap().into(), rate.into(), "`input`: must be"),
+    ] {
+        let e = run(x, rate).unwrap_err();
+        assert!(matches!(e, Error::Input { .. }) && e.to_string().contains(words), "{e}");
     }
 }

@@ -2,8 +2,10 @@
 
 use half::{bf16, f16};
 use recurve::{DType, Device, Tensor, TensorError as E};
+use recurve_tensor::{Indices, Scatter, Update};
 use recurve_tests::skips::has_f16;
 use recurve_tests::{devices, gpu};
+use std::sync::Arc;
 
 fn t(data: &[f32], dims: &[usize], device: &Device) -> Tensor {
     Tensor::from_f32(data, dims, device).unwrap()
@@ -265,4 +267,35 @@ fn i64_comes_in_where_u32_has_it() {
         let ids = Tensor::from_i64(&[2, 0], &[2], &device).unwrap();
         assert_eq!(table.gather(&ids).unwrap().to_vec().unwrap(), [30.0, 10.0]);
     }
+}
+
+/// A tensor over somebody else's memory computes as any other and copies nothing; what changes a tensor in place
+/// changes a copy of it.
+#[test]
+fn shared_memory_is_read_and_never_written() {
+    let owner = Arc::new(vec![1.0f32, -2.0, 3.0, 4.0, 5.0, 6.0]);
+    let shared = Tensor::from_shared(owner.clone(), &[2, 3]).unwrap();
+    assert!(shared.is_shared() && shared.device().gpu().is_none());
+    assert_eq!((shared.dims(), shared.dtype()), (&[2, 3][..], DType::F32));
+    assert_eq!(shared.cpu_f32().unwrap().as_ptr(), owner.as_ptr());
+    assert_eq!(shared.reshape(&[3, 2]).unwrap().cpu_f32().unwrap().as_ptr(), owner.as_ptr());
+    assert_eq!((&shared + 1.0).unwrap().to_vec().unwrap(), [2.0, -1.0, 4.0, 5.0, 6.0, 7.0]);
+    for device in devices() {
+        assert_eq!(shared.to_device(&device).unwrap().to_vec().unwrap(), *owner);
+    }
+    // Nothing else has this tensor's elements, so an update in place would write to them.
+    let (indices, updates) =
+        (Tensor::from_u32(&[1], &[1, 1], &Device::Cpu).unwrap(), t(&[9.0; 3], &[1, 3], &Device::Cpu));
+    let alone = Tensor::from_shared(owner.clone(), &[2, 3]).unwrap();
+    let row = Scatter::tuples(alone.shape(), indices.shape()).unwrap();
+    let updated = alone.scatter_into(&row, Indices::Device(&indices), &updates, Update::Replace).unwrap();
+    assert_eq!(updated.to_vec().unwrap(), [1.0, -2.0, 3.0, 9.0, 9.0, 9.0]);
+    assert_eq!(*owner, [1.0, -2.0, 3.0, 4.0, 5.0, 6.0]);
+    let owned = shared.clone().into_owned().unwrap();
+    assert!(!owned.is_shared() && owned.cpu_f32().unwrap().as_ptr() != owner.as_ptr());
+    drop(shared);
+    assert_eq!((Arc::strong_count(&owner), owned.to_vec().unwrap()), (1, owner.to_vec()));
+    let e = Tensor::from_shared(owner.clone(), &[2, 2]).unwrap_err();
+    assert!(matches!(e, E::Argument { operation: "Tensor::from_shared", .. }), "{e}");
+    assert!(Tensor::from_shared(owner, &[0, 3]).is_err());
 }

@@ -172,6 +172,14 @@ impl Model {
         native::write(path.as_ref(), &self.info, &self.network, None)
     }
 
+    /// The bytes of the file that [`Self::save`] writes, which [`Self::from_bytes`] reads.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        native::to_bytes(&self.info, &self.network)
+    }
+
     /// [`Self::save`] with the record of a training in the same file.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use crate::{Error, Result, TextSpec, files};
 use recurve_layers::{Error as LayerError, LayerConfig, Network, NetworkConfig, RecurrentSpec, Weights};
 use recurve_tensor::{DType, Device};
 use recurve_weights::{Weight, WeightFile};
-use safetensors::tensor::{SafeTensorError, TensorView, serialize_to_file};
+use safetensors::tensor::{SafeTensorError, TensorView, serialize, serialize_to_file};
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -372,7 +372,28 @@ fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
 
 /// Writes a model file. An existing file is replaced only once the new one is complete.
 pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network, training: Option<&TrainingRecord>) -> Result<()> {
-    let io = |e: std::io::Error| Error::Io { path: path.into(), source: Arc::new(e) };
+    let beside = files::Beside::create(path).map_err(io(path))?;
+    packed(path, info, network, training, |views, metadata| serialize_to_file(views, metadata, beside.path()))?;
+    beside.keep().map_err(io(path))
+}
+
+/// The bytes of a model file.
+pub(crate) fn to_bytes(info: &ModelInfo, network: &Network) -> Result<Vec<u8>> {
+    packed(Path::new(files::MEMORY), info, network, None, |views, metadata| serialize(views, metadata))
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
+    move |e| Error::Io { path: path.into(), source: Arc::new(e) }
+}
+
+/// Hands the tensors and the metadata of a model file to what writes them.
+fn packed<T>(
+    path: &Path,
+    info: &ModelInfo,
+    network: &Network,
+    training: Option<&TrainingRecord>,
+    write: impl FnOnce(Vec<(&str, TensorView<'_>)>, Option<HashMap<String, String>>) -> Result<T, SafeTensorError>,
+) -> Result<T> {
     // A model that exceeds the limits for opening is not written.
     info.check(path)?;
     let json = serde_json::to_string(&Description::new(info))
@@ -393,16 +414,15 @@ pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network, training: 
     let weights = all.into_iter().map(|(name, w)| Ok((name, stored(w)?))).collect::<Result<Vec<_>>>()?;
     let weights: Vec<_> = weights.iter().map(|(name, w)| (&**name, w, w.bytes())).collect();
     let failed = |e: SafeTensorError| match e {
-        SafeTensorError::IoError(e) => io(e),
-        other => io(std::io::Error::other(other)),
+        SafeTensorError::IoError(e) => io(path)(e),
+        other => io(path)(std::io::Error::other(other)),
     };
     let views = weights
         .iter()
         .map(|(name, w, bytes)| Ok((*name, TensorView::new(w.dtype().into(), w.shape().to_vec(), bytes)?)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;
-    let beside = files::Beside::create(path).map_err(io)?;
-    serialize_to_file(views, Some(metadata), beside.path()).map_err(failed)?;
+    let written = write(views, Some(metadata)).map_err(failed)?;
     weights.iter().for_each(|(_, w, _)| w.give_back());
-    beside.keep().map_err(io)
+    Ok(written)
 }

@@ -1,6 +1,6 @@
 //! The type `Tensor`: elements on a device, with a shape.
 
-use crate::cpu::{self, CpuBuffer, host};
+use crate::cpu::{self, CpuBuffer, SharedFloats, host};
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::{DType, Device, Error, Result, Shape};
 use half::slice::HalfFloatSliceExt;
@@ -54,6 +54,45 @@ impl Tensor {
             }),
             Device::Gpu(gpu) => Self::gpu_upload(gpu, bytemuck::cast_slice(data), shape, DType::F32, 0),
         }
+    }
+
+    /// A tensor on the CPU over f32 elements in memory that `owner` has: nothing is copied. The tensor and its clones
+    /// hold the owner; [`Self::is_shared`] tells them from others, and [`Self::into_owned`] copies them. What is in the
+    /// memory must not change while a tensor has it.
+    /// ```
+    /// use recurve_tensor::Tensor;
+    /// use std::sync::Arc;
+    /// let owner = Arc::new(vec![1.0, 2.0]);
+    /// let t = Tensor::from_shared(owner.clone(), &[1, 2])?;
+    /// assert_eq!(t.cpu_f32().unwrap().as_ptr(), owner.as_ptr());
+    /// # Ok::<(), recurve_tensor::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if `dims` does not match the number of elements or contains a zero; those of
+    /// [`Device::check`].
+    pub fn from_shared(owner: Arc<dyn AsRef<[f32]> + Send + Sync>, dims: &[usize]) -> Result<Self> {
+        Device::Cpu.check()?;
+        let count = (*owner).as_ref().len();
+        let shape = shape_of("Tensor::from_shared", dims, count)?;
+        let storage = Storage::Cpu(Arc::new(CpuBuffer::Shared(SharedFloats { owner, count })));
+        Ok(Self { shape, dtype: DType::F32, storage, bound: 0 })
+    }
+
+    /// Whether the elements are in memory of somebody else's, as those of [`Self::from_shared`] are.
+    pub fn is_shared(&self) -> bool {
+        matches!(&self.storage, Storage::Cpu(b) if matches!(**b, CpuBuffer::Shared(_)))
+    }
+
+    /// This tensor with its elements in memory of its own: itself, unless it is shared.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn into_owned(self) -> Result<Self> {
+        if !self.is_shared() {
+            return Ok(self);
+        }
+        Self::from_f32(self.cpu_f32().expect("f32 elements on the CPU"), self.dims(), &Device::Cpu)
     }
 
     /// A tensor of these f16 elements.
@@ -449,6 +488,7 @@ impl Tensor {
         match &self.storage {
             Storage::Cpu(b) => match &**b {
                 CpuBuffer::F32(v) => Some(v),
+                CpuBuffer::Shared(s) => Some(s.elements()),
                 _ => None,
             },
             Storage::Gpu(..) => None,
@@ -486,6 +526,9 @@ impl Tensor {
 
     /// An f32 tensor on the CPU with elements changed: this one, if no other tensor has the same memory, else a copy.
     pub(crate) fn cpu_update(self, change: impl FnOnce(&mut [f32])) -> Result<Self> {
+        if self.is_shared() {
+            return self.into_owned()?.cpu_update(change);
+        }
         let Storage::Cpu(buffer) = self.storage else { unreachable!("checked to be on the CPU") };
         let floats = |b: &mut CpuBuffer, change: &mut dyn FnMut(&mut [f32])| match b {
             CpuBuffer::F32(v) => change(v),
@@ -547,6 +590,7 @@ impl Tensor {
 fn read_cpu(b: &CpuBuffer, out: &mut [f32]) {
     match b {
         CpuBuffer::F32(v) => out.copy_from_slice(v),
+        CpuBuffer::Shared(s) => out.copy_from_slice(s.elements()),
         CpuBuffer::F16(v) => v.convert_to_f32_slice(out),
         CpuBuffer::U32(_) => unreachable!("checked to be a float"),
     }

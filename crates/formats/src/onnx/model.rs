@@ -9,7 +9,7 @@ use crate::{Error, HostArray, HostData, Result};
 use bytes::Bytes;
 use prost::Message;
 use recurve_graph::{Data, Dim, Element, Executor, Graph, IntArray, RunOptions, Source, ValueType};
-use recurve_tensor::{Device, Tensor};
+use recurve_tensor::{DType, Device, Tensor};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -51,6 +51,21 @@ pub struct OnnxOptions {
 impl Default for OnnxOptions {
     fn default() -> Self {
         Self { fuse_cells: true }
+    }
+}
+
+/// What a caller gives for an input.
+pub(super) enum Given<'a> {
+    Host(&'a HostArray),
+    Data(Data),
+}
+
+impl Given<'_> {
+    fn dims(&self) -> &[usize] {
+        match self {
+            Self::Host(a) => &a.shape,
+            Self::Data(d) => d.dims(),
+        }
     }
 }
 
@@ -239,7 +254,7 @@ impl OnnxModel {
         there: impl Fn(usize) -> Option<Data>,
     ) -> Result<Vec<Option<Data>>> {
         let mut all: Vec<Option<Data>> = (0..self.inputs.len()).map(there).collect();
-        self.fill(inputs, &mut all, &[])?;
+        self.fill(inputs.into_iter().map(|(n, a)| (n, Given::Host(a))), &mut all, &[])?;
         Ok(all)
     }
 
@@ -247,7 +262,7 @@ impl OnnxModel {
     /// call before are the same in memory, so that what was computed of them serves again.
     pub(super) fn fill<'a>(
         &self,
-        inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
+        inputs: impl IntoIterator<Item = (&'a str, Given<'a>)>,
         all: &mut [Option<Data>],
         before: &[Option<IntArray>],
     ) -> Result<()> {
@@ -260,7 +275,7 @@ impl OnnxModel {
             if all[n].is_some() {
                 return Err(bad("is given twice, or is a state".into()));
             }
-            all[n] = Some(self.datum(n, array, before.get(n).and_then(Option::as_ref))?);
+            all[n] = Some(self.given(n, array, before.get(n).and_then(Option::as_ref))?);
         }
         if let Some(n) = all.iter().position(Option::is_none) {
             let message = format!("is missing; it is {}", self.inputs[n].kind);
@@ -269,18 +284,38 @@ impl OnnxModel {
         Ok(())
     }
 
-    /// An array as input `n`; whole numbers that equal those `before` are the same in memory.
+    /// What a caller gives as input `n`; whole numbers that equal those `before` are the same in memory.
     ///
     /// # Errors
     /// [`Error::Input`] if it does not fit; errors of the device.
-    pub(super) fn datum(&self, n: usize, array: &HostArray, before: Option<&IntArray>) -> Result<Data> {
+    fn given(&self, n: usize, value: Given<'_>, before: Option<&IntArray>) -> Result<Data> {
+        let OnnxValue { name, kind, .. } = &self.inputs[n];
+        let bad = |message: String| Error::Input { name: short(name), message };
+        if !kind.has_dims(value.dims()) {
+            let fixed = baked(kind, value.dims());
+            return Err(bad(format!("must be {kind}, but it has shape {:?}{fixed}", value.dims())));
+        }
+        match value {
+            Given::Host(array) => self.datum(n, array, before),
+            Given::Data(Data::Tensor(t)) if kind.dtype == Element::F32 && t.dtype() == DType::F32 => Ok(t.into()),
+            Given::Data(Data::Tensor(t)) => {
+                Err(bad(format!("is a tensor of {}, but {} is needed", t.dtype(), kind.dtype)))
+            }
+            Given::Data(Data::Ints(i)) => {
+                if before.is_some_and(|b| b.is_same(&i)) {
+                    return Ok(i.into());
+                }
+                // The numbers that do not fit are found as those of an array.
+                self.datum(n, &HostArray { shape: i.dims().to_vec(), data: HostData::Int(i.data().to_vec()) }, before)
+            }
+        }
+    }
+
+    /// An array of the right shape as input `n`.
+    fn datum(&self, n: usize, array: &HostArray, before: Option<&IntArray>) -> Result<Data> {
         let before = before.filter(|b| b.dims() == array.shape);
         let OnnxValue { name, kind, .. } = &self.inputs[n];
         let bad = |message: String| Error::Input { name: short(name), message };
-        if !kind.has_dims(&array.shape) {
-            let fixed = baked(kind, &array.shape);
-            return Err(bad(format!("must be {kind}, but it has shape {:?}{fixed}", array.shape)));
-        }
         Ok(match (&array.data, kind.dtype) {
             (HostData::Float(v), Element::F32) => Tensor::from_f32(v, &array.shape, self.device())?.into(),
             (HostData::Int(v), Element::F32) => {
@@ -308,6 +343,31 @@ impl OnnxModel {
         })
     }
 
+    /// An array as input `n`.
+    pub(super) fn fitted(&self, n: usize, array: &HostArray) -> Result<Data> {
+        self.given(n, Given::Host(array), None)
+    }
+
+    /// The outputs, by name and in the file's order, for inputs by name: tensors on the model's device (of f32), and
+    /// whole numbers in host memory.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_data<'a>(&self, inputs: impl IntoIterator<Item = (&'a str, Data)>) -> Result<Vec<(String, Data)>> {
+        let mut data = vec![None; self.inputs.len()];
+        self.fill(inputs.into_iter().map(|(n, d)| (n, Given::Data(d))), &mut data, &[])?;
+        self.outputs_of(&data)
+    }
+
+    fn outputs_of(&self, data: &[Option<Data>]) -> Result<Vec<(String, Data)>> {
+        let outputs = self.executor.run_data(data, &RunOptions::default()).map_err(failed)?;
+        let all = self.outputs.iter().zip(outputs).map(|(o, data)| {
+            let missing = || Error::Input { name: short(&o.name), message: "is an output that has no elements".into() };
+            Ok((o.name.clone(), data.ok_or_else(missing)?))
+        });
+        all.collect()
+    }
+
     /// The outputs, by name and in the file's order, for inputs by name.
     ///
     /// # Errors
@@ -316,13 +376,8 @@ impl OnnxModel {
         &self,
         inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
     ) -> Result<Vec<(String, HostArray)>> {
-        let data = self.data(inputs)?;
-        let outputs = self.executor.run_data(&data, &RunOptions::default()).map_err(failed)?;
-        let arrays = self.outputs.iter().zip(outputs).map(|(o, data)| {
-            let missing = || Error::Input { name: short(&o.name), message: "is an output that has no elements".into() };
-            let data = data.ok_or_else(missing)?;
-            Ok((o.name.clone(), array(&data, o.kind.dtype)?))
-        });
+        let outputs = self.outputs_of(&self.data(inputs)?)?;
+        let arrays = self.outputs.iter().zip(outputs).map(|(o, (name, data))| Ok((name, array(&data, o.kind.dtype)?)));
         arrays.collect()
     }
 }

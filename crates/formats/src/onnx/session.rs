@@ -1,6 +1,6 @@
 //! Streams through a model that takes its states in and gives them out.
 
-use super::model::{OnnxModel, OnnxValue, array, array_into, failed};
+use super::model::{Given, OnnxModel, OnnxValue, array, array_into, failed};
 use crate::files::{short, some_names};
 use crate::{Error, HostArray, HostData, Result};
 use recurve_graph::{Data, Element, IntArray, RunOptions};
@@ -239,7 +239,7 @@ impl OnnxSession {
     /// [`Error::Input`] if there is no such state, or the array does not fit; errors of the device.
     pub fn set_state(&mut self, name: &str, array: &HostArray) -> Result<()> {
         let place = self.place(name)?;
-        self.current[place] = Some(self.model.datum(self.states[place].0, array, None)?);
+        self.current[place] = Some(self.model.fitted(self.states[place].0, array)?);
         Ok(())
     }
 
@@ -251,7 +251,7 @@ impl OnnxSession {
         &mut self,
         inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
     ) -> Result<Vec<(String, HostArray)>> {
-        self.call(inputs)?;
+        self.call(inputs.into_iter().map(|(n, a)| (n, Given::Host(a))))?;
         let outputs = self.model.outputs().iter().zip(&self.outputs);
         let arrays = outputs.filter_map(|(v, data)| {
             let data = data.as_ref()?;
@@ -270,7 +270,7 @@ impl OnnxSession {
         inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>,
         outputs: &mut Vec<HostArray>,
     ) -> Result<()> {
-        self.call(inputs)?;
+        self.call(inputs.into_iter().map(|(n, a)| (n, Given::Host(a))))?;
         let all = self.model.outputs().iter().zip(&self.outputs);
         let mut count = 0;
         for (v, data) in all.filter_map(|(v, data)| Some((v, data.as_ref()?))) {
@@ -284,8 +284,18 @@ impl OnnxSession {
         Ok(())
     }
 
+    /// [`Self::run`] on tensors on the model's device (of f32) and whole numbers in host memory.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_data<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, Data)>) -> Result<Vec<(String, Data)>> {
+        self.call(inputs.into_iter().map(|(n, d)| (n, Given::Data(d))))?;
+        let outputs = self.model.outputs().iter().zip(&mut self.outputs);
+        Ok(outputs.filter_map(|(v, data)| Some((v.name.clone(), data.take()?))).collect())
+    }
+
     /// One call, whose outputs that are no states are then in `self.outputs`.
-    fn call<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, &'a HostArray)>) -> Result<()> {
+    fn call<'a>(&mut self, inputs: impl IntoIterator<Item = (&'a str, Given<'a>)>) -> Result<()> {
         self.inputs.clear();
         self.inputs.resize(self.model.inputs().len(), None);
         for ((i, _), current) in self.states.iter().zip(&self.current) {
@@ -300,6 +310,14 @@ impl OnnxSession {
         }
         let run = self.model.executor().run_into(&mut self.inputs, &RunOptions::default(), &mut self.outputs);
         run.map_err(failed)?;
+        // A state outlives the call, so it must not be in memory of the caller's, as an input that comes out again is.
+        for (_, o) in &self.states {
+            if let Some(Data::Tensor(t)) = &self.outputs[*o]
+                && t.is_shared()
+            {
+                self.outputs[*o] = Some(t.clone().into_owned()?.into());
+            }
+        }
         for (current, (_, o)) in self.current.iter_mut().zip(&self.states) {
             *current = self.outputs[*o].take();
         }

@@ -20,6 +20,32 @@ pub(crate) enum CpuBuffer {
     F32(Vec<f32>),
     F16(Vec<f16>),
     U32(Vec<u32>),
+    /// f32 elements in memory of somebody else's, which is never in the pool and never written to.
+    Shared(SharedFloats),
+}
+
+/// Memory of somebody else's.
+pub(crate) struct SharedFloats {
+    pub(crate) owner: Arc<dyn AsRef<[f32]> + Send + Sync>,
+    pub(crate) count: usize,
+}
+
+impl SharedFloats {
+    /// The elements.
+    ///
+    /// # Panics
+    /// If the owner gives another number of elements than before.
+    pub(crate) fn elements(&self) -> &[f32] {
+        let all = (*self.owner).as_ref();
+        assert_eq!(all.len(), self.count, "the number of elements of shared memory has changed");
+        all
+    }
+}
+
+impl std::fmt::Debug for SharedFloats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("SharedFloats").field(&self.count).finish()
+    }
 }
 
 /// `count` zeros in host memory, for sizes that a caller chooses: lack of memory is an error instead of an abort.
@@ -46,6 +72,7 @@ impl CpuBuffer {
             Self::F32(v) => v.len() * 4,
             Self::F16(v) => v.len() * 2,
             Self::U32(v) => v.len() * 4,
+            Self::Shared(s) => s.count * 4,
         }) as u64
     }
 }

@@ -1,0 +1,231 @@
+"""Models: what a file contains, or what layers make, on a device."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+
+from . import _recurve
+
+__all__ = ["Model", "Value", "load"]
+
+
+class Value(NamedTuple):
+    """An input or an output of a model."""
+
+    name: str
+    """Its name."""
+    shape: tuple[int | str | None, ...] | None
+    """Its dimensions: a number, the name of a size that the file leaves open, or None. None where the number of
+    dimensions is not known before a run."""
+    dtype: str
+    """The name of numpy's element type."""
+
+
+class Model:
+    """A model on a device.
+
+    ``recurve.load`` makes one of a file. Any number of threads may run a model at the same time. A model can be
+    pickled and copied; its weights go with it.
+    """
+
+    _runner: _recurve.Runner
+
+    @classmethod
+    def _of(cls, runner: _recurve.Runner) -> Model:
+        self = cls.__new__(cls)
+        self._runner = runner
+        return self
+
+    # Running
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Run the model on arrays by name.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array_like
+            One array for each of `inputs`. Float32 arrays in C order are read where they are if the model is on the
+            CPU; nobody can write to them through numpy while the call runs. A network with one input also takes
+            ``"lengths"`` of shape [B] or ``"mask"`` of shape [B, T].
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            All outputs, in arrays of their own.
+        """
+        return self._runner.run(inputs if type(inputs) is dict else dict(inputs))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model on arrays in the order of `inputs`, or by name.
+
+        Returns
+        -------
+        numpy.ndarray or list of numpy.ndarray
+            The output, or all of them if there are several.
+        """
+        values = self._runner.run(self._named(args, kwargs))
+        outputs = list(values.values())
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of a call by name."""
+        inputs = self.inputs
+        if len(args) == 1 and len(inputs) > 1 and isinstance(args[0], (list, tuple)):
+            args = tuple(args[0])
+        elif len(args) == 1 and isinstance(args[0], Mapping):
+            kwargs = {**args[0], **kwargs}
+            args = ()
+        if len(args) > len(inputs):
+            names = ", ".join(f"`{i.name}`" for i in inputs)
+            raise TypeError(f"this model has {len(inputs)} inputs ({names}), but {len(args)} were given")
+        named = {value.name: array for value, array in zip(inputs, args)}
+        for name, array in kwargs.items():
+            if name in named:
+                raise TypeError(f"input `{name}` is given twice")
+            named[name] = array
+        return named
+
+    def session(self, batch: int = 1, states: Mapping[str, str] | None = None) -> _recurve.Session:
+        """Begin a session: calls one after the other, whose states stay on the device.
+
+        Parameters
+        ----------
+        batch : int, default 1
+            The size of the dimensions of states that an ONNX file leaves open.
+        states : mapping of str to str, optional
+            For an ONNX file, the inputs that are states and the outputs that hold them after a call; by default those
+            that their names show.
+
+        Returns
+        -------
+        Session
+            With ``run``, ``reset``, ``state``, ``set_state`` and ``close``; a context manager.
+        """
+        return _recurve.Session(self._runner, batch, None if states is None else list(states.items()))
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._runner.name
+
+    @property
+    def inputs(self) -> list[Value]:
+        """The inputs: name, shape and element type of each."""
+        return [Value(*v) for v in self._runner.inputs()]
+
+    @property
+    def outputs(self) -> list[Value]:
+        """The outputs: name, shape and element type of each."""
+        return [Value(*v) for v in self._runner.outputs()]
+
+    @property
+    def device(self) -> _recurve.Device:
+        """The device that the model is on."""
+        return self._runner.device
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the file is read."""
+        return self._runner.notes
+
+    def explain(self) -> list[str]:
+        """A line about each recurrent layer of an ONNX file: what it runs as, or why it runs operator by operator."""
+        return self._runner.explain()
+
+    def summary_text(self) -> str:
+        """The table that `summary` prints."""
+        return self._runner.summary()
+
+    def summary(self, file: TextIO | None = None) -> None:
+        """Print a table of layers, shapes and numbers of parameters."""
+        print(self.summary_text(), file=sys.stdout if file is None else file)
+
+    def __repr__(self) -> str:
+        names = ", ".join(v.name for v in self.inputs)
+        return f"<recurve.{type(self).__name__} {self.name!r} ({names}) on {self.device}>"
+
+    # Other devices, files, processes
+
+    def to(self, device: str | _recurve.Device) -> Model:
+        """The same model on another device.
+
+        Parameters
+        ----------
+        device : str or Device
+            ``"auto"``, ``"cpu"``, ``"gpu"``, ``"vulkan:NAME"``, …
+        """
+        return type(self)._of(self._runner.to(device))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file.
+
+        Parameters
+        ----------
+        path : path
+            ``.onnx`` writes an ONNX file, ``.safetensors`` Recurve's own.
+        """
+        path = os.fspath(path)
+        ending = os.path.splitext(path)[1].lower()
+        if ending == ".onnx":
+            self._runner.save_onnx(path)
+        elif ending == ".safetensors":
+            self._runner.save(path)
+        else:
+            raise ValueError(f"{path}: a model is written to a file that ends in .safetensors or .onnx")
+
+    def read_text(self, text: str) -> list[tuple[int, str, str]]:
+        """The labels of a text's ambiguous characters, for a model with a vocabulary.
+
+        Returns
+        -------
+        list of (int, str, str)
+            The place of each such character, the character, and its label.
+        """
+        return self._runner.read_text(text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        runner = self._runner
+        return _unpickled, (type(self), runner.to_bytes(), runner.is_onnx, runner.device.selector)
+
+
+def _unpickled(cls: type[Model], data: bytes, onnx: bool, device: str) -> Model:
+    return cls._of(_recurve.Runner.from_bytes(data, onnx, device))
+
+
+def load(
+    path: str | os.PathLike[str], device: str | _recurve.Device = "auto", *, weights: str | os.PathLike[str] | None = None
+) -> Model:
+    """Open a model file.
+
+    Parameters
+    ----------
+    path : path
+        An ONNX file, a file of Keras 1, 2 or 3 (``.keras``, ``.h5``, ``.json``), one of Recurve's own
+        (``.safetensors``), or a TOML description of a network whose weights are in a file of PyTorch.
+    device : str or Device, default "auto"
+        Where it runs: ``"auto"`` (a hardware GPU if there is one, else the CPU), ``"cpu"``, ``"gpu"``,
+        ``"vulkan:NAME"``, …
+    weights : path, optional
+        The weights of a Keras model whose description is in `path`.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        The file cannot be read.
+    Unsupported
+        The file asks for something that Recurve does not compute. The text names all of it.
+    ValueError
+        The file is damaged, or no device matches.
+    """
+    return Model._of(_recurve.Runner.open(os.fspath(path), device, None if weights is None else os.fspath(weights)))

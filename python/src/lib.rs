@@ -1,0 +1,19 @@
+//! The compiled part of the Python package `recurve`.
+
+mod arrays;
+mod device;
+mod error;
+mod runner;
+mod session;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _recurve(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    error::register(m)?;
+    arrays::register(m)?;
+    device::register(m)?;
+    runner::register(m)?;
+    session::register(m)
+}
