@@ -6,7 +6,7 @@ use crate::runner::{Loaded, Runner, dictionary, onnx_outputs, taken};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use recurve::{HostArray, HostData, Input, Model, NetworkState, OnnxSession, StatePair, Streams, Tensor};
+use recurve::{HostArray, HostData, Input, Model, NetworkState, OnnxSession, StatePair, Tensor};
 use recurve_graph::Data;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -105,7 +105,7 @@ impl Session {
             }
             Loaded::Network(m) => {
                 // Refuses a network that cannot go on where a call has ended, as one that reads sequences backwards.
-                compute(py, || Streams::new(m.network()).map(drop))?.or_raise()?;
+                m.network().check_goes_on().or_raise()?;
                 Inner::Network(m.clone(), None)
             }
         };

@@ -48,7 +48,7 @@ def test_a_session_gives_onnx_runtimes_numbers(silero: recurve.Model, models: Pa
             assert not session.state("state").any()
     # One changed frame is another result.
     with silero.session() as session:
-        other = [session.run({"input": -x, "sr": 16_000})["output"][0, 0] for x in frames(recording(models))]
+        other = [session.run({"input": x / 8, "sr": 16_000})["output"][0, 0] for x in frames(recording(models))]
     assert np.abs(np.array(other) - want).max() > 1e-2
 
 
@@ -62,7 +62,7 @@ def test_states_by_hand_are_those_of_a_session(silero: recurve.Model, models: Pa
             np.testing.assert_array_equal(session.run({"input": x, "sr": 16_000})["output"], outputs["output"])
         session.set_state("state", np.zeros((2, 1, 128)))
         assert not session.state("stateN").any()
-        with pytest.raises(ValueError, match=r"`sound`: is no state of this session; its states are `state`"):
+        with pytest.raises(ValueError, match=r"`sound`: is no state of this session; its states are state"):
             session.state("sound")
         with pytest.raises(ValueError, match=r"`state`: must be f32\[2, batch, 128\]|`state`: must be"):
             session.set_state("state", np.zeros((2, 128)))
@@ -110,7 +110,9 @@ def test_calls_by_place_and_by_name(sentiment: recurve.Model, silero: recurve.Mo
     np.testing.assert_array_equal(sentiment({"tokens": ids}), y)
     np.testing.assert_array_equal(sentiment.run({"tokens": np.array(ids, np.uint8)})["probability"], y)
     np.testing.assert_array_equal(sentiment(ids, mask=np.array(ids) != 0), y)
-    np.testing.assert_array_equal(sentiment(ids, lengths=[3, 2]), y)
+    # Its embedding makes a mask of the ids already.
+    with pytest.raises(ValueError, match="`mask` cannot be given together with lengths"):
+        sentiment(ids, lengths=[3, 2])
     x, state = np.ones((1, 576), np.float32), np.zeros((2, 1, 128), np.float32)
     output, state_out = silero(x, state, 16_000)
     assert (output.shape, state_out.shape) == ((1, 1), (2, 1, 128))

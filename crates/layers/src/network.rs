@@ -763,11 +763,18 @@ impl Network {
         Ok((y.reshape(&dims)?, state))
     }
 
+    /// Checks that a call can go on where another one ended ([`Self::forward_from`]) and give what one call would: no
+    /// layer reads backwards or needs all timesteps at once.
+    ///
+    /// # Errors
+    /// [`Error::Option`] with the name of the layer.
+    pub fn check_goes_on(&self) -> Result<()> {
+        self.config.layers.iter().try_for_each(|l| l.layer.module().check_step(&l.name))
+    }
+
     /// Checks that a single timestep can run.
     fn check_steps(&self) -> Result<()> {
-        for l in &self.config.layers {
-            l.layer.module().check_step(&l.name)?;
-        }
+        self.check_goes_on()?;
         match self.input_shape().get(usize::from(!self.time_major())) {
             Some(&Some(steps)) if steps != 1 => Err(Error::Option {
                 layer: self.summaries[0].name.clone(),
