@@ -238,6 +238,23 @@ fn no_such_adapter() {
     assert!(matches!(Device::by_name("cuda"), Err(E::Argument { .. })));
 }
 
+/// A GPU that tells its place on the PCI bus is opened by it, and a place without one is an error that lists what there is.
+#[test]
+fn adapters_by_their_place_on_the_bus() {
+    let e = Device::by_name("pci:FFFF:ff:1f.7").unwrap_err();
+    assert!(matches!(&e, E::NoDevice { wanted, .. } if wanted == "pci:ffff:ff:1f.7"), "{e:?}");
+    assert!(e.to_string().contains(&gpu().name()), "{e}");
+    assert!(matches!(Device::by_name("pci:65"), Err(E::Argument { argument: "PCI address", .. })));
+    for adapter in Device::adapters() {
+        // A software adapter is on no bus.
+        assert!(adapter.kind != recurve::AdapterKind::Software || adapter.pci.is_none(), "{adapter:?}");
+        if let Some(place) = adapter.pci {
+            let opened = Device::by_name(&format!("pci:{place}")).unwrap();
+            assert_eq!(opened.gpu().unwrap().summary().pci, Some(place));
+        }
+    }
+}
+
 #[test]
 fn a_software_rasteriser_is_never_picked_by_itself() {
     let best = Device::best().unwrap();

@@ -32,6 +32,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
             .map(|s| {
                 json!({
                     "name": s.name, "backend": s.backend, "driver": s.driver, "kind": s.kind.to_string(),
+                    "pci": s.pci.map(|p| p.to_string()),
                     "max_binding_bytes": s.max_binding_bytes, "max_workgroup_bytes": s.max_workgroup_bytes,
                     "max_workgroup_lanes": s.max_workgroup_lanes, "subgroup": [s.subgroup.0, s.subgroup.1],
                     "f16": s.f16, "timestamps": s.timestamps,
@@ -45,7 +46,8 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         say(format_args!("cpu        {}", Device::Cpu.name()))?;
     }
     for s in &adapters {
-        say(format_args!("{:10} {} ({}, {})", s.backend, s.name, s.kind, s.driver))?;
+        let place = s.pci.map_or_else(String::new, |p| format!(", pci:{p}"));
+        say(format_args!("{:10} {} ({}, {}{place})", s.backend, s.name, s.kind, s.driver))?;
         say(format_args!(
             "           bindings {} MiB, workgroups {} lanes and {} KiB, subgroups {} to {}, f16 {}, timestamps {}",
             s.max_binding_bytes >> 20,

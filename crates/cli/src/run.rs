@@ -43,7 +43,7 @@ pub(crate) struct Arguments {
     /// What the model takes, where it is not in MODEL.toml.
     #[arg(long, value_name = "FILE.toml", requires = "wav")]
     pub(crate) audio: Option<PathBuf>,
-    /// auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12 or gl.
+    /// auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12, gl or pci:0000:65:00.0.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub(crate) device: DeviceSelector,
     /// Say of an ONNX file which cells run as recurrent layers, and why others do not.

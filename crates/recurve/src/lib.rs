@@ -33,8 +33,8 @@ pub use recurve_layers::{
 };
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{
-    AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions, Reduction,
-    SampleOptions, Shape, Tensor, bf16, concat, f16,
+    AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions, PciAddress,
+    Reduction, SampleOptions, Shape, Tensor, bf16, concat, f16,
 };
 pub use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightSource,

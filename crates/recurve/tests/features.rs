@@ -90,7 +90,7 @@ fn without_gpus_there_is_the_cpu() {
     assert_eq!(Device::by_name("auto").unwrap(), Device::Cpu);
     assert_eq!(Device::all(), [Device::Cpu]);
     assert_eq!(Device::adapters(), []);
-    for name in ["gpu", "vulkan", "metal:Apple", "gpu:llvmpipe"] {
+    for name in ["gpu", "vulkan", "metal:Apple", "gpu:llvmpipe", "pci:0000:65:00.0"] {
         let e = Device::by_name(name).unwrap_err();
         assert!(matches!(&e, recurve::TensorError::NoDevice { wanted, .. } if wanted == name), "{e:?}");
         let want = format!(

@@ -55,6 +55,11 @@ pub struct AdapterSummary {
     pub driver: String,
     /// Its kind.
     pub kind: AdapterKind,
+    /// Its place on the PCI bus, which other programs name the same GPU by (`nvidia-smi`, Linux's
+    /// `/sys/bus/pci/devices`). `None` for an adapter that is not on the bus or whose driver does not tell: Vulkan and DX12
+    /// tell it, Metal and OpenGL do not. DX12 finds it by the model, so equal GPUs in one machine have the place of the
+    /// first.
+    pub pci: Option<PciAddress>,
     /// Size of the largest storage buffer binding, in bytes.
     pub max_binding_bytes: u64,
     /// Size of workgroup memory, in bytes.
@@ -69,8 +74,58 @@ pub struct AdapterSummary {
     pub timestamps: bool,
 }
 
+/// A place on the PCI bus, in text `domain:bus:device.function` in hexadecimal: `0000:65:00.0`. The domain may be left out,
+/// and may have the eight digits of `nvidia-smi`; case is ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct PciAddress {
+    /// The domain, 0 in most machines.
+    pub domain: u32,
+    /// The bus.
+    pub bus: u8,
+    /// The device on the bus, below 32.
+    pub device: u8,
+    /// The function of the device, below 8.
+    pub function: u8,
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
+    }
+}
+
+impl FromStr for PciAddress {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let address = || {
+            // At most `digits` hexadecimal digits, without the sign that the standard library would take.
+            let number = |text: &str, digits: usize| {
+                let fits = (1..=digits).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+                fits.then(|| u32::from_str_radix(text, 16).ok()).flatten()
+            };
+            let (buses, place) = s.rsplit_once(':')?;
+            let (domain, bus) = buses.split_once(':').unwrap_or(("0", buses));
+            let (device, function) = place.split_once('.')?;
+            Some(Self {
+                domain: number(domain, 8)?,
+                bus: number(bus, 2)?.try_into().ok()?,
+                device: number(device, 2)?.try_into().ok().filter(|d| *d < 32)?,
+                function: number(function, 1)?.try_into().ok().filter(|f| *f < 8)?,
+            })
+        };
+        address().ok_or_else(|| Error::Argument {
+            operation: "device",
+            argument: "PCI address",
+            message: format!("`{s}` is not of the form 0000:65:00.0 (domain:bus:device.function in hexadecimal)"),
+        })
+    }
+}
+
 /// A request for a device, as on the command line: `auto`, `cpu`, `gpu`, `gpu:NAME`, `vulkan`, `metal`, `dx12`, `gl`,
-/// or a backend with a name such as `vulkan:llvmpipe`. The name may be any part of the adapter's name; case is ignored.
+/// a backend with a name such as `vulkan:llvmpipe`, or the place of a GPU on the PCI bus, `pci:0000:65:00.0`. The name may
+/// be any part of the adapter's name; case is ignored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceSelector {
@@ -85,6 +140,8 @@ pub enum DeviceSelector {
         /// A part of the adapter's name.
         name: Option<String>,
     },
+    /// The GPU at this place of the PCI bus.
+    Pci(PciAddress),
 }
 
 const BACKENDS: [&str; 4] = ["vulkan", "metal", "dx12", "gl"];
@@ -103,6 +160,7 @@ impl FromStr for DeviceSelector {
             ("auto", None) => Ok(Self::Auto),
             ("cpu", None) => Ok(Self::Cpu),
             (_, Some("")) => Err(bad_selector(s)),
+            ("pci", Some(address)) => address.parse().map(Self::Pci),
             _ if head == "gpu" || backend.is_some() => Ok(Self::Gpu { backend, name: name.map(str::to_owned) }),
             _ => Err(bad_selector(s)),
         }
@@ -115,7 +173,7 @@ fn bad_selector(s: &str) -> Error {
         argument: "selector",
         message: format!(
             "`{s}` is not one of auto, cpu, gpu, gpu:NAME, vulkan, metal, dx12, gl (a backend may \
-             carry a name too, as in vulkan:NAME)"
+             carry a name too, as in vulkan:NAME), pci:0000:65:00.0"
         ),
     }
 }
@@ -165,6 +223,7 @@ impl Device {
             DeviceSelector::Cpu => Self::Cpu,
             DeviceSelector::Auto => Gpu::open(None, None).await.map_or(Self::Cpu, Self::Gpu),
             DeviceSelector::Gpu { backend, name } => Gpu::open(*backend, name.as_deref()).await.map(Self::Gpu)?,
+            DeviceSelector::Pci(address) => Gpu::open_at(*address).await.map(Self::Gpu)?,
         };
         device.check()?;
         Ok(device)
@@ -288,6 +347,7 @@ mod tests {
     #[test]
     fn selectors() {
         let gpu = |backend, name: Option<&str>| DeviceSelector::Gpu { backend, name: name.map(Into::into) };
+        let pci = |domain, bus, device, function| DeviceSelector::Pci(PciAddress { domain, bus, device, function });
         let cases = [
             ("auto", DeviceSelector::Auto),
             ("CPU", DeviceSelector::Cpu),
@@ -298,13 +358,33 @@ mod tests {
             ("metal", gpu(Some("metal"), None)),
             ("dx12", gpu(Some("dx12"), None)),
             ("gl", gpu(Some("gl"), None)),
+            ("pci:0000:65:00.0", pci(0, 0x65, 0, 0)),
+            ("PCI:00000000:E1:1F.7", pci(0, 0xe1, 0x1f, 7)),
+            ("pci:10000:01:02.3", pci(0x10000, 1, 2, 3)),
+            ("pci:65:00.0", pci(0, 0x65, 0, 0)),
         ];
         for (text, want) in cases {
             assert_eq!(text.parse::<DeviceSelector>().unwrap(), want, "{text}");
         }
-        for bad in ["", "cuda", "gpu:", "cpu:0", "auto:x", "vulkan:"] {
+        for bad in ["", "cuda", "gpu:", "cpu:0", "auto:x", "vulkan:", "pci", "pci:"] {
             let e = bad.parse::<DeviceSelector>().unwrap_err().to_string();
             assert!(e.contains("gpu:NAME"), "{bad}: {e}");
+        }
+        for bad in ["0", "65:00", "0000:65:00", "0000:65:20.0", "0000:65:00.8", "0000:165:00.0", "+000:65:00.0"]
+            .into_iter()
+            .chain(["0000:65:00.0 ", "0:0000:65:00.0", "000000000:65:00.0", "0000::00.0", "0000:65:00.", "é:65:00.0"])
+        {
+            let e = format!("pci:{bad}").parse::<DeviceSelector>().unwrap_err().to_string();
+            assert!(e.contains("0000:65:00.0 (domain") && e.contains(bad), "{bad}: {e}");
+        }
+    }
+
+    #[test]
+    fn pci_addresses_are_written_as_linux_writes_them() {
+        for (text, want) in [("00000000:0A:1F.3", "0000:0a:1f.3"), ("10000:FF:00.0", "10000:ff:00.0")] {
+            let address: PciAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), want);
+            assert_eq!(want.parse::<PciAddress>().unwrap(), address);
         }
     }
 }

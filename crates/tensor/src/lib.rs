@@ -28,7 +28,7 @@ pub mod random;
 mod shape;
 mod tensor;
 
-pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector};
+pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector, PciAddress};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use half::{bf16, f16};

@@ -6,7 +6,8 @@ pub(crate) use crate::cpu::ready as block_on;
 use crate::ops::{After, Axis, Broadcast, Conv, Operation, Pool, Span};
 use crate::{
     Activation, AdapterSummary, CtcRule, DType, Decay, Descent, Error, Extreme, Function, MatmulOptions, Noise,
-    Normalization, Normalized, Pooling, Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor, Update,
+    Normalization, Normalized, PciAddress, Pooling, Reduction, Result, SampleOptions, Scatter, Shape, Take, Tensor,
+    Update,
 };
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -26,6 +27,10 @@ impl Gpu {
             wanted: name.map_or_else(|| backend.to_owned(), |name| format!("{backend}:{name}")),
             available: "this program was built without the feature `gpu`, so there is only the CPU".into(),
         })
+    }
+
+    pub(crate) async fn open_at(address: PciAddress) -> Result<Self> {
+        Self::open(Some("pci"), Some(&address.to_string())).await
     }
 
     pub(crate) async fn open_all() -> Vec<Self> {

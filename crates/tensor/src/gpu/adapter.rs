@@ -3,7 +3,7 @@
 use super::scope::Late;
 use super::wait::Waiting;
 use super::{Gpu, Inner, Recorder};
-use crate::device::{AdapterKind, AdapterSummary};
+use crate::device::{AdapterKind, AdapterSummary, PciAddress};
 use crate::pool::Pool;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -56,6 +56,8 @@ fn summary(a: &wgpu::Adapter) -> AdapterSummary {
             wgpu::DeviceType::Cpu => AdapterKind::Software,
             wgpu::DeviceType::Other => AdapterKind::Other,
         },
+        // Empty for an adapter that does not tell.
+        pci: info.device_pci_bus_id.parse().ok(),
         max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         max_workgroup_lanes: limits.max_compute_invocations_per_workgroup,
@@ -84,6 +86,19 @@ async fn adapters(gl: bool) -> Vec<(wgpu::Adapter, AdapterSummary)> {
         .collect();
     all.sort_by_key(|(_, s)| s.kind);
     all
+}
+
+/// The adapters in an error that says that another one was wanted.
+fn list(all: &[(wgpu::Adapter, AdapterSummary)]) -> String {
+    if all.is_empty() {
+        return "there is no GPU adapter at all; on Debian, `mesa-vulkan-drivers` and `libvulkan1` give a software one"
+            .to_owned();
+    }
+    let one = |s: &AdapterSummary| {
+        let place = s.pci.map_or_else(String::new, |p| format!(", pci:{p}"));
+        format!("{}:{} ({}{place})", s.backend, s.name, s.kind)
+    };
+    format!("available: {}", all.iter().map(|(_, s)| one(s)).collect::<Vec<_>>().join(", "))
 }
 
 impl Gpu {
@@ -117,18 +132,20 @@ impl Gpu {
         if let Some(n) = name {
             request = format!("{request}:{n}");
         }
-        let mut available = if all.is_empty() {
-            "there is no GPU adapter at all; on Debian, `mesa-vulkan-drivers` and `libvulkan1` give a \
-             software one"
-                .to_owned()
-        } else {
-            let list: Vec<_> = all.iter().map(|(_, s)| format!("{}:{} ({})", s.backend, s.name, s.kind)).collect();
-            format!("available: {}", list.join(", "))
-        };
+        let mut available = list(&all);
         if name.is_none() && all.iter().any(|(_, s)| s.kind == AdapterKind::Software) {
             available.push_str("; a software adapter is only used when its name is given");
         }
         Err(Error::NoDevice { wanted: request, available })
+    }
+
+    /// Opens the adapter at a place of the PCI bus: Vulkan's or Metal's before DX12's, as a GPU may be there through several.
+    pub(crate) async fn open_at(address: PciAddress) -> Result<Self> {
+        let all = adapters(false).await;
+        match all.iter().filter(|(_, s)| s.pci == Some(address)).min_by_key(|(_, s)| s.backend == "dx12") {
+            Some((a, s)) => Self::open_adapter(a, s.clone()).await,
+            None => Err(Error::NoDevice { wanted: format!("pci:{address}"), available: list(&all) }),
+        }
     }
 
     async fn open_adapter(adapter: &wgpu::Adapter, summary: AdapterSummary) -> Result<Self> {
