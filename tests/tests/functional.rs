@@ -233,6 +233,7 @@ fn calls_are_checked_by_name() {
     let lengths = Tensor::from_u32(&[1], &[1], &Device::Cpu).unwrap();
     let args = CallArgs { lengths: Some(&lengths), ..CallArgs::default() };
     refused(network.forward_named_from(&both, &args, None).unwrap_err(), "one input");
+    assert!(!network.takes_lengths());
     let flat = x.reshape(&[2, 3]).unwrap();
     refused(network.forward_named(&[("left", &x), ("right", &flat)]).unwrap_err(), "right");
     // Equal inputs have no difference.

@@ -456,6 +456,7 @@ fn masks_and_lengths_of_the_caller() {
     // A convolution that keeps the timesteps: the recurrent layer behind it stops at the length.
     let network = build(vec![Conv1d::new(4, 3).padding(Padding::Same).into(), Lstm::new(3).into()]);
     let got = run(&network, &with_lengths).unwrap();
+    assert!(network.takes_lengths());
     assert_eq!(got, run(&network, &with_mask).unwrap());
     assert_ne!(got, run(&network, &CallArgs::default()).unwrap());
     // The output of the convolution, cut at the length.
@@ -477,6 +478,7 @@ fn masks_and_lengths_of_the_caller() {
             let e = run(&network, args).unwrap_err().to_string();
             assert!(e.contains(word) && e.contains("timesteps"), "{e}");
         }
+        assert!(!network.takes_lengths());
     }
     // A decoder behind the vector of an encoder: lengths are those of the encoder.
     let network = build(vec![Gru::new(3).into(), RepeatVector::new(4).into(), Gru::new(2).into()]);
@@ -491,6 +493,7 @@ fn masks_and_lengths_of_the_caller() {
     compare(&got[..3], &[mean(0), mean(1), mean(2)], Tolerance::new(1e-6)).unwrap();
     let e = run(&network, &with_lengths).unwrap_err().to_string();
     assert!(e.contains("lengths"), "{e}");
+    assert!(!network.takes_lengths());
     let other = Tensor::from_u32(&[1; 4], &[2, 2], &Device::Cpu).unwrap();
     let e = run(&network, &CallArgs { mask: Some(&other), ..CallArgs::default() }).unwrap_err().to_string();
     assert!(e.contains("mask [batch, timesteps]"), "{e}");

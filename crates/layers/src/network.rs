@@ -917,6 +917,12 @@ impl Network {
         self.levels.iter().for_each(|l| *l.kept() = None);
     }
 
+    /// Whether a call may give the lengths of padded sequences: the network has one input, and no layer keeps the lengths
+    /// from those that follow or needs a mask in their place.
+    pub fn takes_lengths(&self) -> bool {
+        self.config.inputs.len() == 1 && check_given(&self.unreached, self.reads_mask.as_ref(), [false, true]).is_ok()
+    }
+
     /// Checks that some layer reads the mask or the lengths that are given.
     fn check_valid(&self, x: &Tensor, args: &CallArgs<'_>) -> Result<()> {
         let given = [args.mask.is_some(), args.lengths.is_some()];
