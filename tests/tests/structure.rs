@@ -32,7 +32,7 @@ fn dependencies() -> BTreeMap<String, Vec<String>> {
 }
 
 /// From the bottom up: a package may only depend on packages before it.
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 12] = [
     "recurve-vocabulary",
     "recurve-reference",
     "recurve-shaders",
@@ -44,6 +44,7 @@ const ORDER: [&str; 11] = [
     "recurve-formats",
     "recurve-train",
     "recurve",
+    "recurve-pictures",
 ];
 
 #[test]
@@ -166,7 +167,7 @@ fn unsafe_stands_where_it_is_said_to_stand() {
     }
 }
 
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "crates/vocabulary",
     "crates/reference",
     "crates/tensor",
@@ -177,6 +178,7 @@ const CRATES: [&str; 11] = [
     "crates/train",
     "crates/formats",
     "crates/recurve",
+    "crates/pictures",
     "crates/cli",
 ];
 

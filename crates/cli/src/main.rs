@@ -8,13 +8,10 @@ mod bench_model;
 mod check;
 mod convert;
 mod devices;
-mod diagram;
 mod front_end;
-mod layout;
 mod onnx;
 mod onnx_check;
 mod peer;
-mod picture;
 mod plot;
 #[expect(unsafe_code, reason = "one environment variable is set before there are threads")]
 mod quiet;

@@ -2,9 +2,9 @@
 
 use crate::arguments::{check_output, open_model, parse_device, parse_state, write_output};
 use crate::terminal::{print_json, say};
-use crate::{Outcome, diagram, onnx, picture};
-use recurve::train::png;
+use crate::{Outcome, onnx};
 use recurve::{Device, DeviceSelector, OnnxModel, OnnxSession, StatePair};
+use recurve_pictures::Diagram;
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,17 +47,16 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         let states = onnx::states(&model, &a.states);
         OnnxSession::with_states(model.clone(), &states, 1)?;
         let name = a.model.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        diagram::of_onnx(&model, &states, &name, a.every_node)
+        Diagram::of_onnx(&model, &states, &name, a.every_node)
     } else if a.every_node || !a.states.is_empty() {
         return Err("`--every-node` and `--state` are for ONNX files".into());
     } else {
-        diagram::of_native(&open_model(&a.model, a.weights.as_deref(), &device)?)
+        Diagram::of_model(&open_model(&a.model, a.weights.as_deref(), &device)?)
     };
-    let svg = picture::svg(&diagram);
-    let bytes = if extension == "png" { png(&svg)? } else { svg.into_bytes() };
+    let bytes = if extension == "png" { diagram.png()? } else { diagram.svg().into_bytes() };
     write_output(&a.output, &bytes)?;
     if a.json {
-        print_json(&json!({ "model": diagram.title, "output": a.output, "boxes": diagram.items.len() }))?;
+        print_json(&json!({ "model": diagram.title(), "output": a.output, "boxes": diagram.boxes() }))?;
     } else {
         say(format_args!("wrote {}", a.output.display()))?;
     }

@@ -44,7 +44,7 @@ impl Item {
 
 /// Boxes and the dependencies between them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Diagram {
+pub struct Diagram {
     pub(crate) title: String,
     pub(crate) subtitle: String,
     pub(crate) items: Vec<Item>,
