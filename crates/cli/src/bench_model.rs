@@ -2,12 +2,11 @@
 
 use crate::arguments::{NamedFile, Wanted, read_inputs};
 use crate::bench::Arguments;
-use crate::check::made_up;
 use crate::peer::Timed;
 use crate::terminal::{complain, print_json, progress, say};
 use crate::{FAILED, Outcome, onnx};
-use recurve::testing::{Tolerance, compare_arrays};
-use recurve::{Device, HostArray, Input, Model, OnnxModel, OnnxSession, Streams};
+use recurve::testing::{Tolerance, compare_arrays, example_inputs};
+use recurve::{Device, Input, Model, OnnxModel, OnnxSession, Streams};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::path::Path;
@@ -149,11 +148,11 @@ fn of_onnx(
     let states = onnx::states(&model, &a.states);
     if !files.is_empty() {
         let mut given = read_inputs(files, model.inputs().iter().map(Wanted::from))?;
-        let zeros = onnx::initial_states(&model, &states, &given);
+        let zeros = model.initial_states(&states, &given);
         given.extend(zeros);
         inputs = Ok(given);
     }
-    let mut inputs: Vec<(String, HostArray)> = inputs?;
+    let mut inputs = inputs?;
     let is_state = |name: &str| states.iter().any(|s| s.input == *name);
     for (_, array) in inputs.iter_mut().filter(|(n, _)| is_state(n)) {
         let count = array.shape.iter().product();
@@ -210,7 +209,7 @@ fn of_native(
     let model = Model::open(path, device)?;
     let own = &model.info().network.inputs;
     let inputs = if files.is_empty() {
-        own.iter().map(|i| Ok((i.name.clone(), made_up(&model, i, batch, seq)?))).collect::<Result<Vec<_>, String>>()?
+        example_inputs(&model, batch, seq)?
     } else {
         read_inputs(files, own.iter().map(Wanted::from))?
     };

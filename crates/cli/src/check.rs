@@ -5,9 +5,10 @@ use crate::terminal::{print_json, progress, say};
 use crate::{FAILED, Outcome};
 use clap::ValueEnum;
 use recurve::testing::{
-    Agreement, CheckError, CrossCheck, LayerCheck, Mismatch, Tolerance, compare_arrays, cross_check,
+    Agreement, CheckError, CrossCheck, LayerCheck, Mismatch, Tolerance, check_size, compare_arrays, cross_check,
+    example_inputs,
 };
-use recurve::{Device, DeviceSelector, HostArray, HostData, Input, InputConfig, LayerConfig, Model, NamedLayer};
+use recurve::{Device, DeviceSelector, HostArray, HostData, Input, Model};
 use serde_json::json;
 use std::error::Error;
 use std::path::PathBuf;
@@ -138,25 +139,6 @@ fn parse_tolerance(s: &str) -> Result<f64, String> {
     }
 }
 
-/// Largest number of elements of all layers' outputs together: the reference keeps all of them as f64.
-const MAX_ELEMENTS: u128 = 1 << 28;
-
-/// Checks that the outputs of all layers for an input of this shape fit into memory.
-fn check_size(model: &Model, shape: &[usize]) -> Result<(), String> {
-    let any = |n: usize, d: Option<usize>| d.unwrap_or_else(|| shape.get(n).copied().unwrap_or(1)) as u128;
-    let elements =
-        |dims: &Vec<Option<usize>>| dims.iter().enumerate().fold(1u128, |all, (n, d)| all.saturating_mul(any(n, *d)));
-    let summary = model.summary();
-    let outputs = summary.layers.iter().flat_map(|l| &l.output_shapes).map(elements);
-    let all = outputs.fold(0u128, u128::saturating_add);
-    if all <= MAX_ELEMENTS {
-        return Ok(());
-    }
-    Err(format!(
-        "an input of shape {shape:?} makes {all} outputs in all layers, but at most {MAX_ELEMENTS} are checked at once"
-    ))
-}
-
 pub(crate) fn run(a: &Arguments) -> Outcome {
     if a.against.is_some() {
         return Err("`--against` is for ONNX files".into());
@@ -164,13 +146,12 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
     let expected = expected(a)?;
     let model = open_model(&a.model, a.weights.as_deref(), &Device::Cpu)?;
     let inputs = if a.inputs.is_empty() {
-        let own = &model.info().network.inputs;
-        own.iter().map(|i| Ok((i.name.clone(), made_up(&model, i, a.batch, a.seq)?))).collect::<Result<_, String>>()?
+        example_inputs(&model, a.batch, a.seq)?
     } else {
         read_inputs(&a.inputs, model.info().network.inputs.iter().map(Wanted::from))?
     };
-    for (_, x) in inputs.iter().filter(|(n, _)| model.info().network.inputs.iter().any(|i| i.name == *n)) {
-        check_size(&model, &x.shape)?;
+    for (name, x) in inputs.iter().filter(|(n, _)| model.info().network.inputs.iter().any(|i| i.name == *n)) {
+        check_size(&model, name, &x.shape)?;
     }
     let named: Vec<_> = inputs.iter().map(|(n, x)| (n.as_str(), x.clone())).collect();
     let devices = a.devices()?;
@@ -244,45 +225,4 @@ fn layer(l: &LayerCheck) -> serde_json::Value {
         "worst_error": worst.map(|a| a.worst_error),
         "worst_index": worst.map(|a| a.worst_index),
     })
-}
-
-/// The number of ids that every embedding that reads an input has; embeddings may be inside other layers.
-fn id_count(model: &Model, input: &str) -> usize {
-    fn of(layer: &LayerConfig) -> usize {
-        match layer {
-            LayerConfig::Embedding(e) => e.input_dim,
-            LayerConfig::TimeDistributed(t) => of(&t.layer),
-            _ => usize::MAX,
-        }
-    }
-    let reads = |l: &&NamedLayer| l.calls.iter().flatten().any(|v| v.of == input);
-    let counts = model.info().network.layers.iter().filter(reads).map(|l| of(&l.layer));
-    counts.min().unwrap_or(1).clamp(1, u32::MAX as usize)
-}
-
-/// Generated input of the right shape and type, the same in every run.
-pub(crate) fn made_up(model: &Model, input: &InputConfig, batch: usize, seq: usize) -> Result<HostArray, String> {
-    let any = [batch, seq];
-    let shape: Vec<usize> =
-        input.shape.iter().enumerate().map(|(n, d)| d.unwrap_or(*any.get(n).unwrap_or(&1))).collect();
-    check_size(model, &shape)?;
-    let count = shape.iter().fold(1u128, |all, &d| all.saturating_mul(d as u128));
-    if count > MAX_ELEMENTS {
-        return Err(format!(
-            "an input of shape {shape:?} is larger than the {MAX_ELEMENTS} elements that are generated"
-        ));
-    }
-    // A multiplicative sequence (Lehmer); any varied values would do.
-    let mut state = 0x2545_F491u64;
-    let mut next = move || {
-        state = state * 48_271 % 0x7fff_ffff;
-        state
-    };
-    let data = if input.ids {
-        let ids = id_count(model, &input.name) as u64;
-        HostData::Int((0..count).map(|_| (next() % ids) as i64).collect())
-    } else {
-        HostData::Float((0..count).map(|_| (next() % 20_001) as f32 * 1e-4 - 1.0).collect())
-    };
-    Ok(HostArray { shape, data })
 }

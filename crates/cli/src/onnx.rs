@@ -4,12 +4,12 @@ use crate::arguments::{Wanted, check_output, names, near, read_inputs};
 use crate::front_end::{FrontEnd, Spec};
 use crate::terminal::{print_json, say};
 use crate::{Outcome, audio, run, summary};
+use recurve::testing::example_onnx_inputs;
 use recurve::{
     Device, HostArray, HostData, OnnxModel, OnnxSession, OnnxStreams, OnnxValue, StatePair, write_host_array,
 };
 use recurve_graph::Dim;
 use serde_json::{Value, json};
-use std::collections::HashMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -34,34 +34,6 @@ fn say_notes(model: &OnnxModel) -> Result<(), Box<dyn std::error::Error>> {
 /// The states of a model: those that the user states, else the model's own.
 pub(crate) fn states(model: &OnnxModel, stated: &[StatePair]) -> Vec<StatePair> {
     if stated.is_empty() { model.states() } else { stated.to_vec() }
-}
-
-/// Zeros for the states that are not among the inputs. A dimension without a size has that of the inputs' dimension
-/// of its name, or is 1.
-pub(crate) fn initial_states(
-    model: &OnnxModel,
-    states: &[StatePair],
-    inputs: &[(String, HostArray)],
-) -> Vec<(String, HostArray)> {
-    let mut sizes: HashMap<&Dim, usize> = HashMap::new();
-    for v in model.inputs() {
-        let given = inputs.iter().find(|(n, a)| *n == v.name && a.shape.len() == v.kind.dims.len());
-        let named = given.into_iter().flat_map(|(_, a)| v.kind.dims.iter().zip(&a.shape));
-        sizes.extend(named.filter(|(d, _)| matches!(d, Dim::Symbol(_))).map(|(d, n)| (d, *n)));
-    }
-    let missing = states.iter().filter(|s| inputs.iter().all(|(n, _)| *n != s.input));
-    let zeros = missing.filter_map(|s| {
-        let v = model.inputs().iter().find(|v| v.name == s.input && !v.kind.unranked)?;
-        let size = |d: &Dim| d.size().or_else(|| sizes.get(d).copied()).unwrap_or(1);
-        let shape: Vec<usize> = v.kind.dims.iter().map(size).collect();
-        let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ELEMENTS)?;
-        let data = match v.kind.dtype.is_whole() {
-            true => HostData::Int(vec![0; count]),
-            false => HostData::Float(vec![0.0; count]),
-        };
-        Some((s.input.clone(), HostArray { shape, data }))
-    });
-    zeros.collect()
 }
 
 fn say_cells(model: &OnnxModel) -> Result<(), Box<dyn std::error::Error>> {
@@ -109,7 +81,7 @@ pub(crate) fn run_model(a: &run::Arguments) -> Outcome {
         return Err(format!("nothing to run on: give `{}`", wanted.join(" ")).into());
     }
     let mut inputs = read_inputs(&a.inputs, model.inputs().iter().map(Wanted::from))?;
-    let zeros = initial_states(&model, &states, &inputs);
+    let zeros = model.initial_states(&states, &inputs);
     let begun: Vec<String> = zeros.iter().map(|(n, _)| n.clone()).collect();
     inputs.extend(zeros);
     let call = || {
@@ -257,35 +229,22 @@ pub(crate) fn summarize(a: &summary::Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Elements of an input that is made up, at most.
-const MAX_ELEMENTS: usize = 1 << 26;
-
-/// Inputs that are made up: varied numbers of the right shapes and types, the same every time. The file of a model of
-/// audio says its frame and its constants; otherwise open dimensions are the batch and the length, by their names or
-/// in this order.
+/// Inputs that are made up. The file of a model of audio says its frame and its constants; otherwise open dimensions are
+/// the batch and the length.
 pub(crate) fn example(
     model: &OnnxModel,
     path: &Path,
     (batch, seq): (usize, usize),
-) -> Result<Vec<(String, HostArray)>, String> {
-    let front = audio_of(model, path);
-    let (batch, seq) = if front.is_some() { (1, 1) } else { (batch, seq) };
-    let mut sizes: HashMap<Dim, usize> = HashMap::new();
-    let mut all = Vec::new();
-    for (n, v) in model.inputs().iter().enumerate() {
-        if let Some((_, constant)) = front.iter().flat_map(|f| f.constants(0)).find(|(name, _)| *name == v.name) {
-            all.push((v.name.clone(), constant.clone()));
-            continue;
+) -> Result<Vec<(String, HostArray)>, recurve::Error> {
+    let Some(front) = audio_of(model, path) else { return example_onnx_inputs(model, batch, seq, &[]) };
+    let constants = front.constants(0);
+    let mut shapes = vec![(front.spec.stages[0].input.clone(), front.shape(0).to_vec())];
+    shapes.extend(constants.iter().map(|(name, a)| (name.clone(), a.shape.clone())));
+    let mut all = example_onnx_inputs(model, 1, 1, &shapes)?;
+    for (name, array) in &mut all {
+        if let Some((_, constant)) = constants.iter().find(|(n, _)| n == name) {
+            array.clone_from(constant);
         }
-        let shape = match &front {
-            Some(f) if f.spec.stages[0].input == v.name => f.shape(0).to_vec(),
-            _ if v.kind.unranked => {
-                let name = &v.name;
-                return Err(format!("input `{name}` has no shape in the file: give it by `--input {name}=FILE`"));
-            }
-            _ => sized(v, (batch, seq), &mut sizes),
-        };
-        all.push((v.name.clone(), made_up(v, shape, n)?));
     }
     Ok(all)
 }
@@ -296,44 +255,4 @@ pub(crate) fn audio_of(model: &OnnxModel, path: &Path) -> Option<FrontEnd> {
     let spec = spec.is_file().then(|| Spec::read(&spec).ok())??;
     spec.models(path).ok()?;
     FrontEnd::new(spec, [model]).ok()
-}
-
-/// The shape of an input whose open dimensions are a batch and a length.
-fn sized(v: &OnnxValue, (batch, seq): (usize, usize), sizes: &mut HashMap<Dim, usize>) -> Vec<usize> {
-    let mut open = [batch, seq].into_iter();
-    let size = |d: &Dim| {
-        if let Some(n) = d.size().or_else(|| sizes.get(d).copied()) {
-            return n;
-        }
-        let by_order = open.next().unwrap_or(1);
-        let name = d.to_string().to_lowercase();
-        let is = |words: &[&str]| words.iter().any(|w| name.contains(w));
-        let n = match d {
-            Dim::Symbol(_) if is(&["batch"]) || ["n", "b", "bs"].contains(&&name[..]) => batch,
-            Dim::Symbol(_) if is(&["seq", "time", "len", "frame"]) || name == "t" => seq,
-            _ => by_order,
-        };
-        if matches!(d, Dim::Symbol(_)) {
-            sizes.insert(d.clone(), n);
-        }
-        n
-    };
-    v.kind.dims.iter().map(size).collect()
-}
-
-fn made_up(v: &OnnxValue, shape: Vec<usize>, seed: usize) -> Result<HostArray, String> {
-    let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ELEMENTS);
-    let count = count.ok_or_else(|| format!("input `{}` of shape {shape:?} is too large to be made up", v.name))?;
-    // A multiplicative sequence (Lehmer); any spread of values does.
-    let mut state = 0x2545_F491u64 + seed as u64;
-    let mut next = move || {
-        state = state * 48_271 % 0x7fff_ffff;
-        state
-    };
-    let data = match v.kind.dtype {
-        e if e.is_float() => HostData::Float((0..count).map(|_| (next() % 20_001) as f32 * 1e-4 - 1.0).collect()),
-        recurve_graph::Element::Bool => HostData::Int((0..count).map(|_| (next() % 2) as i64).collect()),
-        _ => HostData::Int(vec![1; count]),
-    };
-    Ok(HostArray { shape, data })
 }

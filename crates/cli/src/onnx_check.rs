@@ -16,7 +16,7 @@ pub(crate) fn run(a: &Arguments) -> Outcome {
         onnx::example(&model, &a.model, (a.batch, a.seq))?
     } else {
         let mut given = read_inputs(&a.inputs, model.inputs().iter().map(Wanted::from))?;
-        let zeros = onnx::initial_states(&model, &model.states(), &given);
+        let zeros = model.initial_states(&model.states(), &given);
         given.extend(zeros);
         given
     };

@@ -12,6 +12,10 @@
 //! # }
 //! ```
 
+mod examples;
+
+pub use examples::{check_size, example_inputs, example_onnx_inputs};
+
 use crate::{
     DType, Device, DirectionWeights, Error, HostArray, HostData, LayerConfig, LayerError, Model, Network, OnnxModel,
     RecurrentSpec, Tensor, WeightStorage, Weights,

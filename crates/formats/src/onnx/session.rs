@@ -3,8 +3,9 @@
 use super::model::{Given, OnnxModel, OnnxValue, array, array_into, failed};
 use crate::files::{short, some_names};
 use crate::{Error, HostArray, HostData, Result};
-use recurve_graph::{Data, Element, IntArray, RunOptions};
+use recurve_graph::{Data, Dim, Element, IntArray, RunOptions};
 use recurve_tensor::{DType, Tensor};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One state of a model: the output that holds it after a call becomes the input of the next.
@@ -87,6 +88,32 @@ impl OnnxModel {
             alone.then(|| StatePair { input: self.inputs()[i].name.clone(), output: self.outputs()[o].name.clone() })
         });
         pairs.collect()
+    }
+
+    /// Zeros for the states that are not among the inputs of a call. A dimension without a size has that of the inputs'
+    /// dimension of its name, or is 1. A state without a shape in the file, or of more than 2^26 elements, is left out,
+    /// so that the call asks for it.
+    pub fn initial_states(&self, states: &[StatePair], inputs: &[(String, HostArray)]) -> Vec<(String, HostArray)> {
+        const MAX_ELEMENTS: usize = 1 << 26;
+        let mut sizes: HashMap<&Dim, usize> = HashMap::new();
+        for v in self.inputs() {
+            let given = inputs.iter().find(|(n, a)| *n == v.name && a.shape.len() == v.kind.dims.len());
+            let named = given.into_iter().flat_map(|(_, a)| v.kind.dims.iter().zip(&a.shape));
+            sizes.extend(named.filter(|(d, _)| matches!(d, Dim::Symbol(_))).map(|(d, n)| (d, *n)));
+        }
+        let missing = states.iter().filter(|s| inputs.iter().all(|(n, _)| *n != s.input));
+        let zeros = missing.filter_map(|s| {
+            let v = self.inputs().iter().find(|v| v.name == s.input && !v.kind.unranked)?;
+            let size = |d: &Dim| d.size().or_else(|| sizes.get(d).copied()).unwrap_or(1);
+            let shape: Vec<usize> = v.kind.dims.iter().map(size).collect();
+            let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ELEMENTS)?;
+            let data = match v.kind.dtype.is_whole() {
+                true => HostData::Int(vec![0; count]),
+                false => HostData::Float(vec![0.0; count]),
+            };
+            Some((s.input.clone(), HostArray { shape, data }))
+        });
+        zeros.collect()
     }
 
     /// Whether an output has the type that an input needs, as far as both are known.
