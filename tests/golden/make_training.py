@@ -386,6 +386,12 @@ for from_logits in (True, False):
     metrics.append({"metric": {"perplexity": {"from_logits": from_logits}}, "value": float(np.exp(total / weight)), "batches": [
         {"prediction": plain(p), "target": plain(y), "weights": plain(w)} for p, y, w in own]})
 
+# Drawn last, so that what is above stays what it was.
+for weighted in (False, True):
+    values = lambda: normal(6, C)
+    for name, make in (("mean_squared_error", M.MeanSquaredError), ("mean_absolute_error", M.MeanAbsoluteError), ("root_mean_squared_error", M.RootMeanSquaredError)):
+        metric(name, make, batches(values, values, weighted))
+
 out = {"losses": losses, "start": [plain(w) for w in start], "gradients": [[plain(g) for g in gs] for gs in gradients],
        "optimizers": optimizers, "clips": clips, "average": average, "accumulated": accumulated, "schedules": schedules,
        "plateaus": plateaus, "metrics": metrics}

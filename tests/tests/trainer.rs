@@ -4,8 +4,8 @@ use recurve::testing::{Tolerance, compare};
 use recurve::{Dense, Device, Model, Sequential, SimpleRnn};
 use recurve_tests::{devices, fixtures, wide};
 use recurve_train::{
-    Adam, Array, Batches, Dataset, Error, FitOptions, HostBatch, Logs, Loss, OutputMetric, Padding, RmsProp, Sequences,
-    Sgd, Side, Source, StepOptions, Trainer,
+    Adam, Array, Batches, Dataset, Error, FitOptions, HostBatch, LambdaCallback, Logs, Loss, Metric, Optimizer,
+    OutputMetric, Padding, RmsProp, Sequences, Sgd, Side, Source, StepOptions, Trainer,
 };
 use serde_json::Value;
 
@@ -318,4 +318,163 @@ fn logs_keep_the_order_of_their_names() {
     logs.set("loss", 2.0);
     assert_eq!(logs.iter().collect::<Vec<_>>(), [("loss", 2.0), ("accuracy", 0.5)]);
     assert_eq!(logs.get("val_loss"), None);
+}
+
+/// Names of optimisers, losses and metrics are what Keras takes for them, with its defaults; others are refused with those
+/// that there are.
+#[test]
+fn names_are_those_of_keras() {
+    let text = std::fs::read_to_string(fixtures().join("names.json")).unwrap();
+    let all: Value = serde_json::from_str(&text).unwrap();
+    for (name, config) in all["optimizers"].as_object().unwrap() {
+        let own = serde_json::to_value(name.parse::<Optimizer>().unwrap()).unwrap();
+        let class =
+            if config["class"] == "AdamW" { "adam".into() } else { config["class"].as_str().unwrap().to_lowercase() };
+        assert_eq!(own["name"], class, "{name}");
+        let mut compared = 0;
+        for (key, want) in config.as_object().unwrap() {
+            let key = if key == "initial_accumulator_value" { "initial_accumulator" } else { key };
+            match (&own[key], want) {
+                (Value::Number(a), Value::Number(b)) => {
+                    let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+                    assert!((a - b).abs() <= 1e-7 * b.abs(), "{name}: {key} is {a} in place of {b}");
+                    compared += 1;
+                }
+                (Value::Bool(a), Value::Bool(b)) => assert_eq!(a, b, "{name}: {key}"),
+                (Value::Null, _) => assert!(key.contains("ema") || key == "class", "{name} has no {key}"),
+                (a, b) => panic!("{name}: {key} is {a} in place of {b}"),
+            }
+        }
+        assert!(compared >= 2, "{name}");
+    }
+    let first = |of: &str, name: &str| all[of][name].as_str().unwrap().to_owned();
+    for name in all["losses"].as_object().unwrap().keys() {
+        let own = serde_json::to_value(name.parse::<Loss>().unwrap()).unwrap();
+        let kind = own["kind"].as_str().unwrap_or_else(|| own["kind"].as_object().unwrap().keys().next().unwrap());
+        assert_eq!(kind, first("losses", name));
+        assert!(own["label_smoothing"] == 0.0 && own["reduction"] == "mean");
+    }
+    assert_eq!("bce".parse::<Loss>().unwrap(), Loss::binary_crossentropy(), "of probabilities");
+    assert_eq!("huber".parse::<Loss>().unwrap(), Loss::huber(1.0));
+    for name in all["metrics"].as_object().unwrap().keys() {
+        let want = first("metrics", name);
+        let own: Metric = name.parse().unwrap();
+        assert_eq!(own.name(), want.strip_prefix("sparse_top").map_or(want.clone(), |rest| format!("top{rest}")));
+        let reported = OutputMetric::by_name(name, &Loss::mean_squared_error(), Some(1)).unwrap();
+        assert_eq!((&reported.name, reported.metric), (name, own));
+    }
+    assert_eq!("auc".parse::<Metric>().unwrap(), Metric::auc());
+    assert_eq!("TopKCategoricalAccuracy".parse::<Metric>().unwrap(), Metric::TopKCategoricalAccuracy { k: 5 });
+    for case in all["accuracies"].as_array().unwrap() {
+        let loss: Loss = case["loss"].as_str().unwrap().parse().unwrap();
+        let own = OutputMetric::by_name("acc", &loss, case["width"].as_u64().map(|n| n as usize)).unwrap();
+        assert_eq!((own.metric.name(), &*own.name), (case["metric"].as_str().unwrap(), "acc"), "{case}");
+    }
+    let unknown = [
+        "adamw2".parse::<Optimizer>().unwrap_err().to_string(),
+        "Mse".parse::<Loss>().unwrap_err().to_string(),
+        "accuracy".parse::<Metric>().unwrap_err().to_string(),
+        OutputMetric::by_name("precison", &Loss::huber(1.0), None).unwrap_err().to_string(),
+    ];
+    let known = [
+        "sgd, rmsprop, adam, adamw, adagrad, lion, but it is `adamw2`",
+        "mean_squared_error, mean_absolute_error, huber, ctc, but it is `Mse`",
+        "must be one of binary_accuracy, ",
+        "must be one of accuracy, binary_accuracy, ",
+    ];
+    for (got, want) in unknown.iter().zip(known) {
+        assert!(got.contains(want), "{got}");
+    }
+    assert!(OutputMetric::by_name("accuracy", &Loss::ctc_keras(), Some(1)).is_err());
+}
+
+/// Batches that a caller gives one by one, with other calls between them, train as `fit` does; what was changed between
+/// two batches is kept when a loss is not finite.
+#[test]
+fn an_epoch_in_the_callers_hands_is_that_of_fit() {
+    for device in devices() {
+        let data = Dataset::new(floats(&[26, 4, 2]), floats(&[26, 2])).unwrap();
+        let batches = data.batches(2).unwrap().shuffle(0);
+        let mut by_fit = small(&device);
+        let want = by_fit.fit(&data, FitOptions::new().epochs(2).batch_size(2).validation_data(data.clone())).unwrap();
+        let mut trainer = small(&device);
+        for epoch in 0..2 {
+            let mut run = trainer.begin_epoch().unwrap();
+            assert_eq!(run.logs().get("loss"), Some(0.0), "no batch yet");
+            for (n, batch) in batches.of_epoch(epoch).enumerate() {
+                trainer.train_batch(&mut run, batch.unwrap()).unwrap();
+                if n == 6 {
+                    trainer.evaluate(&data, 5).unwrap();
+                    trainer.network().unwrap();
+                    trainer.read_losses(&mut run).unwrap();
+                    assert_ne!(run.logs().get("loss"), Some(0.0));
+                }
+            }
+            let mut logs = trainer.end_epoch(run).unwrap();
+            let mut evaluation = trainer.begin_evaluation().unwrap();
+            for batch in data.batches(2).unwrap().of_epoch(0) {
+                trainer.evaluate_batch(&mut evaluation, &batch.unwrap()).unwrap();
+            }
+            logs.set("val_loss", evaluation.end().unwrap().get("loss").unwrap());
+            assert_eq!(logs, want.logs[epoch]);
+        }
+        assert_eq!(trainer.training().flat_weights().unwrap(), by_fit.training().flat_weights().unwrap());
+        let run = trainer.begin_epoch().unwrap();
+        assert!(trainer.end_epoch(run).unwrap_err().to_string().contains("at least one batch"));
+        assert!(trainer.begin_evaluation().unwrap().end().is_err());
+
+        // A step, other weights, a step, another rate, a step whose loss is not finite.
+        let mut run = trainer.begin_epoch().unwrap();
+        let batch = |n: usize| batches.of_epoch(0).nth(n).unwrap().unwrap();
+        trainer.train_batch(&mut run, batch(0)).unwrap();
+        let halved: Vec<f32> = trainer.training().flat_weights().unwrap().iter().map(|w| w / 2.0).collect();
+        trainer.training_mut().set_flat_weights(&halved).unwrap();
+        trainer.train_batch(&mut run, batch(1)).unwrap();
+        trainer.training_mut().set_learning_rate(0.25).unwrap();
+        let before = trainer.training().flat_weights().unwrap();
+        let mut bad = batch(2);
+        bad.targets[0] = Array::f32(vec![f32::NAN; 4], &[2, 2]).unwrap();
+        let e = trainer.train_batch(&mut run, bad).and_then(|()| trainer.read_losses(&mut run)).unwrap_err();
+        assert!(matches!(e, Error::NotFinite { step: 29, .. }), "{e}");
+        assert_eq!(trainer.training().flat_weights().unwrap(), before);
+        assert_eq!(trainer.training().learning_rate(), 0.25);
+        let e = trainer.train_batch(&mut run, HostBatch::new(vec![], vec![])).unwrap_err();
+        assert!(matches!(e, Error::Option { .. }), "{e}");
+    }
+}
+
+/// An error of a callback, or of a source of batches, comes out of `fit` as it is; the trainer keeps the weights that it
+/// has reached, and goes on.
+#[test]
+fn an_error_of_a_callback_comes_out_of_fit() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("no more tea in batch {0}")]
+    struct Tea(usize);
+
+    let data = Dataset::new(floats(&[8, 4, 2]), floats(&[8, 2])).unwrap();
+    for device in devices() {
+        let mut trainer = small(&device);
+        let stops = LambdaCallback::new().on_batch_end(|_, at, _| match at.batch {
+            2 => Err(Error::callback(Tea(at.batch))),
+            _ => Ok(()),
+        });
+        let options = || FitOptions::new().batch_size(2).shuffle(false);
+        let e = trainer.fit(&data, options().callback(stops)).unwrap_err();
+        assert_eq!(e.to_string(), "no more tea in batch 2");
+        let Error::Callback { source } = &e else { panic!("{e:?}") };
+        assert_eq!(source.downcast_ref::<Tea>().unwrap().0, 2);
+        assert_eq!(trainer.training().steps(), 3);
+        let mut three = small(&device);
+        let mut batches = |_: usize| {
+            let three = data.batches(2).unwrap().of_epoch(0).take(3);
+            three.chain([Err(Error::callback("the disk is gone"))])
+        };
+        let e = three.fit_batches(&mut batches, None, FitOptions::new()).unwrap_err();
+        assert_eq!(e.to_string(), "the disk is gone");
+        let weights = |t: &Trainer| t.training().flat_weights().unwrap();
+        assert_eq!(weights(&trainer), weights(&three));
+        trainer.fit(&data, options()).unwrap();
+        assert_eq!(trainer.training().steps(), 7);
+        assert_ne!(weights(&trainer), weights(&three));
+    }
 }

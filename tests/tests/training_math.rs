@@ -891,6 +891,9 @@ fn metrics_of_nothing_and_of_what_does_not_fit() {
         Metric::recall(),
         Metric::F1 { threshold: None, averaging: recurve_train::Averaging::Macro },
         Metric::auc(),
+        Metric::MeanSquaredError,
+        Metric::MeanAbsoluteError,
+        Metric::RootMeanSquaredError,
         Metric::Perplexity { from_logits: true },
         Metric::Mean,
     ];

@@ -15,16 +15,18 @@ use std::path::Path;
 /// The latest version of the record that this program reads.
 const VERSION: u64 = 1;
 
-/// What a training keeps besides weights, states and steps.
+/// What `fit` keeps besides weights, states and steps.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Checkpoint {
+#[non_exhaustive]
+pub struct FitState {
     /// The number of the epoch to go on with.
-    pub(crate) epoch: usize,
+    pub epoch: usize,
     /// Whether a callback has ended the training.
-    pub(crate) stopped: bool,
-    pub(crate) history: History,
-    /// What those callbacks kept that keep something.
-    pub(crate) callbacks: Vec<CallbackState>,
+    pub stopped: bool,
+    /// The epochs so far.
+    pub history: History,
+    /// What those callbacks kept that keep something, in their order.
+    pub callbacks: Vec<CallbackState>,
 }
 
 /// Its form in a file.
@@ -129,7 +131,7 @@ fn prefix(place: usize) -> String {
     format!("callbacks.{place}.")
 }
 
-impl Checkpoint {
+impl FitState {
     /// Writes a file with the present state of a training.
     pub(crate) fn write(self, path: &Path, training: &Training) -> Result<()> {
         let mut tensors = Weights::new();

@@ -746,6 +746,12 @@ impl Batches {
         Self { drop_last: true, ..self }
     }
 
+    /// The batches of an epoch, of which the first is 0, that share the samples and borrow nothing.
+    pub fn of_epoch(&self, epoch: usize) -> impl ExactSizeIterator<Item = Result<HostBatch>> + Send + use<> {
+        let data = self.data.clone();
+        self.places(epoch).into_iter().map(move |places| data.batch(&places))
+    }
+
     /// The places of the samples of each batch.
     fn places(&self, epoch: usize) -> Vec<Vec<usize>> {
         let mut places: Vec<usize> = self.data.samples.clone().collect();
@@ -776,8 +782,7 @@ impl Batches {
 
 impl Source for Batches {
     fn epoch(&mut self, epoch: usize) -> Result<Epoch<'_>> {
-        let data = &self.data;
-        Ok(Box::new(self.places(epoch).into_iter().map(move |places| data.batch(&places))))
+        Ok(Box::new(self.of_epoch(epoch)))
     }
 
     fn count(&self) -> Option<usize> {

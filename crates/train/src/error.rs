@@ -86,6 +86,12 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// What a callback of one's own, or a source of batches, failed with: [`Self::callback`].
+    #[error("{source}")]
+    Callback {
+        /// The error itself.
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// A label is no class.
     #[error("label {index} is {label}, but the classes are 0 to {}", classes - 1)]
     Label {
@@ -144,6 +150,18 @@ pub enum Origin {
 }
 
 impl Error {
+    /// Any error, for a callback or a source of batches of one's own.
+    ///
+    /// ```
+    /// use recurve_train::{Error, LambdaCallback};
+    /// let asks = LambdaCallback::new().on_epoch_end(|_, _, _| {
+    ///     std::fs::write("/no/such/folder", "").map_err(Error::callback)
+    /// });
+    /// ```
+    pub fn callback(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Callback { source: error.into().into() }
+    }
+
     /// The error of a run with these inputs: lack of memory names their shapes.
     pub(crate) fn of_run<'a>(self, inputs: impl IntoIterator<Item = &'a Tensor>) -> Self {
         match self {

@@ -16,6 +16,7 @@ mod checkpoint;
 mod clip;
 mod ctc;
 mod data;
+mod epoch;
 mod error;
 mod evaluate;
 mod flat;
@@ -25,6 +26,7 @@ mod limits;
 mod loss;
 mod metrics;
 mod mixed;
+mod names;
 mod optimizer;
 mod options;
 #[cfg(feature = "plots")]
@@ -50,9 +52,11 @@ pub use callbacks::{
     Callback, CallbackState, CsvLogger, EarlyStopping, LambdaCallback, LearningRateScheduler, ModelCheckpoint,
     MonitorMode, Position, ReduceLrOnPlateau, TensorBoard,
 };
+pub use checkpoint::FitState;
 pub use clip::Clip;
 pub use ctc::CtcTargets;
 pub use data::{Array, Batches, Column, Dataset, Epoch, HostBatch, Padding, Sequences, Side, Source};
+pub use epoch::{Evaluation, FitEpoch};
 pub use error::{Error, Origin, Result};
 pub use flat::FlatPart;
 pub use history::{History, Logs};

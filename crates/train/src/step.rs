@@ -237,7 +237,7 @@ impl Training {
     }
 
     /// A number that changes whenever weights do.
-    pub(crate) fn revision(&self) -> u64 {
+    pub fn revision(&self) -> u64 {
         self.revision
     }
 
@@ -277,6 +277,23 @@ impl Training {
     /// Errors of reading the device.
     pub fn network(&self) -> Result<Network> {
         Ok(Network::new(self.network.config(), Arc::new(self.weights()?), self.device())?)
+    }
+
+    /// Takes over the weights of an equal network by their names. The states of the optimiser and the number of steps stay.
+    ///
+    /// # Errors
+    /// [`Error::Network`] for a weight that is not there or has another shape; errors of the device. After an error
+    /// nothing has changed.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        let device = self.device().clone();
+        let value = |w: &Weight| -> Result<Tensor> {
+            let own = weights.expect(&w.name, w.value.dims())?;
+            Ok(Tensor::from_f32(&own.to_vec()?, w.value.dims(), &device)?)
+        };
+        let values = self.weights.iter().map(value).collect::<Result<Vec<_>>>()?;
+        self.weights.iter_mut().zip(values).for_each(|(w, value)| w.value = value);
+        self.revise();
+        Ok(())
     }
 
     /// The present value of a weight on the device.

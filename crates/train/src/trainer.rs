@@ -1,14 +1,12 @@
 //! Training in Keras's words: `compile`, `fit`, `evaluate`, `predict`.
 
 use crate::callbacks::{Callback, Position};
-use crate::checkpoint::Checkpoint;
-use crate::data::{Dataset, DeviceBatch, HostBatch, Source, check_ids};
+use crate::checkpoint::FitState;
+use crate::data::{Dataset, HostBatch, Source, check_ids};
 use crate::error::check;
 use crate::evaluate::Evaluator;
-use crate::tally::{Tally, read};
-use crate::{Array, Error, History, Logs, LossKind, Result, Snapshot, StepOptions, StepResult, Training};
+use crate::{Array, Error, History, Logs, LossKind, Result, Snapshot, StepOptions, Training};
 use recurve_layers::Network;
-use recurve_tensor::Device;
 use std::path::{Path, PathBuf};
 
 /// How [`Trainer::fit`] goes over the data, with Keras's defaults.
@@ -134,16 +132,6 @@ impl<'a> FitOptions<'a> {
     }
 }
 
-/// How many steps a GPU takes before their losses are read.
-const STEPS_AHEAD: usize = 8;
-
-/// A step whose loss has not been read yet.
-struct Pending {
-    batch: HostBatch,
-    on_device: DeviceBatch,
-    result: StepResult,
-}
-
 /// A network that is trained in Keras's words. [`Self::training`] has the calls in PyTorch's.
 ///
 /// ```
@@ -220,13 +208,26 @@ impl Trainer {
         self.stop = true;
     }
 
+    /// Whether [`Self::stop_training`] was called since `fit` began or this was last asked, for a loop of one's own.
+    pub fn take_stop(&mut self) -> bool {
+        std::mem::take(&mut self.stop)
+    }
+
     /// Writes a model file that also has the states of the optimiser, the number of steps and the learning rate:
     /// [`Self::load_state`] takes them over, and [`Model::open`](recurve_formats::Model::open) opens the model.
     ///
     /// # Errors
     /// [`Error::Model`] if the file cannot be written; errors of reading the device.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        Checkpoint { epoch: self.epoch, ..Checkpoint::default() }.write(path.as_ref(), &self.training)
+        FitState { epoch: self.epoch, ..FitState::default() }.write(path.as_ref(), &self.training)
+    }
+
+    /// [`Self::save`] with all that a loop of one's own needs to go on: what [`FitOptions::checkpoint`] writes.
+    ///
+    /// # Errors
+    /// As [`Self::save`].
+    pub fn save_fit(&self, path: impl AsRef<Path>, state: FitState) -> Result<()> {
+        state.write(path.as_ref(), &self.training)
     }
 
     /// Takes over weights, states of the optimiser, the number of steps and the learning rate from a file of
@@ -237,10 +238,19 @@ impl Trainer {
     /// [`Error::Model`] for a file that is no model or is damaged; [`Error::Checkpoint`] for a model without a training,
     /// or that of another network, optimiser, schedule, limit of gradients or seed.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<usize> {
-        let (snapshot, saved) = Checkpoint::read(path.as_ref(), &self.training)?;
+        Ok(self.load_fit(path)?.epoch)
+    }
+
+    /// [`Self::load_state`], with all that the file has. What the callbacks kept is theirs to take over
+    /// ([`Callback::restore`]).
+    ///
+    /// # Errors
+    /// As [`Self::load_state`].
+    pub fn load_fit(&mut self, path: impl AsRef<Path>) -> Result<FitState> {
+        let (snapshot, saved) = FitState::read(path.as_ref(), &self.training)?;
         self.training.restore(&snapshot)?;
         self.epoch = saved.epoch;
-        Ok(saved.epoch)
+        Ok(saved)
     }
 
     /// Trains with samples in host memory and returns what was measured in each epoch.
@@ -296,7 +306,7 @@ impl Trainer {
         check(FIT, "checkpoint", checkpoint.as_ref().is_none_or(|(_, every)| *every > 0), || {
             "must be written after at least 1 epoch, but it is 0".into()
         })?;
-        let saved = options.resume.as_deref().map(|p| Checkpoint::read(p, &self.training)).transpose()?;
+        let saved = options.resume.as_deref().map(|p| FitState::read(p, &self.training)).transpose()?;
         let (first, resumed) = (saved.as_ref().map_or(initial_epoch, |(_, s)| s.epoch), saved.is_some());
         check(FIT, "initial_epoch", !resumed || initial_epoch == 0, || "is that of the checkpoint".into())?;
         check(FIT, "epochs", epochs > first || resumed && epochs == first, || {
@@ -345,7 +355,7 @@ impl Trainer {
             {
                 let callbacks = callbacks.iter().map(|c| c.state()).filter(|s| !s.is_empty()).collect();
                 let stopped = self.stop;
-                let saved = Checkpoint { epoch: epoch + 1, stopped, history: history.clone(), callbacks };
+                let saved = FitState { epoch: epoch + 1, stopped, history: history.clone(), callbacks };
                 saved.write(path, &self.training)?;
             }
         }
@@ -357,7 +367,7 @@ impl Trainer {
     /// What comes before the first epoch, of a training that goes on with what was saved. Returns the history so far.
     fn begin(
         &mut self,
-        saved: Option<(Snapshot, Checkpoint)>,
+        saved: Option<(Snapshot, FitState)>,
         callbacks: &mut [Box<dyn Callback + '_>],
         at: Position,
     ) -> Result<History> {
@@ -385,73 +395,19 @@ impl Trainer {
         mut at: Position,
         callbacks: &mut [Box<dyn Callback + '_>],
     ) -> Result<Logs> {
-        let mut tally = self.tally()?;
-        let device = self.training.device().clone();
-        let ahead = if matches!(device, Device::Cpu) { 1 } else { STEPS_AHEAD };
-        let mut pending = Vec::new();
-        let mut before = self.training.snapshot();
-        // What callbacks are told of, and whether more has been read since.
-        let (mut logs, mut stale) = (Logs::default(), true);
+        let mut epoch = self.begin_epoch()?;
         for (n, batch) in source.epoch(at.epoch)?.enumerate() {
-            let batch = batch?;
-            self.check_batch(&batch)?;
-            let on_device = batch.to_device(&device)?;
-            let result = on_device.with(|b| self.training.step(b))?;
-            pending.push(Pending { batch, on_device, result });
-            if pending.len() == ahead {
-                self.settle(&mut pending, &mut before, &mut tally)?;
-                stale = true;
-            }
+            self.train_batch(&mut epoch, batch?)?;
             at.batch = n;
-            if stale && !callbacks.is_empty() {
-                (logs, stale) = (tally.logs(""), false);
-            }
-            for c in callbacks.iter_mut() {
-                let rate = self.training.learning_rate();
-                c.batch_end(self, at, &logs)?;
-                if self.training.learning_rate() != rate {
-                    // Steps that are repeated to find a loss that is not finite have the rate of their snapshot.
-                    self.settle(&mut pending, &mut before, &mut tally)?;
-                    stale = true;
-                }
+            if !callbacks.is_empty() {
+                let logs = epoch.logs();
+                callbacks.iter_mut().try_for_each(|c| c.batch_end(self, at, logs))?;
             }
             if self.stop {
                 break;
             }
         }
-        self.settle(&mut pending, &mut before, &mut tally)?;
-        let logs = tally.logs("");
-        check(FIT, "data", tally.is_used(), || "must have at least one batch in an epoch, but there is none".into())?;
-        Ok(logs)
-    }
-
-    /// Reads the losses of the steps so far.
-    fn settle(&mut self, pending: &mut Vec<Pending>, before: &mut Snapshot, tally: &mut Tally) -> Result<()> {
-        let numbers = read(&pending.iter().map(|p| &p.result).collect::<Vec<_>>())?;
-        if let Some(n) = numbers.iter().position(|v| !v[0].is_finite()) {
-            // The steps before it are taken again, which gives the same weights.
-            self.training.restore(before)?;
-            for p in &pending[..n] {
-                p.on_device.with(|b| self.training.step(b))?;
-            }
-            return Err(pending[n].on_device.with(|b| self.training.not_finite(b)));
-        }
-        if let Some(last) = pending.last()
-            && self.training.scale_is_least()?
-        {
-            return Err(last.on_device.with(|b| self.training.not_finite(b)));
-        }
-        for (p, numbers) in pending.iter().zip(&numbers) {
-            tally.add(numbers, &p.result, &p.batch)?;
-        }
-        pending.clear();
-        *before = self.training.snapshot();
-        Ok(())
-    }
-
-    fn tally(&self) -> Result<Tally> {
-        let outputs: Vec<String> = self.training.config().outputs.iter().map(|o| o.name.clone()).collect();
-        Tally::new(self.training.options(), &outputs)
+        self.end_epoch(epoch)
     }
 
     /// The loss and the metrics of samples, without dropout and the like.
@@ -468,19 +424,11 @@ impl Trainer {
     /// # Errors
     /// As [`Self::fit`].
     pub fn evaluate_batches(&mut self, source: &mut dyn Source) -> Result<Logs> {
-        let mut tally = self.tally()?;
-        let device = self.training.device().clone();
-        self.refresh()?;
+        let mut evaluation = self.begin_evaluation()?;
         for batch in source.epoch(0)? {
-            let batch = batch?;
-            self.check_batch(&batch)?;
-            let on_device = batch.to_device(&device)?;
-            let evaluator = self.evaluator.as_mut().expect("made above");
-            let result = evaluator.evaluate(&on_device, self.training.options())?;
-            tally.add(&read(&[&result])?[0], &result, &batch)?;
+            self.evaluate_batch(&mut evaluation, &batch?)?;
         }
-        check("evaluate", "data", tally.is_used(), || "must have at least one batch, but there is none".into())?;
-        Ok(tally.logs(""))
+        evaluation.end()
     }
 
     /// The outputs for samples, whose targets are not read. The samples follow each other as in the data.
@@ -490,9 +438,9 @@ impl Trainer {
     /// different lengths; otherwise as [`Self::evaluate`].
     pub fn predict(&mut self, data: &Dataset, batch_size: usize) -> Result<Vec<Array>> {
         self.check_inputs(data)?;
-        self.refresh()?;
         let device = self.training.device().clone();
-        let evaluator = self.evaluator.as_ref().expect("made above");
+        let evaluator = self.refresh()?;
+        evaluator.reset();
         let mut outputs: Vec<Vec<Array>> = Vec::new();
         for batch in data.batches(batch_size)?.epoch(0)? {
             let mut batch = batch?;
@@ -511,19 +459,16 @@ impl Trainer {
         })
     }
 
-    /// Gives the evaluator the present weights.
-    fn refresh(&mut self) -> Result<()> {
+    /// The evaluator with the present weights.
+    pub(crate) fn refresh(&mut self) -> Result<&mut Evaluator> {
+        let revision = self.training.revision();
         match &mut self.evaluator {
-            None => self.evaluator = Some(Evaluator::new(&self.training)?),
-            Some(e) => {
-                if self.evaluated != self.training.revision() {
-                    e.update(&self.training)?;
-                }
-                e.reset();
-            }
+            Some(e) if self.evaluated != revision => e.update(&self.training)?,
+            Some(_) => {}
+            none => *none = Some(Evaluator::new(&self.training)?),
         }
-        self.evaluated = self.training.revision();
-        Ok(())
+        self.evaluated = revision;
+        Ok(self.evaluator.as_mut().expect("made above"))
     }
 
     fn check_inputs(&self, data: &Dataset) -> Result<()> {
@@ -549,7 +494,7 @@ impl Trainer {
     }
 
     /// Checks a batch in host memory.
-    fn check_batch(&self, batch: &HostBatch) -> Result<()> {
+    pub(crate) fn check_batch(&self, batch: &HostBatch) -> Result<()> {
         check(FIT, "batch", !batch.is_empty(), || "must have at least one sample, but there are none".into())?;
         let same = batch.inputs.iter().chain(&batch.targets).all(|a| a.len() == batch.len());
         check(FIT, "batch", same, || "must have the same number of samples in all inputs and targets".into())?;

@@ -64,6 +64,13 @@ pub struct Position {
     pub resumed: bool,
 }
 
+impl Position {
+    /// At the beginning of an epoch of so many, for a loop of one's own. Of batches and validation nothing is known.
+    pub const fn new(epoch: usize, epochs: usize) -> Self {
+        Self { epoch, epochs, batch: 0, batches: None, validates: false, resumed: false }
+    }
+}
+
 /// What a callback keeps from epoch to epoch, for an exact resume.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -95,7 +102,8 @@ impl CallbackState {
 /// Something that is told of the beginnings and ends of training, epochs and batches, as Keras's `Callback`. It may change
 /// the learning rate, stop the training or save it.
 ///
-/// An error ends the training.
+/// An error ends the training, and comes out of `fit`: an error of one's own as [`Error::Callback`](crate::Error::Callback).
+/// The trainer keeps the weights that it has reached, and can go on.
 #[expect(unused_variables, reason = "by default nothing happens")]
 pub trait Callback {
     /// Before the first epoch.

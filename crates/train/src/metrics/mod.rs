@@ -98,6 +98,12 @@ pub enum Metric {
         /// Predictions are logits, of which the sigmoid is taken.
         from_logits: bool,
     },
+    /// The mean of the squared differences of predictions and targets.
+    MeanSquaredError,
+    /// The mean of the absolute differences of predictions and targets.
+    MeanAbsoluteError,
+    /// The root of the mean of the squared differences.
+    RootMeanSquaredError,
     /// e to the power of the mean cross-entropy of labels.
     Perplexity {
         /// Predictions are logits; otherwise probabilities, as for
@@ -182,6 +188,9 @@ impl Metric {
             Self::Recall { .. } => "recall",
             Self::F1 { .. } => "f1_score",
             Self::Auc { .. } => "auc",
+            Self::MeanSquaredError => "mean_squared_error",
+            Self::MeanAbsoluteError => "mean_absolute_error",
+            Self::RootMeanSquaredError => "root_mean_squared_error",
             Self::Perplexity { .. } => "perplexity",
             Self::Mean => "mean",
         }
@@ -209,7 +218,14 @@ impl Metric {
 
     /// Whether a larger value is better.
     pub const fn larger_is_better(&self) -> bool {
-        !matches!(self, Self::Perplexity { .. } | Self::Mean)
+        !matches!(
+            self,
+            Self::MeanSquaredError
+                | Self::MeanAbsoluteError
+                | Self::RootMeanSquaredError
+                | Self::Perplexity { .. }
+                | Self::Mean
+        )
     }
 
     /// Checks the options.
@@ -351,6 +367,9 @@ impl Metric {
                 | Self::CategoricalAccuracy
                 | Self::SparseCategoricalAccuracy
                 | Self::TopKCategoricalAccuracy { .. }
+                | Self::MeanSquaredError
+                | Self::MeanAbsoluteError
+                | Self::RootMeanSquaredError
                 | Self::Perplexity { .. }
                 | Self::Mean
         )

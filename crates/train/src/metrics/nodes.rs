@@ -5,7 +5,7 @@ use crate::builder::Builder;
 use crate::{Loss, Result};
 use recurve_graph::ops::{ArgMax, Binary, Concat, ExpandLike};
 use recurve_graph::{Assembly, Element, ValueId};
-use recurve_tensor::Reduction;
+use recurve_tensor::{Function, Reduction};
 
 impl Metric {
     /// Adds nodes that compute what a batch adds to a metric that is a mean: the weighted sum of its values and the sum of
@@ -38,10 +38,7 @@ impl Metric {
         let values = match *self {
             Self::Mean => b.over_last(Reduction::Mean, p, false)?,
             Self::BinaryAccuracy { threshold } => {
-                let y = target()?;
-                let y = b.as_f32("target", y)?;
-                let y = if b.rank(y) + 1 == b.rank(p) { b.column(y)? } else { y };
-                b.same_shape("target", y, p)?;
+                let y = of_shape(&mut b, target()?, p)?;
                 let threshold = b.number(threshold)?;
                 let above = b.binary(Binary::Greater, p, threshold)?;
                 let above = b.as_f32("prediction", above)?;
@@ -70,6 +67,15 @@ impl Metric {
                 b.same_shape("target", own, place)?;
                 let right = b.binary(Binary::Equal, place, own)?;
                 b.as_f32("prediction", right)?
+            }
+            Self::MeanSquaredError | Self::MeanAbsoluteError | Self::RootMeanSquaredError => {
+                let y = of_shape(&mut b, target()?, p)?;
+                let error = b.binary(Binary::Sub, p, y)?;
+                let error = match self {
+                    Self::MeanAbsoluteError => b.map(Function::Abs, error)?,
+                    _ => b.binary(Binary::Mul, error, error)?,
+                };
+                b.over_last(Reduction::Mean, error, false)?
             }
             Self::Perplexity { from_logits } => {
                 let y = target()?;
@@ -101,6 +107,14 @@ impl Metric {
         let sums = [b.over_all(Reduction::Sum, values)?, b.over_all(Reduction::Sum, weights)?];
         Ok(Some(b.node(Concat { axis: 0 }, &sums)?))
     }
+}
+
+/// A target in the shape of the prediction.
+fn of_shape(b: &mut Builder<'_>, target: ValueId, prediction: ValueId) -> Result<ValueId> {
+    let y = b.as_f32("target", target)?;
+    let y = if b.rank(y) + 1 == b.rank(prediction) { b.column(y)? } else { y };
+    b.same_shape("target", y, prediction)?;
+    Ok(y)
 }
 
 fn missing(of: &'static str) -> crate::Error {

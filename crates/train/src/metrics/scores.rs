@@ -58,6 +58,14 @@ pub(super) fn add(metric: &Metric, batch: &MetricBatch<'_>, c: &mut Counts) {
                 let own = row[class(n)];
                 mean(part(own.is_finite() && row.iter().filter(|v| **v > own || v.is_nan()).count() < k));
             }
+            Metric::MeanSquaredError | Metric::RootMeanSquaredError => {
+                let errors = row.iter().zip(values(n)).map(|(p, t)| f64::from(*p) - f64::from(*t));
+                mean(errors.map(|e| e * e).sum::<f64>() / width as f64);
+            }
+            Metric::MeanAbsoluteError => {
+                let errors = row.iter().zip(values(n)).map(|(p, t)| (f64::from(*p) - f64::from(*t)).abs());
+                mean(errors.sum::<f64>() / width as f64);
+            }
             Metric::Perplexity { from_logits } => {
                 let wide = row.iter().map(|&v| f64::from(v));
                 let own = f64::from(row[class(n)]);
@@ -98,6 +106,7 @@ pub(super) fn result(metric: &Metric, c: &Counts) -> f64 {
         Metric::Recall { .. } => ratio(c.positive[0], c.positive[0] + c.false_negative[0]),
         Metric::F1 { averaging, .. } => f1(*averaging, c),
         Metric::Auc { curve, summation, .. } => area(*curve, *summation, c),
+        Metric::RootMeanSquaredError => ratio(c.sum, c.weight).sqrt(),
         Metric::Perplexity { .. } if c.weight == 0.0 => 0.0,
         Metric::Perplexity { .. } => (c.sum / c.weight).exp(),
         _ => ratio(c.sum, c.weight),
