@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,27 @@ FIXTURES = ROOT / "tests" / "fixtures"
 def pytest_configure(config: pytest.Config) -> None:
     # A conversion that numpy warns of, or a resource that is left open, is a fault.
     config.addinivalue_line("filterwarnings", "error::ResourceWarning")
+
+
+def skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Writes what was skipped, and for want of what, to the file that `RECURVE_TEST_SKIPS` names, as the Rust tests
+    do; `cargo xtask` counts and prints it."""
+    file = os.environ.get("RECURVE_TEST_SKIPS")
+    if not report.skipped or hasattr(report, "wasxfail") or file is None:
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    what = re.sub(r"^Skipped: |(?<=')\: No module named .*", "", reason).replace("\n", " ").replace("\t", " ")
+    missing = re.fullmatch(r"could not import '([^']+)'", what)
+    with open(file, "a", encoding="utf-8") as lines:
+        lines.write(f"{report.nodeid}\t{missing[1] if missing else what}\n")
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    skipped(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    skipped(report)
 
 
 @pytest.fixture(scope="session")

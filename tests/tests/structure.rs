@@ -167,6 +167,34 @@ fn unsafe_stands_where_it_is_said_to_stand() {
     }
 }
 
+/// The Python package is a workspace of its own, with the same rules: its lints are those of the other packages, and
+/// `unsafe` stands in one file.
+#[test]
+fn the_python_package_has_the_rules_of_the_others() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let lints = |text: &str, head: &str| -> BTreeSet<String> {
+        let lines = text.lines().skip_while(|l| *l != head).skip(1).take_while(|l| !l.starts_with('['));
+        lines.filter(|l| l.contains('=')).map(str::to_owned).collect()
+    };
+    let (ours, python) = (read("Cargo.toml"), read("python/Cargo.toml"));
+    assert!(ours.contains("exclude = [\"fuzz\", \"python\"]") && python.contains("\n[workspace]\n"));
+    for kind in ["rust", "clippy"] {
+        let want = lints(&ours, &format!("[workspace.lints.{kind}]"));
+        assert!(want.len() >= 4, "{want:?}");
+        assert_eq!(lints(&python, &format!("[lints.{kind}]")), want, "{kind}");
+    }
+    let mut expecting = Vec::new();
+    for entry in std::fs::read_dir(root().join("python/src")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains(concat!("allow(", "unsafe_code")), "{}", path.display());
+        if text.contains(concat!("expect(", "unsafe_code")) {
+            expecting.push(path.file_name().unwrap().to_owned());
+        }
+    }
+    assert_eq!(expecting, ["arrays.rs"]);
+}
+
 const CRATES: [&str; 12] = [
     "crates/vocabulary",
     "crates/reference",

@@ -9,12 +9,14 @@
 //! `cargo xtask portability [PART...]`: other targets, shader compilers and drivers.
 //! `cargo xtask fuzz cells`: random recurrent layers on every device compared with the f64 reference; `--runs N` or
 //! `--minutes M`, `--seed S`, `--device cpu|NAME`, `--plan JSON` to run one plan.
+//! `cargo xtask python [ARGUMENTS FOR PYTEST]`: the wheel of the Python package, tested in an empty environment.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied, with the library's features and without.
 
 #![forbid(unsafe_code)]
 
 mod drivers;
 mod portability;
+mod python;
 mod readers;
 
 use std::collections::BTreeMap;
@@ -41,10 +43,11 @@ fn main() -> ExitCode {
         Some("compare") => compare(&env::args().skip(2).collect::<Vec<_>>()),
         Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
         Some("portability") => portability::portability(&env::args().skip(2).collect::<Vec<_>>()),
+        Some("python") => python::python_package(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
         _ => Err(
             "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | fuzz | docs \
-             | compare | gpu | portability [PARTS] | lint"
+             | compare | gpu | portability [PARTS] | python [ARGUMENTS FOR PYTEST] | lint"
                 .into(),
         ),
     };
@@ -107,7 +110,8 @@ fn narrower() -> Vec<&'static str> {
     vec!["scalar"]
 }
 
-/// Runs all tests: unit tests, doc tests, cross-checks, golden values, conformance, the command line.
+/// Runs all tests: unit tests, doc tests, cross-checks, golden values, conformance, the command line, the Python
+/// package.
 fn test(arguments: &[String]) -> Outcome {
     if let [option, driver, rest @ ..] = arguments
         && option == "--driver"
@@ -135,7 +139,7 @@ fn test(arguments: &[String]) -> Outcome {
         c.env("RECURVE_SIMD", simd).env("RECURVE_TEST_PATHS", "cpu");
         run_tests(c)?;
     }
-    Ok(())
+    python::python_package(&[])
 }
 
 /// Builds the tests, which includes the program. Building the program alone would compile most dependencies again,
@@ -376,5 +380,6 @@ fn lint() -> Outcome {
     // The library without the features `gpu` and `cpu-threads`.
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--package", "recurve", "--no-default-features", "--", "--deny", "warnings"]);
-    run(clippy)
+    run(clippy)?;
+    python::lint()
 }

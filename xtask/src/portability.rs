@@ -16,7 +16,12 @@ struct Part {
 }
 
 const PARTS: [Part; 10] = [
-    Part { name: "dependencies", about: "the library compiles no C", cheap: true, run: dependencies },
+    Part {
+        name: "dependencies",
+        about: "neither the library nor the Python package compiles C",
+        cheap: true,
+        run: dependencies,
+    },
     Part { name: "features", about: "the library without its features computes right", cheap: true, run: features },
     Part { name: "tint", about: "WGSL samples in Tint, Chromium's compiler", cheap: true, run: tint },
     Part { name: "dxc", about: "HLSL samples in DXC", cheap: false, run: dxc },
@@ -66,10 +71,18 @@ const DECLARATIONS: [&str; 9] = [
     "windows-sys",
 ];
 
-/// No dependency may need a compiler for another language, because a cross build may have none.
+/// No dependency may need a compiler for another language, because a cross build may have none. The Python package is
+/// a workspace of its own.
 fn dependencies() -> Outcome<String> {
+    let command = compiled(&["--package", "recurve-cli"])?;
+    let python = compiled(&["--manifest-path", "python/Cargo.toml"])?;
+    Ok(format!("{command} packages of the command, {python} of the Python package, no C"))
+}
+
+/// The number of packages that a package is built from; an error if one compiles C.
+fn compiled(package: &[&str]) -> Outcome<usize> {
     let mut c = cargo();
-    c.args(["tree", "--package", "recurve-cli", "--edges", "normal,build", "--target", "all"]);
+    c.arg("tree").args(package).args(["--edges", "normal,build", "--target", "all"]);
     c.args(["--prefix", "none", "--format", "{p}"]);
     let tree = output(c)?;
     let mut names: Vec<&str> = tree.lines().filter_map(|l| l.split(' ').next()).collect();
@@ -86,11 +99,7 @@ fn dependencies() -> Outcome<String> {
     if names.len() < 50 {
         return Err(format!("cargo tree showed {} packages only", names.len()));
     }
-    if wrong.is_empty() {
-        Ok(format!("{} packages, no C", names.len()))
-    } else {
-        Err(format!("C or unknown: {wrong:?}"))
-    }
+    if wrong.is_empty() { Ok(names.len()) } else { Err(format!("C or unknown: {wrong:?}")) }
 }
 
 /// Writes all shader samples in a target's language.
