@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 from ._model import Model, Value, load
-from ._recurve import Adapter, Device, DeviceLost, InternalError, Session, Unsupported, __version__, devices
+from ._recurve import Adapter, Check, Device, DeviceLost, InternalError, Session, Unsupported, __version__, devices
 
 __all__ = [
     "Adapter",
+    "Check",
     "Device",
     "DeviceLost",
     "InternalError",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from . import _recurve
+from . import _display, _recurve
 
 __all__ = ["Model", "Value", "load"]
 
@@ -146,6 +146,66 @@ class Model:
     def summary(self, file: TextIO | None = None) -> None:
         """Print a table of layers, shapes and numbers of parameters."""
         print(self.summary_text(), file=sys.stdout if file is None else file)
+
+    def plot(self, path: str | os.PathLike[str], *, every_node: bool = False) -> None:
+        """Draw the model: its layers, or the nodes of an ONNX file, with shapes and numbers of parameters.
+
+        Parameters
+        ----------
+        path : path
+            The file to write, ``.svg`` or ``.png``.
+        every_node : bool, default False
+            Draw every node of an ONNX file, instead of one box for small ones that follow each other.
+        """
+        path = os.fspath(path)
+        kind = os.path.splitext(path)[1].lower()
+        if kind not in (".svg", ".png"):
+            raise ValueError(f"{path}: the name must end in .svg or .png")
+        picture = _recurve.picture(self._runner, kind[1:], every_node)
+        with open(path, "wb") as file:
+            file.write(picture)
+
+    def check(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        batch: int = 2,
+        seq: int = 32,
+        rtol: float = 2e-5,
+        atol: float = 2e-5,
+        device: str | _recurve.Device | list[str | _recurve.Device] | None = None,
+    ) -> _recurve.Check:
+        """Compare every layer, or every node of an ONNX file, with a reference in f64 that shares no code with it.
+
+        Parameters
+        ----------
+        inputs : mapping of str to array_like, optional
+            Arrays as for `run`; states of an ONNX file that are left out are zeros. Without any, some are made up.
+        batch, seq : int, default 2 and 32
+            Sequences and timesteps of inputs that are made up.
+        rtol, atol : float, default 2e-5
+            An error of ``atol + rtol * abs(expected)`` is allowed; 2e-5 is the bound of the recurrent kernels.
+        device : str, Device or list of them, optional
+            Where to compare: the model's own device by default, ``"all"`` for every device of this machine.
+
+        Returns
+        -------
+        Check
+            True if everything agrees. ``str`` of it is the report; it has ``passed``, ``worst_error`` and ``devices``.
+
+        Examples
+        --------
+        >>> model.check()  # doctest: +SKIP
+        <recurve.Check passed, worst error 2.38e-07>
+        """
+        given = None if inputs is None else dict(inputs)
+        return _recurve.check(self._runner, given, (batch, seq), (rtol, atol), device)
+
+    def _repr_html_(self) -> str:
+        return _display.html(self)
+
+    def _repr_svg_(self) -> str:
+        return _display.svg(self._runner)
 
     def __repr__(self) -> str:
         names = ", ".join(v.name for v in self.inputs)

@@ -3,6 +3,7 @@
 mod arrays;
 mod device;
 mod error;
+mod inspect;
 mod runner;
 mod session;
 
@@ -15,5 +16,6 @@ fn _recurve(m: &Bound<'_, PyModule>) -> PyResult<()> {
     arrays::register(m)?;
     device::register(m)?;
     runner::register(m)?;
-    session::register(m)
+    session::register(m)?;
+    inspect::register(m)
 }

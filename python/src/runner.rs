@@ -40,7 +40,7 @@ impl Loaded {
     }
 
     /// The model's name; that of an ONNX file is the file's.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Network(m) => m.info().name.clone(),
             Self::Onnx(_, Source::Bytes(_)) => "model".into(),
