@@ -119,6 +119,12 @@ pub enum Error {
         /// What, and why.
         problems: Vec<crate::LayerProblem>,
     },
+    /// Parts of a description of a network that cannot be built, all of them.
+    #[error("this network cannot be built: {}", list(problems))]
+    Network {
+        /// What, and why.
+        problems: Vec<crate::LayerProblem>,
+    },
     /// An array file is not what is needed.
     #[error("{path}: {message}")]
     Array {

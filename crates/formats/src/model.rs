@@ -4,7 +4,7 @@ use crate::arrays::{HostArray, HostData};
 use crate::files::short;
 use crate::native::{self, ModelInfo, TrainingRecord};
 use crate::{Error, Reading, Result, keras, pytorch};
-use recurve_layers::{CallArgs, Network};
+use recurve_layers::{CallArgs, Network, Weights};
 use recurve_tensor::cpu::host;
 use recurve_tensor::{DType, Device, Tensor};
 use recurve_weights::WeightFile;
@@ -139,6 +139,48 @@ impl Model {
             return Err(Error::Description { path: config.into(), message });
         };
         Ok(keras::open(config, kind, Some(weights), device)?.into())
+    }
+
+    /// Makes a model of a Keras description, what `Model.to_json` gives, with initial weights: those that the
+    /// initializers in it draw. The same seed gives the same weights on every machine.
+    ///
+    /// # Errors
+    /// [`Error::Network`] with everything that is not supported; errors of the layers and the device.
+    pub fn from_keras_json(json: &str, seed: u64, device: &Device) -> Result<Self> {
+        Ok(keras::initial(json, seed, device)?.into())
+    }
+
+    /// The shapes of the outputs of a Keras description, in its order; `None` stands for any size. Nothing is built.
+    ///
+    /// # Errors
+    /// As [`Self::from_keras_json`].
+    pub fn keras_output_shapes(json: &str) -> Result<Vec<Vec<Option<usize>>>> {
+        Ok(keras::described(json)?.0.network.output_shapes()?)
+    }
+
+    /// The same model with these weights.
+    ///
+    /// # Errors
+    /// As [`Network::new`]; errors of the device.
+    pub fn with_weights(&self, weights: Arc<Weights>) -> Result<Self> {
+        let network = Network::new(self.network.config(), weights, self.device())?;
+        Ok(Self { info: self.info.clone(), network, ids: self.ids.clone(), notes: self.notes.clone() })
+    }
+
+    /// The same model in which training changes the weights of layers for which `trained` says so, and leaves those of
+    /// layers for which it says no. Layers for which it says nothing stay as they are.
+    ///
+    /// # Errors
+    /// Errors of the device.
+    pub fn with_trainable(&self, trained: impl Fn(&str) -> Option<bool>) -> Result<Self> {
+        let mut info = self.info.clone();
+        for layer in &mut info.network.layers {
+            if let Some(on) = trained(&layer.name) {
+                layer.layer = layer.layer.clone().trainable(on);
+            }
+        }
+        let network = Network::new(&info.network, self.network.weights().clone(), self.device())?;
+        Ok(Self { info, network, ids: self.ids.clone(), notes: self.notes.clone() })
     }
 
     /// Reads a model from the bytes of a native model file, or of a Keras file with weights, such as those of

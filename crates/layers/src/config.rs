@@ -232,6 +232,15 @@ impl NetworkConfig {
         Ok(())
     }
 
+    /// The shapes of the outputs; `None` stands for any size.
+    ///
+    /// # Errors
+    /// [`Error::Input`] and [`Error::Option`] as [`crate::Network::new`].
+    pub fn output_shapes(&self) -> Result<Vec<Vec<Option<usize>>>> {
+        let shapes = self.walk(|_| Ok(()))?;
+        Ok(self.outputs.iter().map(|o| shapes[&o.value].clone()).collect())
+    }
+
     /// Calls `visit` for every call of a layer, in an order in which the shapes of its inputs are known. Returns the
     /// shapes of all values.
     pub(crate) fn walk(

@@ -14,6 +14,7 @@ use crate::{
     SeparableConv2d, Softmax, SpatialDropout1d, SpatialDropout2d, StackedRnnCells, Subtract, TimeDistributed,
     UpSampling1d, UpSampling2d, WeightOptions, Weights, ZeroPadding1d, ZeroPadding2d, init,
 };
+use recurve_vocabulary::CellKind;
 use serde::{Deserialize, Serialize};
 
 /// A shape; `None` stands for any size.
@@ -51,10 +52,16 @@ pub(crate) trait LayerModule {
         let group = |options| WeightGroup {
             options,
             class: self.class_name(),
+            cell: self.cell_kind(),
             features: shapes.first().map_or(0, |shape| self.features("", shape).unwrap_or(0)),
             weights: self.weights(shapes, prefix),
         };
         self.weight_options().map(group).into_iter().collect()
+    }
+
+    /// The cell of a recurrent layer, whose gates Keras may have in another order.
+    fn cell_kind(&self) -> Option<CellKind> {
+        None
     }
 
     /// Whether [`Self::lower`] adds the penalty for its outputs itself.

@@ -40,6 +40,7 @@ mod streams;
 mod summary;
 mod time_distributed;
 mod training;
+mod variables;
 mod weight_options;
 mod weights;
 
@@ -82,5 +83,6 @@ pub use streams::{StreamId, StreamOutputs, Streams};
 pub use summary::{LayerSummary, Summary, thousands};
 pub use time_distributed::TimeDistributed;
 pub use training::{TrainingGraph, TrainingGraphOptions, TrainingState};
+pub use variables::NetworkVariable;
 pub use weight_options::{Variable, WeightOptions};
 pub use weights::Weights;

@@ -6,6 +6,7 @@ use crate::lowering::{Flow, LENGTHS, Level, Lowering, MASK, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
 use crate::training::{TrainingGraph, TrainingGraphOptions, TrainingState};
+use crate::variables::NetworkVariable;
 use crate::{CallArgs, ConstrainedWeights, Error, LayerConfig, Result, State, Weights};
 use recurve_graph::{Executor, Frame, Graph, RunOptions, Source, ValueId};
 use recurve_tensor::{DType, Device, MAX_RANK, Tensor};
@@ -68,6 +69,9 @@ impl Sequential {
     }
 }
 
+/// Makes another seed for what the options of weights draw than for what the layer draws.
+const OF_OPTIONS: u64 = 0x6F70_7469_6F6E_7300;
+
 /// A network with initial weights.
 pub(crate) fn initialized(config: &NetworkConfig, seed: u64, device: &Device) -> Result<Network> {
     let mut weights = Weights::new();
@@ -77,7 +81,10 @@ pub(crate) fn initialized(config: &NetworkConfig, seed: u64, device: &Device) ->
         }
         let seed = seed.wrapping_add((v.index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         v.layer.module().features(v.name, v.shapes[0])?;
-        v.layer.module().initialize(v.shapes, v.prefix, seed, &mut weights)
+        v.layer.module().initialize(v.shapes, v.prefix, seed, &mut weights)?;
+        let mut rng = recurve_tensor::random::rng(seed ^ OF_OPTIONS);
+        let groups = v.layer.module().weight_groups(v.shapes, v.prefix);
+        groups.iter().try_for_each(|group| group.draw(v.name, &mut rng, &mut weights))
     })?;
     Network::new(config, Arc::new(weights), device)
 }
@@ -371,6 +378,31 @@ impl Network {
     /// [`Error::WeightShape`]; errors of the device.
     pub fn new(config: &NetworkConfig, weights: Arc<Weights>, device: &Device) -> Result<Self> {
         Self::make(config, weights, device, Purpose::Inference)
+    }
+
+    /// Makes a network from a description, with initial weights. The same seed gives the same weights on every machine.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; those of the initializers.
+    pub fn initial(config: &NetworkConfig, seed: u64, device: &Device) -> Result<Self> {
+        initialized(config, seed, device)
+    }
+
+    /// The variables of the layers, as Keras has them: in the order of `Model.weights`.
+    ///
+    /// # Errors
+    /// [`Error::Input`] and [`Error::Option`] as [`Self::new`].
+    pub fn variables(&self) -> Result<Vec<NetworkVariable>> {
+        let mut all: Vec<(usize, Vec<NetworkVariable>)> = Vec::new();
+        self.config.walk(|v| {
+            if v.call == 0 {
+                let groups = v.layer.module().weight_groups(v.shapes, v.prefix);
+                all.push((v.index, groups.iter().flat_map(|g| NetworkVariable::of(v.name, g)).collect()));
+            }
+            Ok(())
+        })?;
+        all.sort_by_key(|(index, _)| *index);
+        Ok(all.into_iter().flat_map(|(_, own)| own).collect())
     }
 
     /// A network of which [`Self::forward_evaluated`] also gives the masks of the outputs and the penalties. Otherwise it

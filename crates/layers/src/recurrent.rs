@@ -261,6 +261,9 @@ impl LayerModule for RecurrentSpec {
     fn class_name(&self) -> &'static str {
         if self.bidirectional.is_some() { "Bidirectional" } else { self.cell.kind.class_name() }
     }
+    fn cell_kind(&self) -> Option<CellKind> {
+        Some(self.cell.kind)
+    }
     fn features(&self, name: &str, shape: &Shape) -> Result<usize> {
         sequence(name, self.time_major, shape)
     }

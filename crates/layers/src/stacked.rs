@@ -120,6 +120,7 @@ impl LayerModule for StackedRnnCells {
         let group = |((spec, i, prefix), cell): ((RecurrentSpec, usize, String), &'a RecurrentSpec)| WeightGroup {
             options: &cell.weight_options,
             class: cell.cell.kind.class_name(),
+            cell: Some(cell.cell.kind),
             features: i,
             weights: spec.weight_shapes(i, &prefix),
         };

@@ -2,12 +2,15 @@
 
 use crate::layer::{bad_option, is_default, is_yes, yes};
 use crate::lowering::Lowering;
-use crate::{Constraint, Regularizer, Result};
+use crate::variables::permuted;
+use crate::{Constraint, Initializer, Regularizer, Result, Weights};
+use rand_chacha::ChaCha8Rng;
 use recurve_graph::ops::{self, Extent};
+use recurve_vocabulary::CellKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How the weights of a layer are trained, in Keras's words. Nothing of it changes a result at inference.
+/// How the weights of a layer are drawn and trained, in Keras's words. Nothing of it changes a result at inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -26,6 +29,9 @@ pub struct WeightOptions {
     /// What is made of variables after each step.
     #[serde(default, skip_serializing_if = "is_default")]
     pub constraints: BTreeMap<Variable, Constraint>,
+    /// How variables are drawn when a network is built, in place of how the layer draws them by itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub initializers: BTreeMap<Variable, Initializer>,
     /// What a file asks for that training cannot do. A network with such a layer runs, but is not trained.
     #[serde(default, skip_serializing_if = "is_default")]
     pub unsupported: Vec<String>,
@@ -38,13 +44,14 @@ impl Default for WeightOptions {
             regularizers: BTreeMap::new(),
             activity_regularizer: None,
             constraints: BTreeMap::new(),
+            initializers: BTreeMap::new(),
             unsupported: Vec::new(),
         }
     }
 }
 
 macro_rules! variables {
-    ($($(#[$doc:meta])* $name:ident $regularizer:literal $constraint:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident $regularizer:literal $constraint:literal $initializer:literal;)*) => {
         /// A variable of a layer, as Keras's options name it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -70,28 +77,35 @@ macro_rules! variables {
                     $(Self::$name => $constraint,)*
                 }
             }
+
+            /// Keras's name of the option with its initializer.
+            pub const fn initializer(self) -> &'static str {
+                match self {
+                    $(Self::$name => $initializer,)*
+                }
+            }
         }
     };
 }
 variables! {
     /// The matrix or kernel.
-    Kernel "kernel_regularizer" "kernel_constraint";
+    Kernel "kernel_regularizer" "kernel_constraint" "kernel_initializer";
     /// The matrix of h.
-    Recurrent "recurrent_regularizer" "recurrent_constraint";
+    Recurrent "recurrent_regularizer" "recurrent_constraint" "recurrent_initializer";
     /// The bias. Both of a recurrent layer are one variable, `[2, …]`.
-    Bias "bias_regularizer" "bias_constraint";
+    Bias "bias_regularizer" "bias_constraint" "bias_initializer";
     /// The table of an embedding.
-    Embeddings "embeddings_regularizer" "embeddings_constraint";
+    Embeddings "embeddings_regularizer" "embeddings_constraint" "embeddings_initializer";
     /// The `weight` of a normalization.
-    Gamma "gamma_regularizer" "gamma_constraint";
+    Gamma "gamma_regularizer" "gamma_constraint" "gamma_initializer";
     /// The `bias` of a normalization.
-    Beta "beta_regularizer" "beta_constraint";
+    Beta "beta_regularizer" "beta_constraint" "beta_initializer";
     /// The slopes of a `PReLU`.
-    Alpha "alpha_regularizer" "alpha_constraint";
+    Alpha "alpha_regularizer" "alpha_constraint" "alpha_initializer";
     /// The kernel of a convolution of each channel on its own.
-    Depthwise "depthwise_regularizer" "depthwise_constraint";
+    Depthwise "depthwise_regularizer" "depthwise_constraint" "depthwise_initializer";
     /// The kernel that joins the channels of a separable convolution.
-    Pointwise "pointwise_regularizer" "pointwise_constraint";
+    Pointwise "pointwise_regularizer" "pointwise_constraint" "pointwise_initializer";
 }
 
 /// Weights with the options that are theirs.
@@ -100,6 +114,8 @@ pub(crate) struct WeightGroup<'a> {
     pub(crate) options: &'a WeightOptions,
     /// The class of the layer.
     pub(crate) class: &'static str,
+    /// The cell of a recurrent layer.
+    pub(crate) cell: Option<CellKind>,
     /// The features of its input.
     pub(crate) features: usize,
     pub(crate) weights: Vec<(String, Vec<usize>)>,
@@ -133,6 +149,27 @@ impl WeightGroup<'_> {
             Some(other) => other.check(layer, "activity_regularizer"),
             None => Ok(()),
         }
+    }
+
+    /// Draws the variables that have an initializer, and puts them in the place of what the layer has drawn.
+    ///
+    /// # Errors
+    /// [`crate::Error::Option`] for a variable that the layer does not have; those of the initializers.
+    pub(crate) fn draw(&self, layer: &str, rng: &mut ChaCha8Rng, into: &mut Weights) -> Result<()> {
+        if self.options.initializers.is_empty() {
+            return Ok(());
+        }
+        let own = variables_of(self.class);
+        if let Some(variable) = self.options.initializers.keys().find(|v| !own.contains(v)) {
+            return Err(bad_option(layer, variable.initializer(), format!("is not an option of {}", self.class)));
+        }
+        for variable in self.variables() {
+            if let Some(how) = self.options.initializers.get(&variable.variable) {
+                let drawn = variable.draw(*how, rng)?;
+                variable.store(self.cell, &drawn, into)?;
+            }
+        }
+        Ok(())
     }
 
     /// The names of the weights that training leaves as they are.
@@ -230,6 +267,36 @@ impl KerasVariable {
     /// The dimensions that the variable has in Keras.
     pub(crate) fn keras_dims(&self) -> Vec<usize> {
         self.order.iter().map(|&n| self.dims[n]).collect()
+    }
+
+    /// Keras's name of the variable in a layer of this class.
+    pub(crate) fn name(&self, class: &str) -> &'static str {
+        match self.variable {
+            Variable::Recurrent => "recurrent_kernel",
+            Variable::Bias => "bias",
+            Variable::Embeddings => "embeddings",
+            Variable::Gamma => "gamma",
+            Variable::Beta => "beta",
+            Variable::Alpha => "alpha",
+            Variable::Depthwise if class.starts_with("Separable") => "depthwise_kernel",
+            Variable::Pointwise => "pointwise_kernel",
+            Variable::Kernel | Variable::Depthwise => "kernel",
+        }
+    }
+
+    /// What an initializer draws for it, in Keras's layout. The fans are those that Keras finds.
+    fn draw(&self, how: Initializer, rng: &mut ChaCha8Rng) -> Result<Vec<f32>> {
+        let dims = self.keras_dims();
+        let rank = dims.len();
+        if rank < 2 {
+            return Ok(how.kernel(&dims, dims[0], rng)?);
+        }
+        // An initializer has the outputs and inputs before the axes of a window.
+        let turned: Vec<usize> = [rank - 1, rank - 2].into_iter().chain(0..rank - 2).collect();
+        let sizes: Vec<usize> = turned.iter().map(|&n| dims[n]).collect();
+        let drawn = how.kernel(&sizes, sizes[1], rng)?;
+        let back: Vec<usize> = (2..rank).chain([1, 0]).collect();
+        permuted(&drawn, &sizes, &back)
     }
 
     /// Whether it is a weight as it is.

@@ -25,10 +25,10 @@ pub use recurve_layers::{
     GaussianNoise, GenerateOptions, GlobalAveragePooling1d, GlobalAveragePooling2d, GlobalMaxPooling1d,
     GlobalMaxPooling2d, Gru, IndRnn, Initializer, InputConfig, LayerConfig, LayerNormalization, LayerSummary,
     LeakyRelu, Lstm, Masking, MaxPooling1d, MaxPooling2d, Maximum, MinGru, MinLstm, Minimum, Multiply, NamedLayer,
-    Network, NetworkConfig, NetworkState, OrthogonalMode, OutputConfig, PRelu, Padding, Permute, RecurrentLayer,
-    RecurrentSpec, Regularizer, Relu, RepeatVector, Replicas, Reshape, SLstm, Sampling, ScoreMode, SeparableConv1d,
-    SeparableConv2d, Sequential, SharedLayer, SimpleRnn, Softmax, SpatialDropout1d, SpatialDropout2d, Spread,
-    StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract, Summary, TimeDistributed, UpSampling,
+    Network, NetworkConfig, NetworkState, NetworkVariable, OrthogonalMode, OutputConfig, PRelu, Padding, Permute,
+    RecurrentLayer, RecurrentSpec, Regularizer, Relu, RepeatVector, Replicas, Reshape, SLstm, Sampling, ScoreMode,
+    SeparableConv1d, SeparableConv2d, Sequential, SharedLayer, SimpleRnn, Softmax, SpatialDropout1d, SpatialDropout2d,
+    Spread, StackedRnnCells, State, StreamId, StreamOutputs, Streams, Subtract, Summary, TimeDistributed, UpSampling,
     UpSampling1d, UpSampling2d, ValueRef, Variable, WeightOptions, Weights, ZeroPadding1d, ZeroPadding2d, thousands,
 };
 pub use recurve_tensor::gpu::Gpu;

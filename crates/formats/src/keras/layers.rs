@@ -295,6 +295,7 @@ fn cell(o: &mut Options<'_>, class: &str) -> Option<(RecurrentSpec, Form)> {
     let mut spec = RecurrentSpec::new(made, units?);
     spec.bias = if bias { Bias::keras(made.kind) } else { Bias::None };
     spec.weight_options = o.weight_options();
+    o.recurrent_initializers(&mut spec);
     if form != Form::Fused {
         keep_sums_of_matrices(&mut spec.weight_options, "a layer whose file has its weights in another form");
     }
@@ -740,8 +741,13 @@ fn affine(scale: bool, center: bool) -> Vec<Part> {
 
 /// A layer that is not a model, from its class and options. Problems are noted in `o`.
 pub(super) fn layer(o: &mut Options<'_>, depth: usize) -> Option<Mapped> {
-    let mapped = of_class(o, depth)?;
+    let mut mapped = of_class(o, depth)?;
     let options = o.weight_options();
+    if let Some(variable) = options.initializers.keys().next()
+        && mapped.layer.weight_options_mut().len() != 1
+    {
+        o.problem(format!("`{}` is not supported", variable.initializer()));
+    }
     Some(mapped.with_options(o.class, options))
 }
 

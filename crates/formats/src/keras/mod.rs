@@ -5,6 +5,7 @@ mod archive;
 mod build;
 mod config;
 mod hdf5;
+mod initial;
 mod layers;
 mod masks;
 mod options;
@@ -14,7 +15,7 @@ mod trained;
 use crate::files::{self, short};
 use crate::native::ModelInfo;
 use crate::{Error, Result};
-use build::build;
+use build::{Naming, build};
 use config::{Parser, Version};
 use hdf5::Hdf5;
 use hdf5_reader::storage::{BytesStorage, DynStorage, FileStorage};
@@ -302,6 +303,39 @@ fn weights_beside(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// The network of a description without weights, and what a user should know of how it is read.
+pub(crate) fn described(json: &str) -> Result<(ModelInfo, Vec<String>)> {
+    let refused = |problems| Error::Network { problems };
+    let whole = |message: String| refused(vec![LayerProblem { layer: String::new(), class: String::new(), message }]);
+    if json.len() as u64 > MAX_DESCRIPTION {
+        return Err(whole(format!("has {} bytes, but a description has at most {MAX_DESCRIPTION}", json.len())));
+    }
+    let Description { root, version } = Description::parse(json.as_bytes()).map_err(whole)?;
+    let stated = version.unwrap_or_else(|| "3".into());
+    let Some(version) = Version::parse(&stated).filter(|v| (2..=3).contains(&v.major)) else {
+        return Err(whole(format!("is of Keras `{}`, but networks are built of Keras 2 and 3", short(&stated))));
+    };
+    let context = Context { version, reversed: Some(false), initial: true };
+    let mut parser = Parser::default();
+    let built = parser.top(&root).and_then(|model| {
+        let name = model.name.clone();
+        Some((name, build(&model, context, Naming::Layers, &mut parser)?))
+    });
+    let Some((name, built)) = built.filter(|_| parser.problems.is_empty()) else {
+        return Err(refused(parser.problems));
+    };
+    let info = ModelInfo { name, license: None, source: None, network: built.config, text: None };
+    info.check(Path::new(files::MEMORY))?;
+    Ok((info, built.notes))
+}
+
+/// Makes the network of a description, with initial weights.
+pub(crate) fn initial(json: &str, seed: u64, device: &Device) -> Result<Imported> {
+    let (info, notes) = described(json)?;
+    let network = Network::initial(&info.network, seed, device)?;
+    Ok(Imported { info, network, notes })
+}
+
 /// Makes the network of a description with stored weights.
 fn import(path: &Path, description: &Description, store: &Store, device: &Device) -> Result<Imported> {
     let refused = |problems| Error::Keras { path: path.into(), problems };
@@ -321,7 +355,7 @@ fn import(path: &Path, description: &Description, store: &Store, device: &Device
     let mut parser = Parser::default();
     let built = parser.top(&description.root).and_then(|model| {
         let name = model.name.clone();
-        Some((name, build(&model, Context { version, reversed }, store.naming(), &mut parser)?))
+        Some((name, build(&model, Context { version, reversed, initial: false }, store.naming(), &mut parser)?))
     });
     let Some((name, built)) = built else { return Err(refused(parser.problems)) };
     let weights = stored::read(&built, store, version, &mut parser);

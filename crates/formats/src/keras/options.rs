@@ -13,6 +13,8 @@ pub(super) struct Context {
     pub(super) version: Version,
     /// Whether its kernels of convolutions are reversed, as those of Theano are, if the file says so.
     pub(super) reversed: Option<bool>,
+    /// Whether the network gets initial weights, so that the initializers count.
+    pub(super) initial: bool,
 }
 
 /// Options that change nothing at inference.

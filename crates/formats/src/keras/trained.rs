@@ -19,6 +19,7 @@ impl Options<'_> {
     pub(super) fn weight_options(&mut self) -> WeightOptions {
         let mut options = WeightOptions::default();
         options.trainable = self.trainable;
+        options.initializers = self.initializers();
         for (name, value) in self.take_ending(&["_regularizer", "_constraint"]) {
             let of = |option: fn(Variable) -> &'static str| Variable::ALL.iter().copied().find(|v| option(*v) == name);
             let known = match (of(Variable::regularizer), of(Variable::constraint)) {
@@ -73,6 +74,7 @@ impl Mapped {
             own.regularizers.append(&mut options.regularizers);
             own.constraints.append(&mut options.constraints);
             own.unsupported.append(&mut options.unsupported);
+            own.initializers.append(&mut options.initializers);
             if !after && let Some(regularizer) = options.activity_regularizer.take() {
                 own.activity_regularizer = Some(regularizer);
             }
@@ -107,7 +109,7 @@ impl Mapped {
 
 /// The name of a class of Keras's own, in any of the forms that files have, and its options; `None` for one of somebody's
 /// own.
-fn class(value: &Value) -> Option<(String, Map<String, Value>)> {
+pub(super) fn class(value: &Value) -> Option<(String, Map<String, Value>)> {
     if let Value::String(name) = value {
         return Some((name.clone(), Map::new()));
     }
@@ -119,7 +121,7 @@ fn class(value: &Value) -> Option<(String, Map<String, Value>)> {
 }
 
 /// Takes a number, which may be stored as an array of numpy; `None` if it is none.
-fn number(options: &mut Map<String, Value>, name: &str, default: f32) -> Option<f32> {
+pub(super) fn number(options: &mut Map<String, Value>, name: &str, default: f32) -> Option<f32> {
     let value = options.remove(name).unwrap_or_default();
     if value.is_null() {
         return Some(default);
