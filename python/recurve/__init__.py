@@ -7,20 +7,30 @@
 
 from __future__ import annotations
 
+from . import constraints, initializers, layers, models, regularizers
+from ._build import Input
 from ._model import Model, Value, load
 from ._recurve import Adapter, Check, Device, DeviceLost, InternalError, Session, Unsupported, __version__, devices
+from .models import Sequential
 
 __all__ = [
     "Adapter",
     "Check",
     "Device",
     "DeviceLost",
+    "Input",
     "InternalError",
     "Model",
+    "Sequential",
     "Session",
     "Unsupported",
     "Value",
     "__version__",
+    "constraints",
     "devices",
+    "initializers",
+    "layers",
     "load",
+    "models",
+    "regularizers",
 ]

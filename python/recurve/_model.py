@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from . import _display, _recurve
+from . import _build, _display, _recurve
 
 __all__ = ["Model", "Value", "load"]
 
@@ -26,11 +26,32 @@ class Value(NamedTuple):
     """The name of numpy's element type."""
 
 
-class Model:
+class Model(_build.Building):
     """A model on a device.
 
-    ``recurve.load`` makes one of a file. Any number of threads may run a model at the same time. A model can be
+    ``recurve.load`` makes one of a file, and ``Model(inputs, outputs)`` one of layers that have been called on
+    :func:`recurve.Input`. Any number of threads may run a model at the same time. A model can be
     pickled and copied; its weights go with it.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Values of layers, or lists of them.
+    name : str, optional
+        The name; ``functional``, ``functional_1``, … by default.
+    trainable : bool, default True
+        Whether training changes the weights.
+    device : str or Device, default "auto"
+        Where it runs.
+
+    Examples
+    --------
+    >>> import recurve
+    >>> from recurve import layers
+    >>> x = recurve.Input((None, 3), name="x")
+    >>> model = recurve.Model(x, layers.Dense(2)(layers.LSTM(4)(x)))
+    >>> model([[[1.0, 2.0, 3.0]]]).shape
+    (1, 2)
     """
 
     _runner: _recurve.Runner
@@ -66,8 +87,13 @@ class Model:
         Returns
         -------
         numpy.ndarray or list of numpy.ndarray
-            The output, or all of them if there are several.
+            The output, or all of them if there are several. Called on values of layers, the model is a layer itself, and
+            gives values.
         """
+        if args:
+            if _build.is_symbolic(args[0]):
+                return self._call(args[0])
+            self._prepare(args[0])
         values = self._runner.run(self._named(args, kwargs))
         outputs = list(values.values())
         return outputs[0] if len(outputs) == 1 else outputs
@@ -113,7 +139,7 @@ class Model:
     @property
     def name(self) -> str:
         """The model's name."""
-        return self._runner.name
+        return self._given_name or self._runner.name
 
     @property
     def inputs(self) -> list[Value]:

@@ -121,7 +121,11 @@ impl Raised for Error {
             Self::Io { source, .. } => Class::File(source.kind()),
             Self::Weights(source) => source.class(),
             Self::Layers { source, .. } | Self::Run(source) => source.class(),
-            Self::Onnx { .. } | Self::Keras { .. } | Self::Export { .. } | Self::Version { .. } => Class::Unsupported,
+            Self::Onnx { .. }
+            | Self::Keras { .. }
+            | Self::Network { .. }
+            | Self::Export { .. }
+            | Self::Version { .. } => Class::Unsupported,
             _ => Class::Value,
         }
     }

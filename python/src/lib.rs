@@ -4,6 +4,7 @@ mod arrays;
 mod device;
 mod error;
 mod inspect;
+mod network;
 mod runner;
 mod session;
 
@@ -15,6 +16,7 @@ fn _recurve(m: &Bound<'_, PyModule>) -> PyResult<()> {
     error::register(m)?;
     arrays::register(m)?;
     device::register(m)?;
+    network::register(m)?;
     runner::register(m)?;
     session::register(m)?;
     inspect::register(m)
