@@ -949,10 +949,18 @@ impl Network {
         self.levels.iter().for_each(|l| *l.kept() = None);
     }
 
-    /// Whether a call may give the lengths of padded sequences: the network has one input, and no layer keeps the lengths
-    /// from those that follow or needs a mask in their place.
+    /// Whether a call may give the lengths of padded sequences: the network has one input, no layer keeps the lengths from
+    /// those that follow or needs a mask in their place, and none finds the padding by itself (`Masking`, `mask_zero` of an
+    /// embedding), since a layer takes either a mask or lengths.
     pub fn takes_lengths(&self) -> bool {
-        self.config.inputs.len() == 1 && check_given(&self.unreached, self.reads_mask.as_ref(), [false, true]).is_ok()
+        let masks = |layer: &LayerConfig| match layer {
+            LayerConfig::Masking(_) => true,
+            LayerConfig::Embedding(embedding) => embedding.mask_zero,
+            _ => false,
+        };
+        self.config.inputs.len() == 1
+            && !self.config.layers.iter().any(|named| masks(&named.layer))
+            && check_given(&self.unreached, self.reads_mask.as_ref(), [false, true]).is_ok()
     }
 
     /// Checks that some layer reads the mask or the lengths that are given.
