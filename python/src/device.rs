@@ -35,7 +35,8 @@ fn open(selector: &str) -> Result<Device, recurve::TensorError> {
 /// ----------
 /// selector : str, default "auto"
 ///     ``"auto"`` (a hardware GPU if there is one, else the CPU), ``"cpu"``, ``"gpu"``, ``"gpu:NAME"``, ``"vulkan"``,
-///     ``"metal"``, ``"dx12"``, ``"gl"``, or a backend with a part of the adapter's name, ``"vulkan:llvmpipe"``.
+///     ``"metal"``, ``"dx12"``, ``"gl"``, a backend with a part of the adapter's name, ``"vulkan:llvmpipe"``, or a place on
+///     the PCI bus, ``"pci:0000:65:00.0"``.
 #[pyclass(name = "Device", module = "recurve", frozen)]
 pub(crate) struct PyDevice {
     pub(crate) device: Device,
@@ -121,6 +122,9 @@ pub(crate) struct Adapter {
     /// ``"CPU"``, ``"discrete GPU"``, ``"integrated GPU"``, ``"virtual GPU"``, ``"GPU"`` or ``"software"``.
     #[pyo3(get)]
     kind: String,
+    /// Its place on the PCI bus as in ``nvidia-smi``, such as ``"0000:65:00.0"``; None where the driver does not tell.
+    #[pyo3(get)]
+    pci: Option<String>,
     /// Name and version of the driver.
     #[pyo3(get)]
     driver: String,
@@ -132,7 +136,8 @@ pub(crate) struct Adapter {
 impl From<AdapterSummary> for Adapter {
     fn from(a: AdapterSummary) -> Self {
         let (backend, kind) = (a.backend.to_owned(), a.kind.to_string());
-        Self { name: a.name, backend, kind, driver: a.driver, float16: a.f16 }
+        let pci = a.pci.map(|place| place.to_string());
+        Self { name: a.name, backend, kind, pci, driver: a.driver, float16: a.f16 }
     }
 }
 
@@ -154,13 +159,14 @@ impl Adapter {
 /// Returns
 /// -------
 /// list of Adapter
-///     Each with `name`, `backend`, `kind`, `driver`, `float16` and the `selector` that opens it.
+///     Each with `name`, `backend`, `kind`, `pci`, `driver`, `float16` and the `selector` that opens it.
 #[pyfunction]
 fn devices(py: Python<'_>) -> PyResult<Vec<Adapter>> {
     let cpu = Adapter {
         name: Device::Cpu.name(),
         backend: "cpu".into(),
         kind: "CPU".into(),
+        pci: None,
         driver: String::new(),
         float16: true,
     };

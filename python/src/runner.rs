@@ -246,6 +246,15 @@ impl Runner {
         matches!(self.loaded, Loaded::Onnx(..))
     }
 
+    /// Whether a call may give the lengths of sequences as ``lengths``, besides the inputs.
+    #[getter]
+    fn takes_lengths(&self) -> bool {
+        match &self.loaded {
+            Loaded::Network(m) => m.network().takes_lengths(),
+            Loaded::Onnx(..) => false,
+        }
+    }
+
     /// The model's name.
     #[getter]
     fn name(&self) -> String {

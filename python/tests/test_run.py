@@ -218,7 +218,14 @@ def test_devices(sentiment: recurve.Model) -> None:
     found = recurve.devices()
     assert found[0].backend == "cpu" and found[0].selector == "cpu"
     assert all(a.name and a.kind and isinstance(a.float16, bool) for a in found)
-    for selector, words in [("gpu:no such name", "no device matches"), ("tpu", "`tpu` is not one of auto, cpu")]:
+    # A software adapter is on no bus.
+    assert all(a.pci is None for a in found if a.kind in ("CPU", "software"))
+    for selector, words in [
+        ("gpu:no such name", "no device matches"),
+        ("tpu", "`tpu` is not one of auto, cpu"),
+        ("pci:FFFF:ff:1f.7", "no device matches `pci:ffff:ff:1f.7`"),
+        ("pci:65", "is not of the form 0000:65:00.0"),
+    ]:
         with pytest.raises(ValueError, match=words):
             recurve.Device(selector)
         with pytest.raises(ValueError, match=words):
