@@ -14,6 +14,10 @@ MODELS = ROOT / "models"
 FIXTURES = ROOT / "tests" / "fixtures"
 
 
+# Ray tells nobody that it is used.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A conversion that numpy warns of, or a resource that is left open, is a fault.
     config.addinivalue_line("filterwarnings", "error::ResourceWarning")

@@ -20,7 +20,7 @@ const LINTERS: [&str; 3] = ["ruff==0.17.6", "mypy==2.4.1", "numpy>=2"];
 const BESIDE: [(&str, &[&str]); 3] = [
     ("keras", &["keras>=3.8,<4", "h5py", "ml_dtypes", "scipy"]),
     ("onnxruntime", &["onnxruntime", "onnx"]),
-    ("ray", &["ray[data,train,serve]>=2.40,<3"]),
+    ("ray", &["ray[data,train,serve]>=2.60,<3"]),
 ];
 /// The oldest Python that the package supports.
 const OLDEST: (u32, u32) = (3, 10);
