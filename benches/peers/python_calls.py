@@ -33,8 +33,8 @@ def program() -> str:
     return os.environ.get("RECURVE_BENCHES", str(target / "release" / "recurve-benches"))
 
 
-def lstm(path: Path, inputs: int, hidden: int) -> None:
-    """Writes an ONNX file: one LSTM over [1, B, I], whose states come in and go out."""
+def lstm(path: Path, inputs: int, hidden: int, steps: int = 1) -> None:
+    """Writes an ONNX file: one LSTM over [T, B, I], whose states come in and go out."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -49,8 +49,8 @@ def lstm(path: Path, inputs: int, hidden: int) -> None:
     graph = helper.make_graph(
         [helper.make_node("LSTM", ["x", "w", "r", "b", "", "h", "c"], ["y", "hn", "cn"], hidden_size=hidden)],
         "lstm",
-        [value("x", 1, "batch", inputs), value("h", 1, "batch", hidden), value("c", 1, "batch", hidden)],
-        [value("y", 1, 1, "batch", hidden), value("hn", 1, "batch", hidden), value("cn", 1, "batch", hidden)],
+        [value("x", steps, "batch", inputs), value("h", 1, "batch", hidden), value("c", 1, "batch", hidden)],
+        [value("y", steps, 1, "batch", hidden), value("hn", 1, "batch", hidden), value("cn", 1, "batch", hidden)],
         [weights("w", 1, 4 * hidden, inputs), weights("r", 1, 4 * hidden, hidden), weights("b", 1, 8 * hidden)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -96,11 +96,13 @@ def of_calls(rows: list, rounds: int, folder: Path) -> None:
         streaming = model.session()
 
         def rust() -> float:
-            out = subprocess.run([program(), "calls", path, "1", "1", "20000"], check=True, capture_output=True, text=True)
-            return float(out.stdout)
+            # A session too: its states are fed back.
+            out = subprocess.run([program(), "model", path, "cpu", "1,1"], check=True, capture_output=True, text=True)
+            (row,) = csv.DictReader(out.stdout.splitlines())
+            return float(row["median_us"])
 
         kinds = {
-            "rust": rust,
+            "rust session": rust,
             "python": lambda: microseconds(lambda: model.run(feed), 20_000),
             "python session": lambda: microseconds(lambda: streaming.run({"x": feed["x"]}), 20_000),
             "onnxruntime": lambda: microseconds(lambda: session.run(None, feed), 20_000),
@@ -112,7 +114,7 @@ def of_calls(rows: list, rounds: int, folder: Path) -> None:
         median = {kind: statistics.median(all_of_it) for kind, all_of_it in times.items()}
         label = f"LSTM B=1 T=1 I={inputs} H={hidden}"
         rows += [(label, kind, f"{us:.2f}", "µs a call") for kind, us in median.items()]
-        rows.append((label, "python - rust", f"{median['python'] - median['rust']:.2f}", "µs a call"))
+        rows.append((label, "python session - rust session", f"{median['python session'] - median['rust session']:.2f}", "µs a call"))
         rows.append((label, "python / onnxruntime", f"{median['python'] / median['onnxruntime']:.3f}", ""))
         rows.append((label, "session / onnxruntime", f"{median['python session'] / median['onnxruntime']:.3f}", ""))
 
@@ -126,20 +128,21 @@ def of_calls(rows: list, rounds: int, folder: Path) -> None:
 def of_threads(rows: list, rounds: int, folder: Path) -> None:
     """Threads of Python on one model: LSTM over 64 timesteps, results compared with those of one thread."""
     import recurve
-    from recurve import layers
 
-    model = recurve.Sequential([recurve.Input(shape=(None, 64)), layers.LSTM(128)], device="cpu")
-    name = model.inputs[0].name
+    path = folder / "threads.onnx"
+    lstm(path, 64, 128, steps=64)
+    model = recurve.load(path, device="cpu")
     random = np.random.default_rng(1)
-    batches = [random.normal(size=(1, 64, 64)).astype(np.float32) for _ in range(32)]
-    want = [model(x) for x in batches]
+    shapes = {v.name: [d if isinstance(d, int) else 1 for d in v.shape] for v in model.inputs}
+    batches = [{k: random.normal(size=d).astype(np.float32) for k, d in shapes.items()} for _ in range(32)]
+    want = [model.run(x)["y"] for x in batches]
+    assert len({y.tobytes() for y in want}) == len(want)
     wrong: list[int] = []
 
     def work(calls: int) -> None:
         for n in range(calls):
             k = n % len(batches)
-            (got,) = model.run({name: batches[k]}).values()
-            if not np.array_equal(got, want[k]):
+            if not np.array_equal(model.run(batches[k])["y"], want[k]):
                 wrong.append(k)
 
     rates: dict[int, list[float]] = {1: [], 2: [], 8: []}
@@ -191,7 +194,8 @@ def of_ray(rows: list, rounds: int, folder: Path) -> None:
     finally:
         ray.shutdown()
     for actors, rate in rates.items():
-        rows.append(("LSTM T=32 I=16 H=64, batches of 256", f"{actors} actors of Ray", f"{statistics.median(rate):.0f}", "sequences a second"))
+        median = f"{statistics.median(rate):.0f}"
+        rows.append(("LSTM T=32 I=16 H=64, batches of 256", f"{actors} actors of Ray", median, "sequences a second"))
 
 
 def processor() -> str:

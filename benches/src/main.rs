@@ -19,13 +19,10 @@
 //!                                                       SIZES of the open dimensions of each input, such as 1,576
 //! cargo run --release -p recurve-benches -- nodes FILE.onnx [DEVICE [SIZES]]
 //!                                                       time and allocations of each node of such a call, as CSV
-//! cargo run --release -p recurve-benches -- calls FILE [BATCH [SEQ [CALLS]]]
-//!                                                       median time of a call on the CPU, in microseconds
 //! cargo run --release -p recurve-benches -- functions [STRIDE]
 //!                                                       worst errors of activations by every float, as CSV
 //! ```
 
-mod calls;
 mod checkpoints;
 mod cross_entropy;
 mod functions;
@@ -120,22 +117,6 @@ fn main() -> ExitCode {
         Some("training") => {
             if let Err(e) = training(&std::env::args().skip(2).collect::<Vec<_>>()) {
                 eprintln!("error: {e}; usage: recurve-benches training [ROW [SECONDS [DEVICE [FORM…]]]]");
-                return ExitCode::from(2);
-            }
-        }
-        Some("calls") => {
-            let number = |n: usize, default: usize| match std::env::args().nth(n) {
-                Some(text) => text.parse::<usize>().ok().filter(|v| *v > 0),
-                None => Some(default),
-            };
-            let (Some(path), Some(batch), Some(seq), Some(calls)) =
-                (std::env::args().nth(2), number(3, 1), number(4, 1), number(5, 10_000))
-            else {
-                eprintln!("usage: recurve-benches calls FILE [BATCH [SEQ [CALLS]]]");
-                return ExitCode::from(2);
-            };
-            if let Err(e) = calls::run(&path, batch, seq, calls) {
-                eprintln!("error: {e}");
                 return ExitCode::from(2);
             }
         }
