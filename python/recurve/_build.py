@@ -57,7 +57,12 @@ class Building:
     _made_layers: list[LoadedLayer] | None = None
 
     def __init__(
-        self, inputs: Any = None, outputs: Any = None, name: str | None = None, trainable: bool = True, device: Any = "auto"
+        self,
+        inputs: Any = None,
+        outputs: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+        device: Any = "auto",
     ) -> None:
         self._begin(name, trainable, device)
         self._graph = Graph(flat(inputs), flat(outputs))

@@ -61,7 +61,8 @@ class SymbolicTensor:
 
     def _joined(self, other: Any, class_name: str, sign: str) -> SymbolicTensor:
         if not isinstance(other, SymbolicTensor):
-            raise TypeError(f"{self.name} {sign} {type(other).__name__}: only values of layers can be joined by operators")
+            kind = type(other).__name__
+            raise TypeError(f"{self.name} {sign} {kind}: only values of layers can be joined by operators")
         from . import layers
 
         return getattr(layers, class_name)()([self, other])
@@ -259,9 +260,8 @@ class Graph:
                     if id(node) in open_now:
                         raise ValueError(f"layer `{node.layer.name}` waits for what it gives itself")
                     if node.layer._is_input and id(node.outputs[0]) not in given:
-                        raise ValueError(
-                            f"the outputs need the input `{node.layer.name}`, which is not among the inputs of the model"
-                        )
+                        name = node.layer.name
+                        raise ValueError(f"the outputs need the input `{name}`, which is not among those of the model")
                     open_now.add(id(node))
                     places.setdefault(id(node.layer), len(places))
                     parents = iter(node.parents())

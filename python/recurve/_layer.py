@@ -32,8 +32,8 @@ class Layer:
     """A layer: its class and options, its calls, and where its weights are.
 
     Layers take Keras's arguments, and besides ``name``, ``trainable``, ``dtype`` (only ``"float32"``),
-    ``activity_regularizer``, and for the first layer of a :class:`recurve.Sequential` the shape of its input in the words
-    of earlier versions: ``input_shape``, ``batch_input_shape``, ``input_dim``, ``input_length``.
+    ``activity_regularizer``, and for the first layer of a :class:`recurve.Sequential` the shape of its input in the
+    words of earlier versions: ``input_shape``, ``batch_input_shape``, ``input_dim``, ``input_length``.
     """
 
     _module = "keras.layers"
@@ -305,7 +305,8 @@ class Cell(Layer):
         return 2 if self.class_name == "LSTMCell" else 1
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        raise _recurve.Unsupported(f"layer `{self.name}`: a cell is not called by itself: use RNN({self.class_name}(…))")
+        use = f"use RNN({self.class_name}(…))"
+        raise _recurve.Unsupported(f"layer `{self.name}`: a cell is not called by itself: {use}")
 
 
 class InputLayer(Layer):

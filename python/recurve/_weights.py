@@ -1,7 +1,7 @@
 """The weights of networks as Keras's variables, and layers that several models have.
 
-A layer has its weights in the network of one model. When another model of the same layer changes them, the first is told,
-and takes the new ones before it is used again.
+A layer has its weights in the network of one model. When another model of the same layer changes them, the first is
+told, and takes the new ones before it is used again.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def keep(model: Any) -> None:
 
 
 def adopt(model: Any) -> None:
-    """Connects the layers of a model with its network, which has just been built: a layer that has weights already keeps
-    them, others get those of the network."""
+    """Connects the layers of a model with its network, which has just been built: a layer that has weights already
+    keeps them, others get those of the network."""
     model._seen = {}
     given: list[tuple[str, Any]] = []
     for path, layer in leaves(model):

@@ -458,7 +458,8 @@ class Conv1D(Layer):
 
 
 class Conv2D(Layer):
-    """A convolution over two axes: `[batch, rows, columns, channels]` gives `[batch, new rows, new columns, filters]`."""
+    """A convolution over two axes: `[batch, rows, columns, channels]` gives `[batch, new rows, new columns,
+    filters]`."""
 
     def __init__(
         self,

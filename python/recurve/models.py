@@ -27,8 +27,8 @@ Functional = Model
 class Sequential(Model):
     """A chain of layers.
 
-    The shape of the input is that of an ``Input`` in front, of the first layer's ``input_shape``, of :meth:`build`, or of
-    the first arrays that the model is given.
+    The shape of the input is that of an ``Input`` in front, of the first layer's ``input_shape``, of :meth:`build`, or
+    of the first arrays that the model is given.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ class Sequential(Model):
         if not isinstance(layer, (Layer, Model)):
             raise TypeError(f"{layer!r} is no layer, so it cannot be added to a Sequential")
         if isinstance(layer, InputLayer) and self._chain:
-            raise ValueError(f"`{self.name}` has an input or layers already, so `{layer.name}` cannot be added as its input")
+            raise ValueError(f"`{self.name}` has layers or an input already, so `{layer.name}` cannot be its input")
         if any(other.name == layer.name for other in self._chain):
-            raise ValueError(f"the name `{layer.name}` belongs to a layer of `{self.name}` already: names must be unique")
+            raise ValueError(f"the name `{layer.name}` belongs to a layer of `{self.name}`: names must be unique")
         if self._guessed:
             # The shape of what was there may not be that of what is there now.
             self._forget_input()
@@ -145,7 +145,7 @@ class Sequential(Model):
         if self._values:
             return
         if input_shape is None:
-            raise ValueError(f"`{self.name}` needs an `input_shape`: (batch, timesteps, features), or (batch, timesteps)")
+            raise ValueError(f"`{self.name}` needs an `input_shape`: (batch, timesteps, features), (batch, timesteps)")
         if not self._chain:
             raise ValueError(f"`{self.name}` has no layers")
         self._connect(tuple(input_shape))
@@ -331,7 +331,8 @@ def _of_config(root: dict[str, Any], device: Any = "auto") -> Model:
                     # The calls of a layer keep their order.
                     raise LookupError
                 if not isinstance(node, dict):
-                    raise _recurve.Unsupported(f"layer `{layer_name}`: the description is of Keras 2; open the whole file")
+                    message = "the description is of Keras 2; open the whole file"
+                    raise _recurve.Unsupported(f"layer `{layer_name}`: {message}")
                 args = argument(node["args"])
                 kwargs = {k: argument(v) for k, v in node.get("kwargs", {}).items() if k == "initial_state" and v}
             except LookupError:

@@ -127,7 +127,8 @@ def test_models_are_those_of_keras(builds, name):
     about = index["models"][name]
     assert set(CASES) == set(index["models"])
     model = models.model_from_json(about["json"], device="cpu")
-    assert [{"name": w.name, "shape": list(w.shape), "trainable": w.trainable} for w in model.weights] == about["variables"]
+    rows = [{"name": w.name, "shape": list(w.shape), "trainable": w.trainable} for w in model.weights]
+    assert rows == about["variables"]
     weights = [arrays[f"{name}.w{n}"] for n in range(len(about["variables"]))]
     model.set_weights(weights)
     for got, want in zip(model.get_weights(), weights, strict=True):
@@ -271,7 +272,8 @@ def test_two_models_of_one_layer_have_one_set_of_weights():
 
 
 def test_a_model_is_a_layer():
-    inner = recurve.Sequential([recurve.Input((3,)), layers.Dense(4), layers.BatchNormalization()], device="cpu", name="inner")
+    parts = [recurve.Input((3,)), layers.Dense(4), layers.BatchNormalization()]
+    inner = recurve.Sequential(parts, device="cpu", name="inner")
     x = recurve.Input((5, 3), name="x")
     y = layers.TimeDistributed(inner, name="each")(x)
     assert y.shape == (None, 5, 4)
@@ -303,7 +305,8 @@ def test_layers_run_by_themselves():
 
 def test_values_are_joined_by_operators_and_functions():
     x, y = recurve.Input((4, 3), name="x"), recurve.Input((4, 3), name="y")
-    model = recurve.Model([x, y], [x + y, x - y, x * y, layers.add([x, y]), layers.concatenate([x, y], axis=1)], device="cpu")
+    outputs = [x + y, x - y, x * y, layers.add([x, y]), layers.concatenate([x, y], axis=1)]
+    model = recurve.Model([x, y], outputs, device="cpu")
     a, b = np.ones((1, 4, 3), np.float32) * 3, np.ones((1, 4, 3), np.float32)
     assert [float(v.flat[0]) for v in model([a, b])] == [4, 2, 3, 4, 3]
     assert model([a, b])[4].shape == (1, 8, 3)

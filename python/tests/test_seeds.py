@@ -1,7 +1,7 @@
 """Snippets for Keras that run with only the import lines changed: what the chapters on recurrent networks teach.
 
-Each is written in Keras's words. The tests put ``recurve`` in the place of ``keras`` in its import lines and run it, and
-where Keras is installed they run it there as it is written, for the shapes and numbers of parameters.
+Each is written in Keras's words. The tests put ``recurve`` in the place of ``keras`` in its import lines and run it,
+and where Keras is installed they run some there as they are written, for their shapes.
 """
 
 from __future__ import annotations
