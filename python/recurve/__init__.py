@@ -7,10 +7,24 @@
 
 from __future__ import annotations
 
-from . import constraints, initializers, layers, models, regularizers
+from . import (
+    callbacks,
+    constraints,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    preprocessing,
+    regularizers,
+    utils,
+)
 from ._build import Input
 from ._model import Model, Value, load
-from ._recurve import Adapter, Check, Device, DeviceLost, InternalError, Session, Unsupported, __version__, devices
+from ._recurve import Adapter, Check, Device, DeviceLost, InternalError, NotFinite, Session, Unsupported, __version__, devices
+from .callbacks import History
 from .models import Sequential
 
 __all__ = [
@@ -18,19 +32,28 @@ __all__ = [
     "Check",
     "Device",
     "DeviceLost",
+    "History",
     "Input",
     "InternalError",
     "Model",
+    "NotFinite",
     "Sequential",
     "Session",
     "Unsupported",
     "Value",
     "__version__",
+    "callbacks",
     "constraints",
+    "datasets",
     "devices",
     "initializers",
     "layers",
     "load",
+    "losses",
+    "metrics",
     "models",
+    "optimizers",
+    "preprocessing",
     "regularizers",
+    "utils",
 ]

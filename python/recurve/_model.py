@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from . import _build, _display, _recurve
+from ._fit import Training
 
 __all__ = ["Model", "Value", "load"]
 
@@ -26,7 +27,7 @@ class Value(NamedTuple):
     """The name of numpy's element type."""
 
 
-class Model(_build.Building):
+class Model(Training, _build.Building):
     """A model on a device.
 
     ``recurve.load`` makes one of a file, and ``Model(inputs, outputs)`` one of layers that have been called on

@@ -7,6 +7,7 @@ mod inspect;
 mod network;
 mod runner;
 mod session;
+mod trainer;
 
 use pyo3::prelude::*;
 
@@ -19,5 +20,6 @@ fn _recurve(m: &Bound<'_, PyModule>) -> PyResult<()> {
     network::register(m)?;
     runner::register(m)?;
     session::register(m)?;
-    inspect::register(m)
+    inspect::register(m)?;
+    trainer::register(m)
 }
