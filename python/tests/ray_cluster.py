@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import struct
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,16 @@ def cluster():
     """Two nodes of two CPUs each, of which one says that it has two GPUs."""
     # The pages of the documentation begin clusters of their own.
     ray.shutdown()
-    # Nothing is sent to anybody, and workers stay few and small.
+    # The names of its sockets have to be short.
+    folder = tempfile.mkdtemp(prefix="ray_")
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Other programs of this machine that call `ray.init()` do not find this cluster.
+        "RAY_TMPDIR": folder,
         "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_METRICS_EXPORT_PORT": "0",
-        "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        # Ray warns that the same environment on another machine may differ; here it is the same machine.
-        "RAY_AIR_NEW_OUTPUT": "0",
+        # A busy machine starts processes slowly.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])),
     }
     from ray.cluster_utils import Cluster
@@ -42,6 +46,8 @@ def cluster():
     yield cluster
     ray.shutdown()
     cluster.shutdown()
+    del os.environ["RAY_TMPDIR"]
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def weights() -> dict[str, np.ndarray]:

@@ -71,6 +71,7 @@ class _Replica:
         self._timeout = session_timeout_s
         self._most = max_sessions
         self._streams: dict[str, _Stream] = {}
+        self._requests = self._ran = 0
         self._sweeper: asyncio.Task[None] | None = None
         # The device computes one batch at a time; steps of sessions do not wait for a whole batch to end.
         self._batches = ThreadPoolExecutor(1, "recurve-batch")
@@ -139,19 +140,24 @@ class _Replica:
                 stream.session.close()
 
     async def where(self) -> dict[str, Any]:
-        """Which replica this is, its device and its number of sessions."""
+        """Which replica this is, its device, its number of sessions, and how many requests it has answered in how many
+        batches."""
         context = serve.get_replica_context()
         return {
             "replica": context.replica_id.unique_id,
             "pid": os.getpid(),
             "device": str(self._model.device),
             "sessions": len(self._streams),
+            "requests": self._requests,
+            "batches": self._ran,
         }
 
     # Batches
 
     @serve.batch  # type: ignore[untyped-decorator]
     async def _answer(self, rows: list[dict[str, np.ndarray]]) -> list[Any]:
+        self._requests += len(rows)
+        self._ran += 1
         results: list[Any] = await self._in(self._batches, lambda: self._collator.run_samples(rows))
         return results
 
@@ -403,7 +409,15 @@ class Client:
 
     def session(self) -> Session:
         """Begins a session."""
-        return Session(self._handle, self._timeout)
+        for attempt in range(self._retries + 1):
+            try:
+                return Session(self._handle, self._timeout)
+            except SessionLost:
+                # Its replica has ended, and nothing was lost yet.
+                if attempt == self._retries:
+                    raise
+                time.sleep(min(1.0, 0.05 * 2**attempt))
+        raise AssertionError("the last try returns or raises")
 
 
 class Session:
