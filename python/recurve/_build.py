@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -247,7 +248,7 @@ class Building:
 
     def count_params(self) -> int:
         """The number of elements of all variables."""
-        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
+        return sum(math.prod(v.shape) for v in self.weights)
 
     def reset_states(self) -> None:
         """Makes the kept states of stateful layers zero again."""
@@ -309,7 +310,7 @@ class LoadedLayer:
 
     def count_params(self) -> int:
         """The number of elements of all variables."""
-        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
+        return sum(math.prod(v.shape) for v in self.weights)
 
 
 def flat(value: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from . import _recurve, constraints, initializers, regularizers
 from ._graph import Node, Shape, SymbolicTensor, call, is_symbolic, plain
 from ._names import unique_name
 from ._weights import Variable, is_model, leaves, set_variables, unwrapped, variables
+
 
 def _activation(value: Any) -> Any:
     """A function as Keras describes it: its name, or a layer that applies it."""
@@ -69,8 +71,8 @@ class Layer:
             if key in rest:
                 own[key] = rest.pop(key)
         if rest:
-            names = ", ".join(f"`{k}`" for k in sorted(rest))
-            raise ValueError(f"layer `{self.name}`: {self.class_name} has no argument {names}")
+            unknown = ", ".join(f"`{k}`" for k in sorted(rest))
+            raise ValueError(f"layer `{self.name}`: {self.class_name} has no argument {unknown}")
         self._options = {k: self._option(k, v) for k, v in own.items()}
         for key, value in self._options.items():
             if not hasattr(type(self), key):
@@ -275,7 +277,7 @@ class Layer:
         """The number of elements of all variables."""
         if self._home is None and not is_model(unwrapped(self)):
             raise ValueError(f"layer `{self.name}` has no weights yet: it is in no model that has been built")
-        return sum(int(np.prod(v.shape, dtype=np.int64)) for v in self.weights)
+        return sum(math.prod(v.shape) for v in self.weights)
 
 
 class RecurrentLayer(Layer):

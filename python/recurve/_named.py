@@ -35,7 +35,7 @@ class Named:
         return cls(**config)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._options == other._options  # type: ignore[attr-defined]
+        return type(self) is type(other) and self._options == other._options
 
     def __hash__(self) -> int:
         return hash((type(self), repr(self._options)))
@@ -60,8 +60,9 @@ def resolve(identifier: Any, base: type[T], what: str, aliases: Mapping[str, typ
     if isinstance(identifier, base):
         return identifier
     if isinstance(identifier, type) and issubclass(identifier, base):
-        return identifier()
-    name, options = identifier, {}
+        identifier = identifier.__name__
+    name: Any = identifier
+    options: dict[str, Any] = {}
     if isinstance(identifier, Mapping):
         name, options = identifier.get("class_name"), identifier.get("config") or {}
         options = {k: v for k, v in options.items() if v is not None or k not in ("input_axes", "output_axes")}

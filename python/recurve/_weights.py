@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from . import _recurve
-from ._graph import Shape
 
 
 class Variable:
@@ -20,7 +19,7 @@ class Variable:
 
     dtype = "float32"
 
-    def __init__(self, model: Any, index: int, layer: str, name: str, direction: str, shape: Shape, trainable: bool):
+    def __init__(self, model: Any, index: int, layer: str, name: str, direction: str, shape: tuple[int, ...], trainable: bool):
         self._model = model
         self._index = index
         self.layer = layer

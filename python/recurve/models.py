@@ -80,6 +80,7 @@ class Sequential(Model):
         ValueError
             The layer cannot take what the one before it gives, or has the name of another layer.
         """
+        self._need_layers()
         if isinstance(layer, SymbolicTensor):
             layer = layer._node.layer
         if not isinstance(layer, (Layer, Model)):
@@ -111,6 +112,7 @@ class Sequential(Model):
 
     def pop(self) -> Any:
         """Takes the last layer away and returns it."""
+        self._need_layers()
         if not self.layers:
             raise ValueError(f"`{self.name}` has no layers")
         self._forget()
@@ -121,6 +123,12 @@ class Sequential(Model):
         if len(self._chain) == 1 and self._guessed:
             self._forget_input()
         return layer
+
+    def _need_layers(self) -> None:
+        if not self._is_symbolic():
+            raise _recurve.Unsupported(
+                "this model was loaded, moved or copied without the objects of its layers, so none are added or taken away"
+            )
 
     def _forget(self) -> None:
         """Gives up the network of the chain as it was; the layers keep their weights."""

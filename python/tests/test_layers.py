@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import json
+import pickle
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -456,3 +458,26 @@ def test_stateful_layers_go_on():
     np.testing.assert_array_equal(model(a), first)
     with pytest.raises(ValueError):
         model(a[:1])
+
+
+def test_copies_have_the_weights_and_no_objects_of_layers():
+    model = recurve.Sequential([recurve.Input((4, 3)), layers.GRU(3), layers.Dense(2)], device="cpu")
+    a = np.random.default_rng(6).normal(size=(2, 4, 3)).astype(np.float32)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), model.to("cpu")):
+        assert isinstance(other, recurve.Sequential)
+        np.testing.assert_array_equal(other(a), model(a))
+        assert [layer.name for layer in other.layers] == ["gru", "dense"]
+        for got, want in zip(other.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(got, want)
+        # Weights are set by layers all the same, and do not reach the model that it is a copy of.
+        before = model(a)
+        other.layers[1].set_weights([np.zeros((3, 2)), np.ones(2)])
+        assert (other(a) == 1).all() and (model(a) == before).all()
+        other.get_layer("gru").trainable = False
+        assert [w.path for w in other.trainable_weights] == ["dense/kernel", "dense/bias"]
+        with pytest.raises(recurve.Unsupported, match="without the objects of its layers"):
+            other.add(layers.Dense(1))
+        with pytest.raises(recurve.Unsupported, match="without the objects of its layers"):
+            other.pop()
+        with pytest.raises(recurve.Unsupported, match="without a description of its layers"):
+            other.to_json()
