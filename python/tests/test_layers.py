@@ -481,3 +481,26 @@ def test_copies_have_the_weights_and_no_objects_of_layers():
             other.pop()
         with pytest.raises(recurve.Unsupported, match="without a description of its layers"):
             other.to_json()
+
+
+def test_what_one_model_learns_the_others_know():
+    source, target = recurve.Input((None, 3), name="source"), recurve.Input((None, 2), name="target")
+    encoder = layers.LSTM(4, return_state=True)
+    _, h, c = encoder(source)
+    y = layers.Dense(2)(layers.LSTM(4, return_sequences=True)(target, initial_state=[h, c]))
+    whole = recurve.Model([source, target], y, device="cpu")
+    alone = recurve.Model(source, [h, c], device="cpu")
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(size=(8, 5, 3)).astype(np.float32), rng.normal(size=(8, 4, 2)).astype(np.float32)
+    before = alone(a)
+    whole.compile("adam", "mse")
+    whole.fit([a, b], b, epochs=2, verbose=0)
+    assert not np.allclose(alone(a)[0], before[0])
+    for got, want in zip(alone.get_weights(), encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, want)
+    # Weights that are set go into the training that goes on.
+    encoder.set_weights([w * 0 for w in encoder.get_weights()])
+    encoder.trainable = False
+    whole.compile("adam", "mse")
+    whole.fit([a, b], b, epochs=1, verbose=0)
+    assert all((w == 0).all() for w in encoder.get_weights()) and (alone(a)[0] == 0).all()
