@@ -51,7 +51,7 @@ impl Taken {
     /// The array as a value of a graph, on its device.
     pub(crate) fn data(self, device: &Device) -> Result<Data, TensorError> {
         Ok(match self {
-            Self::Floats(floats, shape) => tensor(floats, &shape, device)?.into(),
+            Self::Floats(floats, shape) => floats.tensor(&shape, device)?.into(),
             Self::Whole(numbers, shape) => IntArray::new(&shape, numbers).into(),
         })
     }
@@ -59,16 +59,9 @@ impl Taken {
     /// The array as an input of a network, on its device.
     pub(crate) fn input(self, device: &Device) -> Result<Input, TensorError> {
         Ok(match self {
-            Self::Floats(floats, shape) => Input::Device(tensor(floats, &shape, device)?),
+            Self::Floats(floats, shape) => Input::Device(floats.tensor(&shape, device)?),
             Self::Whole(numbers, shape) => Input::Host(HostArray { shape, data: HostData::Int(numbers) }),
         })
-    }
-}
-
-fn tensor(floats: Arc<Borrowed>, shape: &[usize], device: &Device) -> Result<Tensor, TensorError> {
-    match device {
-        Device::Cpu => Tensor::from_shared(floats, shape),
-        Device::Gpu(_) => Tensor::from_f32((*floats).as_ref(), shape, device),
     }
 }
 
@@ -125,6 +118,16 @@ impl Borrowed {
     }
 }
 
+impl Borrowed {
+    /// The array as a tensor: on the CPU of the same memory, on a GPU a copy.
+    pub(crate) fn tensor(self: Arc<Self>, shape: &[usize], device: &Device) -> Result<Tensor, TensorError> {
+        match device {
+            Device::Cpu => Tensor::from_shared(self, shape),
+            Device::Gpu(_) => Tensor::from_f32((*self).as_ref(), shape, device),
+        }
+    }
+}
+
 impl Drop for Borrowed {
     fn drop(&mut self) {
         // Without an interpreter there is nobody who could write.
@@ -148,38 +151,17 @@ fn numpy(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(NUMPY.get_or_try_init(py, || PyModule::import(py, "numpy").map(Bound::unbind))?.bind(py))
 }
 
-/// An array of numpy's of anything that can be one.
+/// An array of numpy's of anything that can be one, by the rules of `recurve/_dlpack.py`.
 fn as_array<'py>(name: &str, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
-    let numpy = numpy(value.py())?;
-    if let Ok(array) = value.cast::<PyUntypedArray>() {
-        // A masked array has elements that do not count, which nobody here would know.
-        if !value.is_exact_instance_of::<PyUntypedArray>()
-            && value.is_instance(&numpy.getattr("ma")?.getattr("MaskedArray")?)?
-        {
-            return Err(PyTypeError::new_err(format!(
-                "input `{name}`: is a masked array; fill it first, `array.filled(0)`, and give a mask as an input of its own"
-            )));
-        }
-        return Ok(array.clone());
+    static AS_NUMPY: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    if value.is_exact_instance_of::<PyUntypedArray>() {
+        return Ok(value.cast::<PyUntypedArray>()?.clone());
     }
-    let made = if value.hasattr("__dlpack__")? && !value.hasattr("__array__")? {
-        numpy.call_method1("from_dlpack", (value,))
-    } else {
-        numpy.call_method1("asarray", (value,))
-    };
-    let made = made.map_err(|e| {
-        let py = value.py();
-        let kind = value.get_type().name().map_or_else(|_| "object".into(), |n| n.to_string());
-        let text = format!("input `{name}`: numpy makes no array of this {kind}: {}", e.value(py));
-        let error = if e.is_instance_of::<PyTypeError>(py) || e.is_instance_of::<PyValueError>(py) {
-            if e.is_instance_of::<PyTypeError>(py) { PyTypeError::new_err(text) } else { PyValueError::new_err(text) }
-        } else {
-            return e;
-        };
-        error.set_cause(py, Some(e));
-        error
+    let py = value.py();
+    let as_numpy = AS_NUMPY.get_or_try_init(py, || {
+        Ok::<_, PyErr>(PyModule::import(py, "recurve._dlpack")?.getattr("as_numpy")?.unbind())
     })?;
-    Ok(made.cast_into::<PyUntypedArray>()?)
+    Ok(as_numpy.bind(py).call1((value, format!("input `{name}`")))?.cast_into::<PyUntypedArray>()?)
 }
 
 /// The f32 array that can be borrowed, if this is one: in C order, aligned, of this machine's byte order.
