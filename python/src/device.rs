@@ -1,6 +1,7 @@
 //! Devices by name.
 
 use crate::error::{OrRaise, compute};
+use crate::fork;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use recurve::{AdapterSummary, Device};
@@ -25,6 +26,7 @@ fn open(selector: &str) -> Result<Device, recurve::TensorError> {
     }
     open.remove(selector);
     let device = Device::by_name(selector)?;
+    fork::opened(&device);
     open.insert(selector.to_owned(), device.clone());
     Ok(device)
 }
@@ -49,6 +51,7 @@ impl PyDevice {
     #[new]
     #[pyo3(signature = (selector = "auto"))]
     fn new(py: Python<'_>, selector: &str) -> PyResult<Self> {
+        fork::check_selector(selector)?;
         let device = compute(py, || open(selector))?.or_raise()?;
         Ok(Self { device, selector: selector.to_owned() })
     }
@@ -100,12 +103,14 @@ impl PyDevice {
 /// A device, or the text that opens one, as an argument.
 pub(crate) fn given(value: &Bound<'_, PyAny>) -> PyResult<(Device, String)> {
     if let Ok(device) = value.cast::<PyDevice>() {
+        fork::check(&device.get().device)?;
         return Ok((device.get().device.clone(), device.get().selector.clone()));
     }
     let Ok(selector) = value.extract::<String>() else {
         let got = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!("`device` must be a text such as \"auto\" or a Device, not {got}")));
     };
+    fork::check_selector(&selector)?;
     let device = compute(value.py(), || open(&selector))?.or_raise()?;
     Ok((device, selector))
 }

@@ -1,5 +1,6 @@
 //! Errors as Python's exceptions, with the same text.
 
+use crate::fork;
 use pyo3::exceptions::{
     PyFileNotFoundError, PyIsADirectoryError, PyMemoryError, PyOSError, PyPermissionError, PyRuntimeError, PyTypeError,
     PyValueError,
@@ -158,9 +159,11 @@ impl<T, E: Raised> OrRaise<T> for Result<T, E> {
 
 /// Computes without holding the interpreter, so that other threads of Python run meanwhile. A panic is an exception.
 pub(crate) fn compute<T: Send>(py: Python<'_>, f: impl FnOnce() -> T + Send) -> PyResult<T> {
-    py.detach(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| {
+    let done = py.detach(|| catch_unwind(AssertUnwindSafe(|| fork::on_threads(f))));
+    let done = done.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         InternalError::new_err(text.unwrap_or_else(|| "a panic without a message".into()))
-    })
+    })?;
+    done.map_err(|e| PyRuntimeError::new_err(format!("a forked process has no threads to compute with: {e}")))
 }

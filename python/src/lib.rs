@@ -3,6 +3,7 @@
 mod arrays;
 mod device;
 mod error;
+mod fork;
 mod inspect;
 mod network;
 mod runner;
@@ -19,6 +20,7 @@ fn _recurve(m: &Bound<'_, PyModule>) -> PyResult<()> {
     device::register(m)?;
     network::register(m)?;
     runner::register(m)?;
+    fork::register(m)?;
     session::register(m)?;
     inspect::register(m)?;
     trainer::register(m)

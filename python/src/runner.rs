@@ -3,6 +3,7 @@
 use crate::arrays::{Output, Taken, name_of, take};
 use crate::device::{self, PyDevice};
 use crate::error::{OrRaise, compute};
+use crate::fork;
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -312,6 +313,7 @@ impl Runner {
 
     /// Runs the model on arrays by name and returns all outputs by name.
     fn run<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
+        fork::check(self.loaded.device())?;
         let inputs = taken(&self.loaded, inputs)?;
         let outputs = compute(py, || run(&self.loaded, inputs))?.or_raise()?;
         dictionary(py, outputs)

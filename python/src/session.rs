@@ -2,6 +2,7 @@
 
 use crate::arrays::{Output, Taken, Wanted, take};
 use crate::error::{OrRaise, compute};
+use crate::fork;
 use crate::runner::{Loaded, Runner, dictionary, onnx_outputs, taken};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -38,6 +39,7 @@ impl Session {
         py: Python<'_>,
         f: impl FnOnce(&mut Inner) -> Result<T, recurve::Error> + Send,
     ) -> PyResult<T> {
+        fork::check(self.loaded.device())?;
         let done = compute(py, || {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             inner.as_mut().map(f)
