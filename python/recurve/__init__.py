@@ -16,14 +16,17 @@ from . import (
     losses,
     metrics,
     models,
+    nn,
     optimizers,
     preprocessing,
     regularizers,
     utils,
 )
 from ._build import Input
+from ._convert import from_keras, from_torch
 from ._model import Model, Value, load
 from ._recurve import Adapter, Check, Device, DeviceLost, InternalError, NotFinite, Session, Unsupported, __version__, devices
+from ._tensor import Tensor
 from .callbacks import History
 from .models import Sequential
 
@@ -39,6 +42,7 @@ __all__ = [
     "NotFinite",
     "Sequential",
     "Session",
+    "Tensor",
     "Unsupported",
     "Value",
     "__version__",
@@ -46,12 +50,15 @@ __all__ = [
     "constraints",
     "datasets",
     "devices",
+    "from_keras",
+    "from_torch",
     "initializers",
     "layers",
     "load",
     "losses",
     "metrics",
     "models",
+    "nn",
     "optimizers",
     "preprocessing",
     "regularizers",

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from . import nn
 from ._names import set_seed
 
 __all__ = ["PyDataset", "Sequence", "pad_sequences", "set_random_seed", "to_categorical"]
@@ -39,6 +40,7 @@ def set_random_seed(seed: int) -> None:
         raise ValueError(f"`seed` must be from 0 to 4294967295, but it is {seed}")
     _seed = int(seed)
     set_seed(_seed)
+    nn.manual_seed(_seed)
     random.seed(_seed)
     np.random.seed(_seed)
 

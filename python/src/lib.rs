@@ -6,6 +6,7 @@ mod error;
 mod fork;
 mod inspect;
 mod network;
+mod nn;
 mod runner;
 mod session;
 mod trainer;
@@ -23,5 +24,6 @@ fn _recurve(m: &Bound<'_, PyModule>) -> PyResult<()> {
     fork::register(m)?;
     session::register(m)?;
     inspect::register(m)?;
+    nn::register(m)?;
     trainer::register(m)
 }

@@ -2,8 +2,8 @@
 
 use crate::arrays::{Output, Taken, name_of, take};
 use crate::device::{self, PyDevice};
-use crate::error::{OrRaise, compute};
-use crate::fork;
+use crate::error::{OrRaise, Unsupported, compute};
+use crate::{fork, nn};
 use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -206,6 +206,11 @@ impl Runner {
             })
         })?;
         let loaded: Result<Loaded, recurve::Error> = loaded;
+        if let Err(e @ recurve::Error::NoDescription { .. }) = &loaded
+            && let Some(listing) = nn::listing(&path)
+        {
+            return Err(Unsupported::new_err(format!("{e}\n\n{listing}")));
+        }
         Ok(Self::new(loaded.or_raise()?, selector))
     }
 
