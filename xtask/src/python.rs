@@ -16,9 +16,9 @@ const PYTEST: &str = "pytest==9.2.0";
 const LINTERS: [&str; 3] = ["ruff==0.17.6", "mypy==2.4.1", "numpy>=2"];
 /// Packages that some tests need: the module that these import, and what to install for it. Those for which the
 /// package index has no wheel for this Python are left out, and their tests are skipped and counted. PyTorch is left out
-/// because of its size.
+/// because of its size; Keras's backend for numpy imports SciPy and JAX.
 const BESIDE: [(&str, &[&str]); 3] = [
-    ("keras", &["keras>=3.8,<4", "h5py", "ml_dtypes", "scipy"]),
+    ("keras", &["keras>=3.8,<4", "h5py", "ml_dtypes", "scipy", "jax"]),
     ("onnxruntime", &["onnxruntime", "onnx"]),
     ("ray", &["ray[data,train,serve]>=2.60,<3"]),
 ];
