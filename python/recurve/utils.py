@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from . import nn
-from ._names import set_seed
+from ._names import clear_session, set_seed
 
-__all__ = ["PyDataset", "Sequence", "pad_sequences", "set_random_seed", "to_categorical"]
+__all__ = ["PyDataset", "Sequence", "clear_session", "pad_sequences", "set_random_seed", "to_categorical"]
 
 _seed: int | None = None
 
