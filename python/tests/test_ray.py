@@ -21,8 +21,9 @@ pytest.importorskip("ray.data")
 pytest.importorskip("ray.serve")
 pytest.importorskip("ray.train")
 
-import recurve  # noqa: E402
 from ray_cluster import INPUTS, OUTPUTS, cluster, free_port, reference, sequences, write_model  # noqa: E402
+
+import recurve  # noqa: E402
 from recurve.ray import AllReduce, DataParallel, Predictor, WorkerLost  # noqa: E402
 
 assert cluster  # the fixture
