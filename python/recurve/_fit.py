@@ -541,7 +541,7 @@ class Training:
                 if last or (epoch + 1) % every == 0:
                     self._take_over()
                     rows = (history.epoch, history._rows)
-                    trainer.save_fit(checkpoint, epoch + 1, self.stop_training, rows, told.native())
+                    trainer.save_fit(checkpoint, (epoch + 1, self.stop_training, rows), told.native())
         self._take_over()
         trainer.use_averages()
         self._advance()
@@ -778,7 +778,7 @@ class Training:
             The epoch to go on with.
         """
         trainer = self._trainer_for("save_checkpoint", None)
-        trainer.save_fit(os.fspath(path), epoch, False, ([], []), [])
+        trainer.save_fit(os.fspath(path), (epoch, False, ([], [])), [])
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> int:
         """Take over weights, states of the optimiser and learning rate from a file of `save_checkpoint` or of

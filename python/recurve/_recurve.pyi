@@ -166,9 +166,7 @@ class Trainer:
     def save_fit(
         self,
         path: str,
-        epoch: int,
-        stopped: bool,
-        history: tuple[list[int], list[list[tuple[str, float]]]],
+        progress: tuple[int, bool, tuple[list[int], list[list[tuple[str, float]]]]],
         callbacks: list[NativeCallback],
     ) -> None: ...
     def load_fit(

@@ -18,7 +18,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 enum Inner {
     Onnx(Box<OnnxSession>),
     /// A network, with the states of its recurrent layers after the last call.
-    Network(Arc<Model>, Option<NetworkState>),
+    Network(Arc<Model>, Option<Box<NetworkState>>),
 }
 
 /// Calls of one model, one after the other, whose states stay on the device. They begin with zeros.
@@ -67,17 +67,17 @@ fn network_state(state: Option<&NetworkState>, name: &str) -> Result<HostArray, 
 
 fn step(
     model: &Model,
-    state: &mut Option<NetworkState>,
+    state: &mut Option<Box<NetworkState>>,
     inputs: Vec<(String, Taken)>,
 ) -> Result<Vec<(String, Output)>, recurve::Error> {
     let device = model.device();
     let inputs = inputs.into_iter().map(|(name, x)| Ok((name, x.input(device)?)));
     let inputs = inputs.collect::<Result<Vec<(String, Input)>, recurve::Error>>()?;
     let inputs = model.inputs(inputs.iter().map(|(n, x)| (&n[..], x.clone())))?;
-    let (values, next) = model.network().forward_named_from(&inputs.named(), &inputs.args(), state.as_ref())?;
+    let (values, next) = model.network().forward_named_from(&inputs.named(), &inputs.args(), state.as_deref())?;
     let outputs = model.info().network.outputs.iter().zip(&values);
     let outputs = outputs.map(|(o, t)| Ok((o.name.clone(), Output::of(t)?))).collect::<Result<_, recurve::Error>>()?;
-    *state = Some(next);
+    *state = Some(Box::new(next));
     Ok(outputs)
 }
 
@@ -156,7 +156,7 @@ impl Session {
     fn states(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         self.with(py, |inner| match inner {
             Inner::Onnx(session) => Ok(session.states().map(|s| s.input).collect()),
-            Inner::Network(_, state) => Ok(named(state.as_ref()).map(|(n, _)| n).collect()),
+            Inner::Network(_, state) => Ok(named(state.as_deref()).map(|(n, _)| n).collect()),
         })
     }
 
@@ -169,7 +169,7 @@ impl Session {
     fn state<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         let array = self.with(py, |inner| match inner {
             Inner::Onnx(session) => session.state(name),
-            Inner::Network(_, state) => network_state(state.as_ref(), name),
+            Inner::Network(_, state) => network_state(state.as_deref(), name),
         })?;
         let shape = array.shape.clone();
         let output = match array.data {

@@ -499,18 +499,18 @@ impl PyTrainer {
         })
     }
 
-    /// Writes a file from which the training can go on.
+    /// Writes a file from which the training can go on: with which epoch, whether a callback has ended it, and the
+    /// history, are its `progress`.
     fn save_fit(
         &self,
         py: Python<'_>,
         path: PathBuf,
-        epoch: usize,
-        stopped: bool,
-        history: Curves,
+        progress: (usize, bool, Curves),
         callbacks: Vec<Bound<'_, NativeCallback>>,
     ) -> PyResult<()> {
         let mut state = FitState::default();
-        (state.epoch, state.stopped, state.history) = (epoch, stopped, history_of(history));
+        (state.epoch, state.stopped) = (progress.0, progress.1);
+        state.history = history_of(progress.2);
         let kept = callbacks.iter().map(|c| locked(&c.get().callback).as_callback().state());
         state.callbacks = kept.filter(|s| !s.is_empty()).collect();
         self.with(py, |t| t.save_fit(&path, state))

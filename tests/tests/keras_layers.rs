@@ -495,9 +495,9 @@ fn masks_and_lengths_of_the_caller() {
     assert!(e.contains("lengths"), "{e}");
     assert!(!network.takes_lengths());
     // A layer that finds the padding by itself takes lengths as little as the one behind it.
-    let network = build(vec![Masking::new(0.0).into(), Lstm::new(2).into()]);
-    assert!(!network.takes_lengths());
-    run(&network, &with_lengths).unwrap_err();
+    let masked = build(vec![Masking::new(0.0).into(), Lstm::new(2).into()]);
+    assert!(!masked.takes_lengths());
+    run(&masked, &with_lengths).unwrap_err();
     for mask_zero in [true, false] {
         let layers = Sequential::new().add(Embedding::new(5, 3).mask_zero(mask_zero)).add(Lstm::new(2));
         assert_eq!(layers.build(&[None, None], &Device::Cpu).unwrap().takes_lengths(), !mask_zero);

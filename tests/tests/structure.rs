@@ -183,6 +183,15 @@ fn the_python_package_has_the_rules_of_the_others() {
         assert!(want.len() >= 4, "{want:?}");
         assert_eq!(lints(&python, &format!("[lints.{kind}]")), want, "{kind}");
     }
+    // What computes has the versions that these tests have.
+    let version = |lock: &str, name: &str| {
+        let at = lock.find(&format!("name = \"{name}\"\n")).unwrap_or_else(|| panic!("{name}"));
+        lock[at..].lines().nth(1).unwrap().to_owned()
+    };
+    let (ours, python) = (read("Cargo.lock"), read("python/Cargo.lock"));
+    for name in ["wgpu", "wgpu-core", "wgpu-hal", "naga", "pulp", "rayon-core", "gemm-f32", "half", "safetensors"] {
+        assert_eq!(version(&python, name), version(&ours, name), "{name}");
+    }
     let mut expecting = Vec::new();
     for entry in std::fs::read_dir(root().join("python/src")).unwrap() {
         let path = entry.unwrap().path();

@@ -7,7 +7,9 @@ use recurve::{
     SpatialDropout1d, Tensor, Weights,
 };
 use recurve_tests::devices;
-use recurve_train::{Adam, Batch, Clip, Error, Form, Loss, LossReduction, Origin, Sgd, StepOptions, Training};
+use recurve_train::{
+    Adam, Array, Batch, Clip, Dataset, Error, Form, Loss, LossReduction, Origin, Sgd, StepOptions, Trainer, Training,
+};
 use std::sync::Arc;
 
 const ANY: [Option<usize>; 3] = [None, None, Some(3)];
@@ -598,4 +600,36 @@ fn gradients_that_overflow_are_found() {
     let found = Training::new(&network, options).unwrap().diagnose(&Batch::new(&[&x], &[&y]));
     let Err(Error::NotFinite { step: 1, origin: Origin::Gradient { layer, .. } }) = found else { panic!("{found:?}") };
     assert_eq!(layer, network.config().layers[2].name);
+}
+
+/// A target that is wider than a prediction of one number is refused, and is not compared with that number again and
+/// again; the first step decides nothing about the next.
+#[test]
+fn targets_are_not_broadcast() {
+    for device in devices() {
+        let network = Sequential::new().add(Gru::new(2)).add(Dense::new(1)).build(&ANY, &device).unwrap();
+        let x = draw(&[2, 4, 3], 1, &device);
+        let (fits, wide, long) = (draw(&[2, 1], 2, &device), draw(&[2, 2], 3, &device), draw(&[4, 1], 4, &device));
+        for loss in [Loss::mean_squared_error(), Loss::mean_absolute_error(), Loss::huber(1.0)] {
+            let mut training = train(&network, loss.clone());
+            for good_first in [false, true] {
+                if good_first {
+                    training.step(&Batch::new(&[&x], &[&fits])).unwrap();
+                }
+                let before = training.flat_weights().unwrap();
+                for bad in [&wide, &long] {
+                    assert!(training.step(&Batch::new(&[&x], &[bad])).is_err(), "{device}");
+                }
+                let e = training.step(&Batch::new(&[&x], &[&wide])).unwrap_err();
+                assert!(matches!(&e, Error::Operand { argument: "target", .. }), "{e}");
+                assert_eq!(training.flat_weights().unwrap(), before);
+            }
+            let mut trainer = Trainer::compile(&network, StepOptions::new(loss, Adam::keras())).unwrap();
+            let array = |t: &Tensor| Array::f32(t.to_vec().unwrap(), t.dims()).unwrap();
+            let data = |y: &Tensor| Dataset::new(array(&x), array(y)).unwrap();
+            trainer.evaluate(&data(&fits), 2).unwrap();
+            let e = trainer.evaluate(&data(&wide), 2).unwrap_err();
+            assert!(matches!(&e, Error::Operand { argument: "target", .. }), "{e}");
+        }
+    }
 }

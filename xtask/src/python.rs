@@ -219,7 +219,16 @@ pub(crate) fn lint() -> Outcome {
         c
     };
     run(rust(&["fmt", "--manifest-path", "python/Cargo.toml", "--check"]))?;
-    let clippy = ["clippy", "--release", "--locked", "--manifest-path", "python/Cargo.toml", "--all-targets"];
+    let clippy = [
+        "clippy",
+        "--release",
+        "--locked",
+        "--manifest-path",
+        "python/Cargo.toml",
+        "--all-targets",
+        "--features",
+        "pyo3/extension-module",
+    ];
     run(rust(&[&clippy[..], &["--", "--deny", "warnings"]].concat()))?;
     let tools = Environment::with(&python()?, "linters", &LINTERS)?;
     let mut ruff = tools.program("ruff");

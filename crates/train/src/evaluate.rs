@@ -1,7 +1,7 @@
 //! Losses and metrics of batches without training.
 
 use crate::data::DeviceBatch;
-use crate::plan::{Layout, tensor};
+use crate::plan::{Layout, known_sizes, tensor};
 use crate::scores::{Compared, Scores};
 use crate::{Error, Result, StepOptions, StepResult, Training};
 use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
@@ -119,7 +119,9 @@ fn plan(
         .enumerate()
         .map(|(n, t)| {
             let Some(t) = t else { return Ok(None) };
-            let mut dims: Vec<_> = t.dims().iter().map(|&d| (d == 1).then_some(1usize)).collect();
+            let prediction = n.checked_sub(predictions).filter(|n| *n < targets).and_then(|n| inputs[n]);
+            let of: Vec<_> = prediction.iter().flat_map(|p| p.dims()).map(|&d| Some(d)).collect();
+            let mut dims = known_sizes(t.dims(), &of);
             // The number of classes is known.
             if let (Some(own), Some(last)) = (network.output_shapes().get(n), dims.last_mut()) {
                 *last = last.or(own.last().copied().flatten());

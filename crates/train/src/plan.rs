@@ -7,7 +7,7 @@ use crate::scores::{Compared, Scores};
 use crate::step::TRAINING;
 use crate::{Batch, Error, Result, StepResult, Training, accumulated, mean_of};
 use recurve_graph::ops::{ExpandLike, Transpose};
-use recurve_graph::{Assembly, Data, Executor, RunOptions, ValueId, ValueType};
+use recurve_graph::{Assembly, Data, Dim, Executor, RunOptions, ValueId, ValueType};
 use recurve_layers::State;
 use recurve_tensor::{DType, Tensor};
 use std::collections::HashMap;
@@ -56,6 +56,13 @@ pub(crate) struct Layout {
     outputs: usize,
     /// Which of them have a mask.
     masks: Vec<bool>,
+}
+
+/// Which sizes of a batch's tensor are known to a graph: that of 1, because a loss may want one, and what stands beside a
+/// size of 1 of the prediction `of`, which would be broadcast to it. The others may change from step to step.
+pub(crate) fn known_sizes(dims: &[usize], of: &[Option<usize>]) -> Vec<Option<usize>> {
+    let beside_one = |n: usize| of.len() == dims.len() && of[n] == Some(1);
+    dims.iter().enumerate().map(|(n, &d)| (d == 1 || beside_one(n)).then_some(d)).collect()
 }
 
 impl Layout {
@@ -210,17 +217,18 @@ impl Training {
             feeds.insert(id, Feed::Batch(n));
         }
         let mut next = batch.inputs.len();
-        let mut own = |a: &mut Assembly, name: &str, t: &Tensor| -> Result<ValueId> {
-            // A size of 1 is known, because a loss may want one; the others may change from step to step.
-            let dims = t.dims().iter().map(|&d| (d == 1).then_some(1usize));
+        let mut own = |a: &mut Assembly, name: &str, t: &Tensor, of: Option<ValueId>| -> Result<ValueId> {
+            let of: Vec<_> = of.map_or_else(Vec::new, |id| a.value(id).kind.dims.iter().map(Dim::size).collect());
+            let dims = known_sizes(t.dims(), &of);
             let id = a.input(name, ValueType::new(t.dtype(), dims), false)?;
             feeds.insert(id, Feed::Batch(next));
             next += 1;
             Ok(id)
         };
-        let targets = batch.targets.iter().enumerate();
-        let targets = targets.map(|(n, t)| own(&mut a, &format!("target.{n}"), t)).collect::<Result<Vec<_>>>()?;
-        let weights = batch.sample_weights.map(|t| own(&mut a, "sample_weights", t)).transpose()?;
+        let targets = batch.targets.iter().zip(&outputs).enumerate();
+        let targets = targets.map(|(n, (t, (_, of)))| own(&mut a, &format!("target.{n}"), t, Some(*of)));
+        let targets = targets.collect::<Result<Vec<_>>>()?;
+        let weights = batch.sample_weights.map(|t| own(&mut a, "sample_weights", t, None)).transpose()?;
         for name in ["mask", "lengths"].into_iter().filter(|n| given(n)).chain(starts.iter().copied()) {
             let id = find(&a, name).expect("an input of the graph");
             feeds.insert(id, Feed::Batch(next));
