@@ -203,6 +203,11 @@ class Building:
         for layer in self.layers:
             layer.trainable = bool(on)
 
+    def _trains_others(self) -> bool:
+        """Whether layers say since the last training that they are trained, or not any more."""
+        flags = trainable_flags(self)
+        return bool(self._flags) and bool(flags) and flags != self._flags
+
     def _refresh(self) -> None:
         """Brings what layers say of being trained to the network; before a training."""
         flags = trainable_flags(self)

@@ -296,6 +296,11 @@ class Training:
             return self._make_trainer()
         if self._trained_graph is not self.__dict__.get("_graph"):
             return self._make_trainer()
+        changed = getattr(self, "_trains_others", None)
+        if changed is not None and changed():
+            # The optimizer begins anew, as its states are of the weights that are trained.
+            self._settle()
+            return self._make_trainer()
         if not self._ahead:
             runner = self._runner
             if runner is not self._synced:

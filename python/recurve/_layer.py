@@ -14,6 +14,9 @@ from ._graph import Node, Shape, SymbolicTensor, call, is_symbolic, plain
 from ._names import unique_name
 from ._weights import Variable, is_model, leaves, set_variables, unwrapped, variables
 
+#: Libraries whose functions are those that Keras calls by the same names.
+_LIBRARIES = ("jax", "keras", "numpy", "tensorflow", "torch")
+
 
 def _activation(value: Any) -> Any:
     """A function as Keras describes it: its name, or a layer that applies it."""
@@ -22,8 +25,12 @@ def _activation(value: Any) -> Any:
     if isinstance(value, (str, Layer)):
         return value
     name = getattr(value, "__name__", None)
-    if name is None:
-        raise TypeError(f"{value!r} is no activation: give its name, such as 'relu', or a layer such as LeakyReLU()")
+    library = str(getattr(value, "__module__", None)).split(".")[0]
+    # A function of one's own may have the name of another one.
+    if name is None or library not in _LIBRARIES:
+        raise TypeError(
+            f"{value!r} is no activation that is known here: give a name, such as 'relu', or a layer such as LeakyReLU()"
+        )
     return name
 
 

@@ -80,7 +80,12 @@ class Model(Training, _build.Building):
         dict of str to numpy.ndarray
             All outputs, in arrays of their own.
         """
-        return self._runner.run(inputs if type(inputs) is dict else dict(inputs))
+        if type(inputs) is not dict:
+            if not isinstance(inputs, Mapping):
+                names = ", ".join(f"`{value.name}`" for value in self.inputs)
+                raise TypeError(f"`inputs` must be arrays by name ({names}), but it is a {type(inputs).__name__}")
+            inputs = dict(inputs)
+        return self._runner.run(inputs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model on arrays in the order of `inputs`, or by name.
@@ -133,6 +138,11 @@ class Model(Training, _build.Building):
         Session
             With ``run``, ``reset``, ``state``, ``set_state`` and ``close``; a context manager.
         """
+        if states is not None and not isinstance(states, Mapping):
+            kind = type(states).__name__
+            raise TypeError(f"`states` must be a mapping from inputs to outputs, but it is a {kind}")
+        if batch < 1:
+            raise ValueError(f"`batch` must be at least 1, but it is {batch}")
         return _recurve.Session(self._runner, batch, None if states is None else list(states.items()))
 
     # What it is

@@ -81,6 +81,7 @@ class Sequential(Model):
             The layer cannot take what the one before it gives, or has the name of another layer.
         """
         self._need_layers()
+        self._check_idle("add")
         if isinstance(layer, SymbolicTensor):
             layer = layer._node.layer
         if not isinstance(layer, (Layer, Model)):
@@ -112,6 +113,7 @@ class Sequential(Model):
 
     def pop(self) -> Any:
         """Takes the last layer away and returns it."""
+        self._check_idle("pop")
         self._need_layers()
         if not self.layers:
             raise ValueError(f"`{self.name}` has no layers")
@@ -129,6 +131,10 @@ class Sequential(Model):
             raise _recurve.Unsupported(
                 "this model was loaded, moved or copied without the objects of its layers, so none are added or taken away"
             )
+
+    def _check_idle(self, what: str) -> None:
+        if self._fit_place is not None:
+            raise RuntimeError(f"`{what}` cannot change the layers of `{self.name}` while `fit` runs")
 
     def _forget(self) -> None:
         """Gives up the network of the chain as it was; the layers keep their weights."""

@@ -21,7 +21,7 @@ import pytest
 import scenarios
 
 import recurve
-from recurve import callbacks, losses, metrics, optimizers, utils
+from recurve import callbacks, layers, losses, metrics, optimizers, utils
 
 WANT = json.loads((Path(__file__).parent / "fixtures" / "fit.json").read_text())
 DATA = fit_data.data()
@@ -926,3 +926,34 @@ def test_memory_stays_flat_over_many_fits() -> None:
         sizes.append(resident())
     # A copy of the data that each `fit` kept would be 25 times 130 kB a round.
     assert sizes[-1] - sizes[2] < 4 << 20, sizes
+
+
+def test_layers_are_frozen_and_thawed_between_trainings() -> None:
+    """As in Keras, where the layers of a compiled model are frozen: the next training leaves them as they are."""
+    x, y = np.random.default_rng(3).standard_normal((8, 5, 4)).astype("f4"), np.ones((8, 1), "f4")
+    for optimizer in ("sgd", "adam"):
+        model = recurve.Sequential([recurve.Input((5, 4)), layers.LSTM(3), layers.Dense(1)], device="cpu")
+        model.compile(optimizer, "mse")
+        model.fit(x, y, verbose=0)
+        lstm, dense = model.layers
+        for frozen in (True, False, True):
+            lstm.trainable = not frozen
+            before = [layer.get_weights()[0] for layer in (lstm, dense)]
+            model.fit(x, y, verbose=0)
+            after = [layer.get_weights()[0] for layer in (lstm, dense)]
+            assert np.array_equal(before[0], after[0]) == frozen
+            assert not np.array_equal(before[1], after[1])
+
+
+def test_the_layers_of_a_chain_stay_while_it_is_trained() -> None:
+    x, y = np.ones((4, 5, 4), "f4"), np.ones((4, 1), "f4")
+    model = recurve.Sequential([recurve.Input((5, 4)), layers.LSTM(3), layers.Dense(1)], device="cpu")
+    model.compile("sgd", "mse")
+    for change, what in ((lambda: model.add(layers.Dense(2)), "add"), (model.pop, "pop")):
+        callback = recurve.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs, change=change: change())
+        with pytest.raises(RuntimeError, match=f"`{what}` cannot change the layers of `sequential.*` while `fit` runs"):
+            model.fit(x, y, verbose=0, callbacks=[callback])
+        assert len(model.layers) == 2
+    model.fit(x, y, verbose=0)
+    model.pop()
+    assert model(x).shape == (4, 3)

@@ -504,3 +504,15 @@ def test_what_one_model_learns_the_others_know():
     whole.compile("adam", "mse")
     whole.fit([a, b], b, epochs=1, verbose=0)
     assert all((w == 0).all() for w in encoder.get_weights()) and (alone(a)[0] == 0).all()
+
+
+def test_functions_of_ones_own_are_not_taken_for_those_of_their_names() -> None:
+    def relu(x: object) -> int:
+        return 7
+
+    x = np.array([[-1.0, 2.0]], np.float32)
+    for make in (lambda: layers.Dense(3, activation=relu), lambda: layers.Activation(relu), lambda: layers.LSTM(3, relu)):
+        with pytest.raises(TypeError, match="is no activation that is known here: give a name"):
+            make()
+    tanh = recurve.Sequential([recurve.Input((2,)), layers.Activation(np.tanh)], device="cpu")
+    np.testing.assert_allclose(tanh(x), np.tanh(x), rtol=0, atol=1e-6)

@@ -81,8 +81,14 @@ def test_a_session_of_several_states(models: Path, audio: dict[str, np.ndarray])
             session.run({"mix": audio["frames"][0]})
     with pytest.raises(ValueError, match="`mix`: cannot come from `x`"):
         model.session(states={"mix": "x"})
-    with pytest.raises(ValueError, match="`batch` must be at least 1"):
-        model.session(batch=0)
+    for batch in (0, -1):
+        with pytest.raises(ValueError, match=f"`batch` must be at least 1, but it is {batch}"):
+            model.session(batch=batch)
+    with pytest.raises(TypeError, match="`states` must be a mapping from inputs to outputs, but it is a list"):
+        model.session(states=["conv_cache"])  # type: ignore[arg-type]
+    for inputs in (None, "mix", [audio["frames"][0]]):
+        with pytest.raises(TypeError, match="`inputs` must be arrays by name .`mix`, `conv_cache`, .* but it is a "):
+            model.run(inputs)  # type: ignore[arg-type]
 
 
 def test_what_a_model_says_of_itself(silero: recurve.Model, sentiment: recurve.Model, capsys: pytest.CaptureFixture[str]) -> None:
