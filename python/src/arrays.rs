@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::IntoPyDict;
-use recurve::{Device, HostArray, HostData, Input, Tensor, TensorError};
+use recurve::{Device, HostArray, HostData, Tensor, TensorError};
 use recurve_graph::{Data, Element, IntArray};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -33,12 +33,6 @@ impl From<Element> for Wanted {
     }
 }
 
-impl From<recurve::DType> for Wanted {
-    fn from(t: recurve::DType) -> Self {
-        if t.is_float() { Self::Floats } else { Self::Whole }
-    }
-}
-
 /// An array that came in.
 pub(crate) enum Taken {
     /// f32 elements in the caller's memory, or in that of a copy.
@@ -56,12 +50,14 @@ impl Taken {
         })
     }
 
-    /// The array as an input of a network, on its device.
-    pub(crate) fn input(self, device: &Device) -> Result<Input, TensorError> {
-        Ok(match self {
-            Self::Floats(floats, shape) => Input::Device(floats.tensor(&shape, device)?),
-            Self::Whole(numbers, shape) => Input::Host(HostArray { shape, data: HostData::Int(numbers) }),
-        })
+    /// The array in memory of its own.
+    pub(crate) fn host(&self) -> HostArray {
+        match self {
+            Self::Floats(v, shape) => {
+                HostArray { shape: shape.clone(), data: HostData::Float((**v).as_ref().to_vec()) }
+            }
+            Self::Whole(v, shape) => HostArray { shape: shape.clone(), data: HostData::Int(v.clone()) },
+        }
     }
 }
 
@@ -116,9 +112,7 @@ impl Borrowed {
         }
         Self { elements: array.data().cast_const(), count: array.len(), array: array.clone().unbind() }
     }
-}
 
-impl Borrowed {
     /// The array as a tensor: on the CPU of the same memory, on a GPU a copy.
     pub(crate) fn tensor(self: Arc<Self>, shape: &[usize], device: &Device) -> Result<Tensor, TensorError> {
         match device {

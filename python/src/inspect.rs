@@ -1,16 +1,15 @@
 //! Looking at a model: its picture, the table of its layers, and the comparison with the f64 reference.
 
-use crate::arrays::Taken;
 use crate::device;
 use crate::error::{OrRaise, compute};
-use crate::runner::{Loaded, Runner, taken};
+use crate::runner::{Runner, taken};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use recurve::testing::{
     CheckError, GraphCheck, Tolerance, check_onnx, check_size, cross_check, example_inputs, example_onnx_inputs,
 };
-use recurve::{Device, Error, HostArray, HostData, Model, OnnxModel};
+use recurve::{AnyModel, Device, Error, HostArray, Model, OnnxModel};
 use recurve_pictures::Diagram;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -41,9 +40,9 @@ fn picture<'py>(py: Python<'py>, runner: &Runner, kind: &str, every_node: bool) 
         return Err(PyValueError::new_err(format!("a picture is \"svg\" or \"png\", not {kind:?}")));
     }
     let drawn = compute(py, || {
-        let diagram = match &runner.loaded {
-            Loaded::Network(m) => Diagram::of_model(m),
-            Loaded::Onnx(m, _) => Diagram::of_onnx(m, &m.states(), &runner.loaded.name(), every_node),
+        let diagram = match &runner.loaded.model {
+            AnyModel::Network(m) => Diagram::of_model(m),
+            AnyModel::Onnx(m) => Diagram::of_onnx(m, &m.states(), &runner.loaded.name(), every_node),
         };
         if kind == "png" { diagram.png() } else { Ok(diagram.svg().into_bytes()) }
     })?;
@@ -57,7 +56,7 @@ type Layer = (String, String, String, usize, Vec<String>);
 /// The layers of a network, in order; none of an ONNX file.
 #[pyfunction]
 fn layers(runner: &Runner) -> Vec<Layer> {
-    let Loaded::Network(m) = &runner.loaded else { return Vec::new() };
+    let AnyModel::Network(m) = &runner.loaded.model else { return Vec::new() };
     let summary = m.summary();
     let all = summary.layers.iter().map(|l| {
         let from = l.connected_to.iter().map(ToString::to_string).collect();
@@ -96,15 +95,6 @@ impl Check {
         let word = if self.passed { "passed" } else { "FAILED" };
         format!("<recurve.Check {word}, worst error {:.2e}>\n{}", self.worst_error, self.text)
     }
-}
-
-/// An array in memory of its own.
-fn host(name: &str, array: &Taken) -> (String, HostArray) {
-    let array = match array {
-        Taken::Floats(v, shape) => HostArray { shape: shape.clone(), data: HostData::Float((**v).as_ref().to_vec()) },
-        Taken::Whole(v, shape) => HostArray { shape: shape.clone(), data: HostData::Int(v.clone()) },
-    };
-    (name.to_owned(), array)
 }
 
 fn of_network(
@@ -167,7 +157,7 @@ fn of_onnx(
 /// The devices to check: those given, or every one there is for `"all"`.
 fn wanted(runner: &Runner, given: &Bound<'_, PyAny>) -> PyResult<Vec<Device>> {
     if given.is_none() {
-        return Ok(vec![runner.loaded.device().clone()]);
+        return Ok(vec![runner.loaded.model.device().clone()]);
     }
     if given.extract::<&str>().is_ok_and(|s| s == "all") {
         return compute(given.py(), Device::all);
@@ -202,11 +192,11 @@ fn check(
     let devices = wanted(runner, devices)?;
     let given = inputs.map(|inputs| taken(&runner.loaded, inputs)).transpose()?;
     let report = compute(py, || {
-        let given = given.map(|all| all.iter().map(|(name, x)| host(name, x)).collect());
+        let given = given.map(|all| all.into_iter().map(|(name, x)| (name, x.host())).collect());
         let tolerance = Tolerance { abs: atol, rel: rtol };
-        match &runner.loaded {
-            Loaded::Network(m) => of_network(m, given, (batch, seq), &devices, tolerance),
-            Loaded::Onnx(m, _) => of_onnx(m, given, (batch, seq), &devices, tolerance),
+        match &runner.loaded.model {
+            AnyModel::Network(m) => of_network(m, given, (batch, seq), &devices, tolerance),
+            AnyModel::Onnx(m) => of_onnx(m, given, (batch, seq), &devices, tolerance),
         }
     })?;
     report.or_raise()

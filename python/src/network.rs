@@ -29,7 +29,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 fn build_network(py: Python<'_>, json: &str, seed: u64, device: &Bound<'_, PyAny>) -> PyResult<Runner> {
     let (device, selector) = device::given(device)?;
     let model = compute(py, || Model::from_keras_json(json, seed, &device))?.or_raise()?;
-    Ok(Runner::new(Loaded::Network(Arc::new(model)), selector))
+    Ok(Runner::new(Loaded::network(model), selector))
 }
 
 /// The shapes of the outputs of such a model, which is not built.
@@ -109,7 +109,7 @@ fn network_with_weights(py: Python<'_>, runner: &Runner, values: &Bound<'_, PyDi
         compute(py, || variable.write(data, &mut weights))?.or_raise()?;
     }
     let changed = compute(py, || model.with_weights(Arc::new(weights)))?.or_raise()?;
-    Ok(Runner::new(Loaded::Network(Arc::new(changed)), runner.selector.clone()))
+    Ok(Runner::new(Loaded::network(changed), runner.selector.clone()))
 }
 
 /// The same model whose layers of these names are trained, or are not.
@@ -117,7 +117,7 @@ fn network_with_weights(py: Python<'_>, runner: &Runner, values: &Bound<'_, PyDi
 fn network_with_trainable(py: Python<'_>, runner: &Runner, flags: HashMap<String, bool>) -> PyResult<Runner> {
     let model = runner.network()?.clone();
     let changed = compute(py, || model.with_trainable(|name| flags.get(name).copied()))?.or_raise()?;
-    Ok(Runner::new(Loaded::Network(Arc::new(changed)), runner.selector.clone()))
+    Ok(Runner::new(Loaded::network(changed), runner.selector.clone()))
 }
 
 /// Makes the kept states of stateful layers zero again.

@@ -4,12 +4,12 @@ use crate::arrays::{Output, Taken, name_of, take};
 use crate::device::{self, PyDevice};
 use crate::error::{OrRaise, Unsupported, compute};
 use crate::{fork, nn};
-use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
-use recurve::{Device, ExportOptions, Input, Model, OnnxModel};
+use recurve::{AnyModel, Device, ExportOptions, Model, OnnxModel};
 use recurve_graph::{Data, Dim, Element, ValueType};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -18,11 +18,10 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// A model on a device.
 #[derive(Clone)]
-pub(crate) enum Loaded {
-    /// A network of layers.
-    Network(Arc<Model>),
-    /// The graph of an ONNX file.
-    Onnx(Arc<OnnxModel>, Source),
+pub(crate) struct Loaded {
+    pub(crate) model: AnyModel,
+    /// Where an ONNX file is.
+    source: Option<Source>,
 }
 
 /// Where the bytes of an ONNX file are, which are needed again when the model is pickled.
@@ -33,21 +32,19 @@ pub(crate) enum Source {
 }
 
 impl Loaded {
-    pub(crate) fn device(&self) -> &Device {
-        match self {
-            Self::Network(m) => m.device(),
-            Self::Onnx(m, _) => m.device(),
-        }
+    /// A network.
+    pub(crate) fn network(model: Model) -> Self {
+        Self { model: AnyModel::Network(Arc::new(model)), source: None }
     }
 
     /// The model's name; that of an ONNX file is the file's.
     pub(crate) fn name(&self) -> String {
-        match self {
-            Self::Network(m) => m.info().name.clone(),
-            Self::Onnx(_, Source::Bytes(_)) => "model".into(),
-            Self::Onnx(_, Source::File(path)) => {
+        match (&self.model, &self.source) {
+            (AnyModel::Network(m), _) => m.info().name.clone(),
+            (AnyModel::Onnx(_), Some(Source::File(path))) => {
                 path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned())
             }
+            (AnyModel::Onnx(_), _) => "model".into(),
         }
     }
 }
@@ -58,10 +55,6 @@ pub(crate) struct Runner {
     pub(crate) loaded: Loaded,
     /// The text that the device was asked for with.
     pub(crate) selector: String,
-}
-
-fn is_onnx(path: &Path) -> bool {
-    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx"))
 }
 
 /// An input or an output: its name, its shape (of numbers, names of sizes and `None`; `None` if the number of dimensions
@@ -86,9 +79,9 @@ impl Runner {
 
     /// The model's network.
     pub(crate) fn network(&self) -> PyResult<&Arc<Model>> {
-        match &self.loaded {
-            Loaded::Network(m) => Ok(m),
-            Loaded::Onnx(..) => Err(PyTypeError::new_err(
+        match &self.loaded.model {
+            AnyModel::Network(m) => Ok(m),
+            AnyModel::Onnx(_) => Err(PyTypeError::new_err(
                 "this model is the graph of an ONNX file, which has no layers and no training",
             )),
         }
@@ -105,49 +98,11 @@ pub(crate) fn taken(loaded: &Loaded, inputs: &Bound<'_, PyDict>) -> PyResult<Vec
                 "the inputs must be named by texts, but there is a key of type {got}"
             )));
         };
-        let wanted = match loaded {
-            Loaded::Network(m) => {
-                let own = m.info().network.inputs.iter().find(|i| i.name == name);
-                // Lengths and masks are whole numbers too.
-                own.map_or(recurve::DType::U32, |i| i.dtype()).into()
-            }
-            Loaded::Onnx(m, _) => {
-                let own = m.inputs().iter().find(|i| i.name == name);
-                own.map_or(Element::F32, |i| i.kind.dtype).into()
-            }
-        };
-        if !is_known(loaded, &name) {
-            return Err(PyValueError::new_err(format!(
-                "input `{name}`: this model has no such input; it has {}",
-                names(loaded)
-            )));
-        }
+        let wanted = loaded.model.input_element(&name).or_raise()?.into();
         let array = take(&name, &value, wanted)?;
         all.push((name, array));
     }
     Ok(all)
-}
-
-fn is_known(loaded: &Loaded, name: &str) -> bool {
-    match loaded {
-        Loaded::Network(m) => {
-            let own = &m.info().network.inputs;
-            own.iter().any(|i| i.name == name) || own.len() == 1 && ["lengths", "mask"].contains(&name)
-        }
-        Loaded::Onnx(m, _) => m.inputs().iter().any(|i| i.name == name),
-    }
-}
-
-fn names(loaded: &Loaded) -> String {
-    let list = |all: Vec<&str>| all.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ");
-    match loaded {
-        Loaded::Network(m) => {
-            let own = &m.info().network.inputs;
-            let more = if own.len() == 1 { " and, optionally, `lengths` or `mask`" } else { "" };
-            format!("{}{more}", list(own.iter().map(|i| &i.name[..]).collect()))
-        }
-        Loaded::Onnx(m, _) => list(m.inputs().iter().map(|i| &i.name[..]).collect()),
-    }
 }
 
 /// Outputs by name, as a dictionary of arrays.
@@ -159,36 +114,19 @@ pub(crate) fn dictionary<'py>(py: Python<'py>, outputs: Vec<(String, Output)>) -
     Ok(all)
 }
 
-/// What runs of an ONNX model give, in host memory.
-pub(crate) fn onnx_outputs(
-    model: &OnnxModel,
-    outputs: Vec<(String, Data)>,
-) -> Result<Vec<(String, Output)>, recurve::Error> {
-    let kind = |name: &str| model.outputs().iter().find(|o| o.name == name).map_or(Element::F32, |o| o.kind.dtype);
-    let all = outputs.into_iter().map(|(name, data)| {
-        let output = Output::of_data(&data, kind(&name))?;
-        Ok((name, output))
-    });
-    all.collect()
+/// Inputs as values on a device.
+pub(crate) fn on_device(device: &Device, inputs: Vec<(String, Taken)>) -> Result<Vec<(String, Data)>, recurve::Error> {
+    inputs.into_iter().map(|(name, x)| Ok((name, x.data(device)?))).collect()
 }
 
-fn run(loaded: &Loaded, inputs: Vec<(String, Taken)>) -> Result<Vec<(String, Output)>, recurve::Error> {
-    match loaded {
-        Loaded::Network(m) => {
-            let device = m.device();
-            let inputs = inputs.into_iter().map(|(name, x)| Ok((name, x.input(device)?)));
-            let inputs = inputs.collect::<Result<Vec<(String, Input)>, recurve::Error>>()?;
-            let outputs = m.run_all(inputs.iter().map(|(n, x)| (&n[..], x.clone())))?;
-            outputs.into_iter().map(|(name, t)| Ok((name, Output::of(&t)?))).collect()
-        }
-        Loaded::Onnx(m, _) => {
-            let device = m.device();
-            let inputs = inputs.into_iter().map(|(name, x)| Ok((name, x.data(device)?)));
-            let inputs = inputs.collect::<Result<Vec<(String, Data)>, recurve::Error>>()?;
-            let outputs = m.run_data(inputs.iter().map(|(n, x)| (&n[..], x.clone())))?;
-            onnx_outputs(m, outputs)
-        }
-    }
+/// What a run gives, in host memory.
+pub(crate) fn in_memory(outputs: Vec<(String, Element, Data)>) -> Result<Vec<(String, Output)>, recurve::Error> {
+    outputs.into_iter().map(|(name, element, data)| Ok((name, Output::of_data(&data, element)?))).collect()
+}
+
+/// Values by name, as the arguments of a run.
+pub(crate) fn by_name(inputs: &[(String, Data)]) -> impl Iterator<Item = (&str, Data)> {
+    inputs.iter().map(|(n, d)| (&n[..], d.clone()))
 }
 
 #[pymethods]
@@ -199,10 +137,13 @@ impl Runner {
     fn open(py: Python<'_>, path: PathBuf, device: &Bound<'_, PyAny>, weights: Option<PathBuf>) -> PyResult<Self> {
         let (device, selector) = device::given(device)?;
         let loaded = compute(py, || {
-            Ok(match (is_onnx(&path), &weights) {
-                (true, None) => Loaded::Onnx(Arc::new(OnnxModel::open(&path, &device)?), Source::File(path.clone())),
-                (_, Some(weights)) => Loaded::Network(Arc::new(Model::open_keras(&path, weights, &device)?)),
-                (false, None) => Loaded::Network(Arc::new(Model::open(&path, &device)?)),
+            Ok(match &weights {
+                Some(weights) => Loaded::network(Model::open_keras(&path, weights, &device)?),
+                None => {
+                    let model = AnyModel::open(&path, &device)?;
+                    let source = matches!(model, AnyModel::Onnx(_)).then(|| Source::File(path.clone()));
+                    Loaded { model, source }
+                }
             })
         })?;
         let loaded: Result<Loaded, recurve::Error> = loaded;
@@ -221,10 +162,10 @@ impl Runner {
         let loaded = compute(py, || {
             Ok(match onnx {
                 true => {
-                    let model = OnnxModel::from_bytes(bytes.to_vec(), &device)?;
-                    Loaded::Onnx(Arc::new(model), Source::Bytes(bytes.into()))
+                    let model = AnyModel::Onnx(Arc::new(OnnxModel::from_bytes(bytes.to_vec(), &device)?));
+                    Loaded { model, source: Some(Source::Bytes(bytes.into())) }
                 }
-                false => Loaded::Network(Arc::new(Model::from_bytes(bytes, &device)?)),
+                false => Loaded::network(Model::from_bytes(bytes, &device)?),
             })
         })?;
         let loaded: Result<Loaded, recurve::Error> = loaded;
@@ -233,31 +174,32 @@ impl Runner {
 
     /// The bytes that `from_bytes` reads.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        match &self.loaded {
-            Loaded::Network(m) => Ok(PyBytes::new(py, &compute(py, || m.to_bytes())?.or_raise()?)),
-            Loaded::Onnx(_, Source::Bytes(bytes)) => Ok(PyBytes::new(py, bytes)),
-            Loaded::Onnx(_, Source::File(path)) => match compute(py, || std::fs::read(path))? {
+        match (&self.loaded.model, &self.loaded.source) {
+            (AnyModel::Network(m), _) => Ok(PyBytes::new(py, &compute(py, || m.to_bytes())?.or_raise()?)),
+            (AnyModel::Onnx(_), Some(Source::Bytes(bytes))) => Ok(PyBytes::new(py, bytes)),
+            (AnyModel::Onnx(_), Some(Source::File(path))) => match compute(py, || std::fs::read(path))? {
                 Ok(bytes) => Ok(PyBytes::new(py, &bytes)),
                 Err(e) => Err(PyOSError::new_err(format!(
                     "{}: {e}; a model of an ONNX file can be copied to another process only while the file is there",
                     path.display()
                 ))),
             },
+            (AnyModel::Onnx(_), None) => unreachable!("an ONNX model has a source"),
         }
     }
 
     /// Whether this is the graph of an ONNX file.
     #[getter]
     fn is_onnx(&self) -> bool {
-        matches!(self.loaded, Loaded::Onnx(..))
+        matches!(self.loaded.model, AnyModel::Onnx(_))
     }
 
     /// Whether a call may give the lengths of sequences as ``lengths``, besides the inputs.
     #[getter]
     fn takes_lengths(&self) -> bool {
-        match &self.loaded {
-            Loaded::Network(m) => m.network().takes_lengths(),
-            Loaded::Onnx(..) => false,
+        match &self.loaded.model {
+            AnyModel::Network(m) => m.network().takes_lengths(),
+            AnyModel::Onnx(_) => false,
         }
     }
 
@@ -270,90 +212,65 @@ impl Runner {
     /// The device.
     #[getter]
     fn device(&self) -> PyDevice {
-        PyDevice { device: self.loaded.device().clone(), selector: self.selector.clone() }
+        PyDevice { device: self.loaded.model.device().clone(), selector: self.selector.clone() }
     }
 
     /// The same model on another device.
     fn to(&self, py: Python<'_>, device: &Bound<'_, PyAny>) -> PyResult<Self> {
         let (device, selector) = device::given(device)?;
-        let moved = compute(py, || {
-            Ok(match &self.loaded {
-                Loaded::Network(m) => Loaded::Network(Arc::new(m.to_device(&device)?)),
-                Loaded::Onnx(m, source) => Loaded::Onnx(Arc::new(m.to_device(&device)?), source.clone()),
-            })
-        })?;
-        let moved: Result<Loaded, recurve::Error> = moved;
-        Ok(Self::new(moved.or_raise()?, selector))
+        let model = compute(py, || self.loaded.model.to_device(&device))?.or_raise()?;
+        Ok(Self::new(Loaded { model, source: self.loaded.source.clone() }, selector))
     }
 
     /// Name, shape and element type of each input.
     fn inputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        match &self.loaded {
-            Loaded::Network(m) => {
-                let all = m.info().network.inputs.iter();
-                let all = all.map(|i| described(py, &i.name, &network_type(i.dtype(), &i.shape)));
-                PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)
-            }
-            Loaded::Onnx(m, _) => {
-                let all = m.inputs().iter().map(|v| described(py, &v.name, &v.kind));
-                PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)
-            }
-        }
+        let all = self.loaded.model.inputs().into_iter().map(|(name, kind)| described(py, &name, &kind));
+        PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)
     }
 
     /// Name, shape and element type of each output.
     fn outputs<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        match &self.loaded {
-            Loaded::Network(m) => {
-                let all = m.info().network.outputs.iter().zip(m.network().output_shapes());
-                let all = all.map(|(o, shape)| described(py, &o.name, &network_type(recurve::DType::F32, shape)));
-                PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)
-            }
-            Loaded::Onnx(m, _) => {
-                let all = m.outputs().iter().map(|v| described(py, &v.name, &v.kind));
-                PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)
-            }
-        }
+        let all = self.loaded.model.outputs().into_iter().map(|(name, kind)| described(py, &name, &kind));
+        PyList::new(py, all.collect::<PyResult<Vec<_>>>()?)
     }
 
     /// Runs the model on arrays by name and returns all outputs by name.
     fn run<'py>(&self, py: Python<'py>, inputs: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-        fork::check(self.loaded.device())?;
+        fork::check(self.loaded.model.device())?;
         let inputs = taken(&self.loaded, inputs)?;
-        let outputs = compute(py, || run(&self.loaded, inputs))?.or_raise()?;
+        let model = &self.loaded.model;
+        let outputs = compute(py, || {
+            let inputs = on_device(model.device(), inputs)?;
+            in_memory(model.run(by_name(&inputs))?)
+        })?;
+        let outputs = outputs.or_raise()?;
         dictionary(py, outputs)
     }
 
     /// What a user should know of how the file is read.
     #[getter]
     fn notes(&self) -> Vec<String> {
-        match &self.loaded {
-            Loaded::Network(m) => m.notes().to_vec(),
-            Loaded::Onnx(m, _) => m.notes().to_vec(),
-        }
+        self.loaded.model.notes().to_vec()
     }
 
     /// A line about each recurrent layer of an ONNX file: what it runs as.
     fn explain(&self) -> Vec<String> {
-        match &self.loaded {
-            Loaded::Network(_) => Vec::new(),
-            Loaded::Onnx(m, _) => m.explain().to_vec(),
+        match &self.loaded.model {
+            AnyModel::Network(_) => Vec::new(),
+            AnyModel::Onnx(m) => m.explain().to_vec(),
         }
     }
 
     /// A table of layers, shapes and numbers of parameters.
     fn summary(&self) -> String {
-        match &self.loaded {
-            Loaded::Network(m) => m.summary().to_string(),
-            Loaded::Onnx(m, _) => onnx_summary(&self.loaded.name(), m),
-        }
+        self.loaded.model.summary(&self.loaded.name())
     }
 
     /// The states that an ONNX file takes in and gives out: pairs of names.
     fn states(&self) -> Vec<(String, String)> {
-        match &self.loaded {
-            Loaded::Network(_) => Vec::new(),
-            Loaded::Onnx(m, _) => m.states().into_iter().map(|s| (s.input, s.output)).collect(),
+        match &self.loaded.model {
+            AnyModel::Network(_) => Vec::new(),
+            AnyModel::Onnx(m) => m.states().into_iter().map(|s| (s.input, s.output)).collect(),
         }
     }
 
@@ -379,27 +296,4 @@ impl Runner {
     fn __reduce__(&self) -> PyResult<()> {
         Err(PyTypeError::new_err("pickle the model that this belongs to"))
     }
-}
-
-/// The type of a network's input or output.
-fn network_type(dtype: recurve::DType, shape: &[Option<usize>]) -> ValueType {
-    ValueType::new(dtype, shape.iter().map(|d| d.map_or(Dim::Any, Dim::Size)))
-}
-
-/// What an ONNX file is, as text.
-fn onnx_summary(name: &str, m: &OnnxModel) -> String {
-    let mut text = format!("Model: \"{name}\"\n");
-    for (what, values) in [("input", m.inputs()), ("output", m.outputs())] {
-        for v in values {
-            text.push_str(&format!("{what:<7} {}: {}\n", v.name, v.kind));
-        }
-    }
-    for s in m.states() {
-        text.push_str(&format!("state   {} <- {}\n", s.input, s.output));
-    }
-    for line in m.explain() {
-        text.push_str(&format!("cell    {line}\n"));
-    }
-    text.push_str(&format!("{} nodes", m.graph().nodes().len()));
-    text
 }

@@ -19,7 +19,7 @@ use recurve::train::{
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, ThreadId};
 
 pyo3::create_exception!(
@@ -454,8 +454,7 @@ impl PyTrainer {
     /// A runner with the present weights.
     fn runner(&self, py: Python<'_>) -> PyResult<Runner> {
         let network = self.with(py, |t| t.network())?;
-        let model = Arc::new(Model::new(&self.name, network));
-        Ok(Runner::new(Loaded::Network(model), self.selector.clone()))
+        Ok(Runner::new(Loaded::network(Model::new(&self.name, network)), self.selector.clone()))
     }
 
     /// Takes over the weights of a runner of an equal network.

@@ -167,30 +167,38 @@ fn unsafe_stands_where_it_is_said_to_stand() {
     }
 }
 
-/// The Python package is a workspace of its own, with the same rules: its lints are those of the other packages, and
-/// `unsafe` stands in one file.
+/// The packages for Python and for browsers are workspaces of their own, with the same rules: their lints are those of
+/// the other packages, and `unsafe` stands in one file.
 #[test]
-fn the_python_package_has_the_rules_of_the_others() {
+fn the_packages_of_other_languages_have_the_rules_of_the_others() {
     let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
     let lints = |text: &str, head: &str| -> BTreeSet<String> {
         let lines = text.lines().skip_while(|l| *l != head).skip(1).take_while(|l| !l.starts_with('['));
         lines.filter(|l| l.contains('=')).map(str::to_owned).collect()
     };
-    let (ours, python) = (read("Cargo.toml"), read("python/Cargo.toml"));
-    assert!(ours.contains("exclude = [\"fuzz\", \"python\"]") && python.contains("\n[workspace]\n"));
-    for kind in ["rust", "clippy"] {
-        let want = lints(&ours, &format!("[workspace.lints.{kind}]"));
-        assert!(want.len() >= 4, "{want:?}");
-        assert_eq!(lints(&python, &format!("[lints.{kind}]")), want, "{kind}");
+    let ours = read("Cargo.toml");
+    assert!(ours.contains("exclude = [\"fuzz\", \"python\", \"web\"]"));
+    for package in ["python", "web"] {
+        let manifest = read(&format!("{package}/Cargo.toml"));
+        assert!(manifest.contains("\n[workspace]\n"), "{package}");
+        for kind in ["rust", "clippy"] {
+            let want = lints(&ours, &format!("[workspace.lints.{kind}]"));
+            assert!(want.len() >= 4, "{want:?}");
+            assert_eq!(lints(&manifest, &format!("[lints.{kind}]")), want, "{package}, {kind}");
+        }
+    }
+    for file in ["web/src/lib.rs", "web/bindgen/src/main.rs"] {
+        assert!(read(file).contains("#![forbid(unsafe_code)]"), "{file}");
     }
     // What computes has the versions that these tests have.
     let version = |lock: &str, name: &str| {
         let at = lock.find(&format!("name = \"{name}\"\n")).unwrap_or_else(|| panic!("{name}"));
         lock[at..].lines().nth(1).unwrap().to_owned()
     };
-    let (ours, python) = (read("Cargo.lock"), read("python/Cargo.lock"));
+    let (ours, python, web) = (read("Cargo.lock"), read("python/Cargo.lock"), read("web/Cargo.lock"));
     for name in ["wgpu", "wgpu-core", "wgpu-hal", "naga", "pulp", "rayon-core", "gemm-f32", "half", "safetensors"] {
         assert_eq!(version(&python, name), version(&ours, name), "{name}");
+        assert_eq!(version(&web, name), version(&ours, name), "{name}");
     }
     let mut expecting = Vec::new();
     for entry in std::fs::read_dir(root().join("python/src")).unwrap() {
@@ -307,6 +315,7 @@ fn every_kernel_has_its_host_file_and_its_twin() {
 fn exported_types_can_grow() {
     // Complete by their nature.
     let closed = [
+        "AnyModel",
         "Bias",
         "Data",
         "Device",

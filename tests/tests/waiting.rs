@@ -1,6 +1,7 @@
 //! Waiting for a GPU without blocking an executor.
 
-use recurve::{Device, DeviceSelector, Tensor, TensorError as E};
+use recurve::{Device, DeviceSelector, HostArray, OnnxOptions, Tensor, TensorError as E, without_blocking};
+use recurve_tests::node_tests::NodeTest;
 use recurve_tests::{Random, gpu};
 use std::pin::pin;
 use std::sync::Arc;
@@ -145,4 +146,58 @@ fn tensors_of_two_devices_are_read_by_one_call() {
     two.fill(0.0);
     run(Tensor::read_many_async([(&host, &mut one), (&b, &mut two)])).0.unwrap();
     assert_eq!((&one, &two), (&x, &x));
+}
+
+/// Models whose operators need numbers from the GPU on their way give the same bits without blocking.
+#[test]
+fn calls_that_read_on_their_way_need_not_block() {
+    let device = gpu();
+    let (mut models, mut waited) = (0, 0);
+    for (name, case) in NodeTest::fixtures() {
+        let Ok(model) = case.model(&device, &OnnxOptions::default()) else { continue };
+        let inputs = case.inputs(&model);
+        let given = || inputs.iter().map(|(n, a)| (&n[..], a));
+        let Ok(want) = model.run(given()) else { continue };
+        let mut calls = 0;
+        let (got, ..) = run(without_blocking(|| {
+            calls += 1;
+            model.data(given())?;
+            model.run(given())
+        }));
+        let bits = |all: &[(String, HostArray)]| format!("{all:?}");
+        assert_eq!(bits(&got.unwrap_or_else(|e| panic!("{name}: {e}"))), bits(&want), "{name}");
+        // Each output of floats is one read; what is more was read on the way.
+        let floats = want.iter().filter(|(_, a)| a.data.ints().is_none()).count();
+        waited += usize::from(calls > 1 + floats);
+        models += 1;
+    }
+    println!("{waited} of {models} models read on their way");
+    assert!(models > 300 && waited > 5, "{waited} of {models}");
+}
+
+/// The reads of a call that must not block are its own: others on the thread, before and after it, block as ever, and
+/// an error of the call is its result.
+#[test]
+fn reads_are_replayed_in_their_order() {
+    let device = gpu();
+    let a = Tensor::from_f32(&[1.0, 2.0], &[2], &device).unwrap();
+    let ids = Tensor::from_u32(&[7, 8, 9], &[3], &device).unwrap();
+    let mut calls = 0;
+    let (got, ..) = run(without_blocking(|| {
+        calls += 1;
+        // Other tensors in every call, with the same elements.
+        let sum = (&a + &a)?.to_vec()?;
+        let whole = ids.to_vec_u32()?;
+        let mut both = ([0.0; 2], [0.0; 2]);
+        Tensor::read_many([(&a, &mut both.0), (&a, &mut both.1)])?;
+        Ok::<_, E>((sum, whole, both))
+    }));
+    assert_eq!(got.unwrap(), (vec![2.0, 4.0], vec![7, 8, 9], ([1.0, 2.0], [1.0, 2.0])));
+    assert_eq!(calls, 5);
+    assert_eq!(a.to_vec().unwrap(), [1.0, 2.0]);
+    let (refused, ..) = run(without_blocking(|| {
+        a.to_vec()?;
+        ids.to_vec()
+    }));
+    assert!(matches!(refused, Err(E::DType { .. })), "{refused:?}");
 }

@@ -10,6 +10,7 @@
 //! `cargo xtask fuzz cells`: random recurrent layers on every device compared with the f64 reference; `--runs N` or
 //! `--minutes M`, `--seed S`, `--device cpu|NAME`, `--plan JSON` to run one plan.
 //! `cargo xtask python [ARGUMENTS FOR PYTEST]`: the wheel of the Python package, tested in an empty environment.
+//! `cargo xtask web [build|serve|ARGUMENTS FOR THE TESTS]`: the package for browsers, tested in Chromium.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied, with the library's features and without.
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ mod drivers;
 mod portability;
 mod python;
 mod readers;
+mod web;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -44,10 +46,11 @@ fn main() -> ExitCode {
         Some("gpu") => gpu(&env::args().skip(2).collect::<Vec<_>>()),
         Some("portability") => portability::portability(&env::args().skip(2).collect::<Vec<_>>()),
         Some("python") => python::python_package(&env::args().skip(2).collect::<Vec<_>>()),
+        Some("web") => web::web(&env::args().skip(2).collect::<Vec<_>>()),
         Some("lint") => lint(),
         _ => Err(
             "usage: cargo xtask test [--driver swiftshader] [ARGUMENTS FOR CARGO TEST] | setup | conformance | fuzz | docs \
-             | compare | gpu | portability [PARTS] | python [ARGUMENTS FOR PYTEST] | lint"
+             | compare | gpu | portability [PARTS] | python [ARGUMENTS FOR PYTEST] | web [build|serve] | lint"
                 .into(),
         ),
     };
@@ -139,7 +142,8 @@ fn test(arguments: &[String]) -> Outcome {
         c.env("RECURVE_SIMD", simd).env("RECURVE_TEST_PATHS", "cpu");
         run_tests(c)?;
     }
-    python::python_package(&[])
+    python::python_package(&[])?;
+    web::web(&[])
 }
 
 /// Builds the tests, which includes the program. Building the program alone would compile most dependencies again,
@@ -381,5 +385,6 @@ fn lint() -> Outcome {
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--package", "recurve", "--no-default-features", "--", "--deny", "warnings"]);
     run(clippy)?;
-    python::lint()
+    python::lint()?;
+    web::lint()
 }

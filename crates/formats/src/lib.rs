@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod any;
 mod arrays;
 mod error;
 mod files;
@@ -13,6 +14,7 @@ mod onnx;
 mod pytorch;
 mod text;
 
+pub use any::{AnyModel, AnySession};
 pub use arrays::{
     HostArray, HostData, npy_from_bytes, npz_from_bytes, read_array, read_named_array, write_array, write_host_array,
 };

@@ -9,10 +9,10 @@ pub mod train {
 }
 
 pub use recurve_formats::{
-    Error, ExportOptions, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, LayerProblem, Model, ModelInfo,
-    ModelInputs, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading, Result, StatePair,
-    TextSpec, TrainingRecord, WeightModule, WeightSummary, npy_from_bytes, npz_from_bytes, read_array,
-    read_named_array, read_tensor, tensor_from_bytes, write_array, write_host_array,
+    AnyModel, AnySession, Error, ExportOptions, FORMAT_VERSION, HostArray, HostData, Input, IntoInput, LayerProblem,
+    Model, ModelInfo, ModelInputs, OnnxModel, OnnxOptions, OnnxSession, OnnxStreams, OnnxValue, Problem, Reading,
+    Result, StatePair, TextSpec, TrainingRecord, WeightModule, WeightSummary, npy_from_bytes, npz_from_bytes,
+    read_array, read_named_array, read_tensor, tensor_from_bytes, write_array, write_host_array,
 };
 pub use recurve_kernels::{
     Candidate, ForwardArgs, Outputs, Recurrent, RecurrentConfig, RecurrentOutput, Strategy, TokenTable,
@@ -34,7 +34,7 @@ pub use recurve_layers::{
 pub use recurve_tensor::gpu::Gpu;
 pub use recurve_tensor::{
     AdapterKind, AdapterSummary, DType, Device, DeviceSelector, Error as TensorError, MatmulOptions, PciAddress,
-    Reduction, SampleOptions, Shape, Tensor, bf16, concat, f16,
+    Reduction, SampleOptions, Shape, Tensor, bf16, concat, f16, without_blocking,
 };
 pub use recurve_vocabulary::{
     Activation, Bias, Cell, CellKind, Direction, DirectionWeights, GateOrder, MaskedOutput, Merge, WeightSource,

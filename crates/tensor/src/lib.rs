@@ -27,6 +27,7 @@ mod pool;
 pub mod random;
 mod shape;
 mod tensor;
+mod waiting;
 
 pub use device::{AdapterKind, AdapterSummary, Device, DeviceSelector, PciAddress};
 pub use dtype::DType;
@@ -39,3 +40,4 @@ pub use ops::{
 pub use recurve_vocabulary::{Activation, Decay, Descent};
 pub use shape::{MAX_RANK, Shape};
 pub use tensor::Tensor;
+pub use waiting::without_blocking;

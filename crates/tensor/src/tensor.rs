@@ -2,6 +2,7 @@
 
 use crate::cpu::{self, CpuBuffer, SharedFloats, host};
 use crate::gpu::{Gpu, GpuBuffer};
+use crate::waiting::{self, Elements};
 use crate::{DType, Device, Error, Result, Shape};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -241,7 +242,9 @@ impl Tensor {
     /// # Errors
     /// [`Error::DType`] for U32; on a GPU errors of the recorded commands.
     pub fn to_vec(&self) -> Result<Vec<f32>> {
-        self.block_on(self.to_vec_async())
+        let mut out = host("Tensor::to_vec", self.shape.count())?;
+        self.read_into(&mut out)?;
+        Ok(out)
     }
 
     /// [`Self::to_vec`] as a future.
@@ -262,7 +265,15 @@ impl Tensor {
     /// # Errors
     /// As [`Self::to_vec`]; [`Error::Argument`] if `out` has another length.
     pub fn read_into(&self, out: &mut [f32]) -> Result<()> {
-        self.block_on(self.read_into_async(out))
+        self.check_read(out.len())?;
+        match self.read_before(|elements| {
+            if let Elements::Float(v) = elements {
+                out.copy_from_slice(v);
+            }
+        }) {
+            Some(done) => done,
+            None => self.block_on(self.read_into_async(out)),
+        }
     }
 
     /// [`Self::read_into`] as a future; see [`Self::to_vec_async`].
@@ -293,6 +304,7 @@ impl Tensor {
     pub fn read_many<const N: usize>(reads: [(&Self, &mut [f32]); N]) -> Result<()> {
         let mut tensors = reads.iter().map(|(t, _)| *t);
         match tensors.clone().find(|t| matches!(t.storage, Storage::Gpu(..))).or_else(|| tensors.next()) {
+            Some(t) if t.waits() => reads.into_iter().try_for_each(|(t, out)| t.read_into(out)),
             Some(t) => t.block_on(Self::read_many_async(reads)),
             None => Ok(()),
         }
@@ -321,6 +333,19 @@ impl Tensor {
                 Ok(())
             }
         }
+    }
+
+    /// What has been read of this tensor before, if the call that runs must not block ([`crate::without_blocking`]).
+    fn read_before<T>(&self, take: impl FnOnce(&Elements) -> T) -> Option<Result<T>> {
+        match &self.storage {
+            Storage::Cpu(_) => None,
+            Storage::Gpu(..) => waiting::read(self, take),
+        }
+    }
+
+    /// Whether reading this tensor has to wait, in a call that must not block.
+    fn waits(&self) -> bool {
+        matches!(self.storage, Storage::Gpu(..)) && waiting::is_running()
     }
 
     /// Runs a future that reads this tensor, blocking if the tensor is on a GPU.
@@ -355,7 +380,15 @@ impl Tensor {
     /// # Errors
     /// [`Error::DType`] unless it is U32; on a GPU errors of the recorded commands.
     pub fn to_vec_u32(&self) -> Result<Vec<u32>> {
-        self.block_on(self.to_vec_u32_async())
+        self.check_dtype("Tensor::to_vec_u32", "self", "u32", self.dtype == DType::U32)?;
+        let read = self.read_before(|elements| match elements {
+            Elements::Whole(v) => v.clone(),
+            Elements::Float(_) => Vec::new(),
+        });
+        match read {
+            Some(done) => done,
+            None => self.block_on(self.to_vec_u32_async()),
+        }
     }
 
     /// [`Self::to_vec_u32`] as a future; see [`Self::to_vec_async`].

@@ -4,6 +4,7 @@ use super::pack::{Affine, Packed};
 use super::weights::{Elements, F16, F32, GROUP, Int8, Matrix, Stored};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
+use recurve_tensor::cpu::simd::mul_add;
 use recurve_tensor::cpu::threads::prelude::*;
 use recurve_tensor::cpu::{simd_arch, threads_for};
 
@@ -371,7 +372,7 @@ pub(super) fn normalize<S: Simd>(s: S, row: &mut [f32], gates: usize, hidden: us
     let mut sum = s.splat_f32s(0.0);
     for v in &S::as_simd_f32s(row).0[..full] {
         let d = s.sub_f32s(*v, center);
-        sum = s.mul_add_f32s(d, d, sum);
+        sum = mul_add(s, d, d, sum);
     }
     let mut total = s.reduce_sum_f32s(sum);
     for v in partial {
@@ -380,6 +381,6 @@ pub(super) fn normalize<S: Simd>(s: S, row: &mut [f32], gates: usize, hidden: us
     let scale = s.splat_f32s(1.0 / (total / n + epsilon).sqrt());
     let (gain, offset) = (S::as_simd_f32s(affine.gain()).0, S::as_simd_f32s(affine.offset()).0);
     for (v, x) in S::as_mut_simd_f32s(row).0.iter_mut().enumerate() {
-        *x = s.mul_add_f32s(s.mul_f32s(s.sub_f32s(*x, center), scale), gain[v], offset[v]);
+        *x = mul_add(s, s.mul_f32s(s.sub_f32s(*x, center), scale), gain[v], offset[v]);
     }
 }

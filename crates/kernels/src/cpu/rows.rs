@@ -12,7 +12,7 @@ use crate::CellKind;
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 use recurve_tensor::Activation;
-use recurve_tensor::cpu::simd::{activate, sigmoid, tanh};
+use recurve_tensor::cpu::simd::{activate, mul_add, sigmoid, tanh};
 
 /// The memory of a task. Arrays are `[rows, padded H]` unless they say otherwise.
 pub(super) struct Rows<'a> {
@@ -357,7 +357,7 @@ struct Row<'a, S: Simd, const G: usize> {
 /// `share ∘ old + (1 - share) ∘ new`
 #[inline(always)]
 fn mix<S: Simd>(s: S, share: f32, old: S::f32s, new: S::f32s) -> S::f32s {
-    s.mul_add_f32s(s.splat_f32s(share), old, s.mul_f32s(s.splat_f32s(1.0 - share), new))
+    mul_add(s, s.splat_f32s(share), old, s.mul_f32s(s.splat_f32s(1.0 - share), new))
 }
 
 /// The position of a timestep.

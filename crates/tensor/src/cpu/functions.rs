@@ -1,6 +1,6 @@
 //! Elementwise functions on vectors that are not activations of cells.
 
-use super::simd::{exp, sigmoid, simd_arch, slope, tanh};
+use super::simd::{exp, mul_add, sigmoid, simd_arch, slope, tanh};
 use crate::{Activation, Decay, Descent};
 use core::f32::consts::FRAC_1_SQRT_2;
 use pulp::{Simd, WithSimd};
@@ -128,8 +128,8 @@ fn step<S: Simd, const N: usize>(
     let r = rates;
     let zero = s.splat_f32s(0.0);
     let mul = |a, b| s.mul_f32s(a, b);
-    let sum = |a, b, c, d| s.mul_add_f32s(a, b, s.mul_f32s(c, d));
-    let g = if decay == Decay::Gradient { s.mul_add_f32s(all[0], r[0], g) } else { g };
+    let sum = |a, b, c, d| mul_add(s, a, b, s.mul_f32s(c, d));
+    let g = if decay == Decay::Gradient { mul_add(s, all[0], r[0], g) } else { g };
     if decay == Decay::Parameter {
         all[0] = s.sub_f32s(all[0], mul(all[0], r[0]));
     }
@@ -138,7 +138,7 @@ fn step<S: Simd, const N: usize>(
             let mut change = mul(g, r[4]);
             if momentum {
                 all[1] = sum(all[1], r[1], g, r[2]);
-                change = s.mul_add_f32s(all[1], r[3], change);
+                change = mul_add(s, all[1], r[3], change);
             }
             all[0] = s.add_f32s(all[0], change);
         }
@@ -154,21 +154,21 @@ fn step<S: Simd, const N: usize>(
             let root = s.add_f32s(s.sqrt_f32s(s.add_f32s(mean, r[3])), r[4]);
             let mut change = s.div_f32s(mul(g, r[6]), root);
             if momentum {
-                all[2] = s.mul_add_f32s(all[2], r[5], change);
+                all[2] = mul_add(s, all[2], r[5], change);
                 change = all[2];
             }
             all[0] = s.sub_f32s(all[0], mul(change, r[7]));
         }
         Descent::Moments { amsgrad } => {
-            all[1] = s.mul_add_f32s(s.sub_f32s(g, all[1]), r[1], all[1]);
-            all[2] = s.mul_add_f32s(s.sub_f32s(mul(g, g), all[2]), r[2], all[2]);
+            all[1] = mul_add(s, s.sub_f32s(g, all[1]), r[1], all[1]);
+            all[2] = mul_add(s, s.sub_f32s(mul(g, g), all[2]), r[2], all[2]);
             let mut mean = all[2];
             if amsgrad {
                 // The new one too where it is NaN.
                 mean = s.select_f32s(s.less_than_or_equal_f32s(mean, all[3]), all[3], mean);
                 all[3] = mean;
             }
-            let root = s.mul_add_f32s(s.sqrt_f32s(mean), r[4], r[5]);
+            let root = mul_add(s, s.sqrt_f32s(mean), r[4], r[5]);
             all[0] = s.sub_f32s(all[0], s.div_f32s(mul(all[1], r[3]), root));
         }
         Descent::Sign => {
@@ -200,7 +200,7 @@ fn apply<S: Simd>(s: S, f: Vectors, x: S::f32s) -> S::f32s {
         }
         Vectors::GeluTanh => {
             let cube = s.mul_f32s(s.mul_f32s(x, x), x);
-            let inner = s.mul_f32s(c(0.797_884_6), s.mul_add_f32s(c(0.044_715), cube, x));
+            let inner = s.mul_f32s(c(0.797_884_6), mul_add(s, c(0.044_715), cube, x));
             s.mul_f32s(x, s.mul_f32s(c(0.5), s.add_f32s(c(1.0), tanh(s, inner))))
         }
         Vectors::Mish => {
@@ -217,12 +217,12 @@ fn apply<S: Simd>(s: S, f: Vectors, x: S::f32s) -> S::f32s {
 #[inline(always)]
 fn exp_m1<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let c = |v: f32| s.splat_f32s(v);
-    let p = s.mul_add_f32s(c(1.0 / 5040.0), x, c(1.0 / 720.0));
-    let p = s.mul_add_f32s(p, x, c(1.0 / 120.0));
-    let p = s.mul_add_f32s(p, x, c(1.0 / 24.0));
-    let p = s.mul_add_f32s(p, x, c(1.0 / 6.0));
-    let p = s.mul_add_f32s(p, x, c(0.5));
-    let near = s.mul_add_f32s(s.mul_f32s(p, x), x, x);
+    let p = mul_add(s, c(1.0 / 5040.0), x, c(1.0 / 720.0));
+    let p = mul_add(s, p, x, c(1.0 / 120.0));
+    let p = mul_add(s, p, x, c(1.0 / 24.0));
+    let p = mul_add(s, p, x, c(1.0 / 6.0));
+    let p = mul_add(s, p, x, c(0.5));
+    let near = mul_add(s, s.mul_f32s(p, x), x, x);
     s.select_f32s(s.less_than_f32s(s.abs_f32s(x), c(0.5)), near, s.sub_f32s(exp(s, x), c(1.0)))
 }
 
@@ -232,22 +232,22 @@ fn exp_m1<S: Simd>(s: S, x: S::f32s) -> S::f32s {
 fn erf<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let c = |v: f32| s.splat_f32s(v);
     let (t, u) = (s.abs_f32s(x), s.mul_f32s(x, x));
-    let near = s.mul_add_f32s(c(-5.967_617e-4), u, c(4.991_194_2e-3));
-    let near = s.mul_add_f32s(near, u, c(-2.676_813_5e-2));
-    let near = s.mul_add_f32s(near, u, c(1.128_199_25e-1));
-    let near = s.mul_add_f32s(near, u, c(-3.761_253_4e-1));
-    let near = s.mul_add_f32s(near, u, c(1.283_791_7e-1));
-    let near = s.mul_add_f32s(near, x, x);
+    let near = mul_add(s, c(-5.967_617e-4), u, c(4.991_194_2e-3));
+    let near = mul_add(s, near, u, c(-2.676_813_5e-2));
+    let near = mul_add(s, near, u, c(1.128_199_25e-1));
+    let near = mul_add(s, near, u, c(-3.761_253_4e-1));
+    let near = mul_add(s, near, u, c(1.283_791_7e-1));
+    let near = mul_add(s, near, x, x);
     // From 4 on it is 1 to all digits.
     let t = s.select_f32s(s.greater_than_f32s(t, c(4.0)), c(4.0), t);
     let u = s.mul_f32s(t, t);
-    let low = s.mul_add_f32s(c(-3.883_964_4e-3), t, c(2.425_462_2e-2));
-    let far = s.mul_add_f32s(c(-1.728_534_7e-5), t, c(3.831_971_3e-4));
-    let far = s.mul_add_f32s(far, u, low);
-    let far = s.mul_add_f32s(far, t, c(-1.067_778_8e-1));
-    let far = s.mul_add_f32s(far, t, c(-6.348_467e-1));
-    let far = s.mul_add_f32s(far, t, c(-1.287_175_1e-1));
-    let far = s.mul_add_f32s(far, t, s.neg_f32s(t));
+    let low = mul_add(s, c(-3.883_964_4e-3), t, c(2.425_462_2e-2));
+    let far = mul_add(s, c(-1.728_534_7e-5), t, c(3.831_971_3e-4));
+    let far = mul_add(s, far, u, low);
+    let far = mul_add(s, far, t, c(-1.067_778_8e-1));
+    let far = mul_add(s, far, t, c(-6.348_467e-1));
+    let far = mul_add(s, far, t, c(-1.287_175_1e-1));
+    let far = mul_add(s, far, t, s.neg_f32s(t));
     let far = s.sub_f32s(c(1.0), exp(s, far));
     let far = s.select_f32s(s.less_than_f32s(x, c(0.0)), s.neg_f32s(far), far);
     s.select_f32s(s.greater_than_f32s(t, c(0.927_734_4)), far, near)

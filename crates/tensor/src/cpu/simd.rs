@@ -49,8 +49,38 @@ static CHOICE: LazyLock<Result<Arch>> = LazyLock::new(|| choice(std::env::var_os
 /// The vector instructions in use: those that the environment variable `RECURVE_SIMD` names (`avx512`, `avx2`, `neon`
 /// or `scalar`), else the widest of the processor. If the name is invalid, [`check_simd`] returns an error and nothing
 /// is computed on the CPU.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn simd_arch() -> Arch {
     CHOICE.as_ref().map_or_else(|_| Arch::new(), |arch| *arch)
+}
+
+/// The vector instructions that a module for browsers is compiled for. There is nothing to choose: a module with
+/// instructions that a browser lacks cannot be loaded there at all.
+#[cfg(target_arch = "wasm32")]
+pub fn simd_arch() -> Compiled {
+    Compiled
+}
+
+/// See [`simd_arch`].
+#[cfg(target_arch = "wasm32")]
+#[derive(Clone, Copy, Debug)]
+pub struct Compiled;
+
+#[cfg(target_arch = "wasm32")]
+impl Compiled {
+    /// Runs an operation with these instructions.
+    #[inline(always)]
+    pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+        #[cfg(all(feature = "relaxed-simd", target_feature = "relaxed-simd"))]
+        if let Some(simd) = pulp::wasm::RelaxedSimd::try_new() {
+            return Simd::vectorize(simd, op);
+        }
+        #[cfg(all(not(feature = "relaxed-simd"), target_feature = "simd128"))]
+        if let Some(simd) = pulp::wasm::Simd128::try_new() {
+            return Simd::vectorize(simd, op);
+        }
+        pulp::Scalar.vectorize(op)
+    }
 }
 
 /// Checks that `RECURVE_SIMD` names vector instructions of this processor. Making a tensor on the CPU calls this.
@@ -81,6 +111,8 @@ pub fn simd_name() -> &'static str {
         (16, _) => "AVX-512",
         (8, _) => "AVX2",
         (4, true) => "SSE",
+        (4, false) if cfg!(target_feature = "relaxed-simd") => "WebAssembly SIMD, relaxed",
+        (4, false) if cfg!(target_arch = "wasm32") => "WebAssembly SIMD",
         (4, false) => "NEON",
         _ => "scalar",
     }
@@ -135,6 +167,13 @@ pub fn widen_f16(_: pulp::aarch64::Neon, v: [u16; 4]) -> core::arch::aarch64::fl
     wide
 }
 
+/// `a · b + c`, rounded once where the processor has an instruction for it. A browser has one only with relaxed SIMD;
+/// elsewhere a single rounding is computed, which is slow there.
+#[inline(always)]
+pub fn mul_add<S: Simd>(s: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+    if cfg!(target_arch = "wasm32") { s.mul_add_e_f32s(a, b, c) } else { s.mul_add_f32s(a, b, c) }
+}
+
 /// `e^x` on a vector. Valid for every x; relative error below [`bounds::EXP_RELATIVE`] where the result is
 /// normal; 0 below -87.3, infinity above 88.37, NaN for NaN.
 #[inline(always)]
@@ -147,19 +186,19 @@ pub fn exp<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let v = s.select_f32s(low, c(-87.0), v);
     // x = n ln 2 + r: n rounded to the nearest integer by adding and subtracting 1.5 · 2^23.
     let magic = c(12_582_912.0);
-    let shifted = s.mul_add_f32s(v, c(core::f32::consts::LOG2_E), magic);
+    let shifted = mul_add(s, v, c(core::f32::consts::LOG2_E), magic);
     let n = s.sub_f32s(shifted, magic);
-    let r = s.mul_add_f32s(n, c(-0.693_359_4), v);
-    let r = s.mul_add_f32s(n, c(2.121_944_4e-4), r);
+    let r = mul_add(s, n, c(-0.693_359_4), v);
+    let r = mul_add(s, n, c(2.121_944_4e-4), r);
     // Taylor to r^7 / 7! on |r| <= ln(2) / 2, truncation error below 6e-9 relative.
     let p = c(1.0 / 5040.0);
-    let p = s.mul_add_f32s(p, r, c(1.0 / 720.0));
-    let p = s.mul_add_f32s(p, r, c(1.0 / 120.0));
-    let p = s.mul_add_f32s(p, r, c(1.0 / 24.0));
-    let p = s.mul_add_f32s(p, r, c(1.0 / 6.0));
-    let p = s.mul_add_f32s(p, r, c(0.5));
-    let p = s.mul_add_f32s(p, r, c(1.0));
-    let p = s.mul_add_f32s(p, r, c(1.0));
+    let p = mul_add(s, p, r, c(1.0 / 720.0));
+    let p = mul_add(s, p, r, c(1.0 / 120.0));
+    let p = mul_add(s, p, r, c(1.0 / 24.0));
+    let p = mul_add(s, p, r, c(1.0 / 6.0));
+    let p = mul_add(s, p, r, c(0.5));
+    let p = mul_add(s, p, r, c(1.0));
+    let p = mul_add(s, p, r, c(1.0));
     // 2^n: the low bits of `shifted` are n; shifted into the exponent, they multiply p by 2^n.
     let bits = s.transmute_u32s_f32s(shifted);
     let bits = s.add_u32s(bits, s.splat_u32s(127));
@@ -196,12 +235,12 @@ pub fn log_sigmoid<S: Simd>(s: S, x: S::f32s) -> S::f32s {
     let v = s.div_f32s(e, s.add_f32s(c(2.0), e));
     let u = s.mul_f32s(v, v);
     let p = c(2.0 / 13.0);
-    let p = s.mul_add_f32s(p, u, c(2.0 / 11.0));
-    let p = s.mul_add_f32s(p, u, c(2.0 / 9.0));
-    let p = s.mul_add_f32s(p, u, c(2.0 / 7.0));
-    let p = s.mul_add_f32s(p, u, c(2.0 / 5.0));
-    let p = s.mul_add_f32s(p, u, c(2.0 / 3.0));
-    let p = s.mul_add_f32s(p, u, c(2.0));
+    let p = mul_add(s, p, u, c(2.0 / 11.0));
+    let p = mul_add(s, p, u, c(2.0 / 9.0));
+    let p = mul_add(s, p, u, c(2.0 / 7.0));
+    let p = mul_add(s, p, u, c(2.0 / 5.0));
+    let p = mul_add(s, p, u, c(2.0 / 3.0));
+    let p = mul_add(s, p, u, c(2.0));
     let below = s.select_f32s(s.less_than_f32s(x, c(0.0)), x, c(0.0));
     s.sub_f32s(below, s.mul_f32s(p, v))
 }
@@ -228,14 +267,14 @@ pub fn tanh_ratio<S: Simd>(s: S, x: S::f32s) -> (S::f32s, S::f32s) {
         s.max_f32s(c(-END), s.min_f32s(c(END), x))
     };
     let u = s.mul_f32s(x, x);
-    let p = s.mul_add_f32s(c(1.503_480_2e-8), u, c(2.176_615e-5));
-    let q = s.mul_add_f32s(c(8.446_478e-7), u, c(3.398_903_6e-4));
-    let p = s.mul_add_f32s(p, u, c(3.564_172_4e-3));
-    let q = s.mul_add_f32s(q, u, c(2.613_649_9e-2));
-    let p = s.mul_add_f32s(p, u, c(1.343_834e-1));
-    let q = s.mul_add_f32s(q, u, c(4.677_166_6e-1));
-    let p = s.mul_add_f32s(p, u, c(1.0));
-    let q = s.mul_add_f32s(q, u, c(1.0));
+    let p = mul_add(s, c(1.503_480_2e-8), u, c(2.176_615e-5));
+    let q = mul_add(s, c(8.446_478e-7), u, c(3.398_903_6e-4));
+    let p = mul_add(s, p, u, c(3.564_172_4e-3));
+    let q = mul_add(s, q, u, c(2.613_649_9e-2));
+    let p = mul_add(s, p, u, c(1.343_834e-1));
+    let q = mul_add(s, q, u, c(4.677_166_6e-1));
+    let p = mul_add(s, p, u, c(1.0));
+    let q = mul_add(s, q, u, c(1.0));
     (s.mul_f32s(p, x), q)
 }
 
@@ -251,11 +290,11 @@ pub fn activate<S: Simd>(s: S, f: Activation, x: S::f32s) -> S::f32s {
         Activation::Tanh => tanh(s, x),
         Activation::Relu => s.select_f32s(s.less_than_f32s(x, zero), zero, x),
         Activation::HardSigmoid { alpha, beta } => {
-            let v = s.mul_add_f32s(c(alpha), x, c(beta));
+            let v = mul_add(s, c(alpha), x, c(beta));
             let v = s.select_f32s(s.less_than_f32s(v, zero), zero, v);
             s.select_f32s(s.greater_than_f32s(v, c(1.0)), c(1.0), v)
         }
-        Activation::Affine { alpha, beta } => s.mul_add_f32s(c(alpha), x, c(beta)),
+        Activation::Affine { alpha, beta } => mul_add(s, c(alpha), x, c(beta)),
         Activation::LeakyRelu { alpha } => s.select_f32s(s.less_than_f32s(x, zero), s.mul_f32s(c(alpha), x), x),
         Activation::ThresholdedRelu { alpha } => s.select_f32s(s.less_than_or_equal_f32s(x, c(alpha)), zero, x),
         Activation::ScaledTanh { alpha, beta } => s.mul_f32s(c(alpha), tanh(s, s.mul_f32s(c(beta), x))),
@@ -405,11 +444,11 @@ pub fn matvec(w: &[f32], x: &[f32], out: &mut [f32]) {
                 let mut acc = [s.splat_f32s(0.0); 4];
                 for (w4, x4) in wh.chunks(4).zip(head.chunks(4)) {
                     for ((a, &w), &x) in acc.iter_mut().zip(w4).zip(x4) {
-                        *a = s.mul_add_f32s(w, x, *a);
+                        *a = mul_add(s, w, x, *a);
                     }
                 }
                 let sum = s.add_f32s(s.add_f32s(acc[0], acc[1]), s.add_f32s(acc[2], acc[3]));
-                let sum = s.mul_add_f32s(s.partial_load_f32s(wt), s.partial_load_f32s(tail), sum);
+                let sum = mul_add(s, s.partial_load_f32s(wt), s.partial_load_f32s(tail), sum);
                 *o = s.reduce_sum_f32s(sum);
             }
         }
@@ -488,7 +527,7 @@ fn rows<S: Simd, const V: usize, const R: usize>(
         for (r, sums) in sums.iter_mut().enumerate() {
             let a = s.splat_f32s(g.a.0[(row + r) * g.a.1 + p * g.a.2]);
             for (sum, b) in sums.iter_mut().zip(columns) {
-                *sum = s.mul_add_f32s(a, b, *sum);
+                *sum = mul_add(s, a, b, *sum);
             }
         }
     }

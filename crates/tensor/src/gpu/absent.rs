@@ -59,6 +59,10 @@ never! {
     pub(crate) fn same(&self, &Self) -> bool;
     /// Whether tensors can be stored as f16.
     pub fn has_f16(&self) -> bool;
+    /// Why the device was lost, if it was.
+    pub fn lost(&self) -> Option<String>;
+    /// Destroys the device.
+    pub fn destroy(&self) -> ();
     /// Limits the memory of this device's tensors, in bytes.
     pub fn set_memory_limit(&self, Option<u64>) -> ();
     /// The limit of [`Self::set_memory_limit`].

@@ -167,6 +167,11 @@ impl Gpu {
         self.0.waiting.lose("destroyed by the program".into());
     }
 
+    /// Why the device was lost, if it was. Every use of it is [`Error::DeviceLost`] then.
+    pub fn lost(&self) -> Option<String> {
+        self.0.waiting.lost().cloned()
+    }
+
     pub(crate) fn trim(&self) {
         lock(&self.0.recorder).trim();
         lock(&self.0.staging).trim(wgpu::Buffer::size);

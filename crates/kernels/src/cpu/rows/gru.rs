@@ -3,7 +3,7 @@
 use super::{At, Job, Row, Run};
 use core::ops::Range;
 use pulp::Simd;
-use recurve_tensor::cpu::simd::tanh_ratio;
+use recurve_tensor::cpu::simd::{mul_add, tanh_ratio};
 
 /// Reset gate after the product; sigmoid and tanh, no options.
 pub(super) struct PlainAfter;
@@ -24,7 +24,7 @@ impl Run for PlainAfter {
                 let r = s.add_f32s(sums[0], input[0]);
                 let (pr, qr) = tanh_ratio(s, s.mul_f32s(half, r));
                 let r = s.div_f32s(s.mul_f32s(half, s.add_f32s(qr, pr)), qr);
-                *next = s.mul_add_f32s(r, s.add_f32s(sums[2], *b_hn), input[2]);
+                *next = mul_add(s, r, s.add_f32s(sums[2], *b_hn), input[2]);
             }
             for (((sums, input), old), next) in sums.iter().zip(input).zip(h).zip(next) {
                 let z = s.add_f32s(sums[1], input[1]);
@@ -34,7 +34,7 @@ impl Run for PlainAfter {
                 // denominator.
                 let z = s.div_f32s(s.mul_f32s(half, s.add_f32s(qz, pz)), qz);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.sub_f32s(qz, pz)), pn), s.mul_f32s(qz, qn));
-                *next = s.mul_add_f32s(z, *old, new);
+                *next = mul_add(s, z, *old, new);
             }
             job.put::<S>(at, row, &band);
         }
@@ -57,7 +57,7 @@ impl Run for After {
                 let z = job.act(s, p.cell.gates[1], s.add_f32s(z, job.input::<S>(at.slot, row, tile, 1, 3)));
                 // With layer normalization this bias is part of the offset already.
                 let n = if p.norm.is_some() { n } else { s.add_f32s(n, b_hn[tile]) };
-                let n = s.mul_add_f32s(r, n, job.input::<S>(at.slot, row, tile, 2, 3));
+                let n = mul_add(s, r, n, job.input::<S>(at.slot, row, tile, 2, 3));
                 let n = job.act(s, p.cell.candidate, n);
                 finish(job, s, at, tile, row, [z, n]);
             }
@@ -109,6 +109,6 @@ impl Run for Candidate {
 #[inline(always)]
 fn finish<S: Simd>(job: &mut Job<'_>, s: S, at: At, tile: usize, row: usize, [z, n]: [S::f32s; 2]) {
     let old = S::as_simd_f32s(job.rows.h).0[row * job.packed.tiles + tile];
-    let h = s.mul_add_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n, s.mul_f32s(z, old));
+    let h = mul_add(s, s.sub_f32s(s.splat_f32s(1.0), z), n, s.mul_f32s(z, old));
     job.store(s, at, row, tile, h);
 }

@@ -6,7 +6,7 @@
 use super::{At, Job, Row, Run, act, normalize};
 use core::ops::Range;
 use pulp::Simd;
-use recurve_tensor::cpu::simd::tanh_ratio;
+use recurve_tensor::cpu::simd::{mul_add, tanh_ratio};
 
 /// Sigmoid and tanh, no options.
 pub(super) struct Plain;
@@ -32,7 +32,7 @@ impl Run for Plain {
                 // f is computed by itself, so that f = 1 keeps c exactly; sigmoid(i) tanh(g) shares one denominator.
                 let f = s.div_f32s(s.mul_f32s(half, s.add_f32s(qf, pf)), qf);
                 let new = s.div_f32s(s.mul_f32s(s.mul_f32s(half, s.add_f32s(qi, pi)), pg), s.mul_f32s(qi, qg));
-                *c = s.mul_add_f32s(f, *c, new);
+                *c = mul_add(s, f, *c, new);
             }
             for (((sums, input), c), next) in sums.iter().zip(input).zip(c.iter()).zip(next) {
                 let (po, qo) = tanh_ratio(s, s.mul_f32s(half, s.add_f32s(sums[3], input[3])));
@@ -65,15 +65,15 @@ impl Run for Any {
                 let g = s.add_f32s(g, job.input::<S>(at.slot, row, tile, 2, 4));
                 let mut o = s.add_f32s(o, job.input::<S>(at.slot, row, tile, 3, 4));
                 if p.has_peepholes {
-                    i = s.mul_add_f32s(peepholes[tile * 3], old, i);
-                    f = s.mul_add_f32s(peepholes[tile * 3 + 1], old, f);
+                    i = mul_add(s, peepholes[tile * 3], old, i);
+                    f = mul_add(s, peepholes[tile * 3 + 1], old, f);
                 }
                 let i = job.act(s, p.cell.gates[0], i);
                 let f = if self.coupled { s.sub_f32s(s.splat_f32s(1.0), i) } else { job.act(s, p.cell.gates[1], f) };
                 let g = job.act(s, p.cell.candidate, g);
-                let c = s.mul_add_f32s(f, old, s.mul_f32s(i, g));
+                let c = mul_add(s, f, old, s.mul_f32s(i, g));
                 if p.has_peepholes {
-                    o = s.mul_add_f32s(peepholes[tile * 3 + 2], c, o);
+                    o = mul_add(s, peepholes[tile * 3 + 2], c, o);
                 }
                 let o = job.act(s, p.cell.gates[2], o);
                 S::as_mut_simd_f32s(job.rows.raw).0[(row * band.len() + tile - band.start) * 4] = o;

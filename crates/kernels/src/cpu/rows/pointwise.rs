@@ -4,6 +4,7 @@ use super::{At, Job, Run};
 use crate::CellKind;
 use core::ops::Range;
 use pulp::Simd;
+use recurve_tensor::cpu::simd::mul_add;
 
 pub(super) struct Pointwise;
 
@@ -17,13 +18,13 @@ impl Run for Pointwise {
                 let h = match p.kind {
                     CellKind::IndRnn => {
                         let u = S::as_simd_f32s(p.extra()).0[tile];
-                        let pre = s.mul_add_f32s(u, old, job.input::<S>(at.slot, row, tile, 0, 1));
+                        let pre = mul_add(s, u, old, job.input::<S>(at.slot, row, tile, 0, 1));
                         job.act(s, p.cell.candidate, pre)
                     }
                     CellKind::MinGru => {
                         let z = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 2));
                         let n = job.act(s, p.cell.candidate, job.input::<S>(at.slot, row, tile, 1, 2));
-                        s.mul_add_f32s(s.sub_f32s(s.splat_f32s(1.0), z), old, s.mul_f32s(z, n))
+                        mul_add(s, s.sub_f32s(s.splat_f32s(1.0), z), old, s.mul_f32s(z, n))
                     }
                     _ => {
                         let f = job.act(s, p.cell.gates[0], job.input::<S>(at.slot, row, tile, 0, 3));
@@ -34,7 +35,7 @@ impl Run for Pointwise {
                         let least = s.splat_f32s(1e-37);
                         let sum = s.add_f32s(f, i);
                         let sum = s.select_f32s(s.less_than_f32s(sum, least), least, sum);
-                        s.div_f32s(s.mul_add_f32s(f, old, s.mul_f32s(i, n)), sum)
+                        s.div_f32s(mul_add(s, f, old, s.mul_f32s(i, n)), sum)
                     }
                 };
                 job.store(s, at, row, tile, h);

@@ -4,7 +4,7 @@ use super::{At, Job, Run, unusual};
 use core::ops::Range;
 use pulp::Simd;
 use recurve_tensor::Activation;
-use recurve_tensor::cpu::simd::{exp, log_sigmoid};
+use recurve_tensor::cpu::simd::{exp, log_sigmoid, mul_add};
 
 pub(super) struct SLstm {
     pub(super) exponential_forget: bool,
@@ -43,8 +43,8 @@ impl Run for SLstm {
                 let i = exp(s, s.sub_f32s(i, top));
                 let f = s.sub_f32s(kept, top);
                 let f = exp(s, s.select_f32s(s.greater_than_f32s(f, zero), zero, f));
-                let c = s.mul_add_f32s(f, c, s.mul_f32s(i, z));
-                let n = s.mul_add_f32s(f, n, i);
+                let c = mul_add(s, f, c, s.mul_f32s(i, z));
+                let n = mul_add(s, f, n, i);
                 if alive {
                     (states[0], states[1], states[2]) = (c, n, top);
                 }

@@ -4,7 +4,7 @@
 //! instructions of the function around it.
 
 use pulp::{Simd, WithSimd};
-use recurve_tensor::cpu::simd::tanh_ratio;
+use recurve_tensor::cpu::simd::{mul_add, tanh_ratio};
 
 /// Arithmetic within a unit: `I` values of each are read, and `O` are changed.
 pub(super) trait Pointwise<const I: usize, const O: usize> {
@@ -138,7 +138,7 @@ impl Pointwise<5, 6> for LstmForward {
         let f = sigmoid(s, s.add_f32s(f, rf));
         let g = tanh(s, s.add_f32s(g, rg));
         let o = sigmoid(s, s.add_f32s(o, ro));
-        let c = s.mul_add_f32s(f, c, s.mul_f32s(i, g));
+        let c = mul_add(s, f, c, s.mul_f32s(i, g));
         [i, f, g, o, c, s.mul_f32s(o, tanh(s, c))]
     }
 }
@@ -176,8 +176,8 @@ impl Pointwise<8, 5> for GruForward {
         let r = sigmoid(s, s.add_f32s(r, rr));
         let z = sigmoid(s, s.add_f32s(z, rz));
         let q = s.add_f32s(rn, bias);
-        let n = tanh(s, s.mul_add_f32s(r, q, n));
-        let h = s.mul_add_f32s(z, h, s.mul_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n));
+        let n = tanh(s, mul_add(s, r, q, n));
+        let h = mul_add(s, z, h, s.mul_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n));
         [r, z, n, q, h]
     }
 }
@@ -218,7 +218,7 @@ impl Pointwise<3, 2> for CandidateForward {
     #[inline(always)]
     fn apply<S: Simd>(&self, s: S, [raw, z, h]: [S::f32s; 3], [n, _]: [S::f32s; 2]) -> [S::f32s; 2] {
         let n = tanh(s, s.add_f32s(n, raw));
-        [n, s.mul_add_f32s(z, h, s.mul_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n))]
+        [n, mul_add(s, z, h, s.mul_f32s(s.sub_f32s(s.splat_f32s(1.0), z), n))]
     }
 }
 
@@ -243,6 +243,6 @@ pub(super) struct ResetBackward;
 impl Pointwise<3, 3> for ResetBackward {
     #[inline(always)]
     fn apply<S: Simd>(&self, s: S, [r, h, d]: [S::f32s; 3], [_, _, direct]: [S::f32s; 3]) -> [S::f32s; 3] {
-        [by_sigmoid(s, s.mul_f32s(d, h), r), s.mul_f32s(r, h), s.mul_add_f32s(d, r, direct)]
+        [by_sigmoid(s, s.mul_f32s(d, h), r), s.mul_f32s(r, h), mul_add(s, d, r, direct)]
     }
 }

@@ -1,0 +1,202 @@
+//! `cargo xtask web`: builds the npm package `recurve-web` into `web/dist` and tests it in a browser.
+//! `cargo xtask web build`: builds it only. `cargo xtask web serve`: builds it and serves the demo page.
+//!
+//! What is missing is installed: the target of Rust by rustup, Node.js and Chromium from Debian's packages, the rest from
+//! npm's registry into `web/tests/node_modules`.
+
+use crate::{Outcome, cargo, command, drivers, output, root, run, run_tests};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+const MANIFEST: &str = "web/Cargo.toml";
+
+/// A module of the package. The first part of its name tells what it contains, the second for which browsers it is
+/// compiled.
+struct Variant {
+    name: &'static str,
+    features: &'static str,
+    /// Instructions besides those of 128-bit SIMD.
+    relaxed: bool,
+    /// Bytes that it may have when it is compressed by gzip.
+    most: u64,
+}
+
+const VARIANTS: [Variant; 4] = [
+    Variant { name: "gpu_relaxed", features: "gpu,relaxed-simd", relaxed: true, most: 2_500_000 },
+    Variant { name: "gpu_simd", features: "gpu", relaxed: false, most: 2_500_000 },
+    Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, most: 1_500_000 },
+    Variant { name: "cpu_simd", features: "", relaxed: false, most: 1_500_000 },
+];
+
+/// Files of the repository that the demo page shows.
+const MODELS: [&str; 4] = ["silero_vad.onnx", "gtcrn.onnx", "g2pm.safetensors", "noisy_speech.wav"];
+
+fn folder() -> PathBuf {
+    root().join("target/web")
+}
+
+/// Cargo for the packages in `web`.
+fn cargo_web(task: &str) -> Command {
+    let mut c = cargo();
+    c.args([task, "--release", "--locked", "--manifest-path", MANIFEST]).env("CARGO_TARGET_DIR", folder());
+    c
+}
+
+/// The target of Rust, by rustup.
+fn target() -> Outcome {
+    let libraries = output({
+        let mut c = command(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        c.args(["--print", "target-libdir", "--target", TARGET]);
+        c
+    })?;
+    if Path::new(libraries.trim()).exists() {
+        return Ok(());
+    }
+    let mut c = command("rustup");
+    c.args(["target", "add", TARGET]);
+    run(c).map_err(|e| format!("{e}; the package for browsers needs Rust's target {TARGET}"))
+}
+
+/// Installs Debian packages unless a program is there.
+fn need(program: &str, packages: &[&str]) -> Outcome {
+    if command(program).arg("--version").output().is_ok_and(|o| o.status.success()) {
+        return Ok(());
+    }
+    drivers::install(packages)
+}
+
+/// The packages of npm that the build and the tests use, in `web/tests/node_modules`.
+fn npm() -> Outcome {
+    need("node", &["nodejs", "npm"])?;
+    need("npm", &["npm"])?;
+    let tests = root().join("web/tests");
+    let stamp = tests.join("node_modules/.package-lock.json");
+    let time = |p: &Path| std::fs::metadata(p).and_then(|m| m.modified()).ok();
+    if time(&stamp) > time(&tests.join("package-lock.json")) {
+        return Ok(());
+    }
+    let mut c = command("npm");
+    c.args(["ci", "--no-audit", "--no-fund"]).current_dir(tests);
+    run(c)
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    std::fs::copy(from, to).map(|_| ()).map_err(|e| format!("{} to {}: {e}", from.display(), to.display()))
+}
+
+fn folder_at(at: &Path) -> Outcome {
+    std::fs::create_dir_all(at).map_err(|e| format!("{}: {e}", at.display()))
+}
+
+/// Builds one module and checks its size.
+fn module(variant: &Variant, to: &Path) -> Outcome {
+    let mut flags = "-C target-feature=+simd128".to_owned();
+    if variant.relaxed {
+        flags.push_str(",+relaxed-simd");
+    }
+    let mut c = cargo_web("build");
+    c.args(["--package", "recurve-web", "--target", TARGET, "--features", variant.features]).env("RUSTFLAGS", flags);
+    run(c)?;
+    let name = format!("recurve_{}", variant.name);
+    let mut c = command(folder().join("release/recurve-web-bindgen"));
+    c.arg(folder().join(TARGET).join("release/recurve_web.wasm")).arg(to).arg(&name);
+    run(c)?;
+    let wasm = to.join(format!("{name}_bg.wasm"));
+    let mut c = command("node");
+    c.arg("web/tests/node_modules/binaryen/bin/wasm-opt").args([
+        "-O3",
+        "--all-features",
+        "--disable-custom-descriptors",
+    ]);
+    c.arg(&wasm).arg("-o").arg(&wasm);
+    run(c)?;
+    let compressed = output({
+        let mut c = command("node");
+        let gzip =
+            "console.log(require('zlib').gzipSync(require('fs').readFileSync(process.argv[1]),{level:9}).length)";
+        c.args(["-e", gzip]).arg(&wasm);
+        c
+    })?;
+    let bytes: u64 = compressed.trim().parse().map_err(|e| format!("{compressed:?}: {e}"))?;
+    eprintln!("xtask: {name}: {:.2} MB when compressed", bytes as f64 / 1e6);
+    if bytes > variant.most {
+        return Err(format!("{name} has {bytes} bytes when compressed, but may have {}", variant.most));
+    }
+    Ok(())
+}
+
+/// Builds the package.
+fn build() -> Outcome {
+    let begun = Instant::now();
+    target()?;
+    npm()?;
+    let dist = root().join("web/dist");
+    if dist.exists() {
+        std::fs::remove_dir_all(&dist).map_err(|e| format!("{}: {e}", dist.display()))?;
+    }
+    let wasm = dist.join("wasm");
+    folder_at(&wasm)?;
+    let mut c = cargo_web("build");
+    c.args(["--package", "recurve-web-bindgen"]);
+    run(c)?;
+    for variant in &VARIANTS {
+        module(variant, &wasm)?;
+    }
+    let files = std::fs::read_dir(root().join("web/js")).map_err(|e| format!("web/js: {e}"))?;
+    for file in files.flatten() {
+        copy(&file.path(), &dist.join(file.file_name()))?;
+    }
+    for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        copy(&root().join(licence), &dist.join(licence))?;
+    }
+    let models = root().join("web/demo/models");
+    folder_at(&models)?;
+    for model in MODELS {
+        copy(&root().join("models").join(model), &models.join(model))?;
+    }
+    eprintln!("xtask: the package is in web/dist, after {} s", begun.elapsed().as_secs());
+    Ok(())
+}
+
+/// Builds the package and tests it.
+fn test(arguments: &[String]) -> Outcome {
+    build()?;
+    let browser = env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
+    need(&browser, &["chromium"])?;
+    let mut c = command("npm");
+    c.args(["test", "--"]).args(arguments).current_dir(root().join("web/tests"));
+    run_tests(c)
+}
+
+pub(crate) fn web(arguments: &[String]) -> Outcome {
+    match arguments.split_first() {
+        Some((task, [])) if task == "build" => build(),
+        Some((task, rest)) if task == "serve" => {
+            build()?;
+            let mut c = command("node");
+            c.arg("web/tests/server.mjs").args(rest);
+            run(c)
+        }
+        _ => test(arguments),
+    }
+}
+
+/// Formatting, and clippy for the package's own target.
+pub(crate) fn lint() -> Outcome {
+    let mut fmt = cargo();
+    fmt.args(["fmt", "--all", "--check", "--manifest-path", MANIFEST]);
+    run(fmt)?;
+    target()?;
+    for features in ["gpu", "relaxed-simd"] {
+        let mut c = cargo_web("clippy");
+        c.args(["--package", "recurve-web", "--target", TARGET, "--features", features]);
+        c.args(["--", "--deny", "warnings"]);
+        run(c)?;
+    }
+    let mut c = cargo_web("clippy");
+    c.args(["--package", "recurve-web-bindgen", "--", "--deny", "warnings"]);
+    run(c)
+}
