@@ -127,17 +127,18 @@ let instances = 0;
 class Instance {
   /** @param kind "cpu" or "gpu" */
   static async start(kind, relaxed) {
-    const file = `recurve_${kind}_${simd(relaxed)}.wasm`;
+    const name = `recurve_${kind}_${simd(relaxed)}`;
+    const file = `${name}_bg.wasm`;
     const module = await compile(file);
     // The query makes a fresh instance of the glue, which holds one module for good.
-    const glue = `./wasm/recurve_${kind}.js${instances ? `?instance=${instances}` : ""}`;
+    const glue = `./wasm/${name}.js${instances ? `?instance=${instances}` : ""}`;
     instances += 1;
     const address = new URL(glue, import.meta.url).href;
     const js = await import(/* @vite-ignore */ /* webpackIgnore: true */ address).catch((e) => {
       throw new RecurveError("Fetch", `${address}: cannot be imported (${text(e)})`, { cause: e });
     });
     const self = new Instance();
-    self.file = file;
+    self.file = name;
     self.js = js;
     self.address = address;
     self.pending = new Set();
@@ -145,7 +146,7 @@ class Instance {
     try {
       self.memory = (await js.default({ module_or_path: module })).memory;
     } catch (e) {
-      throw new RecurveError(e instanceof RangeError ? "OutOfMemory" : "Internal", `${file}: cannot be started (${text(e)})`);
+      throw new RecurveError(e instanceof RangeError ? "OutOfMemory" : "Internal", `${name} cannot be started (${text(e)})`, { cause: e });
     }
     const device = js.Device.wasm();
     self.wasm = { kind: "wasm", device, name: device.name };

