@@ -179,17 +179,19 @@ test("files that are no models", async () => {
 });
 
 test("memory that is not there", async () => {
-  // All outputs have the shape that x holds. Four of 1 GB are more than a module can have.
+  // All outputs have the shape that x holds. Six of 1 GB are more than a module can have.
   const value = (name) => [name, 1, ["a", "b"]];
   const model = onnx.model({
     nodes: [
       { op: "ConstantOfShape", inputs: ["x"], outputs: ["y"] },
       { op: "Cos", inputs: ["y"], outputs: ["z"] },
       { op: "Sin", inputs: ["z"], outputs: ["u"] },
-      { op: "Neg", inputs: ["u"], outputs: ["v"] },
+      { op: "Tan", inputs: ["u"], outputs: ["v"] },
+      { op: "Atan", inputs: ["v"], outputs: ["w"] },
+      { op: "Cos", inputs: ["w"], outputs: ["a"] },
     ],
     inputs: [["x", 7, [2]]],
-    outputs: ["y", "z", "u", "v"].map(value),
+    outputs: ["y", "z", "u", "v", "w", "a"].map(value),
   });
   const shape = (...dims) => ({ run: { x: { data: BigInt64Array.from(dims.map(BigInt)), dims: [2] } } });
   for (const where of ["page", "inner"]) {

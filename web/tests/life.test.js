@@ -157,6 +157,7 @@ test("a lost device rejects what ran on it; auto goes on with WebAssembly; a new
   compare(got.first, enhanced[0], BOUND);
   compare(got.second, enhanced[0], BOUND);
   assert.equal(got.destroyed, 1);
+  assert.ok(got.during.length > 0, "the device was lost while calls ran");
   for (const e of [...got.during, ...got.after]) {
     assert.equal(e.kind, "DeviceLost", e.message);
     assert.match(e.message, /the device was lost/);
@@ -222,6 +223,61 @@ test("a worker that ends rejects what waits, and the next model gets a new one",
   assert.match(got.text, /the worker has ended.*load them again/);
   assert.deepEqual(got.again, ["output"]);
   await dying.close();
+});
+
+test("a module that traps is given up, and no call waits for ever", async () => {
+  // Glue whose calls trap at once, or later, when nobody can tell the promise.
+  const glue = `
+    const trapping = new WebAssembly.Module(new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0,
+      7, 5, 1, 1, 116, 0, 0, 10, 5, 1, 3, 0, 0, 11]));
+    const trap = new WebAssembly.Instance(trapping).exports.t;
+    let panic;
+    export const panic_message = () => panic;
+    export default async () => ({ memory: new WebAssembly.Memory({ initial: 1 }) });
+    export class Device { static wasm() { return Object.assign(new Device(), { name: "test" }); } }
+    export class Runner {
+      static async open() { return new Runner(); }
+      describe() { return { name: "test", summary: "", inputs: [], outputs: [], notes: [] }; }
+      async run(inputs) {
+        panic = inputs.panic && "a message";
+        if (inputs.now) trap();
+        if (inputs.later || inputs.panic) {
+          queueMicrotask(() => trap());
+          return new Promise(() => {});
+        }
+        return {};
+      }
+      free() {}
+    }`;
+  const context = await browser.newContext();
+  await context.route("**/wasm/recurve_cpu_*.js*", (route) => route.fulfill({ contentType: "text/javascript", body: glue }));
+  const here = await context.newPage();
+  const problems = [];
+  here.on("pageerror", (e) => problems.push(`${e}`));
+  await here.goto(`${server.url}/tests/page/index.html`);
+  await here.waitForFunction(() => globalThis.ready);
+  const got = await here.evaluate(async () => {
+    const all = [];
+    const one = { data: [1] };
+    for (const inputs of [{ now: one }, { later: one }, { panic: one }]) {
+      const load = () => recurve.load(new Uint8Array(8), { device: "wasm", worker: false });
+      const [model, other] = [await load(), await load()];
+      const caught = (p) => Promise.race([p.then(() => "no error", (e) => [e.kind, e.message]),
+        new Promise((done) => setTimeout(done, 3000, "open"))]);
+      all.push([await caught(model.run(inputs)), await caught(model.run({})), await caught(other.run({}))]);
+      await model.dispose();
+      // A new model has a new module.
+      all.at(-1).push(await (await load()).run({}));
+    }
+    return all;
+  });
+  for (const [n, [first, again, other, fresh]] of got.entries()) {
+    assert.deepEqual([again, other, fresh], [first, first, {}]);
+    assert.equal(first[0], n === 2 ? "Internal" : "OutOfMemory");
+    assert.match(first[1], n === 2 ? /stopped \(a message\); .*load them again/ : /out of memory; .*load them again/);
+  }
+  assert.deepEqual(problems, []);
+  await context.close();
 });
 
 test("two pages at once do not disturb each other", async () => {
