@@ -1,11 +1,17 @@
 // Browsers, pages and jobs: what `page/job.js` does with the package.
 
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { delimiter, isAbsolute, join } from "node:path";
 import { chromium } from "playwright-core";
 import { repository } from "./server.js";
 
-const executablePath = process.env.RECURVE_CHROMIUM ?? "/usr/bin/chromium";
+/** A program by its path, or by its name where programs are. */
+function program(name) {
+  if (isAbsolute(name)) return name;
+  return (process.env.PATH ?? "").split(delimiter).map((at) => join(at, name)).find((at) => existsSync(at)) ?? name;
+}
+
+const executablePath = program(process.env.CHROMIUM || "chromium");
 const COMMON = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"];
 const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"];
@@ -14,7 +20,7 @@ const NO_WEBGPU = ["--disable-features=WebGPU,WebGPUService", "--disable-blink-f
 /** A browser, with WebGPU on the processor or without WebGPU. */
 export function launch({ webgpu = true, args = [] } = {}) {
   if (!existsSync(executablePath)) {
-    throw new Error(`no Chromium at ${executablePath}; set RECURVE_CHROMIUM to where it is`);
+    throw new Error(`no program ${executablePath}; set CHROMIUM to where Chromium is`);
   }
   return chromium.launch({ executablePath, args: [...COMMON, ...(webgpu ? WEBGPU : NO_WEBGPU), ...args] });
 }

@@ -84,8 +84,3 @@ export async function serve({ isolated = false, wasmType, cors = false, host = "
     },
   };
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { url } = await serve({ port: Number(process.env.PORT ?? 8080), isolated: process.argv.includes("--isolated") });
-  console.log(url);
-}
