@@ -7,7 +7,8 @@ const LENGTHS = [1, 4, 16, 64, 256, 1024];
 /** Milliseconds of calls at one length; a device stops at a length whose call takes longer than LONGEST. */
 const BUDGET = 400;
 const LONGEST = 4000;
-const CALLS = 200;
+/** Milliseconds that are timed at once, because clocks of browsers are coarse. */
+const AT_ONCE = 5;
 
 const median = (times) => times.sort((a, b) => a - b)[times.length >> 1];
 
@@ -16,12 +17,13 @@ export function startBench(found) {
   const notice = new Notice(byId("bench-error"));
   const status = byId("bench-status");
   const progress = byId("bench-progress");
+  let draw = () => {};
+  new ResizeObserver(() => draw()).observe(byId("chart"));
   let stopped = false;
   let running = false;
 
   function show(results, layer) {
     const series = Object.entries(results).map(([device, points]) => ({ device, points: [...points] }));
-    drawChart(byId("chart"), LENGTHS, series);
     byId("legend").replaceChildren(
       ...series.map(({ device }) => make("li", { class: device }, deviceWords[device])),
     );
@@ -39,26 +41,28 @@ export function startBench(found) {
     byId("bench-rows").replaceChildren(...rows);
     byId("bench-caption").textContent = `Milliseconds of a call, median. ${layer}.`;
     byId("bench-result").hidden = false;
+    draw = () => drawChart(byId("chart"), LENGTHS, series);
+    draw();
   }
 
   /** Median milliseconds of a call with T timesteps. */
   async function time(model, steps, { batch, inputs }) {
     const data = Float32Array.from({ length: steps * batch * inputs }, (_, n) => Math.sin(n));
     const x = { x: { data, dims: [steps, batch, inputs] } };
-    const call = async () => {
+    const calls = async (count) => {
       const started = performance.now();
-      await model.run(x);
-      return performance.now() - started;
+      for (let n = 0; n < count; n++) await model.run(x);
+      return (performance.now() - started) / count;
     };
     // The first call compiles and allocates.
-    const times = [];
-    let spent = await call();
-    if (spent > LONGEST) return spent;
-    for (spent = 0; (spent < BUDGET || times.length < 3) && times.length < CALLS && !stopped; ) {
-      times.push(await call());
-      spent += times.at(-1);
+    await calls(1);
+    if (stopped) return null;
+    const times = [await calls(1)];
+    const together = Math.ceil(AT_ONCE / Math.max(times[0], 0.05));
+    for (let spent = times[0]; spent < BUDGET && !stopped; spent += together * times.at(-1)) {
+      times.push(await calls(together));
     }
-    return times.length > 0 ? median(times) : null;
+    return median(times);
   }
 
   async function measure(values) {

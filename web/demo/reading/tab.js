@@ -54,6 +54,11 @@ export function startReading() {
       const opened = await open();
       progress.hidden = true;
       if (mine !== asked) return;
+      if (opened.device === "auto") {
+        status.textContent = "Measuring which device is faster";
+        await opened.readText(text);
+        if (mine !== asked) return;
+      }
       const started = performance.now();
       const readings = await opened.readText(text);
       const took = performance.now() - started;

@@ -5,7 +5,7 @@ import { RATE } from "./frames.js";
 const MAX_MINUTES = 10;
 const MAX_BYTES = 200 << 20;
 
-/** The samples of a file, the mean of its channels. */
+/** The samples of a file, channel by channel. */
 export async function decode(file) {
   if (file.size > MAX_BYTES) {
     throw new Error(`${file.name} has ${Math.round(file.size / 2 ** 20)} MB; this page takes at most ${MAX_BYTES >> 20}. The command takes any length: recurve run models/gtcrn.onnx --wav FILE.`);
@@ -21,11 +21,7 @@ export async function decode(file) {
   if (buffer.duration > 60 * MAX_MINUTES) {
     throw new Error(`${file.name} has ${Math.round(buffer.duration / 60)} minutes; this page takes at most ${MAX_MINUTES}. The command takes any length: recurve run models/gtcrn.onnx --wav FILE.`);
   }
-  const samples = buffer.getChannelData(0).slice();
-  for (let c = 1; c < buffer.numberOfChannels; c++) {
-    buffer.getChannelData(c).forEach((s, n) => (samples[n] += s));
-  }
-  return samples.map((s) => s / buffer.numberOfChannels);
+  return Array.from({ length: buffer.numberOfChannels }, (_, c) => buffer.getChannelData(c).slice());
 }
 
 /** What the microphone needs that this browser or page lacks, in words; null if nothing. */

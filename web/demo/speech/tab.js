@@ -5,17 +5,14 @@ import { decode, microphoneLacks, openMicrophone } from "./sources.js";
 import { Spectrogram } from "./spectrogram.js";
 import { Strip } from "./strip.js";
 import { segments } from "./voice.js";
-import { wav } from "./wav.js";
 
 const EXAMPLE = new URL("../models/noisy_speech.wav", import.meta.url);
 /** Seconds of live sound that are shown, and that are recorded at most. */
 const LIVE_VIEW = 10;
 const LIVE_MAX = 300;
 
-/** A recording on its way through the models, and what has come of it. */
+/** Sound on its way through the models, and what has come of it. */
 class Job {
-  before = [];
-  after = [];
   levels = { before: [], after: [] };
   probabilities = [];
   frames = 0;
@@ -23,11 +20,11 @@ class Job {
   skipped = 0;
   devices = [];
 
-  /** `sound`: the samples of a recording; null for live sound. */
-  constructor(id, name, sound, microphone = null) {
+  /** `length`: the samples of a recording; null for live sound from a microphone. */
+  constructor(id, name, length, microphone = null) {
     this.id = id;
     this.name = name;
-    this.sound = sound;
+    this.length = length;
     this.microphone = microphone;
   }
 
@@ -36,8 +33,6 @@ class Job {
   }
 
   take(message) {
-    this.before.push(message.heard);
-    this.after.push(message.samples);
     this.levels.before.push(message.before);
     this.levels.after.push(message.after);
     for (const p of message.probabilities) this.probabilities.push(p);
@@ -49,26 +44,8 @@ class Job {
   /** Seconds that have gone through the models. */
   get seconds() {
     const samples = this.frames * HOP;
-    return (this.sound ? Math.min(samples, this.sound.length) : samples) / RATE;
+    return (this.isLive ? samples : Math.min(samples, this.length)) / RATE;
   }
-
-  /** Both sounds from the same moment on, and of the same length. */
-  sounds(rest) {
-    const length = Math.round(this.seconds * RATE);
-    const whole = this.sound ?? joined(this.before);
-    const after = joined([...this.after, rest]);
-    return { before: whole.slice(0, length), after: after.slice(HOP, HOP + length) };
-  }
-}
-
-function joined(parts) {
-  const all = new Float32Array(parts.reduce((sum, p) => sum + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** Places of speech in a sentence. */
@@ -109,6 +86,7 @@ export function startSpeech() {
     byId("transport").hidden = isBusy() || player.length === 0;
     for (const id of ["file", "example", "microphone", "speech-device"]) byId(id).disabled = isBusy();
     byId("drop").classList.toggle("busy", isBusy());
+    byId("drop").classList.toggle("live", live);
   }
 
   /** The time axis: a mark every so often. */
@@ -129,7 +107,7 @@ export function startSpeech() {
     const { seconds, busy, devices, isLive, skipped } = of;
     const names = [...new Set(devices.map((d) => deviceWords[d.device] ?? d.device))];
     byId("fact-sound").textContent = `${seconds.toFixed(1)} s`;
-    byId("fact-frame").textContent = of.frames ? `${digits(busy / of.frames)} ms` : "–";
+    byId("fact-frame").textContent = of.frames ? `${digits(busy / of.frames)} of 16 ms` : "–";
     byId("fact-speed").textContent = busy > 0 ? `${digits((seconds * 1000) / busy)}× real time` : "–";
     byId("fact-device").textContent = names.join(" and ") || "–";
     const why = devices.map((d) => `${d.model}: ${d.choice?.reason ?? `${deviceWords[d.device]}, ${d.name}`}`);
@@ -150,7 +128,7 @@ export function startSpeech() {
     lastDrawn = performance.now();
     for (const picture of Object.values(pictures)) picture.draw();
     const now = job.frames * HOP / RATE;
-    const [from, to] = job.isLive ? [now - LIVE_VIEW, now] : [0, job.sound.length / RATE];
+    const [from, to] = job.isLive ? [now - LIVE_VIEW, now] : [0, job.length / RATE];
     strip.show(job.probabilities, from, to);
     axis(from, to);
     facts(job);
@@ -158,10 +136,9 @@ export function startSpeech() {
   });
 
   /** Shows a recording that is through, and offers it. */
-  function finish(of, rest) {
-    const sounds = of.sounds(rest);
+  function finish(of, sounds, file) {
     const seconds = of.seconds;
-    if (of.isLive || of.frames !== frameCount(of.sound.length)) {
+    if (of.isLive || of.frames !== frameCount(of.length)) {
       for (const [name, picture] of Object.entries(pictures)) {
         picture.begin(of.frames);
         of.levels[name].forEach((levels) => picture.push(levels));
@@ -177,7 +154,7 @@ export function startSpeech() {
     say(`Done. ${speechWords(segments(of.probabilities))}`);
     const link = byId("download");
     if (link.href) URL.revokeObjectURL(link.href);
-    link.href = URL.createObjectURL(wav(sounds.after, RATE));
+    link.href = URL.createObjectURL(file);
     link.download = `${of.name.replace(/\.[^.]*$/, "")}_clean.wav`;
     byId("seek").max = seconds;
   }
@@ -214,7 +191,7 @@ export function startSpeech() {
         break;
       case "end": {
         const of = job;
-        if (of.frames > 0) finish(of, message.rest);
+        if (of.frames > 0) finish(of, message.sounds, message.file);
         else say("Stopped before there was any sound.");
         end();
         break;
@@ -229,7 +206,7 @@ export function startSpeech() {
     job = next;
     player.load({ before: new Float32Array(0), after: new Float32Array(0) }, RATE);
     byId("speech-result").hidden = false;
-    const frames = next.isLive ? (LIVE_VIEW * RATE) / HOP : frameCount(next.sound.length);
+    const frames = next.isLive ? (LIVE_VIEW * RATE) / HOP : frameCount(next.length);
     for (const picture of Object.values(pictures)) picture.begin(frames, next.isLive);
     if (!worker) {
       worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
@@ -267,9 +244,10 @@ export function startSpeech() {
   const takeFile = (file) =>
     start(async () => {
       say(`Reading ${file.name}`, -1);
-      const sound = await decode(file);
-      if (sound.length <= HOP) throw new Error(`${file.name} is shorter than one frame of 16 ms.`);
-      begin(new Job(++ids, file.name, sound), { type: "recording", samples: sound });
+      const channels = await decode(file);
+      const { length } = channels[0];
+      if (length <= HOP) throw new Error(`${file.name} is shorter than one frame of 16 ms.`);
+      begin(new Job(++ids, file.name, length), { type: "recording", channels }, channels.map((c) => c.buffer));
     });
 
   byId("file").addEventListener("change", (event) => {
@@ -336,7 +314,7 @@ export function startSpeech() {
   const head = byId("playhead");
   function moment() {
     const { time, length } = player;
-    head.hidden = length === 0;
+    head.hidden = length === 0 || (time === 0 && !player.isPlaying);
     head.style.left = `${length ? (time / length) * 100 : 0}%`;
     seek.value = time;
     seek.setAttribute("aria-valuetext", `${time.toFixed(1)} of ${length.toFixed(1)} seconds`);

@@ -1,12 +1,13 @@
 // The models of the speech tab. Recordings come from the page, live sound comes from the audio thread through a port.
 //
-// From the page: { type: "recording", id, samples, device }, { type: "live", id, port, rate, device }, { type: "stop" }.
-// To the page, all with the id of the job: loading (loaded, total), begin (devices), frames (before, after, samples,
-// heard, probabilities, busy, skipped), end, error (kind, message).
+// From the page: { type: "recording", id, channels, device }, { type: "live", id, port, rate, device }, { type: "stop" }.
+// To the page, all with the id of the job: loading (loaded, total), begin (devices), frames (before, after,
+// probabilities, busy, skipped), end (sounds, file), error (kind, message).
 import { load } from "../../dist/index.js";
 import { BINS, Denoiser, HOP, RATE, frameCount, levels, mirrored } from "./frames.js";
 import { Resampler } from "./resample.js";
 import { VoiceDetector } from "./voice.js";
+import { wav } from "./wav.js";
 
 const FILES = { denoiser: "../models/gtcrn.onnx", voice: "../models/silero_vad.onnx" };
 /** Milliseconds between messages to the page. */
@@ -80,6 +81,7 @@ class Report {
   #id;
   #frames = [];
   #heard = [];
+  #cleaned = [];
   #probabilities = [];
   #sent = performance.now();
   /** Milliseconds in which the models worked, and samples that they never saw. */
@@ -93,6 +95,7 @@ class Report {
   add(frame, heard, probabilities) {
     this.#frames.push(frame);
     this.#heard.push(heard);
+    this.#cleaned.push(frame.samples);
     this.#probabilities.push(...probabilities);
   }
 
@@ -104,32 +107,55 @@ class Report {
     const count = this.#frames.length;
     const before = new Uint8Array(count * BINS);
     const after = new Uint8Array(count * BINS);
-    const samples = new Float32Array(count * HOP);
-    const heard = new Float32Array(count * HOP);
     this.#frames.forEach((frame, n) => {
       levels(frame.before, before, n * BINS);
       levels(frame.after, after, n * BINS);
-      samples.set(frame.samples, n * HOP);
-      heard.set(this.#heard[n], n * HOP);
     });
     const probabilities = Float32Array.from(this.#probabilities);
     const { busy, skipped } = this;
     postMessage(
-      { type: "frames", id: this.#id, before, after, samples, heard, probabilities, busy, skipped },
-      [before, after, samples, heard, probabilities].map((a) => a.buffer),
+      { type: "frames", id: this.#id, before, after, probabilities, busy, skipped },
+      [before, after, probabilities].map((a) => a.buffer),
     );
     this.#frames = [];
-    this.#heard = [];
     this.#probabilities = [];
     this.#sent = performance.now();
   }
+
+  /** Sends what is left, and the whole sound before and after; `rest` is that of the denoiser. */
+  end(rest) {
+    this.send();
+    const before = joined(this.#heard);
+    // What was cleaned came out late.
+    const after = joined([...this.#cleaned, rest]).slice(HOP, HOP + before.length);
+    const file = wav(after, RATE);
+    const message = { type: "end", id: this.#id, sounds: { before, after }, file };
+    postMessage(message, [before.buffer, after.buffer]);
+  }
+}
+
+function joined(parts) {
+  const all = new Float32Array(parts.reduce((sum, p) => sum + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** The mean of channels. */
+function mono(channels) {
+  if (channels.length === 1) return channels[0];
+  return channels[0].map((_, n) => channels.reduce((sum, c) => sum + c[n], 0) / channels.length);
 }
 
 const devicesOf = (models) =>
   Object.values(models).map((m) => ({ model: m.name, device: m.device, name: m.deviceName, choice: m.choice }));
 
-async function recording({ id, samples, device }) {
+async function recording({ id, channels, device }) {
   const models = await open(id, device);
+  const samples = mono(channels);
   const all = mirrored(samples);
   const streams = await begin(models, all.subarray(0, HOP));
   postMessage({ type: "begin", id, devices: devicesOf(models) });
@@ -150,10 +176,8 @@ async function recording({ id, samples, device }) {
       await turn();
     }
   }
-  report.send();
-  const rest = streams.denoiser.rest();
+  report.end(streams.denoiser.rest());
   await streams.end();
-  postMessage({ type: "end", id, rest });
 }
 
 async function live({ id, port, rate, device }) {
@@ -181,9 +205,7 @@ async function live({ id, port, rate, device }) {
     }
     const block = waiting.shift();
     const came = down ? down.push(block) : block;
-    const samples = new Float32Array(held.length + came.length);
-    samples.set(held);
-    samples.set(came, held.length);
+    const samples = joined([held, came]);
     let at = 0;
     for (; at + HOP <= samples.length; at += HOP) {
       const started = performance.now();
@@ -200,10 +222,9 @@ async function live({ id, port, rate, device }) {
       await turn();
     }
   }
-  report.send();
   port.close();
+  report.end(streams.denoiser.rest());
   await streams.end();
-  postMessage({ type: "end", id, rest: streams.denoiser.rest() });
 }
 
 let stop = () => {};
