@@ -17,7 +17,8 @@ export const colour = (name) => getComputedStyle(document.documentElement).getPr
 /** Three digits, without an exponent. */
 export function digits(x) {
   const places = x >= 99.95 ? 0 : x >= 9.995 ? 1 : x >= 0.9995 ? 2 : 3;
-  return x.toLocaleString("en", { maximumFractionDigits: places, minimumFractionDigits: places });
+  // The first call of toLocaleString takes longer than a frame of the screen.
+  return x.toFixed(places).replace(/\B(?=(\d{3})+$)/g, places ? "" : ",");
 }
 
 /** Seconds as 1:05.3. */

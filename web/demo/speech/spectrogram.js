@@ -68,10 +68,10 @@ export class Spectrogram {
   #paint() {
     const context = this.#picture.getContext("2d");
     const end = Math.ceil(this.#frames / this.#each);
+    const image = context.createImageData(1, BINS);
     // The column before the new ones may have been half full.
     for (let n = Math.max(0, this.#drawn - 1, end - this.#columns); n < end; n++) {
       const column = n % this.#columns;
-      const image = context.createImageData(1, BINS);
       for (let k = 0; k < BINS; k++) {
         const level = this.#levels[column * BINS + k];
         const at = 4 * (BINS - 1 - k);
