@@ -14,18 +14,23 @@ use recurve_tensor::cpu::{simd_arch, threads_for};
 ///
 /// | registers | gates | vectors × rows | in use |
 /// |---|---|---|---|
-/// | 16 (AVX2) | any | 2 × 6 | 12 + 2 + 1 |
+/// | 16 (AVX2, WebAssembly) | any | 2 × 6 | 12 + 2 + 1 |
 /// | 32 (AVX-512, NEON) | 3 | 3 × 8 | 24 + 3 + 1 |
 /// | 32 | others | 4 × 6 | 24 + 4 + 1 |
 ///
 /// With one row there are too few independent sums to hide the latency of a multiply-add, so several panels are used at
 /// once.
 const fn tile<S: Simd>(gates: usize) -> (usize, usize) {
-    match (S::REGISTER_COUNT >= 32, gates) {
+    match (has_32_registers::<S>(), gates) {
         (false, _) => (2, 6),
         (true, 3) => (3, 8),
         (true, _) => (4, 6),
     }
+}
+
+/// Whether there are 32 registers. WebAssembly has no number of its own, and on x86-64 browsers use 16.
+const fn has_32_registers<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32 && !cfg!(target_arch = "wasm32")
 }
 
 /// The number of vectors in a panel ([`tile`]) for the instruction set in use.
@@ -167,7 +172,14 @@ impl Sums<'_> {
     #[inline(always)]
     fn all<S: Simd, W: Stored>(mut self, s: S, w: W) {
         // Only the panel widths that `tile` gives for this instruction set are compiled.
-        if S::REGISTER_COUNT < 32 {
+        if cfg!(target_arch = "wasm32") {
+            // Smaller than on AVX2: browsers keep some registers for themselves.
+            match self.rows {
+                1 => self.thin::<S, W, 2, 3, 1>(s, w),
+                2 => self.thin::<S, W, 2, 2, 2>(s, w),
+                _ => self.thick::<S, W, 2>(s, w),
+            }
+        } else if !has_32_registers::<S>() {
             match self.rows {
                 1 => self.thin::<S, W, 2, 4, 1>(s, w),
                 2 => self.thin::<S, W, 2, 3, 2>(s, w),
