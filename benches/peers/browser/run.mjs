@@ -14,7 +14,7 @@
 // the libraries' computing. `page` is the library as its users have it on a page: Recurve computes in its own worker,
 // ONNX Runtime Web and TF.js on the page's thread; `page, proxy` is ONNX Runtime Web with `env.wasm.proxy`.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -43,6 +43,8 @@ const { values: options } = parseArgs({
 const ROUNDS = number("rounds", 1);
 const SECONDS = number("seconds", 0);
 const LIBRARIES = options.libraries.split(",");
+if (LIBRARIES.includes("recurve") && !existsSync(join(options.dist, "index.js")))
+  throw new Error(`--dist: there is no package in ${options.dist}; \`cargo xtask web build\` makes it`);
 
 function number(name, least) {
   const value = Number(options[name]);
