@@ -502,7 +502,8 @@ export class Engine {
       const runner = await instance.call(() => instance.js.Runner.open(bytes, name, place.device));
       const model = new Model(this, instance, place, runner);
       const about = await instance.call(() => runner.describe());
-      model.stateful = about.stateful === true;
+      // Calls of a stateful model change it. Whoever does not say is taken for one.
+      model.stateful = about.stateful !== false;
       if (device === "auto") {
         model.auto = true;
         if (missing) model.choice = { device: "wasm", ms: {}, reason: `wasm, because ${missing}` };
