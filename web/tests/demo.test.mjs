@@ -150,7 +150,7 @@ test("the microphone is cleaned while it is heard, and what it heard is kept", a
   });
 });
 
-test("files that are no recordings, models that are missing and lost workers are said in words", async () => {
+test("files that are no recordings and models that are missing are said in words", async () => {
   await onPage(without, {}, async (page) => {
     const give = async (name, bytes) => {
       await page.setInputFiles("#file", { name, mimeType: "audio/wav", buffer: Buffer.from(bytes) });
@@ -170,6 +170,22 @@ test("files that are no recordings, models that are missing and lost workers are
     await page.context().unroute("**/silero_vad.onnx", gone);
     await page.click("#example");
     await done(page, "speech");
+  });
+});
+
+test("work that is stopped before it began leaves the page as it was", async () => {
+  await onPage(without, { permissions: ["microphone"] }, async (page) => {
+    await page.evaluate(() => {
+      // In the moment in which the button appears.
+      const stop = document.getElementById("stop");
+      new MutationObserver(() => stop.hidden || stop.click()).observe(stop, { attributes: true });
+    });
+    for (const source of ["#example", "#microphone"]) {
+      await page.click(source);
+      await hasText(page, "#speech-status", /^Stopped before there was any sound/);
+      await page.locator(`${source}:enabled`).waitFor();
+      assert.equal(await text(page, "#speech-error"), "");
+    }
   });
 });
 

@@ -47,7 +47,13 @@ async function open(id, device) {
     };
     return [role, await load(new URL(file, import.meta.url), { device, onProgress })];
   });
-  const models = Object.fromEntries(await Promise.all(fetching));
+  const results = await Promise.allSettled(fetching);
+  const failed = results.find((r) => r.status === "rejected");
+  if (failed) {
+    await Promise.allSettled(results.map((r) => r.value?.[1].dispose()));
+    throw failed.reason;
+  }
+  const models = Object.fromEntries(results.map((r) => r.value));
   opened = { device, models };
   // The first calls compile kernels, and choose a device where that is left open.
   const first = { denoiser: mix(new Float32Array(2 * BINS)), voice: sound(new Float32Array(576)) };
@@ -241,8 +247,9 @@ onmessage = ({ data: job }) => {
   current = job.id;
   stopped = new Promise((resolve) => (stop = resolve));
   last = last.then(async () => {
-    if (current !== job.id) return;
     try {
+      // It was stopped before it began.
+      if (current !== job.id) return postMessage({ type: "end", id: job.id });
       await (job.type === "live" ? live(job) : recording(job));
     } catch (e) {
       // Whatever it was, the next job begins with new models.
