@@ -1,15 +1,14 @@
 //! Errors of JavaScript, with the same text.
 
 use js_sys::{Error as JsError, Reflect};
-use recurve::{Error, TensorError};
-use std::error::Error as _;
+use recurve::{Error, LayerError, TensorError, WeightError};
 use std::sync::Mutex;
 use wasm_bindgen::JsValue;
 
 pub(crate) type Result<T> = std::result::Result<T, JsValue>;
 
 /// What kind of error it is, for `RecurveError.kind`.
-pub(crate) trait Kind: std::error::Error {
+pub(crate) trait Kind: std::fmt::Display {
     fn kind(&self) -> &'static str;
 }
 
@@ -26,17 +25,47 @@ impl Kind for TensorError {
     }
 }
 
+impl Kind for recurve_graph::Error {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Run { source, .. } | Self::Tensor(source) => source.kind(),
+            _ => "Input",
+        }
+    }
+}
+
+impl Kind for LayerError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Tensor(source) | Self::OutOfMemory { source, .. } => source.kind(),
+            Self::File(source) => source.kind(),
+            Self::Graph(source) => source.kind(),
+            Self::Unsupported { .. } => "Unsupported",
+            _ => "Input",
+        }
+    }
+}
+
+impl Kind for WeightError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory(source) => source.kind(),
+            _ => "File",
+        }
+    }
+}
+
 impl Kind for Error {
     fn kind(&self) -> &'static str {
-        let mut cause = self.source();
-        while let Some(e) = cause {
-            if let Some(e) = e.downcast_ref::<TensorError>() {
-                return e.kind();
-            }
-            cause = e.source();
-        }
         match self {
-            Self::Input { .. } | Self::Run(_) => "Input",
+            Self::Weights(source) => source.kind(),
+            Self::Layers { source, .. } => match source.kind() {
+                // What a file says, not a caller.
+                "Input" => "File",
+                kind => kind,
+            },
+            Self::Run(source) => source.kind(),
+            Self::Input { .. } => "Input",
             Self::Onnx { .. } => "OnnxFile",
             Self::Keras { .. } => "KerasFile",
             _ => "File",

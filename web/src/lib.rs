@@ -124,6 +124,8 @@ impl Runner {
             |of: Vec<(String, ValueType)>| of.iter().map(|(name, kind)| described(name, kind)).collect::<Array>();
         set(&all, "inputs", values(self.model.inputs()));
         set(&all, "outputs", values(self.model.outputs()));
+        let stateful = matches!(&self.model, AnyModel::Network(m) if m.network().is_stateful());
+        set(&all, "stateful", stateful);
         set(&all, "notes", self.model.notes().iter().map(|n| JsValue::from_str(n)).collect::<Array>());
         all
     }

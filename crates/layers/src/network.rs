@@ -832,7 +832,8 @@ impl Network {
         self.config.layers.iter().try_for_each(|l| l.layer.module().check_streams(&l.name))
     }
 
-    pub(crate) fn is_stateful(&self) -> bool {
+    /// Whether a call changes what the next one computes: a layer is stateful ([`Self::reset_states`] ends that).
+    pub fn is_stateful(&self) -> bool {
         self.layers().any(|l| l.module().is_stateful())
     }
 
