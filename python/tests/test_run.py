@@ -142,9 +142,9 @@ def test_a_session_of_a_network_goes_on_where_a_call_ended(models: Path) -> None
         np.testing.assert_array_equal(session.run({"tokens": ids[:, :2]})["logits"], parts[0])
         with pytest.raises(ValueError, match="its states are `0.h`"):
             session.state("h")
-        with pytest.raises(TypeError, match="can be read and reset, but not set"):
+        with pytest.raises(ValueError, match="can be read and reset, but not set"):
             session.set_state("0.h", np.zeros((1, 2, 64)))
-    with pytest.raises(TypeError, match="`states` names the states of an ONNX file"):
+    with pytest.raises(ValueError, match="`states`: names the states of an ONNX file"):
         stars.session(states={"a": "b"})
     # What reads sequences backwards cannot go on.
     with pytest.raises(ValueError, match="bidirectional|backwards|single timesteps"):

@@ -10,7 +10,7 @@
 //! `cargo xtask fuzz cells`: random recurrent layers on every device compared with the f64 reference; `--runs N` or
 //! `--minutes M`, `--seed S`, `--device cpu|NAME`, `--plan JSON` to run one plan.
 //! `cargo xtask python [ARGUMENTS FOR PYTEST]`: the wheel of the Python package, tested in an empty environment.
-//! `cargo xtask web [build|serve|ARGUMENTS FOR THE TESTS]`: the package for browsers, tested in Chromium.
+//! `cargo xtask web [build|serve|PARTS OF NAMES OF TESTS]`: the package for browsers, tested in Chromium.
 //! `cargo xtask lint`: formatting, and clippy with warnings denied, with the library's features and without.
 
 #![forbid(unsafe_code)]

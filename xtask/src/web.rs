@@ -1,10 +1,11 @@
-//! `cargo xtask web`: builds the npm package `recurve-web` into `web/dist` and tests it in a browser.
+//! `cargo xtask web [PART OF A NAME...]`: builds the npm package `recurve-web` into `web/dist` and tests it in a
+//! browser, by the files of `web/tests` whose names have such a part.
 //! `cargo xtask web build`: builds it only. `cargo xtask web serve`: builds it and serves the demo page.
 //!
 //! What is missing is installed: the target of Rust by rustup, Node.js and Chromium from Debian's packages, the rest from
 //! npm's registry into `web/tests/node_modules`.
 
-use crate::{Outcome, cargo, command, drivers, output, root, run, run_tests};
+use crate::{Outcome, cargo, command, drivers, output, root, run};
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,6 +31,10 @@ const VARIANTS: [Variant; 4] = [
     Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, most: 1_700_000 },
     Variant { name: "cpu_simd", features: "", relaxed: false, most: 1_700_000 },
 ];
+
+/// Extensions of WebAssembly that every browser with 128-bit SIMD has, and that Rust's target uses.
+const INSTRUCTIONS: [&str; 7] =
+    ["simd", "bulk-memory", "nontrapping-float-to-int", "sign-ext", "mutable-globals", "reference-types", "multivalue"];
 
 /// Files of the repository that the demo page shows.
 const MODELS: [&str; 4] = ["silero_vad.onnx", "gtcrn.onnx", "g2pm.safetensors", "noisy_speech.wav"];
@@ -106,11 +111,12 @@ fn module(variant: &Variant, to: &Path) -> Outcome {
     run(c)?;
     let wasm = to.join(format!("{name}_bg.wasm"));
     let mut c = command("node");
-    c.arg("web/tests/node_modules/binaryen/bin/wasm-opt").args([
-        "-O3",
-        "--all-features",
-        "--disable-custom-descriptors",
-    ]);
+    c.arg("web/tests/node_modules/binaryen/bin/wasm-opt")
+        .arg("-O3")
+        .args(INSTRUCTIONS.map(|i| format!("--enable-{i}")));
+    if variant.relaxed {
+        c.arg("--enable-relaxed-simd");
+    }
     c.arg(&wasm).arg("-o").arg(&wasm);
     run(c)?;
     let compressed = output({
@@ -166,9 +172,34 @@ fn test(arguments: &[String]) -> Outcome {
     build()?;
     let browser = env::var("CHROMIUM").unwrap_or_else(|_| "chromium".into());
     need(&browser, &["chromium"])?;
-    let mut c = command("npm");
-    c.args(["test", "--"]).args(arguments).current_dir(root().join("web/tests"));
-    run_tests(c)
+    let tests = root().join("web/tests");
+    let mut types = command("node");
+    types.args(["node_modules/typescript/bin/tsc", "-p", "."]).current_dir(&tests);
+    run(types)?;
+    let files = std::fs::read_dir(&tests).map_err(|e| format!("{}: {e}", tests.display()))?;
+    let names = files.flatten().filter_map(|f| f.file_name().into_string().ok());
+    let is_test = |n: &String| n.ends_with(".test.js") || n.ends_with(".test.mjs");
+    let mut names: Vec<_> = names
+        .filter(is_test)
+        .filter(|n| arguments.is_empty() || arguments.iter().any(|a| n.contains(&a[..])))
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(format!("no file of tests in web/tests has a name with {}", arguments.join(" or ")));
+    }
+    // One file after the other: they share the cores.
+    let mut failed = Vec::new();
+    for name in names {
+        let begun = Instant::now();
+        let mut c = command("node");
+        c.args(["--test", &name]).current_dir(&tests);
+        if let Err(e) = run(c) {
+            eprintln!("xtask: {e}");
+            failed.push(name.clone());
+        }
+        eprintln!("xtask: {name}: {} s", begun.elapsed().as_secs());
+    }
+    if failed.is_empty() { Ok(()) } else { Err(format!("tests failed in {}", failed.join(", "))) }
 }
 
 pub(crate) fn web(arguments: &[String]) -> Outcome {
