@@ -71,15 +71,18 @@ impl Compiled {
     /// Runs an operation with these instructions.
     #[inline(always)]
     pub fn dispatch<Op: WithSimd>(self, op: Op) -> Op::Output {
+        // SAFETY: the module as a whole is compiled for these instructions, so where it runs there are these.
         #[cfg(all(feature = "relaxed-simd", target_feature = "relaxed-simd"))]
-        if let Some(simd) = pulp::wasm::RelaxedSimd::try_new() {
-            return Simd::vectorize(simd, op);
-        }
+        let simd = unsafe { pulp::wasm::RelaxedSimd::new_unchecked() };
+        // SAFETY: as above.
         #[cfg(all(not(feature = "relaxed-simd"), target_feature = "simd128"))]
-        if let Some(simd) = pulp::wasm::Simd128::try_new() {
-            return Simd::vectorize(simd, op);
-        }
-        pulp::Scalar.vectorize(op)
+        let simd = unsafe { pulp::wasm::Simd128::new_unchecked() };
+        #[cfg(not(any(
+            all(feature = "relaxed-simd", target_feature = "relaxed-simd"),
+            all(not(feature = "relaxed-simd"), target_feature = "simd128")
+        )))]
+        let simd = pulp::Scalar;
+        Simd::vectorize(simd, op)
     }
 }
 
