@@ -11,7 +11,6 @@ use error::{Result, thrown, thrown_with};
 use js_sys::{Array, Object, Reflect};
 use recurve::{AnyModel, AnySession, Device, DeviceSelector, StatePair, without_blocking};
 use recurve_graph::{Data, Element, ValueType};
-use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
 /// Keeps the message of a panic, which ends the module.
@@ -146,7 +145,7 @@ impl Runner {
         };
         let states = states.map(|s| s.into_iter().map(pair).collect::<Result<Vec<_>>>()).transpose()?;
         let session = AnySession::new(&self.model, batch as usize, states.as_deref()).map_err(|e| thrown(&e))?;
-        Ok(Session { model: Rc::new(self.model.clone()), session })
+        Ok(Session { model: self.model.clone(), session })
     }
 
     pub async fn read_text(&self, text: String) -> Result<Array> {
@@ -173,7 +172,7 @@ async fn settled(device: &Device) -> Result<()> {
 /// Calls one after the other, whose states stay on the device.
 #[wasm_bindgen]
 pub struct Session {
-    model: Rc<AnyModel>,
+    model: AnyModel,
     session: AnySession,
 }
 
@@ -195,7 +194,7 @@ impl Session {
     }
 
     pub fn set_state(&mut self, name: &str, array: JsValue) -> Result<()> {
-        let element = match &*self.model {
+        let element = match &self.model {
             AnyModel::Onnx(m) => m.inputs().iter().find(|i| i.name == name).map_or(Element::F32, |i| i.kind.dtype),
             _ => Element::F32,
         };

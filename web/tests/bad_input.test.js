@@ -2,21 +2,12 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { file, launch, open, perform } from "./lib/browser.js";
+import { file, open, perform, start, stop } from "./lib/browser.js";
 import * as onnx from "./lib/onnx.js";
-import { serve } from "./lib/server.js";
 
 let server, browser, page;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-  page = await open(browser, server);
-});
-after(async () => {
-  assert.deepEqual(page?.problems, []);
-  await browser?.close();
-  await server?.close();
-});
+before(async () => ({ server, browser, page } = await start()));
+after(() => stop({ server, browser, page }));
 
 /** The error of a function in the page. */
 function refused(f, argument) {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { compare, npz, numbers } from "./lib/arrays.js";
 import { parts } from "./lib/audio.js";
-import { file, launch, open, perform } from "./lib/browser.js";
+import { file, launch, open, perform, start, stop } from "./lib/browser.js";
 import * as onnx from "./lib/onnx.js";
 import { serve } from "./lib/server.js";
 
@@ -14,16 +14,8 @@ const enhanced = parts(audio("enhanced"), [1, 257, 1, 2]);
 const BOUND = { abs: 1e-4 };
 
 let server, browser, page;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-  page = await open(browser, server);
-});
-after(async () => {
-  assert.deepEqual(page?.problems, []);
-  await browser?.close();
-  await server?.close();
-});
+before(async () => ({ server, browser, page } = await start()));
+after(() => stop({ server, browser, page }));
 
 for (const device of ["wasm", "webgpu", "auto"]) {
   test(`states stay, go back to zero, and are read and replaced: ${device}`, async () => {

@@ -4,20 +4,11 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { compare, npz } from "./lib/arrays.js";
 import { recording } from "./lib/audio.js";
-import { file, launch, open } from "./lib/browser.js";
-import { serve } from "./lib/server.js";
+import { file, start, stop } from "./lib/browser.js";
 
 let server, browser, page;
-before(async () => {
-  server = await serve({ isolated: true });
-  browser = await launch();
-  page = await open(browser, server);
-});
-after(async () => {
-  assert.deepEqual(page?.problems, []);
-  await browser?.close();
-  await server?.close();
-});
+before(async () => ({ server, browser, page } = await start({ isolated: true })));
+after(() => stop({ server, browser, page }));
 
 // 10 s at 16 kHz: silero-vad takes 512 new samples a call, GTCRN 256.
 const SECONDS = 10;

@@ -7,8 +7,8 @@ import { after, before, describe, test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { cases, compare, npz, tensor } from "./lib/arrays.js";
 import { parts, sileroCalls } from "./lib/audio.js";
-import { file, launch, open, perform } from "./lib/browser.js";
-import { repository, serve } from "./lib/server.js";
+import { file, perform, start, stop } from "./lib/browser.js";
+import { repository } from "./lib/server.js";
 
 const audio = npz(file("tests/fixtures/audio.npz"));
 
@@ -26,16 +26,8 @@ const called = (where, o) => `${o.device}${o.relaxedSimd === false ? " without r
   { page: "worker of the package", inner: "in a worker of the page", main: "on the main thread" }[where]}`;
 
 let server, browser, page;
-before(async () => {
-  server = await serve();
-  browser = await launch();
-  page = await open(browser, server);
-});
-after(async () => {
-  assert.deepEqual(page?.problems, []);
-  await browser?.close();
-  await server?.close();
-});
+before(async () => ({ server, browser, page } = await start()));
+after(() => stop({ server, browser, page }));
 
 /** The outputs of a session's steps, one after the other. */
 function joined(results, output) {

@@ -1,9 +1,10 @@
 // Browsers, pages and jobs: what `page/job.js` does with the package.
 
+import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
 import { chromium } from "playwright-core";
-import { repository } from "./server.js";
+import { repository, serve } from "./server.js";
 
 /** A program by its path, or by its name where programs are. */
 function program(name) {
@@ -34,6 +35,23 @@ export async function open(browser, server, path = "/tests/page/index.html") {
   await page.goto(server.url + path);
   await page.waitForFunction(() => globalThis.ready, undefined, { timeout: 30_000 });
   return page;
+}
+
+/** A server, a browser and a page of the tests, for a file of tests. */
+export async function start(options) {
+  const server = await serve(options);
+  const browser = await launch();
+  return { server, browser, page: await open(browser, server) };
+}
+
+/** Ends what `start` gave; nothing may have gone wrong in the page. */
+export async function stop({ server, browser, page }) {
+  try {
+    assert.deepEqual(page?.problems, []);
+  } finally {
+    await browser?.close();
+    await server?.close();
+  }
 }
 
 /** An array as text for the page. */
