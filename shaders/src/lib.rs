@@ -17,6 +17,6 @@ pub use reach::{Bounds, Reach};
 pub use reflect::{Binding, BindingKind, ReflectError, Reflection, reflect};
 pub use registry::{SHADERS, Shader, snippet};
 pub use variant::{
-    CellCode, Element, General, Grid, Kept, MatmulTile, Pointwise, SampleStage, Scan, Step, TrainScan, Training, Valid,
-    Variant, samples,
+    CellCode, DirectTile, Element, General, Grid, Kept, MatmulTile, Pointwise, SampleStage, Scan, Step, TrainScan,
+    Training, Valid, Variant, samples,
 };

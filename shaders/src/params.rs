@@ -34,7 +34,7 @@ macro_rules! params {
 }
 
 params! {
-    /// Parameters of `matmul.wgsl` and `matvec.wgsl`.
+    /// Parameters of `matmul.wgsl`, `matmul_direct.wgsl` and `matvec.wgsl`.
     Matmul {
         m: u32, n: u32, k: u32, a_inner: u32, a_outer_stride: u32, a_inner_stride: u32,
         a_offset: u32, b_offset: u32, c_offset: u32, a_batch: u32, b_batch: u32, c_batch: u32,

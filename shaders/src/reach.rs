@@ -194,7 +194,7 @@ impl Variant {
             } else {
                 number("PHASE")
             },
-            transposed: self.shader == Shader::Matvec || flag("TRANSPOSED"),
+            transposed: matches!(self.shader, Shader::Matvec | Shader::MatmulDirect) || flag("TRANSPOSED"),
             argmax: flag("ARGMAX"),
             sum: flag("SUM"),
             logits: flag("LOGITS"),
@@ -413,10 +413,10 @@ impl Bounds {
                 }
                 reach([times([p.count.into(), p.width.into(), e]), u64::from(p.count) * 4])
             }
-            Shader::Matmul | Shader::Matvec => {
+            Shader::Matmul | Shader::MatmulDirect | Shader::Matvec => {
                 let p: Matmul = read(params)?;
                 positive([p.m, p.n, p.k, p.a_inner])?;
-                // `matvec` has one workgroup per row; `matmul` clamps its rows to m.
+                // `matvec` has one workgroup per row; the others clamp their rows to m.
                 let m = if self.shader == Shader::Matvec { gy } else { p.m.into() };
                 let (n, k) = (u64::from(p.n), u64::from(p.k));
                 let (columns, depth) = (u64::from(p.columns), u64::from(p.depth));

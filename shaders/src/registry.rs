@@ -68,6 +68,8 @@ registry! {
     Mask = "mask",
     /// Matrix product.
     Matmul = "matmul",
+    /// Matrix product without workgroup memory.
+    MatmulDirect = "matmul_direct",
     /// Matrix product for few rows.
     Matvec = "matvec",
     /// Random numbers.

@@ -950,6 +950,33 @@ impl MatmulTile {
     }
 }
 
+/// How the lanes of a workgroup of `matmul_direct.wgsl` share its results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectTile {
+    /// Number of rows per lane.
+    pub rows: u32,
+    /// Number of lanes along the columns; a power of two up to `LANES`.
+    pub lanes_n: u32,
+}
+
+impl DirectTile {
+    /// Number of lanes of a workgroup.
+    const LANES: u32 = 32;
+    /// Number of columns per lane.
+    const COLUMNS: u32 = 8;
+
+    /// The tile for `m` rows and `n` columns.
+    pub fn for_product(m: u32, n: u32) -> Self {
+        let lanes_n = n.div_ceil(Self::COLUMNS).next_power_of_two().min(Self::LANES);
+        Self { rows: m.next_power_of_two().min(8), lanes_n }
+    }
+
+    /// Numbers of rows and columns of results of a workgroup.
+    pub const fn size(self) -> (u32, u32) {
+        (Self::LANES / self.lanes_n * self.rows, self.lanes_n * Self::COLUMNS)
+    }
+}
+
 /// The stage that a dispatch of `sample.wgsl` runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SampleStage {
@@ -1271,6 +1298,29 @@ impl Variant {
         Self { defines, ..Self::stated(Shader::Matmul, tile.workgroup_bytes()) }
     }
 
+    /// Variant of `matmul_direct.wgsl`. With `wide` it reads vec4s; k, offsets and strides must then be multiples of 4.
+    pub fn matmul_direct(
+        element: Element,
+        weights: Element,
+        bias: bool,
+        activation: Activation,
+        tile: DirectTile,
+        wide: bool,
+    ) -> Self {
+        let defines = Defines::new()
+            .with("ELEMENT", element.alias())
+            .with("WEIGHT", weights.alias())
+            .with("HAS_BIAS", bias)
+            .with("ACTIVATION", activation.code())
+            .with("WIDE", wide)
+            .with("STEP", if wide { 4u32 } else { 1 })
+            .with("WORKGROUP", DirectTile::LANES)
+            .with("LANES_N", tile.lanes_n)
+            .with("ROWS", tile.rows)
+            .with("COLUMNS", DirectTile::COLUMNS);
+        Self::fixed(Shader::MatmulDirect, defines)
+    }
+
     /// Variant of `matvec.wgsl`. With `wide` it reads vec4s; k, offsets and strides must then be multiples of 4.
     pub fn matvec(element: Element, weights: Element, bias: bool, activation: Activation, wide: bool) -> Self {
         let defines = Defines::new()
@@ -1402,6 +1452,10 @@ pub fn samples() -> Vec<Variant> {
         }
         for w in [F32, F16] {
             out.extend([false, true].map(|wide| Variant::matvec(e, w, wide, Tanh, wide)));
+            for (m, n) in [(1, 1), (3, 100), (100, 512)] {
+                let tile = DirectTile::for_product(m, n);
+                out.extend([false, true].map(|wide| Variant::matmul_direct(e, w, wide, Tanh, tile, wide)));
+            }
             for (transposed, bias) in [(false, false), (true, true)] {
                 for tile in [MatmulTile::FLAT, MatmulTile::WIDE, MatmulTile::SMALL, MatmulTile::LARGE] {
                     out.extend([Linear, Tanh].map(|a| Variant::matmul(e, w, transposed, bias, a, tile)));

@@ -158,7 +158,7 @@ fn parameter_structs_have_the_layout_of_their_wgsl() {
             Shader::LayerNorm => params::LayerNorm::FIELDS,
             Shader::LoopProbe => params::LoopProbe::FIELDS,
             Shader::Mask => params::Mask::FIELDS,
-            Shader::Matmul | Shader::Matvec => params::Matmul::FIELDS,
+            Shader::Matmul | Shader::MatmulDirect | Shader::Matvec => params::Matmul::FIELDS,
             Shader::Reduce => params::Reduce::FIELDS,
             Shader::Sample => params::Sample::FIELDS,
             Shader::Scatter => params::Scatter::FIELDS,

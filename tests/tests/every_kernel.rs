@@ -136,7 +136,14 @@ fn call(kernel: Shader, cell: Cell, device: &Device) -> Outcome {
             assert_eq!(ids.mask(0.0).unwrap().to_vec_u32().unwrap(), [0, 1, 0, 1]);
             Ok(())
         }
-        Shader::Matmul | Shader::Matvec => {
+        Shader::Matmul => {
+            let w = r.floats(70 * 33, 1.0);
+            let transposed: Vec<f32> = (0..33 * 70).map(|i| w[i % 70 * 33 + i / 70]).collect();
+            let want = reference::matmul(&wide(&x), &wide(&transposed), &[], [5, 70, 33], Activation::Linear);
+            near(a.matmul(&t(&w, &[70, 33])).unwrap(), &want)
+        }
+        Shader::MatmulDirect if !gpu.is_software() => Err("only software multiplies without workgroup memory"),
+        Shader::MatmulDirect | Shader::Matvec => {
             let rows = if kernel == Shader::Matvec { 1 } else { 5 };
             let w = r.floats(33 * 70, 1.0);
             let want = reference::matmul(&wide(&x[..rows * 70]), &wide(&w), &[], [rows, 70, 33], Activation::Linear);

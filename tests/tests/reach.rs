@@ -2,7 +2,7 @@
 
 use recurve::testing::{Tolerance, compare};
 use recurve::{Activation, DType, Device, Shape, Tensor, TensorError as E};
-use recurve_shaders::{Element, MatmulTile, Shader, Variant, params, reflect, samples};
+use recurve_shaders::{DirectTile, Element, MatmulTile, Shader, Variant, params, reflect, samples};
 use recurve_tensor::gpu::Gpu;
 use recurve_tensor::kernel::{Dispatch, GpuKernels, Span, TensorKernels, gather_rows, strided_copy};
 use recurve_tests::gpu;
@@ -32,7 +32,7 @@ fn every_kernel_says_how_far_it_reaches() {
     let size = |s: Shader| match s {
         Shader::Binary => size_of::<params::Binary>(),
         Shader::Copy => size_of::<params::Copy>(),
-        Shader::Matmul | Shader::Matvec => size_of::<params::Matmul>(),
+        Shader::Matmul | Shader::MatmulDirect | Shader::Matvec => size_of::<params::Matmul>(),
         _ => 0,
     };
     for (n, v) in samples().iter().enumerate() {
@@ -215,6 +215,54 @@ fn a_product_in_parts_is_the_product() {
             let groups = [n.div_ceil(columns), m.div_ceil(rows), 1];
             record(g, &v, &[&a, &b, &a, &c], bytemuck::bytes_of(&p), groups).unwrap();
             compare(&c.to_vec().unwrap(), &want, Tolerance::new(1e-5)).unwrap_or_else(|e| panic!("{tile:?}: {e}"));
+        }
+    }
+}
+
+/// Products without workgroup memory equal products, whatever part of a tile is past the end, and their rows have the
+/// same bits in tiles of every height.
+#[test]
+fn a_direct_product_is_the_product() {
+    let device = gpu();
+    let g = device.gpu().unwrap();
+    let values = |count: usize, step: f32| (0..count).map(|i| (i as f32 * step).sin()).collect::<Vec<_>>();
+    let wide = |v: &[f32]| v.iter().map(|&v| f64::from(v)).collect::<Vec<_>>();
+    for [m, n, k] in [[1, 1, 1], [1, 300, 64], [2, 7, 36], [5, 35, 37], [33, 35, 40], [70, 520, 128]] {
+        let (a, b) = (values(m * k, 0.37), values(n * k, 0.73));
+        let want = recurve_reference::matmul(&wide(&a), &wide(&b), &[], [m, k, n], Activation::Tanh);
+        let [a, b] = [a, b].map(|v| Tensor::from_f32(&v, &[v.len()], &device).unwrap());
+        let [rows, columns, depth] = [m, n, k].map(|v| v as u32);
+        let p = params::Matmul {
+            m: rows,
+            n: columns,
+            k: depth,
+            columns,
+            depth,
+            a_inner: rows,
+            a_inner_stride: depth,
+            ..Default::default()
+        };
+        let mut first: Option<Vec<f32>> = None;
+        for height in [1, 2, 4, 8] {
+            for step in [false, true] {
+                if step && !k.is_multiple_of(4) {
+                    continue;
+                }
+                let tile = DirectTile::for_product(height, columns);
+                assert_eq!(tile.rows, height);
+                let v = Variant::matmul_direct(Element::F32, Element::F32, false, Activation::Tanh, tile, step);
+                let c = Tensor::full(&[m, n], -1234.5, DType::F32, &device).unwrap();
+                let (tile_m, tile_n) = tile.size();
+                let groups = [columns.div_ceil(tile_n), rows.div_ceil(tile_m), 1];
+                record(g, &v, &[&a, &b, &a, &c], bytemuck::bytes_of(&p), groups).unwrap();
+                let c = c.to_vec().unwrap();
+                let at = format!("[{m}, {n}, {k}], {tile:?}");
+                compare(&c, &want, Tolerance::new(1e-5)).unwrap_or_else(|e| panic!("{at}: {e}"));
+                // Hardware may contract a multiplication and an addition in one variant and not in another.
+                if g.is_software() {
+                    assert_eq!(*first.get_or_insert_with(|| c.clone()), c, "{at}");
+                }
+            }
         }
     }
 }

@@ -276,6 +276,7 @@ fn every_kernel_has_its_host_file_and_its_twin() {
                 // On the CPU these are part of other files.
                 let twin = match stem {
                     "fill" => "tensor.rs".into(),
+                    "matmul_direct" => "ops/matmul.rs".into(),
                     "matvec" => "cpu/simd.rs".into(),
                     "sum_rows" | "sum_runs" => "ops/gather.rs".into(),
                     _ => format!("ops/{stem}.rs"),

@@ -8,20 +8,26 @@ use recurve_tensor::{Result, Tensor};
 /// Largest number of hidden units per lane. With more, one workgroup is slower than several.
 const MAX_UNITS: u32 = 4;
 
-/// Largest size of the weights that a lane of a software rasteriser keeps in an array, in bytes, and the number of
-/// timesteps from which loading them first is faster.
+/// Largest size of the weights that a lane of a software rasteriser keeps, in bytes, and the number of timesteps from
+/// which loading them first is faster.
 const MAX_RESIDENT: u32 = 8 << 10;
 const MIN_RESIDENT_STEPS: usize = 8;
+
+/// Largest number of batch rows per lane if a software rasteriser keeps weights in variables. The code is unrolled for
+/// each row, and takes longer to compile.
+const MAX_RESIDENT_ROWS: u32 = 2;
 
 impl GpuLayer {
     /// The layout of the kernel for this size; `None` if H does not fit into a workgroup.
     ///
-    /// On a software rasteriser a lane computes one or several units alone and keeps their weights in an array. On a
+    /// On a software rasteriser, where a load costs more than a multiply-add, a lane computes a unit alone: few batch rows
+    /// from weights that it keeps in variables, more rows from weights in an array, of which a load serves all rows. On a
     /// hardware GPU several lanes share a unit if there are enough lanes, which hides the latency of their loads, and
     /// weights are kept in registers if they fit.
     pub(super) fn scan_geometry(&self, batch: usize, timesteps: usize) -> Option<Scan> {
         if self.gpu.is_software() {
-            return self.scan_with(batch, timesteps, 1, false, 4);
+            let rows = if batch >= 8 { 8 } else { MAX_RESIDENT_ROWS };
+            return self.scan_with(batch, timesteps, 1, false, rows);
         }
         let subgroups = self.gpu.has_neighbour_sums();
         let shared = [4, 2].into_iter().find_map(|split| self.scan_with(batch, timesteps, split, subgroups, 4));
@@ -68,15 +74,7 @@ impl GpuLayer {
         let software = self.gpu.is_software();
         let lanes = self.gpu.max_workgroup_lanes();
         let workgroup = match k_split {
-            // On a software rasteriser, a lane with several units loads h once for all of them.
-            1 if software => {
-                let own = |units: u32| units * self.k4() * self.gates as u32 * 16;
-                // Units and rows are both unrolled; with large numbers of both, the driver compiles for minutes.
-                let rows = batch_tile.min(batch.min(8).next_power_of_two() as u32);
-                let units = [4, 2].into_iter().find(|&u| u * rows <= 4 && own(u) <= MAX_RESIDENT).unwrap_or(1);
-                hidden.div_ceil(units).next_multiple_of(8).min(lanes)
-            }
-            1 => hidden.next_multiple_of(32).min(lanes),
+            1 => hidden.next_multiple_of(if software { 8 } else { 32 }).min(lanes),
             _ => (hidden * k_split).next_multiple_of(32),
         };
         if k_split > 1 && (exchanges || workgroup > lanes) {
@@ -86,17 +84,20 @@ impl GpuLayer {
         let k_unroll = k_unroll.min(K4_MULTIPLE / k_split);
         let kept = Kept::Memory;
         let mut scan = Scan { hidden, k4: self.k4(), workgroup, batch_tile, k_unroll, k_split, subgroups, kept };
-        let own = scan.units() * scan.k4 * self.gates as u32 * 16;
-        let resident = software && !self.gpu.compiles_slowly();
-        if resident && k_split == 1 && own <= MAX_RESIDENT && timesteps >= MIN_RESIDENT_STEPS {
-            scan.kept = Kept::Array;
-        }
-        if !software && !exchanges && scan.units() == 1 && self.fits_registers(scan.k_slice(), workgroup) {
-            scan.kept = Kept::Registers;
-        }
         while scan.batch_tile > 1 && scan.batch_tile as usize >= batch.saturating_mul(2) {
             scan.batch_tile /= 2;
         }
+        let own = scan.units() * scan.k4 * self.gates as u32 * 16;
+        let alone = !exchanges && scan.units() == 1;
+        scan.kept = if !software {
+            if alone && self.fits_registers(scan.k_slice(), workgroup) { Kept::Registers } else { Kept::Memory }
+        } else if self.gpu.compiles_slowly() || k_split > 1 || own > MAX_RESIDENT || timesteps < MIN_RESIDENT_STEPS {
+            Kept::Memory
+        } else if alone && scan.batch_tile <= MAX_RESIDENT_ROWS {
+            Kept::Registers
+        } else {
+            Kept::Array
+        };
         let bytes = self.gpu.max_workgroup_bytes();
         let scan = scan.within(bytes, &self.code);
         let possible = scan.units() <= MAX_UNITS

@@ -1,6 +1,6 @@
 //! Matrix products (`matmul.wgsl`).
 
-use super::{matvec, parts};
+use super::{matmul_direct, matvec, parts};
 use crate::gpu::{Dispatch, Gpu};
 use crate::{Activation, DType, MatmulOptions, Result, Shape, Tensor};
 use recurve_shaders::{MatmulTile, Variant, params};
@@ -62,7 +62,7 @@ impl Gpu {
 pub(super) struct Product<'a> {
     pub(super) a: &'a Tensor,
     pub(super) b: &'a Tensor,
-    transposed: bool,
+    pub(super) transposed: bool,
     pub(super) bias: Option<&'a Tensor>,
     pub(super) act: Activation,
     pub(super) out: &'a Tensor,
@@ -87,23 +87,40 @@ fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {
 /// reuse B.
 const FEW_ROWS: usize = 4;
 
-/// Records `batch` products.
-fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
+/// A kernel that computes a product in tiles.
+pub(super) struct Kernel {
+    pub(super) variant: Variant,
+    /// Numbers of rows and columns of results of a workgroup.
+    pub(super) tile: (u32, u32),
+    /// The most elements along k in one dispatch.
+    pub(super) k_most: u32,
+}
+
+/// The kernel with tiles in workgroup memory.
+fn tiled(gpu: &Gpu, x: &Product<'_>, p: &params::Matmul) -> Kernel {
     // A software rasteriser limits loop iterations, so its inner loop is unrolled.
     let unrolled = !gpu.compiles_slowly() || gpu.is_software();
-    let shape = MatmulTile { unrolled, ..tile_for(gpu, &p) };
-    let variant =
-        Variant::matmul(x.a.dtype().element(), x.b.dtype().element(), x.transposed, x.bias.is_some(), x.act, shape);
+    let shape = MatmulTile { unrolled, ..tile_for(gpu, p) };
+    let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
+    Kernel {
+        variant: Variant::matmul(a, b, x.transposed, x.bias.is_some(), x.act, shape),
+        tile: shape.size(),
+        k_most: 16 * longest_sum(gpu),
+    }
+}
+
+/// Records `batch` products.
+fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
+    let Kernel { variant, tile: (tile_m, tile_n), k_most } =
+        matmul_direct::kernel(gpu, x, &p).unwrap_or_else(|| tiled(gpu, x, &p));
     let pipeline = gpu.pipeline(&variant)?;
     let [alpha, beta] = x.act.parameters();
-    let (tile_m, tile_n) = shape.size();
     // The largest number of whole tiles within the device's limits on workgroups and work.
     let most = gpu.max_workgroups();
     let within = |tile: u32, of: u32, work: u64| {
         let tiles = gpu.max_work() / (u64::from(tile) * work);
         of.min(tile.saturating_mul(tiles.clamp(1, most.into()) as u32))
     };
-    let k_most = 16 * longest_sum(gpu);
     let k_part = p.k.min(k_most);
     let n_part = within(tile_n, p.n, u64::from(tile_m) * u64::from(k_part));
     let m_part = within(tile_m, p.m, u64::from(n_part) * u64::from(k_part));

@@ -12,6 +12,7 @@ mod gather;
 mod layer_norm;
 mod mask;
 mod matmul;
+mod matmul_direct;
 mod matvec;
 mod noise;
 mod normalize;
