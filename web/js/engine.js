@@ -26,6 +26,41 @@ function simd(relaxed) {
   return relaxed && valid(RELAXED) ? "relaxed" : "simd";
 }
 
+/** The threads that "auto" takes at most. */
+const MOST_THREADS = 4;
+
+/** Why there can be no threads besides this one, or undefined. */
+function noThreads(relaxed) {
+  if (typeof document !== "undefined") return "a page's own thread may not wait for others; leave out `worker: false`";
+  if (!globalThis.crossOriginIsolated || typeof SharedArrayBuffer !== "function") {
+    return "the page is not cross-origin isolated; its server must send the headers `Cross-Origin-Opener-Policy: " +
+      "same-origin` and `Cross-Origin-Embedder-Policy: require-corp`";
+  }
+  if (typeof Worker !== "function") return "no workers can be started here";
+  if (!relaxed) return "there is no module with threads but without relaxed SIMD; leave out `relaxedSimd: false`";
+  if (simd(true) !== "relaxed") return "this browser has no relaxed SIMD, which the module with threads needs";
+  return undefined;
+}
+
+/** The number of threads that are asked for. */
+function threadCount(asked, relaxed) {
+  if (asked === 1) return 1;
+  const missing = noThreads(relaxed);
+  if (asked === "auto") return missing ? 1 : Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS);
+  if (missing) throw new RecurveError("Unsupported", `load: \`threads\`: ${asked} threads are not possible: ${missing}`);
+  return asked;
+}
+
+/** A module worker of the package. */
+export function startWorker(file, name) {
+  const address = new URL(file, import.meta.url);
+  // A worker must come from the page's own origin; a module that it imports need not.
+  const own = address.origin === globalThis.location?.origin;
+  const source = new Blob([`import ${JSON.stringify(address.href)};`], { type: "text/javascript" });
+  const started = own ? address : URL.createObjectURL(source);
+  return new Worker(started, { type: "module", name });
+}
+
 let gpuName = "WebGPU";
 
 /** Why there is no WebGPU, or undefined if there is an adapter. */
@@ -125,9 +160,9 @@ let instances = 0;
 
 /** A module of WebAssembly with a memory of its own, and the devices that were opened in it. */
 class Instance {
-  /** @param kind "cpu" or "gpu" */
-  static async start(kind, relaxed) {
-    const name = `recurve_${kind}_${simd(relaxed)}`;
+  /** @param kind "cpu" or "gpu"; with more than one thread "cpu" */
+  static async start(kind, relaxed, threads) {
+    const name = `recurve_${kind}_${threads > 1 ? "threads_" : ""}${simd(relaxed)}`;
     const file = `${name}_bg.wasm`;
     const module = await compile(file);
     // The query makes a fresh instance of the glue, which holds one module for good.
@@ -143,14 +178,43 @@ class Instance {
     self.address = address;
     self.pending = new Set();
     self.broken = undefined;
+    self.threads = threads;
+    self.workers = [];
     try {
-      self.memory = (await js.default({ module_or_path: module })).memory;
+      self.memory = (await js.default({ module_or_path: module })).memory ?? js.shared_memory();
+      if (threads > 1) await self.startThreads(module);
     } catch (e) {
+      self.end();
+      if (e instanceof RecurveError) throw e;
       throw new RecurveError(e instanceof RangeError ? "OutOfMemory" : "Internal", `${name} cannot be started (${text(e)})`, { cause: e });
     }
     const device = js.Device.wasm();
     self.wasm = { kind: "wasm", device, name: device.name };
     return self;
+  }
+
+  /** Starts the other threads. The engine's thread must not wait for a worker before that is there. */
+  async startThreads(module) {
+    const { address, memory } = this;
+    const started = Array.from({ length: this.threads - 1 }, (_, n) => new Promise((resolve, reject) => {
+      const worker = startWorker("./thread.js", `recurve-web thread ${n + 1}`);
+      this.workers.push(worker);
+      const fail = (why) => reject(new RecurveError("Worker", `a thread cannot be started (${why})`));
+      worker.addEventListener("message", ({ data }) => (data.error ? fail(data.error) : resolve()), { once: true });
+      worker.addEventListener("error", (e) => {
+        e.preventDefault();
+        fail(e.message || "its files cannot be loaded");
+      });
+      worker.postMessage({ address, module, memory });
+    }));
+    await Promise.all(started);
+    this.js.start_threads(this.threads);
+  }
+
+  /** Ends the other threads. */
+  end() {
+    for (const worker of this.workers) worker.terminate();
+    this.workers = [];
   }
 
   /** The GPU. A lost one is opened again. */
@@ -219,6 +283,7 @@ class Instance {
       `${why}; the models that it held are gone: load them again`, { cause: e });
     for (const reject of this.pending) reject(this.broken);
     this.pending.clear();
+    this.end();
   }
 }
 
@@ -342,6 +407,7 @@ class Model {
     return {
       device: this.choosing ? "auto" : this.place.kind,
       deviceName: this.place.name,
+      threads: this.choosing || this.place.kind === "wasm" ? this.instance.threads : 1,
       choice: this.choice,
     };
   }
@@ -465,16 +531,28 @@ export class Engine {
   }
 
   /** A module of WebAssembly that works. */
-  async instance(kind, relaxed) {
-    const key = `${kind} ${relaxed}`;
+  async instance(kind, relaxed, threads = 1) {
+    const key = `${kind} ${relaxed} ${threads}`;
     if (!this.started.has(key) || (await this.started.get(key).catch(() => undefined))?.broken) {
-      const started = Instance.start(kind, relaxed);
+      const started = Instance.start(kind, relaxed, threads);
       this.started.set(key, started);
       started.catch(() => {
         if (this.started.get(key) === started) this.started.delete(key);
       });
     }
     return this.started.get(key);
+  }
+
+  /** The module for WebAssembly alone. "auto" does without threads where they cannot be started. */
+  async forWasm(relaxed, asked) {
+    const threads = this.withoutThreads && asked === "auto" ? 1 : threadCount(asked, relaxed);
+    try {
+      return await this.instance("cpu", relaxed, threads);
+    } catch (e) {
+      if (threads === 1 || asked !== "auto") throw e;
+      this.withoutThreads = true;
+      return this.instance("cpu", relaxed);
+    }
   }
 
   /** Answers a request: `{ value, transfer, status }`. Throws a RecurveError. */
@@ -494,10 +572,10 @@ export class Engine {
   }
 
   global = {
-    async open({ bytes, name, device, relaxed }) {
+    async open({ bytes, name, device, relaxed, threads }) {
       const missing = device === "wasm" ? undefined : await noWebGpu();
       if (missing && device === "webgpu") throw new RecurveError("NoDevice", `${missing}; use "wasm" or "auto"`);
-      const instance = await this.instance(device === "wasm" || missing ? "cpu" : "gpu", relaxed);
+      const instance = await (device === "wasm" || missing ? this.forWasm(relaxed, threads) : this.instance("gpu", relaxed));
       const place = device === "webgpu" ? await instance.webgpu() : instance.wasm;
       const runner = await instance.call(() => instance.js.Runner.open(bytes, name, place.device));
       const model = new Model(this, instance, place, runner);
@@ -523,7 +601,8 @@ export class Engine {
         const gpu = await instance.webgpu().catch(() => undefined);
         if (gpu) places.unshift(gpu);
       }
-      return { value: places.map((p) => ({ device: p.kind, name: p.name })) };
+      return { value: places.map((p) => (
+        { device: p.kind, name: p.name, threads: p.kind === "wasm" ? threadCount("auto", true) : 1 })) };
     },
 
     /** For tests: ends the GPU's devices as a reset of the GPU would. */
@@ -539,12 +618,21 @@ export class Engine {
       return { value: count };
     },
 
+    /** For tests: a part of a call panics in a thread of each module that has several. */
+    async panic() {
+      for (const started of this.started.values()) {
+        const instance = await started;
+        if (instance.threads > 1) await instance.call(() => instance.js.panic_in_worker());
+      }
+      return {};
+    },
+
     /** For tests: the files of WebAssembly in use and the sizes of their memories; models and sessions. */
     async memory() {
       const modules = [];
       for (const started of this.started.values()) {
-        const { file, memory } = await started;
-        modules.push({ file, bytes: memory.buffer.byteLength });
+        const { file, memory, workers } = await started;
+        modules.push({ file, bytes: memory.buffer.byteLength, workers: workers.length });
       }
       return { value: { modules, models: this.models.size, sessions: this.sessions.size } };
     },

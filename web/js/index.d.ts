@@ -57,6 +57,13 @@ export interface Choice {
 export interface LoadOptions {
   /** "auto" (the default) measures the first call on both devices and keeps the faster one. */
   device?: "auto" | DeviceName;
+  /**
+   * Threads for one call on WebAssembly; 1 unless given. "auto" takes as many as there are cores, but at most 4, where
+   * several are possible, and else one. A number above 1 needs `device: "wasm"`, and is refused where it is impossible.
+   * Several are possible where the page is cross-origin isolated, the browser has relaxed SIMD, and the model does not
+   * run on the page's own thread.
+   */
+  threads?: "auto" | number;
   /** Called while a file is fetched; `total` is 0 if the server does not state the size. */
   onProgress?: (progress: { loaded: number; total: number }) => void;
   /** Stops fetching; the promise is rejected with the signal's reason. */
@@ -110,6 +117,8 @@ export interface Model {
   readonly device: "auto" | DeviceName;
   /** The name of the GPU or of the processor's vector instructions. */
   readonly deviceName: string;
+  /** The threads that a call uses; on WebGPU 1. */
+  readonly threads: number;
   /** How "auto" chose; null before that, and for a device that was asked for by name. */
   readonly choice: Choice | null;
   /** The layers or nodes with shapes and numbers of parameters, as text. */
@@ -143,6 +152,8 @@ export interface Session {
 export interface DeviceInfo {
   device: DeviceName;
   name: string;
+  /** The threads that `threads: "auto"` takes; on WebGPU 1. */
+  threads: number;
 }
 
 /** The devices of this browser. WebAssembly is always among them. */

@@ -1,6 +1,6 @@
 // The interface of the package, described in `index.d.ts`. Models run in a worker (`worker.js`), or here.
 
-import { Engine, RecurveError, download, fetched } from "./engine.js";
+import { Engine, RecurveError, download, fetched, startWorker } from "./engine.js";
 
 export { RecurveError };
 
@@ -33,11 +33,7 @@ class WorkerLink {
     this.last = 0;
     const address = new URL("./worker.js", import.meta.url);
     try {
-      // A worker must come from the page's own origin; a module that it imports need not.
-      const own = address.origin === globalThis.location?.origin;
-      const source = new Blob([`import ${JSON.stringify(address.href)};`], { type: "text/javascript" });
-      const started = own ? address : URL.createObjectURL(source);
-      this.worker = new Worker(started, { type: "module", name: "recurve-web" });
+      this.worker = startWorker("./worker.js", "recurve-web");
     } catch (e) {
       throw bad("Worker", `${address.href}: the worker cannot be started (${e.message}); \`worker: false\` needs none`);
     }
@@ -170,6 +166,7 @@ class Model {
   get notes() { return this.#about.notes; }
   get device() { return this.#status.device; }
   get deviceName() { return this.#status.deviceName; }
+  get threads() { return this.#status.threads; }
   get choice() { return this.#status.choice; }
 
   summary() { return this.#about.summary; }
@@ -306,12 +303,21 @@ async function bytesOf(source, { onProgress, signal, fetch: init }) {
     `Response, got ${described(source)}`);
 }
 
+/** The threads that may be asked for. */
+const MOST_THREADS = 32;
+
 export async function load(source, given) {
-  const known = ["device", "relaxedSimd", "onProgress", "signal", "fetch", "worker"];
+  const known = ["device", "threads", "relaxedSimd", "onProgress", "signal", "fetch", "worker"];
   const all = options(given, "load", known);
-  const { device = "auto", relaxedSimd = true, worker: inWorker = onPage(), onProgress, signal } = all;
+  const { device = "auto", threads = 1, relaxedSimd = true, worker: inWorker = onPage(), onProgress, signal } = all;
   if (!["auto", "webgpu", "wasm"].includes(device)) {
     throw bad("Argument", `load: \`device\`: expected "auto", "webgpu" or "wasm", got ${described(device)}`);
+  }
+  if (threads !== "auto" && !(Number.isSafeInteger(threads) && threads >= 1 && threads <= MOST_THREADS)) {
+    throw bad("Argument", `load: \`threads\`: expected "auto" or a whole number from 1 to ${MOST_THREADS}, got ${described(threads)}`);
+  }
+  if (threads > 1 && device !== "wasm") {
+    throw bad("Argument", `load: \`threads\`: several threads need \`device: "wasm"\`, but \`device\` is ${described(device)}`);
   }
   for (const [name, value] of Object.entries({ relaxedSimd, worker: inWorker })) {
     if (typeof value !== "boolean") {
@@ -327,7 +333,7 @@ export async function load(source, given) {
   const { bytes, name } = await bytesOf(source, all);
   signal?.throwIfAborted();
   const to = link(inWorker);
-  const args = [{ bytes, name: name || "model", device, relaxed: relaxedSimd }];
+  const args = [{ bytes, name: name || "model", device, relaxed: relaxedSimd, threads }];
   const { value, status } = await to.request({ op: "open", args }, [bytes.buffer]);
   return new Model(to, value, status);
 }

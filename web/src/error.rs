@@ -88,8 +88,9 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 pub(crate) fn keep_panics() {
     std::panic::set_hook(Box::new(|info| {
-        if let Ok(mut last) = PANIC.lock() {
-            *last = Some(info.to_string());
+        // The first panic is the cause of those that follow in other threads.
+        if let Ok(mut first) = PANIC.lock() {
+            first.get_or_insert_with(|| info.to_string());
         }
     }));
 }

@@ -5,6 +5,8 @@
 
 mod arrays;
 mod error;
+#[cfg(feature = "threads")]
+pub mod threads;
 
 use arrays::{Taken, described, output, take};
 use error::{Result, thrown, thrown_with};

@@ -21,20 +21,41 @@ struct Variant {
     features: &'static str,
     /// Instructions besides those of 128-bit SIMD.
     relaxed: bool,
+    /// Whether it has threads. Such a module has its own build of the standard library, for shared memory.
+    threads: bool,
     /// Bytes that it may have when it is compressed by gzip.
     most: u64,
 }
 
-const VARIANTS: [Variant; 4] = [
-    Variant { name: "gpu_relaxed", features: "gpu,relaxed-simd", relaxed: true, most: 2_500_000 },
-    Variant { name: "gpu_simd", features: "gpu", relaxed: false, most: 2_500_000 },
-    Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, most: 1_700_000 },
-    Variant { name: "cpu_simd", features: "", relaxed: false, most: 1_700_000 },
+const VARIANTS: [Variant; 5] = [
+    Variant { name: "gpu_relaxed", features: "gpu,relaxed-simd", relaxed: true, threads: false, most: 2_500_000 },
+    Variant { name: "gpu_simd", features: "gpu", relaxed: false, threads: false, most: 2_500_000 },
+    Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, threads: false, most: 1_700_000 },
+    Variant { name: "cpu_simd", features: "", relaxed: false, threads: false, most: 1_700_000 },
+    Variant {
+        name: "cpu_threads_relaxed",
+        features: "relaxed-simd,threads",
+        relaxed: true,
+        threads: true,
+        most: 1_700_000,
+    },
 ];
 
 /// Extensions of WebAssembly that every browser with 128-bit SIMD has, and that Rust's target uses.
 const INSTRUCTIONS: [&str; 7] =
     ["simd", "bulk-memory", "nontrapping-float-to-int", "sign-ext", "mutable-globals", "reference-types", "multivalue"];
+
+/// What the linker needs for memory that threads share: its limit, and what `wasm-bindgen` uses to start a thread.
+const SHARED_MEMORY: [&str; 8] = [
+    "--shared-memory",
+    "--import-memory",
+    "--max-memory=4294967296",
+    "--export=__wasm_init_tls",
+    "--export=__tls_size",
+    "--export=__tls_align",
+    "--export=__tls_base",
+    "--export=__heap_base",
+];
 
 /// Files of the repository that the demo page shows.
 const MODELS: [&str; 4] = ["silero_vad.onnx", "gtcrn.onnx", "g2pm.safetensors", "noisy_speech.wav"];
@@ -63,6 +84,21 @@ fn target() -> Outcome {
     let mut c = command("rustup");
     c.args(["target", "add", TARGET]);
     run(c).map_err(|e| format!("{e}; the package for browsers needs Rust's target {TARGET}"))
+}
+
+/// Whether there is the source of Rust's standard library, which rustup installs.
+fn has_source() -> Outcome<bool> {
+    let sysroot = output({
+        let mut c = command(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        c.args(["--print", "sysroot"]);
+        c
+    })?;
+    if Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/Cargo.lock").exists() {
+        return Ok(true);
+    }
+    let mut c = command("rustup");
+    c.args(["component", "add", "rust-src"]);
+    Ok(run(c).is_ok())
 }
 
 /// Installs Debian packages unless a program is there.
@@ -98,12 +134,23 @@ fn folder_at(at: &Path) -> Outcome {
 
 /// Builds one module and checks its size.
 fn module(variant: &Variant, to: &Path) -> Outcome {
-    let mut flags = "-C target-feature=+simd128".to_owned();
+    let mut flags = "-C target-feature=".to_owned();
+    if variant.threads {
+        flags.push_str("+atomics,+bulk-memory,");
+    }
+    flags.push_str("+simd128");
     if variant.relaxed {
         flags.push_str(",+relaxed-simd");
     }
+    if variant.threads {
+        flags.extend(SHARED_MEMORY.map(|argument| format!(" -C link-arg={argument}")));
+    }
     let mut c = cargo_web("build");
     c.args(["--package", "recurve-web", "--target", TARGET, "--features", variant.features]).env("RUSTFLAGS", flags);
+    if variant.threads {
+        // Only nightly compilers build the standard library, unless this is set.
+        c.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC_BOOTSTRAP", "1");
+    }
     run(c)?;
     let name = format!("recurve_{}", variant.name);
     let mut c = command(folder().join("release/recurve-web-bindgen"));
@@ -116,6 +163,9 @@ fn module(variant: &Variant, to: &Path) -> Outcome {
         .args(INSTRUCTIONS.map(|i| format!("--enable-{i}")));
     if variant.relaxed {
         c.arg("--enable-relaxed-simd");
+    }
+    if variant.threads {
+        c.arg("--enable-threads");
     }
     c.arg(&wasm).arg("-o").arg(&wasm);
     run(c)?;
@@ -148,7 +198,16 @@ fn build() -> Outcome {
     let mut c = cargo_web("build");
     c.args(["--package", "recurve-web-bindgen"]);
     run(c)?;
+    let threads = has_source()?;
     for variant in &VARIANTS {
+        if variant.threads && !threads {
+            eprintln!(
+                "xtask: recurve_{} is left out: it needs Rust's component rust-src, which rustup did not install; \
+                 the package works without it, on one thread",
+                variant.name
+            );
+            continue;
+        }
         module(variant, &wasm)?;
     }
     let files = std::fs::read_dir(root().join("web/js")).map_err(|e| format!("web/js: {e}"))?;
@@ -221,7 +280,7 @@ pub(crate) fn lint() -> Outcome {
     fmt.args(["fmt", "--all", "--check", "--manifest-path", MANIFEST]);
     run(fmt)?;
     target()?;
-    for features in ["gpu", "relaxed-simd"] {
+    for features in ["gpu", "relaxed-simd", "relaxed-simd,threads"] {
         let mut c = cargo_web("clippy");
         c.args(["--package", "recurve-web", "--target", TARGET, "--features", features]);
         c.args(["--", "--deny", "warnings"]);

@@ -34,10 +34,11 @@ function place(path) {
 /**
  * @param isolated whether pages are cross-origin isolated
  * @param wasmType the type that files of WebAssembly have
+ * @param missing whether a path is answered as if there were no file
  * @param cors whether pages of other origins may read the files
  * @param host the name under which the server is reached
  */
-export async function serve({ isolated = false, wasmType, cors = false, host = "localhost", port = 0 } = {}) {
+export async function serve({ isolated = false, wasmType, missing = () => false, cors = false, host = "localhost", port = 0 } = {}) {
   const server = createServer(async (request, response) => {
     const url = new URL(request.url, "http://localhost");
     const headers = { "cache-control": "no-store" };
@@ -64,7 +65,7 @@ export async function serve({ isolated = false, wasmType, cors = false, host = "
       return response.end(`answer ${what}`);
     }
     try {
-      let file = place(url.pathname);
+      let file = missing(url.pathname) ? undefined : place(url.pathname);
       if (file && (await stat(file)).isDirectory()) file = join(file, "index.html");
       const { size } = await stat(file);
       const type = extname(file) === ".wasm" && wasmType || TYPES[extname(file)] || "application/octet-stream";

@@ -48,8 +48,8 @@ export async function perform(recurve, { source, options, steps }) {
       results.push({ error: plain(e) });
     }
   }
-  const { name, inputs, outputs, notes, device, deviceName, choice } = model;
-  const about = { name, inputs, outputs, notes, device, deviceName, choice, summary: model.summary() };
+  const { name, inputs, outputs, notes, device, deviceName, threads, choice } = model;
+  const about = { name, inputs, outputs, notes, device, deviceName, threads, choice, summary: model.summary() };
   await session?.dispose();
   await model.dispose();
   return { results, about };

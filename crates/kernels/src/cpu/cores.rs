@@ -1,9 +1,9 @@
 //! How many threads to use at the moment.
 
+use super::clock::Instant;
 use recurve_tensor::cpu::threads::current_num_threads;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// The number of threads that can run at the same time: those of the pool, but no more than the process has cores,
 /// because threads that share a core would wait for each other.

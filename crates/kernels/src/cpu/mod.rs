@@ -1,5 +1,6 @@
 //! Recurrent layers on the CPU: packed weights, the input projection, and threads.
 
+mod clock;
 mod cores;
 pub(crate) mod dense;
 mod pack;
