@@ -169,6 +169,7 @@ test("files that are no recordings and models that are missing are said in words
     assert.match(await text(page, "#speech-error"), /silero_vad\.onnx: the server answered 410/);
     await page.context().unroute("**/silero_vad.onnx", gone);
     await page.click("#example");
+    await page.locator("#speech-error").waitFor({ state: "hidden" });
     await done(page, "speech");
   });
 });

@@ -30,14 +30,14 @@ struct Variant {
 const VARIANTS: [Variant; 5] = [
     Variant { name: "gpu_relaxed", features: "gpu,relaxed-simd", relaxed: true, threads: false, most: 2_500_000 },
     Variant { name: "gpu_simd", features: "gpu", relaxed: false, threads: false, most: 2_500_000 },
-    Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, threads: false, most: 1_700_000 },
-    Variant { name: "cpu_simd", features: "", relaxed: false, threads: false, most: 1_700_000 },
+    Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, threads: false, most: 1_500_000 },
+    Variant { name: "cpu_simd", features: "", relaxed: false, threads: false, most: 1_500_000 },
     Variant {
         name: "cpu_threads_relaxed",
         features: "relaxed-simd,threads",
         relaxed: true,
         threads: true,
-        most: 1_700_000,
+        most: 1_500_000,
     },
 ];
 

@@ -22,12 +22,14 @@ const marks = {
  */
 export function drawChart(element, lengths, series) {
   const [width, height] = [element.clientWidth, element.clientHeight];
-  const all = series.flatMap((s) => s.points.map(([, ms]) => ms));
+  // A coarse clock may measure nothing, which has no logarithm.
+  const drawn = (ms) => Math.min(Math.max(ms, 1e-4), 1e7);
+  const all = series.flatMap((s) => s.points.map(([, ms]) => drawn(ms)));
   const low = Math.floor(Math.log10(Math.min(0.1, ...all)));
   const high = Math.max(low + 2, Math.ceil(Math.log10(Math.max(10, ...all))));
   const [first, last] = [Math.log2(lengths[0]), Math.log2(lengths.at(-1))];
   const x = (t) => LEFT + 14 + ((Math.log2(t) - first) / (last - first)) * (width - LEFT - RIGHT - 28);
-  const y = (ms) => height - BOTTOM - ((Math.log10(ms) - low) / (high - low)) * (height - TOP - BOTTOM);
+  const y = (ms) => height - BOTTOM - ((Math.log10(drawn(ms)) - low) / (high - low)) * (height - TOP - BOTTOM);
 
   const parts = [];
   for (let power = low; power <= high; power++) {
