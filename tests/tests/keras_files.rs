@@ -121,6 +121,44 @@ fn every_file_gives_what_keras_gives() {
     assert_eq!(count, 29);
 }
 
+/// A file that is only converted is the one that its model would write.
+#[test]
+fn files_are_converted_without_a_network() {
+    let dir = unpacked();
+    let mut count = 0;
+    for path in cases().iter().flat_map(|name| files(dir.path(), name)) {
+        if path.extension().is_none_or(|e| e == "json") {
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(Model::is_keras(&bytes[..64]));
+        let model = Model::from_bytes(&bytes, &Device::Cpu).unwrap();
+        let (native, notes) = Model::keras_to_native(bytes).unwrap();
+        assert!(!Model::is_keras(&native));
+        assert_eq!(notes, model.notes(), "{}", path.display());
+        let want = model.to_bytes().unwrap();
+        // The description and the tensors; the order of the header's keys is open.
+        assert_eq!(native.len(), want.len(), "{}", path.display());
+        let again = Model::from_bytes(&native, &Device::Cpu).unwrap();
+        assert_eq!(again.info(), model.info(), "{}", path.display());
+        for (name, w) in model.network().weights().iter() {
+            let own = again.network().weights().expect(name, w.shape()).unwrap();
+            assert_eq!(own.bytes(), w.bytes(), "{name} of {}", path.display());
+        }
+        assert_eq!(again.network().weights().count(), model.network().weights().count());
+        count += 1;
+    }
+    assert_eq!(count, 26);
+    let refused = |bytes: &[u8]| Model::keras_to_native(bytes.to_vec()).unwrap_err();
+    assert!(matches!(refused(b""), Error::NoKeras { .. }));
+    let native = include_bytes!("../../models/stars.safetensors");
+    assert!(matches!(refused(native), Error::NoKeras { .. }));
+    // A damaged file is refused as by `from_bytes`.
+    let whole = include_bytes!("../fixtures/mixed_before.keras");
+    let half = &whole[..whole.len() / 2];
+    assert_eq!(refused(half).to_string(), Model::from_bytes(half, &Device::Cpu).unwrap_err().to_string());
+}
+
 /// Each layer on each device against the f64 reference, which is computed from the descriptions.
 #[test]
 fn every_layer_agrees_with_the_reference() {

@@ -102,8 +102,10 @@ fn features_bring_their_own_dependencies() {
     for (feature, brings) in [
         ("gpu", &["naga", "pollster", "recurve-shaders", "wgpu", "wgpu-core"][..]),
         ("cpu-threads", &["rayon"]),
+        ("keras", &["hdf5-core", "hdf5-reader"]),
         ("plots", &["fontdb", "notosans", "plotters", "resvg", "tiny-skia", "usvg"]),
         ("progress", &["indicatif"]),
+        ("training", &["recurve-train"]),
     ] {
         let alone = built_from("recurve", &["--no-default-features", "--features", feature]);
         for name in brings {

@@ -160,9 +160,19 @@ let instances = 0;
 
 /** A module of WebAssembly with a memory of its own, and the devices that were opened in it. */
 class Instance {
-  /** @param kind "cpu" or "gpu"; with more than one thread "cpu" */
+  /**
+   * A module that computes.
+   * @param kind "cpu" or "gpu"; with more than one thread "cpu"
+   */
   static async start(kind, relaxed, threads) {
-    const name = `recurve_${kind}_${threads > 1 ? "threads_" : ""}${simd(relaxed)}`;
+    const self = await Instance.open(`recurve_${kind}_${threads > 1 ? "threads_" : ""}${simd(relaxed)}`, threads);
+    const device = self.js.Device.wasm();
+    self.wasm = { kind: "wasm", device, name: device.name };
+    return self;
+  }
+
+  /** A module by its name. */
+  static async open(name, threads = 1) {
     const file = `${name}_bg.wasm`;
     const module = await compile(file);
     // The query makes a fresh instance of the glue, which holds one module for good.
@@ -188,8 +198,6 @@ class Instance {
       if (e instanceof RecurveError) throw e;
       throw new RecurveError(e instanceof RangeError ? "OutOfMemory" : "Internal", `${name} cannot be started (${text(e)})`, { cause: e });
     }
-    const device = js.Device.wasm();
-    self.wasm = { kind: "wasm", device, name: device.name };
     return self;
   }
 
@@ -530,17 +538,30 @@ export class Engine {
     globalThis.addEventListener?.("unhandledrejection", trapped);
   }
 
-  /** A module of WebAssembly that works. */
-  async instance(kind, relaxed, threads = 1) {
-    const key = `${kind} ${relaxed} ${threads}`;
+  /** A module of WebAssembly that works: the one that was started before, unless it broke. */
+  async module(key, start) {
     if (!this.started.has(key) || (await this.started.get(key).catch(() => undefined))?.broken) {
-      const started = Instance.start(kind, relaxed, threads);
+      const started = start();
       this.started.set(key, started);
       started.catch(() => {
         if (this.started.get(key) === started) this.started.delete(key);
       });
     }
     return this.started.get(key);
+  }
+
+  /** A module that computes. */
+  instance(kind, relaxed, threads = 1) {
+    return this.module(`${kind} ${relaxed} ${threads}`, () => Instance.start(kind, relaxed, threads));
+  }
+
+  /** What is in a Keras file, as a file that modules that compute can read, with notes. */
+  async native(bytes) {
+    const reader = await this.module("keras", () => Instance.open("recurve_keras"));
+    const converted = await reader.call(() => reader.js.convert(bytes));
+    const { bytes: native, notes } = converted;
+    reader.free(converted);
+    return { bytes: native, notes };
   }
 
   /** The module for WebAssembly alone. "auto" does without threads where they cannot be started. */
@@ -577,9 +598,13 @@ export class Engine {
       if (missing && device === "webgpu") throw new RecurveError("NoDevice", `${missing}; use "wasm" or "auto"`);
       const instance = await (device === "wasm" || missing ? this.forWasm(relaxed, threads) : this.instance("gpu", relaxed));
       const place = device === "webgpu" ? await instance.webgpu() : instance.wasm;
-      const runner = await instance.call(() => instance.js.Runner.open(bytes, name, place.device));
+      // Only pages with such files load what reads them.
+      const keras = await instance.call(() => instance.js.is_keras(bytes.subarray(0, 64)));
+      const read = keras ? await this.native(bytes) : { bytes, notes: [] };
+      const runner = await instance.call(() => instance.js.Runner.open(read.bytes, name, place.device));
       const model = new Model(this, instance, place, runner);
       const about = await instance.call(() => runner.describe());
+      about.notes = [...read.notes, ...about.notes];
       // Calls of a stateful model change it. Whoever does not say is taken for one.
       model.stateful = about.stateful !== false;
       if (device === "auto") {

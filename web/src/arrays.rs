@@ -1,6 +1,6 @@
 //! Arrays of JavaScript's in and out.
 
-use crate::error::{Result, thrown, thrown_with};
+use recurve_web_errors::{Result, thrown, thrown_with};
 use crate::set;
 use js_sys::{
     Array, BigInt64Array, BigUint64Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Object,

@@ -4,27 +4,32 @@
 #![expect(missing_docs, reason = "the package's interface is described in js/index.d.ts")]
 
 mod arrays;
-mod error;
 #[cfg(feature = "threads")]
 pub mod threads;
 
 use arrays::{Taken, described, output, take};
-use error::{Result, thrown, thrown_with};
 use js_sys::{Array, Object, Reflect};
-use recurve::{AnyModel, AnySession, Device, DeviceSelector, StatePair, without_blocking};
+use recurve::{AnyModel, AnySession, Device, DeviceSelector, Model, StatePair, without_blocking};
 use recurve_graph::{Data, Element, ValueType};
+use recurve_web_errors::{Result, thrown, thrown_with};
 use wasm_bindgen::prelude::*;
 
 /// Keeps the message of a panic, which ends the module.
 #[wasm_bindgen(start)]
 fn start() {
-    error::keep_panics();
+    recurve_web_errors::keep_panics();
 }
 
 /// The message of the panic that ended this module.
 #[wasm_bindgen]
 pub fn panic_message() -> Option<String> {
-    error::panic_message()
+    recurve_web_errors::panic_message()
+}
+
+/// Whether a file that begins with these bytes, 64 or all, is one of Keras, which the module `recurve_keras` reads.
+#[wasm_bindgen]
+pub fn is_keras(start: &[u8]) -> bool {
+    Model::is_keras(start)
 }
 
 /// Sets a property of a new object, which cannot fail.

@@ -1,7 +1,7 @@
 //! Threads of a module with shared memory: the engine's, and workers that each hold an instance of the module
 //! (`js/thread.js`). Together they are rayon's pool.
 
-use crate::error::{Result, thrown_with};
+use recurve_web_errors::{Result, thrown_with};
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

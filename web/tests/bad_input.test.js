@@ -220,13 +220,21 @@ test("files of the package that are not there", async () => {
   const here = await context.newPage();
   await here.goto(`${server.url}/tests/page/index.html`);
   await here.waitForFunction(() => globalThis.ready);
-  const load = () => here.evaluate(() => recurve.load("/models/gtcrn.onnx", { device: "wasm", worker: false })
-    .then((m) => ({ name: m.name }), (e) => ({ kind: e.kind, message: e.message })));
+  const load = (model = "/models/gtcrn.onnx") => here.evaluate((model) =>
+    recurve.load(model, { device: "wasm", worker: false })
+      .then((m) => ({ name: m.name }), (e) => ({ kind: e.kind, message: e.message })), model);
   const e = await load();
   assert.equal(e.kind, "Fetch", e.message);
   assert.match(e.message, /_bg\.wasm: the server answered 404/);
   // When they are there again, the next model is loaded.
   await context.unrouteAll();
   assert.ok((await load()).name);
+  await context.route("**/recurve_keras.js*", (route) => route.fulfill({ status: 404, body: "" }));
+  const keras = () => load("/tests/fixtures/mixed_before.keras");
+  const missing = await keras();
+  assert.equal(missing.kind, "Fetch", missing.message);
+  assert.match(missing.message, /recurve_keras\.js.*cannot be imported/);
+  await context.unrouteAll();
+  assert.ok((await keras()).name);
   await context.close();
 });

@@ -381,7 +381,7 @@ fn lint() -> Outcome {
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
     run(clippy)?;
-    // The library without the features `gpu` and `cpu-threads`.
+    // The library without its features.
     let mut clippy = cargo();
     clippy.args(["clippy", "--release", "--package", "recurve", "--no-default-features", "--", "--deny", "warnings"]);
     run(clippy)?;

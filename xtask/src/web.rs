@@ -14,10 +14,11 @@ use std::time::Instant;
 const TARGET: &str = "wasm32-unknown-unknown";
 const MANIFEST: &str = "web/Cargo.toml";
 
-/// A module of the package. The first part of its name tells what it contains, the second for which browsers it is
-/// compiled.
+/// A module of the package. Of one that computes the first part of its name tells what it contains, the second for which
+/// browsers it is compiled.
 struct Variant {
     name: &'static str,
+    package: &'static str,
     features: &'static str,
     /// Instructions besides those of 128-bit SIMD.
     relaxed: bool,
@@ -27,18 +28,20 @@ struct Variant {
     most: u64,
 }
 
-const VARIANTS: [Variant; 5] = [
-    Variant { name: "gpu_relaxed", features: "gpu,relaxed-simd", relaxed: true, threads: false, most: 2_500_000 },
-    Variant { name: "gpu_simd", features: "gpu", relaxed: false, threads: false, most: 2_500_000 },
-    Variant { name: "cpu_relaxed", features: "relaxed-simd", relaxed: true, threads: false, most: 1_500_000 },
-    Variant { name: "cpu_simd", features: "", relaxed: false, threads: false, most: 1_500_000 },
-    Variant {
-        name: "cpu_threads_relaxed",
-        features: "relaxed-simd,threads",
-        relaxed: true,
-        threads: true,
-        most: 1_500_000,
-    },
+impl Variant {
+    /// A module that computes, on one thread.
+    const fn new(name: &'static str, features: &'static str, relaxed: bool, most: u64) -> Self {
+        Self { name, package: "recurve-web", features, relaxed, threads: false, most }
+    }
+}
+
+const VARIANTS: [Variant; 6] = [
+    Variant::new("gpu_relaxed", "gpu,relaxed-simd", true, 1_750_000),
+    Variant::new("gpu_simd", "gpu", false, 1_750_000),
+    Variant::new("cpu_relaxed", "relaxed-simd", true, 1_000_000),
+    Variant::new("cpu_simd", "", false, 1_000_000),
+    Variant { threads: true, ..Variant::new("cpu_threads_relaxed", "relaxed-simd,threads", true, 1_050_000) },
+    Variant { package: "recurve-web-keras", ..Variant::new("keras", "", false, 450_000) },
 ];
 
 /// Extensions of WebAssembly that every browser with 128-bit SIMD has, and that Rust's target uses.
@@ -146,7 +149,7 @@ fn module(variant: &Variant, to: &Path) -> Outcome {
         flags.extend(SHARED_MEMORY.map(|argument| format!(" -C link-arg={argument}")));
     }
     let mut c = cargo_web("build");
-    c.args(["--package", "recurve-web", "--target", TARGET, "--features", variant.features]).env("RUSTFLAGS", flags);
+    c.args(["--package", variant.package, "--target", TARGET, "--features", variant.features]).env("RUSTFLAGS", flags);
     if variant.threads {
         // Only nightly compilers build the standard library, unless this is set.
         c.args(["-Z", "build-std=std,panic_abort"]).env("RUSTC_BOOTSTRAP", "1");
@@ -154,7 +157,8 @@ fn module(variant: &Variant, to: &Path) -> Outcome {
     run(c)?;
     let name = format!("recurve_{}", variant.name);
     let mut c = command(folder().join("release/recurve-web-bindgen"));
-    c.arg(folder().join(TARGET).join("release/recurve_web.wasm")).arg(to).arg(&name);
+    let made = format!("release/{}.wasm", variant.package.replace('-', "_"));
+    c.arg(folder().join(TARGET).join(made)).arg(to).arg(&name);
     run(c)?;
     let wasm = to.join(format!("{name}_bg.wasm"));
     let mut c = command("node");
@@ -280,9 +284,10 @@ pub(crate) fn lint() -> Outcome {
     fmt.args(["fmt", "--all", "--check", "--manifest-path", MANIFEST]);
     run(fmt)?;
     target()?;
-    for features in ["gpu", "relaxed-simd", "relaxed-simd,threads"] {
+    let all = ["gpu", "relaxed-simd", "relaxed-simd,threads"].map(|features| ("recurve-web", features));
+    for (package, features) in all.into_iter().chain([("recurve-web-errors", ""), ("recurve-web-keras", "")]) {
         let mut c = cargo_web("clippy");
-        c.args(["--package", "recurve-web", "--target", TARGET, "--features", features]);
+        c.args(["--package", package, "--target", TARGET, "--features", features]);
         c.args(["--", "--deny", "warnings"]);
         run(c)?;
     }

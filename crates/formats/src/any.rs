@@ -1,7 +1,7 @@
 //! A model of either kind, network or ONNX graph, for programs that run whatever file they are given.
 
 use crate::files::short;
-use crate::{Error, HostArray, HostData, Input, Model, OnnxModel, OnnxSession, OnnxValue, Result, StatePair, keras};
+use crate::{Error, HostArray, HostData, Input, Model, OnnxModel, OnnxSession, OnnxValue, Result, StatePair};
 use recurve_graph::{Data, Dim, Element, ValueType};
 use recurve_layers::NetworkState;
 use recurve_tensor::{DType, Device, Tensor};
@@ -37,7 +37,7 @@ fn input(data: Data) -> Input {
 /// files have no mark.
 fn is_network(bytes: &[u8]) -> bool {
     let safetensors = bytes.len() > 8 && bytes[4..8] == [0; 4] && bytes[8] == b'{';
-    safetensors || bytes.starts_with(b"PK") || keras::kind_of_bytes(bytes).is_some()
+    safetensors || bytes.starts_with(b"PK") || Model::is_keras(bytes)
 }
 
 impl AnyModel {

@@ -46,6 +46,22 @@ pub enum Error {
         /// What opens it.
         with: &'static str,
     },
+    /// The file is not one of Keras.
+    #[error("{path}: this is no Keras file: it is neither HDF5, nor an archive of Keras, nor a description in JSON")]
+    NoKeras {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is of a kind that this build does not read.
+    #[error("{path}: this is {kind}, which this build of Recurve does not read: it has no feature `{feature}`")]
+    NoFeature {
+        /// The file.
+        path: PathBuf,
+        /// Its kind.
+        kind: &'static str,
+        /// The feature of the package that reads it.
+        feature: &'static str,
+    },
     /// The description of the model is invalid.
     #[error("{path}: bad model description: {message}")]
     Description {

@@ -6,7 +6,12 @@ mod any;
 mod arrays;
 mod error;
 mod files;
+#[cfg(feature = "keras")]
 mod keras;
+#[cfg(not(feature = "keras"))]
+#[path = "keras_absent.rs"]
+mod keras;
+mod keras_kind;
 mod model;
 mod native;
 mod npy;
@@ -20,7 +25,7 @@ pub use arrays::{
 };
 pub use error::{Error, Result};
 pub use files::{check_writable, write_file};
-pub use keras::LayerProblem;
+pub use keras_kind::LayerProblem;
 pub use model::{Input, IntoInput, Model, ModelInputs};
 pub use native::{FORMAT_VERSION, ModelInfo, TrainingRecord};
 pub use onnx::{

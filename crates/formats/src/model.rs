@@ -2,6 +2,7 @@
 
 use crate::arrays::{HostArray, HostData};
 use crate::files::short;
+use crate::keras_kind::{Imported, kind_of, kind_of_bytes};
 use crate::native::{self, ModelInfo, TrainingRecord};
 use crate::{Error, Reading, Result, keras, pytorch};
 use recurve_layers::{CallArgs, Network, Weights};
@@ -91,8 +92,8 @@ impl ModelInputs {
     }
 }
 
-impl From<keras::Imported> for Model {
-    fn from(keras::Imported { info, network, notes }: keras::Imported) -> Self {
+impl From<Imported> for Model {
+    fn from(Imported { info, network, notes }: Imported) -> Self {
         Self { info, network, ids: OnceLock::new(), notes }
     }
 }
@@ -114,7 +115,7 @@ impl Model {
         if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             return Err(Error::OtherKind { path: path.into(), kind: "an ONNX file", with: "OnnxModel::open" });
         }
-        if let Some(kind) = keras::kind_of(path) {
+        if let Some(kind) = kind_of(path) {
             return Ok(keras::open(path, kind, None, device)?.into());
         }
         let (info, network) = match pytorch::is_description(path) {
@@ -132,7 +133,7 @@ impl Model {
     /// As [`Self::open`].
     pub fn open_keras(config: impl AsRef<Path>, weights: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let (config, weights) = (config.as_ref(), weights.as_ref());
-        let Some(kind) = keras::kind_of(config) else {
+        let Some(kind) = kind_of(config) else {
             // A file that cannot be opened says so.
             crate::files::open(config).map_err(|e| Error::Io { path: config.into(), source: Arc::new(e) })?;
             let message = "is no description of a Keras model: JSON, .keras or HDF5".into();
@@ -189,13 +190,32 @@ impl Model {
     /// # Errors
     /// As [`Self::open`]; the errors name "bytes in memory" as the file.
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
-        if let Some(kind) = keras::kind_of_bytes(bytes) {
+        if let Some(kind) = kind_of_bytes(bytes) {
             return Ok(keras::from_bytes(bytes, kind, device)?.into());
         }
         let mut own = host("Model::from_bytes", bytes.len())?;
         own.copy_from_slice(bytes);
         let (info, network) = native::load(&WeightFile::from_bytes(own)?, device)?;
         Ok(Self { info, network, ids: OnceLock::new(), notes: Vec::new() })
+    }
+
+    /// Whether a file is one of Keras: HDF5, `.keras`, or a description in JSON. `start` is the file, or at least its
+    /// first 64 bytes.
+    pub fn is_keras(start: &[u8]) -> bool {
+        kind_of_bytes(start).is_some()
+    }
+
+    /// The bytes of the native model file ([`Self::save`]) with what is in a Keras file with weights, and what a user
+    /// should know of how it was read ([`Self::notes`], which a native file does not hold). Neither a network nor a
+    /// device is made, so a program that only converts contains nothing that computes.
+    ///
+    /// # Errors
+    /// As [`Self::from_bytes`]; [`Error::NoKeras`] if it is no such file.
+    pub fn keras_to_native(bytes: Vec<u8>) -> Result<(Vec<u8>, Vec<String>)> {
+        match kind_of_bytes(&bytes) {
+            Some(kind) => keras::to_native(bytes, kind),
+            None => Err(Error::NoKeras { path: crate::files::MEMORY.into() }),
+        }
     }
 
     /// Makes a model from a network.
@@ -219,7 +239,7 @@ impl Model {
     /// # Errors
     /// As [`Self::save`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        native::to_bytes(&self.info, &self.network)
+        native::to_bytes(&self.info, self.network.weights())
     }
 
     /// [`Self::save`] with the record of a training in the same file.

@@ -373,13 +373,15 @@ fn check_text(text: &TextSpec, network: &Network) -> Result<(), String> {
 /// Writes a model file. An existing file is replaced only once the new one is complete.
 pub(crate) fn write(path: &Path, info: &ModelInfo, network: &Network, training: Option<&TrainingRecord>) -> Result<()> {
     let beside = files::Beside::create(path).map_err(io(path))?;
-    packed(path, info, network, training, |views, metadata| serialize_to_file(views, metadata, beside.path()))?;
+    packed(path, info, network.weights(), training, |views, metadata| {
+        serialize_to_file(views, metadata, beside.path())
+    })?;
     beside.keep().map_err(io(path))
 }
 
 /// The bytes of a model file.
-pub(crate) fn to_bytes(info: &ModelInfo, network: &Network) -> Result<Vec<u8>> {
-    packed(Path::new(files::MEMORY), info, network, None, |views, metadata| serialize(views, metadata))
+pub(crate) fn to_bytes(info: &ModelInfo, weights: &Weights) -> Result<Vec<u8>> {
+    packed(Path::new(files::MEMORY), info, weights, None, |views, metadata| serialize(views, metadata))
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
@@ -390,7 +392,7 @@ fn io(path: &Path) -> impl Fn(std::io::Error) -> Error {
 fn packed<T>(
     path: &Path,
     info: &ModelInfo,
-    network: &Network,
+    weights: &Weights,
     training: Option<&TrainingRecord>,
     write: impl FnOnce(Vec<(&str, TensorView<'_>)>, Option<HashMap<String, String>>) -> Result<T, SafeTensorError>,
 ) -> Result<T> {
@@ -403,7 +405,7 @@ fn packed<T>(
         if w.dtype().is_narrow_float() { Ok(w.clone()) } else { Ok(Weight::new(w.shape(), w.to_vec()?)?) }
     };
     let mut metadata = HashMap::from([(KEY.to_owned(), json)]);
-    let mut all: Vec<_> = network.weights().iter().map(|(name, w)| (name.to_owned(), w)).collect();
+    let mut all: Vec<_> = weights.iter().map(|(name, w)| (name.to_owned(), w)).collect();
     if let Some(record) = training {
         limit(path, "bytes of the training's record", record.text.len(), MAX_TRAINING)?;
         metadata.insert(TRAINING_KEY.to_owned(), record.text.clone());

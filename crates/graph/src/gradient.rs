@@ -5,7 +5,9 @@
 
 use crate::ops::{ActivationGradient, Binary, ExpandLike, Extent, FirstGiven, IfGiven, Map, Reshape, SumTo, Whole};
 use crate::{Assembly, Constant, Element, Error, Int, Operator, Result, Source, ValueId, ValueType};
-use recurve_tensor::{DType, Function};
+#[cfg(feature = "training")]
+use recurve_tensor::DType;
+use recurve_tensor::Function;
 use recurve_vocabulary::Activation;
 use std::sync::Arc;
 
@@ -225,6 +227,7 @@ impl Assembly {
     /// # Errors
     /// [`Error::Input`] if `loss` is not one float; [`Error::NoGradient`] with the node whose operator has no gradient;
     /// errors of [`Self::node`].
+    #[cfg(feature = "training")]
     pub fn gradients(&mut self, loss: ValueId, of: &[ValueId]) -> Result<Vec<Option<ValueId>>> {
         let kind = &self.value(loss).kind;
         let shape = kind.shape().filter(|s| s.iter().product::<usize>() == 1 && kind.dtype == DType::F32);

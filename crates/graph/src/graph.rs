@@ -217,6 +217,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`Error::Input`] if a required input is missing or does not fit its type, [`Error::MissingParameter`].
+    #[cfg(feature = "reference")]
     pub fn reference(
         &self,
         inputs: &[Option<Array>],

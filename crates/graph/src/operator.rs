@@ -267,7 +267,15 @@ pub trait Operator: fmt::Debug + Send + Sync {
 
     /// Computes the outputs in f64 from inputs of valid types. An input that was left out is `None`, and so is an
     /// output that does not exist for these inputs.
+    #[cfg(feature = "reference")]
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>>;
+
+    /// Computes the outputs in f64. Nothing calls it in a build without the feature `reference`, which it is no part of
+    /// because it is not in the table of `dyn Operator`.
+    #[cfg(not(feature = "reference"))]
+    fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>>
+    where
+        Self: Sized;
 
     /// Adds nodes that compute the gradients of the inputs that [`Gradients::wants`] from those of the outputs, and
     /// [gives](Gradients::give) them. An input that is given none does not change the outputs smoothly: its gradient is
@@ -275,7 +283,21 @@ pub trait Operator: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// [`crate::Error::NoGradient`] if the operator has none; errors of adding nodes.
+    #[cfg(feature = "training")]
     fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()> {
+        Err(g.missing("the operator has none"))
+    }
+
+    /// Adds nodes that compute gradients. Nothing calls it in a build without the feature `training`, which it is no part
+    /// of because it is not in the table of `dyn Operator`.
+    ///
+    /// # Errors
+    /// As with the feature.
+    #[cfg(not(feature = "training"))]
+    fn gradient(&self, g: &mut Gradients<'_>) -> crate::Result<()>
+    where
+        Self: Sized,
+    {
         Err(g.missing("the operator has none"))
     }
 

@@ -158,7 +158,7 @@ fn attend(at: &Place<'_>, x: &Flow, scores: String, (causal, dropout): (bool, f3
     }
     let softmax = ops::SoftmaxOver { shares: Shares::Softmax, axis: -1, flattened: false };
     let mut weights = into.node(at.name, softmax, &[&scores]);
-    if into.training.is_some() {
+    if into.trains() {
         weights = into.dropped(at.name, dropout, &weights, 3, &[]);
     }
     let mut y = into.node(at.name, ops::MatMul, &[&weights, &value.value]);

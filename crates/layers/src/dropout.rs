@@ -85,7 +85,7 @@ macro_rules! of_training {
                 Ok(vec![shape.to_vec()])
             }
             fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
-                if into.training.is_none() || self.$argument == 0.0 {
+                if !into.trains() || self.$argument == 0.0 {
                     return Ok(Lowered::one(x.value.clone(), x.mask.clone()));
                 }
                 let training: InTraining = $training;
@@ -181,7 +181,7 @@ macro_rules! with_noise_shape {
                 Ok(vec![shape.to_vec()])
             }
             fn lower(&self, at: &Place<'_>, x: &Flow, into: &mut Lowering) -> Result<Lowered> {
-                if into.training.is_none() || self.rate == 0.0 {
+                if !into.trains() || self.rate == 0.0 {
                     return Ok(Lowered::one(x.value.clone(), x.mask.clone()));
                 }
                 let dims = drawn(self.noise_shape.as_deref(), at.shape);

@@ -236,6 +236,11 @@ impl Lowering {
         }
     }
 
+    /// Whether the graph is one for training, for which a build without the feature `training` contains no code.
+    pub(crate) fn trains(&self) -> bool {
+        cfg!(feature = "training") && self.training.is_some()
+    }
+
     /// Notes that weights are those of a normalization.
     pub(crate) fn normalizes(&mut self, weights: &[String]) {
         self.training.iter_mut().for_each(|t| t.normalizing.extend_from_slice(weights));

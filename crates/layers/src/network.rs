@@ -5,6 +5,7 @@ use crate::layer::bad_option;
 use crate::lowering::{Flow, LENGTHS, Level, Lowering, MASK, Place, input_name};
 use crate::module::check_state;
 use crate::summary::{LayerSummary, Summary, show};
+#[cfg(feature = "training")]
 use crate::training::{TrainingGraph, TrainingGraphOptions, TrainingState};
 use crate::variables::NetworkVariable;
 use crate::{CallArgs, ConstrainedWeights, Error, LayerConfig, Result, State, Weights};
@@ -137,6 +138,7 @@ pub(crate) fn check_given(
 }
 
 /// The layers of a network as a graph.
+#[cfg_attr(not(feature = "training"), expect(dead_code, reason = "some fields are for training"))]
 struct Lowered {
     graph: Graph,
     levels: Vec<Level>,
@@ -170,12 +172,14 @@ enum Purpose {
     Inference,
     /// Inference with the masks of the outputs and the penalties, which a loss needs.
     Evaluation,
+    #[cfg(feature = "training")]
     Training(TrainingGraphOptions),
 }
 
 /// Converts the layers of a network to a graph. The shapes of `weights` are checked if they are given.
 fn lower(config: &NetworkConfig, weights: Option<&Weights>, purpose: Purpose) -> Result<Lowered> {
     let training = match purpose {
+        #[cfg(feature = "training")]
         Purpose::Training(options) => Some(options),
         _ => None,
     };
@@ -454,6 +458,7 @@ impl Network {
     ///
     /// # Errors
     /// [`Error::Option`] for a layer that cannot be trained, or asks for what training cannot do.
+    #[cfg(feature = "training")]
     pub fn training_graph(&self) -> Result<TrainingGraph> {
         self.training_graph_with(TrainingGraphOptions::default())
     }
@@ -462,6 +467,7 @@ impl Network {
     ///
     /// # Errors
     /// As [`Self::training_graph`].
+    #[cfg(feature = "training")]
     pub fn training_graph_with(&self, options: TrainingGraphOptions) -> Result<TrainingGraph> {
         let lowered = lower(&self.config, Some(&self.weights), Purpose::Training(options))?;
         let Lowered { graph, levels, masks, times, time_major, updates, normalizing, .. } = lowered;

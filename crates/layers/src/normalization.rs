@@ -240,11 +240,10 @@ impl LayerModule for BatchNormalization {
             second.push(Extent::Axes(axis + 1, rank - axis - 1));
         }
         let y = into.node(at.name, ops::Reshape(second), &[&x.value]);
-        let (mean, variance) = match into.training {
-            Some(_) if self.weight_options.trainable => {
-                self.of_batch(at, (x, &y), if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into)
-            }
-            _ => (mean, variance),
+        let (mean, variance) = if into.trains() && self.weight_options.trainable {
+            self.of_batch(at, (x, &y), if axis + 1 < rank { 3 } else { 2 }, [mean, variance], into)
+        } else {
+            (mean, variance)
         };
         let inputs: [&str; 5] = [&y, &scale, &offset, &mean, &variance];
         let y = into.node(at.name, ops::BatchNorm { epsilon: self.epsilon }, &inputs);

@@ -170,7 +170,7 @@ macro_rules! global {
                 let kept = into.node(at.name, ops::Where, &[&valid, &x.value, &zero]);
                 let sum = into.node(at.name, over(Reduction::Sum), &[&kept]);
                 let mut count = into.node(at.name, over(Reduction::Sum), &[&valid]);
-                if into.training.is_some() {
+                if into.trains() {
                     // One sequence without a timestep must not spoil the weights.
                     let one = into.constant(at.name, &[1], &[1.0]);
                     count = into.node(at.name, ops::Binary::Max, &[&count, &one]);

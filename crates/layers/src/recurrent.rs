@@ -407,7 +407,7 @@ pub(crate) fn lower(
     }
     into.parameters(spec.weight_shapes(at.features, at.prefix));
     let ends = [Some(&h), c.as_ref()];
-    if into.training.is_some() {
+    if into.trains() {
         let mask = mask.as_deref().unwrap_or_default();
         train(spec, at, &[&x.value, &h0, &c0, into.lengths(x), mask], (&y, ends), into, reading_order);
     } else {

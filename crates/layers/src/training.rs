@@ -1,6 +1,7 @@
 //! Networks in their form for training.
 
 use crate::ConstrainedWeights;
+#[cfg(feature = "training")]
 use crate::lowering::Level;
 use recurve_graph::Graph;
 
@@ -87,6 +88,7 @@ pub struct TrainingState {
 
 impl TrainingState {
     /// The state of the level with this place among all levels, if it is an input and an output of the graph.
+    #[cfg(feature = "training")]
     pub(crate) fn of(level: &Level, n: usize) -> Option<Self> {
         let spec = &level.spec;
         let (h, c) = spec.cell.state_sizes(spec.units);

@@ -1,9 +1,11 @@
 #![doc = include_str!("../../../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "reference")]
 pub mod testing;
 
 /// Training: losses, optimisers, learning rates, metrics, and steps.
+#[cfg(feature = "training")]
 pub mod train {
     pub use recurve_train::*;
 }

@@ -100,3 +100,22 @@ fn without_gpus_there_is_the_cpu() {
     }
     assert!(matches!(Device::by_name("cuda"), Err(recurve::TensorError::Argument { .. })));
 }
+
+/// Without the feature `keras`, such a file is refused with that reason, in memory and by its path.
+#[cfg(not(feature = "keras"))]
+#[test]
+fn without_the_feature_keras_files_are_refused_by_their_kind() {
+    let path = fixture("mixed_before.keras");
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(Model::is_keras(&bytes));
+    let why = "this is a Keras file, which this build of Recurve does not read: it has no feature `keras`";
+    let errors = [
+        Model::from_bytes(&bytes, &Device::Cpu).unwrap_err(),
+        Model::open(&path, &Device::Cpu).unwrap_err(),
+        Model::keras_to_native(bytes).unwrap_err(),
+    ];
+    for e in errors {
+        assert!(matches!(e, recurve::Error::NoFeature { feature: "keras", .. }) && e.to_string().contains(why), "{e}");
+    }
+    assert!(Model::from_keras_json("{}", 0, &Device::Cpu).is_err());
+}

@@ -1,6 +1,6 @@
 //! The JSON description of a Keras model: its layers and how they are called, in the forms of Keras 1, 2 and 3.
 
-use super::LayerProblem;
+use crate::LayerProblem;
 use crate::files::{short, short_message};
 use serde_json::{Map, Value};
 use std::collections::HashSet;

@@ -9,9 +9,6 @@ use hdf5_reader::{ExternalFileResolver, ExternalLinkResolver, Hdf5File, OpenOpti
 use std::cell::Cell;
 use std::sync::Arc;
 
-/// The bytes with which an HDF5 file begins.
-pub(crate) const MAGIC: &[u8; 8] = b"\x89HDF\r\n\x1a\n";
-
 /// Elements of weights may take this many times the file in memory as f32, and this many bytes more, whatever the
 /// file's compression claims.
 const GROWTH: u64 = 2;

@@ -13,8 +13,9 @@ mod stored;
 mod trained;
 
 use crate::files::{self, short};
-use crate::native::ModelInfo;
-use crate::{Error, Result};
+use crate::keras_kind::{CONFIG, Imported, Kind, METADATA, kind_of};
+use crate::native::{self, ModelInfo};
+use crate::{Error, LayerProblem, Result};
 use build::{Naming, build};
 use config::{Parser, Version};
 use hdf5::Hdf5;
@@ -23,112 +24,19 @@ use options::Context;
 use recurve_layers::{Network, Weights};
 use recurve_tensor::Device;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fmt, io};
 use stored::Store;
-
-/// A part of a Keras file that cannot be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LayerProblem {
-    /// The layer's name; empty where the whole file is meant.
-    pub layer: String,
-    /// Its class.
-    pub class: String,
-    /// What is wrong.
-    pub message: String,
-}
-
-impl fmt::Display for LayerProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.layer[..], &self.class[..]) {
-            ("", _) => f.write_str(&self.message),
-            (layer, "") => write!(f, "layer `{layer}`: {}", self.message),
-            (layer, class) => write!(f, "layer `{layer}` ({class}): {}", self.message),
-        }
-    }
-}
 
 /// A description takes at most so many bytes.
 const MAX_DESCRIPTION: u64 = 64 << 20;
 
-/// The files of an archive.
-const CONFIG: &str = "config.json";
-const METADATA: &str = "metadata.json";
+/// The files of weights of an archive.
 const WEIGHTS: &str = "model.weights.h5";
 const NPZ: &str = "model.weights.npz";
-
-/// The kinds of Keras files, by their contents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// HDF5.
-    Hdf5,
-    /// A zip archive.
-    Archive,
-    /// A description as JSON.
-    Json,
-    /// A folder with the files of an archive.
-    Folder,
-}
-
-/// How many bytes of a file say what it is.
-const START: usize = 64;
-
-/// The kind of a file that begins with these bytes and has `len` of them; `None` if it is no Keras file.
-fn kind(start: &[u8; START], len: u64) -> Option<Kind> {
-    // A text; a safetensors file begins with the length of its header, which has zero bytes.
-    let text = start[..8].iter().all(|b| *b >= b'\t') || len < 8;
-    let first = start.iter().find(|b| !b.is_ascii_whitespace());
-    match start {
-        s if s.starts_with(hdf5::MAGIC) => Some(Kind::Hdf5),
-        // Behind a header of 30 bytes, the name of the first file in the archive.
-        s if s.starts_with(b"PK\x03\x04") => {
-            let names = [CONFIG, METADATA, "model.weights", "assets/"];
-            names.iter().any(|n| s[30..].starts_with(n.as_bytes())).then_some(Kind::Archive)
-        }
-        _ if first == Some(&b'{') && text => Some(Kind::Json),
-        _ => None,
-    }
-}
-
-/// The kind of a file in memory.
-pub(crate) fn kind_of_bytes(bytes: &[u8]) -> Option<Kind> {
-    let mut start = [0; START];
-    let count = bytes.len().min(START);
-    start[..count].copy_from_slice(&bytes[..count]);
-    kind(&start, bytes.len() as u64)
-}
-
-/// The kind of a file; `None` also for what cannot be read, which whoever reads it will say.
-pub(crate) fn kind_of(path: &Path) -> Option<Kind> {
-    if path.is_dir() {
-        return path.join(CONFIG).is_file().then_some(Kind::Folder);
-    }
-    let (mut file, len) = files::open(path).ok()?;
-    let mut start = [0; START];
-    let count = io::Read::by_ref(&mut file).take(START as u64).read(&mut start).ok()?;
-    // An HDF5 file may begin behind a block of the user's.
-    if start[..count] != *hdf5::MAGIC && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("h5")) {
-        for offset in [512, 1024, 2048] {
-            let mut magic = [0; 8];
-            let found = file.seek(io::SeekFrom::Start(offset)).and_then(|_| file.read_exact(&mut magic));
-            if found.is_ok() && magic == *hdf5::MAGIC {
-                return Some(Kind::Hdf5);
-            }
-        }
-    }
-    kind(&start, len)
-}
-
-/// A network from a Keras file.
-pub(crate) struct Imported {
-    pub(crate) info: ModelInfo,
-    pub(crate) network: Network,
-    pub(crate) notes: Vec<String>,
-}
 
 /// The contents of a file.
 enum Source {
@@ -269,18 +177,29 @@ pub(crate) fn open(path: &Path, kind: Kind, weights: Option<&Path>, device: &Dev
         store = parts(Source::open(&beside)?, kind).map_err(at)?.1;
     }
     let Some(store) = store else { return Err(bad("has no weights".into())) };
-    import(path, &description, &store, device)
+    contents(path, &description, &store)?.on(path, device)
+}
+
+/// The contents of a Keras file in memory.
+fn in_memory(bytes: Vec<u8>, kind: Kind) -> Result<Contents> {
+    let path = Path::new(files::MEMORY);
+    let bad = |message: String| Error::Description { path: path.into(), message };
+    match parts(Source::Bytes(bytes), kind).map_err(bad)? {
+        (Some(description), Some(store)) => contents(path, &description, &store),
+        (None, _) => Err(bad("has weights but no description of the model".into())),
+        (_, None) => Err(bad("has no weights".into())),
+    }
 }
 
 /// Opens a Keras file in memory.
 pub(crate) fn from_bytes(bytes: &[u8], kind: Kind, device: &Device) -> Result<Imported> {
-    let path = Path::new(files::MEMORY);
-    let bad = |message: String| Error::Description { path: path.into(), message };
-    match parts(Source::Bytes(bytes.to_vec()), kind).map_err(bad)? {
-        (Some(description), Some(store)) => import(path, &description, &store, device),
-        (None, _) => Err(bad("has weights but no description of the model".into())),
-        (_, None) => Err(bad("has no weights".into())),
-    }
+    in_memory(bytes.to_vec(), kind)?.on(Path::new(files::MEMORY), device)
+}
+
+/// The bytes of the native model file with what a Keras file in memory has, and the notes.
+pub(crate) fn to_native(bytes: Vec<u8>, kind: Kind) -> Result<(Vec<u8>, Vec<String>)> {
+    let Contents { info, weights, notes } = in_memory(bytes, kind)?;
+    Ok((native::to_bytes(&info, &weights)?, notes))
 }
 
 /// The file of weights with the stem of a description.
@@ -336,8 +255,23 @@ pub(crate) fn initial(json: &str, seed: u64, device: &Device) -> Result<Imported
     Ok(Imported { info, network, notes })
 }
 
-/// Makes the network of a description with stored weights.
-fn import(path: &Path, description: &Description, store: &Store, device: &Device) -> Result<Imported> {
+/// A network that is described and whose weights are read, but that is on no device.
+struct Contents {
+    info: ModelInfo,
+    weights: Weights,
+    notes: Vec<String>,
+}
+
+impl Contents {
+    fn on(self, path: &Path, device: &Device) -> Result<Imported> {
+        let Self { info, weights, notes } = self;
+        let network = Network::new(&info.network, Arc::new(weights), device);
+        Ok(Imported { network: network.map_err(|source| Error::Layers { path: path.into(), source })?, info, notes })
+    }
+}
+
+/// Reads a description with stored weights.
+fn contents(path: &Path, description: &Description, store: &Store) -> Result<Contents> {
     let refused = |problems| Error::Keras { path: path.into(), problems };
     let damaged = |message: String| Error::Description { path: path.into(), message };
     let [stored, backend] = store.origin().map_err(damaged)?;
@@ -370,22 +304,30 @@ fn import(path: &Path, description: &Description, store: &Store, device: &Device
         text: None,
     };
     info.check(path)?;
-    let network = network(&info, weights, device).map_err(|source| Error::Layers { path: path.into(), source })?;
-    Ok(Imported { info, network, notes: built.notes })
+    check_weights(&info, &weights).map_err(|source| Error::Layers { path: path.into(), source })?;
+    Ok(Contents { info, weights, notes: built.notes })
 }
 
-/// The network; a weight that does not fit is said with the name of its layer.
-fn network(info: &ModelInfo, weights: Weights, device: &Device) -> Result<Network, recurve_layers::Error> {
+/// Checks that the layers have exactly these weights. One that does not fit is said with the name of its layer.
+fn check_weights(info: &ModelInfo, weights: &Weights) -> Result<(), recurve_layers::Error> {
     use recurve_layers::Error as E;
     let layer = |name: &str| {
         let (index, rest) = name.strip_prefix("layers.")?.split_once('.')?;
         Some(format!("{}.{rest}", info.network.layers.get(index.parse::<usize>().ok()?)?.name))
     };
     let renamed = |name: String| layer(&name).unwrap_or(name);
-    Network::new(&info.network, Arc::new(weights), device).map_err(|e| match e {
+    let mut needed = HashSet::new();
+    let fit = info.network.visit_weights(|name, expected| {
+        needed.insert(name.to_owned());
+        weights.expect(name, expected).map(drop)
+    });
+    fit.map_err(|e| match e {
         E::WeightShape { name, expected, got } => E::WeightShape { name: renamed(name), expected, got },
         E::MissingWeight { name, available } => E::MissingWeight { name: renamed(name), available },
-        E::ExtraWeight { name } => E::ExtraWeight { name: renamed(name) },
         other => other,
-    })
+    })?;
+    match weights.iter().find(|(name, _)| !needed.contains(*name)) {
+        Some((name, _)) => Err(E::ExtraWeight { name: renamed(name.into()) }),
+        None => Ok(()),
+    }
 }

@@ -160,7 +160,7 @@ fn operand<'a>(call: &Call<'a>, index: usize) -> recurve_tensor::Result<Cow<'a, 
 }
 
 /// An operator whose inputs are whole numbers in host memory, by its definition in f64, which is exact up to 2^53.
-fn on_host(operator: &dyn Operator, call: &Call<'_>) -> recurve_tensor::Result<Outputs> {
+fn on_host<T: Operator>(operator: &T, call: &Call<'_>) -> recurve_tensor::Result<Outputs> {
     let ints: Vec<Option<IntArray>> = (0..call.inputs.len())
         .map(|i| call.get(i).map(|_| call.ints(i)).transpose())
         .collect::<recurve_tensor::Result<_>>()?;

@@ -1,14 +1,18 @@
-//! Errors of JavaScript, with the same text.
+//! Errors of JavaScript, with the same text, for the modules of the package.
+
+#![forbid(unsafe_code)]
 
 use js_sys::{Error as JsError, Reflect};
 use recurve::{Error, LayerError, TensorError, WeightError};
 use std::sync::Mutex;
 use wasm_bindgen::JsValue;
 
-pub(crate) type Result<T> = std::result::Result<T, JsValue>;
+/// A result for JavaScript.
+pub type Result<T> = std::result::Result<T, JsValue>;
 
 /// What kind of error it is, for `RecurveError.kind`.
-pub(crate) trait Kind: std::fmt::Display {
+pub trait Kind: std::fmt::Display {
+    /// The kind.
     fn kind(&self) -> &'static str;
 }
 
@@ -73,11 +77,13 @@ impl Kind for Error {
     }
 }
 
-pub(crate) fn thrown(e: &impl Kind) -> JsValue {
+/// The error to throw.
+pub fn thrown(e: &impl Kind) -> JsValue {
     thrown_with(e.kind(), &e.to_string())
 }
 
-pub(crate) fn thrown_with(kind: &str, text: &str) -> JsValue {
+/// An error of this kind to throw.
+pub fn thrown_with(kind: &str, text: &str) -> JsValue {
     let e = JsError::new(text);
     e.set_name("RecurveError");
     let _ = Reflect::set(&e, &"kind".into(), &kind.into());
@@ -86,7 +92,8 @@ pub(crate) fn thrown_with(kind: &str, text: &str) -> JsValue {
 
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-pub(crate) fn keep_panics() {
+/// Keeps the message of the first panic. A panic ends the module.
+pub fn keep_panics() {
     std::panic::set_hook(Box::new(|info| {
         // The first panic is the cause of those that follow in other threads.
         if let Ok(mut first) = PANIC.lock() {
@@ -95,6 +102,7 @@ pub(crate) fn keep_panics() {
     }));
 }
 
-pub(crate) fn panic_message() -> Option<String> {
+/// The message of the panic that ended this module.
+pub fn panic_message() -> Option<String> {
     PANIC.lock().ok().and_then(|last| last.clone())
 }
