@@ -249,7 +249,7 @@ impl Output {
     pub(crate) fn of_data(data: &Data, element: Element) -> Result<Self, TensorError> {
         match (data, element) {
             (Data::Tensor(t), e) if e.is_float() => Self::of(t),
-            (data, e) => Ok(Self::Whole(data.to_ints()?, name_of(e))),
+            (data, e) => Ok(Self::Whole(data.to_ints()?, e.array_type())),
         }
     }
 
@@ -288,24 +288,6 @@ pub(crate) fn floats<'py>(py: Python<'py>, elements: &[f32], shape: &[usize]) ->
         py.detach(|| out.copy_from_slice(elements));
     }
     Ok(array)
-}
-
-/// The name of numpy's type for the elements of a graph's value.
-pub(crate) fn name_of(e: Element) -> &'static str {
-    use recurve_graph::Int;
-    match e {
-        Element::F32 | Element::F16 => "float32",
-        Element::U32 => "uint32",
-        Element::Bool => "bool",
-        Element::Int(Int::I8) => "int8",
-        Element::Int(Int::I16) => "int16",
-        Element::Int(Int::I32) => "int32",
-        Element::Int(Int::U8) => "uint8",
-        Element::Int(Int::U16) => "uint16",
-        Element::Int(Int::U32) => "uint32",
-        Element::Int(Int::U64) => "uint64",
-        _ => "int64",
-    }
 }
 
 /// The address that a call would read an array's elements from: the array's own if it is taken as it is.

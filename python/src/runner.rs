@@ -1,6 +1,6 @@
 //! Models that run: networks, and graphs of ONNX files.
 
-use crate::arrays::{Output, Taken, name_of, take};
+use crate::arrays::{Output, Taken, take};
 use crate::device::{self, PyDevice};
 use crate::error::{OrRaise, Unsupported, compute};
 use crate::{fork, nn};
@@ -69,7 +69,7 @@ fn described<'py>(py: Python<'py>, name: &str, kind: &ValueType) -> PyResult<Bou
         true => py.None().into_bound(py),
         false => PyTuple::new(py, kind.dims.iter().map(dim).collect::<PyResult<Vec<_>>>()?)?.into_any(),
     };
-    (name, shape, name_of(kind.dtype)).into_pyobject(py)
+    (name, shape, kind.dtype.array_type()).into_pyobject(py)
 }
 
 impl Runner {

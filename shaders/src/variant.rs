@@ -1275,12 +1275,8 @@ impl Variant {
     ) -> Self {
         let tile_k = MatmulTile::K;
         let (m, n) = tile.size();
-        let defines = Defines::new()
-            .with("ELEMENT", element.alias())
-            .with("WEIGHT", weights.alias())
+        let defines = Self::product(element, weights, bias, activation)
             .with("TRANSPOSED", transposed)
-            .with("HAS_BIAS", bias)
-            .with("ACTIVATION", activation.code())
             .with("TILE_K", tile_k)
             .with("IN_PARTS", !tile.unrolled)
             .with("K_UNROLL", if tile.unrolled { tile_k } else { 4 })
@@ -1298,6 +1294,15 @@ impl Variant {
         Self { defines, ..Self::stated(Shader::Matmul, tile.workgroup_bytes()) }
     }
 
+    /// What the kernels of products have in common.
+    fn product(element: Element, weights: Element, bias: bool, activation: Activation) -> Defines {
+        Defines::new()
+            .with("ELEMENT", element.alias())
+            .with("WEIGHT", weights.alias())
+            .with("HAS_BIAS", bias)
+            .with("ACTIVATION", activation.code())
+    }
+
     /// Variant of `matmul_direct.wgsl`. With `wide` it reads vec4s; k, offsets and strides must then be multiples of 4.
     pub fn matmul_direct(
         element: Element,
@@ -1307,11 +1312,7 @@ impl Variant {
         tile: DirectTile,
         wide: bool,
     ) -> Self {
-        let defines = Defines::new()
-            .with("ELEMENT", element.alias())
-            .with("WEIGHT", weights.alias())
-            .with("HAS_BIAS", bias)
-            .with("ACTIVATION", activation.code())
+        let defines = Self::product(element, weights, bias, activation)
             .with("WIDE", wide)
             .with("STEP", if wide { 4u32 } else { 1 })
             .with("WORKGROUP", DirectTile::LANES)
@@ -1323,11 +1324,7 @@ impl Variant {
 
     /// Variant of `matvec.wgsl`. With `wide` it reads vec4s; k, offsets and strides must then be multiples of 4.
     pub fn matvec(element: Element, weights: Element, bias: bool, activation: Activation, wide: bool) -> Self {
-        let defines = Defines::new()
-            .with("ELEMENT", element.alias())
-            .with("WEIGHT", weights.alias())
-            .with("HAS_BIAS", bias)
-            .with("ACTIVATION", activation.code())
+        let defines = Self::product(element, weights, bias, activation)
             .with("WIDE", wide)
             .with("WORKGROUP", Self::MATVEC_LANES)
             .with("LANES_K", Self::MATVEC_LANES_K);

@@ -106,16 +106,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll v 4
             {
                 let column = n0 + $vu * (TILE_N / 4u) + $cu * LANES_N + tn;
-                if column < p.n {
-                    let at = p.c_offset + group.z * p.c_batch + row * p.columns + column;
-                    var value = sum$i_$s_$c[$v];
-                    if (p.part & 1u) != 0u { value += f32(c[at]); }
-                    if (p.part & 2u) == 0u {
-                        if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
-                        value = activate(ACTIVATION, p.alpha, p.beta, value);
-                    }
-                    c[at] = ELEMENT(value);
-                }
+                if column < p.n { store_product(group.z, row, column, sum$i_$s_$c[$v]); }
             }
 #end
 #end

@@ -65,16 +65,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll j COLUMNS
         {
             let column = n0 + $ju * LANES_N;
-            if column < p.n {
-                let at = p.c_offset + group.z * p.c_batch + (m0 + $iu) * p.columns + column;
-                var value = sum$i_$j;
-                if (p.part & 1u) != 0u { value += f32(c[at]); }
-                if (p.part & 2u) == 0u {
-                    if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
-                    value = activate(ACTIVATION, p.alpha, p.beta, value);
-                }
-                c[at] = ELEMENT(value);
-            }
+            if column < p.n { store_product(group.z, m0 + $iu, column, sum$i_$j); }
         }
 #end
     }

@@ -44,12 +44,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 #unroll q LANES_K
         value += partial[lane + $qu];
 #end
-        let at = p.c_offset + group.z * p.c_batch + row * p.columns + column;
-        if (p.part & 1u) != 0u { value += f32(c[at]); }
-        if (p.part & 2u) == 0u {
-            if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
-            value = activate(ACTIVATION, p.alpha, p.beta, value);
-        }
-        c[at] = ELEMENT(value);
+        store_product(group.z, row, column, value);
     }
 }

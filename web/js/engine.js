@@ -27,7 +27,7 @@ function simd(relaxed) {
 }
 
 /** The threads that "auto" takes at most. */
-const MOST_THREADS = 4;
+const AUTO_THREADS = 4;
 
 /** Why there can be no threads besides this one, or undefined. */
 function noThreads(relaxed) {
@@ -46,7 +46,7 @@ function noThreads(relaxed) {
 function threadCount(asked, relaxed) {
   if (asked === 1) return 1;
   const missing = noThreads(relaxed);
-  if (asked === "auto") return missing ? 1 : Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS);
+  if (asked === "auto") return missing ? 1 : Math.min(navigator.hardwareConcurrency || 1, AUTO_THREADS);
   if (missing) throw new RecurveError("Unsupported", `load: \`threads\`: ${asked} threads are not possible: ${missing}`);
   return asked;
 }

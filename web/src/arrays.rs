@@ -1,6 +1,5 @@
 //! Arrays of JavaScript's in and out.
 
-use recurve_web_errors::{Result, thrown, thrown_with};
 use crate::set;
 use js_sys::{
     Array, BigInt64Array, BigUint64Array, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Object,
@@ -8,6 +7,7 @@ use js_sys::{
 };
 use recurve::{Device, HostArray, HostData, Tensor, TensorError, without_blocking};
 use recurve_graph::{Data, Dim, Element, Int, IntArray, ValueType};
+use recurve_web_errors::{Result, thrown, thrown_with};
 use std::sync::Arc;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -188,27 +188,11 @@ fn whole(name: &str, data: &JsValue) -> Result<Vec<i64>> {
     a.iter().map(one).collect()
 }
 
-/// The name of an element type.
-fn name_of(e: Element) -> &'static str {
-    match e {
-        Element::F32 | Element::F16 => "float32",
-        Element::U32 | Element::Int(Int::U32) => "uint32",
-        Element::Bool => "bool",
-        Element::Int(Int::I8) => "int8",
-        Element::Int(Int::I16) => "int16",
-        Element::Int(Int::I32) => "int32",
-        Element::Int(Int::U8) => "uint8",
-        Element::Int(Int::U16) => "uint16",
-        Element::Int(Int::U64) => "uint64",
-        _ => "int64",
-    }
-}
-
 /// `{ name, type, dims }` of an input or output.
 pub(crate) fn described(name: &str, kind: &ValueType) -> Object {
     let object = Object::new();
     set(&object, "name", name);
-    set(&object, "type", name_of(kind.dtype));
+    set(&object, "type", kind.dtype.array_type());
     let dim = |d: &Dim| match d {
         Dim::Size(n) => JsValue::from_f64(*n as f64),
         Dim::Symbol(s) => JsValue::from_str(s),
@@ -232,7 +216,7 @@ fn array(data: impl Into<JsValue>, dims: &[usize], name: &str) -> Object {
 
 /// Whole numbers in the typed array of their type.
 fn numbers(v: &[i64], dims: &[usize], element: Element) -> Object {
-    let name = name_of(element);
+    let name = element.array_type();
     macro_rules! of {
         ($array:ty, $t:ty) => {
             <$array>::from(&v.iter().map(|v| *v as $t).collect::<Vec<_>>()[..]).into()

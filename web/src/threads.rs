@@ -1,8 +1,8 @@
 //! Threads of a module with shared memory: the engine's, and workers that each hold an instance of the module
 //! (`js/thread.js`). Together they are rayon's pool.
 
-use recurve_web_errors::{Result, thrown_with};
 use rayon::{ThreadBuilder, ThreadPoolBuilder};
+use recurve_web_errors::{Result, thrown_with};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use wasm_bindgen::prelude::*;

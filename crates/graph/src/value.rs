@@ -55,6 +55,22 @@ impl Element {
     pub const fn is_whole(self) -> bool {
         matches!(self, Self::Int(_) | Self::Bool)
     }
+
+    /// NumPy's name of the type of arrays that such elements come from and go to. f16 is float32 there.
+    pub const fn array_type(self) -> &'static str {
+        match self {
+            Self::F32 | Self::F16 => "float32",
+            Self::U32 | Self::Int(Int::U32) => "uint32",
+            Self::Bool => "bool",
+            Self::Int(Int::I8) => "int8",
+            Self::Int(Int::I16) => "int16",
+            Self::Int(Int::I32) => "int32",
+            Self::Int(Int::I64) => "int64",
+            Self::Int(Int::U8) => "uint8",
+            Self::Int(Int::U16) => "uint16",
+            Self::Int(Int::U64) => "uint64",
+        }
+    }
 }
 
 impl From<DType> for Element {

@@ -25,3 +25,16 @@ struct Params {
     alpha: f32,
     beta: f32,
 }
+
+// Stores a result of matrix z, or adds it to what earlier parts of the sum gave. The last part adds the bias and
+// activates. The kernel declares `p`, `bias` and `c`.
+fn store_product(z: u32, row: u32, column: u32, sum: f32) {
+    let at = p.c_offset + z * p.c_batch + row * p.columns + column;
+    var value = sum;
+    if (p.part & 1u) != 0u { value += f32(c[at]); }
+    if (p.part & 2u) == 0u {
+        if HAS_BIAS { value += f32(bias[p.bias_offset + column]); }
+        value = activate(ACTIVATION, p.alpha, p.beta, value);
+    }
+    c[at] = ELEMENT(value);
+}

@@ -61,6 +61,23 @@ impl GpuLayer {
         all
     }
 
+    /// Where a lane has the weights of its units.
+    fn kept(&self, scan: &Scan, timesteps: usize) -> Kept {
+        let alone = !self.code.exchanges() && scan.units() == 1;
+        if !self.gpu.is_software() {
+            let fit = alone && self.fits_registers(scan.k_slice(), scan.workgroup);
+            return if fit { Kept::Registers } else { Kept::Memory };
+        }
+        let own = scan.units() * scan.k4 * self.gates as u32 * 16;
+        if self.gpu.compiles_slowly() || scan.k_split > 1 || own > MAX_RESIDENT || timesteps < MIN_RESIDENT_STEPS {
+            Kept::Memory
+        } else if alone && scan.batch_tile <= MAX_RESIDENT_ROWS {
+            Kept::Registers
+        } else {
+            Kept::Array
+        }
+    }
+
     fn scan_with(
         &self,
         batch: usize,
@@ -87,17 +104,7 @@ impl GpuLayer {
         while scan.batch_tile > 1 && scan.batch_tile as usize >= batch.saturating_mul(2) {
             scan.batch_tile /= 2;
         }
-        let own = scan.units() * scan.k4 * self.gates as u32 * 16;
-        let alone = !exchanges && scan.units() == 1;
-        scan.kept = if !software {
-            if alone && self.fits_registers(scan.k_slice(), workgroup) { Kept::Registers } else { Kept::Memory }
-        } else if self.gpu.compiles_slowly() || k_split > 1 || own > MAX_RESIDENT || timesteps < MIN_RESIDENT_STEPS {
-            Kept::Memory
-        } else if alone && scan.batch_tile <= MAX_RESIDENT_ROWS {
-            Kept::Registers
-        } else {
-            Kept::Array
-        };
+        scan.kept = self.kept(&scan, timesteps);
         let bytes = self.gpu.max_workgroup_bytes();
         let scan = scan.within(bytes, &self.code);
         let possible = scan.units() <= MAX_UNITS

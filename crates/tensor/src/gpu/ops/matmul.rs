@@ -68,6 +68,13 @@ pub(super) struct Product<'a> {
     pub(super) out: &'a Tensor,
 }
 
+/// Whether a kernel can read four elements along k at a time of both operands, of which the right one is `[n, k]`.
+pub(super) fn is_wide(p: &params::Matmul) -> bool {
+    [p.k, p.depth, p.a_offset, p.a_outer_stride, p.a_inner_stride, p.b_offset, p.a_batch, p.b_batch]
+        .iter()
+        .all(|v| v.is_multiple_of(4))
+}
+
 /// The tile shape for a product: large if that makes enough workgroups to fill the device, but small where large tiles
 /// take seconds to compile.
 fn tile_for(gpu: &Gpu, p: &params::Matmul) -> MatmulTile {

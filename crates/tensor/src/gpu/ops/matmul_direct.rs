@@ -2,7 +2,7 @@
 //! switches between lanes, so that sharing loaded elements costs more than loading them again; and the unrolled tiles
 //! of `matmul.wgsl` take them seconds to compile.
 
-use super::matmul::{Kernel, Product, longest_sum};
+use super::matmul::{Kernel, Product, is_wide, longest_sum};
 use crate::gpu::Gpu;
 use recurve_shaders::{DirectTile, Variant, params};
 
@@ -11,9 +11,7 @@ pub(super) fn kernel(gpu: &Gpu, x: &Product<'_>, p: &params::Matmul) -> Option<K
     if !gpu.is_software() || !x.transposed {
         return None;
     }
-    let wide = [p.k, p.depth, p.a_offset, p.a_outer_stride, p.a_inner_stride, p.b_offset, p.a_batch, p.b_batch]
-        .iter()
-        .all(|v| v.is_multiple_of(4));
+    let wide = is_wide(p);
     let tile = DirectTile::for_product(p.m, p.n);
     let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
     Some(Kernel {

@@ -1,6 +1,6 @@
 //! Products with few rows (`matvec.wgsl`). The CPU's counterpart is `cpu::simd::matvec`.
 
-use super::matmul::{Product, longest_sum, part_of};
+use super::matmul::{Product, is_wide, longest_sum, part_of};
 use super::parts;
 use crate::Result;
 use crate::gpu::{Dispatch, Gpu};
@@ -8,9 +8,7 @@ use recurve_shaders::{Variant, params};
 
 /// Records `batch` products whose right operand is `[n, k]`; each row has its own workgroups.
 pub(super) fn record(gpu: &Gpu, x: &Product<'_>, p: params::Matmul, batch: u32) -> Result<()> {
-    let wide = [p.k, p.a_offset, p.a_outer_stride, p.a_inner_stride, p.b_offset, p.a_batch, p.b_batch]
-        .iter()
-        .all(|v| v.is_multiple_of(4));
+    let wide = is_wide(&p);
     let (a, b) = (x.a.dtype().element(), x.b.dtype().element());
     let pipeline = gpu.pipeline(&Variant::matvec(a, b, x.bias.is_some(), x.act, wide))?;
     let [alpha, beta] = x.act.parameters();
