@@ -41,7 +41,7 @@ const VARIANTS: [Variant; 6] = [
     Variant::new("cpu_relaxed", "relaxed-simd", true, 1_000_000),
     Variant::new("cpu_simd", "", false, 1_000_000),
     Variant { threads: true, ..Variant::new("cpu_threads_relaxed", "relaxed-simd,threads", true, 1_050_000) },
-    Variant { package: "recurve-web-keras", ..Variant::new("keras", "", false, 450_000) },
+    Variant { package: "recurve-web-keras", ..Variant::new("keras", "", false, 750_000) },
 ];
 
 /// Extensions of WebAssembly that every browser with 128-bit SIMD has, and that Rust's target uses.
