@@ -315,11 +315,12 @@ test("without WebGPU auto takes WebAssembly and says why", async () => {
 
 test("a Keras file brings the module that reads it", async () => {
   const here = await open(browser, server);
+  const mixed = npz(file("tests/fixtures/keras_files.npz"))("file/mixed.keras").data;
   const files = async () => (await here.evaluate(() => recurve.testing.ask("memory"))).modules.map((m) => m.file).sort();
   await perform(here, "page", { model: "/models/gtcrn.onnx", options: { device: "wasm" }, steps: [] });
   assert.deepEqual(await files(), ["recurve_cpu_relaxed"]);
   for (let n = 0; n < 2; n++) {
-    const { about } = await perform(here, "page", { model: file("tests/fixtures/mixed_before.keras"),
+    const { about } = await perform(here, "page", { model: mixed,
       options: { device: "wasm" }, steps: [] });
     assert.deepEqual(about.notes, ["layers of the type `mixed_float16` are computed in float32"]);
     assert.deepEqual(await files(), ["recurve_cpu_relaxed", "recurve_keras"]);
