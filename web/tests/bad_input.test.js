@@ -2,8 +2,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import * as onnx from "../demo/bench/onnx.js";
 import { file, open, perform, start, stop } from "./lib/browser.js";
-import * as onnx from "./lib/onnx.js";
 
 let server, browser, page;
 before(async () => ({ server, browser, page } = await start()));

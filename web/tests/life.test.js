@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import * as onnx from "../demo/bench/onnx.js";
 import { compare, npz, numbers } from "./lib/arrays.js";
 import { parts } from "./lib/audio.js";
 import { file, launch, open, perform, start, stop } from "./lib/browser.js";
-import * as onnx from "./lib/onnx.js";
 import { serve } from "./lib/server.js";
 
 const audio = npz(file("tests/fixtures/audio.npz"));

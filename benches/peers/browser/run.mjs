@@ -23,7 +23,8 @@ import { gzipSync } from "node:zlib";
 
 import { chromium } from "playwright-core";
 
-import { STREAMS, kerasLstm, onnx, reference } from "./models.mjs";
+import { STREAMS, kerasLstm, reference } from "./models.mjs";
+import { onnx } from "./onnx.mjs";
 import { serve } from "./serve.mjs";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
