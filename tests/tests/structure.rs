@@ -93,7 +93,7 @@ fn the_library_is_built_without_what_only_the_command_needs() {
 }
 
 /// The dependencies of a feature are not built without it. `crates/recurve/tests/features.rs`, which `cargo xtask
-/// portability` runs without features, shows that the rest compiles and is right.
+/// portability` runs with `reference` alone, shows that the rest compiles and is right.
 #[test]
 fn features_bring_their_own_dependencies() {
     let has = |packages: &[String], name: &str| packages.iter().any(|p| p == name);
@@ -180,17 +180,20 @@ fn the_packages_of_other_languages_have_the_rules_of_the_others() {
     };
     let ours = read("Cargo.toml");
     assert!(ours.contains("exclude = [\"fuzz\", \"python\", \"web\"]"));
-    for package in ["python", "web"] {
+    for (package, lints_of) in [("python", "lints"), ("web", "workspace.lints")] {
         let manifest = read(&format!("{package}/Cargo.toml"));
         assert!(manifest.contains("\n[workspace]\n"), "{package}");
         for kind in ["rust", "clippy"] {
             let want = lints(&ours, &format!("[workspace.lints.{kind}]"));
             assert!(want.len() >= 4, "{want:?}");
-            assert_eq!(lints(&manifest, &format!("[lints.{kind}]")), want, "{package}, {kind}");
+            assert_eq!(lints(&manifest, &format!("[{lints_of}.{kind}]")), want, "{package}, {kind}");
         }
     }
-    for file in ["web/src/lib.rs", "web/bindgen/src/main.rs"] {
-        assert!(read(file).contains("#![forbid(unsafe_code)]"), "{file}");
+    for (folder, file) in [("", "lib"), ("bindgen/", "main"), ("errors/", "lib"), ("keras/", "lib")] {
+        let manifest = format!("web/{folder}Cargo.toml");
+        assert!(read(&manifest).contains("[lints]\nworkspace = true"), "{manifest}");
+        let file = format!("web/{folder}src/{file}.rs");
+        assert!(read(&file).contains("#![forbid(unsafe_code)]"), "{file}");
     }
     // What computes has the versions that these tests have.
     let version = |lock: &str, name: &str| {

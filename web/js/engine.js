@@ -287,8 +287,9 @@ class Instance {
     const memory = e instanceof RangeError || (e instanceof WebAssembly.RuntimeError && !panic) ||
       /capacity overflow|memory allocation/.test(panic ?? "");
     const why = memory ? `${this.file} is out of memory` : `${this.file} stopped (${panic || text(e)})`;
-    this.broken = new RecurveError(memory ? "OutOfMemory" : "Internal",
-      `${why}; the models that it held are gone: load them again`, { cause: e });
+    // A module that only reads files has no device.
+    const lost = this.wasm ? "the models that it held are gone: load them again" : "the file was not read";
+    this.broken = new RecurveError(memory ? "OutOfMemory" : "Internal", `${why}; ${lost}`, { cause: e });
     for (const reject of this.pending) reject(this.broken);
     this.pending.clear();
     this.end();
@@ -555,13 +556,10 @@ export class Engine {
     return this.module(`${kind} ${relaxed} ${threads}`, () => Instance.start(kind, relaxed, threads));
   }
 
-  /** What is in a Keras file, as a file that modules that compute can read, with notes. */
+  /** A Keras file as a file that modules that compute can read, and notes: `[bytes, notes]`. */
   async native(bytes) {
     const reader = await this.module("keras", () => Instance.open("recurve_keras"));
-    const converted = await reader.call(() => reader.js.convert(bytes));
-    const { bytes: native, notes } = converted;
-    reader.free(converted);
-    return { bytes: native, notes };
+    return reader.call(() => reader.js.convert(bytes));
   }
 
   /** The module for WebAssembly alone. "auto" does without threads where they cannot be started. */
@@ -600,11 +598,12 @@ export class Engine {
       const place = device === "webgpu" ? await instance.webgpu() : instance.wasm;
       // Only pages with such files load what reads them.
       const keras = await instance.call(() => instance.js.is_keras(bytes.subarray(0, 64)));
-      const read = keras ? await this.native(bytes) : { bytes, notes: [] };
-      const runner = await instance.call(() => instance.js.Runner.open(read.bytes, name, place.device));
+      let notes = [];
+      if (keras) [bytes, notes] = await this.native(bytes);
+      const runner = await instance.call(() => instance.js.Runner.open(bytes, name, place.device));
       const model = new Model(this, instance, place, runner);
       const about = await instance.call(() => runner.describe());
-      about.notes = [...read.notes, ...about.notes];
+      about.notes = [...notes, ...about.notes];
       // Calls of a stateful model change it. Whoever does not say is taken for one.
       model.stateful = about.stateful !== false;
       if (device === "auto") {

@@ -22,7 +22,12 @@ const PARTS: [Part; 10] = [
         cheap: true,
         run: dependencies,
     },
-    Part { name: "features", about: "the library without its features computes right", cheap: true, run: features },
+    Part {
+        name: "features",
+        about: "the library without its features but `reference` computes right",
+        cheap: true,
+        run: features,
+    },
     Part { name: "tint", about: "WGSL samples in Tint, Chromium's compiler", cheap: true, run: tint },
     Part { name: "dxc", about: "HLSL samples in DXC", cheap: false, run: dxc },
     Part { name: "fxc", about: "HLSL samples in FXC, under Wine", cheap: false, run: fxc },
@@ -306,7 +311,7 @@ fn features() -> Outcome<String> {
     c.args(["test", "--release", "--package", "recurve", "--no-default-features"]);
     c.args(["--features", "reference", "--test", "features"]);
     run(c)?;
-    Ok("built without GPUs, threads and training, the library computes what PyTorch and g2pM do".into())
+    Ok("built without GPUs, threads, training and Keras files, the library computes what PyTorch and g2pM do".into())
 }
 
 fn wasm() -> Outcome<String> {

@@ -146,7 +146,8 @@ impl Model {
     /// initializers in it draw. The same seed gives the same weights on every machine.
     ///
     /// # Errors
-    /// [`Error::Network`] with everything that is not supported; errors of the layers and the device.
+    /// [`Error::Network`] with everything that is not supported; errors of the layers and the device;
+    /// [`Error::NoFeature`] without the feature `keras`.
     pub fn from_keras_json(json: &str, seed: u64, device: &Device) -> Result<Self> {
         Ok(keras::initial(json, seed, device)?.into())
     }
@@ -200,14 +201,14 @@ impl Model {
     }
 
     /// Whether a file is one of Keras: HDF5, `.keras`, or a description in JSON. `start` is the file, or at least its
-    /// first 64 bytes.
+    /// first 64 bytes, so an HDF5 file that begins with a block of somebody else's is not found.
     pub fn is_keras(start: &[u8]) -> bool {
         kind_of_bytes(start).is_some()
     }
 
     /// The bytes of the native model file ([`Self::save`]) with what is in a Keras file with weights, and what a user
-    /// should know of how it was read ([`Self::notes`], which a native file does not hold). Neither a network nor a
-    /// device is made, so a program that only converts contains nothing that computes.
+    /// should know of how it was read ([`Self::notes`], which a native file does not hold). No network is made, so faults
+    /// that only a network finds are told when the native file is opened.
     ///
     /// # Errors
     /// As [`Self::from_bytes`]; [`Error::NoKeras`] if it is no such file.

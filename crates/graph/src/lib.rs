@@ -3,8 +3,8 @@
 //! A [`Graph`] is data: values with a name, an element type and a shape in which batch and time may be unknown, and
 //! nodes that compute values from other values. Every value is defined once and never overwritten, and there are no
 //! cycles (static single assignment). [`GraphBuilder`] takes values and nodes in any order, refers to them by name, and
-//! reports an error with the name of the node. An [`Executor`] runs a graph on a device; [`Graph::reference`] computes
-//! the same in f64.
+//! reports an error with the name of the node. An [`Executor`] runs a graph on a device; `Graph::reference` computes the
+//! same in f64 (feature `reference`).
 //!
 //! Each operator is a file in [`ops`] with its shape rule, its run on a device and its f64 reference.
 

@@ -270,8 +270,8 @@ pub trait Operator: fmt::Debug + Send + Sync {
     #[cfg(feature = "reference")]
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>>;
 
-    /// Computes the outputs in f64. Nothing calls it in a build without the feature `reference`, which it is no part of
-    /// because it is not in the table of `dyn Operator`.
+    /// Computes the outputs in f64. Without the feature `reference` it can be called on an operator of a known type, not
+    /// on a `dyn Operator`, so the linker leaves out those that nothing calls.
     #[cfg(not(feature = "reference"))]
     fn reference(&self, inputs: &[Option<&Array>]) -> Vec<Option<Array>>
     where
@@ -288,8 +288,8 @@ pub trait Operator: fmt::Debug + Send + Sync {
         Err(g.missing("the operator has none"))
     }
 
-    /// Adds nodes that compute gradients. Nothing calls it in a build without the feature `training`, which it is no part
-    /// of because it is not in the table of `dyn Operator`.
+    /// Adds nodes that compute gradients. Without the feature `training` it cannot be called on a `dyn Operator`, so the
+    /// linker leaves it out.
     ///
     /// # Errors
     /// As with the feature.

@@ -5,7 +5,7 @@ use crate::ConstrainedWeights;
 use crate::lowering::Level;
 use recurve_graph::Graph;
 
-/// How [`crate::Network::training_graph_with`] makes a graph.
+/// How `Network::training_graph_with` makes a graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TrainingGraphOptions {
@@ -21,7 +21,7 @@ impl TrainingGraphOptions {
     }
 }
 
-/// A network in training, for [`crate::Network::training_graph`].
+/// A network in training, for `Network::training_graph`.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrainingGraph {

@@ -1,4 +1,5 @@
-#![doc = include_str!("../../../README.md")]
+// Its examples train.
+#![cfg_attr(any(not(doctest), feature = "training"), doc = include_str!("../../../README.md"))]
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "reference")]

@@ -1,4 +1,5 @@
-//! Tests of the library with whatever features it is built. `cargo xtask portability` runs them without any.
+//! Tests of the library with whatever features it is built. `cargo xtask portability` runs them with `reference` alone,
+//! which gives expected values.
 
 use recurve::testing::{Tolerance, compare, cross_check};
 use recurve::{Device, Gru, HostArray, HostData, Input, Lstm, Model, Reduction, State, Tensor, Weights, read_array};

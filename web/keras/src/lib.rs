@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(missing_docs, reason = "only js/engine.js uses this")]
 
+use js_sys::{Array, Uint8Array};
 use recurve::Model;
 use recurve_web_errors::{Result, thrown};
 use wasm_bindgen::prelude::*;
@@ -17,15 +18,10 @@ pub fn panic_message() -> Option<String> {
     recurve_web_errors::panic_message()
 }
 
-/// A model file of Recurve, and what a user should know of how the Keras file was read.
-#[wasm_bindgen(getter_with_clone)]
-pub struct Converted {
-    pub bytes: Vec<u8>,
-    pub notes: Vec<String>,
-}
-
+/// A model file of Recurve, and what a user should know of how the Keras file was read: `[bytes, notes]`.
 #[wasm_bindgen]
-pub fn convert(bytes: Vec<u8>) -> Result<Converted> {
+pub fn convert(bytes: Vec<u8>) -> Result<Array> {
     let (bytes, notes) = Model::keras_to_native(bytes).map_err(|e| thrown(&e))?;
-    Ok(Converted { bytes, notes })
+    let notes: Array = notes.iter().map(|n| JsValue::from_str(n)).collect();
+    Ok(Array::of2(&Uint8Array::from(&bytes[..]), &notes))
 }

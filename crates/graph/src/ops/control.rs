@@ -73,7 +73,7 @@ fn run_inner(
         .collect()
 }
 
-/// The outputs of a graph by its own truth.
+/// Operators that run graphs compute nothing on whole numbers alone, so in such a build nothing calls their references.
 #[cfg(not(feature = "reference"))]
 fn reference_inner(_: &Graph, _: Vec<Option<Array>>) -> Vec<Option<Array>> {
     unreachable!("without the feature `reference` nothing calls the references of operators that run graphs")
