@@ -86,7 +86,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
 #end
 #else
-        for (var k = begin; k < begin + K_SLICE; k += K_UNROLL) {
+        // With a counter of this form a browser knows that `own` and `h_tile` hold what is read, and need not check.
+        for (var n = 0u; n < K_SLICE / K_UNROLL; n++) {
+            let k = begin + n * K_UNROLL;
 #unroll q K_UNROLL
             {
 #unroll b BATCH_TILE

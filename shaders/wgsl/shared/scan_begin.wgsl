@@ -24,11 +24,12 @@
     let unit = lane % UNIT_LANES;
     let slice = lane / UNIT_LANES;
 #end
+    let begin = slice * K_SLICE;
 #else
     let unit = lane;
-    let slice = 0u;
+    const slice = 0u;
+    const begin = 0u;
 #end
-    let begin = slice * K_SLICE;
 #unroll u UNITS
     let j$u = unit + $uu * UNIT_LANES;
     // Lanes without a unit repeat the last unit, because all lanes must reach the barriers; they write nothing.
