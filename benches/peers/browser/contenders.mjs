@@ -24,14 +24,14 @@ export async function inputs({ kind, batch }) {
 
 const address = (kind) => `/models/${STREAMS[kind]?.file ?? `${kind}.onnx`}`;
 
-async function recurve({ device, kind, batch, place }, frames) {
+async function recurve({ device, kind, batch, threads, place }, frames) {
   const { load } = await import("/dist/index.js");
-  const model = await load(new URL(address(kind), location.origin), { device, worker: place === "page" });
+  const model = await load(new URL(address(kind), location.origin), { device, threads, worker: place === "page" });
   const stream = STREAMS[kind];
   if (!stream) {
     const { T, I } = LAYERS[kind];
     const x = { data: frames[0], dims: [T, batch, I] };
-    return { call: async () => (await model.run({ x })).y.data, threads: 1, choice: () => model.choice?.reason };
+    return { call: async () => (await model.run({ x })).y.data, threads: model.threads, choice: () => model.choice?.reason };
   }
   const session = await model.session();
   const sr = stream.rate ? { sr: { data: BigInt64Array.of(16000n), dims: [] } } : {};
@@ -39,7 +39,7 @@ async function recurve({ device, kind, batch, place }, frames) {
     const given = await session.run({ [stream.input]: { data: frames[n % FRAMES], dims: stream.dims }, ...sr });
     return given[stream.output].data;
   };
-  return { call, threads: 1, choice: () => model.choice?.reason };
+  return { call, threads: model.threads, choice: () => model.choice?.reason };
 }
 
 async function onnxruntime({ device, kind, batch, threads, proxy, build }, frames) {

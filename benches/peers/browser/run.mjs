@@ -56,11 +56,15 @@ function number(name, least) {
 // Cases ---------------------------------------------------------------------------------------------------------------
 
 const CORES = cpus().length;
-const ours = (device, place) => ({ library: "recurve", device, place });
+const ours = (device, place, more = {}) => ({ library: "recurve", device, place, threads: 1, ...more });
 const ort = (device, place, more = {}) => ({ library: "onnxruntime", device, place, threads: 1, ...more });
 const tf = (device, place, more = {}) => ({ library: "tfjs", device, place, threads: 1, ...more });
-/** ONNX Runtime Web with the threads that it takes by itself, and with one for each core. */
-const THREADS = [ort("wasm", "worker", { threads: 0 }), ort("wasm", "worker", { threads: CORES })];
+/** One thread for each core; ONNX Runtime Web also with the threads that it takes by itself. */
+const THREADS = [
+  ort("wasm", "worker", { threads: 0 }),
+  ort("wasm", "worker", { threads: CORES }),
+  ours("wasm", "worker", { threads: CORES }),
+];
 
 const STREAM = [
   ours("wasm", "worker"),
@@ -141,7 +145,7 @@ function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** The table of a case: medians of the rounds, and Recurve's part of each at the same kind of place. */
+/** The table of a case: medians of the rounds, and Recurve's part of each in the same place with as many threads. */
 function show(label, unit) {
   const groups = new Map();
   for (const [l, library, device, where, threads, , value, u] of rows) {
@@ -153,10 +157,9 @@ function show(label, unit) {
   for (const key of [...groups.keys()].sort()) {
     const values = groups.get(key);
     const [library, device, where, threads] = key.split("\t");
-    const like = [...groups].find(
-      ([k]) => k.startsWith(`Recurve\t${device.split(",")[0]}\t${where.split(",")[0]}\t`) && !key.startsWith("Recurve"),
-    );
-    const part = like ? `Recurve / it ${(median(like[1]) / median(values)).toFixed(2)}` : "";
+    const recurve = (count) => groups.get(["Recurve", device.split(",")[0], where.split(",")[0], count].join("\t"));
+    const like = library === "Recurve" ? undefined : (recurve(threads) ?? recurve("1"));
+    const part = like ? `Recurve / it ${(median(like) / median(values)).toFixed(2)}` : "";
     const name = `${library}, ${device}, ${where}, ${threads} thread${threads === "1" ? "" : "s"}`;
     const spread = `${Math.min(...values).toPrecision(4)} … ${Math.max(...values).toPrecision(4)}`;
     console.log(`  ${name.padEnd(62)} ${median(values).toPrecision(4).padStart(8)}   ${spread.padEnd(20)} ${part}`);
